@@ -4,7 +4,7 @@ Times are seconds as floats rounded to milliseconds; `*_s` is relative to the st
 docstring says otherwise. Samples are int16, 16 kHz, mono.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -161,9 +161,9 @@ class Chunk:
         return join_text(segment.text for segment in self.segments)
 
 
-def join_text(parts: "Sequence[str] | object") -> str:
+def join_text(parts: Iterable[str]) -> str:
     """Join segment texts as Whisper writes them: each keeps its own leading space, the whole is stripped."""
-    return "".join(parts).strip()  # type: ignore[arg-type]
+    return "".join(parts).strip()
 
 
 # ---- doubt --------------------------------------------------------------------------------------------------------
@@ -220,6 +220,28 @@ class Distances:
     phrase: str | None  # the known hallucination phrase the teacher's text consists of, if it does
     zh_tokens: int  # Han characters in the teacher's normalised text
     en_tokens: int  # Latin/digit tokens in it
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFacts:
+    """One row of a facts shard: all that a policy or a person wants to know of a chunk, without its audio."""
+
+    id: str  # "{facts_key}-{index:05d}"
+    recording_id: str
+    index: int
+    start_s: float
+    end_s: float
+    teacher_text: str
+    segments: tuple[Segment, ...]
+    validator: str  # "model:<reference>" or "perturbed:<reference>", so that a fallback is named as such
+    views: tuple[str, ...]  # what the validator heard: ("as is",) or the perturbations
+    validator_texts: tuple[str, ...]  # one for each view
+    validator_avg_logprob: float  # mean over views
+    distances: Distances  # counts are summed over views
+
+    @property
+    def duration_s(self) -> float:
+        return round(self.end_s - self.start_s, 3)
 
 
 class Metric(StrEnum):

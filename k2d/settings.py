@@ -40,7 +40,9 @@ class Settings(BaseSettings):
         "perturbed",
         description="Model that doubts; `perturbed` is the fallback: the teacher's weights on perturbed audio.",
     )
-    engine: str = Field("ctranslate2", description="`ctranslate2` or `transformers`.", pattern="^(ctranslate2|transformers)$")
+    engine: str = Field(
+        "ctranslate2", pattern="^(ctranslate2|transformers)$", description="`ctranslate2` or `transformers`."
+    )
     device: str = Field("auto", description="`auto`, `cpu` or `cuda`.", pattern="^(auto|cpu|cuda)$")
     compute_type: str = Field("auto", description="`auto` (int8 on CPU, float16 on CUDA) or what the engine knows.")
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: all cores.")
@@ -48,8 +50,8 @@ class Settings(BaseSettings):
     allow_downloads: bool = Field(True, description="Whether models may be fetched when they are missing.")
 
     # labeling
-    language: str = Field("zh-en", description="`zh-en` (mixed prompt), `auto` (per window), or a Whisper language code.")
-    vad: bool = Field(False, description="Skip what a voice activity detector calls silence before the teacher hears it.")
+    language: str = Field("zh-en", description="`zh-en` (mixed prompt), `auto` (per window), or a Whisper code.")
+    vad: bool = Field(False, description="Skip what a voice activity detector calls silence.")
     condition_on_previous_text: bool = Field(False, description="Give each window the previous window's text.")
 
     # work
@@ -67,7 +69,7 @@ class Settings(BaseSettings):
     allowed_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="URI prefixes batches may refer to, comma-separated: file:///srv/audio/,s3://bucket/."
     )
-    api_token: SecretStr | None = Field(None, description="When set, every /v1 request needs `Authorization: Bearer …`.")
+    api_token: SecretStr | None = Field(None, description="When set, /v1 requests need `Authorization: Bearer …`.")
 
     # logs
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
