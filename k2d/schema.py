@@ -286,6 +286,7 @@ class QuarantineReason(StrEnum):
     SILENT = "silent"
     REFUSED = "refused"  # outside the allow-list when the worker opened it
     CRASHES_WORKER = "crashes_worker"  # took a worker down more than once while alone in it
+    FAILED = "failed"  # kept raising an unexpected error
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,4 +343,4 @@ class RecordingResult:
     facts_key: str | None = None
     reason: str | None = None  # QuarantineReason
     detail: str | None = None  # one sentence for a person
-    wall_s: float = 0.0
+    wall_s: float = 0.0  # its share of its worker's time; shares of recordings in flight together add up

@@ -1,0 +1,55 @@
+"""What a batch will cost, before it is paid for: hours, windows, seconds, and what the estimate stands on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from k2d.store import Lake
+
+# Seconds a window moves forward on average: Whisper seeks to its last timestamp, and the last window is partial.
+# 27.1 s was measured on the long-form sample audio with Whisper base (docs/LOG.md).
+WINDOW_ADVANCE_S = 27.0
+# × real time of the whole walk (teacher and validator) where nothing was measured yet: Whisper base, int8, 2 cores,
+# perturbed validator (docs/LOG.md). Large models on a GPU differ; the first finished recording replaces it.
+ASSUMED_SPEED = 5.0
+RECENT = 200  # results looked at for the measured speed
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """An estimate and its basis."""
+
+    recordings: int
+    unknown: int  # recordings whose header does not tell their length
+    hours: float
+    windows: int
+    estimated_s: float
+    basis: str
+
+
+def forecast(durations_s: Iterable[float | None], lake: Lake, *, workers: int = 1) -> Forecast:
+    """Estimate a batch from its recordings' header durations (None where unknown, counted as the mean of the rest)."""
+    durations = list(durations_s)
+    known = [duration for duration in durations if duration is not None]
+    mean = sum(known) / len(known) if known else 0.0
+    total = sum(known) + mean * (len(durations) - len(known))
+    windows = sum(max(1, round(duration / WINDOW_ADVANCE_S + 0.49)) for duration in known)
+    speed, basis = measured_speed(lake)
+    return Forecast(
+        recordings=len(durations),
+        unknown=len(durations) - len(known),
+        hours=round(total / 3600, 4),
+        windows=windows,
+        estimated_s=round(total / speed / max(1, workers), 1),
+        basis=f"{speed:.1f} × real time with {workers} worker{'s' if workers != 1 else ''}: {basis}",
+    )
+
+
+def measured_speed(lake: Lake) -> tuple[float, str]:
+    """× real time of the latest finished batches in this lake, and a phrase that says so."""
+    for batch in lake.batches():
+        done = [r for _, r in zip(range(RECENT), lake.results(batch.id), strict=False) if r.wall_s > 0.05]
+        seconds = sum(r.duration_s for r in done)
+        spent = sum(r.wall_s for r in done)
+        if seconds > 30:
+            return max(0.1, seconds / spent), f"measured on {len(done)} recordings of batch {batch.name}"
+    return ASSUMED_SPEED, "assumed (Whisper base int8 on 2 cores); nothing has been labeled in this store yet"

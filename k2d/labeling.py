@@ -1,0 +1,310 @@
+"""The walk of one recording: examine, label, doubt, write the facts. Each stage's shard at its key *is* "done".
+
+Called by the worker's job and by the embedded command alike; knows nothing of Redis or HTTP.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import BinaryIO
+
+import structlog
+
+from k2d import audio, sources
+from k2d.chunks import Packer
+from k2d.errors import AudioError, StoreError
+from k2d.inference.transcriber import Transcriber
+from k2d.keys import digest
+from k2d.longform import transcribe
+from k2d.schema import (
+    SAMPLE_RATE_HZ,
+    Batch,
+    Chunk,
+    ChunkFacts,
+    Outcome,
+    QuarantineReason,
+    Recording,
+    RecordingResult,
+    Samples,
+    Segment,
+    Source,
+)
+from k2d.settings import Settings
+from k2d.store import LabelWriter, Lake, Probe
+from k2d.validation import Validator
+
+log = structlog.get_logger()
+
+# Raise a stage's version when its code changes what it writes: old shards stay, new keys are computed beside them.
+EXAMINE_VERSION = 1
+LABEL_VERSION = 1
+FACTS_VERSION = 1
+
+
+class Stage(StrEnum):
+    """Where a recording is on its walk."""
+
+    EXAMINE = "examine"
+    LABEL = "label"
+    DOUBT = "doubt"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step forward: `seconds` of the recording are through `stage`."""
+
+    position: int
+    stage: Stage
+    seconds: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a recording must satisfy to be trusted with a teacher. Part of the key of its examination."""
+
+    min_s: float
+    max_s: float
+    silence_peak: float
+
+
+class SharedClock:
+    """Divides wall time among the recordings in flight, so that their shares add up to the time that passed."""
+
+    def __init__(self) -> None:
+        self._active = 0
+        self._virtual_s = 0.0  # advances at 1 / active: what each recording in flight has been given
+        self._seen = time.monotonic()
+
+    def enter(self) -> float:
+        """Start a recording; returns the token that `leave` takes."""
+        self._advance()
+        self._active += 1
+        return self._virtual_s
+
+    def leave(self, token: float) -> float:
+        """End a recording; returns its share in seconds."""
+        self._advance()
+        self._active -= 1
+        return round(self._virtual_s - token, 3)
+
+    def _advance(self) -> None:
+        now = time.monotonic()
+        if self._active:
+            self._virtual_s += (now - self._seen) / self._active
+        self._seen = now
+
+
+class Labeler:
+    """Takes one recording of a batch from its source to its facts."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        teacher: Transcriber,
+        validator: Validator,
+        batch: Batch,
+        settings: Settings,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.lake = lake
+        self.teacher = teacher
+        self.validator = validator
+        self.batch = batch
+        self.settings = settings
+        self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
+        self.on_progress = on_progress
+        self.clock = SharedClock()
+
+    async def run(self, position: int) -> RecordingResult:
+        """Label and doubt the source at `position`, reusing every stage that is already in the lake.
+
+        A recording that cannot be labeled comes back quarantined with its reason. Errors that are not the
+        recording's fault (store, model, queue) are raised.
+        """
+        entered = self.clock.enter()
+        try:
+            result = await self._walk(position)
+        finally:
+            share_s = self.clock.leave(entered)
+        return replace(result, wall_s=share_s)
+
+    async def _walk(self, position: int) -> RecordingResult:
+        source = self.batch.sources[position]
+        try:
+            recording = await self._examine(source, position)
+            label_key = self.label_key(recording)
+            facts_key = self.facts_key(label_key)
+            if not await asyncio.to_thread(self.lake.has_facts, facts_key):
+                if not await asyncio.to_thread(self.lake.has_labels, label_key):
+                    await self._label(source, position, recording, label_key)
+                await self._doubt(position, recording, label_key, facts_key)
+        except AudioError as error:
+            return quarantined(
+                position, source, error.reason, error.message, duration_s=float(error.details.get("duration_s", 0.0))
+            )
+        return RecordingResult(
+            position=position,
+            name=source.name,
+            outcome=Outcome.LABELED,
+            duration_s=recording.duration_s,
+            recording_id=recording.id,
+            label_key=label_key,
+            facts_key=facts_key,
+        )
+
+    # ---- keys -----------------------------------------------------------------------------------------------------
+
+    def examine_key(self, source: Source) -> str:
+        return digest("examine", EXAMINE_VERSION, source.key, self.limits)
+
+    def label_key(self, recording: Recording) -> str:
+        return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options)
+
+    def facts_key(self, label_key: str) -> str:
+        return digest("facts", FACTS_VERSION, label_key, *self.validator.key)
+
+    # ---- stages ---------------------------------------------------------------------------------------------------
+
+    async def _examine(self, source: Source, position: int) -> Recording:
+        """Decode once from end to end: the recording's identity, or why it is set aside. Remembered either way."""
+        key = self.examine_key(source)
+        known = await asyncio.to_thread(self.lake.probe, key)
+        if known is None:
+            self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
+            known = await asyncio.to_thread(self._examine_now, source)
+            if known.reason != QuarantineReason.UNREADABLE:  # a missing file may come back; what it holds may not
+                await asyncio.to_thread(self.lake.put_probe, key, known)
+        if known.recording is None:
+            raise AudioError(
+                known.detail or "the recording cannot be used",
+                reason=known.reason or QuarantineReason.UNREADABLE,
+                duration_s=known.duration_s,
+            )
+        return known.recording
+
+    def _examine_now(self, source: Source) -> Probe:
+        limits = self.limits
+        try:
+            with self._open(source) as file:
+                recording = audio.examine(
+                    file, min_s=limits.min_s, max_s=limits.max_s, silence_peak=limits.silence_peak
+                )
+        except AudioError as error:
+            return Probe(
+                recording=None,
+                reason=error.reason,
+                detail=error.message,
+                duration_s=float(error.details.get("duration_s", 0.0)),
+            )
+        return Probe(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
+
+    async def _label(self, source: Source, position: int, recording: Recording, label_key: str) -> None:
+        """Stream the recording through the teacher; write chunks with their audio as they close."""
+        meta = {
+            "label_key": label_key,
+            "recording": recording,
+            "teacher": self.teacher.model,
+            "options": self.batch.options,
+            "version": LABEL_VERSION,
+        }
+        with ExitStack() as stack:
+            file = stack.enter_context(await asyncio.to_thread(self._open, source))
+            reader = stack.enter_context(audio.SampleReader(file))
+            writer = stack.enter_context(self.lake.label_writer(label_key, meta))
+            cutter = Cutter(reader, writer)
+            async for segment in transcribe(cutter, self.teacher, self.batch.options, total_samples=recording.samples):
+                await asyncio.to_thread(cutter.push, segment)
+                self.on_progress(Progress(position, Stage.LABEL, segment.end_s, recording.duration_s))
+            await asyncio.to_thread(cutter.close)
+
+    async def _doubt(self, position: int, recording: Recording, label_key: str, facts_key: str) -> None:
+        """Let the validator hear the recording's chunks, a few at a time, and write their facts in order."""
+        rows: list[ChunkFacts] = []
+        stored = self.lake.labels(label_key, audio=True)
+        while True:
+            few = await asyncio.to_thread(_take, stored, self.settings.batch_size)
+            if not few:
+                break
+            rows += await asyncio.gather(*(self._doubt_chunk(chunk, flac, facts_key, recording) for chunk, flac in few))
+            self.on_progress(Progress(position, Stage.DOUBT, rows[-1].end_s, recording.duration_s))
+        meta = {
+            "facts_key": facts_key,
+            "label_key": label_key,
+            "recording": recording,
+            "teacher": self.teacher.model,
+            "validator": self.validator.transcriber.model,
+            "validator_name": self.validator.name,
+            "views": list(self.validator.views),
+            "options": self.batch.options,
+            "version": FACTS_VERSION,
+        }
+        await asyncio.to_thread(self.lake.write_facts, facts_key, rows, meta)
+
+    async def _doubt_chunk(self, chunk: Chunk, flac: bytes | None, facts_key: str, recording: Recording) -> ChunkFacts:
+        if flac is None:
+            raise StoreError(f"label shard has no audio for chunk {chunk.index} of {recording.id}")
+        samples = await asyncio.to_thread(audio.decode_flac, flac)
+        return await self.validator.doubt(chunk, samples, facts_key=facts_key, recording_id=recording.id)
+
+    def _open(self, source: Source) -> BinaryIO:
+        return sources.open_source(source, self.lake.open)
+
+
+def quarantined(
+    position: int, source: Source, reason: str, detail: str, *, duration_s: float = 0.0
+) -> RecordingResult:
+    """A ledger line for a recording that is set aside."""
+    log.warning("recording quarantined", recording=source.name, reason=str(reason), detail=detail)
+    return RecordingResult(
+        position=position,
+        name=source.name,
+        outcome=Outcome.QUARANTINED,
+        duration_s=duration_s,
+        reason=str(reason),
+        detail=detail,
+    )
+
+
+class Cutter:
+    """Feeds the teacher windows, packs its segments into chunks, and cuts each chunk's audio from the same stream.
+
+    Keeps no more audio than the open chunk and the current window need, however long the recording is.
+    """
+
+    def __init__(self, reader: audio.SampleReader, writer: LabelWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.packer = Packer()
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples [start, stop) of the recording. The teacher only moves forward, so what lies behind is let go."""
+        self._write(self.packer.advance(start / SAMPLE_RATE_HZ))
+        open_s = self.packer.open_start_s
+        self.reader.forget(start if open_s is None else min(start, round(open_s * SAMPLE_RATE_HZ)))
+        return self.reader.read(start, stop)
+
+    def push(self, segment: Segment) -> None:
+        self._write(self.packer.push(segment))
+
+    def close(self) -> None:
+        """Write the last, partial chunk."""
+        self._write(self.packer.close())
+
+    def _write(self, chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            start, stop = (round(t * SAMPLE_RATE_HZ) for t in (chunk.start_s, chunk.end_s))
+            self.writer.write(chunk, audio.encode_flac(self.reader.read(start, stop)))
+
+
+def _take(rows: Iterable[tuple[Chunk, bytes | None]], n: int) -> list[tuple[Chunk, bytes | None]]:
+    taken = []
+    for row in rows:
+        taken.append(row)
+        if len(taken) == n:
+            break
+    return taken
