@@ -44,6 +44,8 @@ def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Setti
     check_model(teacher)
     if validator != PERTURBED:
         check_model(validator)
+    if validator == teacher:
+        raise BadRequest("a model cannot doubt itself", hint=f"name a second model as validator, or {PERTURBED!r}")
     options = LongformOptions(
         decode=DecodeOptions(language=check_language(request.language or settings.language)),
         condition_on_previous_text=_or(request.condition_on_previous_text, settings.condition_on_previous_text),

@@ -255,9 +255,7 @@ class Labeler:
         return sources.open_source(source, self.lake.open)
 
 
-def quarantined(
-    position: int, source: Source, reason: str, detail: str, *, duration_s: float = 0.0
-) -> RecordingResult:
+def quarantined(position: int, source: Source, reason: str, detail: str, *, duration_s: float = 0.0) -> RecordingResult:
     """A ledger line for a recording that is set aside."""
     log.warning("recording quarantined", recording=source.name, reason=str(reason), detail=detail)
     return RecordingResult(

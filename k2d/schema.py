@@ -323,6 +323,16 @@ class Batch:
     created_at: str  # ISO 8601, UTC
 
 
+class BatchState(StrEnum):
+    """Where a batch is. Derived from the lake (results, cancelled) and Redis (jobs); stored nowhere."""
+
+    QUEUED = "queued"  # jobs wait, none runs
+    RUNNING = "running"
+    DONE = "done"  # every recording is labeled or quarantined
+    CANCELLED = "cancelled"
+    STALLED = "stalled"  # recordings are missing and no job is there to do them: `k2d resume`
+
+
 class Outcome(StrEnum):
     """How one recording of a batch ended."""
 

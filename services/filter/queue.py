@@ -44,6 +44,15 @@ class Live:
     updated_at: float | None  # Unix time of the last progress
 
 
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """The job that holds a slot, or held it last."""
+
+    live: bool
+    args: list[Any]
+    error: str | None
+
+
 class WorkQueue:
     """Enqueues jobs by name with JSON arguments, one live job for one piece of work, and keeps live progress."""
 
@@ -61,16 +70,23 @@ class WorkQueue:
     # ---- jobs -----------------------------------------------------------------------------------------------------
 
     def enqueue(
-        self, queue: str, function: str, args: Iterable[Any], *, slot: str, batch: str | None = None, force: bool = False
+        self,
+        queue: str,
+        function: str,
+        args: Iterable[Any],
+        *,
+        slot: str,
+        batch: str | None = None,
+        force: bool = False,
     ) -> bool:
         """Enqueue `services.filter.jobs.<function>(*args)` unless the slot's job is already live.
 
         `force` ignores a live job: a job that is stopping puts its own remainder back.
         Returns whether something was enqueued.
         """
-        key = f"k2d:slot:{slot}"
         try:
-            if not force and self._is_live(key):
+            there = None if force else self.occupant(slot)
+            if there is not None and there.live:
                 return False
             job = Queue(queue, connection=self.redis, serializer=JSONSerializer).enqueue(
                 f"services.filter.jobs.{function}",
@@ -80,7 +96,7 @@ class WorkQueue:
                 result_ttl=FINISHED_S,
                 failure_ttl=KEEP_S,
             )
-            self.redis.set(key, job.id, ex=KEEP_S)
+            self.redis.set(f"k2d:slot:{slot}", job.id, ex=KEEP_S)
             if batch is not None:
                 self.redis.sadd(f"k2d:jobs:{batch}", job.id)
                 self.redis.expire(f"k2d:jobs:{batch}", KEEP_S)
@@ -88,14 +104,19 @@ class WorkQueue:
             raise _unreachable(error) from error
         return True
 
-    def _is_live(self, slot_key: str) -> bool:
-        job_id = cast(bytes | None, self.redis.get(slot_key))
-        if job_id is None:
-            return False
+    def occupant(self, slot: str) -> Occupant | None:
+        """The latest job of a slot; None when it had none, or the job is forgotten."""
         try:
-            return self._job(job_id).get_status(refresh=False) in LIVE
+            job_id = cast(bytes | None, self.redis.get(f"k2d:slot:{slot}"))
+            job = None if job_id is None else self._job(job_id)
         except NoSuchJobError:
-            return False
+            return None
+        except RedisError as error:
+            raise _unreachable(error) from error
+        if job is None:
+            return None
+        live = job.get_status(refresh=False) in LIVE
+        return Occupant(live=live, args=list(job.args), error=job.meta.get("error"))
 
     def _job(self, job_id: bytes) -> Job:
         return Job.fetch(job_id.decode(), connection=self.redis, serializer=JSONSerializer)

@@ -1,0 +1,262 @@
+"""Batches: take audio, answer 202, tell how it goes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect
+
+from k2d import audio, catalog, sources
+from k2d.batches import LabelRequest, make_batch
+from k2d.errors import AudioError, BadRequest, K2DError
+from k2d.forecast import forecast
+from k2d.keys import digest
+from k2d.schema import Batch, BatchState, Outcome, Source
+from k2d.settings import Settings
+from k2d.store import Lake
+from services.filter.context import InLake, InPolicy, InQueue, InSettings
+from services.filter.jobs import request_plan
+from services.filter.models import (
+    BatchByReference,
+    BatchList,
+    BatchListed,
+    BatchOptions,
+    BatchStatus,
+    BatchUpload,
+    Forecast,
+    Resumed,
+)
+from services.filter.problems import responses
+from services.filter.queue import WorkQueue
+
+router = APIRouter(prefix="/v1", tags=["batches"])
+
+MAX_FILES = 10_000  # in one request; larger corpora come by reference or in several batches
+EVENT_S = 1.0  # between server-sent events
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": BatchUpload.model_json_schema()},
+            "application/json": {"schema": BatchByReference.model_json_schema()},
+        },
+    }
+}
+
+
+@router.post(
+    "/batches",
+    status_code=202,
+    summary="Label recordings: files in the request, or URIs the service fetches",
+    openapi_extra=BODY,
+    responses={
+        200: {"model": BatchStatus | Forecast, "description": "The same batch was there already; or a forecast"},
+        202: {"model": BatchStatus, "description": "Queued"},
+        **responses(400, 403, 404, 409, 413, 415, 422, 503),
+    },
+)
+async def create_batch(
+    request: Request,
+    lake: InLake,
+    queue: InQueue,
+    settings: InSettings,
+    dry_run: Annotated[bool, Query(description="Answer with a forecast; store and queue nothing.")] = False,
+) -> Response:
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    try:
+        if kind == "multipart/form-data":
+            async with request.form(max_files=MAX_FILES, max_fields=50) as form:
+                return await asyncio.to_thread(_from_form, form, lake, queue, settings, dry_run)
+        if kind == "application/json":
+            body = _checked(BatchByReference, await request.body())
+            return await asyncio.to_thread(_by_reference, body, lake, queue, settings, dry_run)
+    except ClientDisconnect as error:
+        raise BadRequest("the connection closed before the body was complete", hint="nothing was stored") from error
+    raise UnsupportedBody(f"cannot read a body of type {kind or '(none)'!r}")
+
+
+class UnsupportedBody(K2DError):
+    """The body is neither multipart nor JSON."""
+
+    code = "unsupported_media_type"
+    status = 415
+    hint = "send multipart/form-data with `files`, or application/json with `sources`"
+
+
+def _from_form(form: FormData, lake: Lake, queue: WorkQueue, settings: Settings, dry_run: bool) -> Response:
+    uploads = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
+    if len(uploads) != len(form.getlist("files")):
+        raise BadRequest("`files` parts must be files", hint="give each part a file name")
+    fields = {key: value for key, value in form.items() if key != "files"}
+    options = _checked(BatchOptions, json.dumps(fields, default=str).encode())
+    if dry_run:
+        durations = [_header_duration(upload) for upload in uploads]
+        make_batch([Source("x", "x", "x")] * bool(uploads), _request(options), settings)  # the options are checked too
+        return JSONResponse(asdict(forecast(durations, lake)))
+    found = []
+    for upload in uploads:
+        name = upload.filename or "unnamed"
+        uri, sha256, size = lake.put_upload(upload.file, suffix=PurePath(name).suffix)
+        found.append(Source(name=name, uri=uri, key=digest("upload", sha256), size_bytes=size))
+    return _accept(make_batch(found, _request(options), settings), lake, queue)
+
+
+def _by_reference(body: BatchByReference, lake: Lake, queue: WorkQueue, settings: Settings, dry_run: bool) -> Response:
+    for uri in body.sources:
+        sources.check_allowed(uri, settings.allowed_sources)
+    found = [sources.describe(uri) for uri in body.sources]
+    batch = make_batch(found, _request(body), settings)
+    if not dry_run:
+        return _accept(batch, lake, queue)
+    durations: list[float | None] = []
+    for source in batch.sources:
+        duration = None
+        with suppress(AudioError, OSError), sources.open_source(source, lake.open) as file:
+            duration = audio.probe_duration_s(file)
+        durations.append(duration)
+    return JSONResponse(asdict(forecast(durations, lake)))
+
+
+def _accept(batch: Batch, lake: Lake, queue: WorkQueue) -> Response:
+    """Store the batch, then queue its planning; a batch that is there already is answered as it stands."""
+    stored = lake.put_batch(batch)
+    if len(lake.result_positions(stored.id)) < len(stored.sources):
+        request_plan(queue, stored.id)
+        code = 202
+    else:
+        code = 200
+    return JSONResponse(
+        _status(stored, lake, queue), status_code=code, headers={"Location": f"/v1/batches/{stored.id}"}
+    )
+
+
+def _header_duration(upload: UploadFile) -> float | None:
+    with suppress(AudioError, OSError):
+        return audio.probe_duration_s(upload.file)
+    return None
+
+
+def _request(options: BatchOptions) -> LabelRequest:
+    return LabelRequest(**options.model_dump(exclude={"sources"}))
+
+
+def _checked[Model: BatchOptions](model: type[Model], body: bytes) -> Model:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        problems = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        detail = "; ".join(f"{item['where'] or 'body'}: {item['message']}" for item in problems)
+        raise BadRequest(detail, hint="see /docs for what is expected", errors=problems) from error
+
+
+def _status(batch: Batch, lake: Lake, queue: WorkQueue) -> dict[str, Any]:
+    live = queue.live(batch.id)
+    return catalog.status(lake, batch, jobs=asdict(live) if live else None)
+
+
+@router.get("/batches", summary="All batches, newest first")
+def list_batches(
+    lake: InLake, queue: InQueue, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: str | None = None
+) -> BatchList:
+    ordered = sorted(lake.batches(), key=lambda batch: (batch.created_at, batch.id), reverse=True)
+    after = 0
+    if cursor is not None:
+        after = next((n + 1 for n, batch in enumerate(ordered) if batch.id == cursor), -1)
+        if after < 0:
+            raise BadRequest("the cursor names no batch", hint="use `next` of the page before as it is")
+    shown = ordered[after : after + limit]
+    listed = []
+    for batch in shown:
+        pending = len(batch.sources) - len(lake.result_positions(batch.id))
+        live = queue.live(batch.id) if pending else None
+        state = catalog.state(lake, batch, pending=pending, jobs=asdict(live) if live else None)
+        listed.append(BatchListed(**catalog.summary(batch), state=state, pending=pending))
+    return BatchList(batches=listed, next=shown[-1].id if after + limit < len(ordered) else None)
+
+
+@router.get("/batches/{batch}", summary="State, ledger, quarantined recordings", responses=responses(404))
+def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> BatchStatus:
+    found = lake.batch(batch)
+    live = queue.live(found.id)
+    return BatchStatus.model_validate(catalog.status(lake, found, policy, jobs=asdict(live) if live else None))
+
+
+@router.delete(
+    "/batches/{batch}",
+    status_code=202,
+    summary="Cancel: nothing new is begun, what is done stays",
+    responses=responses(404),
+)
+def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
+    found = lake.batch(batch)
+    lake.cancel(found.id)
+    return BatchStatus.model_validate(_status(found, lake, queue))
+
+
+@router.post(
+    "/batches/{batch}/retry",
+    status_code=202,
+    summary="Do what is missing, and try the quarantined recordings again",
+    responses=responses(404, 503),
+)
+def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
+    found = lake.batch(batch)
+    lake.uncancel(found.id)
+    for result in list(lake.results(found.id)):
+        if result.outcome == Outcome.QUARANTINED:
+            lake.delete_result(found.id, result.position)
+    queue.forget(found.id)
+    request_plan(queue, found.id)
+    return BatchStatus.model_validate(_status(found, lake, queue))
+
+
+@router.post(
+    "/resume",
+    status_code=202,
+    summary="Queue again exactly what is missing, after Redis was lost",
+    responses=responses(503),
+)
+def resume(lake: InLake, queue: InQueue) -> Resumed:
+    missing = {}
+    for batch in lake.batches():
+        left = len(batch.sources) - len(lake.result_positions(batch.id))
+        if left and not lake.is_cancelled(batch.id):
+            request_plan(queue, batch.id)
+            missing[batch.id] = left
+    return Resumed(batches=missing)
+
+
+@router.get(
+    "/batches/{batch}/events",
+    summary="Server-sent events: `status` while it goes on, `end` when nothing more will happen",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}, **responses(404)},
+)
+async def batch_events(batch: str, request: Request, lake: InLake, queue: InQueue) -> StreamingResponse:
+    found = await asyncio.to_thread(lake.batch, batch)
+
+    async def events() -> AsyncIterator[str]:
+        said = ""
+        while not await request.is_disconnected():
+            status = await asyncio.to_thread(_status, found, lake, queue)
+            ended = status["state"] in (BatchState.DONE, BatchState.CANCELLED)
+            text = json.dumps(status, ensure_ascii=False)
+            if text != said or ended:
+                yield f"event: {'end' if ended else 'status'}\ndata: {text}\n\n"
+                said = text
+            else:
+                yield ": waiting\n\n"  # keeps proxies from closing an idle stream
+            if ended:
+                return
+            await asyncio.sleep(EVENT_S)
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})

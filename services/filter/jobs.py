@@ -1,0 +1,207 @@
+"""The jobs, by name: plan a batch, label a group of recordings, freeze a dataset.
+
+Each may be run any number of times: what is already in the lake is not done again.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+from rq import get_current_job
+
+from k2d import audio, sources
+from k2d.datasets.freeze import freeze
+from k2d.errors import AudioError, K2DError
+from k2d.group import Group
+from k2d.inference.opening import open_pair
+from k2d.labeling import Labeler, Progress, Stage
+from k2d.policy import Policy
+from k2d.schema import Batch, RecordingResult, Source
+from k2d.settings import Settings, load
+from k2d.store import Lake
+from services.filter.queue import CONTROL, LABEL, AttemptsInRedis, WorkQueue
+
+log = structlog.get_logger()
+
+STOP_GRACE_S = 8.0  # after SIGTERM, what recordings in flight get to finish; Docker kills after 10
+POLL_S = 1.0  # between looks at stop, cancel and the parent
+BYTES_PER_S = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
+
+
+def request_plan(queue: WorkQueue, batch_id: str, *, force: bool = False) -> bool:
+    """Enqueue the planning of a batch; returns False where it is queued already."""
+    return queue.enqueue(CONTROL, "plan_batch", [batch_id], slot=f"plan:{batch_id}", batch=batch_id, force=force)
+
+
+def plan_batch(batch_id: str) -> int:
+    """Cut a batch's missing recordings into groups and enqueue them; returns how many groups were enqueued.
+
+    Groups are cut the same way every time, so a group that is already queued or running is not enqueued twice.
+    """
+    settings = load()
+    lake, queue = Lake(settings.store), WorkQueue(settings)
+    with _reported():
+        batch = lake.batch(batch_id)
+        if lake.is_cancelled(batch.id):
+            return 0
+        done = lake.result_positions(batch.id)
+        enqueued = 0
+        for index, group in enumerate(_groups(batch, lake, settings)):
+            missing = [position for position in group if position not in done]
+            if missing:
+                enqueued += _request_group(queue, batch.id, index, missing)
+        log.info("batch planned", batch=batch.id, recordings=len(batch.sources), done=len(done), groups=enqueued)
+        return enqueued
+
+
+def _request_group(
+    queue: WorkQueue, batch_id: str, index: int, positions: Sequence[int], *, force: bool = False
+) -> bool:
+    slot = f"label:{batch_id}:{index}"
+    args = [batch_id, index, list(positions)]
+    return queue.enqueue(LABEL, "label_group", args, slot=slot, batch=batch_id, force=force)
+
+
+def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
+    """Positions in groups of about `group_s` seconds of audio; headers are read by a few threads."""
+
+    def duration(source: Source) -> float:
+        with suppress(AudioError, OSError), sources.open_source(source, lake.open) as file:
+            return audio.probe_duration_s(file) or 0.0
+        return 0.0
+
+    remote = any(source.uri.startswith("https://") for source in batch.sources)  # opening those downloads them
+    with ThreadPoolExecutor(8) as pool:
+        known = [0.0] * len(batch.sources) if remote else list(pool.map(duration, batch.sources))
+    groups: list[list[int]] = [[]]
+    filled_s = 0.0
+    for position, source in enumerate(batch.sources):
+        seconds = known[position] or (source.size_bytes or 0) / BYTES_PER_S
+        if groups[-1] and filled_s + seconds > settings.group_s:
+            groups.append([])
+            filled_s = 0.0
+        groups[-1].append(position)
+        filled_s += seconds
+    return groups
+
+
+def label_group(batch_id: str, index: int, positions: list[int]) -> int:
+    """Label a group's missing recordings; returns how many were finished. Stops in good order on SIGUSR1 or cancel."""
+    settings = load()
+    lake, queue = Lake(settings.store), WorkQueue(settings)
+    with _reported():
+        batch = lake.batch(batch_id)
+        done = lake.result_positions(batch.id)
+        missing = [position for position in positions if position not in done]
+        if not missing or lake.is_cancelled(batch.id):
+            return 0
+        run = GroupRun(lake=lake, queue=queue, batch=batch, settings=settings)
+        asyncio.run(run.run(missing))
+        left = [position for position in missing if position not in run.finished]
+        if left and run.stopping:
+            _request_group(queue, batch.id, index, left, force=True)
+            log.info("group put back", batch=batch.id, recordings=len(left))
+        return len(run.finished)
+
+
+class GroupRun:
+    """One run of a group inside a work horse: progress to Redis, results to the lake, an eye on signals."""
+
+    def __init__(self, *, lake: Lake, queue: WorkQueue, batch: Batch, settings: Settings) -> None:
+        self.lake, self.queue, self.batch, self.settings = lake, queue, batch, settings
+        self.finished: set[int] = set()
+        self.stopping = False
+        self.cancelled = False
+        self._said: dict[int, float] = {}
+
+    async def run(self, positions: Sequence[int]) -> None:
+        """Finish `positions`, or as many as can be before a stop or cancel."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
+        teacher, validator = await open_pair(self.settings, self.batch)
+        try:
+            labeler = Labeler(
+                self.lake,
+                teacher=teacher,
+                validator=validator,
+                batch=self.batch,
+                settings=self.settings,
+                on_progress=self._on_progress,
+            )
+            group = Group(
+                labeler=labeler,
+                attempts=AttemptsInRedis(self.queue.redis, self.batch.id),
+                on_result=self._on_result,
+                concurrency=self.settings.concurrency,
+                should_stop=lambda: self.stopping or self.cancelled,
+            )
+            work = asyncio.create_task(group.run(positions))
+            watch = asyncio.create_task(self._watch(work.cancel))
+            with suppress(asyncio.CancelledError):  # only _watch cancels the work
+                await work
+            watch.cancel()
+        finally:
+            await teacher.close()
+            await validator.transcriber.close()
+
+    def _stop(self) -> None:
+        self.stopping = True
+
+    async def _watch(self, cancel: Callable[[], object]) -> None:
+        """Cancel the work when the batch is cancelled or the grace after a stop is over; die with the parent."""
+        parent = os.getppid()
+        stop_at: float | None = None
+        while True:
+            await asyncio.sleep(POLL_S)
+            if os.getppid() != parent:
+                os._exit(1)  # the worker was killed: its job will be given to another, do not compete with it
+            self.cancelled = self.cancelled or await asyncio.to_thread(self.lake.is_cancelled, self.batch.id)
+            if self.stopping and stop_at is None:
+                stop_at = time.monotonic() + STOP_GRACE_S
+            if self.cancelled or (stop_at is not None and time.monotonic() >= stop_at):
+                cancel()
+                return
+
+    def _on_progress(self, step: Progress) -> None:
+        now = time.monotonic()
+        if step.stage == Stage.LABEL and now - self._said.get(step.position, 0.0) >= 1.0:
+            self._said[step.position] = now
+            with suppress(RedisError):  # live progress only; the work goes on without it
+                self.queue.heard(self.batch.id, step.position, step.seconds)
+
+    def _on_result(self, result: RecordingResult) -> None:
+        self.lake.put_result(self.batch.id, result)
+        self.finished.add(result.position)
+        with suppress(RedisError):
+            self.queue.finished(self.batch.id, result.position)
+
+
+def freeze_dataset(name: str, batches: list[str], policy: dict[str, Any]) -> str:
+    """Freeze a dataset; returns its digest."""
+    settings = load()
+    with _reported():
+        manifest = freeze(Lake(settings.store), name=name, batches=batches, policy=Policy.model_validate(policy))
+        return str(manifest["digest"])
+
+
+class _reported:  # noqa: N801 — reads as a phrase at its use
+    """Keep a job's error where the API shows it, and let it go on to RQ, which retries what may pass."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        job = get_current_job()
+        if error is not None and job is not None:
+            hint = f" ({error.hint})" if isinstance(error, K2DError) and error.hint else ""
+            with suppress(RedisError):
+                job.meta["error"] = f"{error}{hint}"[:2000]
+                job.save_meta()
+            if isinstance(error, K2DError) and error.status < 500:
+                job.retries_left = 0  # asking again changes nothing

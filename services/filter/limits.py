@@ -1,0 +1,83 @@
+"""What a request may be: its size is counted as it arrives, whatever its headers say; its token is compared in constant time."""
+
+import secrets
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.filter.problems import problem
+
+OPEN_PATHS = ("/healthz", "/readyz", "/metrics")
+
+
+class BodyTooLarge(Exception):
+    """More body arrived than the API takes. Raised inside `receive`, answered by the middleware."""
+
+
+class BodyLimit:
+    """Answers 413 as soon as a body is, or claims to be, larger than `max_bytes`."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        claimed = Headers(scope=scope).get("content-length")
+        if claimed is not None and (not claimed.isdigit() or int(claimed) > self.max_bytes):
+            await self._refuse(scope, receive, send)
+            return
+        received = 0
+        answered = False
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise BodyTooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except BodyTooLarge:
+            if not answered:
+                await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = problem(
+            413,
+            "too_large",
+            f"the body is larger than {self.max_bytes} bytes",
+            hint="send fewer files a batch, refer to them by URI, or raise K2D_MAX_UPLOAD_BYTES",
+            limit=self.max_bytes,
+        )
+        answer.headers["Connection"] = "close"  # the rest of the body is not read
+        await answer(scope, receive, send)
+
+
+class BearerToken:
+    """Answers 401 to any request without the token, except health checks and metrics."""
+
+    def __init__(self, app: ASGIApp, *, token: str) -> None:
+        self.app = app
+        self.expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("authorization", "").encode()
+        if secrets.compare_digest(given, self.expected):
+            await self.app(scope, receive, send)
+            return
+        answer = problem(401, "unauthorized", "a bearer token is required", hint="set K2D_API_TOKEN on the client")
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        await answer(scope, receive, send)

@@ -1,0 +1,22 @@
+"""Policies: what would this α keep? Answered from stored distances; no model runs."""
+
+from fastapi import APIRouter
+
+from k2d import catalog
+from k2d.policy import DEFAULT, PAPER, explain
+from services.filter.context import InLake
+from services.filter.models import PolicyListed, Preview, PreviewRequest
+from services.filter.problems import responses
+
+router = APIRouter(prefix="/v1/policies", tags=["policies"])
+
+
+@router.get("", summary="The presets, in plain language")
+def list_policies() -> list[PolicyListed]:
+    return [PolicyListed(policy=policy, explanation=explain(policy)) for policy in (DEFAULT, PAPER)]
+
+
+@router.post("/preview", summary="What a policy would keep, and the curve over α", responses=responses(404, 422))
+def preview(body: PreviewRequest, lake: InLake) -> Preview:
+    batches = [lake.batch(name) for name in dict.fromkeys(body.batches)]
+    return Preview.model_validate(catalog.preview(lake, batches, body.policy))
