@@ -1,0 +1,13 @@
+"""Audio in any format becomes 16 kHz mono int16, as a stream in bounded memory.
+
+`examine` decodes a file once from end to end and says what it is, or why it cannot be used. `blocks` and
+`SampleReader` give its samples. `encode_flac` and `decode_flac` are how samples rest in the lake.
+"""
+
+from k2d.audio.decode import blocks
+from k2d.audio.examine import examine, probe_duration_s
+from k2d.audio.flac import decode_flac, encode_flac
+from k2d.audio.media import AudioFile
+from k2d.audio.reader import SampleReader
+
+__all__ = ["AudioFile", "SampleReader", "blocks", "decode_flac", "encode_flac", "examine", "probe_duration_s"]

@@ -1,0 +1,170 @@
+"""How long a media file says it is, in bytes and, for MP3, in seconds: what FFmpeg does not tell.
+
+FFmpeg quietly adjusts the duration of a cut WAV, CAF, AVI or Ogg file to what is left, and cannot tell at all for
+Matroska; the container's own sizes still show the cut. An MP3 file's duration it estimates without saying so.
+"""
+
+from typing import BinaryIO
+
+# RIFF sizes from here on are how recorders that cannot seek say "unknown" (sox 0x7FFFF000…, FFmpeg 0xFFFFFFFF)
+_RIFF_UNKNOWN = 0x7FFF_F000
+_RIFF_SLACK = 64  # writers that count a header or a padding byte wrongly
+_OGG_PAGE_MAX = 27 + 255 + 255 * 255
+_PARTS_MAX = 200_000  # top-level parts looked at; a fragmented ten-hour MP4 has about 20,000
+_MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
+_MP4_BOXES = (*_MP4_STARTS, b"moof", b"mfra", b"sidx", b"ssix", b"uuid", b"meta", b"pdin", b"emsg", b"prft", b"udta")
+# MPEG version bits → sample rates by index, and samples in a Layer III frame (ISO 11172-3, 13818-3; 0 is MPEG 2.5)
+_MP3_RATES_HZ = {0: (11025, 12000, 8000), 2: (22050, 24000, 16000), 3: (44100, 48000, 32000)}
+_MP3_FRAME_SAMPLES = {0: 576, 2: 576, 3: 1152}
+
+
+def promised_bytes(file: BinaryIO, size: int) -> int | None:
+    """The least size at which the file is whole, None where its container does not say.
+
+    `size` is the file's real size. The file's position is moved.
+
+    Raises:
+        OSError: reading fails.
+    """
+    head = _at(file, 0, 64)
+    kind = head[:4]
+    if kind in (b"RIFF", b"RF64", b"BW64"):
+        return _riff(file, head, size)
+    if kind == b"riff" and len(head) >= 24:  # Sony Wave64: a GUID that starts with "riff", then the whole size
+        return int.from_bytes(head[16:24], "little") - _RIFF_SLACK
+    if kind == b"caff":
+        return _caf(file, size)
+    if kind == b"OggS":
+        return _ogg(file, size)
+    if kind == b"\x1a\x45\xdf\xa3":
+        return _matroska(head)
+    if head[4:8] in _MP4_STARTS:
+        return _mp4(file, size)
+    return None
+
+
+def xing_duration_s(file: BinaryIO) -> float | None:
+    """What the Xing or Info header in an MP3 file's first frame says; None without one. The position is moved.
+
+    Raises:
+        OSError: reading fails.
+    """
+    head = _at(file, 0, 10)
+    start = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    frame = _at(file, start, 64)
+    if len(frame) < 64 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
+        return None
+    version, rate_index = frame[1] >> 3 & 3, frame[2] >> 2 & 3
+    if version not in _MP3_RATES_HZ or rate_index == 3:
+        return None
+    for at in (13, 21, 36):  # behind the side information, whose length depends on version and channels
+        if frame[at : at + 4] in (b"Xing", b"Info") and frame[at + 7] & 1:
+            frames = int.from_bytes(frame[at + 8 : at + 12], "big")
+            return frames * _MP3_FRAME_SAMPLES[version] / _MP3_RATES_HZ[version][rate_index]
+    return None
+
+
+def _at(file: BinaryIO, offset: int, count: int) -> bytes:
+    file.seek(offset)
+    return file.read(count)
+
+
+def _riff(file: BinaryIO, head: bytes, size: int) -> int | None:
+    """WAV: the data chunk's end. AVI and other RIFF forms: the outer chunk's end."""
+    if len(head) < 12:
+        return None
+    if head[8:12] != b"WAVE":
+        outer = int.from_bytes(head[4:8], "little")
+        return 8 + outer - _RIFF_SLACK if 0 < outer < _RIFF_UNKNOWN else None
+    offset, long_size = 12, 0
+    for _ in range(_PARTS_MAX):
+        part = _at(file, offset, 24)
+        if len(part) < 8:
+            return None
+        length = int.from_bytes(part[4:8], "little")
+        if part[:4] == b"ds64" and len(part) == 24:
+            long_size = int.from_bytes(part[16:24], "little")
+        if part[:4] == b"data":
+            if length == 0xFFFF_FFFF and long_size:
+                length = long_size
+            elif not 0 < length < _RIFF_UNKNOWN:
+                return None
+            return offset + 8 + length - _RIFF_SLACK
+        offset += 8 + length + length % 2
+        if offset > size:
+            return None
+    return None
+
+
+def _caf(file: BinaryIO, size: int) -> int | None:
+    offset = 8
+    for _ in range(_PARTS_MAX):
+        part = _at(file, offset, 12)
+        if len(part) < 12:
+            return None
+        length = int.from_bytes(part[4:12], "big", signed=True)
+        if length < 0:  # -1: the data chunk runs to the end of the file
+            return None
+        offset += 12 + length
+        if part[:4] == b"data":
+            return offset
+        if offset > size:
+            return None
+    return None
+
+
+def _mp4(file: BinaryIO, size: int) -> int | None:
+    """The furthest end of a top-level box; beyond the file when the last box is cut."""
+    offset = 0
+    for _ in range(_PARTS_MAX):
+        part = _at(file, offset, 16)
+        if len(part) < 8:
+            return offset
+        length = int.from_bytes(part[:4], "big")
+        if length == 1 and len(part) == 16:
+            length = int.from_bytes(part[8:16], "big")
+        if length < 8 or part[4:8] not in _MP4_BOXES:  # 0: to the end of the file; others: a tag behind the boxes
+            return None
+        offset += length
+        if offset >= size:
+            return offset
+    return None
+
+
+def _matroska(head: bytes) -> int | None:
+    """The end of the Segment element, unless it was written as a live stream."""
+    header_size, at = _vint(head, 4)
+    if header_size is None or at + header_size + 12 > len(head):
+        return None
+    at += header_size
+    if head[at : at + 4] != b"\x18\x53\x80\x67":
+        return None
+    length, at = _vint(head, at + 4)
+    return None if length is None else at + length
+
+
+def _vint(data: bytes, at: int) -> tuple[int | None, int]:
+    """An EBML variable-length integer and the offset behind it; None when it says "unknown"."""
+    if at >= len(data) or not data[at]:
+        return None, at
+    width = 9 - data[at].bit_length()
+    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (None if value == (1 << 7 * width) - 1 else value), at + width
+
+
+def _ogg(file: BinaryIO, size: int) -> int | None:
+    """The end of the last page. A missing end-of-stream mark alone is no cut: live recorders leave it out."""
+    start = max(0, size - 2 * _OGG_PAGE_MAX)
+    tail = _at(file, start, size - start)
+    at = len(tail)
+    while (at := tail.rfind(b"OggS", 0, at)) >= 0:
+        page = tail[at : at + 27 + 255]
+        if len(page) < 27 or len(page) < 27 + page[26]:
+            return size + 1  # the page's own header is cut
+        if page[4] == 0 and page[5] <= 7:  # version, flags
+            end = start + at + 27 + page[26] + sum(page[27 : 27 + page[26]])
+            marked = page[5] & 4
+            return end if marked or end >= size else size + 1  # unmarked, and then something that is not Ogg
+    return None
