@@ -1,0 +1,10 @@
+"""The lake: Parquet and JSON under one fsspec root. Nothing else in the project touches its paths.
+
+What lies where, and why, is in docs/store.md.
+"""
+
+from k2d.store.labels import LabelWriter
+from k2d.store.lake import Lake
+from k2d.store.probes import Probe
+
+__all__ = ["LabelWriter", "Lake", "Probe"]

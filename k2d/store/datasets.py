@@ -1,0 +1,89 @@
+"""Datasets in the lake: shards under the digest of their content, and the manifest that makes them count."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import pyarrow.parquet as pq
+
+from k2d.datasets.manifest import Manifest
+from k2d.errors import NotFound
+from k2d.shards.parquet import dumps
+from k2d.store.errors import guard
+from k2d.store.rooted import Rooted, safe
+
+
+class Datasets(Rooted):
+    """datasets/<name>/manifest.json, datasets/<name>/<digest>/00000.parquet"""
+
+    def datasets(self) -> list[str]:
+        """Names of all datasets that are finished, sorted."""
+        return [name for name in self.files.folders("datasets") if self.files.exists(_manifest(name))]
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        """The manifest (fields of `k2d.datasets.manifest.Manifest`, as JSON values).
+
+        Raises:
+            NotFound, StoreError
+        """
+        try:
+            manifest: Manifest = self.read_document(_manifest(name), Manifest)
+        except NotFound as error:
+            raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets` lists them") from error
+        return manifest.model_dump(mode="json")
+
+    def put_manifest(self, manifest: Manifest) -> bool:
+        """Finish a dataset; False when the name is taken."""
+        return self.files.create(_manifest(manifest.name), dumps(manifest.model_dump(mode="json")))
+
+    def shard_path(self, name: str, number: int) -> str:
+        """Where a shard is: an absolute path or a URL that fsspec, pyarrow and `datasets` open.
+
+        Raises:
+            NotFound: no such dataset, or it has fewer shards.
+        """
+        return self.files.url(self._shard(name, number))
+
+    def open_shard(self, name: str, number: int) -> BinaryIO:
+        """A shard's bytes."""
+        return self.files.open(self._shard(name, number))
+
+    def shard_table(self, name: str, number: int) -> pq.ParquetFile:
+        """A shard as an open Parquet file; a context manager."""
+        return self.files.parquet(self._shard(name, number))
+
+    def put_shard(self, name: str, digest: str, number: int, fill: Callable[[BinaryIO], None]) -> tuple[int, str]:
+        """Write a shard by letting `fill` write its file; returns its size in bytes and its sha256.
+
+        Raises:
+            StoreError: the store cannot take it. Errors of `fill` itself pass as they are, and leave nothing behind.
+        """
+        path = f"{_folder(name)}/{safe(digest)}/{number:05d}.parquet"
+        with self.files.pending(path.rpartition("/")[0]) as pending:
+            fill(pending.file)
+            with guard(path, writing=True):
+                pending.file.flush()
+                size = os.path.getsize(pending.name)
+                with open(pending.name, "rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            pending.commit(path)
+        return size, sha256
+
+    def drop_shards(self, name: str, digest: str) -> None:
+        """Remove shards that no manifest will name."""
+        self.files.remove_folder(f"{_folder(name)}/{safe(digest)}")
+
+    def _shard(self, name: str, number: int) -> str:
+        manifest = self.dataset(name)
+        if not 0 <= number < len(manifest["shards"]):
+            raise NotFound(f"dataset {name!r} has {len(manifest['shards'])} shards, none with number {number}")
+        return f"{_folder(name)}/{manifest['digest']}/{number:05d}.parquet"
+
+
+def _folder(name: str) -> str:
+    return f"datasets/{safe(name)}"
+
+
+def _manifest(name: str) -> str:
+    return f"{_folder(name)}/manifest.json"

@@ -1,0 +1,74 @@
+"""What storage says when it fails, in words that help the person who runs it."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from k2d.errors import K2DError, NotFound, StoreError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM}
+
+FULL_HINT = "free space or raise the quota; what was written before is intact, and `k2d resume` continues from there"
+READ_ONLY_HINT = "the file system is mounted read-only: remount it, or point K2D_STORE somewhere else"
+DENIED_HINT = "the service's user may not write here: fix owner, mode or bucket policy, or set K2D_STORE"
+UNREACHABLE_HINT = "check K2D_STORE, the network and the credentials; nothing is lost, retry when it answers"
+DAMAGED_HINT = "the file is damaged: remove it and run `k2d resume`, which makes it again"
+
+
+@contextmanager
+def guard(path: str, *, writing: bool = False) -> Iterator[None]:
+    """Turn what storage raises inside the block into a StoreError that names `path` and says what to do.
+
+    Raises:
+        NotFound: reading something that is not there.
+        StoreError: everything else that OSError, Arrow or an object store's client reports.
+    """
+    try:
+        yield
+    except K2DError:
+        raise
+    except FileNotFoundError as error:
+        if not writing:
+            raise NotFound(f"{path} is not in the store") from error
+        raise StoreError(f"cannot write {path}: its folder or bucket is gone", hint=UNREACHABLE_HINT) from error
+    except (OSError, pa.ArrowException) as error:
+        raise _explain(error, path, writing=writing) from error
+    except _client_errors() as error:  # errors of object store clients that are not OSErrors
+        raise StoreError(f"the store did not answer for {path}: {error}", hint=UNREACHABLE_HINT) from error
+
+
+def damaged(path: str, why: object) -> StoreError:
+    """The error for a file that is there but does not hold what it must."""
+    return StoreError(f"{path} is damaged: {why}", hint=DAMAGED_HINT, path=path)
+
+
+def _explain(error: BaseException, path: str, *, writing: bool) -> StoreError:
+    code = getattr(error, "errno", None)
+    verb = "write" if writing else "read"
+    if code in _FULL:
+        return StoreError(f"the store is full: cannot write {path}", hint=FULL_HINT, path=path)
+    if code == errno.EROFS:
+        return StoreError(f"the store is read-only: cannot write {path}", hint=READ_ONLY_HINT, path=path)
+    if code in _DENIED or isinstance(error, PermissionError):
+        return StoreError(f"no permission to {verb} {path}", hint=DENIED_HINT, path=path)
+    if not writing and (isinstance(error, pa.ArrowException) or (type(error) is OSError and code is None)):
+        return damaged(path, str(error).splitlines()[0])  # Arrow reports a broken file as an OSError without a number
+    return StoreError(f"cannot {verb} {path}: {error or type(error).__name__}", hint=UNREACHABLE_HINT, path=path)
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """Errors of the clients that fsspec has loaded; looked up only then, so that none of them is a dependency."""
+    found: list[type[Exception]] = []
+    for module, names in (
+        ("botocore.exceptions", ("BotoCoreError", "ClientError")),
+        ("aiohttp", ("ClientError",)),
+        ("google.auth.exceptions", ("GoogleAuthError",)),
+        ("azure.core.exceptions", ("AzureError",)),
+    ):
+        loaded = sys.modules.get(module)
+        found += [getattr(loaded, name) for name in names if loaded is not None and hasattr(loaded, name)]
+    return tuple(found)
