@@ -21,9 +21,9 @@ FORMATS = (
     "aac,ac3,act,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,ircam,loas,matroska,mov,mp3,mpc,"
     "mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,pvf,qcp,qoa,rm,sds,sox,tak,tta,voc,w64,wav,webm,wsd,wtv,wv"
 )
-# Formats whose headers state the audio's length exactly enough to miss what is missing: format → tolerance in seconds.
-# Not among them: what FFmpeg estimates from the bit rate (aac, amr, mp3 without a Xing header, …). The half second covers
-# codec delay and edit lists, which decoders trim.
+# Formats whose headers state the length exactly enough to see what is missing: format → tolerance in seconds.
+# Not among them: what FFmpeg estimates from the bit rate (aac, amr, mp3 without a Xing header …). The half second
+# covers codec delay and edit lists, which decoders trim.
 _DECLARING = {"flac": 0.01, "aiff": 0.05, "au": 0.05, "caf": 0.5, "mov": 0.5, "mp3": 0.25, "matroska": 0.5, "ogg": 0.5}
 
 _HINT = "play the file to see what it is, and send it again in a common format (wav, flac, mp3, m4a, ogg)"

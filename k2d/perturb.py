@@ -1,0 +1,89 @@
+"""Two perturbed views of a chunk, for a second opinion where no second model is to be had.
+
+What a model recognises for good reasons survives a small change of the signal; what it made up tends to change. This
+is a fallback, weaker than an independent model, and every record says so (method notes, section 7: the mean bounded
+distance of the two views, α = 0.4, keeps 96 % and halves the label error).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from k2d.schema import SAMPLE_RATE_HZ, Samples
+
+FULL_SCALE = 2**15 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Plays faster by `factor`: shorter, and higher in pitch, as a tape would be. Different frames, same words."""
+
+    factor: float
+
+    @property
+    def name(self) -> str:
+        return f"speed {self.factor:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class BandPass:
+    """Keeps the band between two −6 dB edges, as a telephone does. Different spectrum, same words."""
+
+    low_hz: float
+    high_hz: float
+
+    @property
+    def name(self) -> str:
+        return f"band {self.low_hz:g}-{self.high_hz:g} Hz"
+
+
+View = Speed | BandPass
+
+# The two views the figures above were measured with; 300–3400 Hz is the telephone band
+# (ITU-T G.712). Names go into keys: a changed parameter is a changed view.
+VIEWS: tuple[View, ...] = (Speed(1.12), BandPass(300.0, 3400.0))
+
+# 1,023 taps of a Blackman window have transitions of about 5.6 · rate / taps ≈ 90 Hz, centred on the edges, and more
+# than 70 dB beyond them.
+_TAPS = 1023
+
+
+def apply(view: View, samples: Samples) -> Samples:
+    """The samples as this view has them, int16, shape (m,); deterministic.
+
+    m is n / factor (rounded) for Speed and n for BandPass, which adds no delay. Where the result would exceed full
+    scale it is scaled down as a whole: perturbing never clips.
+    """
+    if not len(samples):
+        return samples.copy()
+    signal = samples.astype(np.float64)
+    if isinstance(view, Speed):
+        changed = soxr.resample(signal, SAMPLE_RATE_HZ * view.factor, SAMPLE_RATE_HZ, quality="HQ")
+    else:
+        changed = _convolve(signal, _band_pass(view))
+    peak = float(np.abs(changed).max(initial=0.0))
+    if peak > FULL_SCALE:
+        changed *= FULL_SCALE / peak
+    perturbed: Samples = np.rint(changed).astype(np.int16)
+    return perturbed
+
+
+@cache
+def _band_pass(view: BandPass) -> npt.NDArray[np.float64]:
+    """A windowed-sinc band-pass of odd length, symmetric, so that it delays all frequencies alike; shape (taps,)."""
+    at = np.arange(_TAPS) - _TAPS // 2
+    low, high = 2 * view.low_hz / SAMPLE_RATE_HZ, 2 * view.high_hz / SAMPLE_RATE_HZ
+    taps: npt.NDArray[np.float64] = (high * np.sinc(high * at) - low * np.sinc(low * at)) * np.blackman(_TAPS)
+    return taps
+
+
+def _convolve(signal: npt.NDArray[np.float64], taps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Linear convolution by FFT, the filter's delay removed; shapes (n,), (taps,) → (n,)."""
+    length = len(signal) + len(taps) - 1
+    size = 1 << (length - 1).bit_length()
+    full = np.fft.irfft(np.fft.rfft(signal, size) * np.fft.rfft(taps, size), size)
+    delay = len(taps) // 2
+    return full[delay : delay + len(signal)]

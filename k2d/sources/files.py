@@ -1,0 +1,201 @@
+"""Sources: what a batch knows of a file before it is opened, and the bytes when it is."""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, cast
+
+import fsspec
+
+from k2d.errors import AudioError, BadRequest, NotFound, SourceRefused, TooLarge
+from k2d.keys import digest
+from k2d.schema import QuarantineReason, Source
+from k2d.sources import web
+from k2d.sources.allow import check_allowed, local_path, parse, shown
+
+# what a folder is searched for; a file that is given by name is always taken
+_EXTENSIONS = """
+    3gp aac ac3 aif aifc aiff amr ape asf au avi caf flac flv m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg mxf
+    oga ogg ogv opus snd sph spx tak ts tta w64 wav wave webm wma wmv wv
+"""
+MEDIA_EXTENSIONS = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
+LIMIT_BYTES = 16 * 1024**3  # of a file fetched over https: ten hours of 48 kHz stereo WAV are 7 GB
+
+
+def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None = None) -> Source:
+    """Look at what a URI names, without reading it: its size, and a key that changes with its content.
+
+    `allowed` judges redirects of https addresses; the URI itself is the caller's to check.
+
+    Raises:
+        NotFound: there is nothing, or no server answers.
+        SourceRefused: the URI cannot be a source, or the storage refuses access.
+        BadRequest: an s3:// source without the s3 extra.
+    """
+    place = parse(uri)
+    size: int | None = None
+    mark: Any = None
+    if place.scheme == "file":
+        path = local_path(uri)
+        size, mark = _stat(path)
+        name = name or _name(path)
+    elif place.scheme == "s3":
+        size, mark = _s3_info(uri)
+    elif place.scheme == "https":
+        found = web.head(uri, allowed=allowed)
+        size, mark = found.size_bytes, found.mark
+    return Source(name=name or shown(uri), uri=uri, key=digest("source", uri, size, mark), size_bytes=size)
+
+
+def from_path(path: str | os.PathLike[str]) -> Source:
+    """The source for a local file. Its name is valid Unicode whatever bytes the file system holds.
+
+    Raises:
+        NotFound: there is no such file.
+        SourceRefused: a folder, a pipe or a device.
+    """
+    absolute = Path(os.path.abspath(path))  # not resolved: the name the user knows
+    uri = absolute.as_uri()
+    size, mark = _stat(absolute)
+    return Source(name=_name(Path(path)), uri=uri, key=digest("source", uri, size, mark), size_bytes=size)
+
+
+def expand(
+    paths: Iterable[str | os.PathLike[str]], *, extensions: frozenset[str] | None = MEDIA_EXTENSIONS
+) -> list[Path]:
+    """The files that are meant, sorted, each once: given files as they are, folders with all their media files.
+
+    Folders are searched to any depth for `extensions` (None: everything), but not through links to folders, and not
+    among hidden files.
+
+    Raises:
+        NotFound: a path does not exist.
+        BadRequest: a folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> NoReturn:
+        folder = _name(Path(str(error.filename)))
+        raise BadRequest(f"{folder!r} cannot be listed: {error.strerror}", hint="check its rights") from error
+
+    found: set[Path] = set()
+    for given in map(Path, paths):
+        if not given.is_dir():
+            if not os.path.lexists(given):
+                raise NotFound(f"{_name(given)!r} does not exist", hint="check the spelling and the current folder")
+            found.add(given)
+            continue
+        for folder, folders, names in os.walk(given, onerror=fail):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found.update(
+                Path(folder, name)
+                for name in names
+                if not name.startswith(".") and (extensions is None or Path(name).suffix.lower() in extensions)
+            )
+    return sorted(found, key=os.fsencode)
+
+
+def open_source(
+    source: Source,
+    lake_open: Callable[[str], BinaryIO],
+    *,
+    allowed: Sequence[str] | None = None,
+    limit_bytes: int = LIMIT_BYTES,
+) -> BinaryIO:
+    """Open a source for reading: a seekable binary file, to be closed by the caller.
+
+    `lake_open` opens lake:// URIs. With `allowed`, the URI is judged again now (links and lists change); None trusts
+    it. A file over https is copied to a temporary file first, of at most `limit_bytes`.
+
+    Raises:
+        AudioError: unreadable when it is missing or the storage refuses, refused when the allow-list does.
+        StoreError: there is no room for a temporary copy, or the lake fails.
+        BadRequest: an s3:// source without the s3 extra.
+    """
+    try:
+        if allowed is not None:
+            check_allowed(source.uri, allowed)
+        scheme = parse(source.uri).scheme
+        if scheme == "lake":
+            return lake_open(source.uri)
+        if scheme == "https":
+            return web.fetch(source.uri, allowed=allowed, limit_bytes=limit_bytes)
+        if scheme == "s3":
+            return _open_s3(source.uri)
+        return _open_file(local_path(source.uri))
+    except SourceRefused as error:
+        raise AudioError(error.message, reason=QuarantineReason.REFUSED, hint=error.hint, duration_s=0.0) from error
+    except (NotFound, TooLarge) as error:
+        raise _unreadable(error.message, hint=error.hint) from error
+    except OSError as error:
+        raise _unreadable(f"The file cannot be opened: {error.strerror or error}.") from error
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Open a regular file. Not blocking, so that a pipe that took its place does not hold the worker for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceRefused(f"{_name(path)!r} is not a regular file.")
+    return os.fdopen(descriptor, "rb")
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    """Size and change mark (modification time in nanoseconds) of a regular file."""
+    try:
+        found = path.stat()
+    except PermissionError as error:
+        raise SourceRefused(f"{_name(path)!r} may not be read.", hint="check the file's rights") from error
+    except OSError as error:
+        raise NotFound(f"{_name(path)!r} is not there: {error.strerror}.", hint="check the path") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceRefused(f"{_name(path)!r} is not a regular file.", hint="refer to the files in it one by one")
+    return found.st_size, found.st_mtime_ns
+
+
+def _s3() -> tuple[Any, tuple[type[Exception], ...]]:
+    """The S3 file system, and what it raises."""
+    try:
+        botocore = import_module("botocore.exceptions")
+        return fsspec.filesystem("s3"), (OSError, botocore.BotoCoreError, botocore.ClientError)
+    except ImportError as error:
+        raise BadRequest("s3:// sources need the s3 extra", hint="pip install 'k2d[s3]'") from error
+
+
+def _s3_info(uri: str) -> tuple[int | None, str]:
+    system, errors = _s3()
+    system.invalidate_cache()  # a listing from earlier would hide that the object changed
+    try:
+        info = system.info(uri)
+    except FileNotFoundError as error:
+        raise NotFound(f"{uri} is not there.", hint="check bucket and key") from error
+    except PermissionError as error:
+        raise SourceRefused(f"{uri} may not be read.", hint="check the worker's credentials") from error
+    except errors as error:
+        raise NotFound(f"{uri} cannot be reached: {error}", hint="check the endpoint and the credentials") from error
+    if info.get("type") != "file":
+        raise NotFound(f"{uri} is a folder.", hint="refer to objects one by one")
+    return info.get("size"), str(info.get("ETag") or info.get("LastModified") or "")
+
+
+def _open_s3(uri: str) -> BinaryIO:
+    system, errors = _s3()
+    try:
+        return cast(BinaryIO, system.open(uri, "rb"))
+    except errors as error:
+        raise _unreadable(f"The object cannot be opened: {error}") from error
+
+
+def _unreadable(message: str, *, hint: str | None = None) -> AudioError:
+    return AudioError(
+        message,
+        reason=QuarantineReason.UNREADABLE,
+        hint=hint or "check that it exists and that the worker may read it, then resume the batch",
+        duration_s=0.0,
+    )
+
+
+def _name(path: Path) -> str:
+    r"""A path as valid Unicode: bytes that are none become \xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
