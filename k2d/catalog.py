@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from k2d.distance import aligned_diff
 from k2d.errors import BadRequest, NotFound
-from k2d.policy import DEFAULT, Policy, curve, decide, distance_column
+from k2d.policy import DEFAULT, Policy, columns_of, curve, decide, distance_column
 from k2d.schema import Batch, BatchState, ChunkFacts, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
 
@@ -140,7 +140,7 @@ def page(
     batch: Batch,
     policy: Policy = DEFAULT,
     *,
-    where: ChunkFilter = ChunkFilter(),  # noqa: B008 — frozen
+    where: ChunkFilter = ChunkFilter(),
     limit: int = 100,
     cursor: str | None = None,
 ) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any
         NotFound: no such chunk.
     """
     facts = find_chunk(lake, chunk_id)
-    columns = _columns_of_one(facts)
+    columns = columns_of([facts.distances])
     decision = decide(policy, columns)
     return {
         "id": facts.id,
@@ -324,14 +324,9 @@ def _rows(
     return found
 
 
-def _columns_of_one(facts: ChunkFacts) -> dict[str, npt.NDArray[Any]]:
-    from k2d.policy import columns_of
-
-    return columns_of([facts.distances])
-
-
-def _encode_cursor(position: int, index: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([position, index]).encode()).decode()
+def _cursor_at(numbers: pa.Table, row: int) -> str:
+    place = [numbers["position"][row].as_py(), numbers["index"][row].as_py()]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
 def _decode_cursor(cursor: str) -> tuple[int, int]:

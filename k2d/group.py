@@ -135,7 +135,7 @@ class Group:
         except K2DError:
             self.attempts.end(position)
             raise
-        except Exception as error:  # noqa: BLE001 — the job runner's boundary: one recording must not take the others
+        except Exception as error:  # the job runner's boundary: one recording must not take the others
             log.exception("recording failed", recording=self.labeler.batch.sources[position].name)
             self.attempts.fail(position, f"{type(error).__name__}: {error}")
             return False

@@ -1,0 +1,57 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit format pins docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Label the sample audio with real Whisper weights and freeze a dataset (about 2 minutes)
+	$(BIN)/k2d demo
+
+test: $(VENV)/.dev check ## Run the checks and every test (under 15 minutes on 2 cores)
+	$(BIN)/pytest
+
+check: $(VENV)/.dev ## Lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev ## Run the fast tests only
+	$(BIN)/pytest tests/unit -m "not slow"
+
+format: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev ## Write docs/cli.md and docs/settings.md anew from the code
+	$(BIN)/python docs/generate.py
+
+pins: $(VENV)/.dev ## Compile requirements/*.txt anew from pyproject.toml
+	sh requirements/compile.sh $(BIN)/uv
+
+clean: ## Remove the environment and everything the demo made
+	rm -rf $(VENV) demo-output
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "k2d needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: apt install python3-venv"; exit 1; }
+
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing the pinned requirements into $(VENV) (about a minute)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/demo.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# torch first, alone and exactly pinned: a looser request can pull gigabytes of CUDA libraries
+$(VENV)/.dev: requirements/dev.txt requirements/torch.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing the pinned development requirements into $(VENV) (a few minutes: torch is among them)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/torch.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

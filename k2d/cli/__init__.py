@@ -1,0 +1,25 @@
+"""The `k2d` command."""
+
+import sys
+
+from k2d.cli.app import app
+from k2d.cli.show import fail
+from k2d.errors import K2DError
+
+
+def main() -> None:
+    """Run the command line: every error ends as one message with its hint, never as a traceback."""
+    # each module registers its commands with `app` when it is imported
+    from k2d.cli import datasets, demo, doctor, inspect, label, models, up  # noqa: F401
+
+    try:
+        app()
+    except K2DError as error:
+        sys.exit(fail(error))
+    except BrokenPipeError:  # `k2d chunks … | head`
+        sys.stderr.close()
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 — the command line's boundary
+        sys.exit(fail(error))

@@ -1,0 +1,87 @@
+"""`k2d demo`: the main job on the sample audio, over HTTP, with real weights."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from k2d.batches import LabelRequest
+from k2d.catalog import ChunkFilter
+from k2d.cli import show
+from k2d.cli.app import app
+from k2d.cli.datasets import show_manifest
+from k2d.cli.label import header_seconds
+from k2d.errors import NotFound
+from k2d.logs import setup
+from k2d.policy import DEFAULT, explain
+from k2d.redis_server import free_port
+from k2d.settings import Settings, load
+from k2d.stack import Stack
+from k2d.whisper.models import resolve
+
+LOAD = """import datasets, pathlib
+from datasets import load_dataset
+ds = load_dataset("parquet", data_files="{shards}", split="train")
+ds[0]["text"], ds[0]["duration_s"]"""
+
+
+@app.command()
+def demo(
+    audio: Annotated[Path, typer.Argument(help="Recordings to label.")] = Path("examples/audio"),
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its store and log.")] = Path("demo-output"),
+) -> None:
+    """Start everything, post the sample audio as a batch, and freeze what survives: the main job in two minutes."""
+    if not audio.is_dir():
+        raise NotFound(f"no folder {audio}", hint="run it in the repository's root, or name a folder of recordings")
+    store = folder / "store"
+    shutil.rmtree(store, ignore_errors=True)  # a demo starts from nothing
+    settings = load(store=str(store.absolute()), port=free_port(), log_level=os.environ.get("K2D_LOG_LEVEL", "info"))
+    setup(settings)
+    show.out.rule("[bold]1. weights", align="left")
+    model = resolve(
+        settings.teacher, engine=settings.engine, cache=settings.cache, allow_downloads=settings.allow_downloads
+    )
+    show.out.print(f"teacher: {settings.teacher} (digest {model.digest[:16]}…), verified")
+    show.out.print(f"validator: {settings.validator}" + _fallback_note(settings))
+    show.out.rule("[bold]2. Redis, API, worker", align="left")
+    with Stack(settings, workers=1, log_file=folder / "k2d.log") as stack:
+        show.out.print(f"API: {stack.url}/docs   log: {folder / 'k2d.log'}")
+        _walk(stack, audio, store)
+
+
+def _fallback_note(settings: Settings) -> str:
+    if settings.validator != "perturbed":
+        return ""
+    return " — the fallback where no second model is at hand: the same weights, on perturbed audio"
+
+
+def _walk(stack: Stack, audio: Path, store: Path) -> None:
+    client = stack.client()
+    request = LabelRequest(name="demo")
+    paths = [str(audio)]
+    show.out.rule("[bold]3. POST /v1/batches", align="left")
+    forecast = client.forecast(paths, request)
+    show.out.print(
+        f"forecast: {forecast['recordings']} recordings, {forecast['hours'] * 60:.1f} minutes, "
+        f"about {forecast['estimated_s']:.0f} s ({forecast['basis']})"
+    )
+    with show.bars(header_seconds(paths)) as on_status:
+        status = client.label(paths, request, wait=True, on_status=on_status)
+    show.out.rule("[bold]4. what came of it", align="left")
+    show.out.print(show.chunk_table(client.chunks("demo", DEFAULT, ChunkFilter())))
+    show.out.print(show.quarantine_table(status["quarantined"]))
+    show.out.print(f"[dim]{show.escape(explain(DEFAULT))}[/]")
+    show.out.print(show.ledger_table(status["ledger"]))
+    show.out.rule("[bold]5. a dataset", align="left")
+    manifest = client.freeze("demo-v1", ["demo"], DEFAULT)
+    show_manifest(manifest)
+    shards = store / "datasets" / "demo-v1" / "*.parquet"
+    show.out.print("load it with:")
+    show.out.print(show.escape(LOAD.format(shards=_short(shards))), style="cyan", soft_wrap=True)
+
+
+def _short(path: Path) -> Path:
+    """Relative to here where it lies below, so that it can be copied."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,130 @@
+"""`k2d status`, `batches`, `chunks`, `curve`, `cancel`, `retry`, `resume`: look at batches and push them on."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from k2d.catalog import ChunkFilter
+from k2d.cli import show
+from k2d.cli.app import AlphaOption, Api, EmbeddedOption, Json, MetricOption, PolicyName, app, backend, policy
+from k2d.client import Client
+from k2d.errors import BadRequest
+from k2d.schema import Reason, Status
+
+BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
+
+
+@app.command()
+def status(
+    batch: BatchArgument,
+    preset: PolicyName = "default",
+    metric: MetricOption = None,
+    alpha: AlphaOption = None,
+    as_json: Json = False,
+    api: Api = None,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Show where a batch is, its ledger under a policy, and what was quarantined."""
+    found = backend(api, embedded).status(batch, policy(preset, metric, alpha))
+    if as_json:
+        show.dump(found)
+        return
+    show.out.print(f"batch [bold]{found['name']}[/] ({found['id']}): [bold]{found['state']}[/]")
+    show.out.print(f"teacher {found['teacher']}, validator {found['validator']}, language {found['language']}")
+    show.out.print(show.ledger_table(found["ledger"]))
+    if found["quarantined"]:
+        show.out.print(show.quarantine_table(found["quarantined"]))
+    if (found["jobs"] or {}).get("last_error"):
+        show.out.print(f"[red]last error[/]: {show.escape(found['jobs']['last_error'])}")
+
+
+@app.command()
+def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
+    """List all batches, newest first."""
+    found = backend(api, embedded).batches()
+    if as_json:
+        show.dump(found)
+        return
+    for row in found:
+        done = row["recordings"] - row["pending"]
+        show.out.print(
+            f"{row['created_at']}  {row['name']:<32} {row['state']:<10} {done}/{row['recordings']} recordings"
+        )
+    if not found:
+        show.out.print("no batches yet: k2d label FILES…")
+
+
+@app.command()
+def chunks(
+    batch: BatchArgument,
+    jsonl: Annotated[bool, typer.Option(help="Print one JSON object a chunk, a line each.")] = False,
+    verdict: Annotated[Status | None, typer.Option(help="Only these.")] = None,
+    reason: Annotated[Reason | None, typer.Option(help="Only these.")] = None,
+    recording: Annotated[str | None, typer.Option(help="Only of this recording (name as given).")] = None,
+    text: Annotated[str | None, typer.Option(help="Only where the teacher's text contains this.")] = None,
+    preset: PolicyName = "default",
+    metric: MetricOption = None,
+    alpha: AlphaOption = None,
+    api: Api = None,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """List a batch's chunks: span, both transcripts, distances, verdict, reason."""
+    where = ChunkFilter(verdict, reason, recording, text)
+    rows = backend(api, embedded).chunks(batch, policy(preset, metric, alpha), where)
+    if jsonl:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+    else:
+        show.out.print(show.chunk_table(rows))
+
+
+@app.command()
+def curve(
+    batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
+    preset: PolicyName = "default",
+    as_json: Json = False,
+    api: Api = None,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Show what each α would keep, for every metric. Answered from stored distances: no model runs."""
+    found = backend(api, embedded).preview(batch, policy(preset))
+    if as_json:
+        show.dump(found)
+    else:
+        show.out.print(show.curve_table(found["curve"], sum(found["seconds"].values())))
+
+
+@app.command()
+def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
+    """Do exactly what is missing in every batch: after Redis was lost, or an embedded run was interrupted."""
+    who = backend(api, embedded)
+    missing = who.resume()
+    if as_json:
+        show.dump(missing)
+        return
+    for batch, count in missing.items():
+        show.out.print(f"{batch}: {count} recordings taken up again by {who.where}")
+    if not missing:
+        show.out.print("nothing is missing")
+
+
+@app.command()
+def cancel(batch: BatchArgument, api: Api = None) -> None:
+    """Cancel a batch: nothing new is begun; what is done stays."""
+    show.out.print(f"state: {_remote(api).cancel(batch)['state']}")
+
+
+@app.command()
+def retry(batch: BatchArgument, api: Api = None) -> None:
+    """Do what is missing in a batch and try its quarantined recordings again."""
+    show.out.print(f"state: {_remote(api).retry(batch)['state']}")
+
+
+def _remote(api: str | None) -> Client:
+    who = backend(api)
+    if not isinstance(who, Client):
+        raise BadRequest(
+            "there is no API to ask", hint="this acts on queued work: start one with `k2d up`, or use --api"
+        )
+    return who

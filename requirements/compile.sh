@@ -1,0 +1,13 @@
+#!/bin/sh
+# Compile the pinned requirements from pyproject.toml. Usage: requirements/compile.sh [uv]
+set -eu
+uv=${1:-uv}
+cd "$(dirname "$0")/.."
+compile() { # output, then extras
+    out=$1
+    shift
+    "$uv" pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --quiet \
+        --no-emit-index-url --no-emit-find-links --no-header --no-annotate --generate-hashes --override requirements/without-torch.in "$@" -o "requirements/$out"
+}
+compile demo.txt --extra api --extra ct2 --extra local
+compile dev.txt --extra api --extra ct2 --extra local --extra torch --extra s3 --extra vad --extra dev
