@@ -42,6 +42,16 @@ SCHEMA = pa.schema(
         ("segments", pa.list_(SEGMENT)),
     ]
 )
+# what a policy looks at
+POLICY_COLUMNS = (
+    *(f"mer_{name}" for name in COUNTS),
+    *(f"per_{name}" for name in COUNTS),
+    "teacher_repetition",
+    "validator_repetition",
+    "is_phrase",
+    "zh_tokens",
+    "en_tokens",
+)
 # what a facts row gains in the index of a batch
 POSITION_COLUMNS = (
     ("position", _INT),  # of the recording in the batch

@@ -56,6 +56,10 @@ class LabelShard:
             self._flush()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Write nothing more: the file is going to be removed."""
+        self._writer.abandon()
+
     def _flush(self) -> None:
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._rows = []

@@ -6,6 +6,7 @@ which signs its files. Audio is FLAC already: its column is neither compressed n
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
@@ -17,6 +18,7 @@ from k2d.schema import SAMPLE_RATE_HZ
 META_KEY = b"k2d"
 HF_KEY = b"huggingface"
 ZSTD_LEVEL = 3
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # what `datasets` calls Audio
 
@@ -36,10 +38,24 @@ SEGMENT = pa.struct(
 )
 
 
-def writer(file: BinaryIO | str, schema: pa.Schema) -> pq.ParquetWriter:
+class Writer(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
+    """A ParquetWriter that closes once: a full disk fails the close, and must not fail it again at collection."""
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self.is_open = False
+
+    def abandon(self) -> None:
+        """Never mind the footer: the file is going to be removed."""
+        self.is_open = False
+
+
+def writer(file: BinaryIO, schema: pa.Schema) -> Writer:
     """A Parquet writer with this project's options over `file`, open for writing in binary mode."""
     paths = [path for field in schema for path in _leaves(field.name, field.type)]
-    return pq.ParquetWriter(
+    return Writer(
         file,
         schema,
         compression={path: "NONE" if path == "audio.bytes" else "ZSTD" for path in paths},
@@ -71,13 +87,12 @@ def dumps(value: Any) -> bytes:
         ValueError: NaN or an infinity, which JSON does not have.
     """
     text = json.dumps(value, default=_plain, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # file names that are not UTF-8 arrive as lone surrogates; \udcxx is how JSON writes them
-    return text.encode("utf-8", "backslashreplace")
+    return printable(text, escape="\\\\").encode()
 
 
-def printable(text: str) -> str:
-    """Text that Arrow can hold: lone surrogates (bytes of a file name that are not UTF-8) are written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def printable(text: str, *, escape: str = "\\") -> str:
+    """Text that JSON and Arrow can hold: lone surrogates (file names that are not UTF-8) are spelled out, \\udcff."""
+    return _SURROGATES.sub(lambda found: f"{escape}u{ord(found[0]):04x}", text)
 
 
 def _plain(value: Any) -> Any:

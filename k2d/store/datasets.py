@@ -57,12 +57,12 @@ class Datasets(Rooted):
         """Write a shard by letting `fill` write its file; returns its size in bytes and its sha256.
 
         Raises:
-            StoreError: the store cannot take it. Errors of `fill` itself pass as they are, and leave nothing behind.
+            StoreError: the store cannot take it. When `fill` raises, nothing is left behind.
         """
         path = f"{_folder(name)}/{safe(digest)}/{number:05d}.parquet"
         with self.files.pending(path.rpartition("/")[0]) as pending:
-            fill(pending.file)
             with guard(path, writing=True):
+                fill(pending.file)
                 pending.file.flush()
                 size = os.path.getsize(pending.name)
                 with open(pending.name, "rb") as file:

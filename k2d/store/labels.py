@@ -30,8 +30,13 @@ class LabelWriter:
             self._inner.write(chunk, flac)
 
     def close(self) -> None:
+        """Write what is left."""
         with guard(self._path, writing=True):
             self._inner.close()
+
+    def abandon(self) -> None:
+        """Write nothing more."""
+        self._inner.abandon()
 
 
 class Labels(Rooted):
@@ -51,9 +56,13 @@ class Labels(Rooted):
         with self.files.pending(path.rpartition("/")[0]) as pending:
             with guard(path, writing=True):
                 writer = LabelWriter(shard.LabelShard(pending.file, {**meta, "label_key": key}, name=key), path)
-            yield writer
-            writer.close()
-            pending.commit(path)
+            try:
+                yield writer
+                writer.close()
+                pending.commit(path)
+            except BaseException:
+                writer.abandon()
+                raise
 
     def labels(
         self, key: str, audio: bool = False, *, only: frozenset[int] | None = None

@@ -1,0 +1,81 @@
+"""A frozen dataset as exporters read it: its manifest, and its rows as a stream."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k2d.datasets.manifest import Manifest
+from k2d.datasets.rows import ROWS_PER_GROUP
+from k2d.store import Lake
+from k2d.store.errors import guard
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training row."""
+
+    id: str
+    flac: bytes  # 16 kHz mono
+    text: str
+    duration_s: float
+    recording_id: str
+    language: str
+    fields: dict[str, Any]  # every column but the audio, as JSON values
+
+    def json(self) -> bytes:
+        """`fields` on one line."""
+        return line(self.fields)
+
+
+class Frozen:
+    """Reads one dataset of a lake; one row group of one shard in memory at a time."""
+
+    def __init__(self, lake: Lake, name: str) -> None:
+        self._lake = lake
+        self.manifest = Manifest.model_validate(lake.dataset(name))
+
+    def rows(self, shard: int) -> Iterator[Row]:
+        """The rows of one shard, in order."""
+        with self._lake.shard_table(self.manifest.name, shard) as file:
+            batches = file.iter_batches(batch_size=ROWS_PER_GROUP)
+            while True:
+                with guard(f"shard {shard} of dataset {self.manifest.name}"):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield from map(_row, batch.to_pylist())
+
+    def copy_shard(self, shard: int, target: Path) -> None:
+        """Write a shard's bytes as they are to a local file."""
+        with self._lake.open_shard(self.manifest.name, shard) as source, open(target, "wb") as out:
+            while block := source.read(1 << 20):
+                out.write(block)
+
+
+def line(value: Any) -> bytes:
+    """JSON on one line, UTF-8, with its newline.
+
+    Raises:
+        ValueError: NaN or an infinity.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def folder_of(row: Row) -> str:
+    """Two hex digits of the recording: file systems dislike a million files in one folder."""
+    return row.recording_id.removeprefix("rec_")[:2]
+
+
+def _row(values: dict[str, Any]) -> Row:
+    flac = values.pop("audio")["bytes"]
+    return Row(
+        id=values["id"],
+        flac=flac,
+        text=values["text"],
+        duration_s=values["duration_s"],
+        recording_id=values["recording_id"],
+        language=values["language"],
+        fields=values,
+    )

@@ -1,0 +1,71 @@
+"""The dataset as a Kaldi data directory: wav.scp, segments, text, utt2spk, spk2utt, reco2dur, and 16-bit WAV files.
+
+Kaldi wants every file sorted by its key as bytes, so rows are sorted in runs on disk and merged. The recording stands
+for the speaker: who speaks is not known, and utterances of one recording must sort together.
+"""
+
+import heapq
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import groupby
+from pathlib import Path
+from typing import IO
+
+import soundfile
+
+from k2d.audio import decode_flac
+from k2d.datasets.frozen import Frozen, folder_of
+from k2d.errors import BadRequest
+from k2d.schema import SAMPLE_RATE_HZ
+
+RUN = 100_000  # rows sorted in memory at once: some 50 MB
+
+Entry = list[str]  # id, recording id, text, duration, path of the WAV below the folder
+
+
+def write_kaldi(frozen: Frozen, folder: Path, final: Path) -> None:
+    """Write the directory; wav.scp names absolute paths under `final`, as Kaldi's scripts expect.
+
+    Raises:
+        BadRequest: `final` has a line break in its name, which wav.scp cannot hold.
+    """
+    if len(str(final).splitlines()) > 1:
+        raise BadRequest("Kaldi's wav.scp cannot name a folder with a line break", hint="choose another folder")
+    with ExitStack() as stack:
+        runs = [stack.enter_context(run) for run in _sorted_runs(_write_audio(frozen, folder))]
+        entries = heapq.merge(*(map(json.loads, run) for run in runs))
+        names = ("wav.scp", "segments", "text", "utt2spk", "spk2utt", "reco2dur")
+        out = {name: stack.enter_context(open(folder / name, "w", encoding="utf-8")) for name in names}
+        for speaker, group in groupby(entries, key=lambda entry: entry[1]):
+            utterances = []
+            for key, _, text, duration, path in group:
+                utterances.append(key)
+                out["wav.scp"].write(f"{key} {final / path}\n")
+                out["segments"].write(f"{key} {key} 0.000 {duration}\n")
+                out["text"].write(f"{key} {text}".rstrip() + "\n")
+                out["utt2spk"].write(f"{key} {speaker}\n")
+                out["reco2dur"].write(f"{key} {duration}\n")
+            out["spk2utt"].write(f"{speaker} {' '.join(utterances)}\n")
+
+
+def _write_audio(frozen: Frozen, folder: Path) -> Iterator[Entry]:
+    for shard in frozen.manifest.shards:
+        for row in frozen.rows(shard.number):
+            path = f"wav/{folder_of(row)}/{row.id}.wav"
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(folder / path, decode_flac(row.flac), SAMPLE_RATE_HZ, subtype="PCM_16")
+            yield [row.id, row.recording_id, " ".join(row.text.split()), f"{row.duration_s:.3f}", path]
+
+
+def _sorted_runs(entries: Iterator[Entry]) -> Iterator[IO[str]]:
+    """Temporary files of JSON lines, each sorted by id; the caller closes them, which removes them."""
+    while True:
+        run = sorted(entry for _, entry in zip(range(RUN), entries, strict=False))
+        if not run:
+            return
+        file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - the caller closes it
+        file.writelines(json.dumps(entry) + "\n" for entry in run)
+        file.seek(0)
+        yield file

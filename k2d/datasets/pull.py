@@ -1,0 +1,50 @@
+"""Bring a frozen dataset from an API: manifest and shards, verified, into a lake of one's own."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from k2d.datasets.export import export
+from k2d.datasets.manifest import Manifest
+from k2d.errors import StoreError
+from k2d.store import Lake
+
+
+class Remote(Protocol):
+    """What of a client is needed (k2d.client.Client)."""
+
+    def manifest(self, name: str) -> dict[str, Any]: ...
+
+    def shard(self, name: str, number: int) -> Iterator[bytes]: ...
+
+
+def pull(remote: Remote, name: str, lake: Lake) -> dict[str, Any]:
+    """Copy dataset `name` into `lake`, checking every shard's hash; returns its manifest.
+
+    Raises:
+        StoreError: a shard arrived damaged, or the lake cannot be written.
+        Conflict: the lake holds another dataset of that name.
+    """
+    manifest = Manifest.model_validate(remote.manifest(name))
+    for shard in manifest.shards:
+
+        def fill(file: BinaryIO, number: int = shard.number) -> None:
+            for block in remote.shard(name, number):
+                file.write(block)
+
+        _, sha256 = lake.put_shard(name, manifest.digest, shard.number, fill)
+        if sha256 != shard.sha256:
+            lake.drop_shards(name, manifest.digest)
+            raise StoreError(f"shard {shard.number} of {name!r} arrived damaged", hint="try again")
+    lake.put_manifest(manifest)
+    return lake.dataset(name)
+
+
+def export_pulled(remote: Remote, name: str, format_: str, folder: Path) -> dict[str, Any]:
+    """Export a remote dataset to a local folder, by way of a temporary copy; returns its manifest."""
+    with tempfile.TemporaryDirectory(prefix="k2d-pull-") as temporary:
+        lake = Lake(temporary)
+        manifest = pull(remote, name, lake)
+        export(lake, name, format_, folder)
+    return manifest

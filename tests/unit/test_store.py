@@ -1,0 +1,316 @@
+"""The lake on a local folder: what is put comes back, whole or not at all, whoever writes first."""
+
+import dataclasses
+import io
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lakes import REJECTED, audio_path, batch, chunk, flac, put_recording, recording, samples, unflac
+
+from k2d.errors import Conflict, NotFound, StoreError
+from k2d.schema import Outcome, QuarantineReason, RecordingResult
+from k2d.store import Lake, Probe
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
+
+
+def files(lake: Lake) -> list[str]:
+    """Everything under the root, unfinished writes too."""
+    root = Path(lake.files.full(""))
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_check_leaves_nothing_behind(lake: Lake) -> None:
+    lake.check()
+    assert files(lake) == []
+
+
+# ---- uploads ------------------------------------------------------------------------------------------------------
+
+
+def test_equal_bytes_are_stored_once(lake: Lake, tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+    (tmp_path / "a.wav").write_bytes(data)
+    uri, sha256, size = lake.put_upload(tmp_path / "a.wav")
+    assert (uri, sha256, size) == lake.put_upload(io.BytesIO(data))
+    assert size == len(data)
+    assert files(lake) == [f"uploads/{sha256[:2]}/{sha256}"]
+    with lake.open(uri) as file:
+        assert file.seekable()
+        assert file.read() == data
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(lake: Lake) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 0:
+                raise ConnectionResetError("the client went away")
+            return super().read(10)
+
+    with pytest.raises(ConnectionResetError):  # the client's fault is not the store's
+        lake.put_upload(Broken(b"x" * 100))
+    assert files(lake) == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["lake://uploads/../../etc/passwd", "lake://batches/x", "/etc/passwd", "lake://uploads/" + "0" * 64, ""]
+)
+def test_only_uploads_are_opened(lake: Lake, uri: str) -> None:
+    with pytest.raises(NotFound):
+        lake.open(uri)
+
+
+# ---- probes -------------------------------------------------------------------------------------------------------
+
+
+def test_probes_remember_a_recording_or_why_there_is_none(lake: Lake) -> None:
+    good = Probe(recording(1, 12.5), None, None, 12.5)
+    bad = Probe(None, QuarantineReason.TRUNCATED, "it ends after 3.2 of 9 s", 3.2)
+    lake.put_probe("a1", good)
+    lake.put_probe("b2", bad)
+    assert lake.probe("a1") == good
+    assert lake.probe("b2") == bad
+    assert lake.probe("c3") is None
+
+
+# ---- labels and facts ---------------------------------------------------------------------------------------------
+
+
+def test_labels_stream_back_with_their_audio(lake: Lake) -> None:
+    result = put_recording(lake, 1, [(i * 0.2, i * 0.2 + 0.2) for i in range(40)])
+    assert result.label_key is not None
+    heard = samples(result.duration_s, 1)
+    read = list(lake.labels(result.label_key, audio=True))
+    assert [one.index for one, _ in read] == list(range(40))
+    for one, data in read:
+        assert data is not None
+        expected = heard[round(one.start_s * 16_000) : round(one.end_s * 16_000)]
+        assert np.array_equal(unflac(data), expected)
+    assert lake.label_audio(result.label_key, 35) == read[35][1]
+    assert lake.chunk_audio(f"{result.facts_key}-00035") == read[35][1]
+    assert [one for one, _ in lake.labels(result.label_key)] == [one for one, _ in read]
+    with pytest.raises(NotFound):
+        lake.label_audio(result.label_key, 40)
+
+
+def test_a_label_shard_appears_only_when_it_is_whole(lake: Lake) -> None:
+    def break_off() -> None:
+        with lake.label_writer("ab12", {}) as writer:
+            writer.write(chunk(0, 0.0, 1.0), flac(samples(1.0)))
+            assert not lake.has_labels("ab12")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        break_off()
+    assert not lake.has_labels("ab12")
+    assert files(lake) == []
+
+
+def test_the_same_labels_are_the_same_bytes(lake: Lake) -> None:
+    result = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)])
+    path = audio_path(lake, f"labels/{result.label_key[:2]}/{result.label_key}.parquet")
+    before = path.read_bytes()
+    put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)])
+    assert path.read_bytes() == before
+
+
+def test_a_long_recording_is_written_in_bounded_memory(lake: Lake) -> None:
+    import tracemalloc
+
+    noise = os.urandom(500_000)  # what 30 s of FLAC weigh
+    tracemalloc.start()
+    with lake.label_writer("ab12", {}) as writer:
+        for index in range(320):  # 160 MB
+            writer.write(chunk(index, index * 30.0, index * 30.0 + 30.0), noise)
+    for _, data in lake.labels("ab12", audio=True):
+        assert data == noise
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6
+
+
+def test_facts_table_joins_shards_in_the_order_asked(lake: Lake) -> None:
+    a = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)])
+    b = put_recording(lake, 2, [(0.0, 1.5)])
+    table = lake.facts_table([b.facts_key, a.facts_key], ["index", "duration_s"])
+    assert table.schema.names == ["facts_key", "index", "duration_s"]
+    assert table["facts_key"].to_pylist() == [b.facts_key, a.facts_key, a.facts_key]
+    assert table["duration_s"].to_pylist() == [1.5, 1.0, 1.0]
+    assert lake.facts_table([], ["index"]).num_rows == 0
+    assert [fact.id for fact in lake.facts(a.facts_key)] == [f"{a.facts_key}-00000", f"{a.facts_key}-00001"]
+    assert lake.facts_meta(a.facts_key)["label_key"] == a.label_key
+
+
+@pytest.mark.parametrize("key", ["nothing", "../../etc", "", "a/b", ".hidden"])
+def test_keys_that_are_not_there_are_not_found(lake: Lake, key: str) -> None:
+    with pytest.raises(NotFound):
+        list(lake.labels(key))
+    with pytest.raises(NotFound):
+        lake.facts(key)
+    with pytest.raises(NotFound):
+        lake.chunk_audio(f"{key}-00000")
+    with pytest.raises(NotFound):
+        lake.batch(key)
+    with pytest.raises(NotFound):
+        lake.dataset(key)
+
+
+# ---- batches ------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_found_by_id_and_by_name(lake: Lake) -> None:
+    one = batch(3)
+    lake.put_batch(one)
+    lake.put_batch(dataclasses.replace(one, created_at="2030-01-01T00:00:00+00:00"))  # again: nothing changes
+    assert lake.batch(one.id) == lake.batch("lectures") == Lake(lake.files.root).batch("lectures") == one
+    lake.put_batch(dataclasses.replace(one, name="talks"))  # a second name for the same content
+    assert lake.batch("talks") == one
+
+
+def test_a_name_belongs_to_one_batch(lake: Lake) -> None:
+    lake.put_batch(batch(3))
+    with pytest.raises(Conflict, match="lectures"):
+        lake.put_batch(batch(4, batch_id="b_ffffffffffffffff"))
+    assert lake.batch_ids() == ["b_0123456789abcdef"]
+
+
+def test_a_name_whose_owner_died_is_free(lake: Lake) -> None:
+    lake.put_batch(batch(3))
+    audio_path(lake, "batches/b_0123456789abcdef/batch.json").unlink()
+    other = batch(4, batch_id="b_ffffffffffffffff")
+    fresh = Lake(lake.files.root)
+    fresh.put_batch(other)
+    assert fresh.batch("lectures") == other
+
+
+def test_batches_come_newest_first(lake: Lake) -> None:
+    for day in (3, 1, 2):
+        lake.put_batch(batch(1, batch_id=f"b_{day}", name=f"day-{day}", at=f"2026-11-0{day}T00:00:00+00:00"))
+    assert [one.name for one in lake.batches()] == ["day-3", "day-2", "day-1"]
+
+
+def test_cancel_is_a_mark(lake: Lake) -> None:
+    lake.put_batch(batch(1))
+    assert not lake.is_cancelled("b_0123456789abcdef")
+    lake.cancel("b_0123456789abcdef")
+    assert lake.is_cancelled("b_0123456789abcdef")
+    lake.uncancel("b_0123456789abcdef")
+    assert not lake.is_cancelled("b_0123456789abcdef")
+    with pytest.raises(NotFound):
+        lake.cancel("b_nothing")
+
+
+def test_results_are_a_ledger_in_order(lake: Lake) -> None:
+    one = batch(3000)
+    lake.put_batch(one)
+    for position in (2047, 5, 0, 2999):
+        lake.put_result(one.id, quarantined(position))
+    assert [result.position for result in lake.results(one.id)] == [0, 5, 2047, 2999]
+    assert [result.position for result in lake.results(one.id, part=1)] == [2047]
+    assert lake.result_positions(one.id) == {0, 5, 2047, 2999}
+    assert lake.result(one.id, 5) == dataclasses.replace(quarantined(5), name="talk-\\udcff\n🎙.wav")
+    lake.delete_result(one.id, 5)
+    assert lake.result(one.id, 5) is None
+    assert lake.result_positions(one.id) == {0, 2047, 2999}
+
+
+def quarantined(position: int) -> RecordingResult:
+    name = b"talk-\xff\n\xf0\x9f\x8e\x99.wav".decode("utf-8", "surrogateescape")
+    return RecordingResult(position, name, Outcome.QUARANTINED, 3.2, reason="truncated", detail="it ends early")
+
+
+def test_a_name_is_claimed_by_one_of_many_processes(lake: Lake) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(4) as pool:
+        won = pool.starmap(_claim, [(lake.files.root, number) for number in range(16)])
+    assert sum(won) == 1
+    assert len(lake.batch_ids()) == 1
+
+
+def _claim(root: str, number: int) -> bool:
+    try:
+        Lake(root).put_batch(batch(1, batch_id=f"b_{number:016x}", name="wanted"))
+    except Conflict:
+        return False
+    return True
+
+
+def test_a_writer_that_is_killed_leaves_no_shard(lake: Lake) -> None:
+    child = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(lake,))
+    child.start()
+    deadline = time.monotonic() + 20
+    while not any(name.endswith(".tmp") for name in files(lake)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(child.pid or 0, signal.SIGKILL)
+    child.join()
+    left = files(lake)
+    assert left
+    assert all(name.endswith(".tmp") for name in left)
+    assert not lake.has_labels("ab12")
+    assert lake.files.listing("") == []  # unfinished writes are never listed
+    assert lake.sweep() == 0  # too young: someone may be writing
+    assert lake.sweep(older_than_s=-1.0) == len(left)
+    assert files(lake) == []
+
+
+def _write_for_ever(lake: Lake) -> None:
+    with lake.label_writer("ab12", {}) as writer:
+        for index in range(100_000):
+            writer.write(chunk(index, index * 1.0, index + 1.0), b"x" * 100_000)
+
+
+# ---- damage -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage"])
+def test_damaged_files_are_named(lake: Lake, damage: str) -> None:
+    result = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)])
+    lake.put_batch(batch(2))
+    lake.put_result("b_0123456789abcdef", result)
+    paths = [
+        f"labels/{result.label_key[:2]}/{result.label_key}.parquet",
+        f"facts/{result.facts_key[:2]}/{result.facts_key}.parquet",
+        "batches/b_0123456789abcdef/results/000000/000000001.json",
+        "batches/b_0123456789abcdef/batch.json",
+    ]
+    for path in paths:
+        file = audio_path(lake, path)
+        data = file.read_bytes()
+        file.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "garbage": b"\x00\xff" * 500}[damage])
+    fresh = Lake(lake.files.root)
+    reads = [
+        lambda: list(fresh.labels(result.label_key, audio=True)),
+        lambda: fresh.facts(result.facts_key),
+        lambda: list(fresh.results("b_0123456789abcdef")),
+        lambda: fresh.batch("b_0123456789abcdef"),
+    ]
+    for path, read in zip(paths, reads, strict=True):
+        with pytest.raises(StoreError, match="damaged") as caught:
+            read()
+        assert path in caught.value.message
+        assert caught.value.hint
+
+
+def test_what_a_reader_does_with_a_row_is_not_the_stores_fault(lake: Lake) -> None:
+    result = put_recording(lake, 1, [(0.0, 1.0)])
+
+    def send_away() -> None:
+        for _ in lake.labels(result.label_key):
+            raise ConnectionError("the validator went away")
+
+    with pytest.raises(ConnectionError):
+        send_away()
+
+
+def test_counts_of_a_rejected_chunk_are_kept(lake: Lake) -> None:
+    result = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)], rejected=frozenset({1}))
+    counts = lake.facts(result.facts_key)[1].distances.mixed
+    assert (counts.hits, counts.substitutions, counts.deletions, counts.insertions) == REJECTED
