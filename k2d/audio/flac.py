@@ -13,10 +13,12 @@ def encode_flac(samples: Samples) -> bytes:
     """Encode 16 kHz mono int16 samples, shape (n,), losslessly; the same samples give the same bytes.
 
     Raises:
-        ValueError: the samples are not a one-dimensional int16 array.
+        ValueError: the samples are not a one-dimensional int16 array with at least one sample.
     """
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise ValueError(f"want int16 samples of shape (n,), got {samples.dtype} of shape {samples.shape}")
+    if not len(samples):
+        raise ValueError("want at least one sample: libsndfile writes no FLAC file without any")
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
