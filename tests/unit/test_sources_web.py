@@ -1,0 +1,199 @@
+"""https sources against a real TLS server on loopback: redirects, refusals, limits, retries."""
+
+import datetime
+import http.server
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from media_files import encoded
+
+from k2d.audio import examine
+from k2d.errors import AudioError, NotFound, SourceRefused
+from k2d.schema import QuarantineReason, Source
+from k2d.sources import describe, open_source
+
+x509 = pytest.importorskip("cryptography.x509")
+
+FLAC = encoded("flac", "flac")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers by path; `hits` counts them."""
+
+    protocol_version = "HTTP/1.1"
+    hits: list[str]
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.hits.append(path)
+        if path == "/flaky.flac" and self.hits.count(path) < 3:
+            return self.answer(503, b"")
+        if path in ("/a.flac", "/flaky.flac"):
+            return self.answer(200, FLAC, ETag='"v1"')
+        if path.startswith("/to/"):
+            return self.answer(302, b"", Location=path.removeprefix("/to/").replace("~", "/"))
+        if path == "/loop":
+            return self.answer(302, b"", Location="/loop")
+        if path == "/cut.flac":
+            self.answer(200, FLAC, declared=len(FLAC) + 1000)
+            self.close_connection = True
+            return None
+        if path == "/endless":
+            self.send_response(200)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(bytes(65536))
+            except OSError:
+                self.close_connection = True
+            return None
+        return self.answer({"/secret": 403}.get(path, 404), b"")
+
+    def answer(self, code: int, body: bytes, declared: int | None = None, **headers: str) -> None:
+        self.send_response(code)
+        for name, value in {**headers, "Content-Length": str(declared or len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for localhost and 127.0.0.1, with its key, in one PEM file."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@pytest.fixture
+def server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    Handler.hits = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+    httpd.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield f"https://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def no_lake(uri: str) -> Any:
+    raise AssertionError(uri)
+
+
+def opened(uri: str, **options: Any) -> bytes:
+    with open_source(Source("x", uri, "key"), no_lake, **options) as file:
+        return file.read()
+
+
+def reason(uri: str, **options: Any) -> str:
+    with pytest.raises(AudioError) as caught:
+        opened(uri, **options)
+    assert "sig=" not in caught.value.message
+    return caught.value.reason
+
+
+def test_a_file_is_described_without_its_body_and_read(server: str) -> None:
+    source = describe(f"{server}/a.flac?sig=secret", allowed=[server])
+    assert source.name == f"{server}/a.flac"
+    assert source.size_bytes == len(FLAC)
+    assert describe(f"{server}/a.flac?sig=secret").key == source.key
+    with open_source(source, no_lake, allowed=[server]) as file:
+        assert file.read() == FLAC
+        file.seek(0)
+        assert examine(file, min_s=0.1, max_s=10, silence_peak=0.001).duration_s == 3.0
+
+
+def test_what_is_not_there(server: str) -> None:
+    with pytest.raises(NotFound, match="404"):
+        describe(f"{server}/missing?sig=secret")
+    with pytest.raises(SourceRefused, match="403"):
+        describe(f"{server}/secret")
+    assert reason(f"{server}/missing?sig=secret") == QuarantineReason.UNREADABLE
+    assert reason(f"{server}/secret?sig=secret") == QuarantineReason.REFUSED
+
+
+def test_redirects_inside_the_list_are_followed(server: str) -> None:
+    assert opened(f"{server}/to/~a.flac", allowed=[server]) == FLAC
+    assert opened(f"{server}/to/~a.flac") == FLAC
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["https:~~169.254.169.254~latest", "https:~~10.0.0.1~a.flac", "http:~~127.0.0.1~a.flac", "file:~~~etc~passwd"],
+)
+@pytest.mark.parametrize("trusted", [True, False])
+def test_redirects_never_lead_elsewhere(server: str, target: str, trusted: bool) -> None:
+    assert (
+        reason(f"{server}/to/{target}", allowed=None if trusted else [server, "https://"]) == QuarantineReason.REFUSED
+    )
+
+
+def test_redirects_out_of_the_list_are_refused_before_they_are_asked(server: str) -> None:
+    other = server.replace("127.0.0.1", "localhost")
+    target = other.replace("/", "~")
+    assert reason(f"{server}/to/{target}~a.flac", allowed=[server]) == QuarantineReason.REFUSED
+    assert "/a.flac" not in Handler.hits
+    assert opened(f"{server}/to/{target}~a.flac", allowed=[server, other]) == FLAC
+    assert reason(f"{server}/loop", allowed=[server]) == QuarantineReason.REFUSED
+
+
+def test_passing_trouble_is_tried_again(server: str) -> None:
+    assert opened(f"{server}/flaky.flac") == FLAC
+    assert Handler.hits.count("/flaky.flac") == 3
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_the_file(server: str) -> None:
+    assert reason(f"{server}/cut.flac") == QuarantineReason.UNREADABLE
+    assert Handler.hits.count("/cut.flac") == 3
+
+
+def test_a_body_without_end_stops_at_the_limit(server: str) -> None:
+    assert reason(f"{server}/endless", limit_bytes=5_000_000) == QuarantineReason.UNREADABLE
+    assert opened(f"{server}/a.flac", limit_bytes=len(FLAC)) == FLAC
+    assert reason(f"{server}/a.flac", limit_bytes=len(FLAC) - 1) == QuarantineReason.UNREADABLE
+
+
+def test_no_server_and_no_valid_certificate(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotFound):
+        describe("https://127.0.0.1:9/a.flac")
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert reason(f"{server}/a.flac") == QuarantineReason.UNREADABLE
+    assert Handler.hits == []
