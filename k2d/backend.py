@@ -43,7 +43,7 @@ class Backend(Protocol):
         ...
 
     def export(self, name: str, format_: str, folder: Path) -> dict[str, Any]:
-        """Write a dataset into `folder` in another format; returns counts."""
+        """Write a dataset into `folder` in another format; returns its manifest."""
         ...
 
     def resume(self) -> dict[str, int]:

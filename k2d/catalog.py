@@ -16,19 +16,10 @@ import pyarrow.compute as pc
 
 from k2d.distance import aligned_diff
 from k2d.errors import BadRequest, NotFound
-from k2d.policy import DEFAULT, Policy, columns_of, curve, decide, distance_column
-from k2d.schema import Batch, BatchState, ChunkFacts, Metric, Outcome, RecordingResult, Status
+from k2d.policy import COLUMNS, DEFAULT, REASONS, STATUSES, Policy, columns_of, curve, decide, distance_column
+from k2d.schema import Batch, BatchState, ChunkFacts, Metric, Outcome, Reason, RecordingResult, Status
 from k2d.store import Lake
 
-FACT_COLUMNS = (
-    *(f"mer_{count}" for count in ("hits", "substitutions", "deletions", "insertions")),
-    *(f"per_{count}" for count in ("hits", "substitutions", "deletions", "insertions")),
-    "teacher_repetition",
-    "validator_repetition",
-    "is_phrase",
-    "zh_tokens",
-    "en_tokens",
-)
 PLACE_COLUMNS = ("id", "position", "index", "start_s", "end_s", "duration_s")
 TEXT_COLUMNS = ("recording", "teacher_text", "validator", "views", "validator_texts", "phrase")
 FAILURES_SHOWN = 100
@@ -40,8 +31,8 @@ ALPHAS = tuple(round(0.05 * step, 2) for step in range(21))  # 0.00 … 1.00
 class ChunkFilter:
     """Which chunks of a batch to list; None means any."""
 
-    verdict: str | None = None
-    reason: str | None = None
+    verdict: Status | None = None
+    reason: Reason | None = None
     recording: str | None = None  # exact source name
     text: str | None = None  # substring of the teacher's text
     min_distance: float | None = None
@@ -70,8 +61,8 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> dict[str, Any]
     Exact in milliseconds over the recordings that have a result; the others are `pending`.
     """
     results = list(lake.results(batch.id))
-    table = lake.index(batch.id, columns=[*PLACE_COLUMNS, *FACT_COLUMNS])
-    accepted = _decided(policy, table)
+    table = lake.index(batch.id, columns=[*PLACE_COLUMNS, *COLUMNS])
+    accepted = decide(policy, _arrays(table)).accepted
     chunk_ms = _ms(table["duration_s"].to_numpy())
     in_ms = sum(_ms_of(result.duration_s) for result in results)
     quarantined_ms = sum(_ms_of(r.duration_s) for r in results if r.outcome == Outcome.QUARANTINED)
@@ -150,7 +141,7 @@ def page(
     """
     if not 1 <= limit <= MAX_PAGE:
         raise BadRequest(f"limit must be 1…{MAX_PAGE}, not {limit}")
-    numbers = lake.index(batch.id, columns=[*PLACE_COLUMNS, *FACT_COLUMNS])
+    numbers = lake.index(batch.id, columns=[*PLACE_COLUMNS, *COLUMNS])
     keep = _matching(lake, batch, policy, numbers, where)
     if cursor is not None:
         position, index = _decode_cursor(cursor)
@@ -160,11 +151,7 @@ def page(
     shown = rows[:limit]
     chunks = _rows(lake, batch, policy, numbers, shown)
     more = len(rows) > limit
-    last = shown[-1] if more else None
-    following = (
-        None if last is None else _encode_cursor(numbers["position"][last].as_py(), numbers["index"][last].as_py())
-    )
-    return {"chunks": chunks, "next": following}
+    return {"chunks": chunks, "next": _cursor_at(numbers, int(shown[-1])) if more else None}
 
 
 def all_chunks(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, where: ChunkFilter) -> Iterator[dict[str, Any]]:
@@ -186,7 +173,7 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any
     """
     facts = find_chunk(lake, chunk_id)
     columns = columns_of([facts.distances])
-    decision = decide(policy, columns)
+    verdict = decide(policy, columns).verdict(0)
     return {
         "id": facts.id,
         "recording_id": facts.recording_id,
@@ -212,8 +199,8 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any
         },
         "phrase": facts.distances.phrase,
         "segments": [asdict(segment) for segment in facts.segments],
-        "verdict": str(decision.statuses[0]),
-        "reason": str(decision.reasons[0]),
+        "verdict": verdict.status,
+        "reason": verdict.reason,
         "policy": policy.name,
     }
 
@@ -233,18 +220,18 @@ def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
 
 def preview(lake: Lake, batches: Sequence[Batch], policy: Policy) -> dict[str, Any]:
     """What a policy would accept of these batches, by reason, and the curve over α for every metric."""
-    columns = [*PLACE_COLUMNS, *FACT_COLUMNS]
+    columns = [*PLACE_COLUMNS, *COLUMNS]
     table = pa.concat_tables([lake.index(batch.id, columns=columns) for batch in batches])
     arrays = _arrays(table)
     durations = table["duration_s"].to_numpy()
     decision = decide(policy, arrays)
-    accepted = decision.statuses == Status.ACCEPTED
+    accepted = decision.accepted
     reasons = {
-        str(reason): {
-            "chunks": int((decision.reasons == reason).sum()),
-            "seconds": _seconds(durations[decision.reasons == reason]),
+        str(REASONS[code]): {
+            "chunks": int((decision.reason == code).sum()),
+            "seconds": _seconds(durations[decision.reason == code]),
         }
-        for reason in sorted(set(decision.reasons.tolist()))
+        for code in np.unique(decision.reason)
     }
     return {
         "policy": policy.model_dump(mode="json"),
@@ -253,7 +240,7 @@ def preview(lake: Lake, batches: Sequence[Batch], policy: Policy) -> dict[str, A
         "seconds": {"accepted": _seconds(durations[accepted]), "rejected": _seconds(durations[~accepted])},
         "hours_accepted": round(_seconds(durations[accepted]) / 3600, 4),
         "reasons": reasons,
-        "curve": curve(arrays, durations, ALPHAS, policy),
+        "curve": _curves(arrays, durations, policy),
     }
 
 
@@ -261,12 +248,20 @@ def preview(lake: Lake, batches: Sequence[Batch], policy: Policy) -> dict[str, A
 
 
 def _arrays(table: pa.Table) -> dict[str, npt.NDArray[Any]]:
-    return {name: table[name].to_numpy() for name in FACT_COLUMNS}
+    return {name: table[name].to_numpy() for name in COLUMNS}
 
 
-def _decided(policy: Policy, table: pa.Table) -> npt.NDArray[np.bool_]:
-    accepted: npt.NDArray[np.bool_] = decide(policy, _arrays(table)).statuses == Status.ACCEPTED
-    return accepted
+def _curves(
+    arrays: dict[str, npt.NDArray[Any]], durations: npt.NDArray[np.float64], policy: Policy
+) -> dict[str, list[dict[str, Any]]]:
+    found = curve(arrays, durations, alphas=ALPHAS, policy=policy)
+    return {
+        str(metric): [
+            {"alpha": float(alpha), "chunks": int(chunks), "seconds": round(float(seconds), 3)}
+            for alpha, chunks, seconds in zip(line.alphas, line.chunks, line.seconds, strict=True)
+        ]
+        for metric, line in found.items()
+    }
 
 
 def _matching(lake: Lake, batch: Batch, policy: Policy, numbers: pa.Table, where: ChunkFilter) -> npt.NDArray[np.bool_]:
@@ -274,9 +269,9 @@ def _matching(lake: Lake, batch: Batch, policy: Policy, numbers: pa.Table, where
     decision = decide(policy, arrays)
     keep = np.ones(len(numbers), dtype=bool)
     if where.verdict is not None:
-        keep &= decision.statuses == where.verdict
+        keep &= decision.status == STATUSES.index(where.verdict)
     if where.reason is not None:
-        keep &= decision.reasons == where.reason
+        keep &= decision.reason == REASONS.index(where.reason)
     distance = distance_column(policy.metric, arrays, policy.repetition_max)
     if where.min_distance is not None:
         keep &= distance >= where.min_distance
@@ -295,7 +290,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Full rows for a page: texts of these rows, every distance, the verdict."""
     few = numbers.take(pa.array(rows))
-    texts = lake.index(batch.id, columns=list(TEXT_COLUMNS)).take(pa.array(rows)).to_pylist()
+    texts = lake.index_rows(batch.id, rows, columns=list(TEXT_COLUMNS)).to_pylist()
     arrays = _arrays(few)
     decision = decide(policy, arrays)
     distances = {m: distance_column(m, arrays, policy.repetition_max) for m in Metric}
@@ -317,8 +312,8 @@ def _rows(
                 "teacher_repetition": int(arrays["teacher_repetition"][row]),
                 "validator_repetition": int(arrays["validator_repetition"][row]),
                 "phrase": text["phrase"],
-                "verdict": str(decision.statuses[row]),
-                "reason": str(decision.reasons[row]),
+                "verdict": decision.verdict(row).status,
+                "reason": decision.verdict(row).reason,
             }
         )
     return found

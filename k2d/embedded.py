@@ -37,7 +37,8 @@ class Embedded:
 
     def label(self, paths: Sequence[str], request: LabelRequest, *, wait: bool, on_status: OnStatus) -> dict[str, Any]:
         self.lake.check()
-        batch = self.lake.put_batch(make_batch(self._sources(paths), request, self.settings))
+        batch = make_batch(self._sources(paths), request, self.settings)
+        self.lake.put_batch(batch)
         self._run(batch, on_status)
         return catalog.status(self.lake, batch)
 
@@ -47,7 +48,7 @@ class Embedded:
 
     def batches(self) -> list[dict[str, Any]]:
         found = []
-        for batch in sorted(self.lake.batches(), key=lambda b: b.created_at, reverse=True):
+        for batch in self.lake.batches():
             pending = len(batch.sources) - len(self.lake.result_positions(batch.id))
             state = catalog.state(self.lake, batch, pending=pending, jobs=None)
             found.append({**catalog.summary(batch), "state": state, "pending": pending})
@@ -67,7 +68,8 @@ class Embedded:
         return freeze(self.lake, name=name, batches=ids, policy=policy)
 
     def export(self, name: str, format_: str, folder: Path) -> dict[str, Any]:
-        return export(self.lake, name, format_, folder)
+        export(self.lake, name, format_, folder)
+        return self.lake.dataset(name)
 
     def resume(self) -> dict[str, int]:
         missing = {}

@@ -10,7 +10,7 @@ from k2d.backend import Backend
 from k2d.batches import check_name
 from k2d.client import Client
 from k2d.errors import BadRequest
-from k2d.policy import DEFAULT, PAPER, Policy
+from k2d.policy import PRESETS, Policy
 from k2d.schema import Metric
 from k2d.settings import PREFIX, Settings, load
 
@@ -59,7 +59,7 @@ def settings() -> Settings:
 
 
 def backend(api: str | None = None, embedded: bool = False) -> Backend:
-    """Choose who does the work: the API named with --api or K2D_API_URL, one at the default address, or this process."""
+    """Choose who works: the API named with --api or K2D_API_URL, one at the default address, or this process."""
     found = settings()
     if not embedded:
         token = found.api_token.get_secret_value() if found.api_token else None
@@ -77,13 +77,11 @@ def policy(preset: str = "default", metric: Metric | None = None, alpha: float |
     Raises:
         BadRequest: an unknown preset, or α outside 0…1.
     """
-    presets = {known.name: known for known in (DEFAULT, PAPER)}
-    if preset not in presets:
-        raise BadRequest(f"unknown policy: {preset!r}", hint=f"one of {', '.join(presets)}")
+    if preset not in PRESETS:
+        raise BadRequest(f"unknown policy: {preset!r}", hint=f"one of {', '.join(PRESETS)}")
     if alpha is not None and not 0 <= alpha <= 1:
         raise BadRequest(f"α must lie between 0 and 1, not {alpha}", hint="0.4 is the paper's")
-    changes = {name: value for name, value in (("metric", metric), ("alpha", alpha)) if value is not None}
-    return presets[preset].model_copy(update=changes | {"name": "custom"}) if changes else presets[preset]
+    return PRESETS[preset].varied(metric=metric, alpha=alpha)
 
 
 def name(value: str) -> str:

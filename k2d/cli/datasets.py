@@ -7,7 +7,7 @@ import typer
 
 from k2d.cli import show
 from k2d.cli.app import AlphaOption, Api, EmbeddedOption, Json, MetricOption, PolicyName, app, backend, name, policy
-from k2d.datasets.formats import FORMATS
+from k2d.datasets.export import FORMATS
 
 
 @app.command()
@@ -43,7 +43,7 @@ def export(
     if as_json:
         show.dump(written)
     else:
-        show.out.print(f"{written['rows']} rows ({written['seconds']:.1f} s) as {format_} in {folder}")
+        show.out.print(f"{written['counts']['rows']} rows as {format_} in {folder}", soft_wrap=True)
 
 
 def show_manifest(manifest: dict[str, object]) -> None:

@@ -5,8 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -23,7 +22,6 @@ from k2d.schema import Batch, BatchState, Outcome, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from services.filter.context import InLake, InPolicy, InQueue, InSettings
-from services.filter.jobs import request_plan
 from services.filter.models import (
     BatchByReference,
     BatchList,
@@ -35,9 +33,11 @@ from services.filter.models import (
     Resumed,
 )
 from services.filter.problems import responses
-from services.filter.queue import WorkQueue
+from services.filter.queue import WorkQueue, request_plan
 
 router = APIRouter(prefix="/v1", tags=["batches"])
+
+Options = TypeVar("Options", bound=BatchOptions)
 
 MAX_FILES = 10_000  # in one request; larger corpora come by reference or in several batches
 EVENT_S = 1.0  # between server-sent events
@@ -104,8 +104,8 @@ def _from_form(form: FormData, lake: Lake, queue: WorkQueue, settings: Settings,
         return JSONResponse(asdict(forecast(durations, lake)))
     found = []
     for upload in uploads:
-        name = upload.filename or "unnamed"
-        uri, sha256, size = lake.put_upload(upload.file, suffix=PurePath(name).suffix)
+        name = _file_name(upload)
+        uri, sha256, size = lake.put_upload(upload.file)
         found.append(Source(name=name, uri=uri, key=digest("upload", sha256), size_bytes=size))
     return _accept(make_batch(found, _request(options), settings), lake, queue)
 
@@ -113,7 +113,7 @@ def _from_form(form: FormData, lake: Lake, queue: WorkQueue, settings: Settings,
 def _by_reference(body: BatchByReference, lake: Lake, queue: WorkQueue, settings: Settings, dry_run: bool) -> Response:
     for uri in body.sources:
         sources.check_allowed(uri, settings.allowed_sources)
-    found = [sources.describe(uri) for uri in body.sources]
+    found = [sources.describe(uri, allowed=settings.allowed_sources) for uri in body.sources]
     batch = make_batch(found, _request(body), settings)
     if not dry_run:
         return _accept(batch, lake, queue)
@@ -128,7 +128,8 @@ def _by_reference(body: BatchByReference, lake: Lake, queue: WorkQueue, settings
 
 def _accept(batch: Batch, lake: Lake, queue: WorkQueue) -> Response:
     """Store the batch, then queue its planning; a batch that is there already is answered as it stands."""
-    stored = lake.put_batch(batch)
+    lake.put_batch(batch)
+    stored = lake.batch(batch.id)
     if len(lake.result_positions(stored.id)) < len(stored.sources):
         request_plan(queue, stored.id)
         code = 202
@@ -137,6 +138,14 @@ def _accept(batch: Batch, lake: Lake, queue: WorkQueue) -> Response:
     return JSONResponse(
         _status(stored, lake, queue), status_code=code, headers={"Location": f"/v1/batches/{stored.id}"}
     )
+
+
+def _file_name(upload: UploadFile) -> str:
+    """The name as the client's user saw it: HTML's form encoding escapes quotes and line breaks, and only these."""
+    name = upload.filename or "unnamed"
+    for escaped, character in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
+        name = name.replace(escaped, character)
+    return name
 
 
 def _header_duration(upload: UploadFile) -> float | None:
@@ -149,7 +158,7 @@ def _request(options: BatchOptions) -> LabelRequest:
     return LabelRequest(**options.model_dump(exclude={"sources"}))
 
 
-def _checked[Model: BatchOptions](model: type[Model], body: bytes) -> Model:
+def _checked(model: type[Options], body: bytes) -> Options:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -167,20 +176,18 @@ def _status(batch: Batch, lake: Lake, queue: WorkQueue) -> dict[str, Any]:
 def list_batches(
     lake: InLake, queue: InQueue, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: str | None = None
 ) -> BatchList:
-    ordered = sorted(lake.batches(), key=lambda batch: (batch.created_at, batch.id), reverse=True)
-    after = 0
-    if cursor is not None:
-        after = next((n + 1 for n, batch in enumerate(ordered) if batch.id == cursor), -1)
-        if after < 0:
-            raise BadRequest("the cursor names no batch", hint="use `next` of the page before as it is")
-    shown = ordered[after : after + limit]
+    ids = lake.batch_ids()
+    if cursor is not None and cursor not in ids:
+        raise BadRequest("the cursor names no batch", hint="use `next` of the page before as it is")
+    after = ids.index(cursor) + 1 if cursor is not None else 0
+    shown = ids[after : after + limit]
     listed = []
-    for batch in shown:
+    for batch in map(lake.batch, shown):
         pending = len(batch.sources) - len(lake.result_positions(batch.id))
         live = queue.live(batch.id) if pending else None
         state = catalog.state(lake, batch, pending=pending, jobs=asdict(live) if live else None)
         listed.append(BatchListed(**catalog.summary(batch), state=state, pending=pending))
-    return BatchList(batches=listed, next=shown[-1].id if after + limit < len(ordered) else None)
+    return BatchList(batches=listed, next=shown[-1] if after + limit < len(ids) else None)
 
 
 @router.get("/batches/{batch}", summary="State, ledger, quarantined recordings", responses=responses(404))

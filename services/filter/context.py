@@ -27,8 +27,7 @@ def _policy(
     metric: Annotated[Metric | None, Query(description="Distance to judge by; default: the default policy's.")] = None,
     alpha: Annotated[float | None, Query(ge=0, le=1, description="Threshold; default: the default policy's.")] = None,
 ) -> Policy:
-    changes = {name: value for name, value in (("metric", metric), ("alpha", alpha)) if value is not None}
-    return DEFAULT.model_copy(update=changes | {"name": "custom"}) if changes else DEFAULT
+    return DEFAULT.varied(metric=metric, alpha=alpha)
 
 
 InSettings = Annotated[Settings, Depends(_settings)]

@@ -69,7 +69,7 @@ def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
     if not 0 <= number < len(manifest["shards"]):
         raise NotFound(f"dataset {name!r} has shards 0…{len(manifest['shards']) - 1}, not {number}")
     shard = manifest["shards"][number]
-    file = lake.open(lake.shard_path(name, number))
+    file = lake.open_shard(name, number)
 
     def blocks() -> Iterator[bytes]:
         with file:

@@ -26,18 +26,13 @@ from k2d.policy import Policy
 from k2d.schema import Batch, RecordingResult, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter.queue import CONTROL, LABEL, AttemptsInRedis, WorkQueue
+from services.filter.queue import LABEL, AttemptsInRedis, WorkQueue
 
 log = structlog.get_logger()
 
 STOP_GRACE_S = 8.0  # after SIGTERM, what recordings in flight get to finish; Docker kills after 10
 POLL_S = 1.0  # between looks at stop, cancel and the parent
 BYTES_PER_S = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
-
-
-def request_plan(queue: WorkQueue, batch_id: str, *, force: bool = False) -> bool:
-    """Enqueue the planning of a batch; returns False where it is queued already."""
-    return queue.enqueue(CONTROL, "plan_batch", [batch_id], slot=f"plan:{batch_id}", batch=batch_id, force=force)
 
 
 def plan_batch(batch_id: str) -> int:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from k2d import catalog
-from k2d.policy import DEFAULT, PAPER, explain
+from k2d.policy import PRESETS, explain
 from services.filter.context import InLake
 from services.filter.models import PolicyListed, Preview, PreviewRequest
 from services.filter.problems import responses
@@ -13,7 +13,7 @@ router = APIRouter(prefix="/v1/policies", tags=["policies"])
 
 @router.get("", summary="The presets, in plain language")
 def list_policies() -> list[PolicyListed]:
-    return [PolicyListed(policy=policy, explanation=explain(policy)) for policy in (DEFAULT, PAPER)]
+    return [PolicyListed(policy=policy, explanation=explain(policy)) for policy in PRESETS.values()]
 
 
 @router.post("/preview", summary="What a policy would keep, and the curve over α", responses=responses(404, 422))

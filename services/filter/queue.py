@@ -172,9 +172,13 @@ class WorkQueue:
         """Jobs waiting."""
         return Queue(queue, connection=self.redis, serializer=JSONSerializer).count
 
+    def waiting(self, queue: str, most: int = 100) -> list[Job]:
+        """The next jobs, oldest first."""
+        return Queue(queue, connection=self.redis, serializer=JSONSerializer).get_jobs(0, most)
+
     def oldest_s(self, queue: str) -> float:
         """Age of the oldest waiting job in seconds: the gauge to scale on."""
-        jobs = Queue(queue, connection=self.redis, serializer=JSONSerializer).get_jobs(0, 1)
+        jobs = self.waiting(queue, 1)
         if not jobs or jobs[0].enqueued_at is None:
             return 0.0
         return max(0.0, time.time() - jobs[0].enqueued_at.timestamp())
@@ -205,6 +209,11 @@ class AttemptsInRedis:
     def last_error(self, position: int) -> str | None:
         found = cast(bytes | None, self.redis.hget(self.errors, str(position)))
         return found.decode() if found else None
+
+
+def request_plan(queue: WorkQueue, batch_id: str) -> bool:
+    """Enqueue the planning of a batch; returns False where it is queued already."""
+    return queue.enqueue(CONTROL, "plan_batch", [batch_id], slot=f"plan:{batch_id}", batch=batch_id)
 
 
 def _unreachable(error: RedisError) -> QueueError:

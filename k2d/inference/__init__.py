@@ -1,0 +1,1 @@
+"""Transcribers: whoever can turn windows into text, in this process or elsewhere."""

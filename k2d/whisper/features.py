@@ -1,0 +1,75 @@
+"""Log-mel features of one window, as Whisper was trained on them, in numpy."""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Samples
+
+FFT_SIZE = 400  # 25 ms
+HOP = 160  # 10 ms
+FRAMES = WINDOW_SAMPLES // HOP
+INPUT_STRIDE = 2  # the encoder's second convolution halves the frames
+FRAME_S = HOP / SAMPLE_RATE_HZ
+TOKEN_S = FRAME_S * INPUT_STRIDE  # one timestamp step: 20 ms
+
+FULL_SCALE = 32768.0  # int16 to −1…1
+FLOOR = 1e-10  # keeps log10 finite in digital silence
+DYNAMIC_RANGE = 8.0  # in powers of ten below the window's loudest cell
+
+# Slaney's mel scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)
+LINEAR_HZ_PER_MEL = 200.0 / 3.0
+BREAK_HZ = 1000.0
+BREAK_MEL = BREAK_HZ / LINEAR_HZ_PER_MEL
+LOG_STEP = np.log(6.4) / 27.0
+
+Features = npt.NDArray[np.float32]  # shape (mels, 3000)
+
+
+def _hz_to_mel(hz: float) -> float:
+    return hz / LINEAR_HZ_PER_MEL if hz < BREAK_HZ else BREAK_MEL + float(np.log(hz / BREAK_HZ)) / LOG_STEP
+
+
+def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.where(mel < BREAK_MEL, mel * LINEAR_HZ_PER_MEL, BREAK_HZ * np.exp(LOG_STEP * (mel - BREAK_MEL)))
+
+
+@lru_cache(maxsize=4)
+def mel_filters(mels: int) -> npt.NDArray[np.float32]:
+    """Triangular filters of equal area up to the Nyquist frequency; shape (mels, 201)."""
+    bins_hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SIZE // 2 + 1)
+    edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE_HZ / 2), mels + 2))
+    widths = np.diff(edges_hz)
+    rising = (bins_hz - edges_hz[:-2, None]) / widths[:-1, None]
+    falling = (edges_hz[2:, None] - bins_hz) / widths[1:, None]
+    triangles = np.clip(np.minimum(rising, falling), 0.0, None)
+    return (triangles * (2.0 / (edges_hz[2:] - edges_hz[:-2]))[:, None]).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _hann() -> npt.NDArray[np.float32]:
+    return np.hanning(FFT_SIZE + 1)[:-1].astype(np.float32)
+
+
+def log_mel(samples: Samples, *, mels: int) -> Features:
+    """Compute the features of at most 30 s; what is missing to 30 s is silence.
+
+    Args:
+        samples: int16 of shape (n,), n ≤ 480,000.
+        mels: 80, or 128 from large-v3 on.
+
+    Returns:
+        float32 of shape (mels, 3000), about −1…1: log10 power, clipped to the loudest 8 decades, scaled as Whisper's.
+    """
+    wave = np.zeros(WINDOW_SAMPLES + FFT_SIZE, np.float32)
+    half = FFT_SIZE // 2
+    np.multiply(samples, np.float32(1.0 / FULL_SCALE), out=wave[half : half + len(samples)], casting="unsafe")
+    wave[:half] = wave[2 * half : half : -1]  # reflect both ends, as a centred transform does
+    wave[-half:] = wave[-half - 2 : -2 * half - 2 : -1]
+    frames = np.lib.stride_tricks.sliding_window_view(wave, FFT_SIZE)[: FRAMES * HOP : HOP]
+    spectrum = np.fft.rfft(frames * _hann(), axis=-1)
+    power = spectrum.real**2 + spectrum.imag**2  # (3000, 201)
+    log = np.log10(np.maximum(mel_filters(mels) @ power.T, FLOOR))
+    np.maximum(log, log.max() - DYNAMIC_RANGE, out=log)
+    return np.ascontiguousarray((log + 4.0) / 4.0, dtype=np.float32)

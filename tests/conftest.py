@@ -1,0 +1,42 @@
+"""Shared by all tests: a real Redis, the sample audio, the measuring data where it is, a lake with facts in it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from k2d.redis_server import EmbeddedRedis
+from k2d.settings import PREFIX
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples" / "audio"
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def clean_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No K2D_ variable of whoever runs the tests leaks into them."""
+    for name in list(os.environ):
+        if name.startswith(PREFIX) and name != "K2D_CACHE":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server (Valkey), started for this session."""
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def examples() -> Path:
+    return EXAMPLES
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The measuring data beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("the measuring data (../shared/data) is not on this machine")
+    return SHARED

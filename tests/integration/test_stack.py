@@ -1,0 +1,137 @@
+"""Everything running: Redis, API, workers as processes; and what happens when parts of it die."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from test_walk import shards
+
+from k2d.batches import LabelRequest
+from k2d.embedded import Embedded
+from k2d.policy import DEFAULT
+from k2d.redis_server import free_port
+from k2d.settings import Settings
+from k2d.stack import Stack
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 200  # a killed worker's job must be taken up again well before
+
+
+@pytest.fixture
+def clips(tmp_path, examples):
+    """About a minute of speech in several short files, and the broken one."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for path in sorted(examples.glob("*.flac")) + sorted(examples.glob("*broken*")):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path):
+    # few at once, so that a kill finds some done, some in hand, some untouched
+    return Settings(store=str(tmp_path / "lake"), port=free_port(), concurrency=2, log_level="warning", _env_file=None)
+
+
+@pytest.fixture
+def expected(tmp_path, clips):
+    """The shards an undisturbed, embedded run writes."""
+    calm = Settings(store=str(tmp_path / "calm"), _env_file=None)
+    Embedded(calm).label([str(clips)], LabelRequest(), wait=True, on_status=lambda _: None)
+    return shards(tmp_path / "calm")
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE_S} s"
+        time.sleep(0.2)
+
+
+def progress(stack):
+    def some_done():
+        book = stack.client().status("clips", DEFAULT)["ledger"]["recordings"]
+        return book["labeled"] >= 1 and book["pending"] >= 2
+
+    return some_done
+
+
+def post(stack, clips):
+    return stack.client().label([str(clips)], LabelRequest(name="clips"), wait=False, on_status=lambda _: None)
+
+
+def finish(stack, clips):
+    return stack.client().label([str(clips)], LabelRequest(name="clips"), wait=True, on_status=lambda _: None)
+
+
+def undisturbed(settings, expected, status):
+    """Shards are byte for byte those of a calm run. Uploads and paths differ in their source keys, samples do not."""
+    assert status["state"] == "done"
+    assert status["ledger"]["recordings"]["pending"] == 0
+    assert shards(Path(settings.store)) == expected
+
+
+@pytest.mark.timeout(600)
+def test_a_batch_over_http_gives_the_same_shards_as_an_embedded_run(settings, clips, expected):
+    with Stack(settings) as stack:
+        status = finish(stack, clips)
+        undisturbed(settings, expected, status)
+        manifest = stack.client().freeze("v1", ["clips"], DEFAULT)
+        assert manifest["counts"]["rows"] > 0
+        assert stack.client().freeze("v1", ["clips"], DEFAULT) == manifest
+
+
+@pytest.mark.timeout(600)
+def test_kill_9_of_a_worker_mid_batch_loses_nothing_and_does_nothing_twice(settings, clips, expected):
+    with Stack(settings) as stack:
+        post(stack, clips)
+        wait_for(progress(stack), "progress")
+        worker = next(child for child in stack.children if child.name == "worker-0")
+        done = {path: path.stat().st_mtime_ns for path in Path(settings.store, "facts").rglob("*.parquet")}
+        os.kill(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+        stack._spawn(worker)  # what `k2d up` does when it sees a child die
+        undisturbed(settings, expected, finish(stack, clips))
+        assert all(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
+
+
+@pytest.mark.timeout(600)
+def test_sigterm_puts_the_group_back_and_another_worker_finishes_it(settings, clips, expected):
+    with Stack(settings) as stack:
+        post(stack, clips)
+        wait_for(progress(stack), "progress")
+        worker = next(child for child in stack.children if child.name == "worker-0")
+        worker.process.terminate()
+        assert worker.process.wait(30) == 0
+        assert stack.client().status("clips", DEFAULT)["jobs"]["jobs_queued"] == 1
+        stack._spawn(worker)
+        undisturbed(settings, expected, finish(stack, clips))
+
+
+@pytest.mark.timeout(600)
+def test_redis_flushed_mid_batch_then_resume(settings, clips, expected):
+    with Stack(settings) as stack:
+        post(stack, clips)
+        wait_for(progress(stack), "progress")
+        Redis.from_url(stack.redis.url).flushall()
+        assert sum(stack.client().resume().values()) >= 1
+        undisturbed(settings, expected, finish(stack, clips))
+
+
+@pytest.mark.timeout(300)
+def test_cancel_stops_and_retry_goes_on(settings, clips, expected):
+    with Stack(settings) as stack:
+        post(stack, clips)
+        wait_for(progress(stack), "progress")
+        assert stack.client().cancel("clips")["state"] in ("cancelled", "done")
+        time.sleep(4)
+        left = stack.client().status("clips", DEFAULT)["ledger"]["recordings"]["pending"]
+        time.sleep(3)
+        assert stack.client().status("clips", DEFAULT)["ledger"]["recordings"]["pending"] == left > 0
+        stack.client().retry("clips")
+        undisturbed(settings, expected, finish(stack, clips))

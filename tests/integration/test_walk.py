@@ -1,0 +1,114 @@
+"""The walk of real recordings through real weights, embedded: the ledger adds up, nothing is done twice."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from k2d.batches import LabelRequest
+from k2d.catalog import ChunkFilter
+from k2d.embedded import Embedded
+from k2d.policy import DEFAULT
+from k2d.schema import QuarantineReason
+from k2d.settings import Settings
+from k2d.store import Lake
+
+
+def shards(store: Path) -> dict[str, str]:
+    """Every label and facts shard of a local lake, by path, with its hash."""
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in ("labels", "facts")
+        for path in sorted((store / folder).rglob("*.parquet"))
+    }
+
+
+def run(settings: Settings, paths, **request):
+    said = []
+    status = Embedded(settings).label(
+        [str(path) for path in paths], LabelRequest(**request), wait=True, on_status=said.append
+    )
+    return status, said
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory):
+    """The sample audio, labeled once."""
+    from conftest import EXAMPLES
+
+    settings = Settings(store=str(tmp_path_factory.mktemp("lake")), _env_file=None)
+    status, said = run(settings, [EXAMPLES], name="sample")
+    return settings, status, said
+
+
+@pytest.mark.slow
+def test_every_second_is_accounted_for(labeled):
+    _, status, said = labeled
+    book = status["ledger"]
+    seconds = book["seconds"]
+    assert status["state"] == "done"
+    assert book["recordings"]["pending"] == 0
+    parts = sum(seconds[part] for part in ("accepted", "rejected", "quarantined", "silence"))
+    assert abs(seconds["in"] - parts) < 0.001
+    assert min(seconds.values()) >= 0
+    assert seconds["accepted"] > 60
+    assert said[-1]["recordings"] == said[-1]["total"] == book["recordings"]["total"]
+
+
+@pytest.mark.slow
+def test_the_broken_file_is_quarantined_and_its_neighbours_are_labeled(labeled):
+    _, status, _ = labeled
+    assert status["ledger"]["recordings"]["quarantined"] >= 1
+    assert {row["reason"] for row in status["quarantined"]} <= set(QuarantineReason)
+    assert status["ledger"]["recordings"]["labeled"] >= 8
+
+
+@pytest.mark.slow
+def test_chunks_are_ordered_disjoint_and_at_most_30_s(labeled):
+    settings, status, _ = labeled
+    by_recording: dict[str, list] = {}
+    for chunk in Embedded(settings).chunks("sample", DEFAULT, ChunkFilter()):
+        by_recording.setdefault(chunk["recording"], []).append(chunk)
+        assert 0 < chunk["end_s"] - chunk["start_s"] <= 30.0
+        assert chunk["validator"] == "perturbed:packaged:whisper-base"  # the fallback is named as such
+        assert len(chunk["validator_texts"]) == len(chunk["views"]) == 2
+    for chunks in by_recording.values():
+        assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))
+        for before, after in zip(chunks, chunks[1:], strict=False):
+            assert before["end_s"] <= after["start_s"]
+    assert max(len(chunks) for chunks in by_recording.values()) > 1
+
+
+@pytest.mark.slow
+def test_the_label_audio_is_cut_to_its_label(labeled):
+    from k2d import audio
+
+    settings, _, _ = labeled
+    lake = Lake(settings.store)
+    for result in lake.results(lake.batch("sample").id):
+        for chunk, flac in lake.labels(result.label_key, audio=True) if result.label_key else ():
+            assert len(audio.decode_flac(flac)) == round(chunk.duration_s * 16_000)
+
+
+@pytest.mark.slow
+def test_the_same_recording_is_never_labeled_twice(labeled, examples):
+    settings, status, _ = labeled
+    before = shards(Path(settings.store))
+    stamps = {path: path.stat().st_mtime_ns for path in Path(settings.store).rglob("*.parquet")}
+    again, _ = run(settings, [examples], name="sample")
+    assert again["id"] == status["id"]
+    some = sorted(examples.glob("*.*g"))[:3]
+    other, _ = run(settings, some, name="other")
+    assert other["id"] != status["id"]
+    assert other["state"] == "done"
+    assert shards(Path(settings.store)) == before
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items() if "labels" in path.parts)
+
+
+@pytest.mark.slow
+def test_another_language_is_another_label(labeled, examples, tmp_path):
+    settings, _, _ = labeled
+    before = shards(Path(settings.store))
+    clip = sorted(examples.glob("*.flac"))[:1]
+    run(settings, clip, name="in-english", language="en")
+    assert set(before) < set(shards(Path(settings.store)))
