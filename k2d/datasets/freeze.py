@@ -17,7 +17,6 @@ from k2d.datasets.manifest import FORMAT_VERSION, Counts, Manifest, Seconds, Sha
 from k2d.datasets.plan import DIGEST_DIGITS, Plan, content_digest, content_line, make_plan, selections
 from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA, rows_of
 from k2d.errors import BadRequest, Conflict
-from k2d.keys import digest
 from k2d.policy import Policy, explain
 from k2d.schema import Batch, LongformOptions, Status
 from k2d.shards.parquet import describe, writer
@@ -79,7 +78,7 @@ def freeze(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         batches=[batch.id for batch in chosen],
         policy=policy.model_dump(mode="json"),
-        policy_hash=digest(policy.model_dump(mode="json")),
+        policy_hash=policy.key,
         policy_explanation=explain(policy),
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2d.errors import Conflict
-from k2d.policy import Policy, decide, distance_column
-from k2d.schema import Batch, Outcome, RecordingResult, Status
+from k2d.policy import REASONS, STATUSES, Decision, Policy, decide, distance_column
+from k2d.schema import Batch, Outcome, RecordingResult
 from k2d.shards.facts import POLICY_COLUMNS
 from k2d.shards.parquet import dumps
 from k2d.store import Lake
@@ -113,12 +113,11 @@ def _of_part(table: pa.Table, policy: Policy, seen: set[str], tally: Tally | Non
 
     columns = {name: table[name].to_numpy() for name in POLICY_COLUMNS}
     decision = decide(policy, columns)
-    accepted = decision.statuses == Status.ACCEPTED
+    accepted = decision.accepted
     distances = distance_column(policy.metric, columns, policy.repetition_max)
     indices = table["index"].to_numpy()
     if tally is not None:
-        rows = np.repeat(fresh, sizes)
-        _count_chunks(tally, decision.statuses[rows], decision.reasons[rows], table["duration_s"].to_numpy()[rows])
+        _count_chunks(tally, decision, table["duration_s"].to_numpy(), rows=np.repeat(fresh, sizes))
         for recording in (recording for i, recording in enumerate(first) if fresh[i]):
             tally.teachers.setdefault(recording["teacher_fingerprint"], recording["label_key"])
             tally.validators.add((recording["validator"], recording["validator_fingerprint"]))
@@ -137,15 +136,17 @@ def _of_part(table: pa.Table, policy: Policy, seen: set[str], tally: Tally | Non
 
 
 def _count_chunks(
-    tally: Tally, statuses: npt.NDArray[Any], reasons: npt.NDArray[Any], durations_s: npt.NDArray[np.float64]
+    tally: Tally, decision: Decision, durations_s: npt.NDArray[np.float64], *, rows: npt.NDArray[np.bool_]
 ) -> None:
-    ms = np.rint(durations_s * 1000)
-    for status in np.unique(statuses):
-        of_it = statuses == status
-        tally.chunks[str(status)] += int(of_it.sum())
-        tally.status_ms[str(status)] += int(ms[of_it].sum())
-    for reason in np.unique(reasons):
-        tally.reason_ms[str(reason)] += int(ms[reasons == reason].sum())
+    ms = np.rint(durations_s[rows] * 1000)
+    status, reason = decision.status[rows], decision.reason[rows]
+    tally.chunks.update(_named(STATUSES, np.bincount(status, minlength=len(STATUSES))))
+    tally.status_ms.update(_named(STATUSES, np.bincount(status, ms, minlength=len(STATUSES))))
+    tally.reason_ms.update(_named(REASONS, np.bincount(reason, ms, minlength=len(REASONS))))
+
+
+def _named(names: Sequence[str], sums: npt.NDArray[Any]) -> dict[str, int]:
+    return {str(name): int(value) for name, value in zip(names, sums, strict=True) if value}
 
 
 def _count_recordings(lake: Lake, batches: Sequence[Batch], tally: Tally) -> None:

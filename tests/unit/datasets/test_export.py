@@ -1,0 +1,176 @@
+"""Exports: each is read back by the toolkit it is for, and gives the same text and the same samples."""
+
+import io
+import json
+from pathlib import Path
+
+import datasets
+import lhotse
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import webdataset
+import yaml
+from lakes import unflac
+
+from k2d.datasets import kaldi
+from k2d.datasets.export import FORMATS, export
+from k2d.datasets.freeze import freeze
+from k2d.errors import BadRequest, Conflict, NotFound, StoreError
+from k2d.policy import DEFAULT
+from k2d.store import Lake
+
+
+@pytest.fixture
+def talks(lake: Lake) -> Lake:
+    """The dataset "talks": three rows in two shards."""
+    freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT, shard_bytes=40_000)
+    return lake
+
+
+def stored(lake: Lake) -> dict[str, dict]:
+    """Rows by id, in order."""
+    found = {}
+    for shard in lake.dataset("talks")["shards"]:
+        found |= {row["id"]: row for row in pq.read_table(lake.shard_path("talks", shard["number"])).to_pylist()}
+    return found
+
+
+def test_huggingface(talks: Lake, tmp_path: Path) -> None:
+    folder = export(talks, "talks", "huggingface", tmp_path / "out")
+    loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert isinstance(loaded.features["audio"], datasets.Audio)
+    rows = list(loaded.cast_column("audio", datasets.Audio(decode=False)))
+    assert rows == list(stored(talks).values())
+
+
+def test_the_card_tells_the_provenance(talks: Lake, tmp_path: Path) -> None:
+    folder = export(talks, "talks", "huggingface", tmp_path / "out")
+    _, head, body = (folder / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(head)["language"] == ["en", "zh"]
+    manifest = talks.dataset("talks")
+    for told in (
+        manifest["digest"],
+        "fallback",
+        "packaged:whisper-base",
+        "6.750 s of 23.750 s",
+        manifest["policy_hash"],
+    ):
+        assert told in body
+    assert json.loads((folder / "provenance.json").read_text()) == manifest
+
+
+def test_webdataset(talks: Lake, tmp_path: Path) -> None:
+    folder = export(talks, "talks", "webdataset", tmp_path / "out")
+    tars = sorted(str(path) for path in folder.glob("*.tar"))
+    assert len(tars) == 2
+    rows = stored(talks)
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False, empty_check=False))
+    assert [sample["__key__"] for sample in samples] == list(rows)
+    for sample in samples:
+        row = rows[sample["__key__"]]
+        assert sample["flac"] == row["audio"]["bytes"]
+        assert sample["txt"].decode() == row["text"]
+        assert json.loads(sample["json"]) == {name: value for name, value in row.items() if name != "audio"}
+
+
+def test_nemo(talks: Lake, tmp_path: Path) -> None:
+    folder = export(talks, "talks", "nemo", tmp_path / "out")
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines()]
+    rows = stored(talks)
+    assert [line["id"] for line in lines] == list(rows)
+    for line in lines:
+        row = rows[line["id"]]
+        heard, rate = soundfile.read(folder / line["audio_filepath"], dtype="int16")
+        assert rate == 16_000
+        assert np.array_equal(heard, unflac(row["audio"]["bytes"]))
+        assert len(heard) == round(line["duration"] * rate)
+        assert (line["text"], line["lang"]) == (row["text"], row["language"])
+
+
+def test_lhotse(talks: Lake, tmp_path: Path) -> None:
+    folder = export(talks, "talks", "lhotse", tmp_path / "out")
+    rows = stored(talks)
+    cuts = list(lhotse.CutSet.from_shar(in_dir=str(folder)))
+    assert [cut.id for cut in cuts] == list(rows)
+    for cut in cuts:
+        row = rows[cut.id]
+        heard = unflac(row["audio"]["bytes"])
+        assert cut.num_samples == len(heard)
+        assert np.array_equal(np.rint(cut.load_audio()[0] * 32768).astype(np.int16), heard)
+        assert [(s.text, s.language, s.duration) for s in cut.supervisions] == [
+            (row["text"], row["language"], row["duration_s"])
+        ]
+        assert cut.custom["chunk_ids"] == row["chunk_ids"]
+
+
+def test_kaldi(talks: Lake, tmp_path: Path) -> None:
+    folder = export(talks, "talks", "kaldi", tmp_path / "out")
+    recordings, supervisions, _ = lhotse.kaldi.load_kaldi_data_dir(folder, sampling_rate=16_000)
+    rows = stored(talks)
+    assert {s.id: s.text for s in supervisions} == {row["id"]: row["text"] for row in rows.values()}
+    assert {s.speaker for s in supervisions} == {row["recording_id"] for row in rows.values()}
+    for one in recordings:
+        heard = unflac(rows[one.id]["audio"]["bytes"])
+        assert one.num_samples == len(heard)
+        assert np.array_equal(np.rint(one.load_audio()[0] * 32768).astype(np.int16), heard)
+
+
+def test_kaldi_files_are_sorted_as_kaldi_checks(talks: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kaldi, "RUN", 2)  # three rows in two runs: they must be merged
+    folder = export(talks, "talks", "kaldi", tmp_path / "out")
+    for name in ("wav.scp", "segments", "text", "utt2spk", "spk2utt", "reco2dur"):
+        lines = (folder / name).read_bytes().splitlines()
+        assert lines == sorted(lines, key=lambda line: line.split()[0])
+    speakers = dict(line.split() for line in (folder / "utt2spk").read_text().splitlines())
+    listed = [line.split() for line in (folder / "spk2utt").read_text().splitlines()]
+    assert {utt: speaker for speaker, *utts in listed for utt in utts} == speakers
+    assert len(listed) == 2
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_exports_are_the_same_every_time(talks: Lake, tmp_path: Path, format: str) -> None:
+    def content(folder: Path) -> dict[str, bytes]:
+        found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        return {name: data.replace(str(folder).encode(), b"") for name, data in found.items()}
+
+    first = export(talks, "talks", format, tmp_path / "a")
+    assert content(first) == content(export(talks, "talks", format, tmp_path / "b"))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_damaged_shard_leaves_no_export(talks: Lake, tmp_path: Path, format: str) -> None:
+    path = Path(talks.shard_path("talks", 1))
+    path.unlink()
+    with pytest.raises((NotFound, StoreError)):
+        export(talks, "talks", format, tmp_path / "out" / "deep")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_is_overwritten(talks: Lake, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep me")
+    (tmp_path / "file").write_text("keep me")
+    for target in ("full", "file"):
+        with pytest.raises(Conflict):
+            export(talks, "talks", "nemo", tmp_path / target)
+    assert (tmp_path / "full" / "mine.txt").read_text() == "keep me"
+    (tmp_path / "empty").mkdir()
+    assert (export(talks, "talks", "nemo", tmp_path / "empty") / "manifest.jsonl").is_file()
+
+
+def test_what_is_asked_for_must_exist(talks: Lake, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="mp3") as caught:
+        export(talks, "talks", "mp3", tmp_path / "out")
+    assert "kaldi" in (caught.value.hint or "")
+    with pytest.raises(NotFound):
+        export(talks, "nothing", "nemo", tmp_path / "out")
+    with pytest.raises(BadRequest):
+        export(talks, "talks", "kaldi", tmp_path / "line\nbreak")
+
+
+def test_flac_in_a_tar_is_16_khz_mono(talks: Lake, tmp_path: Path) -> None:
+    row = next(iter(stored(talks).values()))
+    told = soundfile.info(io.BytesIO(row["audio"]["bytes"]))
+    assert (told.samplerate, told.channels, told.format, told.subtype) == (16_000, 1, "FLAC", "PCM_16")

@@ -1,0 +1,148 @@
+"""The lake in an object store, against moto's S3 server: the same behaviour as on a local folder."""
+
+import io
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from lakes import batch, put_recording, recording
+from moto.server import ThreadedMotoServer
+
+from k2d.errors import Conflict, NotFound, StoreError
+from k2d.schema import Outcome, RecordingResult
+from k2d.store import Lake, Probe
+
+ID = "b_0123456789abcdef"
+OPTIONS: dict[str, Any] = {"key": "testing", "secret": "testing"}
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def lake(endpoint: str, request: pytest.FixtureRequest) -> Lake:
+    bucket = f"lake-{abs(hash(request.node.name))}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+    client.create_bucket(Bucket=bucket)
+    return Lake(f"s3://{bucket}/some/prefix", endpoint_url=endpoint, **OPTIONS)
+
+
+def test_everything_comes_back(lake: Lake) -> None:
+    lake.check()
+    uri, _, _ = lake.put_upload(io.BytesIO(b"RIFF" * 1000))
+    assert lake.open(uri).read() == b"RIFF" * 1000
+    probe = Probe(recording(1, 2.0), None, None, 2.0)
+    lake.put_probe("ab12", probe)
+    assert lake.probe("ab12") == probe
+    lake.put_batch(batch(2))
+    lake.put_batch(batch(2))
+    assert lake.batch("lectures") == batch(2)
+    assert [one.id for one in lake.batches()] == [ID]
+    result = put_recording(lake, 0, [(i * 0.1, i * 0.1 + 0.1) for i in range(40)])
+    assert lake.has_labels(str(result.label_key))
+    assert lake.has_facts(str(result.facts_key))
+    assert len(list(lake.labels(str(result.label_key), audio=True))) == 40
+    assert lake.chunk_audio(f"{result.facts_key}-00039")[:4] == b"fLaC"
+    lake.put_result(ID, result)
+    lake.put_result(ID, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
+    assert lake.result_positions(ID) == {0, 1}
+    assert lake.index(ID).num_rows == 40
+    assert lake.index_rows(ID, [39], ["index"])["index"].to_pylist() == [39]
+    assert lake.files.url("datasets").startswith("s3://lake-")
+
+
+def test_another_process_is_seen_at_once(lake: Lake, endpoint: str) -> None:
+    other = Lake(lake.files.url("").rstrip("/"), endpoint_url=endpoint, skip_instance_cache=True, **OPTIONS)
+    lake.put_batch(batch(3))
+    assert lake.result_positions(ID) == set()
+    other.put_result(ID, RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
+    assert lake.result_positions(ID) == {1}
+    other.cancel(ID)
+    assert lake.is_cancelled(ID)
+    other.uncancel(ID)
+    assert not lake.is_cancelled(ID)
+
+
+def test_a_result_that_is_replaced_changes_the_index(lake: Lake) -> None:
+    lake.put_batch(batch(1))
+    lake.put_result(ID, put_recording(lake, 0, [(0.0, 0.1)]))
+    assert lake.index(ID).num_rows == 1
+    lake.put_result(ID, RecordingResult(0, "talk-0.flac", Outcome.QUARANTINED, 0.0, reason="failed"))
+    assert lake.index(ID).num_rows == 0
+    lake.delete_result(ID, 0)
+    assert lake.result_positions(ID) == set()
+
+
+def test_a_name_belongs_to_one_batch(lake: Lake) -> None:
+    lake.put_batch(batch(1))
+    with pytest.raises(Conflict):
+        lake.put_batch(batch(1, batch_id="b_other"))
+
+
+def test_what_is_not_there(lake: Lake) -> None:
+    with pytest.raises(NotFound):
+        lake.batch("nothing")
+    with pytest.raises(NotFound):
+        lake.facts("ab12")
+    with pytest.raises(NotFound):
+        list(lake.labels("ab12"))
+    assert lake.datasets() == []
+    assert lake.batch_ids() == []
+
+
+def test_a_damaged_object_is_named(lake: Lake) -> None:
+    result = put_recording(lake, 0, [(0.0, 0.1)])
+    path = f"facts/{str(result.facts_key)[:2]}/{result.facts_key}.parquet"
+    lake.files.write(path, lake.files.read(path)[:-20])
+    with pytest.raises(StoreError, match="damaged") as caught:
+        lake.facts(str(result.facts_key))
+    assert path in caught.value.message
+
+
+def test_a_bucket_that_is_not_there(endpoint: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        Lake("s3://no-such-bucket-at-all/lake", endpoint_url=endpoint, **OPTIONS).check()
+    assert caught.value.hint
+
+
+def test_a_store_that_does_not_answer() -> None:
+    with socket.socket() as free:  # bound, never listening: connections are refused
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        config = {"retries": {"max_attempts": 0}, "connect_timeout": 2}
+        lake = Lake("s3://bucket/lake", endpoint_url=url, config_kwargs=config, **OPTIONS)
+        with pytest.raises(StoreError) as caught:
+            lake.check()
+        assert "K2D_STORE" in (caught.value.hint or "")
+        with pytest.raises(StoreError):
+            lake.batch("lectures")
+
+
+def test_a_lake_works_in_a_forked_child(lake: Lake) -> None:
+    """RQ forks a work horse for each job; the client's event loop does not survive that, the lake does."""
+    lake.put_batch(batch(1))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            lake.put_result(ID, RecordingResult(0, "x", Outcome.QUARANTINED, 0.0))
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert lake.result_positions(ID) == {0}
