@@ -195,7 +195,7 @@ def aligned_diff(teacher_text: str, validator_text: str) -> tuple[Diff, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Cuts:
-    """A text and the offsets at which its tokens begin, plus its end. The first is 0, to take what precedes it along."""
+    """A text and the offsets at which its tokens begin, plus its end. The first is 0, to take what precedes it."""
 
     text: str
     offsets: tuple[int, ...]

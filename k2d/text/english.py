@@ -1,0 +1,129 @@
+"""How English is said: ARPAbet phones without stress.
+
+A word is looked up in CMUdict (its first pronunciation). What the dictionary lacks is taken apart in this order, so
+that no word ever vanishes: digits and letters, hyphens, endings (-s, -ed, -ing, -'s), acronyms letter by letter,
+compounds of two known words, and at last letter-to-sound rules. Text is lower-case by now, so an acronym is what looks
+unpronounceable: unknown and of at most three letters, or without a vowel.
+
+CMUdict is Carnegie Mellon University's, under its own BSD licence (data/LICENSE.cmudict).
+"""
+
+import gzip
+import re
+import unicodedata
+from functools import cache
+from importlib import resources
+
+from k2d.text.letters import letter_to_sound
+
+_ARPABET = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+PHONES = tuple(_ARPABET.split())
+
+Phones = tuple[str, ...]
+
+_VOICELESS = frozenset(("P", "T", "K", "F", "TH"))
+_SIBILANT = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
+_LONGEST_ACRONYM = 3
+_SHORTEST_PART = 3  # of a compound: two-letter "words" of the dictionary (en, de, ii) would match anything
+_LETTER_A: Phones = ("EY",)  # the dictionary says the article
+_PLAIN = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
+_VOWEL = re.compile("[aeiouy]")
+_ASCII = re.compile(r"[a-z]+(?:'[a-z]+)*")
+
+
+def pronounce(word: str) -> Phones:
+    """Phones of one Latin token without digits, lower-case; at least one for every token.
+
+    Letters that no rule knows stand for themselves. Not cached: `k2d.text.phonemes` does that.
+    """
+    known = lookup(word)
+    if known:
+        return known
+    if "-" in word:
+        return sum(map(pronounce, word.split("-")), ())
+    if not _ASCII.fullmatch(word):
+        return _foreign(word)
+    if "'" in word:
+        stem, ending = word.rsplit("'", 1)
+        phones = pronounce(stem)
+        return phones + (_plural(phones) if ending == "s" else pronounce(ending))
+    return _with_ending(word) or _acronym(word) or _compound(word) or letter_to_sound(word) or spell(word)
+
+
+def lookup(word: str) -> Phones | None:
+    """The dictionary's first pronunciation, or None."""
+    codes = _dictionary().get(word)
+    return tuple([PHONES[ord(code) - 65] for code in codes]) if codes else None
+
+
+def spell(word: str) -> Phones:
+    """The letters' names, as in GPU; letters outside a–z stand for themselves."""
+    phones: list[str] = []
+    for letter in word:
+        phones += _LETTER_A if letter == "a" else (lookup(letter) or (letter,))
+    return tuple(phones)
+
+
+@cache
+def _dictionary() -> dict[str, str]:
+    data = (resources.files("k2d.text") / "data" / "cmudict.txt.gz").read_bytes()
+    words = gzip.decompress(data).decode("ascii").split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _foreign(word: str) -> Phones:
+    """Strip accents and try again; a letter that is still no English letter stands for itself."""
+    bare = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c)).translate(_PLAIN)
+    phones: list[str] = []
+    for part in re.findall(r"[a-z]+(?:'[a-z]+)*|[^a-z']", bare):
+        phones += pronounce(part) if _ASCII.fullmatch(part) else (part,)
+    return tuple(phones) or (word,)
+
+
+def _with_ending(word: str) -> Phones | None:
+    """Known word or acronym plus -s, -ed or -ing (GPUs, finetuned, tokenizing)."""
+    if word.endswith("s") and len(word) > 2:
+        stem = lookup(word[:-1]) or _acronym(word[:-1])
+        if stem:
+            return stem + _plural(stem)
+    for ending, phones in (("ed", None), ("ing", ("IH", "NG"))):
+        if word.endswith(ending):
+            bare = word.removesuffix(ending)
+            # tune(d), ping(ed) → ping; debug(g)ing → debug
+            candidates = [bare + "e", bare] + ([bare[:-1]] if len(bare) > 3 and bare[-1] == bare[-2] else [])
+            stem = next((found for c in candidates if len(c) > 2 and (found := lookup(c))), None)
+            if stem:
+                return stem + (phones or _past(stem))
+    return None
+
+
+def _plural(stem: Phones) -> Phones:
+    if stem[-1] in _SIBILANT:
+        return ("IH", "Z")
+    return ("S",) if stem[-1] in _VOICELESS else ("Z",)
+
+
+def _past(stem: Phones) -> Phones:
+    if stem[-1] in ("T", "D"):
+        return ("IH", "D")
+    return ("T",) if stem[-1] in _VOICELESS | {"S", "SH", "CH"} else ("D",)
+
+
+def _acronym(word: str) -> Phones | None:
+    if len(word) <= _LONGEST_ACRONYM or not _VOWEL.search(word):
+        return spell(word)
+    return None
+
+
+def _compound(word: str) -> Phones | None:
+    """Two known words in one (codebook, the most even cut), or else the longest known word and an acronym (ChatGPT)."""
+    cuts = range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1)
+    for cut in sorted(cuts, key=lambda at: abs(len(word) - 2 * at)):
+        first, second = lookup(word[:cut]), lookup(word[cut:])
+        if first and second:
+            return first + second
+    for cut in reversed(cuts):
+        first, rest = lookup(word[:cut]), word[cut:]
+        if first and not _VOWEL.search(rest):
+            return first + spell(rest)
+    return None

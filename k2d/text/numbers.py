@@ -1,0 +1,236 @@
+"""One reading for every number, however it is written.
+
+A recogniser writes the same sound as 2, 二, 兩 or two; none of that is an error of hearing. So before phonemes are
+taken, digits and English number words become the Mandarin numeral of their value: 25, 二十五 and "twenty-five" all read
+二十五. Han numerals stay as they are, since they also live in words that are no numbers (一些, 萬一). The choices:
+
+- 兩 sounds as 二 does (`k2d.text.mandarin`), so that 2 個 equals 兩個.
+- A year is read by its digits: four digits before 年, or 1700–2099 unless a multiple of 100 ("nineteen ninety-nine" =
+  1999 = 一九九九). So are numbers with leading zeros, and those of more than 8 digits that are not round: telephones.
+- Decimals by their digits after 點: 3.5 = 三點五 = "three point five". With several points, each part is an integer.
+- 百分之二十 becomes 二十 percent, as 20% does. 1st is "first".
+- The price: a validator that hears "to" for "two" pays two phonemes instead of none.
+"""
+
+import re
+from collections.abc import Sequence
+
+_DIGITS = "零一二三四五六七八九"
+_SMALL_WORDS = """
+zero one two three four five six seven eight nine ten
+eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
+"""
+_TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ORDINAL_WORDS = """
+first second third fourth fifth sixth seventh eighth ninth tenth
+eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth
+"""
+_SMALL = {word: value for value, word in enumerate(_SMALL_WORDS.split())}
+_TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), 2)}
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_WORDS = frozenset((*_SMALL, *_TENS, *_SCALES, "hundred"))
+_ORDINALS = dict(enumerate(_ORDINAL_WORDS.split(), 1)) | {30: "thirtieth"}
+
+_HAN_NUMERAL = frozenset("零〇一二两三四五六七八九十百千万亿点半几")
+_PERCENT_OF = "百 分 之"  # tokens, joined
+_AFTER_A = frozenset(("hundred", *_SCALES))  # a hundred is 100
+_ASCII_DIGITS = frozenset("0123456789")
+
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_PIECES = re.compile(r"[0-9]+(?:\.[0-9]+)*|[^0-9]+")
+_DIGIT = re.compile(r"[0-9]")
+_ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
+_LONGEST_VALUE = 8  # digits
+_LONGEST_ROUND = 12  # digits of a multiple of 10,000; `read_integer` goes no further
+_CENTURIES = range(17, 21)  # first half of a year in English
+_YEARS = range(1700, 2100)
+
+
+def read_numbers(tokens: Sequence[str]) -> Sequence[str]:
+    """Replace every number in mixed tokens by the Han characters of its reading, one token each.
+
+    Numbers inside words are read too: gpt-4o gives gpt, 四, o. Where there is no number, the tokens come back as they
+    are.
+    """
+    text = " ".join(tokens)
+    hyphened, percent = "-" in text, _PERCENT_OF in text
+    if not (hyphened or percent or _DIGIT.search(text)) and _WORDS.isdisjoint(tokens):
+        return tokens
+    parts = [part for token in tokens for part in _split(token)]
+    if percent:
+        parts = _percent(parts)
+    return _values(parts)
+
+
+def read_integer(value: int) -> str:
+    """The Mandarin numeral of a value from 0 to 10^12 - 1: 10 → 十, 105 → 一百零五, 12000 → 一万二千."""
+    if value == 0:
+        return "零"
+    text, gap = "", False
+    for power, unit in ((8, "亿"), (4, "万"), (0, "")):
+        group = value // 10**power % 10_000
+        if group:
+            text += "零" if text and (gap or group < 1000) else ""
+            text += _read_group(group) + unit
+        gap = bool(text) and not group
+    return text[1:] if text.startswith("一十") else text
+
+
+def _read_group(group: int) -> str:
+    """1…9999, with 零 for a gap between digits."""
+    text, gap = "", False
+    for power, unit in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
+        digit = group // power % 10
+        if digit:
+            text += ("零" if text and gap else "") + _DIGITS[digit] + unit
+        gap = not digit
+    return text
+
+
+def read_digits(number: str, *, year: bool = False) -> str:
+    """The Mandarin reading of ASCII digits with or without points; `year` says that 年 follows."""
+    whole, *rest = number.split(".")
+    if len(rest) > 1:
+        return "点".join(_read_whole(part, year=False) for part in (whole, *rest))
+    return _read_whole(whole, year=year) + "".join("点" + _one_by_one(part) for part in rest)
+
+
+def _read_whole(digits: str, *, year: bool) -> str:
+    like_a_year = len(digits) == 4 and (year or (int(digits) in _YEARS and int(digits) % 100 != 0))
+    telephone = len(digits) > _LONGEST_VALUE and (int(digits) % 10_000 != 0 or len(digits) > _LONGEST_ROUND)
+    if like_a_year or telephone or (digits[0] == "0" and len(digits) > 1):
+        return _one_by_one(digits)
+    return read_integer(int(digits))
+
+
+def _one_by_one(digits: str) -> str:
+    return "".join(_DIGITS[int(digit)] for digit in digits)
+
+
+def _split(token: str) -> list[str]:
+    """Take hyphens out, and digits out of words, leaving ordinals: gpt-4o → gpt 4 o, 1990s → 1990 s, 1st → 1st."""
+    if token.isalpha():
+        return [token]
+    parts: list[str] = []
+    for piece in token.split("-"):
+        parts += [piece] if _ORDINAL.fullmatch(piece) else _PIECES.findall(piece)
+    return parts
+
+
+def _percent(parts: Sequence[str]) -> list[str]:
+    """百 分 之 二 十 → 二 十 percent."""
+    out: list[str] = []
+    index = 0
+    while index < len(parts):
+        end = start = index + 3
+        if " ".join(parts[index:start]) == _PERCENT_OF:
+            while end < len(parts) and (parts[end] in _HAN_NUMERAL or _NUMBER.fullmatch(parts[end])):
+                end += 1
+        if end > start:
+            out += [*parts[start:end], "percent"]
+            index = end
+        else:
+            out.append(parts[index])
+            index += 1
+    return out
+
+
+def _values(parts: Sequence[str]) -> list[str]:
+    out: list[str] = []
+    index = 0
+    while index < len(parts):
+        part = parts[index]
+        number, end = None, index + 1
+        if part[0] in _ASCII_DIGITS:
+            if ordinal := _ORDINAL.fullmatch(part):
+                out += _read_ordinal(int(ordinal[1]))
+                index = end
+                continue
+            number, end = _scaled(part, parts, end)
+        elif part in _WORDS or part == "a":
+            number, end = _spelled(parts, index)
+        out += read_digits(number, year=_at(parts, end) == "年") if number else [part]
+        index = end
+    return out
+
+
+def _read_ordinal(value: int) -> list[str]:
+    """1 → first, 21 → 二 十 first, 100 → 一 百 th."""
+    if value in _ORDINALS:
+        return [_ORDINALS[value]]
+    rest = value % 10
+    if rest and value % 100 > 20:
+        return [*read_digits(str(value - rest)), _ORDINALS[rest]]
+    return [*read_digits(str(value)), "th"]
+
+
+def _scaled(digits: str, parts: Sequence[str], end: int) -> tuple[str, int]:
+    """3 million → 3000000, 3.5 thousand → 3500; digits without a scale word stay. Returns where the number ends."""
+    scale = _SCALES.get(_at(parts, end))
+    whole, _, fraction = digits.partition(".")
+    if scale is None or "." in fraction or len(fraction) > 3 or len(whole) > 3:
+        return digits, end
+    return str(int(whole) * scale + int(fraction.ljust(3, "0")) * scale // 1000), end + 1
+
+
+# ---- English numerals: each takes parts and a position, and returns a value (None: none here) and its end ---
+
+
+def _spelled(parts: Sequence[str], start: int) -> tuple[str | None, int]:
+    """Digits of an English numeral, year (nineteen ninety-nine) or decimal (three point five)."""
+    skipped = start + (parts[start] == "a" and _at(parts, start + 1) in _AFTER_A)
+    value, end = _numeral(parts, skipped)
+    if value is None:
+        return None, start + 1
+    if end == start + 1 and value in _CENTURIES:
+        rest, rest_end = _below_hundred(parts, end)
+        if rest is not None and rest >= 10:
+            return f"{value}{rest}", rest_end
+    decimals = end + 1
+    if _at(parts, end) == "point":
+        while _SMALL.get(_at(parts, decimals), 10) < 10:
+            decimals += 1
+    if decimals > end + 1:
+        return f"{value}." + "".join(str(_SMALL[part]) for part in parts[end + 1 : decimals]), decimals
+    return str(value), end
+
+
+def _numeral(parts: Sequence[str], start: int) -> tuple[int | None, int]:
+    """The longest numeral: "two hundred and five thousand" is one, "one two" are two."""
+    total, least, index = 0, 10**12, start
+    while True:
+        group, end = _below_thousand(parts, _skip_and(parts, index) if index > start else index)
+        scale = _SCALES.get(_at(parts, end))
+        if scale is None or scale >= least or group == 0 or (group is None and index > start):
+            if group is not None and scale is None:
+                total, index = total + group, end
+            return (total, index) if index > start else (None, start)
+        total += (1 if group is None else group) * scale
+        least, index = scale, end + 1
+
+
+def _below_thousand(parts: Sequence[str], start: int) -> tuple[int | None, int]:
+    value, end = _below_hundred(parts, start)
+    if _at(parts, end) != "hundred" or value == 0:
+        return value, end
+    rest, rest_end = _below_hundred(parts, _skip_and(parts, end + 1))
+    hundreds = 100 * (1 if value is None else value)
+    return (hundreds + rest, rest_end) if rest else (hundreds, end + 1)
+
+
+def _below_hundred(parts: Sequence[str], start: int) -> tuple[int | None, int]:
+    word = _at(parts, start)
+    if word in _SMALL:
+        return _SMALL[word], start + 1
+    if word not in _TENS:
+        return None, start
+    unit = _SMALL.get(_at(parts, start + 1), 0)
+    return (_TENS[word] + unit, start + 2) if 0 < unit < 10 else (_TENS[word], start + 1)
+
+
+def _skip_and(parts: Sequence[str], index: int) -> int:
+    return index + 1 if _at(parts, index) == "and" else index
+
+
+def _at(parts: Sequence[str], index: int) -> str:
+    return parts[index] if index < len(parts) else ""
