@@ -124,8 +124,14 @@ class Batches(Rooted):
         """Give the index of this part of the batch another name (k2d.store.index), so that what was built is not read.
 
         Done before and after a change: an index built between the two, from the old ledger, has an old name too.
+        Each mark is unique and only older ones go, so a set of marks, and the name made from it, never comes back.
         """
-        self.files.write(f"{_folder(batch_id)}/index/{position // PART:06d}-{uuid.uuid4().hex}{STALE_SUFFIX}", b"")
+        part = f"{_folder(batch_id)}/index/{position // PART:06d}-"
+        older = [path for path in self.files.listing(part.rpartition("/")[0]) if path.endswith(STALE_SUFFIX)]
+        self.files.write(f"{part}{uuid.uuid4().hex}{STALE_SUFFIX}", b"")
+        for path in older:
+            if path.startswith(part):
+                self.files.remove(path)
 
     def _claim(self, name: str, batch_id: str) -> None:
         """Let `name` stand for `batch_id`."""
