@@ -290,7 +290,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Full rows for a page: texts of these rows, every distance, the verdict."""
     few = numbers.take(pa.array(rows))
-    texts = lake.index_rows(batch.id, rows, columns=list(TEXT_COLUMNS)).to_pylist()
+    texts = lake.index_rows(batch.id, rows.tolist(), columns=list(TEXT_COLUMNS)).to_pylist()
     arrays = _arrays(few)
     decision = decide(policy, arrays)
     distances = {m: distance_column(m, arrays, policy.repetition_max) for m in Metric}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from k2d.batches import LabelRequest
 from k2d.catalog import ChunkFilter
@@ -72,14 +73,14 @@ def _walk(stack: Stack, audio: Path, store: Path) -> None:
     show.out.rule("[bold]4. what came of it", align="left")
     show.out.print(show.chunk_table(client.chunks("demo", DEFAULT, ChunkFilter())))
     show.out.print(show.quarantine_table(status["quarantined"]))
-    show.out.print(f"[dim]{show.escape(explain(DEFAULT))}[/]")
+    show.out.print(f"[dim]{escape(explain(DEFAULT))}[/]")
     show.out.print(show.ledger_table(status["ledger"]))
     show.out.rule("[bold]5. a dataset", align="left")
     manifest = client.freeze("demo-v1", ["demo"], DEFAULT)
     show_manifest(manifest)
     shards = store / "datasets" / "demo-v1" / "*.parquet"
     show.out.print("load it with:")
-    show.out.print(show.escape(LOAD.format(shards=_short(shards))), style="cyan", soft_wrap=True)
+    show.out.print(escape(LOAD.format(shards=_short(shards))), style="cyan", soft_wrap=True)
 
 
 def _short(path: Path) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import typer
+from rich.markup import escape
 
 from k2d.cli import show
 from k2d.cli.app import Json, app, settings
@@ -41,9 +42,9 @@ def doctor(as_json: Json = False) -> None:
         show.dump([{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings])
     for finding in () if as_json else findings:
         mark = "[green]works[/]" if finding.ok else ("[red]broken[/]" if finding.needed else "[yellow]absent[/]")
-        show.out.print(f"{mark:<18} {finding.check:<22} {show.escape(finding.seen)}", soft_wrap=True)
+        show.out.print(f"{mark:<18} {finding.check:<22} {escape(finding.seen)}", soft_wrap=True)
         if finding.advice:
-            show.out.print(f"{'':<10}[dim]→ {show.escape(finding.advice)}[/]", soft_wrap=True)
+            show.out.print(f"{'':<10}[dim]→ {escape(finding.advice)}[/]", soft_wrap=True)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(1)
 

@@ -4,6 +4,7 @@ import json
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from k2d.catalog import ChunkFilter
 from k2d.cli import show
@@ -36,7 +37,7 @@ def status(
     if found["quarantined"]:
         show.out.print(show.quarantine_table(found["quarantined"]))
     if (found["jobs"] or {}).get("last_error"):
-        show.out.print(f"[red]last error[/]: {show.escape(found['jobs']['last_error'])}")
+        show.out.print(f"[red]last error[/]: {escape(found['jobs']['last_error'])}")
 
 
 @app.command()

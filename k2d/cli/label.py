@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from k2d import audio, sources
 from k2d.batches import LabelRequest
@@ -43,7 +44,7 @@ def label(
         condition_on_previous_text=condition_on_previous_text,
     )
     who = backend(api, embedded)
-    show.err.print(f"[dim]labeling with {show.escape(who.where)}[/]")
+    show.err.print(f"[dim]labeling with {escape(who.where)}[/]")
     if dry_run:
         forecast = who.forecast(paths, request)
         if as_json:

@@ -1,7 +1,7 @@
 """`k2d models`: what can label and doubt."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,11 +34,11 @@ def models(
         documents = [{key: str(value) for key, value in asdict(model).items()} for model in pulled]
         if as_json:
             show.dump(documents)
-        for document in () if as_json else documents:
-            show.out.print(f"{document['reference']}: {document['kind']} in {document['path']}", soft_wrap=True)
-            show.out.print(f"  digest {document['digest']}")
+        for model in () if as_json else pulled:
+            show.out.print(f"{model.reference}: {model.kind} in {model.path}", soft_wrap=True)
+            show.out.print(f"  digest {model.digest}")
         return
-    document = {
+    document: dict[str, Any] = {
         "teacher": found.teacher,
         "validator": found.validator,
         "engine": found.engine,

@@ -197,6 +197,6 @@ class _reported:  # noqa: N801 — reads as a phrase at its use
             hint = f" ({error.hint})" if isinstance(error, K2DError) and error.hint else ""
             with suppress(RedisError):
                 job.meta["error"] = f"{error}{hint}"[:2000]
-                job.save_meta()
+                job.save_meta()  # type: ignore[no-untyped-call]
             if isinstance(error, K2DError) and error.status < 500:
                 job.retries_left = 0  # asking again changes nothing

@@ -1,4 +1,4 @@
-"""What a request may be: its size is counted as it arrives, whatever its headers say; its token is compared in constant time."""
+"""What a request may be: its size is counted as it arrives, whatever its headers say; who may ask: a bearer token."""
 
 import secrets
 

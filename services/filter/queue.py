@@ -1,4 +1,4 @@
-"""Redis: the queue and live progress. Nothing here is the truth: it may be flushed, `resume` rebuilds it from the lake."""
+"""Redis: the queue and live progress. Never the truth: it may be flushed, and `resume` rebuilds it from the lake."""
 
 import time
 from collections.abc import Iterable

@@ -8,6 +8,7 @@ import signal
 import sys
 
 import structlog
+from redis import Redis
 from rq import Worker as RQWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -29,16 +30,14 @@ STOP_SIGNAL = signal.SIGUSR1  # from worker to horse: finish, put the rest back
 class Worker(RQWorker):
     """RQ's worker with our intervals. RQ's own defaults leave a killed worker's job "started" for 400 s and more."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    def __init__(self, connection: Redis) -> None:
         super().__init__(
-            *args,
-            **{
-                "serializer": JSONSerializer,
-                "maintenance_interval": MAINTENANCE_S,
-                "job_monitoring_interval": MONITOR_S,
-                "worker_ttl": WORKER_TTL_S,
-                **kwargs,
-            },
+            list(QUEUES),
+            connection=connection,
+            serializer=JSONSerializer,
+            maintenance_interval=MAINTENANCE_S,
+            job_monitoring_interval=MONITOR_S,
+            worker_ttl=WORKER_TTL_S,
         )
 
     def get_heartbeat_ttl(self, job: Job) -> int:
@@ -47,7 +46,7 @@ class Worker(RQWorker):
 
     def handle_warm_shutdown_request(self) -> None:
         """On SIGTERM tell the horse, which stops at the next recording and puts the rest of its group back."""
-        super().handle_warm_shutdown_request()
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
         if self.horse_pid:
             os.kill(self.horse_pid, STOP_SIGNAL)
 
@@ -59,7 +58,7 @@ def main() -> None:
     except K2DError as error:
         sys.exit(f"k2d worker: {error.message}\n  hint: {error.hint}")
     setup_logs(settings)
-    worker = Worker(QUEUES, connection=connect(settings))
+    worker = Worker(connect(settings))
     log.info("worker started", queues=QUEUES, store=settings.store, teacher=settings.teacher)
     worker.work(with_scheduler=True, logging_level="WARNING")
 
