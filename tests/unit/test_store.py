@@ -228,7 +228,7 @@ def quarantined(position: int) -> RecordingResult:
 
 
 def test_a_name_is_claimed_by_one_of_many_processes(lake: Lake) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     with context.Pool(4) as pool:
         won = pool.starmap(_claim, [(lake.files.root, number) for number in range(16)])
     assert sum(won) == 1
