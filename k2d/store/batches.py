@@ -27,10 +27,16 @@ class Batches(Rooted):
         Raises:
             Conflict: the name belongs to another batch.
         """
-        safe(batch.id)
-        if batch.name != batch.id:
-            self._claim(batch.name, batch.id)
-        self.files.create(f"{_folder(batch.id)}/batch.json", dumps(batch))
+        path = f"{_folder(batch.id)}/batch.json"
+        self._refuse_taken(batch)
+        # the document first: a name always leads to a batch, whoever is killed where
+        created = self.files.create(path, dumps(batch))
+        if batch.name != batch.id and not self.files.create(_alias(batch.name), _naming(batch)):
+            self._refuse_taken(batch)
+        if not created and self._named(self.batch(batch.id).name) not in (batch.id, None):
+            # stored by a request that lost its name to another batch in the same moment
+            self._remembered.pop(batch.id, None)
+            self.files.write(path, dumps(batch))
         stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
         self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
 
@@ -133,18 +139,13 @@ class Batches(Rooted):
             if path.startswith(part):
                 self.files.remove(path)
 
-    def _claim(self, name: str, batch_id: str) -> None:
-        """Let `name` stand for `batch_id`."""
-        path = _alias(name)
-        if self.files.create(path, dumps({"name": name, "id": batch_id})):
-            return
-        owner = self._named(name)
-        if owner == batch_id:
-            return
-        if owner is not None and self.files.exists(f"{_folder(owner)}/batch.json"):
+    def _refuse_taken(self, batch: Batch) -> None:
+        owner = self._named(batch.name)
+        if owner not in (None, batch.id):
             hint = "choose another name, or leave it out: equal requests find their batch by themselves"
-            raise Conflict(f"the name {name!r} belongs to batch {owner}", hint=hint, name=name, batch_id=owner)
-        self.write_document(path, {"name": name, "id": batch_id})  # its owner died between name and document
+            raise Conflict(
+                f"the name {batch.name!r} belongs to batch {owner}", hint=hint, name=batch.name, batch_id=owner
+            )
 
     def _named(self, name: str) -> str | None:
         try:
@@ -168,6 +169,10 @@ def _result(batch_id: str, position: int) -> str:
 
 def _position(path: str) -> int:
     return int(path.rpartition("/")[2].removesuffix(".json"))
+
+
+def _naming(batch: Batch) -> bytes:
+    return dumps({"name": batch.name, "id": batch.id})
 
 
 def _alias(name: str) -> str:

@@ -71,8 +71,9 @@ class Datasets(Rooted):
         return size, sha256
 
     def drop_shards(self, name: str, digest: str) -> None:
-        """Remove shards that no manifest will name."""
-        self.files.remove_folder(f"{_folder(name)}/{safe(digest)}")
+        """Remove shards that no manifest names; those of a finished dataset stay."""
+        if not self.files.exists(_manifest(name)) or self.dataset(name)["digest"] != digest:
+            self.files.remove_folder(f"{_folder(name)}/{safe(digest)}")
 
     def _shard(self, name: str, number: int) -> str:
         manifest = self.dataset(name)

@@ -14,6 +14,7 @@ from lakes import REJECTED, audio_path, batch, chunk, flac, put_recording, recor
 
 from k2d.errors import Conflict, NotFound, StoreError
 from k2d.schema import Outcome, QuarantineReason, RecordingResult
+from k2d.shards.parquet import dumps
 from k2d.store import Lake, Probe
 
 
@@ -182,13 +183,17 @@ def test_a_name_belongs_to_one_batch(lake: Lake) -> None:
     assert lake.batch_ids() == ["b_0123456789abcdef"]
 
 
-def test_a_name_whose_owner_died_is_free(lake: Lake) -> None:
-    lake.put_batch(batch(3))
-    audio_path(lake, "batches/b_0123456789abcdef/batch.json").unlink()
-    other = batch(4, batch_id="b_ffffffffffffffff")
-    fresh = Lake(lake.files.root)
-    fresh.put_batch(other)
-    assert fresh.batch("lectures") == other
+def test_a_batch_that_lost_its_name_takes_another(lake: Lake) -> None:
+    winner, loser = batch(3), batch(4, batch_id="b_ffffffffffffffff")
+    lake.put_batch(winner)
+    # what is left of a request that found the name free, wrote its document, and then came second
+    lake.files.write("batches/b_ffffffffffffffff/batch.json", dumps(loser))
+    with pytest.raises(Conflict):
+        lake.put_batch(loser)
+    renamed = dataclasses.replace(loser, name="others")
+    lake.put_batch(renamed)
+    assert lake.batch("others") == Lake(lake.files.root).batch("others") == renamed
+    assert lake.batch("lectures") == winner
 
 
 def test_batches_come_newest_first(lake: Lake) -> None:

@@ -143,6 +143,8 @@ def test_other_content_needs_another_name(lake: Lake) -> None:
         freeze(lake, name="talks", batches=["lectures"], policy=looser)
     assert lake.dataset("talks") == first
     assert len(lake.files.folders("datasets/talks")) == 1
+    lake.drop_shards("talks", first["digest"])  # named by the manifest: they stay
+    assert len(rows(lake)) == 3
 
 
 def test_nothing_accepted_says_why(lake: Lake) -> None:
