@@ -16,7 +16,7 @@ from k2d.text.normalise import normalise
 from k2d.text.phonemes import phonemes
 from k2d.text.phrases import match_phrases
 from k2d.text.repetition import REPETITION_MAX, count_ngrams
-from k2d.text.tokens import count_scripts, mixed_tokens, split_normalised
+from k2d.text.tokens import han_tokens, latin_tokens, mixed_tokens, split_normalised
 from k2d.text.trace import token_starts
 
 
@@ -27,8 +27,6 @@ class Reading:
     tokens: tuple[str, ...]
     phonemes: tuple[str, ...]
     repetition: int
-    zh_tokens: int
-    en_tokens: int
 
 
 @lru_cache(maxsize=1024)
@@ -36,8 +34,7 @@ def read(text: str) -> Reading:
     """Normalise, split and read one transcript. Cached: a teacher's text meets several views, and views often agree."""
     normalised = normalise(text)
     tokens = split_normalised(normalised)
-    zh_tokens, en_tokens = count_scripts(normalised)
-    return Reading(tuple(tokens), tuple(phonemes(tokens)), count_ngrams(normalised), zh_tokens, en_tokens)
+    return Reading(tuple(tokens), tuple(phonemes(tokens)), count_ngrams(normalised))
 
 
 def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
@@ -77,8 +74,8 @@ def compare(teacher_text: str, validator_texts: Sequence[str]) -> Distances:
         teacher_repetition=teacher.repetition,
         validator_repetition=min(view.repetition for view in views),
         phrase=match_phrases(teacher.tokens),
-        zh_tokens=teacher.zh_tokens,
-        en_tokens=teacher.en_tokens,
+        zh_tokens=len(han_tokens(teacher.tokens)),
+        en_tokens=len(latin_tokens(teacher.tokens)),
     )
 
 

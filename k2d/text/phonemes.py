@@ -8,6 +8,7 @@ there (unknown words vanish) is closed: every token yields at least one unit.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from operator import add
 
 from k2d.text.english import pronounce
@@ -20,18 +21,17 @@ def phonemes(tokens: Sequence[str]) -> list[str]:
     """Read mixed tokens aloud. Neighbouring Han characters are read together, so that polyphones find their context."""
     tokens = respell(read_numbers(tokens))
     prefixes = phrase_prefixes()
-    # One look-up finds out whether a phrase can begin at a token; most do not, and this loop is where the time goes.
-    begins = [pair in prefixes for pair in map(add, tokens, tokens[1:])]
-    units: list[str] = []
-    position = 0
-    for start, token in enumerate(tokens):
-        if start < position:
-            continue
-        word, position = token, start + 1
-        if start < len(begins) and begins[start]:
-            word, position = longest_phrase(tokens, start, prefixes)
-        units += _units(word)
-    return units
+    words: list[str] = []
+    done = 0
+    # One look-up finds out whether a phrase can begin at a token; most cannot, and this is where the time goes.
+    for start, begins in enumerate(map(prefixes.__contains__, map(add, tokens, tokens[1:]))):
+        if begins and start >= done:
+            word, end = longest_phrase(tokens, start, prefixes)
+            words += tokens[done:start]
+            words.append(word)
+            done = end
+    words += tokens[done:]
+    return list(chain.from_iterable(map(_units, words)))
 
 
 @lru_cache(maxsize=131_072)  # pypinyin's dictionary has 47,000 phrases; the rest is room for English

@@ -8,20 +8,16 @@ does; those written with spaces (Hangul, Cyrillic …) give one token a word.
 import re
 from collections.abc import Iterable
 
-from k2d.text.normalise import LATIN, normalise
-
-# Ideographs with all their extensions, the repetition mark, and the zero 〇 (which Unicode counts as a number).
-HAN = "々〇㐀-䶿一-鿿豈-﫿\U00020000-\U000323af"
+from k2d.text.normalise import HAN, LATIN, normalise
 
 # Kana, Bopomofo, Thai, Lao, Tibetan, Myanmar, Khmer.
-_NO_SPACES = "ぁ-ヿㇰ-ㇿㄅ-ㄯㆠ-ㆿ\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"
+_NO_SPACES = r"\u3041-\u30ff\u31f0-\u31ff\u3105-\u312f\u31a0-\u31bf\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff"
 
 # The last alternative takes whatever the others leave: every visible character of a normalised text is in some token.
 TOKEN = re.compile(rf"[{HAN}]|[{LATIN}'.-]+|[{_NO_SPACES}]|[^\s{HAN}{LATIN}{_NO_SPACES}'.-]+")
 
-_HAN_TOKEN = re.compile(f"[{HAN}]")
-_LATIN_TOKEN = re.compile(f"[{LATIN}]")
-_LATIN_RUN = re.compile(f"[{LATIN}'.-]+")
+_is_han = re.compile(f"[{HAN}]").match
+_is_latin = re.compile(f"[{LATIN}]").match
 
 
 def mixed_tokens(text: str) -> list[str]:
@@ -36,27 +32,22 @@ def split_normalised(normalised: str) -> list[str]:
 
 def is_han(token: str) -> bool:
     """Whether a token is a Han character."""
-    return _HAN_TOKEN.match(token) is not None
+    return _is_han(token) is not None
 
 
 def is_latin(token: str) -> bool:
     """Whether a token is a run of Latin letters and digits."""
-    return _LATIN_TOKEN.match(token) is not None
+    return _is_latin(token) is not None
 
 
 def han_tokens(tokens: Iterable[str]) -> list[str]:
     """The Han characters among tokens, for the Mandarin character error rate."""
-    return [token for token in tokens if is_han(token)]
+    return list(filter(_is_han, tokens))
 
 
 def latin_tokens(tokens: Iterable[str]) -> list[str]:
     """The Latin and digit tokens among tokens, for the English word error rate."""
-    return [token for token in tokens if is_latin(token)]
-
-
-def count_scripts(normalised: str) -> tuple[int, int]:
-    """How many Han and how many Latin tokens `split_normalised` would give; the fast way to know."""
-    return len(_HAN_TOKEN.findall(normalised)), len(_LATIN_RUN.findall(normalised))
+    return list(filter(_is_latin, tokens))
 
 
 def code_mixing_index(zh_tokens: int, en_tokens: int) -> float:

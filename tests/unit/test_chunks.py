@@ -1,0 +1,149 @@
+"""Chunks: greedy, in order, at most 30 s, and no second lost."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2d.chunks import pack, pack_accepted, silence_s
+from k2d.schema import MAX_CHUNK_S, Chunk, Segment
+
+
+def _segment(start_s: float, end_s: float, text: str = " 好") -> Segment:
+    return Segment(start_s, end_s, text, (1,), -0.2, 0.01, 1.1, 0.0, "zh")
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> list[Segment]:
+    """Segments in order, times in milliseconds, some silent, some without length."""
+    position, segments = 0, []
+    for gap, length, text in draw(
+        st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 30_000), st.sampled_from([" 好", " a b", " ", ""])))
+    ):
+        segments.append(_segment((position + gap) / 1000, (position + gap + length) / 1000, text))
+        position += gap + length
+    return segments
+
+
+def test_segments_are_joined_while_they_fit() -> None:
+    chunks = list(pack([_segment(0, 12), _segment(12, 20), _segment(21, 30), _segment(30, 31.5), _segment(40, 50)]))
+    assert [(chunk.index, chunk.start_s, chunk.end_s) for chunk in chunks] == [(0, 0, 30), (1, 30, 50)]
+
+
+def test_the_limit_is_exact_to_the_millisecond() -> None:
+    # 0.1 + 30 > 30.1 in floats: only whole milliseconds keep this chunk together
+    assert len(list(pack([_segment(0.1, 10.1), _segment(20.1, 30.1)]))) == 1
+    assert len(list(pack([_segment(0.1, 10.1), _segment(20.1, 30.101)]))) == 2
+
+
+def test_silence_is_dropped_and_not_spanned_at_the_edges() -> None:
+    [chunk] = pack([_segment(0, 2, " "), _segment(2, 3), _segment(3, 5, ""), _segment(5, 6), _segment(6, 9, "")])
+    assert (chunk.start_s, chunk.end_s, len(chunk.segments)) == (2, 6, 2)
+
+
+def test_a_segment_without_length_stays_with_its_neighbours_but_makes_no_chunk() -> None:
+    [chunk] = pack([_segment(0, 2), _segment(2, 2, " 喔"), _segment(2, 4)])
+    assert chunk.text == "好 喔 好"
+    assert list(pack([_segment(5, 5)])) == []
+    assert [chunk.index for chunk in pack([_segment(0, 0), _segment(40, 45), _segment(80, 82)])] == [0, 1]
+
+
+def test_packing_streams() -> None:
+    taken: list[float] = []
+
+    def segments() -> Iterator[Segment]:
+        for start in range(0, 100, 20):
+            taken.append(start)
+            yield _segment(start, start + 20)
+
+    first = next(pack(segments()))
+    assert (first.start_s, first.end_s) == (0, 20)
+    assert taken == [0, 20]
+
+
+@pytest.mark.parametrize(
+    ("segments", "message"),
+    [
+        ([_segment(0, 31)], "longer than a chunk"),
+        ([_segment(5, 4)], "ends before it starts"),
+        ([_segment(0, 5), _segment(4, 6)], "before the previous one ends"),
+        ([_segment(0, 5, ""), _segment(4, 6)], "before the previous one ends"),
+        ([_segment(10, 12), _segment(0, 2)], "before the previous one ends"),
+    ],
+)
+def test_impossible_segments_are_refused(segments: list[Segment], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(pack(segments))
+
+
+@given(recordings())
+def test_chunks_and_silence_add_up_to_the_recording(segments: list[Segment]) -> None:
+    chunks = list(pack(segments))
+    duration_s = (segments[-1].end_s if segments else 0) + 1.234
+    assert sum(round(c.duration_s * 1000) for c in chunks) + round(silence_s(chunks, duration_s) * 1000) == round(
+        duration_s * 1000
+    )
+    assert all(0 < chunk.duration_s <= MAX_CHUNK_S for chunk in chunks)
+    assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
+
+
+@given(recordings())
+def test_every_spoken_segment_with_length_is_in_one_chunk_and_in_order(segments: list[Segment]) -> None:
+    packed = [segment for chunk in pack(segments) for segment in chunk.segments]
+    spoken = [segment for segment in segments if segment.text.strip()]
+    assert [one for one in packed if one.end_s > one.start_s] == [one for one in spoken if one.end_s > one.start_s]
+    assert all(one in spoken for one in packed)
+
+
+@given(recordings())
+def test_packing_is_greedy(segments: list[Segment]) -> None:
+    chunks = list(pack(segments))
+    for chunk, following in pairwise(chunks):
+        assert round((following.segments[0].end_s - chunk.start_s) * 1000) > MAX_CHUNK_S * 1000 or any(
+            segment.end_s == segment.start_s for segment in segments
+        )
+
+
+def test_chunks_cannot_cover_more_than_the_recording() -> None:
+    with pytest.raises(ValueError, match=r"0\.5 s more"):
+        silence_s(pack([_segment(0, 10)]), 9.5)
+
+
+# ---- accepted chunks ----------------------------------------------------------------------------------------------
+
+
+def _chunks(*spans: tuple[int, float, float]) -> list[Chunk]:
+    return [Chunk(index, (_segment(start_s, end_s),)) for index, start_s, end_s in spans]
+
+
+@pytest.mark.parametrize(
+    ("spans", "groups"),
+    [
+        ([], []),
+        ([(0, 0, 10), (1, 10.5, 20), (2, 20, 29)], [(0, 1, 2)]),
+        ([(0, 0, 10), (1, 12, 20)], [(0,), (1,)]),  # the gap is too long
+        ([(0, 0, 10), (2, 10.5, 20)], [(0,), (2,)]),  # chunk 1 was rejected
+        ([(0, 0, 20), (1, 20, 30), (2, 30, 31)], [(0, 1), (2,)]),  # 30 s are full
+        ([(0, 0.1, 10.1), (1, 11.1, 30.1)], [(0, 1)]),  # a gap of 1 s and 30 s in all, to the millisecond
+        ([(3, 0, 30), (4, 30, 60)], [(3,), (4,)]),
+    ],
+)
+def test_accepted_neighbours_are_joined(spans: list[tuple[int, float, float]], groups: list[tuple[int, ...]]) -> None:
+    assert list(pack_accepted(_chunks(*spans), max_gap_s=1.0)) == groups
+
+
+def test_accepted_chunks_must_come_in_order() -> None:
+    with pytest.raises(ValueError, match="does not come after"):
+        list(pack_accepted(_chunks((1, 10, 20), (0, 0, 10)), max_gap_s=1.0))
+
+
+@given(recordings(), st.integers(0, 3000), st.randoms())
+def test_every_accepted_chunk_is_in_one_sample(segments: list[Segment], max_gap_ms: int, random: object) -> None:
+    accepted = [chunk for chunk in pack(segments, max_s=30) if random.random() < 0.7]  # type: ignore[attr-defined]
+    groups = list(pack_accepted(accepted, max_gap_s=max_gap_ms / 1000))
+    assert [index for group in groups for index in group] == [chunk.index for chunk in accepted]
+    by_index = {chunk.index: chunk for chunk in accepted}
+    for group in groups:
+        assert round((by_index[group[-1]].end_s - by_index[group[0]].start_s) * 1000) <= 30_000

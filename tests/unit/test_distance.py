@@ -1,0 +1,206 @@
+"""Distances: an independent oracle, laws, and the paper's composite."""
+
+import jiwer
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from k2d.distance import (
+    DiffOp,
+    aligned_diff,
+    by_segment,
+    compare,
+    composite,
+    composite_bounded,
+    counts,
+    mer,
+    mer_bounded,
+    per,
+    per_bounded,
+)
+from k2d.schema import Counts, Distances
+from k2d.text.tokens import han_tokens, latin_tokens, mixed_tokens
+
+settings.register_profile("lexicon", deadline=None)
+settings.load_profile("lexicon")
+
+sequences = st.lists(st.sampled_from(["我", "你", "model", "a", "b"]), max_size=12)
+speech = st.text(alphabet="我你好謝天銀行ab c'1，。", max_size=30)
+
+
+@given(sequences.filter(bool), sequences.filter(bool))
+def test_counts_agree_with_jiwer(reference: list[str], hypothesis: list[str]) -> None:
+    oracle = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
+    ours = counts(reference, hypothesis)
+    assert ours == Counts(oracle.hits, oracle.substitutions, oracle.deletions, oracle.insertions)
+    assert ours.rate == pytest.approx(oracle.wer)
+
+
+@given(sequences, sequences)
+def test_counts_add_up_and_edits_are_symmetric(reference: list[str], hypothesis: list[str]) -> None:
+    there, back = counts(reference, hypothesis), counts(hypothesis, reference)
+    assert (there.reference_length, there.hypothesis_length) == (len(reference), len(hypothesis))
+    assert there.edits == back.edits
+    assert there.bounded == back.bounded <= 1
+    assert (there.edits == 0) == (reference == hypothesis)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "rate", "bounded"),
+    [([], [], 0, 0), ([], ["a", "b"], 2, 1), (["a", "b"], [], 1, 1), (["a"], ["a", "b", "c"], 2, 2 / 3)],
+)
+def test_empty_sides_and_lopsided_ones(
+    reference: list[str], hypothesis: list[str], rate: float, bounded: float
+) -> None:
+    assert counts(reference, hypothesis).rate == rate
+    assert counts(reference, hypothesis).bounded == pytest.approx(bounded)
+
+
+@given(st.text(alphabet="我你好謝天，"), st.text(alphabet="我你好謝天，"))
+def test_without_latin_the_mixed_error_rate_is_the_character_error_rate(teacher: str, validator: str) -> None:
+    assert compare(teacher, [validator]).mixed == counts(
+        han_tokens(mixed_tokens(validator)), han_tokens(mixed_tokens(teacher))
+    )
+
+
+@given(st.text(alphabet="ab '-1,"), st.text(alphabet="ab '-1,"))
+def test_without_han_the_mixed_error_rate_is_the_word_error_rate(teacher: str, validator: str) -> None:
+    assert compare(teacher, [validator]).mixed == counts(
+        latin_tokens(mixed_tokens(validator)), latin_tokens(mixed_tokens(teacher))
+    )
+
+
+@given(speech, speech)
+def test_bounded_metrics_are_symmetric_and_at_most_one(teacher: str, validator: str) -> None:
+    there, back = compare(teacher, [validator]), compare(validator, [teacher])
+    for metric in (mer_bounded, per_bounded):
+        assert metric(there) == metric(back) <= 1
+    assert composite(there) <= 1
+    assert composite_bounded(there) <= composite(there)
+
+
+@given(speech)
+def test_a_text_agrees_with_itself(text: str) -> None:
+    same = compare(text, [text])
+    assert mer(same) == per(same) == mer_bounded(same) == per_bounded(same) == 0
+
+
+def test_script_case_punctuation_and_numerals_are_no_difference() -> None:
+    d = compare("我們有 25 個 GPU，對吧？", ["我们有二十五个gpu对吧"])
+    assert mer(d) > 0  # 25 is one token, 二十五 are three
+    assert per(d) == 0
+    assert mer(compare("「謝謝」 Model!", ["谢谢 model"])) == 0
+
+
+def test_homophones_cost_mixed_tokens_but_no_phonemes() -> None:
+    d = compare("他在公式", ["她再攻勢"])
+    assert d.mixed.substitutions == 4
+    assert d.phonemes.edits == 0
+
+
+def test_unknown_words_do_not_vanish_from_phonemes() -> None:
+    d = compare("我用 kubernetes", ["我用"])
+    assert d.phonemes.insertions >= 8
+
+
+def test_counts_are_summed_over_views_and_the_least_loop_counts() -> None:
+    loop, fine = "我想要說的是" * 10, "我想要說的是這個"
+    d = compare(fine, [loop, fine])
+    assert d.mixed == counts(mixed_tokens(loop), mixed_tokens(fine)) + counts(mixed_tokens(fine), mixed_tokens(fine))
+    assert d.validator_repetition == 1
+    assert compare(fine, [loop]).validator_repetition == 10
+
+
+def test_what_else_the_rules_look_at() -> None:
+    d = compare("字幕由 Amara.org 社區提供", [""])
+    assert d.phrase == "字幕由 Amara.org 社区提供"
+    assert (d.zh_tokens, d.en_tokens) == (7, 2)
+    assert compare("謝謝大家" * 7, ["x"]).teacher_repetition == 6
+
+
+def test_a_comparison_needs_a_view() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        compare("你好", [])
+
+
+def _distances(error: float, *, teacher: int = 1, validator: int = 1) -> Distances:
+    edits = round(error * 10)
+    return Distances(Counts(), Counts(hits=10, insertions=edits), teacher, validator, None, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("distances", "expected"),
+    [
+        (_distances(0.3), 0.3),
+        (_distances(2.5), 1.0),
+        (_distances(0.0, teacher=6), 1.0),  # the teacher loops: rejected
+        (_distances(0.9, validator=6), 0.0),  # only the validator loops: kept
+        (_distances(0.9, teacher=6, validator=6), 1.0),
+        (_distances(0.3, teacher=5, validator=5), 0.3),  # more than 5, strictly
+    ],
+)
+def test_composite_is_the_papers(distances: Distances, expected: float) -> None:
+    assert composite(distances) == pytest.approx(expected)
+
+
+def test_composite_takes_another_limit() -> None:
+    assert composite(_distances(0.3, teacher=4), repetition_max=3) == 1.0
+
+
+# ---- where the edits are ------------------------------------------------------------------------------------------
+
+
+def test_edits_belong_to_the_segment_they_are_in() -> None:
+    good, bad, extra = by_segment(["今天天氣很好", " 我們用 transformer", " 謝謝"], "今天天氣很好我們用船謝謝你喔")
+    assert good == Counts(hits=6)
+    assert bad == Counts(hits=3, substitutions=1)
+    assert extra == Counts(hits=2, deletions=2)
+
+
+@given(st.lists(st.lists(st.sampled_from("我你好天a"), max_size=5).map("".join), min_size=1, max_size=4), speech)
+def test_segments_add_up_to_the_chunk(segments: list[str], validator: str) -> None:
+    whole = counts(mixed_tokens(validator), [token for text in segments for token in mixed_tokens(text)])
+    assert sum(by_segment(segments, validator), Counts()) == whole
+
+
+def test_attribution_needs_a_segment() -> None:
+    with pytest.raises(ValueError, match="without a segment"):
+        by_segment([], "你好")
+
+
+def test_diff_shows_what_was_written() -> None:
+    diff = aligned_diff("我們用 PyTorch 來 train，OK？", "我们用 torch 来 train 一个")
+    assert [(part.op, part.teacher_text, part.validator_text) for part in diff] == [
+        (DiffOp.EQUAL, "我們用 ", "我们用 "),
+        (DiffOp.SUBSTITUTE, "PyTorch ", "torch "),
+        (DiffOp.EQUAL, "來 train，", "来 train "),
+        (DiffOp.SUBSTITUTE, "OK？", "一"),
+        (DiffOp.DELETE, "", "个"),
+    ]
+    assert diff[0].teacher == diff[0].validator == ("我", "们", "用")
+
+
+@given(
+    st.text(alphabet="我們謝 aB'’-.,1%+&#(（)）<>「，。é㎏", max_size=25),
+    st.text(alphabet="我們謝 aB'’-.,1%+&#(（)）<>「，。é㎏", max_size=25),
+)
+def test_diff_gives_both_texts_back_and_the_edits_of_counts(teacher: str, validator: str) -> None:
+    diff = aligned_diff(teacher, validator)
+    teacher_tokens, validator_tokens = mixed_tokens(teacher), mixed_tokens(validator)
+    assert [token for part in diff for token in part.teacher] == teacher_tokens
+    assert [token for part in diff for token in part.validator] == validator_tokens
+    if teacher_tokens:
+        assert "".join(part.teacher_text for part in diff) == teacher
+    if validator_tokens:
+        assert "".join(part.validator_text for part in diff) == validator
+    edits = sum(max(len(part.teacher), len(part.validator)) for part in diff if part.op is not DiffOp.EQUAL)
+    assert edits == counts(validator_tokens, teacher_tokens).edits
+
+
+def test_diff_of_text_that_cannot_be_traced_shows_tokens() -> None:
+    [part] = aligned_diff("Cafe\u0301 好", "café 好")
+    assert (part.op, part.teacher_text, part.validator_text) == (DiffOp.EQUAL, "café 好", "café 好")
+
+
+def test_diff_of_nothing_is_nothing() -> None:
+    assert aligned_diff("", "。") == ()

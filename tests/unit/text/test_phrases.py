@@ -1,0 +1,77 @@
+"""Known hallucinations: hits, and speech that only looks like them."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2d.text.phrases import _load, phrase
+
+HITS = [
+    ("字幕由 Amara.org 社區提供", "字幕由 Amara.org 社区提供"),
+    ("請不吝點贊 訂閱 轉發 打賞支持明鏡與點點欄目", "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目"),
+    ("请不吝点赞，订阅，转发，打赏支持明镜与点点栏目。", "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目"),
+    ("中文字幕志願者 楊茜茜", "中文字幕志愿者"),
+    ("字幕by索蘭婭 字幕by索蘭婭", "字幕by"),
+    ("優優獨播劇場——YoYo Television Series Exclusive", "优优独播剧场 YoYo Television Series Exclusive"),
+    ("詞曲 李宗盛", "词曲 李宗盛"),
+    ("MING PAO CANADA // MING PAO TORONTO", "MING PAO CANADA MING PAO TORONTO"),
+    ("Thank you for watching!", "Thank you for watching"),
+    ("Thanks for watching. Please subscribe. Bye!", "Thanks for watching"),
+    ("Subtitles by the Amara.org community", "Subtitles by the Amara.org community"),
+    ("Transcribed by https://otter.ai", "Transcribed by https://otter.ai"),
+    ("謝謝觀看 謝謝觀看 謝謝觀看", "谢谢观看"),
+    ("謝謝大家" * 5, "谢谢大家"),
+    ("Thank you. Thank you. Thank you.", "Thank you"),
+    ("謝謝大家，我們下期再見", "我们下期再见"),
+    ("ご視聴ありがとうございました", "ご視聴ありがとうございました"),
+]
+
+SPEECH = [
+    "",
+    "。。。",
+    "謝謝大家",
+    "謝謝大家 謝謝",
+    "Thank you.",
+    "Thank you. Bye.",
+    "我們今天來講字幕由 Amara.org 社區提供這件事",
+    "他說謝謝觀看然後就走了",
+    "we thank you for watching the lecture",
+    "字幕志願者幫我們翻譯",
+    "字幕志願者是一群非常熱心的人他們每天花很多時間",
+    "captions by default are off",
+    "translated by my friend",
+    "如果你喜歡這個 channel 記得 subscribe",
+    "今天我們要介紹的是語音辨識模型的知識蒸餾方法以及它在混合語言上的應用",
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), HITS)
+def test_hits(text: str, expected: str) -> None:
+    assert phrase(text) == expected
+
+
+@pytest.mark.parametrize("text", SPEECH)
+def test_speech_is_no_hit(text: str) -> None:
+    assert phrase(text) is None
+
+
+@pytest.mark.parametrize("one", _load(), ids=lambda one: one.written)
+def test_every_phrase_of_the_list_is_found_alone_and_repeated(one) -> None:  # type: ignore[no-untyped-def]
+    said = " ".join([one.written] * one.times)
+    assert phrase(said) is not None
+    assert phrase(f"{said} {said}") is not None
+    assert phrase(f"這裡 {said}") is None
+
+
+@given(st.lists(st.sampled_from([one.written for one in _load()] + ["我們", "the"]), max_size=20))
+def test_a_word_that_is_in_no_phrase_makes_it_speech(parts: list[str]) -> None:
+    if parts[:1] in (["我們"], ["the"]):
+        assert phrase(" ".join(parts)) is None
+
+
+def test_long_texts_of_phrases_take_no_time() -> None:
+    started = time.perf_counter()
+    phrase("中文字幕" * 2000 + "完")
+    assert time.perf_counter() - started < 2
