@@ -33,7 +33,7 @@ CLIPS = {
     "cs-reverb.flac": "pub_ct_074_a",
     "en-clean.mp3": "pub_join_025",
     "zh-clean.m4a": "pub_zh_022",
-    "no-speech.flac": "pub_nonspeech_03_pink",
+    "no-speech.flac": "pub_nonspeech_05_music",
 }
 BROKEN = ("cut-off.flac", "pub_cs_004", 0.5)  # a copy that stopped half-way
 CODECS = {".mp3": ("libmp3lame", 48_000), ".m4a": ("aac", 48_000), ".ogg": ("libopus", 24_000)}  # codec, bits/s
@@ -99,7 +99,7 @@ def encode(path: Path, samples: Samples) -> None:
         soundfile.write(path, samples, SAMPLE_RATE_HZ, subtype="PCM_16")
         return
     codec, bits_per_s = CODECS[path.suffix]
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", container_options={"fflags": "bitexact"}) as container:  # no random serial numbers
         stream = container.add_stream(codec, rate=SAMPLE_RATE_HZ, layout="mono")
         stream.bit_rate = bits_per_s
         frame = av.AudioFrame.from_ndarray(samples[None, :], format="s16", layout="mono")
