@@ -16,7 +16,7 @@ from k2d.text.normalise import normalise
 from k2d.text.phonemes import phonemes
 from k2d.text.phrases import match_phrases
 from k2d.text.repetition import REPETITION_MAX, count_ngrams
-from k2d.text.tokens import han_tokens, latin_tokens, mixed_tokens, split_normalised
+from k2d.text.tokens import count_scripts, mixed_tokens, split_normalised
 from k2d.text.trace import token_starts
 
 
@@ -24,6 +24,7 @@ from k2d.text.trace import token_starts
 class Reading:
     """All that a comparison needs to know of one transcript."""
 
+    normalised: str
     tokens: tuple[str, ...]
     phonemes: tuple[str, ...]
     repetition: int
@@ -34,7 +35,7 @@ def read(text: str) -> Reading:
     """Normalise, split and read one transcript. Cached: a teacher's text meets several views, and views often agree."""
     normalised = normalise(text)
     tokens = split_normalised(normalised)
-    return Reading(tuple(tokens), tuple(phonemes(tokens)), count_ngrams(normalised))
+    return Reading(normalised, tuple(tokens), tuple(phonemes(tokens)), count_ngrams(normalised))
 
 
 def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
@@ -67,6 +68,7 @@ def compare(teacher_text: str, validator_texts: Sequence[str]) -> Distances:
     if not validator_texts:
         raise ValueError("a comparison needs at least one validator transcript")
     teacher = read(teacher_text)
+    zh_tokens, en_tokens = count_scripts(teacher.normalised)
     views = [read(text) for text in validator_texts]
     return Distances(
         mixed=sum((counts(view.tokens, teacher.tokens) for view in views), Counts()),
@@ -74,8 +76,8 @@ def compare(teacher_text: str, validator_texts: Sequence[str]) -> Distances:
         teacher_repetition=teacher.repetition,
         validator_repetition=min(view.repetition for view in views),
         phrase=match_phrases(teacher.tokens),
-        zh_tokens=len(han_tokens(teacher.tokens)),
-        en_tokens=len(latin_tokens(teacher.tokens)),
+        zh_tokens=zh_tokens,
+        en_tokens=en_tokens,
     )
 
 

@@ -49,10 +49,11 @@ SPOKEN: tuple[tuple[re.Pattern[str], Replacement], ...] = (
 )
 
 # Apostrophes and hyphens that are not inside a Latin word, points that are not inside a number.
-LOOSE = re.compile(rf"(?<![{LATIN}])['-]|['-](?![{LATIN}])|(?<![0-9])\.|\.(?![0-9])")
+LOOSE = re.compile(
+    rf"['-](?:(?<![{LATIN}]['-])|(?![{LATIN}]))|\.(?:(?<![0-9]\.)|(?![0-9]))"  # the sign first: that is quick to find
+)
 
 _FOLDED = {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "‐": "-", "‑": "-", "'": "'", "-": "-", ".": "."}
-_UNSURE = re.compile(f"[^{LATIN}{HAN}'.-]+")
 _HAS_BRACKET = re.compile(r"[<\[＜［(（【〔]")
 _HAS_SPOKEN = re.compile(r"[%+&@#]|[0-9],[0-9]")
 _HAS_INNER = re.compile(r"['.-]")
@@ -76,14 +77,10 @@ def clean(text: str) -> str:
     if _HAS_SPOKEN.search(text):
         for pattern, replacement in SPOKEN:
             text = pattern.sub(replacement, text)
-    text = _UNSURE.sub(_keep_letters, text)  # a plain `translate` of everything takes three times as long
+    text = text.translate(LETTERS)
     if _HAS_INNER.search(text):
         text = LOOSE.sub(" ", text)
     return " ".join(text.split())
-
-
-def _keep_letters(match: re.Match[str]) -> str:
-    return match[0].translate(LETTERS)
 
 
 def fold(text: str) -> str:

@@ -17,6 +17,8 @@ _NO_SPACES = r"\u3041-\u30ff\u31f0-\u31ff\u3105-\u312f\u31a0-\u31bf\u0e00-\u0fff
 TOKEN = re.compile(rf"[{HAN}]|[{LATIN}'.-]+|[{_NO_SPACES}]|[^\s{HAN}{LATIN}{_NO_SPACES}'.-]+")
 
 _is_han = re.compile(f"[{HAN}]").match
+_HAN_RUN = re.compile(f"[{HAN}]+")
+_LATIN_RUN = re.compile(f"[{LATIN}'.-]+")
 _is_latin = re.compile(f"[{LATIN}]").match
 
 
@@ -48,6 +50,11 @@ def han_tokens(tokens: Iterable[str]) -> list[str]:
 def latin_tokens(tokens: Iterable[str]) -> list[str]:
     """The Latin and digit tokens among tokens, for the English word error rate."""
     return list(filter(_is_latin, tokens))
+
+
+def count_scripts(normalised: str) -> tuple[int, int]:
+    """How many Han and how many Latin tokens normalised text has, without splitting it."""
+    return len(normalised) - len(_HAN_RUN.sub("", normalised)), len(_LATIN_RUN.findall(normalised))
 
 
 def code_mixing_index(zh_tokens: int, en_tokens: int) -> float:

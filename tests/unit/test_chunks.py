@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2d.chunks import pack, pack_accepted, silence_s
+from k2d.chunks import Packer, pack, pack_accepted, silence_s
 from k2d.schema import MAX_CHUNK_S, Chunk, Segment
 
 
@@ -61,6 +61,27 @@ def test_packing_streams() -> None:
     first = next(pack(segments()))
     assert (first.start_s, first.end_s) == (0, 20)
     assert taken == [0, 20]
+
+
+def test_an_open_chunk_closes_when_the_teacher_has_moved_on() -> None:
+    packer = Packer()
+    assert packer.open_start_s is None
+    assert list(packer.push(_segment(5, 10))) == []
+    assert packer.open_start_s == 5
+    assert list(packer.advance(35.0)) == []  # a segment at 35 s could end there at once
+    [chunk] = packer.advance(35.001)
+    assert (chunk.index, chunk.start_s, chunk.end_s) == (0, 5, 10)
+    assert packer.open_start_s is None
+    assert list(packer.close()) == []
+
+
+@given(recordings())
+def test_knowing_the_position_changes_no_chunk(segments: list[Segment]) -> None:
+    packer, chunks = Packer(), []
+    for segment in segments:
+        chunks += packer.advance(segment.start_s)
+        chunks += packer.push(segment)
+    assert [*chunks, *packer.close()] == list(pack(segments))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from k2d.text.normalise import normalise
 from k2d.text.tokens import (
     code_mixing_index,
+    count_scripts,
     han_tokens,
     is_han,
     is_latin,
@@ -47,6 +48,7 @@ def test_scripts_do_not_overlap(text: str) -> None:
     tokens = mixed_tokens(text)
     assert not [token for token in tokens if is_han(token) and is_latin(token)]
     assert len(han_tokens(tokens)) + len(latin_tokens(tokens)) <= len(tokens)
+    assert count_scripts(normalise(text)) == (len(han_tokens(tokens)), len(latin_tokens(tokens)))
 
 
 def test_scripts_are_told_apart() -> None:
