@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from k2d.distance import compare
@@ -57,7 +57,7 @@ class Validator:
             start_s=chunk.start_s,
             end_s=chunk.end_s,
             teacher_text=chunk.text,
-            segments=tuple(replace(segment, tokens=()) for segment in chunk.segments),
+            segments=chunk.segments,
             validator=self.name,
             views=self.views,
             validator_texts=texts,

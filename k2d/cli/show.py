@@ -64,28 +64,27 @@ def ledger_table(book: dict[str, Any]) -> Table:
     return table
 
 
-def chunk_table(rows: Iterable[dict[str, Any]], *, metric: str = "composite") -> Table:
-    """Chunks with both transcripts, distances, verdict and reason."""
-    table = Table(title="Chunks", title_justify="left", show_lines=True)
-    table.add_column("recording")
-    table.add_column("span", justify="right")
-    table.add_column("teacher / validator", ratio=1, overflow="fold")
-    for name in ("MER", "PER", "comp."):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
+def chunk_table(rows: Iterable[dict[str, Any]]) -> Table:
+    """Chunks with both transcripts, distances, verdict and reason; readable at 80 columns."""
+    table = Table(title="Chunks: the teacher's label, and below it what the validator heard", title_justify="left")
+    table.add_column("text", ratio=1, overflow="fold")
+    table.add_column("MER", justify="right")
+    table.add_column("PER", justify="right")
+    table.add_column("comp.", justify="right")
+    table.add_column("verdict", min_width=12)
     for row in rows:
         style = VERDICT_STYLES[row["verdict"]]
+        place = f"{visible(row['recording'].rsplit('/', 1)[-1], 28)} {row['start_s']:.1f}–{row['end_s']:.1f} s"
         table.add_row(
-            visible(row["recording"].rsplit("/", 1)[-1], 22),
-            f"{row['start_s']:.1f}–{row['end_s']:.1f}",
-            f"{_text(row['teacher_text'])}\n[dim]{_text(row['validator_text'])}[/]",
+            f"[bold]{place}[/]\n{_text(row['teacher_text'])}\n[dim]{_text(row['validator_text'])}[/]",
             *(f"{row[name]:.2f}" for name in ("mer", "per", "composite")),
-            f"[{style}]{row['verdict']}[/]\n[dim]{row['reason']}[/]",
+            f"[{style}]{row['verdict']}[/]\n[dim]{row['reason'].replace('_', ' ')}[/]",
         )
+        table.add_section()
     return table
 
 
-def _text(text: str, width: int = 110) -> str:
+def _text(text: str, width: int = 70) -> str:
     return escape(text if len(text) <= width else text[: width - 1] + "…") or "(nothing)"
 
 

@@ -119,14 +119,22 @@ def test_post_by_reference_needs_an_allowed_prefix(api, settings, tmp_path):
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "bad_request"),
         ({"json": {"sources": []}}, 400, "bad_request"),
         ({"json": {"sources": ["file:///x"], "langauge": "zh"}}, 400, "bad_request"),
-        ({"data": {"language": "zh"}, "files": [("files", ("a.wav", b"x"))], "params": {"dry_run": "maybe"}}, 422, "invalid_request"),
+        (
+            {"data": {"language": "zh"}, "files": [("files", ("a.wav", b"x"))], "params": {"dry_run": "maybe"}},
+            422,
+            "invalid_request",
+        ),
         ({"data": {"language": "klingon"}, "files": [("files", ("a.wav", b"x"))]}, 400, "bad_request"),
         ({"data": {"teacher": "none such"}, "files": [("files", ("a.wav", b"x"))]}, 400, "bad_request"),
         ({"data": {"files": "not a file"}, "files": [("other", ("a.wav", b"x"))]}, 400, "bad_request"),
-        ({"content": b"--x\r\nbroken", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "bad_request"),
+        (
+            {"content": b"--x\r\nbroken", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+            400,
+            "bad_request",
+        ),
         ({"content": b"", "headers": {"content-type": "multipart/form-data"}}, 400, "bad_request"),
     ],
-)  # fmt: skip
+)
 def test_bad_posts_are_problems_and_store_nothing(api, lake, arguments, status, code):
     assert_problem(api.post("/v1/batches", **arguments), status, code)
     assert list(lake.batches()) == []
