@@ -40,6 +40,15 @@ class _Tally:
     last_failed: bytes = b""  # first bytes of the last packet that failed
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What must stay the same for frames to be put together."""
+
+    rate_hz: int
+    format: str  # FFmpeg's sample format, such as "s16" (packed) or "fltp" (planar)
+    channels: int
+
+
 def blocks(file: AudioFile) -> Generator[Samples, None, None]:
     """Decode a file to 16 kHz mono samples, about a second at a time, in memory that does not grow.
 
@@ -71,6 +80,7 @@ def decode(media: Media) -> Iterator[Samples]:
 def _frames(media: Media, tally: _Tally) -> Iterator[AudioFrame]:
     """Decoded frames. Failures are counted, not raised, so that it is known how much audio there is."""
     start = media.stream.start_time or 0
+    tick_s = float(media.stream.time_base or 0)
     for packet in _packets(media, tally):
         try:
             frames = packet.decode()
@@ -88,8 +98,8 @@ def _frames(media: Media, tally: _Tally) -> Iterator[AudioFrame]:
             tally.trailing = 0
             length_s = frame.samples / max(1, frame.sample_rate)
             tally.heard_s += length_s
-            if frame.pts is not None and frame.time_base is not None:
-                tally.end_s = max(tally.end_s, float((frame.pts - start) * frame.time_base) + length_s)
+            if frame.pts is not None:
+                tally.end_s = max(tally.end_s, (frame.pts - start) * tick_s + length_s)
             yield frame
 
 
@@ -108,26 +118,39 @@ def _packets(media: Media, tally: _Tally) -> "Iterator[Packet[AudioStream]]":
 
 def _resampled(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
     """Frames of any rate and shape, which may change on the way, to int16 blocks."""
-    rate_hz = 0
     stream: soxr.ResampleStream | None = None
-    held: list[Mono] = []
+    shape: _Shape | None = None
+    held: list[npt.NDArray[np.generic]] = []
+    count = 0
     for frame in frames:
-        if frame.sample_rate != rate_hz:
-            yield from _converted(stream, held, last=True)
-            rate_hz, held = frame.sample_rate, []
-            if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
-                _damaged(f"The file states an impossible sample rate ({rate_hz} Hz).")
-            same = rate_hz == SAMPLE_RATE_HZ
-            stream = None if same else soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-        held.append(_mono(frame))
-        if sum(map(len, held)) >= _BLOCK_S * rate_hz:
-            yield from _converted(stream, held, last=False)
-            held = []
-    yield from _converted(stream, held, last=True)
+        found = _Shape(frame.sample_rate, frame.format.name, frame.layout.nb_channels)
+        if found != shape:
+            changed = shape is None or found.rate_hz != shape.rate_hz
+            yield from _converted(stream, shape, held, last=changed)
+            held, count = [], 0
+            if changed:
+                stream = _resampler(found.rate_hz)
+            shape = found
+        held.append(frame.to_ndarray())
+        count += frame.samples
+        if count >= _BLOCK_S * found.rate_hz:
+            yield from _converted(stream, shape, held, last=False)
+            held, count = [], 0
+    yield from _converted(stream, shape, held, last=True)
 
 
-def _converted(stream: soxr.ResampleStream | None, held: list[Mono], *, last: bool) -> Iterator[Samples]:
-    signal = np.concatenate(held) if held else np.zeros(0, np.float32)
+def _resampler(rate_hz: int) -> "soxr.ResampleStream | None":
+    if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+        _damaged(f"The file states an impossible sample rate ({rate_hz} Hz).")
+    if rate_hz == SAMPLE_RATE_HZ:
+        return None
+    return soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+
+
+def _converted(
+    stream: "soxr.ResampleStream | None", shape: _Shape | None, held: list[npt.NDArray[np.generic]], *, last: bool
+) -> Iterator[Samples]:
+    signal = _mono(np.concatenate(held, axis=1), shape) if held and shape else np.zeros(0, np.float32)
     if stream is not None:
         signal = stream.resample_chunk(signal, last=last)
     if len(signal):
@@ -135,12 +158,11 @@ def _converted(stream: soxr.ResampleStream | None, held: list[Mono], *, last: bo
         yield np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16)
 
 
-def _mono(frame: AudioFrame) -> Mono:
-    """The mean of a frame's channels, full scale ±1, shape (n,)."""
-    array = frame.to_ndarray()  # planar: (channels, n); packed: (1, n · channels)
-    if frame.format.is_packed:
-        array = array.reshape(-1, frame.layout.nb_channels).T
-    name = frame.format.name.removesuffix("p")
+def _mono(array: npt.NDArray[np.generic], shape: _Shape) -> Mono:
+    """The mean of the channels, full scale ±1, shape (n,). `array` is FFmpeg's: planar (c, n) or packed (1, n · c)."""
+    name = shape.format.removesuffix("p")
+    if name == shape.format:  # packed
+        array = array.reshape(-1, shape.channels).T
     with np.errstate(over="ignore", invalid="ignore"):  # judged below
         signal = array.mean(axis=0, dtype=np.float64 if name in ("dbl", "s32", "s64") else np.float32)
         if name in _INT_SCALE:

@@ -292,3 +292,13 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     with pytest.raises(AudioError):
         whole(io.BytesIO(bytes(data)))
     assert capfd.readouterr() == ("", "")
+
+
+def test_rate_and_channels_may_change_on_the_way() -> None:
+    """MP3 files put one behind the other: broadcasters' archives are made so."""
+    first = encoded("libmp3lame", "mp3", rate_hz=44100, channels=2)
+    second = encoded("libmp3lame", "mp3", rate_hz=16000, channels=1, seconds=2.0)
+    heard = whole(io.BytesIO(first + second))
+    assert len(heard) / 16000 == pytest.approx(5.0, abs=0.3)
+    level = np.abs(heard.astype(float))
+    assert level[4_000:40_000].mean() == pytest.approx(level[56_000:72_000].mean(), rel=0.2)
