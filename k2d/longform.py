@@ -1,7 +1,8 @@
-"""Whisper's sequential algorithm: a recording of any length, heard window by window, each starting where the last ended.
+"""Whisper's sequential algorithm: a recording of any length, window by window, each starting where the last ended.
 
 The same rules as openai/whisper's and faster-whisper's `transcribe` without word timestamps; what differs is listed
-at `transcribe`. Nothing here knows an engine: windows go through a `Transcriber`, so a server can batch many recordings.
+at `transcribe`. Nothing here knows an engine: windows go through a `Transcriber`, so a server can batch across
+recordings.
 """
 
 import asyncio

@@ -67,9 +67,10 @@ class LocalTranscriber:
             while batch := self._take():
                 windows = [call.window for call in batch]
                 work = loop.run_in_executor(self._thread, self._engine.transcribe, windows, batch[0].options)
-                outcome = (await asyncio.gather(work, return_exceptions=True))[0]
-                for position, call in enumerate(batch):
-                    self._settle(call, outcome if isinstance(outcome, BaseException) else outcome[position])
+                [outcome] = await asyncio.gather(work, return_exceptions=True)
+                answers = [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome
+                for call, answer in zip(batch, answers, strict=True):
+                    self._settle(call, answer)
         finally:
             self._runner = None
 

@@ -1,0 +1,225 @@
+"""Whisper in CTranslate2: the default engine, on CPU and CUDA, without torch."""
+
+import mmap
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ctranslate2
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from k2d.errors import ModelError
+from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
+from k2d.whisper import ct2_file, prompts
+from k2d.whisper.fallback import Draft, decode_with_fallback
+from k2d.whisper.features import TOKEN_S, log_mel
+from k2d.whisper.ladder import Ladder, Search
+from k2d.whisper.languages import Detected, detected
+from k2d.whisper.models import ResolvedModel
+from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.windows import finish
+
+SIDE_FILES = ("config.json", "vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
+ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
+
+log = structlog.get_logger()
+
+
+class CTranslate2Engine:
+    """One model in memory, in one precision, on one device.
+
+    On a CPU in int8 a window's result is bit for bit the same alone and in any batch (docs/adr/0002).
+    """
+
+    def __init__(self, resolved: ResolvedModel, *, device: str, compute_type: str, threads: int) -> None:
+        """Load the weights; the mixed zh/en row is written into them in memory, never on disk.
+
+        Raises:
+            ModelError: damaged weights, or a precision or device that is not there.
+        """
+        started = time.monotonic()
+        self._vocabulary = Vocabulary(resolved.path / "tokenizer.json")
+        device, why_device = _device(device)
+        kind, why_kind = _compute_type(compute_type, device)
+        self._threads = threads or _cores()
+        self._model: Any = _load(
+            resolved.path, vocabulary=self._vocabulary, device=device, compute_type=kind, threads=self._threads
+        )
+        self._info = ModelInfo(
+            reference=resolved.reference,
+            digest=resolved.digest,
+            engine="ctranslate2",
+            compute_type=str(self._model.compute_type),
+            device=device,
+        )
+        log.info(
+            "engine ready",
+            model=resolved.reference,
+            engine="ctranslate2",
+            device=f"{device} ({why_device})",
+            compute_type=f"{self._info.compute_type} ({why_kind})",
+            threads=f"{self._threads} ({'as set' if threads else 'all cores'})",
+            seconds=round(time.monotonic() - started, 1),
+        )
+
+    @property
+    def model(self) -> ModelInfo:
+        return self._info
+
+    def check(self, window: Window, options: DecodeOptions) -> None:
+        prompts.check(window, options, vocabulary=self._vocabulary)
+
+    def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
+        for window in windows:
+            self.check(window, options)
+        if not windows:
+            return []
+        if self._model is None:
+            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
+        try:
+            return self._transcribe(windows, options)
+        except RuntimeError as error:  # CTranslate2's only error: out of memory, a lost device
+            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+
+    def close(self) -> None:
+        if self._model is not None:
+            self._model.unload_model()
+            self._model = None
+
+    def _transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
+        features = np.stack([log_mel(window.samples, mels=self._model.n_mels) for window in windows])
+        encoded = Encoded(self._model, features)
+        languages = self._languages(encoded, options)
+        initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
+        starts = [
+            prompts.build(window, language=heard.code, initial=initial, options=options, vocabulary=self._vocabulary)
+            for window, heard in zip(windows, languages, strict=True)
+        ]
+
+        def search(indices: Sequence[int], how: Search) -> list[Draft]:
+            return self._search(encoded, starts, indices=indices, how=how, options=options)
+
+        ladder = Ladder(options, search=search)
+        accepted = decode_with_fallback(len(windows), options=options, decode=ladder.decode)
+        return [
+            finish(
+                draft,
+                temperature=temperature,
+                language=heard.code,
+                language_probs=heard.probs,
+                vocabulary=self._vocabulary,
+                samples=len(window.samples),
+            )
+            for window, heard, (draft, temperature) in zip(windows, languages, accepted, strict=True)
+        ]
+
+    def _languages(self, encoded: "Encoded", options: DecodeOptions) -> list[Detected]:
+        """The language of each window: as asked, or as heard."""
+        if options.language != prompts.AUTO:
+            return [Detected(options.language, ())] * encoded.count
+        return [detected({token[2:-2]: p for token, p in row}) for row in self._model.detect_language(encoded.all)]
+
+    def _search(
+        self,
+        encoded: "Encoded",
+        starts: Sequence[tuple[int, ...]],
+        *,
+        indices: Sequence[int],
+        how: Search,
+        options: DecodeOptions,
+    ) -> list[Draft]:
+        """Decode some windows. Prompts of equal length go together: CTranslate2 asks for it."""
+        by_length: dict[int, list[int]] = {}
+        for index in indices:
+            by_length.setdefault(len(starts[index]), []).append(index)
+        drafts: dict[int, Draft] = {}
+        for members in by_length.values():
+            room = prompts.room(starts[members[0]], options)
+            results = self._model.generate(
+                encoded.rows(members),
+                [list(starts[index]) for index in members],
+                max_length=max(2 * room, len(starts[members[0]]) + room),  # it takes min(half, what the prompt leaves)
+                return_scores=True,
+                return_no_speech_prob=True,
+                suppress_blank=True,
+                suppress_tokens=list(self._vocabulary.suppressed),
+                max_initial_timestamp_index=round(options.max_initial_timestamp_s / TOKEN_S),
+                beam_size=how.beams,
+                no_repeat_ngram_size=how.unrepeated,
+            )
+            drafts.update(zip(members, map(self._draft, results), strict=True))
+        return [drafts[index] for index in indices]
+
+    def _draft(self, result: Any) -> Draft:
+        tokens = result.sequences_ids[0]
+        return Draft.of(
+            tokens,
+            total_logprob=result.scores[0] * len(tokens),  # CTranslate2 reports the mean without end-of-text
+            no_speech_prob=result.no_speech_prob,
+            text=self._vocabulary.decode(tokens),
+        )
+
+
+class Encoded:
+    """A batch's encoder output, from which fallback takes the rows it needs."""
+
+    def __init__(self, model: Any, features: npt.NDArray[np.float32]) -> None:
+        self.count = len(features)
+        self.all = model.encode(ctranslate2.StorageView.from_array(features), to_cpu=True)
+
+    def rows(self, indices: Sequence[int]) -> Any:
+        """The rows of some windows, in that order, as a StorageView."""
+        if list(indices) == list(range(self.count)):
+            return self.all
+        view = self.all
+        if view.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type; float32 holds its values exactly
+            exact = np.array(view.to(ctranslate2.DataType.float32))[list(indices)]
+            return ctranslate2.StorageView.from_array(exact).to(ctranslate2.DataType.bfloat16)
+        return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(view)[list(indices)]))
+
+
+def _device(asked: str) -> tuple[str, str]:
+    if asked != "auto":
+        return asked, "as set"
+    found = ctranslate2.get_cuda_device_count()
+    return ("cuda", f"{found} found") if found else ("cpu", "no CUDA device")
+
+
+def _compute_type(asked: str, device: str) -> tuple[str, str]:
+    if asked != "auto":
+        return asked, "as set"
+    return ("float16", "usual on CUDA") if device == "cuda" else ("int8", "fastest on a CPU, and exactly repeatable")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _load(folder: Path, *, vocabulary: Vocabulary, device: str, compute_type: str, threads: int) -> Any:
+    """Load the model with its mixed row from memory; the folder stays as it is."""
+    file = folder / "model.bin"
+    sources = tuple(vocabulary.languages[code] for code in prompts.MIXED_CODES)
+    try:
+        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            view = memoryview(data)
+            try:
+                weights = ct2_file.with_mixed_row(view, file=file, sources=sources, target=vocabulary.sot_lm)
+            finally:
+                view.release()
+        files = {name: (folder / name).read_bytes() for name in SIDE_FILES if (folder / name).is_file()}
+        model = ctranslate2.models.Whisper(
+            str(folder),
+            device=device,
+            compute_type=compute_type,
+            intra_threads=threads,
+            files={"model.bin": weights, **files},
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ModelError(f"{file} cannot be loaded: {error}", hint=ANOTHER_KIND) from error
+    if not model.is_multilingual:
+        raise ModelError(f"{folder} is an English-only Whisper", hint="name a multilingual model")
+    return model

@@ -1,0 +1,157 @@
+"""The binary format of a CTranslate2 model: where each tensor lies, and the mixed row written into it.
+
+The layout is little-endian: version, specification, revision, then per tensor its name, shape, type, size and bytes;
+then aliases (CTranslate2, python/ctranslate2/specs/model_spec.py, binary version 6).
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from k2d.errors import ModelError
+
+DTYPES: dict[int, np.dtype[Any]] = {i: np.dtype(name) for i, name in enumerate(("<f4", "i1", "<i2", "<i4", "<f2"))}
+BFLOAT16 = 5  # the upper half of a float32; numpy has no name for it
+FLOAT32 = 0
+EMBEDDINGS = "decoder/embeddings/weight"
+BIAS = "decoder/projection/bias"
+NEVER = -1e4  # as a logit: no softmax sees it, and float16 can hold it
+SPECIFICATION = "WhisperSpec"
+
+Buffer = memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor's bytes lie."""
+
+    name: str
+    shape: tuple[int, ...]
+    type_id: int
+    offset: int
+    size: int
+
+
+class _Reader:
+    def __init__(self, data: Buffer) -> None:
+        self.data = data
+        self.at = 0
+
+    def number(self, code: str) -> int:
+        value: int = struct.unpack_from("<" + code, self.data, self.at)[0]
+        self.at += struct.calcsize("<" + code)
+        return value
+
+    def text(self) -> str:
+        length = self.number("H")
+        raw = bytes(self.data[self.at : self.at + length])
+        self.at += length
+        return raw.rstrip(b"\0").decode()
+
+
+def tensors(data: Buffer, *, file: Path) -> dict[str, Tensor]:
+    """Find every tensor of a Whisper model.
+
+    Raises:
+        ModelError: the file is truncated, or not a CTranslate2 Whisper.
+    """
+    try:
+        return {tensor.name: tensor for tensor in _read(_Reader(data), file)}
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ModelError(f"{file} is truncated or damaged: {error}", hint="fetch the model again") from error
+
+
+def _read(reader: _Reader, file: Path) -> Iterator[Tensor]:
+    reader.number("I")  # binary version
+    specification = reader.text()
+    if specification != SPECIFICATION:
+        raise ModelError(f"{file} holds {specification[:40]!r}, not a Whisper", hint="name a Whisper model")
+    reader.number("I")  # revision
+    for _ in range(reader.number("I")):
+        name = reader.text()
+        shape = tuple(reader.number("I") for _ in range(reader.number("B")))
+        type_id, size = reader.number("B"), reader.number("I")
+        if reader.at + size > len(reader.data):
+            raise ModelError(f"{file} is truncated inside {name}", hint="fetch the model again")
+        yield Tensor(name, shape, type_id, reader.at, size)
+        reader.at += size
+
+
+def array(data: Buffer, tensor: Tensor) -> npt.NDArray[Any]:
+    """A view of a tensor's values (bfloat16 comes as a float32 copy)."""
+    raw = data[tensor.offset : tensor.offset + tensor.size]
+    if tensor.type_id == BFLOAT16:
+        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(tensor.shape)
+    return np.frombuffer(raw, DTYPES[tensor.type_id]).reshape(tensor.shape)
+
+
+def with_mixed_row(data: memoryview, *, file: Path, sources: tuple[int, ...], target: int) -> bytes:
+    """The model with embedding row `target` as the mean of rows `sources`, and `target` never predicted.
+
+    The embeddings are tied to the output projection, where a new row would take its share of every softmax (at the
+    language position a large one, which would falsify the no-speech probability). A bias of one entry prevents that:
+    all other rows give bit for bit what they gave before.
+
+    Raises:
+        ModelError: damaged, or without these rows.
+    """
+    found = tensors(data, file=file)
+    weight = found.get(EMBEDDINGS)
+    if weight is None or max(*sources, target) >= weight.shape[0]:
+        raise ModelError(f"{file} has fewer embeddings than the tokenizer has tokens", hint="fetch the model again")
+    if BIAS in found:
+        raise ModelError(f"{file} has a {BIAS} already", hint="name an original Whisper model")
+    bias = np.zeros(weight.shape[0], np.float32)
+    bias[target] = NEVER
+    name = BIAS.encode() + b"\0"
+    added = (
+        struct.pack("<H", len(name)) + name + struct.pack("<BIBI", 1, len(bias), FLOAT32, bias.nbytes) + bias.tobytes()
+    )
+    end = max(tensor.offset + tensor.size for tensor in found.values())
+    whole = bytearray(b"".join((data[:end], added, data[end:])))
+    struct.pack_into("<I", whole, _count_at(data), len(found) + 1)
+    with memoryview(whole) as view:
+        _write_mean_row(view, found, sources=sources, target=target)
+    return bytes(whole)
+
+
+def _write_mean_row(data: memoryview, found: dict[str, Tensor], *, sources: tuple[int, ...], target: int) -> None:
+    """Overwrite one embedding row in whatever precision the file keeps.
+
+    int8 rows carry their own scale (127 / largest value), so the mean is taken over real values and quantised anew.
+    """
+    weight = found[EMBEDDINGS]
+    values = array(data, weight)[list(sources)].astype(np.float32)
+    scale = found.get(EMBEDDINGS + "_scale")
+    if scale is not None and scale.shape:
+        scales = array(data, scale)[list(sources)].astype(np.float32)
+        mean = (values / scales[:, None]).mean(axis=0)
+        row_scale = np.float32(127.0 / max(float(np.abs(mean).max()), 1e-9))
+        _write(data, scale.offset + 4 * target, np.asarray([row_scale], "<f4").tobytes())
+        encoded = np.rint(mean * row_scale).astype(np.int8).tobytes()
+    elif weight.type_id == BFLOAT16:
+        bits = values.mean(axis=0).astype(np.float32).view(np.uint32)
+        encoded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()  # round to nearest even
+    else:
+        mean = values.mean(axis=0)
+        kind = DTYPES[weight.type_id]
+        encoded = (np.rint(mean) if kind.kind == "i" else mean).astype(kind).tobytes()
+    _write(data, weight.offset + target * len(encoded), encoded)
+
+
+def _write(data: memoryview, offset: int, encoded: bytes) -> None:
+    data[offset : offset + len(encoded)] = encoded
+
+
+def _count_at(data: memoryview) -> int:
+    """Where the header keeps the number of tensors."""
+    reader = _Reader(data)
+    reader.number("I")
+    reader.text()
+    reader.number("I")
+    return reader.at

@@ -1,0 +1,53 @@
+"""Models from the Hugging Face hub, only the files an engine reads."""
+
+import re
+from pathlib import Path
+
+from k2d.errors import ModelError
+
+ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+FILES = ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"]
+CT2_FILES = ["model.bin"]
+SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+
+
+def is_id(reference: str) -> bool:
+    """Whether a reference could name a repository on the hub."""
+    return ID.fullmatch(reference) is not None
+
+
+def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
+    """Fetch a repository's model files, or find them where they were fetched before.
+
+    Raises:
+        ModelError: unknown, private, unreachable, or not here and downloads are off.
+    """
+    try:
+        from huggingface_hub import constants, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ModelError("huggingface_hub is not installed", hint='pip install "k2d[ct2]"') from error
+    offline = not allow_downloads or constants.HF_HUB_OFFLINE
+    try:
+        folder = snapshot_download(
+            reference,
+            cache_dir=cache / "hub",
+            allow_patterns=[*FILES, *CT2_FILES, *SAFETENSORS],
+            local_files_only=offline,
+        )
+    except LocalEntryNotFoundError as error:
+        why = "downloads are off" if offline else "the hub cannot be reached"
+        raise ModelError(
+            f"{reference} is not in the cache, and {why}",
+            hint="allow downloads (K2D_ALLOW_DOWNLOADS, HF_HUB_OFFLINE), or copy the model here and give its folder",
+        ) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise ModelError(
+            f"the hub does not give {reference}: {str(error).splitlines()[0]}",
+            hint="check the id; for a private or gated model set HF_TOKEN",
+        ) from error
+    except OSError as error:
+        raise ModelError(
+            f"{reference} cannot be fetched: {error}", hint="check the connection and the room in K2D_CACHE"
+        ) from error
+    return Path(folder)

@@ -1,0 +1,166 @@
+"""Models by reference: find or fetch the weights, verify them, convert them for the engine, name them by a digest."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from k2d.errors import ModelError
+from k2d.whisper import convert, hub, packaged
+from k2d.whisper.cache import fresh_folder, writable
+
+Kind = Literal["ctranslate2", "transformers"]
+
+CT2_WEIGHTS = "model.bin"
+SINGLE_WEIGHTS = "model.safetensors"
+SHARD_INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+# beside the weights, what can change a label
+COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    TOKENIZER,
+    "vocabulary.txt",
+    "vocabulary.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A folder an engine can load."""
+
+    path: Path
+    kind: Kind
+    reference: str  # as the operator wrote it
+    digest: str  # sha256 over the original weights, tokenizer and configuration; a conversion keeps it
+
+
+def resolve(reference: str, *, engine: str, cache: Path, allow_downloads: bool) -> ResolvedModel:
+    """Find the model `reference` names, in the form `engine` needs.
+
+    Args:
+        reference: `packaged:whisper-base`; a folder (CTranslate2: model.bin; transformers: config.json and
+            safetensors); or a hub id such as `openai/whisper-large-v2`.
+        engine: "ctranslate2" or "transformers".
+        cache: folder for what is fetched, converted and hashed; made when missing.
+        allow_downloads: False: only what is already here.
+
+    Raises:
+        ModelError: it cannot be found, fetched, verified or converted; the hint says what to do.
+    """
+    if engine not in ("ctranslate2", "transformers"):
+        raise ModelError(f"unknown engine {engine!r}", hint="engines are: ctranslate2, transformers")
+    folder = _locate(reference, cache=cache, allow_downloads=allow_downloads)
+    kind = kind_of(folder)
+    digest = _cached_digest(folder, cache=cache)
+    if kind != engine:
+        folder = _converted(folder, to=engine, digest=digest, cache=cache)
+        kind = kind_of(folder)
+    return ResolvedModel(folder, kind, reference, digest)
+
+
+def _locate(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
+    if reference.startswith(packaged.PREFIX):
+        return packaged.fetch(reference, cache=cache, allow_downloads=allow_downloads)
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.is_absolute() or reference.startswith((".", "~")) or not hub.is_id(reference):
+        raise ModelError(
+            f"no model at {reference!r}",
+            hint="give a folder, a hub id such as openai/whisper-large-v2, or packaged:whisper-base",
+        )
+    return hub.fetch(reference, cache=cache, allow_downloads=allow_downloads)
+
+
+def kind_of(folder: Path) -> Kind:
+    """Which engine's files a folder holds, all of them present.
+
+    Raises:
+        ModelError: neither engine's, or a file is missing or empty.
+    """
+    names = {path.name for path in folder.iterdir()}
+    if CT2_WEIGHTS in names:
+        _require(folder, CT2_WEIGHTS, "config.json", TOKENIZER)
+        return "ctranslate2"
+    if SINGLE_WEIGHTS in names or SHARD_INDEX in names:
+        _require(folder, "config.json", TOKENIZER, *_safetensors(folder))
+        return "transformers"
+    raise ModelError(
+        f"{folder} holds no model", hint=f"it needs {CT2_WEIGHTS} (CTranslate2) or {SINGLE_WEIGHTS} (transformers)"
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights, sorted by name."""
+    names = [CT2_WEIGHTS] if (folder / CT2_WEIGHTS).is_file() else _safetensors(folder)
+    return [folder / name for name in sorted(names)]
+
+
+def _safetensors(folder: Path) -> list[str]:
+    if not (folder / SHARD_INDEX).is_file():
+        return [SINGLE_WEIGHTS]
+    try:
+        index = json.loads((folder / SHARD_INDEX).read_text("utf-8"))
+        return sorted(set(index["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{folder / SHARD_INDEX} is damaged: {error}", hint="fetch the model again") from error
+
+
+def _require(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise ModelError(f"{path} is missing", hint="fetch or convert the model again")
+        if path.stat().st_size == 0:
+            raise ModelError(f"{path} is empty", hint="fetch the model again")
+
+
+def digest_of(folder: Path) -> str:
+    """sha256 over names and contents of weights, tokenizer and configuration, hex. Where they lie does not matter."""
+    whole = hashlib.sha256()
+    for path in _digested(folder):
+        with path.open("rb") as file:
+            whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def _digested(folder: Path) -> list[Path]:
+    companions = (folder / name for name in COMPANIONS)
+    return sorted([*weight_files(folder), *(path for path in companions if path.is_file())], key=lambda p: p.name)
+
+
+def _cached_digest(folder: Path, *, cache: Path) -> str:
+    """The folder's digest; hashed anew only when a file's size or time has changed since the last start."""
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _digested(folder)]
+    marks = json.dumps([str(folder), stats])
+    note = cache / "digests" / (hashlib.sha256(str(folder).encode()).hexdigest()[:32] + ".json")
+    try:
+        known = json.loads(note.read_text("utf-8"))
+        if known["marks"] == marks:
+            return str(known["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never hashed here, or a note from elsewhere: hash it now
+    digest = digest_of(folder)
+    with writable(note):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False, encoding="utf-8") as file:
+            json.dump({"marks": marks, "digest": digest}, file)
+        os.replace(file.name, note)
+    return digest
+
+
+def _converted(folder: Path, *, to: str, digest: str, cache: Path) -> Path:
+    """The conversion of `folder` for the other engine, made once."""
+    target = cache / "converted" / f"{digest[:16]}-{to}"
+    if target.is_dir():
+        return target
+    make: Callable[[Path, Path], None] = convert.to_transformers if to == "transformers" else convert.to_ctranslate2
+    with fresh_folder(target) as work:
+        make(folder, work)
+    return target

@@ -1,0 +1,84 @@
+"""What stands before a window's tokens: previous text, language, task. And what is refused before it costs anything."""
+
+from collections.abc import Mapping, Sequence
+
+from k2d.errors import BadRequest
+from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Window
+from k2d.whisper.tokens import Vocabulary
+
+CONTEXT = 448  # tokens of Whisper's decoder
+PREVIOUS_TEXT = CONTEXT // 2 - 1  # most tokens of previous text: half of the context stays for this window
+MIXED = "zh-en"  # one prompt for Mandarin, English, and both in one sentence
+MIXED_CODES = ("zh", "en")
+AUTO = "auto"
+TASKS = ("transcribe", "translate")
+
+
+def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> None:
+    """Refuse what no engine can decode.
+
+    Raises:
+        BadRequest: an unknown language or task, impossible numbers, samples that are not at most 30 s of int16, a
+            prompt token outside the vocabulary.
+    """
+    check_options(options, languages=vocabulary.languages)
+    samples = window.samples
+    if samples.ndim != 1 or samples.dtype.kind != "i" or samples.dtype.itemsize != 2:
+        raise BadRequest(
+            f"samples must be int16 of shape (n,), not {samples.dtype} of shape {samples.shape}",
+            hint="decode to 16 kHz mono first",
+        )
+    if len(samples) > WINDOW_SAMPLES:
+        raise BadRequest(f"a window has at most {WINDOW_SAMPLES} samples, not {len(samples)}", hint="cut it first")
+    text, stamps = range(vocabulary.eot), range(vocabulary.timestamp_begin, vocabulary.size)
+    bad = [token for token in window.prompt if token not in text and token not in stamps]
+    if bad:
+        raise BadRequest(f"prompt token {bad[0]} is no text", hint="give this model's text and timestamp tokens only")
+
+
+def check_options(options: DecodeOptions, *, languages: Mapping[str, int]) -> None:
+    """Refuse options that make no sense for a model that knows these languages."""
+    if options.language not in (MIXED, AUTO) and options.language not in languages:
+        known = ", ".join(sorted(languages))
+        raise BadRequest(f"unknown language {options.language!r}", hint=f"languages are: {MIXED}, {AUTO}, {known}")
+    if options.task not in TASKS:
+        raise BadRequest(f"unknown task {options.task!r}", hint=f"tasks are: {', '.join(TASKS)}")
+    if not options.temperatures or any(not 0.0 <= t <= 2.0 for t in options.temperatures):
+        raise BadRequest(f"impossible temperatures {options.temperatures}", hint="give one or more from 0 to 2")
+    if options.beam_size < 1 or options.best_of < 1:
+        raise BadRequest("beam_size and best_of start at 1", hint="1 decodes greedily")
+    if options.max_new_tokens is not None and options.max_new_tokens < 1:
+        raise BadRequest("max_new_tokens starts at 1", hint="leave it out for what the context allows")
+    if not 0.0 <= options.max_initial_timestamp_s <= 30.0:
+        raise BadRequest("max_initial_timestamp_s lies from 0 to 30", hint="1.0 is Whisper's own value")
+
+
+def language_token(language: str, *, vocabulary: Vocabulary) -> int:
+    """The token in the language position; the mixed prompt sits in a row that no other prompt uses."""
+    return vocabulary.sot_lm if language == MIXED else vocabulary.languages[language]
+
+
+def build(
+    window: Window, *, language: str, initial: Sequence[int], options: DecodeOptions, vocabulary: Vocabulary
+) -> tuple[int, ...]:
+    """Tokens before the first generated one: `initial` terms, the tail of the previous text, language, task."""
+    room = PREVIOUS_TEXT - min(len(initial), PREVIOUS_TEXT)
+    previous = (*initial[:PREVIOUS_TEXT], *(window.prompt[-room:] if room else ()))
+    task = vocabulary.transcribe if options.task == "transcribe" else vocabulary.translate
+    start = (vocabulary.sot, language_token(language, vocabulary=vocabulary), task)
+    return (
+        *((vocabulary.sot_prev, *previous) if previous else ()),
+        *start,
+        *((vocabulary.no_timestamps,) if options.without_timestamps else ()),
+    )
+
+
+def initial_tokens(options: DecodeOptions, *, vocabulary: Vocabulary) -> list[int]:
+    """Tokens of `options.initial_prompt`, as running text."""
+    text = (options.initial_prompt or "").strip()
+    return vocabulary.encode(" " + text) if text else []
+
+
+def room(prompt: Sequence[int], options: DecodeOptions) -> int:
+    """How many tokens may be generated after `prompt`: at most half of the context, as Whisper was trained."""
+    return min(CONTEXT // 2, CONTEXT - len(prompt), options.max_new_tokens or CONTEXT)

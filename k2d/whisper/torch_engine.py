@@ -1,0 +1,185 @@
+"""Whisper in transformers: the reference engine, and the one that serves a student fresh from training."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+import torch
+from safetensors import SafetensorError
+from transformers import WhisperForConditionalGeneration
+
+from k2d.errors import ModelError
+from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
+from k2d.whisper import prompts
+from k2d.whisper.fallback import Draft, decode_with_fallback
+from k2d.whisper.features import log_mel
+from k2d.whisper.languages import Detected, detected
+from k2d.whisper.models import ResolvedModel, weight_files
+from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.torch_decode import Dice, Stepper, beam, greedy, sample
+from k2d.whisper.torch_rules import Rules
+from k2d.whisper.windows import finish
+
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
+
+log = structlog.get_logger()
+
+
+class TransformersEngine:
+    """One model in memory. Windows go through it one at a time.
+
+    The shape of a batch decides which kernel multiplies it, and so its last bits; alone, a window's result cannot
+    depend on its neighbours. Throughput is the CTranslate2 engine's task (docs/adr/0002).
+    """
+
+    def __init__(self, resolved: ResolvedModel, *, device: str, compute_type: str, threads: int) -> None:
+        """Load the weights; the mixed zh/en row is written into the copy in memory.
+
+        Raises:
+            ModelError: damaged weights, or a precision or device that is not there.
+        """
+        started = time.monotonic()
+        self._vocabulary = Vocabulary(resolved.path / "tokenizer.json")
+        device, why_device = _device(device)
+        kind, why_kind = _compute_type(compute_type, device)
+        if threads:
+            torch.set_num_threads(threads)
+        self._device = torch.device(device)
+        self._dtype = PRECISIONS[kind]
+        self._model: Any = _load(resolved, vocabulary=self._vocabulary, device=self._device, dtype=self._dtype)
+        self._info = ModelInfo(resolved.reference, resolved.digest, "transformers", kind, device)
+        log.info(
+            "engine ready",
+            model=resolved.reference,
+            engine="transformers",
+            device=f"{device} ({why_device})",
+            compute_type=f"{kind} ({why_kind})",
+            threads=f"{torch.get_num_threads()} ({'as set' if threads else 'as torch finds'})",
+            seconds=round(time.monotonic() - started, 1),
+        )
+
+    @property
+    def model(self) -> ModelInfo:
+        return self._info
+
+    def check(self, window: Window, options: DecodeOptions) -> None:
+        prompts.check(window, options, vocabulary=self._vocabulary)
+
+    @torch.inference_mode()
+    def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
+        for window in windows:
+            self.check(window, options)
+        if self._model is None:
+            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
+        try:
+            return [self._transcribe(window, options) for window in windows]
+        except RuntimeError as error:  # out of memory, a lost device
+            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+
+    def close(self) -> None:
+        self._model = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
+        mels = self._model.config.num_mel_bins
+        features = torch.from_numpy(log_mel(window.samples, mels=mels))[None]
+        encoded = self._model.model.encoder(features.to(self._device, self._dtype)).last_hidden_state
+        heard = self._language(encoded, options)
+        initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
+        prompt = prompts.build(
+            window, language=heard.code, initial=initial, options=options, vocabulary=self._vocabulary
+        )
+
+        def decode(indices: Sequence[int], temperature: float) -> list[Draft]:
+            return [self._decode(encoded, window, prompt, temperature=temperature, options=options) for _ in indices]
+
+        (draft, temperature), *_ = decode_with_fallback(1, options=options, decode=decode)
+        return finish(
+            draft,
+            temperature=temperature,
+            language=heard.code,
+            language_probs=heard.probs,
+            vocabulary=self._vocabulary,
+            samples=len(window.samples),
+        )
+
+    def _stepper(self, encoded: torch.Tensor) -> Stepper:
+        return Stepper(self._model, encoded=encoded, mixed=self._vocabulary.sot_lm)
+
+    def _language(self, encoded: torch.Tensor, options: DecodeOptions) -> Detected:
+        """The window's language: as asked, or as heard after start-of-transcript."""
+        if options.language != prompts.AUTO:
+            return Detected(options.language, ())
+        vocabulary = self._vocabulary
+        logits = self._stepper(encoded).start([vocabulary.sot], sot_at=0, no_speech=vocabulary.no_speech).logits[0]
+        probabilities = torch.softmax(logits[list(vocabulary.languages.values())], dim=-1).tolist()
+        return detected(dict(zip(vocabulary.languages, probabilities, strict=True)))
+
+    def _decode(
+        self,
+        encoded: torch.Tensor,
+        window: Window,
+        prompt: Sequence[int],
+        *,
+        temperature: float,
+        options: DecodeOptions,
+    ) -> Draft:
+        vocabulary = self._vocabulary
+        stepper = self._stepper(encoded)
+        start = stepper.start(prompt, sot_at=prompt.index(vocabulary.sot), no_speech=vocabulary.no_speech)
+        rules = Rules(vocabulary, options, device=self._device)
+        limits = {"room": prompts.room(prompt, options), "eot": vocabulary.eot}
+        if temperature > 0.0:
+            dice = [Dice(window, temperature=temperature, candidate=number) for number in range(options.best_of)]
+            best = sample(stepper, start, rules, dice=dice, temperature=temperature, **limits)
+        elif options.beam_size > 1:
+            best = beam(stepper, start, rules, size=options.beam_size, **limits)
+        else:
+            best = greedy(stepper, start, rules, **limits)
+        return Draft.of(
+            best.tokens,
+            total_logprob=best.total_logprob,
+            no_speech_prob=start.no_speech,
+            text=vocabulary.decode(best.tokens),
+        )
+
+
+def _device(asked: str) -> tuple[str, str]:
+    if asked == "auto":
+        return ("cuda", torch.cuda.get_device_name()) if torch.cuda.is_available() else ("cpu", "no CUDA device")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise ModelError("torch finds no CUDA device", hint="set K2D_DEVICE=cpu, or install a CUDA build of torch")
+    return asked, "as set"
+
+
+def _compute_type(asked: str, device: str) -> tuple[str, str]:
+    if asked == "auto":
+        return ("float16", "Whisper's own") if device == "cuda" else ("float32", "fastest on a CPU")
+    if asked not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise ModelError(f"the transformers engine has no compute type {asked!r}", hint=f"it has: auto, {known}")
+    return asked, "as set"
+
+
+def _load(resolved: ResolvedModel, *, vocabulary: Vocabulary, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load the weights from safetensors and write the mixed row into the token embeddings."""
+    try:
+        model: Any = WhisperForConditionalGeneration.from_pretrained(
+            resolved.path, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        names = ", ".join(str(file) for file in weight_files(resolved.path))
+        raise ModelError(f"{names} cannot be loaded: {error}", hint="fetch the model again") from error
+    embeddings = model.model.decoder.embed_tokens.weight
+    if embeddings.shape[0] < vocabulary.size:
+        raise ModelError(
+            f"{resolved.path} has {embeddings.shape[0]} embeddings for {vocabulary.size} tokens",
+            hint="name a multilingual Whisper model",
+        )
+    sources = [vocabulary.languages[code] for code in prompts.MIXED_CODES]
+    with torch.no_grad():
+        embeddings[vocabulary.sot_lm] = embeddings[sources].float().mean(dim=0).to(dtype)
+    return model.to(device).eval()
