@@ -21,8 +21,9 @@ _BLOCK_S = 1.0  # decoders give frames of 20–90 ms; resampling them one by one
 _JOINED_PACKETS = 8  # undecodable packets forgiven at the start: a stream recorded from its middle begins in a frame
 _CUT_PACKETS = 2  # undecodable packets at the very end that still look like a cut rather than damage
 _INT_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}  # full scale of FFmpeg's sample formats
-# Formats without an index, where a tag behind the last frame looks like a packet: mask and value of a real frame's
-# second byte (the first is 0xFF)
+_TAGS = (b"ID3", b"TAG", b"APE", b"LYR")  # how those tags begin, also between two files put one behind the other
+# Formats without an index, where a tag looks like a packet: mask and value of a real frame's second byte (the first is
+# 0xFF)
 _SYNC = {"mp3": (0xE0, 0xE0), "aac": (0xF6, 0xF0)}
 
 Mono = npt.NDArray[np.float32]  # shape (n,), full scale ±1
@@ -85,12 +86,13 @@ def _frames(media: Media, tally: _Tally) -> Iterator[AudioFrame]:
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            if not packet.size:  # the flush at the end
+            failed = bytes(packet)[:4]
+            if not failed or (media.format in _SYNC and failed[:3] in _TAGS):  # the flush at the end; a tag
                 continue
             if not tally.heard_s:
                 tally.leading += 1
             tally.trailing += 1
-            tally.last_failed = bytes(packet)[:4]
+            tally.last_failed = failed
             continue
         for frame in frames:
             if tally.trailing and tally.heard_s and tally.damaged_at_s is None:
