@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ class LocalTranscriber:
                 windows = [call.window for call in batch]
                 work = loop.run_in_executor(self._thread, self._engine.transcribe, windows, batch[0].options)
                 [outcome] = await asyncio.gather(work, return_exceptions=True)
+                answers: Sequence[WindowResult | BaseException]
                 answers = [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome
                 for call, answer in zip(batch, answers, strict=True):
                     self._settle(call, answer)

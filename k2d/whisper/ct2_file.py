@@ -4,6 +4,7 @@ The layout is little-endian: version, specification, revision, then per tensor i
 then aliases (CTranslate2, python/ctranslate2/specs/model_spec.py, binary version 6).
 """
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def array(data: Buffer, tensor: Tensor) -> npt.NDArray[Any]:
     return np.frombuffer(raw, DTYPES[tensor.type_id]).reshape(tensor.shape)
 
 
-def with_mixed_row(data: memoryview, *, file: Path, sources: tuple[int, ...], target: int) -> bytes:
+def with_mixed_row(data: memoryview, *, file: Path, sources: tuple[int, ...], target: int) -> io.BytesIO:
     """The model with embedding row `target` as the mean of rows `sources`, and `target` never predicted.
 
     The embeddings are tied to the output projection, where a new row would take its share of every softmax (at the
@@ -113,11 +114,14 @@ def with_mixed_row(data: memoryview, *, file: Path, sources: tuple[int, ...], ta
         struct.pack("<H", len(name)) + name + struct.pack("<BIBI", 1, len(bias), FLOAT32, bias.nbytes) + bias.tobytes()
     )
     end = max(tensor.offset + tensor.size for tensor in found.values())
-    whole = bytearray(b"".join((data[:end], added, data[end:])))
-    struct.pack_into("<I", whole, _count_at(data), len(found) + 1)
-    with memoryview(whole) as view:
+    whole = io.BytesIO()  # its buffer is handed over without another copy
+    for part in (data[:end], added, data[end:]):
+        whole.write(part)
+    with whole.getbuffer() as view:
+        struct.pack_into("<I", view, _count_at(view), len(found) + 1)
         _write_mean_row(view, found, sources=sources, target=target)
-    return bytes(whole)
+    whole.seek(0)
+    return whole
 
 
 def _write_mean_row(data: memoryview, found: dict[str, Tensor], *, sources: tuple[int, ...], target: int) -> None:

@@ -13,25 +13,8 @@ REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are no character
 
 # Whisper never writes what nobody says: brackets, markup, speaker dashes, notes (openai/whisper, tokenizer.py)
 SYMBOLS: tuple[str, ...] = tuple('"#()*+/:;<=>@[\\]^_`{|}~「」『』')
-SYMBOL_RUNS: tuple[str, ...] = (
-    "<<",
-    ">>",
-    "<<<",
-    ">>>",
-    "--",
-    "---",
-    "-(",
-    "-[",
-    "('",
-    '("',
-    "((",
-    "))",
-    "(((",
-    ")))",
-    "[[",
-    "]]",
-)
-SYMBOL_RUNS += ("{{", "}}", "♪♪", "♪♪♪")
+SYMBOL_RUNS = ("<<", ">>", "<<<", ">>>", "--", "---", "((", "))", "(((", ")))", "[[", "]]", "{{", "}}", "♪♪", "♪♪♪")
+OPENINGS = ("-(", "-[", "('", '("')
 NOTES = tuple("♩♪♫♬♭♮♯")  # several tokens each: the first is shared by symbols nobody says either
 WORD_INNER = ("-", "'")  # allowed inside words, not at their start
 
@@ -82,7 +65,9 @@ class Vocabulary:
     def _suppressed(self) -> tuple[int, ...]:
         specials = {self.transcribe, self.translate, self.sot, self.sot_prev, self.sot_lm, self.no_speech}
         starts = {self.encode(" " + mark)[0] for mark in WORD_INNER}
-        spellings = [self.encode(space + symbol) for symbol in (*SYMBOLS, *SYMBOL_RUNS) for space in ("", " ")]
+        spellings = [
+            self.encode(space + symbol) for symbol in (*SYMBOLS, *SYMBOL_RUNS, *OPENINGS) for space in ("", " ")
+        ]
         single = {tokens[0] for tokens in spellings if len(tokens) == 1}
         notes = {self.encode(space + note)[0] for note in NOTES for space in ("", " ")}
         return tuple(sorted(specials | starts | single | notes))

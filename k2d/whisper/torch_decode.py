@@ -159,7 +159,8 @@ def beam(stepper: Stepper, start: Start, rules: Rules, *, room: int, eot: int, s
         live = [Candidate([*live[row].tokens, token], total) for total, row, token in kept]
         if len(done) >= size or step == room - 1:
             break
-        start.cache.reorder_cache(torch.tensor([row for _, row, _ in kept], device=logits.device).long())
+        rows = torch.tensor([row for _, row, _ in kept], device=logits.device)
+        start.cache.reorder_cache(rows)  # type: ignore[arg-type]  # annotated as the legacy LongTensor
         logits = stepper.next([token for _, _, token in kept], start.cache)
     return _best(done or live)
 

@@ -1,0 +1,158 @@
+"""Models by reference: found, verified, hashed, converted; every way to be damaged names its file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from weights import BASE, base
+
+from k2d.errors import ModelError
+from k2d.whisper import packaged
+from k2d.whisper.ct2_file import array, tensors
+from k2d.whisper.engine import open_engine
+from k2d.whisper.models import digest_of, resolve
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the weights that a test may damage."""
+    return Path(shutil.copytree(base().path, tmp_path / "model"))
+
+
+def test_packaged_weights_are_what_the_pin_says() -> None:
+    resolved = base()
+    assert resolved.kind == "ctranslate2"
+    assert resolved.reference == BASE
+    assert sorted(p.name for p in resolved.path.iterdir()) == [
+        "config.json",
+        "model.bin",
+        "tokenizer.json",
+        "vocabulary.txt",
+    ]
+    assert (resolved.path / "model.bin").stat().st_size == 145_217_532
+
+
+def test_the_digest_is_of_the_content_not_the_place(folder: Path, tmp_path: Path) -> None:
+    moved = resolve(str(folder), engine="ctranslate2", cache=tmp_path / "cache", allow_downloads=False)
+    assert moved.digest == base().digest == digest_of(folder)
+    config = folder / "config.json"
+    config.write_text(config.read_text("utf-8") + "\n", "utf-8")
+    changed = resolve(str(folder), engine="ctranslate2", cache=tmp_path / "cache", allow_downloads=False)
+    assert changed.digest != moved.digest
+
+
+def test_an_unchanged_folder_is_not_hashed_again(folder: Path, tmp_path: Path) -> None:
+    first = resolve(str(folder), engine="ctranslate2", cache=tmp_path, allow_downloads=False)
+    [note] = (tmp_path / "digests").iterdir()
+    known = json.loads(note.read_text("utf-8"))
+    note.write_text(json.dumps({**known, "digest": "remembered"}), "utf-8")
+    assert resolve(str(folder), engine="ctranslate2", cache=tmp_path, allow_downloads=False).digest == "remembered"
+    note.write_text("{", "utf-8")
+    assert resolve(str(folder), engine="ctranslate2", cache=tmp_path, allow_downloads=False).digest == first.digest
+
+
+def test_a_conversion_keeps_the_digest_and_every_number() -> None:
+    pytest.importorskip("torch")
+    from safetensors.numpy import load_file
+
+    original, converted = base(), base("transformers")
+    assert converted.kind == "transformers"
+    assert converted.digest == original.digest
+    state = load_file(converted.path / "model.safetensors")
+    file = original.path / "model.bin"
+    data = memoryview(file.read_bytes())
+    found = tensors(data, file=file)
+    embeddings = array(data, found["decoder/embeddings/weight"])
+    assert np.array_equal(state["model.decoder.embed_tokens.weight"], embeddings)
+    fused = array(data, found["encoder/layer_3/self_attention/linear_0/weight"])
+    parts = [state[f"model.encoder.layers.3.self_attn.{p}_proj.weight"] for p in "qkv"]
+    assert np.array_equal(np.concatenate(parts), fused)
+    key_bias = array(data, found["decoder/layer_2/attention/linear_1/bias"])[:512]
+    assert not key_bias.any()  # transformers has none, so nothing may be lost
+
+
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json"])
+def test_missing_and_empty_files_are_named(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+    with pytest.raises(ModelError, match=f"{name} is empty"):
+        resolve(str(folder), engine="ctranslate2", cache=tmp_path / "cache", allow_downloads=False)
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match="holds no model" if name == "model.bin" else f"{name} is missing"):
+        resolve(str(folder), engine="ctranslate2", cache=tmp_path / "cache", allow_downloads=False)
+
+
+@pytest.mark.parametrize("keep", [10, 1_000, 60_000_000])
+def test_truncated_weights_are_named(folder: Path, tmp_path: Path, keep: int) -> None:
+    with (folder / "model.bin").open("r+b") as file:
+        file.truncate(keep)
+    with pytest.raises(ModelError, match=r"model\.bin") as caught:
+        open_engine(
+            str(folder),
+            engine="ctranslate2",
+            device="cpu",
+            compute_type="auto",
+            threads=1,
+            cache=tmp_path / "cache",
+            allow_downloads=False,
+        )
+    assert caught.value.hint
+
+
+@pytest.mark.torch
+def test_truncated_safetensors_are_named(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base("transformers").path, tmp_path / "model"))
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(1_000_000)
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        open_engine(
+            str(folder),
+            engine="transformers",
+            device="cpu",
+            compute_type="auto",
+            threads=1,
+            cache=tmp_path / "cache",
+            allow_downloads=False,
+        )
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("packaged:whisper-huge", "no packaged model"),
+        ("/no/such/folder", "no model at"),
+        ("./nowhere", "no model at"),
+        ("two words", "no model at"),
+        ("someone/some-whisper", "not in the cache"),
+        (BASE, "downloads are off"),
+    ],
+)
+def test_what_cannot_be_found_says_what_to_do(tmp_path: Path, reference: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        resolve(reference, engine="ctranslate2", cache=tmp_path, allow_downloads=False)
+    assert caught.value.hint
+
+
+def test_weights_that_are_not_the_pinned_ones_are_refused(tmp_path: Path) -> None:
+    for number, part in enumerate(packaged.PARTS, 1):
+        data = tmp_path / part.replace("-", "_") / "data"
+        data.mkdir(parents=True)
+        (data / f"model.bin.part{number}").write_bytes(b"not Whisper")
+    with pytest.raises(ModelError, match="sha256"):
+        packaged._assemble(tmp_path, tmp_path)
+
+
+def test_nothing_half_made_stays_in_the_cache(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    target = tmp_path / "cache"
+    with pytest.raises(ModelError):
+        resolve(str(folder), engine="transformers", cache=target, allow_downloads=False)
+    assert list((target / "converted").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", "utf-8")
+    with pytest.raises(ModelError, match="cache cannot be written"):
+        resolve(str(base().path), engine="ctranslate2", cache=tmp_path / "file", allow_downloads=False)
