@@ -30,7 +30,7 @@ class LabelRequest:
     condition_on_previous_text: bool | None = None
 
 
-def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Settings) -> Batch:
+def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Settings, *, trusted: bool = False) -> Batch:
     """Build the batch of these sources and options. The same files and options always give the same id.
 
     Raises:
@@ -62,6 +62,7 @@ def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Setti
         validator=validator,
         options=options,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        trusted=trusted,
     )
 
 

@@ -74,7 +74,7 @@ async def transcribe(
         result = await transcriber.transcribe(Window(samples, context), options.decode)
         seek_s = seek / SAMPLE_RATE_HZ
         heard = () if is_silence(result, options.decode) else result.pieces
-        end_s = (seek + len(samples)) / SAMPLE_RATE_HZ
+        end_s = (seek + len(samples)) * 1000 // SAMPLE_RATE_HZ / 1000  # whole milliseconds that are there
         kept = []
         for piece in heard:
             segment = _segment(piece, result, offset_s=seek_s, after_s=last_end_s, before_s=end_s)

@@ -321,6 +321,7 @@ class Batch:
     validator: str  # model reference, or "perturbed"
     options: LongformOptions
     created_at: str  # ISO 8601, UTC
+    trusted: bool = False  # made by a command on this machine: the API's allow-list does not judge its files
 
 
 class BatchState(StrEnum):

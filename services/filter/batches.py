@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -120,7 +121,8 @@ def _by_reference(body: BatchByReference, lake: Lake, queue: WorkQueue, settings
     durations: list[float | None] = []
     for source in batch.sources:
         duration = None
-        with suppress(AudioError, OSError), sources.open_source(source, lake.open) as file:
+        opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
+        with suppress(AudioError, OSError), opened() as file:
             duration = audio.probe_duration_s(file)
         durations.append(duration)
     return JSONResponse(asdict(forecast(durations, lake)))

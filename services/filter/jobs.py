@@ -67,8 +67,10 @@ def _request_group(
 def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
     """Positions in groups of about `group_s` seconds of audio; headers are read by a few threads."""
 
+    allowed = None if batch.trusted else settings.allowed_sources
+
     def duration(source: Source) -> float:
-        with suppress(AudioError, OSError), sources.open_source(source, lake.open) as file:
+        with suppress(AudioError, OSError), sources.open_source(source, lake.open, allowed=allowed) as file:
             return audio.probe_duration_s(file) or 0.0
         return 0.0
 

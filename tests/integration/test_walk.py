@@ -1,6 +1,7 @@
 """The walk of real recordings through real weights, embedded: the ledger adds up, nothing is done twice."""
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_the_broken_file_is_quarantined_and_its_neighbours_are_labeled(labeled):
 
 @pytest.mark.slow
 def test_chunks_are_ordered_disjoint_and_at_most_30_s(labeled):
-    settings, status, _ = labeled
+    settings, _, _ = labeled
     by_recording: dict[str, list] = {}
     for chunk in Embedded(settings).chunks("sample", DEFAULT, ChunkFilter()):
         by_recording.setdefault(chunk["recording"], []).append(chunk)
@@ -74,7 +75,7 @@ def test_chunks_are_ordered_disjoint_and_at_most_30_s(labeled):
         assert len(chunk["validator_texts"]) == len(chunk["views"]) == 2
     for chunks in by_recording.values():
         assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))
-        for before, after in zip(chunks, chunks[1:], strict=False):
+        for before, after in pairwise(chunks):
             assert before["end_s"] <= after["start_s"]
     assert max(len(chunks) for chunks in by_recording.values()) > 1
 
