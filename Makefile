@@ -44,14 +44,14 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing the pinned requirements into $(VENV) (about a minute)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/demo.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/demo.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # torch first, alone and exactly pinned: a looser request can pull gigabytes of CUDA libraries
 $(VENV)/.dev: requirements/dev.txt requirements/torch.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing the pinned development requirements into $(VENV) (a few minutes: torch is among them)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/torch.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/torch.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

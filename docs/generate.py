@@ -3,9 +3,9 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
-from click import Command, Context, Group
 
 from k2d.cli import datasets, demo, doctor, inspect, label, models, up  # noqa: F401 — registers the commands
 from k2d.cli.app import app
@@ -17,8 +17,7 @@ GENERATED = "<!-- written by docs/generate.py (`make docs`) -->\n\n"
 
 def cli() -> str:
     """Every command's arguments and options, as `--help` tells them."""
-    root = typer.main.get_command(app)
-    assert isinstance(root, Group)
+    root: Any = typer.main.get_command(app)
     parts = [
         "# The `k2d` command\n",
         "Results go to standard output, progress and errors to standard error. Exit status: "
@@ -34,9 +33,9 @@ def _paragraphs(text: str | None) -> str:
     return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
 
 
-def _parameters(command: Command, name: str) -> str:
+def _parameters(command: Any, name: str) -> str:
     rows = ["| | |", "|---|---|"]
-    with Context(command, info_name=name) as context:
+    with command.make_context(name, [], resilient_parsing=True) as context:
         for parameter in command.get_params(context):
             record = parameter.get_help_record(context)
             if record is None:  # an argument

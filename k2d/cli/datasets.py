@@ -1,9 +1,10 @@
 """`k2d freeze`, `export`: from accepted chunks to training data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from k2d.cli import show
 from k2d.cli.app import AlphaOption, Api, EmbeddedOption, Json, MetricOption, PolicyName, app, backend, name, policy
@@ -46,11 +47,16 @@ def export(
         show.out.print(f"{written['counts']['rows']} rows as {format_} in {folder}", soft_wrap=True)
 
 
-def show_manifest(manifest: dict[str, object]) -> None:
-    """Say what a dataset holds and where it came from."""
+def show_manifest(manifest: dict[str, Any]) -> None:
+    """Say what a dataset holds, how it came about, and that a fallback doubted it if one did."""
+    counts, seconds = manifest["counts"], manifest["seconds"]
+    share = seconds["accepted"] / seconds["input"] if seconds["input"] else 0.0
+    size = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
     show.out.print(
-        f"dataset [bold]{manifest['name']}[/]: {manifest['counts']} (digest {str(manifest['digest'])[:16]}…)"
+        f"dataset [bold]{manifest['name']}[/]: {counts['rows']} rows, {seconds['accepted']:.1f} s of speech "
+        f"({share:.0%} of {seconds['input']:.1f} s), {len(manifest['shards'])} shard(s), {size:.1f} MB"
     )
-    show.out.print(f"seconds: {manifest['seconds']}")
-    if manifest.get("location"):
-        show.out.print(f"location: {manifest['location']}", soft_wrap=True)
+    for validator in manifest["validators"]:
+        note = " (a fallback: no second model)" if validator["fallback"] else ""
+        show.out.print(f"doubted by {escape(validator['name'])}{note}, judged by policy {manifest['policy']['name']}")
+    show.out.print(f"digest {manifest['digest']}; the manifest tells the rest (--json)", style="dim")

@@ -22,10 +22,9 @@ from k2d.settings import Settings, load
 from k2d.stack import Stack
 from k2d.whisper.models import resolve
 
-LOAD = """import datasets, pathlib
-from datasets import load_dataset
-ds = load_dataset("parquet", data_files="{shards}", split="train")
-ds[0]["text"], ds[0]["duration_s"]"""
+LOAD = """from datasets import load_dataset  # pip install datasets
+rows = load_dataset("parquet", data_files="{shards}", split="train")
+rows.select_columns(["text", "duration_s"])[0]"""
 
 
 @app.command()
@@ -78,11 +77,8 @@ def _walk(stack: Stack, audio: Path, store: Path) -> None:
     show.out.rule("[bold]5. a dataset", align="left")
     manifest = client.freeze("demo-v1", ["demo"], DEFAULT)
     show_manifest(manifest)
-    shards = store / "datasets" / "demo-v1" / "*.parquet"
+    shards = store / "datasets" / "demo-v1" / manifest["digest"] / "*.parquet"
+    show.out.print(f"it is here: {shards.parent}", soft_wrap=True)
     show.out.print("load it with:")
-    show.out.print(escape(LOAD.format(shards=_short(shards))), style="cyan", soft_wrap=True)
-
-
-def _short(path: Path) -> Path:
-    """Relative to here where it lies below, so that it can be copied."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    show.out.print(escape(LOAD.format(shards=shards)), style="cyan", soft_wrap=True)
+    show.out.print(f"look further: K2D_STORE={store} .venv/bin/k2d curve demo   (or chunks, status, export …)")

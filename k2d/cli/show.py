@@ -51,16 +51,16 @@ def ledger_table(book: dict[str, Any]) -> Table:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     seconds, chunks, recordings = book["seconds"], book["chunks"], book["recordings"]
     counts = {
-        "accepted": f"{chunks['accepted']} chunks",
-        "rejected": f"{chunks['rejected']} chunks",
-        "quarantined": f"{recordings['quarantined']} recordings",
+        "accepted": f"chunks: {chunks['accepted']}",
+        "rejected": f"chunks: {chunks['rejected']}",
+        "quarantined": f"recordings: {recordings['quarantined']}",
         "silence": "",
     }
     for row, count in counts.items():
         share = seconds[row] / seconds["in"] if seconds["in"] else 0.0
         table.add_row(row, f"{seconds[row]:.1f}", f"{share:.0%}", count, style=VERDICT_STYLES.get(row, "dim"))
     table.add_section()
-    table.add_row("in", f"{seconds['in']:.1f}", "100%", f"{recordings['total'] - recordings['pending']} recordings")
+    table.add_row("in", f"{seconds['in']:.1f}", "100%", f"recordings: {recordings['total'] - recordings['pending']}")
     return table
 
 
