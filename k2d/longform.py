@@ -14,7 +14,6 @@ from k2d.inference.voice import VoiceGate
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,
-    DecodeOptions,
     LongformOptions,
     Piece,
     Samples,
@@ -22,6 +21,7 @@ from k2d.schema import (
     Window,
     WindowResult,
 )
+from k2d.whisper.fallback import is_silence
 
 MIN_STEP = SAMPLE_RATE_HZ // 50  # one timestamp step (20 ms): the least a window moves on, whatever its result says
 LAST_TOKENS = 223  # of the previous text: what half of Whisper's context holds beside the token that opens it
@@ -85,13 +85,6 @@ async def transcribe(
         context = _next_context(context, result, kept, options)
         seek += _step(result, len(samples), silent=not heard and bool(result.pieces))
         _tell(progress, seek, total_samples)
-
-
-def is_silence(result: WindowResult, options: DecodeOptions) -> bool:
-    """Whether the model hears no speech, and is not sure of what it wrote all the same."""
-    if options.no_speech_threshold is None or result.no_speech_prob <= options.no_speech_threshold:
-        return False
-    return options.log_prob_threshold is None or result.avg_logprob <= options.log_prob_threshold
 
 
 def _step(result: WindowResult, samples: int, *, silent: bool) -> int:

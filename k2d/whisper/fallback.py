@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from k2d.schema import DecodeOptions
 from k2d.text.repetition import compression_ratio
@@ -27,6 +28,16 @@ class Draft:
         )
 
 
+class Heard(Protocol):
+    """A draft or a result: what says whether anybody spoke."""
+
+    @property
+    def avg_logprob(self) -> float: ...
+
+    @property
+    def no_speech_prob(self) -> float: ...
+
+
 Decode = Callable[[Sequence[int], float], list[Draft]]  # (indices of windows, temperature) → a draft for each
 
 
@@ -38,7 +49,7 @@ def needs_fallback(draft: Draft, options: DecodeOptions) -> bool:
     return (repetitive or unsure) and not silence
 
 
-def is_silence(draft: Draft, options: DecodeOptions) -> bool:
+def is_silence(draft: Heard, options: DecodeOptions) -> bool:
     """Whether the window holds no speech: the model says so, and is not sure of what it wrote either."""
     sure = _above(draft.avg_logprob, options.log_prob_threshold)
     return _above(draft.no_speech_prob, options.no_speech_threshold) and not sure

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import ctranslate2
@@ -96,17 +97,16 @@ def raw(model: ctranslate2.models.Whisper, windows: list[Window], language: str)
 
 
 def test_the_mixed_prompt_is_the_methods_and_leaves_the_others_alone(engine: Engine, shared: Path) -> None:
-    windows = [Window(samples) for language in ("zh-en", "zh", "en") for _, samples in clips(shared, language, 3)]
-    mixed = engine.transcribe(windows, DecodeOptions(language="zh-en", temperatures=(0.0,)))
-    assert [r.tokens for r in mixed] == raw(patched_zh(("zh", "en")), windows, "zh")
+    windows = [Window(samples) for language in ("zh-en", "zh", "en") for _, samples in clips(shared, language, 2)]
+    ours = {
+        c: engine.transcribe(windows, DecodeOptions(language=c, temperatures=(0.0,))) for c in ("zh", "en", "zh-en")
+    }
+    assert [r.tokens for r in ours["zh-en"]] == raw(patched_zh(("zh", "en")), windows, "zh")
     untouched = patched_zh(("zh", "zh"))  # the mean of a row with itself is the row
     for language in ("zh", "en"):
-        ours = engine.transcribe(windows, DecodeOptions(language=language, temperatures=(0.0,)))
-        assert [r.tokens for r in ours] == raw(untouched, windows, language)
-    silence = [
-        engine.transcribe(windows, DecodeOptions(language=c, temperatures=(0.0,))) for c in ("zh", "en", "zh-en")
-    ]
-    assert len({tuple(r.no_speech_prob for r in results) for results in silence}) == 1
+        assert [r.tokens for r in ours[language]] == raw(untouched, windows, language)
+    # the mixed row takes no share of the softmax that no-speech is read from
+    assert len({tuple(r.no_speech_prob for r in results) for results in ours.values()}) == 1
 
 
 def test_one_prompt_serves_every_language(engine: Engine, shared: Path) -> None:
@@ -114,10 +114,10 @@ def test_one_prompt_serves_every_language(engine: Engine, shared: Path) -> None:
     english = clips(shared, "en", 8)
     mandarin = clips(shared, "zh", 8)
     windows = [Window(samples) for _, samples in english]
-    assert error_rate(engine.transcribe(windows, DecodeOptions(language="zh")), english) > 0.5
-    assert error_rate(engine.transcribe(windows, DecodeOptions(language="zh-en")), english) < 0.1
+    assert error_rate(engine.transcribe(windows, replace(GREEDY, language="zh")), english) > 0.3
+    assert error_rate(engine.transcribe(windows, GREEDY), english) < 0.1
     windows = [Window(samples) for _, samples in mandarin]
-    assert error_rate(engine.transcribe(windows, DecodeOptions(language="zh-en")), mandarin) < 0.15
+    assert error_rate(engine.transcribe(windows, GREEDY), mandarin) < 0.15
 
 
 def test_auto_detects_each_window_for_itself(engine: Engine, shared: Path) -> None:
