@@ -4,7 +4,6 @@ Called by the worker's job and by the embedded command alike; knows nothing of R
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,13 +13,12 @@ from typing import BinaryIO
 import structlog
 
 from k2d import audio, sources
-from k2d.chunks import Packer
+from k2d.cutter import Cutter
 from k2d.errors import AudioError, StoreError
 from k2d.inference.transcriber import Transcriber
 from k2d.keys import digest
 from k2d.longform import transcribe
 from k2d.schema import (
-    SAMPLE_RATE_HZ,
     Batch,
     Chunk,
     ChunkFacts,
@@ -28,12 +26,11 @@ from k2d.schema import (
     QuarantineReason,
     Recording,
     RecordingResult,
-    Samples,
-    Segment,
     Source,
 )
 from k2d.settings import Settings
-from k2d.store import LabelWriter, Lake, Probe
+from k2d.shared_clock import SharedClock
+from k2d.store import Lake, Probe
 from k2d.validation import Validator
 
 log = structlog.get_logger()
@@ -69,33 +66,6 @@ class Limits:
     min_s: float
     max_s: float
     silence_peak: float
-
-
-class SharedClock:
-    """Divides wall time among the recordings in flight, so that their shares add up to the time that passed."""
-
-    def __init__(self) -> None:
-        self._active = 0
-        self._virtual_s = 0.0  # advances at 1 / active: what each recording in flight has been given
-        self._seen = time.monotonic()
-
-    def enter(self) -> float:
-        """Start a recording; returns the token that `leave` takes."""
-        self._advance()
-        self._active += 1
-        return self._virtual_s
-
-    def leave(self, token: float) -> float:
-        """End a recording; returns its share in seconds."""
-        self._advance()
-        self._active -= 1
-        return round(self._virtual_s - token, 3)
-
-    def _advance(self) -> None:
-        now = time.monotonic()
-        if self._active:
-            self._virtual_s += (now - self._seen) / self._active
-        self._seen = now
 
 
 class Labeler:
@@ -268,37 +238,6 @@ def quarantined(position: int, source: Source, reason: str, detail: str, *, dura
         reason=str(reason),
         detail=detail,
     )
-
-
-class Cutter:
-    """Feeds the teacher windows, packs its segments into chunks, and cuts each chunk's audio from the same stream.
-
-    Keeps no more audio than the open chunk and the current window need, however long the recording is.
-    """
-
-    def __init__(self, reader: audio.SampleReader, writer: LabelWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.packer = Packer()
-
-    def read(self, start: int, stop: int) -> Samples:
-        """Samples [start, stop) of the recording. The teacher only moves forward, so what lies behind is let go."""
-        self._write(self.packer.advance(start / SAMPLE_RATE_HZ))
-        open_s = self.packer.open_start_s
-        self.reader.forget(start if open_s is None else min(start, round(open_s * SAMPLE_RATE_HZ)))
-        return self.reader.read(start, stop)
-
-    def push(self, segment: Segment) -> None:
-        self._write(self.packer.push(segment))
-
-    def close(self) -> None:
-        """Write the last, partial chunk."""
-        self._write(self.packer.close())
-
-    def _write(self, chunks: Iterable[Chunk]) -> None:
-        for chunk in chunks:
-            start, stop = (round(t * SAMPLE_RATE_HZ) for t in (chunk.start_s, chunk.end_s))
-            self.writer.write(chunk, audio.encode_flac(self.reader.read(start, stop)))
 
 
 def _take(rows: Iterable[tuple[Chunk, bytes | None]], n: int) -> list[tuple[Chunk, bytes | None]]:

@@ -27,7 +27,10 @@ class Settings(BaseSettings):
 
     # where things are
     store: str = Field("data", description="The lake's root: a local folder or any fsspec URL (s3://bucket/prefix).")
-    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis for work and live progress; `k2d up` embeds one when this is not set.")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis for work and live progress; `k2d up` embeds one when this is not set.",
+    )
     api_url: str = Field("http://127.0.0.1:8080", description="Where clients find the labeling API.")
     cache: Path = Field(default_factory=default_cache, description="Folder for downloaded models.")
 
