@@ -28,27 +28,20 @@ from k2d.store import Lake
 from k2d.validation import Validator
 
 TARGET_MB = 600
-WORDS = [
+WORDS = (
     "我們",
     "這個",
-    "model",
+    " model ",
     "的",
-    "learning",
-    "rate",
+    " learning rate ",
     "設得",
     "太大",
     "就會",
     "震盪",
-    "沒有",
-    "辦法",
-    "收斂",
     "下禮拜",
-    "deadline",
+    " deadline ",
     "之前",
-    "要",
-    "交",
-    "report",
-]
+)
 
 
 class Instant:

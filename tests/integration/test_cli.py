@@ -90,6 +90,8 @@ def test_freeze_and_export(k2d, batch, tmp_path):
         (("status", "x", "--api", "http://127.0.0.1:1"), {}, "nobody answers"),
         (("models", "--pull", "packaged:nothing"), {}, "unknown model"),
         (("status", "x"), {"K2D_STORE": "gopher://x"}, "store|protocol"),
+        (("label", sys.executable), {"K2D_STORE": "/dev/null/x"}, "store|written|Not a directory"),
+        (("export", "v1", "out", "--format", "mp3"), {}, "unknown export format|no dataset"),
     ],
 )
 def test_mistakes_end_in_one_message_with_a_hint(k2d, batch, arguments, environment, said):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -121,6 +122,25 @@ def test_redis_flushed_mid_batch_then_resume(settings, clips, expected):
         Redis.from_url(stack.redis.url).flushall()
         assert sum(stack.client().resume().values()) >= 1
         undisturbed(settings, expected, finish(stack, clips))
+
+
+def test_a_body_that_lies_about_its_length_stores_nothing_and_harms_nobody(settings):
+    with Stack(settings, workers=0) as stack:
+        head = (
+            "POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            "Content-Length: {length}\r\n\r\n"
+        )
+        part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n' + b"RIFF" * 500
+        whole = part + b"\r\n--b--\r\n"
+        for length, body in ((len(whole) + 1000, whole), (len(part) // 2, whole), (3 * 1024**3, part)):
+            with socket.create_connection((settings.host, settings.port), timeout=20) as connection:
+                connection.sendall(head.format(length=length).encode() + body)
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.recv(65536).decode()
+            assert not answer or answer.split()[1] in ("400", "413"), answer
+        assert stack.client().batches() == []
+        assert stack.client().is_up()
+    assert not list(Path(settings.store).rglob("uploads/*/*"))
 
 
 @pytest.mark.timeout(300)
