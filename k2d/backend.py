@@ -22,7 +22,8 @@ class Backend(Protocol):
     def label(self, paths: Sequence[str], request: LabelRequest, *, wait: bool, on_status: OnStatus) -> dict[str, Any]:
         """Start (or find) the batch of these files and options; returns its status, final when `wait`.
 
-        `on_status` hears of progress: {"seconds": heard so far, "recordings": finished, "total": of them}.
+        `on_status` hears of progress: {"seconds": heard so far, "recordings": finished, "total": of them, "error": what
+        a worker failed at last and will try again, or None}.
         """
         ...
 

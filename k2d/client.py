@@ -160,6 +160,7 @@ class Client:
                 "seconds": book["seconds"]["in"] + jobs.get("seconds_in_flight", 0.0),
                 "recordings": counts["total"] - counts["pending"],
                 "total": counts["total"],
+                "error": jobs.get("last_error"),
             }
         )
 

@@ -150,4 +150,4 @@ class _Told:
 
     def _tell(self) -> None:
         seconds = self.done_s + sum(self.in_flight.values())
-        self.on_status({"seconds": seconds, "recordings": self.finished, "total": self.total})
+        self.on_status({"seconds": seconds, "recordings": self.finished, "total": self.total, "error": None})

@@ -125,9 +125,13 @@ def bars(total_s: float) -> Iterator[Callable[[dict[str, Any]], None]]:
         recordings = progress.add_task("recordings", total=None, note="")
         audio = progress.add_task("audio, s", total=round(total_s) or None, note="")
         before_s: float | None = None
+        complained: str | None = None
 
         def show(status: dict[str, Any]) -> None:
-            nonlocal before_s
+            nonlocal before_s, complained
+            if status["error"] and status["error"] != complained:
+                complained = status["error"]
+                progress.console.print(f"[yellow]a worker failed and will try again[/]: {escape(complained)}")
             before_s = status["seconds"] if before_s is None else before_s
             speed = (status["seconds"] - before_s) / max(0.001, time.monotonic() - started)
             progress.update(recordings, completed=status["recordings"], total=status["total"])

@@ -49,9 +49,8 @@ def plan_batch(batch_id: str) -> int:
         done = lake.result_positions(batch.id)
         enqueued = 0
         for index, group in enumerate(_groups(batch, lake, settings)):
-            missing = [position for position in group if position not in done]
-            if missing:
-                enqueued += _request_group(queue, batch.id, index, missing)
+            if not done.issuperset(group):
+                enqueued += _request_group(queue, batch.id, index, group)
         log.info("batch planned", batch=batch.id, recordings=len(batch.sources), done=len(done), groups=enqueued)
         return enqueued
 
@@ -93,19 +92,22 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
     """Label a group's missing recordings; returns how many were finished. Stops in good order on SIGUSR1 or cancel."""
     settings = load()
     lake, queue = Lake(settings.store), WorkQueue(settings)
+    finished = 0
     with _reported():
         batch = lake.batch(batch_id)
-        done = lake.result_positions(batch.id)
-        missing = [position for position in positions if position not in done]
-        if not missing or lake.is_cancelled(batch.id):
-            return 0
-        run = GroupRun(lake=lake, queue=queue, batch=batch, settings=settings)
-        asyncio.run(run.run(missing))
-        left = [position for position in missing if position not in run.finished]
-        if left and run.stopping:
-            _request_group(queue, batch.id, index, left, force=True)
-            log.info("group put back", batch=batch.id, recordings=len(left))
-        return len(run.finished)
+        # again until nothing is missing: `retry` may take results away while this job holds the group
+        while missing := sorted(set(positions) - lake.result_positions(batch.id)):
+            if lake.is_cancelled(batch.id):
+                break
+            run = GroupRun(lake=lake, queue=queue, batch=batch, settings=settings)
+            asyncio.run(run.run(missing))
+            finished += len(run.finished)
+            if run.stopping:
+                if not run.finished.issuperset(missing):
+                    _request_group(queue, batch.id, index, positions, force=True)
+                    log.info("group put back", batch=batch.id, recordings=len(missing) - len(run.finished))
+                break
+    return finished
 
 
 class GroupRun:
