@@ -139,16 +139,15 @@ def test_auto_detects_each_window_for_itself(engine: Engine, shared: Path) -> No
 def test_neighbours_and_history_change_nothing(engine: Engine, shared: Path, language: str) -> None:
     """Bit for bit: the same window alone, in batches of any size and order, before and after others; with fallback."""
     options = DecodeOptions(language=language)
-    windows = [*hallucinating(shared), *(Window(samples) for _, samples in clips(shared, "zh-en", 4))]
+    windows = [*hallucinating(shared)[2:5], *(Window(samples) for _, samples in clips(shared, "zh-en", 2))]
     windows += [Window(windows[-1].samples, prompt=(1, 2, 3)), Window(windows[-2].samples, prompt=(1,) * 50)]
     alone = [engine.transcribe([window], options)[0] for window in windows]
     together = engine.transcribe(windows, options)
     assert together == alone
     assert any(result.temperature > 0 for result in alone), "nothing needed fallback: the test shows too little"
-    backwards = engine.transcribe(windows[::-1], options)
-    assert backwards[::-1] == alone
-    in_threes = [r for i in range(0, len(windows), 3) for r in engine.transcribe(windows[i : i + 3], options)]
-    assert in_threes == alone
+    backwards = windows[::-1]
+    in_threes = [r for i in range(0, len(windows), 3) for r in engine.transcribe(backwards[i : i + 3], options)]
+    assert in_threes[::-1] == alone
 
 
 @pytest.mark.slow
