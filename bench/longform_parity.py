@@ -1,6 +1,6 @@
 """Our long-form text against faster-whisper's, on the same weights at equal options.
 
-    python bench/longform_parity.py [--every 1]
+    python bench/longform_parity.py [--every N]
 
 Both transcribe the measuring data's long, joined and real recordings (../shared/data) with Whisper base in int8:
 greedy, with and without temperature fallback, with and without previous text, without VAD. The table has the corpus
@@ -176,7 +176,9 @@ def between(left: Sequence[str], right: Sequence[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--every", type=int, default=4, help="take every nth recording of a kind (1: all, an hour)")
+    parser.add_argument(
+        "--every", type=int, default=8, help="take every nth recording of a kind (1: all, 76 min of audio)"
+    )
     arguments = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"the measuring data is not at {DATA}")

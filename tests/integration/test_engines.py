@@ -180,7 +180,7 @@ def test_sampling_is_repeatable_in_the_reference_engine(reference: Engine, share
 def test_the_engines_agree(reference: Engine, shared: Path) -> None:
     """The same weights in float32: the same tokens, and log-probabilities to three decimals."""
     exact = open_base(compute_type="float32")
-    found = [*clips(shared, "zh-en", 3), *clips(shared, "en", 2)]
+    found = [*clips(shared, "zh-en", 1), *clips(shared, "en", 1)]
     windows = [Window(samples) for _, samples in found]
     windows.append(Window(windows[0].samples, prompt=tuple(Vocabulary(base().path / "tokenizer.json").encode(" 今天"))))
     try:
@@ -201,7 +201,7 @@ def test_the_engines_agree(reference: Engine, shared: Path) -> None:
 def test_beam_search_agrees(reference: Engine, shared: Path) -> None:
     exact = open_base(compute_type="float32")
     options = DecodeOptions(temperatures=(0.0,), beam_size=3)
-    windows = [Window(samples) for _, samples in clips(shared, "en", 3)]
+    windows = [Window(samples) for _, samples in clips(shared, "en", 2)]
     try:
         assert [r.tokens for r in exact.transcribe(windows, options)] == [
             r.tokens for r in reference.transcribe(windows, options)

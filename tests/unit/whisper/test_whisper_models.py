@@ -73,6 +73,21 @@ def test_a_conversion_keeps_the_digest_and_every_number() -> None:
     assert not key_bias.any()  # transformers has none, so nothing may be lost
 
 
+@pytest.mark.slow
+@pytest.mark.torch
+def test_a_conversion_there_and_back_keeps_every_bit(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    there = base("transformers")
+    back = resolve(str(there.path), engine="ctranslate2", cache=tmp_path, allow_downloads=False)
+    assert back.kind == "ctranslate2"
+    files = [folder / "model.bin" for folder in (base().path, back.path)]
+    old, new = (memoryview(file.read_bytes()) for file in files)
+    before, after = tensors(old, file=files[0]), tensors(new, file=files[1])
+    weights = [name for name in before if name.endswith(("/weight", "/bias", "/gamma", "/beta", "/encodings"))]
+    assert len(weights) > 200
+    assert all(np.array_equal(array(old, before[name]), array(new, after[name])) for name in weights)
+
+
 @pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json"])
 def test_missing_and_empty_files_are_named(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).write_bytes(b"")
