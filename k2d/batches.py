@@ -12,10 +12,12 @@ from k2d.languages import AUTO, LANGUAGES, MIXED
 from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
 from k2d.validation import PERTURBED
+from k2d.whisper.packaged import NAME as BASE
+from k2d.whisper.packaged import PREFIX
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-PACKAGED = ("packaged:whisper-base",)
+PACKAGED = (PREFIX + BASE,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import structlog
 
 from k2d.errors import ModelError
+from k2d.languages import AUTO
 from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
 from k2d.whisper import ct2_file, prompts
 from k2d.whisper.fallback import Draft, decode_with_fallback
@@ -119,7 +120,7 @@ class CTranslate2Engine:
 
     def _languages(self, encoded: "Encoded", options: DecodeOptions) -> list[Detected]:
         """The language of each window: as asked, or as heard."""
-        if options.language != prompts.AUTO:
+        if options.language != AUTO:
             return [Detected(options.language, ())] * encoded.count
         return [detected({token[2:-2]: p for token, p in row}) for row in self._model.detect_language(encoded.all)]
 

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from k2d.errors import BadRequest
+from k2d.languages import AUTO, MIXED
 from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Window
 from k2d.whisper.tokens import Vocabulary
 
 CONTEXT = 448  # tokens of Whisper's decoder
 PREVIOUS_TEXT = CONTEXT // 2 - 1  # most tokens of previous text: half of the context stays for this window
-MIXED = "zh-en"  # one prompt for Mandarin, English, and both in one sentence
 MIXED_CODES = ("zh", "en")
-AUTO = "auto"
 TASKS = ("transcribe", "translate")
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import WhisperForConditionalGeneration
 
 from k2d.errors import ModelError
+from k2d.languages import AUTO
 from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
 from k2d.whisper import prompts
 from k2d.whisper.fallback import Draft, decode_with_fallback
@@ -111,7 +112,7 @@ class TransformersEngine:
 
     def _language(self, encoded: torch.Tensor, options: DecodeOptions) -> Detected:
         """The window's language: as asked, or as heard after start-of-transcript."""
-        if options.language != prompts.AUTO:
+        if options.language != AUTO:
             return Detected(options.language, ())
         vocabulary = self._vocabulary
         logits = self._stepper(encoded).start([vocabulary.sot], sot_at=0, no_speech=vocabulary.no_speech).logits[0]
