@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import EXAMPLES
 from redis import Redis
 from test_walk import shards
 
@@ -23,28 +24,28 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 200  # a killed worker's job must be taken up again well before
 
 
-@pytest.fixture
-def clips(tmp_path, examples):
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
     """Several short files of speech, and the broken one."""
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for path in sorted(examples.glob("c*.flac")) + sorted(examples.glob("*.m4a")):
+    folder = tmp_path_factory.mktemp("clips")
+    for path in sorted(EXAMPLES.glob("c*.flac")) + sorted(EXAMPLES.glob("*.m4a")):
         shutil.copy(path, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, clips):
+    """The shards an undisturbed, embedded run writes."""
+    calm = tmp_path_factory.mktemp("calm")
+    settings = Settings(store=str(calm), _env_file=None)
+    Embedded(settings).label([str(clips)], LabelRequest(), wait=True, on_status=lambda _: None)
+    return shards(calm)
 
 
 @pytest.fixture
 def settings(tmp_path):
     # few at once, so that a kill finds some done, some in hand, some untouched
     return Settings(store=str(tmp_path / "lake"), port=free_port(), concurrency=2, log_level="warning", _env_file=None)
-
-
-@pytest.fixture
-def expected(tmp_path, clips):
-    """The shards an undisturbed, embedded run writes."""
-    calm = Settings(store=str(tmp_path / "calm"), _env_file=None)
-    Embedded(calm).label([str(clips)], LabelRequest(), wait=True, on_status=lambda _: None)
-    return shards(tmp_path / "calm")
 
 
 def wait_for(condition, what):
