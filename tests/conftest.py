@@ -5,13 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import EXAMPLES, SHARED
 
 from k2d.redis_server import EmbeddedRedis
 from k2d.settings import PREFIX
-
-ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "examples" / "audio"
-SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)

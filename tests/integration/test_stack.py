@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES
+from places import EXAMPLES
 from redis import Redis
 from test_walk import shards
 

@@ -35,7 +35,7 @@ def run(settings: Settings, paths, **request):
 @pytest.fixture(scope="module")
 def labeled(tmp_path_factory):
     """The sample audio, labeled once."""
-    from conftest import EXAMPLES
+    from places import EXAMPLES
 
     settings = Settings(store=str(tmp_path_factory.mktemp("lake")), _env_file=None)
     status, said = run(settings, [EXAMPLES], name="sample")
