@@ -23,6 +23,7 @@ from k2d.batches import LabelRequest
 from k2d.catalog import ChunkFilter
 from k2d.distance import counts
 from k2d.embedded import Embedded
+from k2d.logs import setup
 from k2d.policy import DEFAULT
 from k2d.settings import load
 from k2d.text.tokens import mixed_tokens
@@ -51,7 +52,9 @@ def labels_of(folder: Path, store: str) -> tuple[list[Label], float, float]:
         for row in rows
         if row["duration"] <= MAX_S and row.get("text", "none") != "none"
     }
-    backend = Embedded(load(store=store))
+    settings = load(store=store, log_level="warning")
+    setup(settings)
+    backend = Embedded(settings)
     started = time.monotonic()
     status = backend.label(list(usable), LabelRequest(name=folder.name), wait=True, on_status=progress)
     wall_s = time.monotonic() - started
