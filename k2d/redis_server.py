@@ -47,7 +47,7 @@ class EmbeddedRedis:
     """A server on a free loopback port with an append-only file in `folder`. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # the server changes its directory before it opens its log
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 

