@@ -1,6 +1,6 @@
 """Our long-form text against faster-whisper's, on the same weights at equal options.
 
-    python bench/longform_parity.py [--every N] [--kinds longform,joined,real,tts-longform]
+    python bench/longform_parity.py [--every N] [--cases N] [--kinds longform,joined,real,tts-longform]
 
 Both transcribe the measuring data's long, joined and real recordings (../shared/data) with Whisper base in int8:
 greedy, with and without temperature fallback, with and without previous text, without VAD; prompted with each
@@ -187,7 +187,9 @@ def main() -> None:
         "--every", type=int, default=8, help="take every nth recording of a kind (1: all, 76 min of audio)"
     )
     parser.add_argument("--kinds", default="longform,joined,real,tts-longform")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many rows of the table")
     arguments = parser.parse_args()
+    cases = CASES[: arguments.cases]
     if not DATA.is_dir():
         sys.exit(f"the measuring data is not at {DATA}")
     recordings = items(arguments.every, arguments.kinds.split(","))
@@ -199,9 +201,9 @@ def main() -> None:
     results = []
     for run in (ours, theirs):  # one after the other, each in its own process: memory is counted apart
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            results.append(pool.submit(run, CASES, recordings).result())
+            results.append(pool.submit(run, cases, recordings).result())
     (our_texts, our_s, our_mb), (their_texts, their_s, their_mb) = results
-    for at, case in enumerate(CASES):
+    for at, case in enumerate(cases):
         mine, yours = corpus_mer(our_texts[at], recordings), corpus_mer(their_texts[at], recordings)
         apart = between(our_texts[at], their_texts[at])
         print(
