@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from k2d.store import Lake
 
-# Seconds a window moves forward on average: Whisper seeks to its last timestamp, and the last window is partial.
-# 27.1 s was measured on the long-form sample audio with Whisper base (docs/LOG.md).
+# Seconds a window moves forward on average: Whisper seeks to its last timestamp, a little short of 30. An estimate.
 WINDOW_ADVANCE_S = 27.0
-# × real time of the whole walk (teacher and validator) where nothing was measured yet: Whisper base, int8, 2 cores,
-# perturbed validator (docs/LOG.md). Large models on a GPU differ; the first finished recording replaces it.
-ASSUMED_SPEED = 5.0
+# × real time of the whole walk (teacher and validator) where nothing was measured yet: about what Whisper base in int8
+# with the perturbed validator does on 2 cores. Large models on a GPU differ; the first finished batch replaces it.
+ASSUMED_SPEED = 3.0
 RECENT = 200  # results looked at for the measured speed
 
 

@@ -9,5 +9,6 @@ compile() { # output, then extras
     "$uv" pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 --quiet \
         --no-emit-index-url --no-emit-find-links --no-header --no-annotate --generate-hashes --override requirements/without-torch.in "$@" -o "requirements/$out"
 }
-compile demo.txt --extra api --extra ct2 --extra local
+# the demo's pins are those of the tests, so that one environment serves both
 compile dev.txt --extra api --extra ct2 --extra local --extra torch --extra s3 --extra vad --extra dev
+compile demo.txt --extra api --extra ct2 --extra local --constraint requirements/dev.txt
