@@ -9,7 +9,7 @@ from k2d.store import Lake
 WINDOW_ADVANCE_S = 27.0
 # × real time of the whole walk (teacher and validator) where nothing was measured yet: about what Whisper base in int8
 # with the perturbed validator does on 2 cores. Large models on a GPU differ; the first finished batch replaces it.
-ASSUMED_SPEED = 3.0
+ASSUMED_SPEED = 2.0
 RECENT = 200  # results looked at for the measured speed
 
 
