@@ -128,7 +128,10 @@ def _with_timestamps(tokens: tuple[int, ...], pieces: list[Piece]) -> list[int]:
     at = 0
     for piece in pieces:
         size = len(piece.tokens)
-        start = next(i for i in range(at, len(tokens)) if tokens[i : i + size] == piece.tokens)
+        start = next((i for i in range(at, len(tokens)) if tokens[i : i + size] == piece.tokens), None)
+        if start is None:  # a timestamp where no rule asked for one, inside the piece
+            found += piece.tokens
+            continue
         found += tokens[max(start - 1, at) : start + size + 1]
         at = start + size + 1
     return found

@@ -158,7 +158,8 @@ class CTranslate2Engine:
     def _draft(self, result: Any) -> Draft:
         tokens = result.sequences_ids[0]
         return Draft.of(
-            tokens,
+            self._vocabulary.without_specials(tokens),
+            generated=len(tokens),
             total_logprob=result.scores[0] * len(tokens),  # CTranslate2 reports the mean without end-of-text
             no_speech_prob=result.no_speech_prob,
             text=self._vocabulary.decode(tokens),

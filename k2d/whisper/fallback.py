@@ -7,24 +7,28 @@ from typing import Protocol
 from k2d.schema import DecodeOptions
 from k2d.text.repetition import compression_ratio
 
+DECIMALS = 4  # of a signal that are kept: what lies beyond differs between processors and batch shapes
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """One decoding of one window, before anybody accepted it."""
 
-    tokens: tuple[int, ...]  # timestamps in, prompt and end-of-text out
+    tokens: tuple[int, ...]  # text and timestamps
     avg_logprob: float
     no_speech_prob: float
     compression_ratio: float
 
     @classmethod
-    def of(cls, tokens: Sequence[int], *, total_logprob: float, no_speech_prob: float, text: str) -> "Draft":
+    def of(
+        cls, tokens: tuple[int, ...], *, generated: int, total_logprob: float, no_speech_prob: float, text: str
+    ) -> "Draft":
         """A draft from what an engine measured; signals are rounded to what a label keeps, before any threshold."""
         return cls(
-            tokens=tuple(tokens),
-            avg_logprob=round(total_logprob / (len(tokens) + 1), 6),  # the end-of-text token counts as well
-            no_speech_prob=round(no_speech_prob, 6),
-            compression_ratio=round(compression_ratio(text.strip()), 4),
+            tokens=tokens,
+            avg_logprob=round(total_logprob / (generated + 1), DECIMALS),  # the end-of-text token counts as well
+            no_speech_prob=round(no_speech_prob, DECIMALS),
+            compression_ratio=round(compression_ratio(text.strip()), DECIMALS),
         )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from k2d.whisper.fallback import DECIMALS
+
 KEPT = 5  # most likely languages that a record keeps; the rest carries no news
 
 
@@ -16,5 +18,7 @@ class Detected:
 
 def detected(probabilities: Mapping[str, float]) -> Detected:
     """The most likely language; of equals the first by name, so that the choice never depends on an order."""
-    ranked = sorted(((code, round(p, 6)) for code, p in probabilities.items()), key=lambda pair: (-pair[1], pair[0]))
+    ranked = sorted(
+        ((code, round(p, DECIMALS)) for code, p in probabilities.items()), key=lambda pair: (-pair[1], pair[0])
+    )
     return Detected(ranked[0][0], tuple(ranked[:KEPT]))

@@ -1,6 +1,7 @@
 """Whisper's vocabulary: special tokens looked up by name, text in and out, what may never be generated."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -75,6 +76,11 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, without special tokens."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def without_specials(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """Text and timestamp tokens only. Nothing forbids the model a stray language token; it means nothing, and as
+        part of the previous text it would redirect the next window."""
+        return tuple(token for token in tokens if token < self.eot or token >= self.timestamp_begin)
 
     def decode(self, tokens: tuple[int, ...] | list[int]) -> str:
         """Text of the tokens below `eot`. Bytes that form no character are left out: a label must be valid text."""

@@ -141,7 +141,8 @@ class TransformersEngine:
         else:
             best = greedy(stepper, start, rules, **limits)
         return Draft.of(
-            best.tokens,
+            vocabulary.without_specials(best.tokens),
+            generated=len(best.tokens),
             total_logprob=best.total_logprob,
             no_speech_prob=start.no_speech,
             text=vocabulary.decode(best.tokens),

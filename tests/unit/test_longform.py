@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,6 +170,13 @@ def test_previous_text_adds_up_to_half_a_context() -> None:
     run(Audio(150), script, CONDITIONED)
     assert [len(p) for p in script.prompts] == [0, 82, 164, 223, 223]
     assert script.prompts[3][-1] == STAMP + 1500
+
+
+def test_a_stray_timestamp_inside_a_piece_costs_only_the_timestamps() -> None:
+    stray = replace(heard((0, 30, "ab")), tokens=(97, STAMP + 3, 98))
+    script = Script(stray, heard((0, 1, "c")))
+    run(Audio(34), script, CONDITIONED)
+    assert script.prompts[1] == (97, 98)
 
 
 def test_previous_text_is_dropped_after_a_high_temperature_or_when_not_wanted() -> None:

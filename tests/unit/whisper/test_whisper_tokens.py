@@ -46,6 +46,12 @@ def test_special_and_timestamp_tokens_are_no_text(vocabulary: Vocabulary) -> Non
     assert vocabulary.decode(tokens) == "好"
 
 
+def test_a_stray_language_token_never_reaches_the_next_prompt(vocabulary: Vocabulary) -> None:
+    stamp, good = vocabulary.timestamp_begin, tuple(vocabulary.encode("好"))
+    generated = (stamp, *good, vocabulary.languages["ar"], stamp + 50)
+    assert vocabulary.without_specials(generated) == (stamp, *good, stamp + 50)
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     whole = (base().path / "tokenizer.json").read_text("utf-8")
