@@ -82,6 +82,30 @@ class ModelError(K2DError):
     status = 503
 
 
+class Overloaded(ModelError):
+    """The model's queue is full; asking again later, or another server, helps."""
+
+    code = "overloaded"
+
+
+class DeadlineExceeded(ModelError):
+    """The answer did not come within the time the caller gave it."""
+
+    code = "deadline_exceeded"
+    status = 504
+
+
+class TryAgain(ModelError):
+    """One attempt at one inference server failed in a way that another attempt, or another server, may not."""
+
+    code = "server_unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, busy: bool = False, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s  # what the server asked for
+        self.busy = busy  # it is well, only full: no reason to avoid it
+
+
 class AudioError(K2DError):
     """This recording cannot be labeled: it is quarantined with `reason`, one of `k2d.schema.QuarantineReason`."""
 

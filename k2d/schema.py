@@ -105,6 +105,15 @@ class WindowResult:
     language_probs: tuple[tuple[str, float], ...] = ()  # highest first; filled when the option is "auto"
 
 
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """How likely a model finds a given text for a window: teacher-forced, so it cannot loop."""
+
+    tokens: tuple[int, ...]  # of the text, without timestamps and special tokens
+    logprobs: tuple[float, ...]  # natural log of each token's probability, given the audio and the tokens before it
+    avg_logprob: float  # their mean; 0.0 for an empty text
+
+
 # ---- speech -------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     # models
     teacher: str = Field(
         "packaged:whisper-base",
-        description="Model that labels: hub id, local folder (transformers or CTranslate2), or packaged:whisper-base.",
+        description="Model that labels: hub id, local folder (transformers or CTranslate2), packaged:whisper-base; or "
+        "an inference server that has one: http://host:port, grpc://host:port/teacher, several comma-separated.",
     )
     validator: str = Field(
         "perturbed",
@@ -65,9 +66,24 @@ class Settings(BaseSettings):
     silence_peak: float = Field(0.001, ge=0, le=1, description="A recording whose peak (0…1) stays below is silent.")
     job_timeout_s: int = Field(6 * 3600, gt=0, description="A job that runs longer is stopped and retried.")
 
+    # inference servers, and the clients that call them
+    max_waiting: int = Field(256, ge=1, description="Windows that may wait in an inference server; more get 503.")
+    linger_s: float = Field(
+        0.25,
+        ge=0,
+        le=10,
+        description="Most seconds a free engine waits for a batch to fill (and never over 5 % of one).",
+    )
+    idle_unload_s: float = Field(0.0, ge=0, description="Free the weights after so many idle seconds; 0: never.")
+    triton_instances: int = Field(1, ge=1, le=64, description="Copies of the model in one Triton, each on its device.")
+    server_timeout_s: float = Field(300.0, gt=0, description="Most seconds one window may take on a server.")
+    server_patience_s: float = Field(
+        120.0, ge=0, description="Seconds a worker goes on trying while no server answers; then the job is retried."
+    )
+
     # the API
-    host: str = Field("127.0.0.1", description="Address the API listens on.")
-    port: int = Field(8080, ge=1, le=65535, description="Port the API listens on.")
+    host: str = Field("127.0.0.1", description="Address the API, or an inference server, listens on.")
+    port: int = Field(8080, ge=1, le=65535, description="Port the API, or an inference server, listens on.")
     max_upload_bytes: int = Field(2 * 1024**3, gt=0, description="Largest request body the API takes.")
     allowed_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="URI prefixes batches may refer to, comma-separated: file:///srv/audio/,s3://bucket/."

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from k2d.errors import ModelError
-from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
+from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 
 if TYPE_CHECKING:
     from k2d.whisper.models import ResolvedModel
@@ -35,6 +35,18 @@ class Engine(Protocol):
         Raises:
             BadRequest: as `check`, for any of the windows.
             ModelError: the engine failed (out of memory, a lost device).
+        """
+        ...
+
+    def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
+        """How likely each text is for its window, in one parallel pass without decoding.
+
+        Of `options`, language and task matter; previous text and the initial prompt are put before the text as in
+        `transcribe`; there are no timestamps.
+
+        Raises:
+            BadRequest: as `check`, or a text longer than the model's context.
+            ModelError: the engine failed.
         """
         ...
 
