@@ -26,7 +26,7 @@ from pathlib import Path
 import soundfile
 from rapidfuzz.distance import Levenshtein
 
-from k2d.inference.local import LocalTranscriber
+from k2d.inference.batcher import MicroBatcher
 from k2d.longform import transcribe
 from k2d.schema import DecodeOptions, LongformOptions, Samples, join_text
 from k2d.settings import load
@@ -116,14 +116,14 @@ def ours(cases: Sequence[Case], recordings: Sequence[Item]) -> tuple[list[list[s
     )
     audio = [samples(item) for item in recordings]
 
-    async def one(transcriber: LocalTranscriber, held: Samples, case: Case, language: str) -> str:
+    async def one(transcriber: MicroBatcher, held: Samples, case: Case, language: str) -> str:
         decode = DecodeOptions(language="auto" if case.auto else language, temperatures=case.temperatures)
         options = LongformOptions(decode=decode, condition_on_previous_text=case.previous)
         stream = transcribe(Held(held), transcriber, options, total_samples=len(held))
         return join_text([segment.text async for segment in stream])
 
     async def all_of(case: Case) -> list[str]:
-        transcriber = LocalTranscriber(engine, batch_size=BATCH)
+        transcriber = MicroBatcher(engine, batch_size=BATCH)
         pairs = zip(audio, recordings, strict=True)
         return await asyncio.gather(*(one(transcriber, held, case, item.language) for held, item in pairs))
 

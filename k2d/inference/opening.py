@@ -2,7 +2,7 @@
 
 import asyncio
 
-from k2d.inference.local import LocalTranscriber
+from k2d.inference.batcher import MicroBatcher
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import Batch
 from k2d.settings import Settings
@@ -26,7 +26,7 @@ async def open_transcriber(reference: str, settings: Settings) -> Transcriber:
         cache=settings.cache,
         allow_downloads=settings.allow_downloads,
     )
-    return LocalTranscriber(engine, batch_size=settings.batch_size)
+    return MicroBatcher(engine, batch_size=settings.batch_size)
 
 
 async def open_pair(settings: Settings, batch: Batch) -> tuple[Transcriber, Validator]:

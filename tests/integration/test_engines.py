@@ -14,7 +14,7 @@ import soundfile
 from weights import base, open_base
 
 from k2d.errors import BadRequest, ModelError
-from k2d.inference.local import LocalTranscriber
+from k2d.inference.batcher import MicroBatcher
 from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Samples, Window, WindowResult
 from k2d.text.tokens import mixed_tokens
 from k2d.whisper import ct2_file
@@ -258,7 +258,7 @@ def test_concurrent_callers_get_their_own_windows(engine: Engine, shared: Path) 
     expected = engine.transcribe(windows, GREEDY)
 
     async def all_at_once() -> list[WindowResult]:
-        transcriber = LocalTranscriber(engine, batch_size=4)
+        transcriber = MicroBatcher(engine, batch_size=4)
         return await asyncio.gather(*(transcriber.transcribe(window, GREEDY) for window in windows))
 
     assert asyncio.run(all_at_once()) == expected

@@ -10,7 +10,7 @@ import soundfile
 from rapidfuzz.distance import Levenshtein
 from weights import base, open_base
 
-from k2d.inference.local import LocalTranscriber
+from k2d.inference.batcher import MicroBatcher
 from k2d.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, Samples, Segment, join_text
 from k2d.text.tokens import mixed_tokens
@@ -46,12 +46,12 @@ class Held:
 def run(
     engine: Engine, recordings: list[Samples], options: LongformOptions, batch_size: int = 8
 ) -> list[list[Segment]]:
-    async def one(transcriber: LocalTranscriber, samples: Samples) -> list[Segment]:
+    async def one(transcriber: MicroBatcher, samples: Samples) -> list[Segment]:
         stream = transcribe(Held(samples), transcriber, options, total_samples=len(samples))
         return [segment async for segment in stream]
 
     async def everything() -> list[list[Segment]]:
-        transcriber = LocalTranscriber(engine, batch_size=batch_size)
+        transcriber = MicroBatcher(engine, batch_size=batch_size)
         return await asyncio.gather(*(one(transcriber, samples) for samples in recordings))
 
     return asyncio.run(everything())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from k2d.errors import BadRequest, ModelError
-from k2d.inference.local import LocalTranscriber
+from k2d.inference.batcher import MicroBatcher
 from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ def window(name: int) -> Window:
 
 async def test_calls_of_one_breath_meet_and_each_gets_its_own_answer() -> None:
     engine = Recorder()
-    transcriber = LocalTranscriber(engine, batch_size=4)
+    transcriber = MicroBatcher(engine, batch_size=4)
     results = await asyncio.gather(*(transcriber.transcribe(window(n), ZH) for n in range(10)))
     assert [r.text for r in results] == [str(n) for n in range(10)]
     assert [names for names, _ in engine.batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -67,14 +67,14 @@ async def test_calls_of_one_breath_meet_and_each_gets_its_own_answer() -> None:
 
 async def test_only_equal_options_meet_and_the_oldest_goes_first() -> None:
     engine = Recorder()
-    transcriber = LocalTranscriber(engine, batch_size=8)
+    transcriber = MicroBatcher(engine, batch_size=8)
     await asyncio.gather(*(transcriber.transcribe(window(n), (ZH, EN)[n % 2]) for n in range(6)))
     assert engine.batches == [([0, 2, 4], "zh"), ([1, 3, 5], "en")]
 
 
 async def test_calls_gather_while_the_engine_works() -> None:
     engine = Recorder(0.05)
-    transcriber = LocalTranscriber(engine, batch_size=8)
+    transcriber = MicroBatcher(engine, batch_size=8)
     first = asyncio.create_task(transcriber.transcribe(window(0), ZH))
     await asyncio.sleep(0.02)
     await asyncio.gather(first, *(transcriber.transcribe(window(n), ZH) for n in (1, 2, 3)))
@@ -82,7 +82,7 @@ async def test_calls_gather_while_the_engine_works() -> None:
 
 
 async def test_the_event_loop_goes_on() -> None:
-    transcriber = LocalTranscriber(Recorder(0.3), batch_size=1)
+    transcriber = MicroBatcher(Recorder(0.3), batch_size=1)
     call = asyncio.create_task(transcriber.transcribe(window(0), ZH))
     ticks = 0
     while not call.done():
@@ -92,7 +92,7 @@ async def test_the_event_loop_goes_on() -> None:
 
 
 async def test_an_error_reaches_its_batch_alone() -> None:
-    transcriber = LocalTranscriber(Recorder(), batch_size=2)
+    transcriber = MicroBatcher(Recorder(), batch_size=2)
     results = await asyncio.gather(
         *(transcriber.transcribe(window(n), ZH) for n in (12, 13, 14, 15)), return_exceptions=True
     )
@@ -101,7 +101,7 @@ async def test_an_error_reaches_its_batch_alone() -> None:
 
 async def test_a_bad_window_fails_alone() -> None:
     engine = Recorder()
-    transcriber = LocalTranscriber(engine, batch_size=4)
+    transcriber = MicroBatcher(engine, batch_size=4)
     results = await asyncio.gather(*(transcriber.transcribe(window(n), ZH) for n in (1, -1, 2)), return_exceptions=True)
     assert [type(r).__name__ for r in results] == ["WindowResult", "BadRequest", "WindowResult"]
     assert engine.batches == [([1, 2], "zh")]
@@ -109,7 +109,7 @@ async def test_a_bad_window_fails_alone() -> None:
 
 async def test_a_cancelled_caller_leaves_the_queue_and_nobody_else_notices() -> None:
     engine = Recorder(0.05)
-    transcriber = LocalTranscriber(engine, batch_size=1)
+    transcriber = MicroBatcher(engine, batch_size=1)
     calls = [asyncio.create_task(transcriber.transcribe(window(n), ZH)) for n in range(3)]
     await asyncio.sleep(0.02)
     calls[0].cancel()  # in the engine's hands
@@ -121,7 +121,7 @@ async def test_a_cancelled_caller_leaves_the_queue_and_nobody_else_notices() -> 
 
 async def test_closing_fails_who_waits_and_frees_the_engine() -> None:
     engine = Recorder(0.05)
-    transcriber = LocalTranscriber(engine, batch_size=1)
+    transcriber = MicroBatcher(engine, batch_size=1)
     calls = [asyncio.create_task(transcriber.transcribe(window(n), ZH)) for n in range(3)]
     await asyncio.sleep(0.02)
     await transcriber.close()
