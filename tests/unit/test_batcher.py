@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from k2d.errors import BadRequest, ModelError
+from k2d.errors import BadRequest, DeadlineExceeded, ModelError, Overloaded
 from k2d.inference.batcher import MicroBatcher
-from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
+from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +46,10 @@ class Recorder:
         if 13 in names:
             raise ModelError("out of memory")
         return [WindowResult(str(n), (), (), None, 0.0, 0.0, 0.0, 0.0, options.language) for n in names]
+
+    def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
+        self.batches.append(([int(w.samples[0]) for w in windows], "score"))
+        return [TextScore((), (), -float(len(text))) for text in texts]
 
     def close(self) -> None:
         self.closed = True
@@ -131,3 +135,119 @@ async def test_closing_fails_who_waits_and_frees_the_engine() -> None:
     with pytest.raises(ModelError, match="closed"):
         await transcriber.transcribe(window(9), ZH)
     await transcriber.close()
+
+
+class Notes:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.waited_s: list[float] = []
+        self.reasons: list[str] = []
+
+    def batch(self, *, size: int, waited_s: Sequence[float], engine_s: float) -> None:
+        self.sizes.append(size)
+        self.waited_s += waited_s
+
+    def refused(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+async def test_clients_take_turns_however_many_calls_one_of_them_has() -> None:
+    engine = Recorder(0.02)
+    transcriber = MicroBatcher(engine, batch_size=2)
+    greedy = [asyncio.create_task(transcriber.transcribe(window(n), ZH, client="greedy")) for n in range(8)]
+    await asyncio.sleep(0.01)  # the first two are in the engine
+    modest = [asyncio.create_task(transcriber.transcribe(window(n), ZH, client="modest")) for n in (20, 21)]
+    await asyncio.gather(*greedy, *modest)
+    assert [names for names, _ in engine.batches] == [[0, 1], [2, 20], [3, 21], [4, 5], [6, 7]]
+
+
+async def test_a_client_with_other_options_gets_its_turn_too() -> None:
+    engine = Recorder(0.02)
+    transcriber = MicroBatcher(engine, batch_size=2)
+    greedy = [asyncio.create_task(transcriber.transcribe(window(n), ZH, client="greedy")) for n in range(6)]
+    await asyncio.sleep(0.01)
+    other = asyncio.create_task(transcriber.transcribe(window(20), EN, client="other"))
+    await asyncio.gather(*greedy, other)
+    assert engine.batches[2] == ([20], "en")  # after one more turn of the greedy client
+
+
+async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    notes = Notes()
+    transcriber = MicroBatcher(Recorder(0.1), batch_size=1, max_waiting=2, observer=notes)
+    calls = [asyncio.create_task(transcriber.transcribe(window(n), ZH)) for n in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="2 windows wait already") as refused:
+        await transcriber.transcribe(window(9), ZH)
+    assert refused.value.status == 503
+    assert refused.value.details["retry_after_s"] >= 1
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert notes.reasons.count("overloaded") == 1 + sum(isinstance(r, Overloaded) for r in results)
+
+
+async def test_a_full_queue_of_one_client_has_room_for_another() -> None:
+    transcriber = MicroBatcher(Recorder(0.05), batch_size=1, max_waiting=4)
+    greedy = [asyncio.create_task(transcriber.transcribe(window(n), ZH, client="greedy")) for n in range(4)]
+    await asyncio.sleep(0.01)  # one is in the engine, three wait
+    greedy.append(asyncio.create_task(transcriber.transcribe(window(4), ZH, client="greedy")))
+    modest = asyncio.create_task(transcriber.transcribe(window(20), ZH, client="modest"))
+    results = await asyncio.gather(*greedy, modest, return_exceptions=True)
+    assert [isinstance(r, Overloaded) for r in results] == [False] * 4 + [True, False]  # the newest made room
+
+
+async def test_a_deadline_passes_waiting_or_working_and_the_queue_goes_on() -> None:
+    engine, notes = Recorder(0.2), Notes()
+    transcriber = MicroBatcher(engine, batch_size=1, observer=notes)
+    calls = [asyncio.create_task(transcriber.transcribe(window(n), ZH, timeout_s=0.05)) for n in range(2)]
+    patient = asyncio.create_task(transcriber.transcribe(window(2), ZH))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(r) for r in results] == [DeadlineExceeded, DeadlineExceeded]
+    assert (await patient).text == "2"
+    assert [names for names, _ in engine.batches] == [[0], [2]]  # the second was never begun
+    assert notes.reasons == ["deadline_exceeded"] * 2
+
+
+async def test_scores_go_through_the_same_queue_and_never_mix_with_texts() -> None:
+    engine = Recorder()
+    transcriber = MicroBatcher(engine, batch_size=4)
+    text, score = await asyncio.gather(transcriber.transcribe(window(1), ZH), transcriber.score(window(2), "four", ZH))
+    assert (text.text, score.avg_logprob) == ("1", -4.0)
+    assert engine.batches == [([1], "zh"), ([2], "score")]
+
+
+async def test_callers_that_come_back_one_by_one_still_meet() -> None:
+    """Recordings ask for their next window a few milliseconds after the last: the engine waits for them."""
+    engine, notes = Recorder(0.4), Notes()
+    transcriber = MicroBatcher(engine, batch_size=4, observer=notes)
+
+    async def recording(number: int) -> None:
+        for _ in range(4):
+            await transcriber.transcribe(window(number), ZH)
+            await asyncio.sleep(0.001 * number)
+
+    await asyncio.gather(*map(recording, range(1, 5)))
+    assert notes.sizes == [4, 4, 4, 4]
+
+
+async def test_a_lone_recording_never_lingers() -> None:
+    notes = Notes()
+    transcriber = MicroBatcher(Recorder(0.2), batch_size=16, linger_s=10.0, observer=notes)
+    for _ in range(3):
+        await transcriber.transcribe(window(1), ZH)
+    assert max(notes.waited_s) < 0.01
+
+
+async def test_what_is_idle_is_told_once_and_woken_by_the_next_call() -> None:
+    rested: list[str] = []
+    transcriber = MicroBatcher(
+        Recorder(), batch_size=1, idle_s=0.05, on_idle=lambda: rested.append(threading.current_thread().name)
+    )
+    await transcriber.transcribe(window(1), ZH)
+    await asyncio.sleep(0.15)
+    assert rested == ["engine_0"]
+    assert (await transcriber.transcribe(window(2), ZH)).text == "2"
+    await transcriber.close()
+    await asyncio.sleep(0.1)
+    assert rested == ["engine_0"]
