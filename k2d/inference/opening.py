@@ -2,22 +2,40 @@
 
 import asyncio
 
+from k2d.errors import ModelError
+from k2d.inference.address import GRPC, is_address, plain, scheme, split
 from k2d.inference.batcher import MicroBatcher
+from k2d.inference.endpoint import Endpoint
+from k2d.inference.http import HttpEndpoint
+from k2d.inference.remote import connect
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import Batch
 from k2d.settings import Settings
 from k2d.validation import PERTURBED, Validator
-from k2d.whisper.engine import open_engine
+from k2d.whisper.engine import Engine, open_engine
 
 
 async def open_transcriber(reference: str, settings: Settings) -> Transcriber:
-    """Load a model into this process.
+    """Load a model into this process, or connect to the servers that have it.
+
+    Raises:
+        BadRequest: an address of no known form.
+        ModelError: the model cannot be found, fetched, verified or loaded; no server answers, or two disagree.
+    """
+    if is_address(reference):
+        endpoints = [_endpoint(address, settings) for address in split(reference)]
+        return await connect(endpoints, timeout_s=settings.server_timeout_s, patience_s=settings.server_patience_s)
+    engine = await asyncio.to_thread(engine_of, plain(reference), settings)
+    return MicroBatcher(engine, batch_size=settings.batch_size, linger_s=settings.linger_s)
+
+
+def engine_of(reference: str, settings: Settings) -> Engine:
+    """Load a model as the settings say. Blocking.
 
     Raises:
         ModelError: it cannot be found, fetched, verified or loaded.
     """
-    engine = await asyncio.to_thread(
-        open_engine,
+    return open_engine(
         reference,
         engine=settings.engine,
         device=settings.device,
@@ -26,12 +44,38 @@ async def open_transcriber(reference: str, settings: Settings) -> Transcriber:
         cache=settings.cache,
         allow_downloads=settings.allow_downloads,
     )
-    return MicroBatcher(engine, batch_size=settings.batch_size)
 
 
 async def open_pair(settings: Settings, batch: Batch) -> tuple[Transcriber, Validator]:
-    """Open the batch's teacher and validator; a perturbed validator shares the teacher's weights."""
+    """Open the batch's teacher and validator; a perturbed validator shares the teacher's weights.
+
+    Raises:
+        ModelError: as `open_transcriber`, or both are the same weights.
+    """
     teacher = await open_transcriber(batch.teacher, settings)
-    perturbed = batch.validator == PERTURBED
-    second = teacher if perturbed else await open_transcriber(batch.validator, settings)
-    return teacher, Validator(second, perturbed=perturbed, language=batch.options.decode.language)
+    if batch.validator == PERTURBED:
+        return teacher, Validator(teacher, perturbed=True, language=batch.options.decode.language)
+    try:
+        second = await open_transcriber(batch.validator, settings)
+    except BaseException:
+        await teacher.close()
+        raise
+    if second.model.digest == teacher.model.digest:
+        await teacher.close()
+        await second.close()
+        raise ModelError(
+            f"teacher and validator are the same weights ({second.model.reference}): they would always agree",
+            hint=f"serve another model as validator, or set K2D_VALIDATOR={PERTURBED}",
+        )
+    return teacher, Validator(second, perturbed=False, language=batch.options.decode.language)
+
+
+def _endpoint(address: str, settings: Settings) -> Endpoint:
+    token = settings.api_token.get_secret_value() if settings.api_token else None
+    if scheme(address) not in GRPC:
+        return HttpEndpoint(address, token=token)
+    try:
+        from k2d.inference.triton_grpc import TritonEndpoint
+    except ImportError as error:
+        raise ModelError(f"{error.name} is not installed", hint='pip install "k2d[grpc]"') from error
+    return TritonEndpoint(address, token=token)

@@ -45,8 +45,8 @@ class Head(BaseModel):
     options: DecodeOptions = Field(default_factory=DecodeOptions)
     prompt: tuple[int, ...] = ()  # the previous text's tokens
     text: str | None = None  # what `score` scores
-    client: str = Field("", max_length=200)  # who asks: turns are taken between clients
-    timeout_s: float | None = Field(None, gt=0)  # an answer later than this is of no use
+    client: str = Field(default="", max_length=200)  # who asks: turns are taken between clients
+    timeout_s: float | None = Field(default=None, gt=0)  # an answer later than this is of no use
 
 
 def pack(head: Head, samples: Samples) -> bytes:
