@@ -14,6 +14,8 @@ REQUESTS = Counter("k2d_http_requests", "HTTP requests answered.", ["method", "r
 LATENCY = Histogram("k2d_http_request_seconds", "Time to the last byte.", ["method", "route"], registry=REGISTRY)
 QUEUE_UP = Gauge("k2d_queue_up", "1 when Redis answers.", registry=REGISTRY)
 QUEUE_JOBS = Gauge("k2d_queue_jobs", "Jobs waiting.", ["queue"], registry=REGISTRY)
+QUEUE_STARTED = Gauge("k2d_queue_started", "Jobs a worker has, or had and will have again.", ["queue"], registry=REGISTRY)
+QUEUE_FAILED = Gauge("k2d_queue_failed", "Jobs given up in the last 7 days.", ["queue"], registry=REGISTRY)
 QUEUE_OLDEST = Gauge("k2d_queue_oldest_seconds", "Age of the oldest waiting job.", ["queue"], registry=REGISTRY)
 
 
@@ -23,6 +25,8 @@ def exposition(queue: WorkQueue) -> bytes:
     with suppress(RedisError):
         for name in QUEUES:
             QUEUE_JOBS.labels(name).set(queue.depth(name))
+            QUEUE_STARTED.labels(name).set(queue.started(name))
+            QUEUE_FAILED.labels(name).set(queue.failed(name))
             QUEUE_OLDEST.labels(name).set(queue.oldest_s(name))
         QUEUE_UP.set(1)
     return generate_latest(REGISTRY)

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from rq import Queue, Retry
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
+from rq.registry import BaseRegistry, FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from k2d.errors import QueueError
@@ -171,6 +172,19 @@ class WorkQueue:
     def depth(self, queue: str) -> int:
         """Jobs waiting."""
         return Queue(queue, connection=self.redis, serializer=JSONSerializer).count
+
+    def started(self, queue: str) -> int:
+        """Jobs that a worker has, or that wait for their next attempt: workers must stay until it is 0."""
+        return self._registered(StartedJobRegistry, queue) + self._registered(ScheduledJobRegistry, queue)
+
+    def failed(self, queue: str) -> int:
+        """Jobs given up after all attempts and not yet forgotten (KEEP_S)."""
+        return self._registered(FailedJobRegistry, queue)
+
+    def _registered(self, registry: type[BaseRegistry], queue: str) -> int:
+        # without clean-up, which is the workers' task: it runs failure handlers
+        found = registry(queue, connection=self.redis, serializer=JSONSerializer)
+        return cast(int, found.get_job_count(cleanup=False))
 
     def waiting(self, queue: str, most: int = 100) -> list[Job]:
         """The next jobs, oldest first."""
