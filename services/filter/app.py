@@ -10,10 +10,11 @@ import k2d
 from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter import batches, chunks, datasets, health, policies, problems
-from services.filter.limits import BearerToken, BodyLimit
-from services.filter.metrics import Timed
+from services.filter import batches, chunks, datasets, health, policies
 from services.filter.queue import WorkQueue
+from services.web import problems
+from services.web.limits import BearerToken, BodyLimit
+from services.web.timing import Timed
 
 log = structlog.get_logger()
 

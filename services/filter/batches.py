@@ -33,8 +33,8 @@ from services.filter.models import (
     Forecast,
     Resumed,
 )
-from services.filter.problems import responses
 from services.filter.queue import WorkQueue, request_plan
+from services.web.problems import responses
 
 router = APIRouter(prefix="/v1", tags=["batches"])
 

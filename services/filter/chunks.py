@@ -9,7 +9,7 @@ from k2d import catalog
 from k2d.schema import Reason, Status
 from services.filter.context import InLake, InPolicy
 from services.filter.models import ChunkDetail, ChunkList
-from services.filter.problems import problem, responses
+from services.web.problems import problem, responses
 
 router = APIRouter(prefix="/v1/chunks", tags=["chunks"])
 

@@ -11,8 +11,8 @@ from k2d.errors import Conflict, NotFound
 from k2d.store import Lake
 from services.filter.context import InLake, InQueue
 from services.filter.models import DatasetList, DatasetRequest, DatasetState
-from services.filter.problems import responses
 from services.filter.queue import CONTROL, WorkQueue
+from services.web.problems import responses
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 

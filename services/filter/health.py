@@ -8,7 +8,7 @@ import k2d
 from services.filter.context import InLake, InQueue
 from services.filter.metrics import exposition
 from services.filter.models import Health
-from services.filter.problems import responses
+from services.web.problems import responses
 
 router = APIRouter(tags=["operations"])
 

@@ -6,7 +6,7 @@ from k2d import catalog
 from k2d.policy import PRESETS, explain
 from services.filter.context import InLake
 from services.filter.models import PolicyListed, Preview, PreviewRequest
-from services.filter.problems import responses
+from services.web.problems import responses
 
 router = APIRouter(prefix="/v1/policies", tags=["policies"])
 

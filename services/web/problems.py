@@ -1,5 +1,6 @@
 """One error shape for every error: problem documents (RFC 9457), `application/problem+json`."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ from k2d.errors import K2DError, QueueError, StoreError
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 10.0  # unless the error knows better
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -35,7 +37,9 @@ def problem(status: int, code: str, detail: str, *, hint: str | None = None, **m
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
     if hint:
         body["hint"] = hint
-    headers = {"Retry-After": "10"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    headers = None
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"Retry-After": str(math.ceil(members.get("retry_after_s", RETRY_AFTER_S)))}
     return JSONResponse(members | body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -62,7 +66,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         log.exception("unexpected error", path=request.url.path, error=str(error))
-        return problem(500, "internal", "an unexpected error; it is in the API's log", hint="please report it")
+        return problem(500, "internal", "an unexpected error; it is in the server's log", hint="please report it")
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -5,7 +5,7 @@ import secrets
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.filter.problems import problem
+from services.web.problems import problem
 
 OPEN_PATHS = ("/healthz", "/readyz", "/metrics")
 

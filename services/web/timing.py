@@ -1,0 +1,38 @@
+"""Counts and timings of HTTP requests, and the registry a host adds its own metrics to."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)  # memory and CPU of this process, where the system tells
+REQUESTS = Counter("k2d_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=REGISTRY)
+LATENCY = Histogram("k2d_http_request_seconds", "Time to the last byte.", ["method", "route"], registry=REGISTRY)
+
+
+class Timed:
+    """Counts and times every request by its route template, so that ids do not become label values."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            REQUESTS.labels(scope["method"], route, status).inc()
+            LATENCY.labels(scope["method"], route).observe(time.perf_counter() - started)
