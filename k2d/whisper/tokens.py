@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -10,6 +11,7 @@ from k2d.errors import ModelError
 from k2d.schema import WINDOW_S
 from k2d.whisper.features import TOKEN_S
 
+FIRST_MERGED = 256  # ids below are single bytes
 REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are no character
 
 # Whisper never writes what nobody says: brackets, markup, speaker dashes, notes (openai/whisper, tokenizer.py)
@@ -33,13 +35,14 @@ class Vocabulary:
 
     def __init__(self, file: Path) -> None:
         try:
-            text = file.read_text("utf-8")
-            kind = json.loads(text)["model"]["type"]  # first: the library raises bare Exception for a damaged file
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            document = json.loads(file.read_text("utf-8"))
+            kind = document["model"]["type"]  # first: the library raises bare Exception for a damaged file
+            _mend(document["model"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{file} is no tokenizer: {error}", hint="fetch the model again") from error
         if kind != "BPE":
             raise ModelError(f"{file} holds a {kind} tokenizer, not Whisper's", hint="name a Whisper model")
-        self._tokenizer = Tokenizer.from_str(text)
+        self._tokenizer = Tokenizer.from_str(json.dumps(document))
         self._file = file
         self.eot = self._special("endoftext")
         self.sot = self._special("startoftranscript")
@@ -86,3 +89,18 @@ class Vocabulary:
         """Text of the tokens below `eot`. Bytes that form no character are left out: a label must be valid text."""
         text: str = self._tokenizer.decode([token for token in tokens if token < self.eot])
         return text.replace(REPLACEMENT, "")
+
+
+def _mend(model: dict[str, Any]) -> None:
+    """Put the first merge back where it is missing.
+
+    Some published Whisper tokenizers lack it, taken for a header line when the file was converted: " the" then becomes
+    " " and "the", a spelling that Whisper never saw. Decoding does not need merges, so only prompts and scores suffer.
+    """
+    if model["type"] != "BPE":
+        return
+    first = next((token for token, id in model["vocab"].items() if id == FIRST_MERGED), "")
+    merges = model["merges"]
+    joined = {merge.replace(" ", "") if isinstance(merge, str) else "".join(merge) for merge in merges}
+    if len(first) == 2 and first not in joined:  # the first merge joins two bytes
+        merges.insert(0, f"{first[0]} {first[1]}" if not merges or isinstance(merges[0], str) else list(first))

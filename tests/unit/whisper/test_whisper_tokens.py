@@ -33,6 +33,19 @@ def test_text_survives_a_round_trip(vocabulary: Vocabulary) -> None:
         assert vocabulary.decode(vocabulary.encode(text)) == text
 
 
+def test_the_first_merge_is_there_even_if_the_file_lacks_it(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    """The packaged tokenizer lacks `Ġ t`, so that " the" came out as two tokens."""
+    assert len(vocabulary.encode(" In this chapter, the teacher takes time to test it.")) == 12
+    document = json.loads((base().path / "tokenizer.json").read_text("utf-8"))
+    merges = [pair if isinstance(pair, list) else pair.split(" ") for pair in document["model"]["merges"]]
+    whole = [["Ġ", "t"], *(pair for pair in merges if pair != ["Ġ", "t"])]
+    for number, forms in enumerate((whole, whole[1:], [" ".join(pair) for pair in whole[1:]])):
+        file = tmp_path / f"{number}.json"
+        document["model"]["merges"] = forms
+        file.write_text(json.dumps(document), "utf-8")
+        assert Vocabulary(file).encode(" the time") == [264, 565]
+
+
 def test_cut_characters_are_left_out_of_the_text(vocabulary: Vocabulary) -> None:
     tokens = vocabulary.encode("𠮷")
     assert len(tokens) > 1
