@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from k2d.errors import BadRequest
+from k2d.inference.address import is_address, plain, split
 from k2d.keys import digest
 from k2d.languages import AUTO, LANGUAGES, MIXED
 from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
@@ -41,11 +42,13 @@ def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Setti
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
     check_name(request.name)
-    teacher = request.teacher or settings.teacher
-    validator = request.validator or settings.validator
-    check_model(teacher)
-    if validator != PERTURBED:
-        check_model(validator)
+    teacher = plain(request.teacher or settings.teacher)
+    validator = plain(request.validator or settings.validator)
+    for reference in (teacher, validator):
+        if is_address(reference):
+            check_address(reference, settings)
+        elif reference != PERTURBED or reference == teacher:
+            check_model(reference)
     if validator == teacher:
         raise BadRequest("a model cannot doubt itself", hint=f"name a second model as validator, or {PERTURBED!r}")
     options = LongformOptions(
@@ -84,6 +87,16 @@ def check_language(language: str) -> str:
             hint=f"{MIXED!r} (code-switched), {AUTO!r} (per window), or one of {', '.join(sorted(LANGUAGES))}",
         )
     return language
+
+
+def check_address(reference: str, settings: Settings) -> None:
+    """Refuse servers that the operator did not name: who may POST a batch must not choose whom workers talk to."""
+    split(reference)
+    if reference not in (settings.teacher, settings.validator):
+        raise BadRequest(
+            f"{reference[:200]!r} is not an inference server of this installation",
+            hint="servers are named in K2D_TEACHER and K2D_VALIDATOR only",
+        )
 
 
 def check_model(reference: str) -> None:

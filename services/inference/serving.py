@@ -1,0 +1,41 @@
+"""Run the FastAPI host of one role as a process."""
+
+import sys
+
+import uvicorn
+
+from k2d.errors import K2DError
+from k2d.settings import load
+from services.inference.app import create_app
+
+KEEP_ALIVE_S = 75  # longer than clients keep idle connections: they close first, so no request meets a closed one
+DRAIN_S = 30  # after SIGTERM, what is in flight gets to finish
+
+
+def serve(role: str) -> None:
+    """Serve until SIGTERM or SIGINT; ends the process with 1 when the model cannot be served."""
+    failed = False
+
+    def stop() -> None:
+        nonlocal failed
+        failed = True
+        server.should_exit = True
+
+    try:
+        settings = load()
+        app = create_app(role, settings, on_failure=stop)
+    except K2DError as error:
+        sys.exit(f"k2d {role}: {error.message}\n  hint: {error.hint}")
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if failed:
+        sys.exit(1)
