@@ -1,5 +1,6 @@
 """`k2d doctor`: what works on this machine, what does not, and what to do."""
 
+import asyncio
 import importlib.util
 import os
 import shutil
@@ -14,9 +15,12 @@ from k2d.cli import show
 from k2d.cli.app import Json, app, settings
 from k2d.client import Client
 from k2d.errors import K2DError
+from k2d.inference.address import is_address, plain
+from k2d.inference.opening import open_transcriber
 from k2d.redis_server import find_binary
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.validation import PERTURBED
 from k2d.whisper.models import resolve
 
 LOW_DISK_BYTES = 2 * 1024**3
@@ -107,9 +111,34 @@ def _api(found: Settings) -> str:
     return f"answers at {found.api_url}"
 
 
+def _engine(found: Settings) -> str:
+    if is_address(found.teacher):
+        return "not needed here: the teacher is on a server"
+    return _package("ctranslate2", "ct2")(found)
+
+
 def _teacher(found: Settings) -> str:
-    model = resolve(found.teacher, engine=found.engine, cache=found.cache, allow_downloads=False)
-    return f"{found.teacher}: {model.kind}, digest {model.digest[:16]}"
+    return _model(found.teacher, found)
+
+
+def _validator(found: Settings) -> str:
+    if found.validator == PERTURBED:
+        return f"{PERTURBED}: the teacher on perturbed audio, a fallback"
+    return _model(found.validator, found)
+
+
+def _model(reference: str, found: Settings) -> str:
+    if is_address(reference):
+        return asyncio.run(_server(reference, found))
+    model = resolve(plain(reference), engine=found.engine, cache=found.cache, allow_downloads=False)
+    return f"{reference}: {model.kind}, digest {model.digest[:16]}"
+
+
+async def _server(address: str, found: Settings) -> str:
+    """What the servers at an address have; asked once, without patience."""
+    server = await open_transcriber(address, found.model_copy(update={"server_patience_s": 0.0}))
+    await server.close()
+    return f"{address}: {server.model.reference} ({server.model.fingerprint}) on {server.model.device}"
 
 
 def _gpu(_: Settings) -> str:
@@ -120,7 +149,7 @@ def _gpu(_: Settings) -> str:
 
 CHECKS: tuple[tuple[str, bool, Callable[[Settings], str]], ...] = (
     ("Python", True, _python),
-    ("engine: CTranslate2", True, _package("ctranslate2", "ct2")),
+    ("engine: CTranslate2", True, _engine),
     ("engine: transformers", False, _package("torch", "torch")),
     ("labeling API", False, _package("fastapi", "api")),
     ("object stores", False, _package("s3fs", "s3")),
@@ -128,6 +157,7 @@ CHECKS: tuple[tuple[str, bool, Callable[[Settings], str]], ...] = (
     ("disk", True, _disk),
     ("Redis", False, _redis),
     ("teacher", True, _teacher),
+    ("validator", True, _validator),
     ("API answers", False, _api),
     ("GPU", False, _gpu),
 )

@@ -101,8 +101,9 @@ class RemoteTranscriber:
         A full queue is waited for as long as it takes; servers that do not answer, for `patience_s`.
         """
         give_up_at: float | None = None
+        last: TryAgain | None = None
         for attempt in count():
-            server = await self._choose(give_up_at)
+            server = await self._choose(give_up_at, last)
             server.outstanding += 1
             try:
                 document = await server.endpoint.call(head, window.samples, timeout_s=self._timeout_s)
@@ -110,6 +111,7 @@ class RemoteTranscriber:
                 self._check_model(server, document)
             except TryAgain as error:
                 server.failed(error)
+                last = error
                 self.retries += 1
                 self.refusals += error.busy
                 now = time.monotonic()
@@ -125,8 +127,12 @@ class RemoteTranscriber:
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")  # the loop has no end
 
-    async def _choose(self, give_up_at: float | None) -> Server:
-        """The server with the fewest calls outstanding among those that are well; wait for one if none is."""
+    async def _choose(self, give_up_at: float | None, last: TryAgain | None) -> Server:
+        """The server with the fewest calls outstanding among those that are well; wait for one if none is.
+
+        Raises:
+            ModelError: patience is at its end; `last` says why none is well.
+        """
         while True:
             now = time.monotonic()
             able = [server for server in self._servers if server.takes_calls(now)]
@@ -134,7 +140,7 @@ class RemoteTranscriber:
                 fewest = min(server.outstanding for server in able)
                 return random.choice([server for server in able if server.outstanding == fewest])
             if give_up_at is not None and now >= give_up_at:
-                raise self._given_up(TryAgain("none of them answers"))
+                raise self._given_up(last or TryAgain("none of them is well"))
             until = min(server.avoid_until for server in self._servers)
             await asyncio.sleep(min(max(until - now, 0.05), 1.0))
 
