@@ -15,3 +15,13 @@ compile demo.txt --extra api --extra ct2 --extra local --constraint requirements
 # images: `service` for API and workers, which hold no weights; `server` for the inference servers
 compile service.txt --extra api --extra grpc --extra s3 --extra vad --constraint requirements/dev.txt
 compile server.txt --extra api --extra ct2 --extra vad --constraint requirements/dev.txt
+# Triton's Python backend has an environment of its own, with numpy before 2 and otherwise the tests' pins
+pins=$(mktemp)
+trap 'rm -f "$pins"' EXIT
+sed 's/ \\$//' requirements/dev.txt | grep -E '^[a-z0-9].*==' | grep -v '^numpy==' >"$pins"
+triton() { # input, output
+    "$uv" pip compile "requirements/$1" --universal --python-version 3.11 --quiet --no-emit-index-url --no-emit-find-links \
+        --no-header --no-annotate --generate-hashes --override requirements/triton-without.in --constraint "$pins" -o "$2"
+}
+triton triton.in k2d/tritonserver/requirements.txt
+triton triton-image.in requirements/triton-image.txt

@@ -1,0 +1,152 @@
+"""One model of one Triton server over gRPC."""
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from k2d.errors import BadRequest, K2DError, ModelError, Overloaded, TryAgain
+from k2d.inference import triton_errors
+from k2d.inference.endpoint import RETRYABLE_GRPC, RETRYABLE_HTTP
+from k2d.inference.wire import MAX_BODY_BYTES, Head, dump
+from k2d.schema import Samples
+
+DEFAULT_PORT = 8001
+MICROSECONDS = 1_000_000
+SECURE = "grpcs"
+QUEUE_FULL = "exceeds maximum queue size"  # Triton's words; its code says UNAVAILABLE only
+DEAD_STUB = "is not healthy"  # "Stub process 'teacher_0_0' is not healthy.": the launcher's healer brings it back
+STUB_WORDS = "stub process"
+# A server that vanished without a word (power, network) is noticed by pings, not by the answer's deadline. At most two
+# pings without data go out, which servers with gRPC's default limits put up with.
+CHANNEL = {
+    "grpc.max_send_message_length": 2 * MAX_BODY_BYTES,
+    "grpc.max_receive_message_length": 2 * MAX_BODY_BYTES,
+    "grpc.keepalive_time_ms": 30_000,
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.keepalive_permit_without_calls": 0,
+    "grpc.http2.max_pings_without_data": 2,
+    # gRPC's own pauses between connection attempts grow to two minutes; who waits and how long is decided above us
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.min_reconnect_backoff_ms": 1_000,
+    "grpc.max_reconnect_backoff_ms": 2_000,
+    "grpc.use_local_subchannel_pool": 1,  # a connection of our own: closing it disturbs nobody
+}
+
+
+class TritonEndpoint:
+    """One channel for all calls, opened by the first, and opened anew by gRPC when the connection is lost.
+
+    Belongs to the event loop that first calls it. `queue_full` counts refusals for a full queue, which Triton's own
+    metrics leave out.
+    """
+
+    def __init__(self, address: str, *, token: str | None = None) -> None:
+        """Take `grpc://host:port/model` or `grpcs://…`.
+
+        Raises:
+            BadRequest: another kind of address.
+            ModelError: the Triton client is not installed.
+        """
+        parts = urlsplit(address)
+        self._model = parts.path.strip("/")
+        if parts.scheme not in ("grpc", SECURE) or not parts.hostname or not self._model:
+            raise BadRequest(f"no address of a Triton model: {address[:200]!r}", hint="grpc://host:8001/teacher")
+        try:
+            from tritonclient.grpc import aio
+        except ImportError as error:
+            raise ModelError(f"{error.name} is not installed", hint='pip install "k2d[grpc]"') from error
+        self._grpc = aio
+        self._address = address
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self._target = f"{host}:{parts.port or DEFAULT_PORT}"
+        self._secure = parts.scheme == SECURE
+        # Triton knows no tokens; a proxy in front of it may
+        self._headers = {"authorization": f"Bearer {token}"} if token else None
+        self._client: Any = None
+        self._closed = False
+        self.queue_full = 0
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    async def call(self, head: Head, samples: Samples, *, timeout_s: float) -> dict[str, Any]:
+        if self._closed:
+            raise ModelError(f"{self._address} was closed", hint="open it again")
+        limited = head if head.timeout_s is not None else head.model_copy(update={"timeout_s": timeout_s})
+        try:
+            result = await self._connected().infer(
+                self._model,
+                self._inputs(limited, samples),
+                timeout=round(timeout_s * MICROSECONDS),  # in Triton's queue
+                client_timeout=timeout_s,  # in all
+                headers=self._headers,
+            )
+        except self._grpc.InferenceServerException as error:
+            raise self._error(str(error.status() or ""), str(error.message() or "")) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._closed and (task is None or not task.cancelling()):  # the channel was closed, not we cancelled
+                raise TryAgain(f"{self._address}: the connection was closed") from error
+            raise
+        return self._document(result)
+
+    async def close(self) -> None:
+        """Close the channel; calls in flight fail with TryAgain."""
+        self._closed = True
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.close()
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            arguments = list(CHANNEL.items())
+            self._client = self._grpc.InferenceServerClient(self._target, ssl=self._secure, channel_args=arguments)
+        return self._client
+
+    def _inputs(self, head: Head, samples: Samples) -> list[Any]:
+        line = self._grpc.InferInput("HEAD", [1, 1], "BYTES")
+        line.set_data_from_numpy(np.array([[dump(head)]], np.object_))
+        audio = self._grpc.InferInput("SAMPLES", [1, len(samples)], "INT16")
+        audio.set_data_from_numpy(np.ascontiguousarray(samples, "<i2")[None])
+        return [line, audio]
+
+    def _document(self, result: Any) -> dict[str, Any]:
+        try:
+            document = json.loads(result.as_numpy("ANSWER").reshape(-1)[0])
+        except (ValueError, AttributeError, IndexError, TypeError):  # no such output, nothing in it, no JSON
+            document = None
+        if not isinstance(document, dict):
+            raise ModelError(f"{self._address} answers, but not as a k2d model", hint="is the model's name right?")
+        return document
+
+    def _error(self, status: str, message: str) -> K2DError:
+        """What a failed call means: our model's own words first, then Triton's, then gRPC's code."""
+        code = status.removeprefix("StatusCode.")
+        told = triton_errors.load(message)
+        if told is not None:
+            return self._of_model(told)
+        text = f"{self._address}: {message or code}"
+        lowered = message.lower()
+        if QUEUE_FULL in lowered:
+            self.queue_full += 1
+            return TryAgain(f"{self._address}: the queue is full", busy=True)
+        if DEAD_STUB in lowered and STUB_WORDS in lowered:
+            return TryAgain(text, hint="the model's process died and is being started again")
+        if code in RETRYABLE_GRPC:
+            return TryAgain(text, hint="is it running, and has it this model? its log says more")
+        if code == "INVALID_ARGUMENT":
+            return BadRequest(message, hint="the request is not what this model takes")
+        if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            return ModelError(text, hint="K2D_API_TOKEN must be what the proxy before Triton wants")
+        return ModelError(text, hint="the server's log says more")
+
+    def _of_model(self, told: K2DError) -> K2DError:
+        """Our model's error, retryable where the same error over HTTP is."""
+        text = f"{self._address}: {told.message}"
+        if told.status in RETRYABLE_HTTP:
+            return TryAgain(text, hint=told.hint, busy=told.code == Overloaded.code)
+        return told if told.status < 500 else ModelError(text, hint=told.hint or "the server's log says more")

@@ -1,0 +1,48 @@
+"""What a child process says: kept for error messages, written to a file or to our standard error."""
+
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import IO
+
+TAIL_LINES = 25
+CLOSE_S = 5.0
+
+
+class Output:
+    """Reads a process's output to its end, so that it never blocks on a full pipe."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self._thread: threading.Thread | None = None
+
+    def follow(self, process: subprocess.Popen[bytes]) -> None:
+        """Read until the process, and all that hold its pipe, have ended."""
+        if process.stdout is None:
+            raise ValueError("the process was started without a pipe")
+        self._thread = threading.Thread(target=self._read, args=(process.stdout,), name="triton-output", daemon=True)
+        self._thread.start()
+
+    def tail(self) -> str:
+        """The last lines."""
+        return "\n".join(self._lines)
+
+    def close(self) -> None:
+        """Wait a little for the last lines."""
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+            self._thread = None
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        with pipe:
+            for raw in pipe:
+                line = raw.decode("utf-8", "replace").rstrip()
+                self._lines.append(line)
+                if self._file is None:
+                    print(line, file=sys.stderr, flush=True)
+                else:
+                    with self._file.open("a", encoding="utf-8") as out:
+                        out.write(line + "\n")

@@ -1,0 +1,1 @@
+"""Inference servers: one engine behind two hosts, FastAPI and Triton."""
