@@ -3,7 +3,8 @@
 import mmap
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import structlog
 
 from k2d.errors import ModelError
 from k2d.languages import AUTO
-from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
-from k2d.whisper import ct2_file, prompts
+from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
+from k2d.whisper import ct2_file, prompts, scoring
 from k2d.whisper.fallback import Draft, decode_with_fallback
 from k2d.whisper.features import TOKEN_S, log_mel
 from k2d.whisper.ladder import Ladder, Search
@@ -25,6 +26,10 @@ from k2d.whisper.tokens import Vocabulary
 from k2d.whisper.windows import finish
 
 SIDE_FILES = ("config.json", "vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
+FILLED = (
+    16  # texts are filled up to a multiple of it: half of it is wasted, on average, and most chunks share a few widths
+)
+ALIGNED_FRAMES = 64  # of 3000: the alignment that comes with a score is not used, so little of it is computed
 ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
 
 log = structlog.get_logger()
@@ -77,23 +82,39 @@ class CTranslate2Engine:
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         for window in windows:
             self.check(window, options)
-        if not windows:
-            return []
-        if self._model is None:
-            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
-        try:
-            return self._transcribe(windows, options)
-        except RuntimeError as error:  # CTranslate2's only error: out of memory, a lost device
-            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+        with self._working():
+            return self._transcribe(windows, options) if windows else []
+
+    def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
+        spelled = scoring.read(windows, texts, options, vocabulary=self._vocabulary)
+        said = [index for index, tokens in enumerate(spelled) if tokens]
+        scores = [scoring.finish((), ())] * len(windows)
+        with self._working():
+            found = self._score([windows[index] for index in said], [spelled[index] for index in said], options)
+        for index, score in zip(said, found, strict=True):
+            scores[index] = score
+        return scores
 
     def close(self) -> None:
         if self._model is not None:
             self._model.unload_model()
             self._model = None
 
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Tell what fails inside in k2d's words."""
+        if self._model is None:
+            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
+        try:
+            yield
+        except RuntimeError as error:  # CTranslate2's only error: out of memory, a lost device
+            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+
+    def _encode(self, windows: Sequence[Window]) -> "Encoded":
+        return Encoded(self._model, np.stack([log_mel(window.samples, mels=self._model.n_mels) for window in windows]))
+
     def _transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
-        features = np.stack([log_mel(window.samples, mels=self._model.n_mels) for window in windows])
-        encoded = Encoded(self._model, features)
+        encoded = self._encode(windows)
         languages = self._languages(encoded, options)
         initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
         starts = [
@@ -154,6 +175,35 @@ class CTranslate2Engine:
             )
             drafts.update(zip(members, map(self._draft, results), strict=True))
         return [drafts[index] for index in indices]
+
+    def _score(
+        self, windows: Sequence[Window], spelled: Sequence[tuple[int, ...]], options: DecodeOptions
+    ) -> list[TextScore]:
+        """Score texts that are not empty, those with one prompt and about one length together.
+
+        Each is filled up to a multiple of `FILLED`, which nothing before can see: so the shapes that are computed
+        depend on the text alone, and with them the last bits of its result.
+        """
+        if not windows:
+            return []
+        encoded = self._encode(windows)
+        languages = self._languages(encoded, options)
+        groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        for index, (window, heard) in enumerate(zip(windows, languages, strict=True)):
+            start = scoring.start(window, language=heard.code, options=options, vocabulary=self._vocabulary)
+            width = min(-(-len(spelled[index]) // FILLED) * FILLED, scoring.room(start))
+            groups.setdefault((start, width), []).append(index)
+        scores: dict[int, TextScore] = {}
+        for (start, width), members in groups.items():
+            results = self._model.align(
+                encoded.rows(members),
+                list(start[:-1]),  # it adds "no timestamps" itself
+                [[*spelled[index], *spelled[index][-1:] * (width - len(spelled[index]))] for index in members],
+                ALIGNED_FRAMES,
+            )
+            for index, result in zip(members, results, strict=True):
+                scores[index] = scoring.finish(spelled[index], result.text_token_probs[: len(spelled[index])])
+        return [scores[index] for index in range(len(windows))]
 
     def _draft(self, result: Any) -> Draft:
         tokens = result.sequences_ids[0]

@@ -52,6 +52,11 @@ class Stepper:
         """Logits (rows, vocabulary) after one more token in each row; the cache grows."""
         return self._logits([[token] for token in tokens], cache)[:, -1]
 
+    def forced(self, prompt: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
+        """Logits (tokens, vocabulary) that each of `tokens` met, all read at once."""
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        return self._logits([[*prompt, *tokens[:-1]]], cache)[0, len(prompt) - 1 :]
+
     def _logits(self, ids: list[list[int]], cache: EncoderDecoderCache) -> torch.Tensor:
         hidden = self._model.model.decoder(
             input_ids=torch.tensor(ids, device=self._encoded.device),

@@ -1,7 +1,8 @@
 """Whisper in transformers: the reference engine, and the one that serves a student fresh from training."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -11,8 +12,8 @@ from transformers import WhisperForConditionalGeneration
 
 from k2d.errors import ModelError
 from k2d.languages import AUTO
-from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
-from k2d.whisper import prompts
+from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
+from k2d.whisper import prompts, scoring
 from k2d.whisper.fallback import Draft, decode_with_fallback
 from k2d.whisper.features import log_mel
 from k2d.whisper.languages import Detected, detected
@@ -72,22 +73,49 @@ class TransformersEngine:
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         for window in windows:
             self.check(window, options)
-        if self._model is None:
-            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
-        try:
+        with self._working():
             return [self._transcribe(window, options) for window in windows]
-        except RuntimeError as error:  # out of memory, a lost device
-            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+
+    @torch.inference_mode()
+    def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
+        spelled = scoring.read(windows, texts, options, vocabulary=self._vocabulary)
+        with self._working():
+            return [self._score(window, tokens, options) for window, tokens in zip(windows, spelled, strict=True)]
 
     def close(self) -> None:
         self._model = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Tell what fails inside in k2d's words."""
+        if self._model is None:
+            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
+        try:
+            yield
+        except RuntimeError as error:  # out of memory, a lost device
+            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+
+    def _encode(self, window: Window) -> torch.Tensor:
+        """The encoder's output for one window, shape (1, 1500, width)."""
+        features = torch.from_numpy(log_mel(window.samples, mels=self._model.config.num_mel_bins))[None]
+        encoded: torch.Tensor = self._model.model.encoder(features.to(self._device, self._dtype)).last_hidden_state
+        return encoded
+
+    def _score(self, window: Window, spelled: tuple[int, ...], options: DecodeOptions) -> TextScore:
+        if not spelled:
+            return scoring.finish((), ())
+        encoded = self._encode(window)
+        heard = self._language(encoded, options)
+        start = scoring.start(window, language=heard.code, options=options, vocabulary=self._vocabulary)
+        logits = self._stepper(encoded).forced(start, spelled)[:, : self._vocabulary.eot]
+        wanted = torch.tensor(spelled, device=logits.device)[:, None]
+        probabilities = torch.softmax(logits.double(), dim=-1).gather(1, wanted)[:, 0]
+        return scoring.finish(spelled, probabilities.tolist())
+
     def _transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
-        mels = self._model.config.num_mel_bins
-        features = torch.from_numpy(log_mel(window.samples, mels=mels))[None]
-        encoded = self._model.model.encoder(features.to(self._device, self._dtype)).last_hidden_state
+        encoded = self._encode(window)
         heard = self._language(encoded, options)
         initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
         prompt = prompts.build(
