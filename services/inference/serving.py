@@ -1,5 +1,6 @@
 """Run the FastAPI host of one role as a process."""
 
+import signal
 import sys
 
 import uvicorn
@@ -36,6 +37,8 @@ def serve(role: str) -> None:
         timeout_graceful_shutdown=DRAIN_S,
     )
     server = uvicorn.Server(config)
+    # uvicorn drains on SIGTERM and then sends it to itself again; a stop that was asked for ends with 0
+    signal.signal(signal.SIGTERM, lambda *_: None)
     server.run()
     if failed:
         sys.exit(1)
