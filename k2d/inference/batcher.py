@@ -116,7 +116,7 @@ class MicroBatcher:
         self, window: Window, text: str, options: DecodeOptions, *, client: str = "", timeout_s: float | None = None
     ) -> TextScore:
         """How likely `text` is for the window; errors as for `transcribe`."""
-        self._engine.check(window, options)
+        self._engine.check(window, options, text)
         result: TextScore = await self._ask("score", window, options, text, client, timeout_s)
         return result
 

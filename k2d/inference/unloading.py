@@ -23,8 +23,8 @@ class UnloadableEngine:
     def model(self) -> ModelInfo:
         return self._engine.model
 
-    def check(self, window: Window, options: DecodeOptions) -> None:
-        self._engine.check(window, options)
+    def check(self, window: Window, options: DecodeOptions, text: str | None = None) -> None:
+        self._engine.check(window, options, text)
 
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         return self._awake().transcribe(windows, options)

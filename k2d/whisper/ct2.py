@@ -76,8 +76,11 @@ class CTranslate2Engine:
     def model(self) -> ModelInfo:
         return self._info
 
-    def check(self, window: Window, options: DecodeOptions) -> None:
-        prompts.check(window, options, vocabulary=self._vocabulary)
+    def check(self, window: Window, options: DecodeOptions, text: str | None = None) -> None:
+        if text is None:
+            prompts.check(window, options, vocabulary=self._vocabulary)
+        else:
+            scoring.read([window], [text], options, vocabulary=self._vocabulary)
 
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         for window in windows:

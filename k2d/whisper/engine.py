@@ -21,11 +21,14 @@ class Engine(Protocol):
     @property
     def model(self) -> ModelInfo: ...
 
-    def check(self, window: Window, options: DecodeOptions) -> None:
-        """Refuse what cannot be decoded, without decoding; may be called from any thread, also during `transcribe`.
+    def check(self, window: Window, options: DecodeOptions, text: str | None = None) -> None:
+        """Refuse what cannot be decoded, or a text that cannot be scored, without doing either.
+
+        May be called from any thread, also during `transcribe`.
 
         Raises:
-            BadRequest: an unknown language or task, more than 30 s of audio, a prompt token outside the vocabulary.
+            BadRequest: an unknown language or task, more than 30 s of audio, a prompt token outside the vocabulary,
+                a text that is longer than the context or no valid Unicode.
         """
         ...
 

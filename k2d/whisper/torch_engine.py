@@ -66,8 +66,11 @@ class TransformersEngine:
     def model(self) -> ModelInfo:
         return self._info
 
-    def check(self, window: Window, options: DecodeOptions) -> None:
-        prompts.check(window, options, vocabulary=self._vocabulary)
+    def check(self, window: Window, options: DecodeOptions, text: str | None = None) -> None:
+        if text is None:
+            prompts.check(window, options, vocabulary=self._vocabulary)
+        else:
+            scoring.read([window], [text], options, vocabulary=self._vocabulary)
 
     @torch.inference_mode()
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:

@@ -74,7 +74,7 @@ class Handler:
             work = _Work(request, head, wire.window(head, wire.check_length(request.samples)))
             if head.act == "score" and head.text is None:
                 raise BadRequest("score needs a text", hint='give it as "text" in the head')
-            self.engine.check(work.window, head.options)
+            self.engine.check(work.window, head.options, head.text if head.act == "score" else None)
         except K2DError as error:
             request.reply(error)
             return None
@@ -112,7 +112,7 @@ class Handler:
                 self._call([work], act=act, options=options)
         except K2DError as error:
             _fail(members, error)
-        except Exception as error:  # noqa: BLE001 — this host's boundary: raised, it would send clients the traceback
+        except Exception as error:  # this host's boundary: raised, it would fail all and send out its traceback
             log.exception("unexpected error in the engine", windows=len(members))
             _fail(members, K2DError(f"the server failed: {type(error).__name__}", hint="its log has the details"))
         else:

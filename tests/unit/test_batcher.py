@@ -34,7 +34,7 @@ class Recorder:
         self.threads: set[str] = set()
         self.closed = False
 
-    def check(self, window: Window, options: DecodeOptions) -> None:
+    def check(self, window: Window, options: DecodeOptions, text: str | None = None) -> None:
         if window.samples[0] < 0:
             raise BadRequest("bad window")
 

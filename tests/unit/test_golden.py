@@ -22,7 +22,7 @@ class Ear:
         self.results = list(results)
         self.model = ModelInfo("folder/model", "0" * 64, "ctranslate2", "int8", "cpu")
 
-    def check(self, window: Window, options: DecodeOptions) -> None: ...
+    def check(self, window: Window, options: DecodeOptions, text: str | None = None) -> None: ...
 
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         assert options.temperatures == (0.0,)
