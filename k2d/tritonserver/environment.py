@@ -1,4 +1,4 @@
-"""The bundled Triton's own virtual environment: numpy before 2, the server's wheel, the engine. Made once, in the cache.
+"""The bundled Triton's own virtual environment: the server's wheel, the engine, numpy before 2. Made once.
 
 The server comes from nvidia-pytriton's wheel (Apache-2.0), which carries tritonserver with the Python backend.
 """

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from k2d.errors import BadRequest
+from k2d.inference.address import is_address, plain
 from k2d.settings import PREFIX, Settings
-from k2d.validation import PERTURBED
 
 MODELS = ("teacher", "validator")
+PERTURBED = "perturbed"  # k2d.validation's; not imported: it needs packages that a server has no use for
 MODEL_CODE = "from services.inference.triton_model import TritonPythonModel  # noqa: F401\n"
 MICROSECONDS = 1_000_000
 
@@ -80,11 +81,11 @@ def check(settings: Settings, name: str) -> None:
     """
     if name not in MODELS:
         raise BadRequest(f"no model {name!r} to serve", hint=f"models are: {', '.join(MODELS)}")
-    reference = getattr(settings, name)
+    reference = plain(getattr(settings, name))
     variable = PREFIX + name.upper()
     if reference == PERTURBED:
         raise BadRequest(
             f"{variable} is {PERTURBED!r}, which is no model of its own", hint="the teacher's server does that work"
         )
-    if "://" in reference:
+    if is_address(reference):
         raise BadRequest(f"{variable} is the address {reference!r}", hint="a server needs the model itself there")

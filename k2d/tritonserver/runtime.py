@@ -29,12 +29,15 @@ class Runtime:
     backends: Path  # holds python/
     version: str  # of the server; empty when unknown
     environment: dict[str, str] = field(default_factory=dict)
+    site: str = ""  # a folder of packages that the stub's own Python would not find
 
     def variables(self) -> dict[str, str]:
         """The whole environment of the server's process, without anybody's settings."""
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+        # an embedded Python writes what its locale can; in a container's ASCII, Chinese in logs would be escaped
+        fixed = {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
         known = {"TRITON_SERVER_VERSION": self.version} if self.version else {}
-        return {**inherited, "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1", **known, **self.environment}
+        return {**inherited, **fixed, **known, **self.environment}
 
     def check(self) -> None:
         """Find missing libraries before the server does: without libpython it would hang for ever while starting.
@@ -61,16 +64,13 @@ def nvidia() -> Runtime | None:
     binary = NVIDIA_HOME / "bin" / "tritonserver"
     if not binary.is_file():
         return None
-    site = sysconfig.get_path("purelib")
+    path = f"{Path(sys.prefix) / 'bin'}:{os.environ.get('PATH', '')}"
     return Runtime(
         binary,
         NVIDIA_HOME / "backends",
         os.environ.get("TRITON_SERVER_VERSION", ""),
-        {
-            "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ.get('PATH', '')}",
-            "VIRTUAL_ENV": sys.prefix,
-            "K2D_SITE": site,
-        },
+        {"PATH": path, "VIRTUAL_ENV": sys.prefix},
+        site=sysconfig.get_path("purelib"),
     )
 
 

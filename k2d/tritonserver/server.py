@@ -8,16 +8,18 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import structlog
 
 import k2d
 from k2d.errors import BadRequest
+from k2d.inference.address import plain
 from k2d.redis_server import free_port
 from k2d.settings import PREFIX, Settings
 from k2d.tritonserver import environment, repository, shm
 from k2d.tritonserver.admin import Admin
-from k2d.tritonserver.healer import Healer
+from k2d.tritonserver.healer import Healer, stubs
 from k2d.tritonserver.output import Output
 from k2d.tritonserver.runtime import Runtime, TritonFailed, nvidia
 from k2d.whisper.engine import CTRANSLATE2
@@ -25,7 +27,8 @@ from k2d.whisper.models import resolve
 
 READY_S = 600.0  # weights are on this machine by then; reading and converting large ones to the GPU takes minutes
 DRAIN_S = 20  # what is in flight at SIGTERM may end; then the server goes
-KILL_S = 5.0
+KILL_S = 5.0  # more, before it is killed
+EMPTY_S = 2.5  # without stubs: it looks at its models once a second
 STUB_S = 120  # importing the engine on a cold disk; Triton's own default is 30
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 — compared with, not bound to, unless the operator set K2D_HOST so
@@ -51,7 +54,7 @@ class TritonServer:
         ready_s: float = READY_S,
     ) -> None:
         if not models:
-            raise BadRequest("no model to serve", hint=f"models are: {', '.join(repository.MODELS)}")
+            raise BadRequest("which model?", hint=f"models are: {', '.join(repository.MODELS)}")
         self.settings, self.models = settings, tuple(dict.fromkeys(models))
         self.grpc_port, self.http_port, self.metrics_port = (
             port or free_port() for port in (grpc_port, http_port, metrics_port)
@@ -106,11 +109,14 @@ class TritonServer:
         self._healer = Healer(admin, self.models, repository=self._folder / "repository", load_s=self._ready_s)
         self._healer.start()
 
-    def wait(self) -> int:
-        """Block until the server ends by itself; its exit code."""
-        if self.process is None:
-            raise TritonFailed("Triton is not running")
-        return self.process.wait()
+    def wait(self) -> NoReturn:
+        """Block until the server ends by itself.
+
+        Raises:
+            TritonFailed: then.
+        """
+        code = self.process.wait() if self.process else None
+        raise self._failed(f"Triton ended by itself with code {code}")
 
     def tail(self) -> str:
         """The last lines the server said."""
@@ -122,13 +128,7 @@ class TritonServer:
             self._healer.stop()
             self._healer = None
         if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(DRAIN_S + KILL_S)
-            except subprocess.TimeoutExpired:
-                log.warning("Triton did not end in time and is killed")
-                os.killpg(self.process.pid, signal.SIGKILL)  # its stubs are in its group
-                self.process.wait()
+            self._drain(self.process)
             self.process = None
         if self._output is not None:
             self._output.close()
@@ -136,6 +136,25 @@ class TritonServer:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
         shm.sweep(shm.prefix())
+
+    def _drain(self, process: subprocess.Popen[bytes]) -> None:
+        """Ask the server to end and wait until it has, or until nothing is left that it could wait for.
+
+        After a stub died with a request in its hands Triton counts its model as alive for ever, and would sit out the
+        whole time-out. Stubs end when their model has answered and is unloaded: without stubs there is no work.
+        """
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + DRAIN_S + KILL_S
+        empty_since: float | None = None
+        while process.poll() is None:
+            now = time.monotonic()
+            busy = self._folder is None or any(stubs(self._folder / "repository", name) for name in self.models)
+            empty_since = None if busy else empty_since or now
+            if now > deadline or (empty_since is not None and now - empty_since > EMPTY_S):
+                log.warning("Triton does not end by itself and is killed", work_left=busy)
+                os.killpg(process.pid, signal.SIGKILL)  # its stubs are in its group
+                process.wait()
+            time.sleep(0.1)
 
     def _prepare(self) -> Runtime:
         """Everything that can fail without a server fails here, with its own message."""
@@ -151,7 +170,7 @@ class TritonServer:
         runtime.check()
         for name in self.models:
             resolve(
-                getattr(self.settings, name),
+                plain(getattr(self.settings, name)),
                 engine=self.settings.engine,
                 cache=self.settings.cache,
                 allow_downloads=self.settings.allow_downloads,
@@ -166,7 +185,8 @@ class TritonServer:
         packages = Path(k2d.__file__).parent.parent
         for name in ("k2d", "services"):
             (code / name).symlink_to(packages / name)
-        variables = {**runtime.variables(), **settings_variables(self.settings), "PYTHONPATH": str(code)}
+        path = ":".join(filter(None, (str(code), runtime.site)))
+        variables = {**runtime.variables(), **settings_variables(self.settings), "PYTHONPATH": path}
         self._output = Output(self._log_file)
         # its own session: Ctrl-C in a terminal reaches it through us, and drains it
         self.process = subprocess.Popen(

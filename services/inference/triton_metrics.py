@@ -5,8 +5,9 @@ Refusals for a full queue never reach the model: clients count those (`TritonEnd
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-import triton_python_backend_utils as pb_utils
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from k2d.schema import ModelInfo
 
@@ -50,12 +51,14 @@ class Metrics:
         self._refused_family = pb_utils.MetricFamily(
             "k2d_refused_total", "Requests answered with an error", pb_utils.MetricFamily.COUNTER
         )
-        self._refused: dict[str, object] = {}
+        self._refused: dict[str, Any] = {}
         self._info_family = pb_utils.MetricFamily("k2d_model_info", "The model", pb_utils.MetricFamily.GAUGE)
         about = {"reference": info.reference, "fingerprint": info.fingerprint, "device": info.device}
         self._info = self._info_family.Metric(labels={**labels, **about})
         self._info.set(1)
-        self._loaded_family = pb_utils.MetricFamily("k2d_model_loaded", "Weights in memory", pb_utils.MetricFamily.GAUGE)
+        self._loaded_family = pb_utils.MetricFamily(
+            "k2d_model_loaded", "Weights in memory", pb_utils.MetricFamily.GAUGE
+        )
         self._loaded = self._loaded_family.Metric(labels=labels)
         self._loaded.set(1)
 

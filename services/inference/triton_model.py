@@ -10,26 +10,24 @@ from typing import Any
 
 import numpy as np
 import structlog
-import triton_python_backend_utils as pb_utils
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
-from k2d.errors import K2DError, ModelError
+from k2d.errors import K2DError
 from k2d.inference import golden, triton_errors, wire
+from k2d.inference.address import plain
 from k2d.logs import setup
 from k2d.schema import ModelInfo
 from k2d.settings import Settings, load
 from k2d.whisper.engine import Engine, open_engine
+from services.inference import triton_process
 from services.inference.triton_batch import Answer, Handler, Request
 from services.inference.triton_metrics import Metrics
 
 log = structlog.get_logger()
 
-# The first Triton whose Python backend is built for numpy 2 (24.11, pybind11 2.12: python_backend pull request 384).
-# Before it, numpy 2 makes numeric outputs silently empty, and string outputs crash the stub.
-NUMPY_2_SINCE = (2, 52)
-
 
 class TritonPythonModel:
-    """Teacher or validator in one stub process. Triton calls initialize once, execute per batch, finalize at the end."""
+    """Teacher or validator in one stub process. Triton calls initialize once, execute for each batch, finalize last."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the weights and let them hear the golden clips: a model that fails either never becomes ready.
@@ -37,12 +35,12 @@ class TritonPythonModel:
         Raises:
             K2DError: impossible settings, weights that are missing or damaged, a model that hears nothing.
         """
-        check_numpy(np.__version__, os.environ.get("TRITON_SERVER_VERSION", ""))
+        triton_process.check_numpy(np.__version__, os.environ.get("TRITON_SERVER_VERSION", ""))
         settings = load()
         setup(settings)
         role = args["model_name"]
-        _choose_device(args)
-        self._engine: Engine = _open(settings, role=role, instances=_instances(args))
+        triton_process.choose_device(args)
+        self._engine: Engine = _open(settings, role=role, instances=triton_process.instances(args))
         info: ModelInfo = self._engine.model
         heard = golden.check(self._engine)
         log.info("golden clips heard", model=info.reference, fingerprint=info.fingerprint, text=heard)
@@ -77,42 +75,11 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse([pb_utils.Tensor("ANSWER", np.array([[text]], dtype=np.object_))])
 
 
-def check_numpy(numpy_version: str, triton_version: str) -> None:
-    """Refuse a numpy this server's Python backend was not built for; an unknown server counts as an old one.
-
-    Raises:
-        ModelError: numpy 2 under a Triton before 2.52 (24.11).
-    """
-    parts = triton_version.split(".")[:2]
-    known = tuple(int(part) for part in parts) if len(parts) == 2 and all(map(str.isdigit, parts)) else (0, 0)
-    if int(numpy_version.split(".")[0]) >= 2 and known < NUMPY_2_SINCE:
-        raise ModelError(
-            f"numpy {numpy_version} gives empty answers under Triton {triton_version or 'of unknown version'}",
-            hint="install numpy<2 in the model's environment, or set TRITON_SERVER_VERSION to what the server really is",
-        )
-
-
-def _choose_device(args: dict[str, str]) -> None:
-    """Show this process only the GPU Triton gave its instance; CUDA must not have been used before."""
-    if args["model_instance_kind"] != "GPU":
-        return
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    number = int(args["model_instance_device_id"])
-    os.environ["CUDA_VISIBLE_DEVICES"] = visible[number] if number < len(visible) else str(number)
-
-
-def _instances(args: dict[str, str]) -> int:
-    """Copies of this model on CPU, which share its cores; 1 for one on a GPU."""
-    if args["model_instance_kind"] == "GPU":
-        return 1
-    return sum(int(group["count"]) for group in json.loads(args["model_config"])["instance_group"])
-
-
 def _open(settings: Settings, *, role: str, instances: int) -> Engine:
     """The engine of the role's model; instances on a CPU share the cores instead of fighting for them."""
     cores = len(os.sched_getaffinity(0))
     return open_engine(
-        getattr(settings, role),
+        plain(getattr(settings, role)),
         engine=settings.engine,
         device=settings.device,
         compute_type=settings.compute_type,
