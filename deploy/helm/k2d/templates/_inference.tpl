@@ -54,7 +54,7 @@ spec:
           image: {{ include "k2d.image" (dict "root" .root "image" $part.tritonImage) }}
           args: [{{ .role }}]
           {{- else }}
-          image: {{ include "k2d.image" (dict "root" .root "image" $part.image) }}
+          image: {{ include "k2d.image" (dict "root" .root "image" $part.image "suffix" (gt (int $part.gpus) 0 | ternary "-cuda" "")) }}
           command: [k2d, serve, {{ .role }}, --host, 0.0.0.0, --port, "8000"]
           {{- end }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}

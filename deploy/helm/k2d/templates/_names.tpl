@@ -37,11 +37,11 @@ labels:
   {{- include "k2d.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* Call with (dict "root" $ "image" .Values.api.image). */}}
+{{/* Call with (dict "root" $ "image" .Values.api.image "suffix" ""); an image's own tag gets no suffix. */}}
 {{- define "k2d.image" -}}
 {{- $registry := default .root.Values.image.registry .image.registry }}
 {{- with $registry }}{{ . | trimSuffix "/" }}/{{ end }}
-{{- .image.repository }}:{{ default (default .root.Chart.AppVersion .root.Values.image.tag) .image.tag }}
+{{- .image.repository }}:{{ default (print (default .root.Chart.AppVersion .root.Values.image.tag) (default "" .suffix)) .image.tag }}
 {{- end }}
 
 {{- define "k2d.serviceAccountName" -}}

@@ -2,7 +2,8 @@
 
 {{/* Call with (dict "root" $ "part" "api" "values" .Values.api). */}}
 {{- define "k2d.podMeta" -}}
-labels:   # no chart version among them: it would restart every server, and load every weight, for a new comment
+{{- /* no chart version among a pod's labels: it would restart every server, and load every weight, for a new comment */}}
+labels:
   {{- include "k2d.selector" . | nindent 2 }}
 annotations:
   {{- /* a password or token changed here must reach running pods; settings are part of the pod and do so by themselves */}}
@@ -85,6 +86,8 @@ topologySpreadConstraints:
 {{- define "k2d.env" -}}
 - name: HOME
   value: /tmp
+- name: TMPDIR
+  value: /tmp
 {{- $own := dict "log_json" true }}
 {{- include "k2d.settings" (mergeOverwrite $own .root.Values.settings .values.settings (default dict .fixed)) }}
 {{- with include "k2d.tokenSecret" .root }}
@@ -96,7 +99,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* Redis and the lake: for the API, workers and the trainer. */}}
+{{/* Redis and the lake: for the API and workers. */}}
 {{- define "k2d.stateEnv" -}}
 {{- if .root.Values.redis.enabled }}
 - name: REDIS_PASSWORD
