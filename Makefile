@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit format pins docs clean
+.PHONY: help demo test test-compose check unit format pins docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ check: $(VENV)/.dev ## Lint, format, types, import rules
 
 unit: $(VENV)/.dev ## Run the fast tests only
 	$(BIN)/pytest tests/unit -m "not slow"
+
+test-compose: $(VENV)/.dev ## Bring docker-compose.yml up and try it (about 10 minutes; installs an engine where none is)
+	sh tests/compose/run.sh
 
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .

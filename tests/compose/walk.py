@@ -1,0 +1,242 @@
+"""docker-compose.yml, brought up: a batch becomes a dataset, workers share and survive, nobody has more than they need.
+
+Run by tests/compose/run.sh (`make test-compose`), in this order; not collected by the default test run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow.dataset
+import pytest
+import soundfile
+
+from k2d.batches import LabelRequest
+from k2d.client import Client
+from k2d.policy import DEFAULT
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "audio"
+ENV = dict(line.split("=", 1) for line in Path(os.environ["COMPOSE_ENV_FILE"]).read_text().splitlines())
+COMPOSE = [
+    *(str(Path(sys.executable).with_name("docker-compose")), "--project-name", os.environ["COMPOSE_PROJECT"]),
+    *("--env-file", os.environ["COMPOSE_ENV_FILE"]),
+]
+PATIENCE_S = 400  # two shared cores, and a killed worker's job waits up to 90 s
+
+
+def compose(*arguments: str, check: bool = True) -> str:
+    done = subprocess.run([*COMPOSE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert not check or done.returncode == 0, f"compose {' '.join(arguments)}: {done.stderr[-3000:]}"
+    return done.stdout.strip()
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def inside(service: str, code: str, *, index: int = 1) -> str:
+    return compose("exec", "-T", "--index", str(index), service, "python", "-c", code)
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE_S} s"
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stack() -> Iterator[None]:
+    compose("up", "-d", "--wait", "--wait-timeout", "300", "--no-build")
+    yield
+    compose("--profile", "*", "down", "--volumes", "--timeout", "10")
+
+
+@pytest.fixture(scope="module")
+def client() -> Client:
+    return Client(f"http://127.0.0.1:{ENV['API_PORT']}", token=ENV["K2D_API_TOKEN"])
+
+
+@pytest.fixture
+def clips(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The clean and degraded clips a little softer: other samples for each test, so that no label is there already."""
+    softer = 1 - 0.01 * (1 + len(request.node.name) % 20)
+    for path in sorted(EXAMPLES.glob("cs-*.*")):
+        samples, rate = soundfile.read(path) if path.suffix != ".m4a" else (None, 0)
+        if samples is not None:
+            soundfile.write(tmp_path / f"{path.stem}.flac", np.asarray(samples) * softer, rate)
+    return tmp_path
+
+
+def post(client: Client, paths: Path, name: str, *, wait: bool) -> dict[str, Any]:
+    return client.label([str(paths)], LabelRequest(name=name), wait=wait, on_status=lambda _: None)
+
+
+def adds_up(book: dict[str, Any]) -> bool:
+    parts = sum(book["seconds"][part] for part in ("accepted", "rejected", "quarantined", "silence"))
+    return bool(book["recordings"]["pending"] == 0 and abs(book["seconds"]["in"] - parts) < 0.001)
+
+
+WORKERS = """
+import json, os
+from redis import Redis
+redis = Redis.from_url(os.environ["K2D_REDIS_URL"], decode_responses=True)
+rows = [redis.hgetall(name) for name in redis.smembers("rq:workers")]
+print(json.dumps({row["hostname"]: row for row in rows if "hostname" in row}))
+"""
+
+
+def workers() -> dict[str, dict[str, str]]:
+    """What Redis knows of each worker, by container id."""
+    found: dict[str, dict[str, str]] = json.loads(inside("api", WORKERS))
+    return found
+
+
+# ---- nobody has more than they need -------------------------------------------------------------------------------
+
+PRIVILEGES = """
+import json, os
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+try:
+    open("/opt/k2d/x", "w"); written = True
+except OSError as error:
+    written = error.errno != 30  # read-only file system
+print(json.dumps({"uid": os.getuid(), "capabilities": int(status["CapBnd"], 16), "writable": written,
+                  "no_new_privileges": int(status["NoNewPrivs"])}))
+"""
+
+
+@pytest.mark.parametrize("service", ["api", "worker", "teacher-cpu"])
+def test_parts_run_without_privileges_on_a_read_only_root(service: str) -> None:
+    found = json.loads(inside(service, PRIVILEGES))
+    assert found == {"uid": 10001, "capabilities": 0, "writable": False, "no_new_privileges": 1}
+
+
+@pytest.mark.parametrize(
+    ("service", "absent"),
+    [("api", ("torch", "ctranslate2", "pip", "hatchling")), ("teacher-cpu", ("torch", "pip", "hatchling"))],
+)
+def test_images_hold_no_more_than_they_use(service: str, absent: tuple[str, ...]) -> None:
+    code = f"import importlib.util as u; print([name for name in {absent!r} if u.find_spec(name)])"
+    assert inside(service, code) == "[]"
+
+
+def test_redis_wants_its_password_and_does_not_show_it() -> None:
+    refused = compose("exec", "-T", "redis", "redis-cli", "ping", check=False)
+    assert "NOAUTH" in refused
+    assert ENV["REDIS_PASSWORD"] not in compose("exec", "-T", "redis", "cat", "/proc/1/cmdline")
+    kept = compose(
+        "exec", "-T", "redis", "sh", "-c", "REDISCLI_AUTH=$REDIS_PASSWORD redis-cli config get append* maxm*"
+    )
+    assert "appendonly yes" in kept.replace("\n", " ")
+    assert "noeviction" in kept
+
+
+def test_the_api_listens_on_this_machine_only_and_wants_its_token() -> None:
+    addresses = docker("port", compose("ps", "-q", "api"))
+    assert addresses == f"8080/tcp -> 127.0.0.1:{ENV['API_PORT']}"
+    assert httpx.get(f"http://127.0.0.1:{ENV['API_PORT']}/v1/batches").status_code == httpx.codes.UNAUTHORIZED
+
+
+def test_a_worker_without_weights_stays_small() -> None:
+    pid = docker("inspect", "--format", "{{.State.Pid}}", compose("ps", "-q", "worker"))
+    resident = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    assert int(resident.split()[1]) < 250 * 1024
+
+
+# ---- the walk -----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_ends_in_a_frozen_dataset(client: Client, tmp_path: Path) -> None:
+    status = post(client, EXAMPLES, "examples", wait=True)
+    book = status["ledger"]
+    assert status["state"] == "done"
+    assert adds_up(book)
+    assert book["recordings"]["labeled"] == 13
+    assert book["recordings"]["quarantined"] == 1  # the file that is cut off
+    manifest = client.freeze("first", ["examples"], DEFAULT)
+    assert manifest["seconds"]["accepted"] == book["seconds"]["accepted"] > 60
+    client.export("first", "huggingface", tmp_path / "first")
+    rows = pyarrow.dataset.dataset(sorted(map(str, (tmp_path / "first").rglob("*.parquet")))).to_table()
+    assert rows.num_rows == manifest["counts"]["rows"] > 10
+
+
+def test_three_workers_share_the_work(client: Client, clips: Path) -> None:
+    compose("up", "-d", "--wait", "--no-build", "--scale", "worker=3")
+    before = {host: int(row.get("successful_job_count", 0)) for host, row in workers().items()}
+    assert len(before) == 3
+    status = post(client, clips, "shared", wait=True)
+    after = {host: int(row.get("successful_job_count", 0)) for host, row in workers().items()}
+    busy = [host for host in before if after[host] > before[host]]
+    assert status["state"] == "done"
+    assert adds_up(status["ledger"])
+    assert len(busy) > 1, f"one worker did everything: {before} → {after}"
+
+
+def test_a_killed_worker_loses_nothing(client: Client, clips: Path) -> None:
+    post(client, clips, "killed", wait=False)
+
+    def busy() -> str | None:
+        book = client.status("killed", DEFAULT)["ledger"]["recordings"]
+        if not (book["labeled"] and book["pending"]):
+            return None
+        return next((host for host, row in workers().items() if row.get("state") == "busy"), None)
+
+    docker("kill", "--signal", "KILL", wait_for(busy, "a worker at work on the batch"))
+    status = post(client, clips, "killed", wait=True)
+    book = status["ledger"]
+    assert status["state"] == "done"
+    assert book["recordings"] | {"labeled": len(list(clips.iterdir())), "quarantined": 0} == book["recordings"]
+    assert adds_up(book)
+    seen = [chunk["id"] for chunk in client._pages("/v1/chunks", "chunks", {"batch": "killed", "limit": 1000})]
+    assert len(seen) == len(set(seen)) > 0
+
+
+def test_a_stopped_worker_puts_its_work_back(client: Client, clips: Path) -> None:
+    compose("up", "-d", "--wait", "--no-build", "--scale", "worker=1")
+    post(client, clips, "stopped", wait=False)
+    wait_for(lambda: any(row.get("state") == "busy" for row in workers().values()), "a worker at work")
+    started = time.monotonic()
+    compose("stop", "worker")
+    assert time.monotonic() - started < 20  # far below its grace of 30 s: nobody had to kill it
+    compose("up", "-d", "--wait", "--no-build")
+    status = post(client, clips, "stopped", wait=True)
+    assert status["state"] == "done"
+    assert adds_up(status["ledger"])
+
+
+# ---- what a person at 3 a.m. looks at -----------------------------------------------------------------------------
+
+
+def test_prometheus_sees_every_part() -> None:
+    compose("--profile", "monitoring", "up", "-d", "--wait", "--no-build", "prometheus")
+    base = f"http://127.0.0.1:{ENV['PROMETHEUS_PORT']}/api/v1"
+
+    def healthy() -> bool:
+        targets = httpx.get(f"{base}/targets").json()["data"]["activeTargets"]
+        return {(target["labels"]["job"], target["health"]) for target in targets} == {
+            *(("api", "up"), ("prometheus", "up"), ("teacher", "up"))
+        }
+
+    wait_for(healthy, "all targets up")
+    assert httpx.get(f"{base}/rules").json()["data"]["groups"]
+    found = httpx.get(f"{base}/query", params={"query": "k2d_batch_size_count"}).json()["data"]["result"]
+    assert float(found[0]["value"][1]) > 0
+
+
+def test_a_lost_redis_makes_the_api_unready_and_it_comes_back(client: Client) -> None:
+    compose("kill", "redis")
+    url = f"http://127.0.0.1:{ENV['API_PORT']}/readyz"
+    wait_for(lambda: httpx.get(url, timeout=30).status_code == httpx.codes.SERVICE_UNAVAILABLE, "not ready")
+    compose("up", "-d", "--wait", "--no-build")
+    assert httpx.get(url, timeout=30).status_code == httpx.codes.OK
+    assert client.status("shared", DEFAULT)["state"] == "done"  # the lake is the truth
