@@ -82,10 +82,10 @@ def parsed(arguments: list[str]) -> dict[str, Any]:
 
 
 def test_commands_are_what_the_cli_takes(helm: Helm) -> None:
-    serve = container(helm.template(GPU), "StatefulSet", "t-k2d-validator")["command"]
-    assert parsed(serve[1:])["role"] == "validator"
-    line = container(helm.template(TRITON), "CronJob", "t-k2d-trainer")["command"][-1]
-    words = line.replace('"', "").removeprefix("exec k2d ").split()
+    line = container(helm.template(GPU), "StatefulSet", "t-k2d-validator")["command"]
+    assert parsed(line[1:])["role"] == "validator"
+    script = container(helm.template(TRITON), "CronJob", "t-k2d-trainer")["command"][-1]
+    words = script.replace('"', "").removeprefix("exec k2d ").split()
     assert parsed([word.replace("$FORMAT", "webdataset") for word in words])["api"] == "$K2D_API_URL"
 
 
