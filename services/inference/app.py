@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 import k2d
 from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
-from services.inference import metrics, windows
+from services.inference import metrics, transcriptions, windows
 from services.inference.host import Host
 from services.inference.windows import ClientGone, InHost
 from services.web import problems
@@ -66,6 +66,7 @@ def create_app(role: str, settings: Settings | None = None, on_failure: Callable
     app.state.host = host
     app.state.settings = settings
     app.include_router(windows.router)
+    app.include_router(transcriptions.router)
     app.include_router(operations)
     problems.install(app)
 
