@@ -41,13 +41,13 @@ def load(message: str) -> K2DError | None:
 
 def _rebuilt(body: dict[str, Any]) -> K2DError:
     """An instance of the class with that code; of the base class, with the same code and status, if none is known."""
-    kind = next((known for known in _subclasses(K2DError) if known.code == body["code"]), None)
+    kind = next((known for known in _family(K2DError) if known.code == body["code"]), None)
     if kind is None or kind.__init__ is not K2DError.__init__:  # a class that wants more than a message
         kind = type("RemoteError", (K2DError,), {"code": str(body["code"]), "status": int(body["status"])})
     return kind(str(body["message"]), hint=body.get("hint"))
 
 
-def _subclasses(kind: type[K2DError]) -> Iterator[type[K2DError]]:
+def _family(kind: type[K2DError]) -> Iterator[type[K2DError]]:
+    yield kind
     for child in kind.__subclasses__():
-        yield child
-        yield from _subclasses(child)
+        yield from _family(child)

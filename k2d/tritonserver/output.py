@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -37,12 +38,11 @@ class Output:
             self._thread = None
 
     def _read(self, pipe: IO[bytes]) -> None:
-        with pipe:
+        with pipe, self._opened() as out:
             for raw in pipe:
                 line = raw.decode("utf-8", "replace").rstrip()
                 self._lines.append(line)
-                if self._file is None:
-                    print(line, file=sys.stderr, flush=True)
-                else:
-                    with self._file.open("a", encoding="utf-8") as out:
-                        out.write(line + "\n")
+                print(line, file=out, flush=True)
+
+    def _opened(self) -> AbstractContextManager[IO[str]]:
+        return nullcontext(sys.stderr) if self._file is None else self._file.open("a", encoding="utf-8")

@@ -61,7 +61,7 @@ class TritonServer:
         )
         self.process: subprocess.Popen[bytes] | None = None
         self._log_file, self._ready_s = log_file, ready_s
-        self._folder: Path | None = None
+        self.folder: Path | None = None  # its files while it runs
         self._output: Output | None = None
         self._healer: Healer | None = None
 
@@ -99,14 +99,14 @@ class TritonServer:
         """
         runtime = self._prepare()
         shm.sweep(shm.prefix())
-        self._folder = Path(tempfile.mkdtemp(prefix="k2d-triton-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="k2d-triton-"))
         try:
-            admin = self._spawn(runtime, self._folder)
+            admin = self._spawn(runtime, self.folder)
             self._wait_ready(admin)
         except BaseException:
             self.stop()
             raise
-        self._healer = Healer(admin, self.models, repository=self._folder / "repository", load_s=self._ready_s)
+        self._healer = Healer(admin, self.models, repository=self.folder / "repository", load_s=self._ready_s)
         self._healer.start()
 
     def wait(self) -> NoReturn:
@@ -132,9 +132,9 @@ class TritonServer:
             self.process = None
         if self._output is not None:
             self._output.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
         shm.sweep(shm.prefix())
 
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
@@ -148,7 +148,7 @@ class TritonServer:
         empty_since: float | None = None
         while process.poll() is None:
             now = time.monotonic()
-            busy = self._folder is None or any(stubs(self._folder / "repository", name) for name in self.models)
+            busy = self.folder is None or any(stubs(self.folder / "repository", name) for name in self.models)
             empty_since = None if busy else empty_since or now
             if now > deadline or (empty_since is not None and now - empty_since > EMPTY_S):
                 log.warning("Triton does not end by itself and is killed", work_left=busy)

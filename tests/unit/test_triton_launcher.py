@@ -1,0 +1,228 @@
+"""The launcher's parts that need no server: the repository it writes, its environment, shared memory, its output."""
+
+import mmap
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k2d import validation
+from k2d.errors import BadRequest, ModelError
+from k2d.settings import load
+from k2d.tritonserver import environment, repository, shm
+from k2d.tritonserver.output import Output
+from k2d.tritonserver.runtime import Runtime, TritonFailed
+from k2d.tritonserver.server import TritonServer, settings_variables
+from services.inference import triton_process
+
+# ---- the model repository -----------------------------------------------------------------------------------------
+
+
+def test_the_repository_says_what_the_settings_say(tmp_path: Path) -> None:
+    settings = load(batch_size=24, linger_s=0.05, max_waiting=99, triton_instances=3, server_timeout_s=20)
+    repository.write(settings, ["teacher"], into=tmp_path)
+    text = (tmp_path / "teacher" / "config.pbtxt").read_text("utf-8")
+    for line in (
+        'name: "teacher"',
+        "max_batch_size: 24",
+        "preferred_batch_size: [ 24 ]",
+        "max_queue_delay_microseconds: 50000",
+        "default_timeout_microseconds: 20000000",
+        "max_queue_size: 99",
+        "{ count: 3 kind: KIND_AUTO }",
+        "allow_ragged_batch: true",
+    ):
+        assert line in text
+    assert "triton_model import TritonPythonModel" in (tmp_path / "teacher" / "1" / "model.py").read_text("utf-8")
+
+
+def test_a_config_is_triton_s_own_format(tmp_path: Path) -> None:
+    """Parsed by the message that Triton's client carries: an unknown field or enum is an error."""
+    from google.protobuf import text_format
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    parsed = text_format.Parse(repository.config(load(device="cpu"), "validator"), ModelConfig())
+    assert parsed.name == "validator"
+    assert (
+        parsed.instance_group[0].kind
+        == ModelConfig.DESCRIPTOR.fields_by_name["instance_group"]
+        .message_type.enum_types_by_name["Kind"]
+        .values_by_name["KIND_CPU"]
+        .number
+    )
+    assert parsed.dynamic_batching.default_queue_policy.allow_timeout_override
+    assert not parsed.response_cache.enable
+    assert [i.name for i in parsed.input] == ["HEAD", "SAMPLES"]
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides"),
+    [
+        ("student", {}),
+        ("validator", {"validator": "perturbed"}),
+        ("teacher", {"teacher": "http://somewhere:8000"}),
+        ("teacher", {"teacher": "grpc://somewhere:8001/teacher"}),
+    ],
+)
+def test_what_cannot_be_served_is_refused(tmp_path: Path, model: str, overrides: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        repository.write(load(**overrides), [model], into=tmp_path)
+    assert caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_fallback_has_one_name() -> None:
+    assert repository.PERTURBED == validation.PERTURBED
+
+
+# ---- before a server is started -----------------------------------------------------------------------------------
+
+
+def test_another_engine_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="ctranslate2 only"):
+        TritonServer(load(engine="transformers", cache=tmp_path)).start()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_model_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        TritonServer(load(), models=[])
+
+
+def test_settings_reach_the_stub_as_they_were(tmp_path: Path) -> None:
+    settings = load(threads=3, cache=tmp_path, api_token="secret", allowed_sources="file:///a/,s3://b/")
+    assert settings_variables(settings) == {
+        "K2D_THREADS": "3",
+        "K2D_CACHE": str(tmp_path),
+        "K2D_API_TOKEN": "secret",
+        "K2D_ALLOWED_SOURCES": "file:///a/,s3://b/",
+    }
+
+
+def test_a_missing_library_is_named_instead_of_hanging(tmp_path: Path) -> None:
+    """A program built against a library that is not there, as a stub is without its libpython."""
+    stub = tmp_path / "python" / "triton_python_backend_stub"
+    stub.parent.mkdir()
+    program = Path("/bin/ls").read_bytes()
+    assert b"libc.so.6\0" in program
+    stub.write_bytes(program.replace(b"libc.so.6\0", b"libq.so.6\0"))
+    with pytest.raises(TritonFailed, match=r"libq\.so\.6"):
+        Runtime(Path("/bin/ls"), tmp_path, "2.51.0").check()
+    stub.unlink()
+    with pytest.raises(TritonFailed, match="missing"):
+        Runtime(Path("/bin/ls"), tmp_path, "2.51.0").check()
+
+
+@pytest.mark.parametrize(
+    ("numpy_version", "triton_version", "fits"),
+    [
+        ("1.26.4", "2.51.0", True),
+        ("1.26.4", "", True),
+        ("2.0.0", "2.51.0", False),
+        ("2.4.6", "", False),
+        ("2.4.6", "nightly", False),
+        ("2.4.6", "2.52.0", True),
+        ("2.4.6", "2.56.0", True),
+        ("2.4.6", "3.0.0", True),
+    ],
+)
+def test_numpy_2_needs_a_server_built_for_it(numpy_version: str, triton_version: str, fits: bool) -> None:
+    if fits:
+        triton_process.check_numpy(numpy_version, triton_version)
+    else:
+        with pytest.raises(ModelError, match="empty answers"):
+            triton_process.check_numpy(numpy_version, triton_version)
+
+
+@pytest.mark.parametrize(("visible", "seen"), [(None, "1"), ("", "1"), ("4,6", "6"), ("GPU-a,GPU-b", "GPU-b")])
+def test_an_instance_sees_only_its_gpu(monkeypatch: pytest.MonkeyPatch, visible: str | None, seen: str) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    triton_process.choose_device({"model_instance_kind": "CPU", "model_instance_device_id": "1"})
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+    triton_process.choose_device({"model_instance_kind": "GPU", "model_instance_device_id": "1"})
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+# ---- its environment ----------------------------------------------------------------------------------------------
+
+
+def test_two_starts_install_once_and_a_half_made_environment_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def install(folder: Path, requirements: Path, *, python: str) -> None:
+        assert not folder.exists()  # what was half made is gone
+        made.append(folder)
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").symlink_to(sys.executable)
+        time.sleep(0.3)
+        (folder / environment.COMPLETE).write_text("")
+
+    monkeypatch.setattr(environment, "_install", install)
+    starts = [threading.Thread(target=environment.ensure, args=(tmp_path,)) for _ in range(3)]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join()
+    assert len(made) == 1
+    (made[0] / environment.COMPLETE).unlink()
+    environment.ensure(tmp_path)
+    assert len(made) == 2
+    (made[0] / "bin" / "python").unlink()  # the interpreter it was made from is gone
+    (made[0] / "bin" / "python").symlink_to(tmp_path / "gone")
+    environment.ensure(tmp_path)
+    assert len(made) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="cache cannot be written"):
+        environment.ensure(tmp_path / "file")
+
+
+# ---- shared memory and output -------------------------------------------------------------------------------------
+
+
+def test_only_regions_nobody_uses_are_swept() -> None:
+    name = f"k2d_test_{os.getpid()}_"
+    stale, mapped, opened, foreign = (
+        shm.SHM / f"{kind}" for kind in (f"{name}stale", f"{name}mapped", f"{name}open", f"other{name}")
+    )
+    paths = (stale, mapped, opened, foreign)
+    try:
+        for path in paths:
+            path.write_bytes(b"\0" * 4096)
+        with mapped.open("r+b") as file:
+            mapping = mmap.mmap(file.fileno(), 0)
+        holder = subprocess.Popen(["/bin/sleep", "60"], stdin=opened.open("rb"))
+        try:
+            assert shm.sweep(name) == [stale.name]
+            assert [path.exists() for path in paths] == [False, True, True, True]
+        finally:
+            holder.kill()
+            holder.wait()
+        mapping.close()
+        assert shm.sweep(name) == [mapped.name, opened.name]
+        assert shm.sweep(name) == []
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def test_output_never_blocks_the_child_and_keeps_the_end(tmp_path: Path) -> None:
+    code = "for n in range(50000): print(n, 'x' * 20)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        output = Output(tmp_path / "log")
+        output.follow(child)
+        assert child.wait(60) == 0
+        output.close()
+    assert output.tail().splitlines()[-1].startswith("49999 ")
+    assert len((tmp_path / "log").read_text().splitlines()) == 50_000
