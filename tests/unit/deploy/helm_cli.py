@@ -1,4 +1,4 @@
-"""A real Helm for tests: the binary that AWS ships inside a package (requirements/kubernetes.txt), or one on PATH."""
+"""A real Helm for tests: the binary that AWS ships inside a package (requirements/helm.txt), or one on PATH."""
 
 import os
 import shutil
