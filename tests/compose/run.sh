@@ -4,6 +4,7 @@
 # Uses the Docker engine that answers. Where none does, and this is root on Debian, it installs one (docker.io), starts
 # it in a folder of its own and stops it at the end. That engine reaches no image registry by assumption: a stand-in
 # base image is made of Debian packages (stand_in.sh). STAND_IN=1 or 0 says otherwise.
+# TRAINER=1 builds the trainer's image too (torch: large) and tries it.
 # Anything after the script's name is given to pytest (-k, -x …).
 set -eu
 cd "$(dirname "$0")/../.."
@@ -14,6 +15,9 @@ engine=
 
 say() { printf '== %s\n' "$*"; }
 compose() { "$bin/docker-compose" --project-name "$project" --env-file "$work/env" "$@"; }
+build() { # the classic builder tells every step: kept for when it fails
+    compose --profile '*' build "$@" >"$work/build.log" 2>&1 || { tail -30 "$work/build.log" >&2; exit 1; }
+}
 free_port() { "$bin/python" -c 'from k2d.redis_server import free_port; print(free_port())'; }
 secret() { "$bin/python" -c 'import secrets; print(secrets.token_hex(24))'; }
 
@@ -99,7 +103,8 @@ chown -R 10001:10001 "$work/models"
 chmod 755 "$work"
 
 say "building the images"
-compose build --quiet api worker teacher-cpu
+build api worker teacher-cpu
+if [ "${TRAINER:-0}" = 1 ]; then build trainer; fi
 
 say "the walk"
 COMPOSE_ENV_FILE="$work/env" COMPOSE_PROJECT="$project" \

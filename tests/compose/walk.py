@@ -233,10 +233,32 @@ def test_prometheus_sees_every_part() -> None:
     assert float(found[0]["value"][1]) > 0
 
 
-def test_a_lost_redis_makes_the_api_unready_and_it_comes_back(client: Client) -> None:
-    compose("kill", "redis")
+def test_the_doctor_in_a_container_finds_nothing_broken() -> None:
+    found = json.loads(compose("exec", "-T", "worker", "k2d", "doctor", "--json"))
+    assert [finding for finding in found if finding["needed"] and not finding["ok"]] == []
+
+
+def test_redis_and_all_it_held_may_be_lost(client: Client, clips: Path) -> None:
+    post(client, clips, "forgotten", wait=False)
+    compose("kill", "redis", "worker")
     url = f"http://127.0.0.1:{ENV['API_PORT']}/readyz"
     wait_for(lambda: httpx.get(url, timeout=30).status_code == httpx.codes.SERVICE_UNAVAILABLE, "not ready")
+    compose("rm", "--force", "redis")
+    docker("volume", "rm", f"{os.environ['COMPOSE_PROJECT']}_redis")
     compose("up", "-d", "--wait", "--no-build")
     assert httpx.get(url, timeout=30).status_code == httpx.codes.OK
     assert client.status("shared", DEFAULT)["state"] == "done"  # the lake is the truth
+    assert client.status("forgotten", DEFAULT)["state"] == "stalled"
+    compose("exec", "-T", "api", "k2d", "resume")
+    status = post(client, clips, "forgotten", wait=True)
+    assert status["state"] == "done"
+    assert adds_up(status["ledger"])
+
+
+def test_the_trainer_pulls_a_dataset() -> None:
+    if not docker("images", "-q", f"{ENV['IMAGES']}-trainer:{ENV['TAG']}"):
+        pytest.skip("the trainer's image was not built: TRAINER=1 make test-compose")
+    code = "import torch, transformers, glob; print(len(glob.glob('/training/first/**/*.parquet', recursive=True)))"
+    run = ("--profile", "trainer", "run", "--rm", "-T", "--no-deps", "trainer")
+    compose(*run, "k2d", "export", "first", "/training/first", "--format", "huggingface")
+    assert int(compose(*run, "python", "-c", code)) > 0
