@@ -67,7 +67,7 @@ class Helm:
         """The documents a release called `t` in the namespace `speech` would install."""
         done = self.run("template", "t", str(CHART), "--namespace", "speech", *arguments, values=values)
         assert done.returncode == 0, done.stderr
-        return [document for document in yaml.safe_load_all(done.stdout) if document]
+        return [document for document in yaml.load_all(done.stdout, yaml.CSafeLoader) if document]
 
     def refusal(self, values: Document) -> str:
         """What Helm says to values it must not take."""

@@ -89,6 +89,13 @@ def test_commands_are_what_the_cli_takes(helm: Helm) -> None:
     assert parsed([word.replace("$FORMAT", "webdataset") for word in words])["api"] == "$K2D_API_URL"
 
 
+def test_servers_listen_to_other_pods(helm: Helm) -> None:
+    for values in (GPU, TRITON):
+        for role in ("teacher", "validator"):
+            server = container(helm.template(values), "StatefulSet", f"t-k2d-{role}")
+            assert {"name": "K2D_HOST", "value": "0.0.0.0"} in server["env"]
+
+
 def test_gpus_are_asked_for_and_required(helm: Helm) -> None:
     documents = helm.template(GPU)
     server = container(documents, "StatefulSet", "t-k2d-teacher")

@@ -65,7 +65,7 @@ spec:
             - name: HF_HOME
               value: /cache/huggingface
             {{- /* with a GPU asked for, no GPU is an error, not a reason to crawl along on the CPU */}}
-            {{- $fixed := dict .role $part.model "cache" "/cache" "device" (gt (int $part.gpus) 0 | ternary "cuda" "cpu") }}
+            {{- $fixed := dict .role $part.model "host" "0.0.0.0" "cache" "/cache" "device" (gt (int $part.gpus) 0 | ternary "cuda" "cpu") }}
             {{- include "k2d.env" (merge (dict "fixed" $fixed) $meta) | nindent 12 }}
           ports:
             - {name: http, containerPort: 8000}
