@@ -12,7 +12,9 @@ import typer
 from helm_cli import CHART, Document, Helm, named, pod, pods
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError
+from redis.retry import Retry
 
 from k2d.cli import datasets, serve  # noqa: F401 — registers the commands
 from k2d.cli.app import app as cli
@@ -158,7 +160,7 @@ def test_redis_starts_as_the_chart_says(helm: Helm, tmp_path: Path) -> None:
     env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "REDIS_PASSWORD": "secret"}
     process = subprocess.Popen([*given["command"], script], env=env, stdout=subprocess.DEVNULL)
     try:
-        client = Redis(port=port, password="secret", decode_responses=True)
+        client = Redis(port=port, password="secret", decode_responses=True, retry=Retry(NoBackoff(), 0))
         assert _answers(client)
         with pytest.raises(AuthenticationError):
             Redis(port=port).ping()
