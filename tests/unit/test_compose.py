@@ -237,3 +237,43 @@ def test_probes_and_files_that_are_named_are_there(rendered):
             assert (ROOT / service["build"]["dockerfile"]).is_file()
         for mount in service["volumes"]:
             assert mount["type"] != "bind" or Path(mount["source"]).exists(), mount["source"]
+
+
+def test_the_dockerfile_has_every_target_and_the_classic_builder_can_make_it(rendered):
+    dockerfile = (ROOT / "deploy" / "images" / "Dockerfile").read_text()
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", dockerfile, re.MULTILINE)
+    assert {base for base, _ in stages} <= {"${PYTHON_IMAGE}"} | {name for _, name in stages}
+    builds = [service["build"] for service in rendered().values() if "build" in service]
+    assert {build["target"] for build in builds} <= {name for _, name in stages}
+    assert {argument for build in builds for argument in build["args"]} <= set(
+        re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE)
+    )
+    assert not re.search(r"RUN --|COPY --(?!from)|<<|^# syntax", dockerfile, re.MULTILINE)  # BuildKit's alone
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
+        for source in sources.split():
+            assert (ROOT / source).exists(), source
+            assert any(source == path or source.startswith(f"{path}/") for path in allowed), source
+
+
+def test_the_guide_names_what_is_there_and_its_override_is_valid(tmp_path, rendered):
+    guide = (ROOT / "docs" / "compose.md").read_text()
+    services = set(rendered())
+    named = set(re.findall(r"docker compose (?:logs|exec|run --rm|up -d) (?:--\S+ \S+ )*([a-z]+(?:-[a-z]+)*)", guide))
+    assert named <= services
+    assert named >= {"api", "redis", "trainer", "teacher-cpu"}
+    [block] = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    override = tmp_path / "override.yml"
+    override.write_text(block.replace("docker-compose.yml", str(ROOT / "docker-compose.yml")))
+    files = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(override), "--project-directory", str(ROOT))
+    done = run(
+        tmp_path, *files, "config", "--format", "json", REDIS_PASSWORD="secret", COMPOSE_PROFILES="gpu", TEACHER_GPU="0"
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)["services"]
+    gpus = [
+        device["device_ids"]
+        for name in ("teacher-gpu", "teacher-gpu-1")
+        for device in made[name]["deploy"]["resources"]["reservations"]["devices"]
+    ]
+    assert gpus == [["0"], ["1"]]
