@@ -9,7 +9,14 @@ from k2d.settings import PREFIX, Settings
 
 MODELS = ("teacher", "validator")
 PERTURBED = "perturbed"  # k2d.validation's; not imported: it needs packages that a server has no use for
-MODEL_CODE = "from services.inference.triton_model import TritonPythonModel  # noqa: F401\n"
+# The stub's Python is isolated: it ignores PYTHONPATH, and looks for modules in the working folder first
+MODEL_CODE = """\
+import sys
+
+sys.path[:] = [*{path}, *filter(None, sys.path)]
+
+from services.inference.triton_model import TritonPythonModel  # noqa: E402, F401
+"""
 MICROSECONDS = 1_000_000
 
 # Field names are those of Triton's model configuration (model_config.proto). Windows differ in length: ragged batches.
@@ -42,8 +49,10 @@ response_cache {{ enable: false }}
 """
 
 
-def write(settings: Settings, models: Sequence[str], *, into: Path) -> Path:
+def write(settings: Settings, models: Sequence[str], *, into: Path, path: Sequence[str] = ()) -> Path:
     """Write a repository with `models` and return its folder; what was there of them is replaced.
+
+    `path`: folders in which the stub finds our packages, and theirs, before its own.
 
     Raises:
         BadRequest: an unknown name, or a model that this server cannot hold.
@@ -52,7 +61,7 @@ def write(settings: Settings, models: Sequence[str], *, into: Path) -> Path:
         check(settings, name)
         code = into / name / "1" / "model.py"
         code.parent.mkdir(parents=True, exist_ok=True)
-        code.write_text(MODEL_CODE, "utf-8")
+        code.write_text(MODEL_CODE.format(path=list(path)), "utf-8")
         (into / name / "config.pbtxt").write_text(config(settings, name), "utf-8")
     return into
 

@@ -35,7 +35,7 @@ class Runtime:
         """The whole environment of the server's process, without anybody's settings."""
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
         # an embedded Python writes what its locale can; in a container's ASCII, Chinese in logs would be escaped
-        fixed = {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+        fixed = {"LC_ALL": "C.UTF-8"}
         known = {"TRITON_SERVER_VERSION": self.version} if self.version else {}
         return {**inherited, **fixed, **known, **self.environment}
 

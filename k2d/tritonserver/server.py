@@ -179,14 +179,14 @@ class TritonServer:
 
     def _spawn(self, runtime: Runtime, folder: Path) -> Admin:
         admin = Admin(self.http_url)
-        repository.write(self.settings, self.models, into=folder / "repository")
         code = folder / "code"  # our packages, and nothing else of this environment: its numpy is not the stub's
         code.mkdir()
         packages = Path(k2d.__file__).parent.parent
         for name in ("k2d", "services"):
             (code / name).symlink_to(packages / name)
-        path = ":".join(filter(None, (str(code), runtime.site)))
-        variables = {**runtime.variables(), **settings_variables(self.settings), "PYTHONPATH": path}
+        path = [str(code), *filter(None, [runtime.site])]
+        repository.write(self.settings, self.models, into=folder / "repository", path=path)
+        variables = {**runtime.variables(), **settings_variables(self.settings)}
         self._output = Output(self._log_file)
         # its own session: Ctrl-C in a terminal reaches it through us, and drains it
         self.process = subprocess.Popen(

@@ -52,8 +52,14 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     base()
     settings = load(batch_size=BATCH, max_waiting=MAX_WAITING, linger_s=LINGER_S, threads=2, log_level="info")
     server = TritonServer(settings, log_file=tmp_path_factory.mktemp("triton") / "log")
-    with server:
-        yield server
+    there = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))  # the checkout must not be where the stub finds us by chance
+    try:
+        with server:
+            os.chdir(there)
+            yield server
+    finally:
+        os.chdir(there)
 
 
 def samples(seconds: float = 1.0) -> Samples:

@@ -25,7 +25,7 @@ from services.inference import triton_process
 
 def test_the_repository_says_what_the_settings_say(tmp_path: Path) -> None:
     settings = load(batch_size=24, linger_s=0.05, max_waiting=99, triton_instances=3, server_timeout_s=20)
-    repository.write(settings, ["teacher"], into=tmp_path)
+    repository.write(settings, ["teacher"], into=tmp_path, path=["/some/where"])
     text = (tmp_path / "teacher" / "config.pbtxt").read_text("utf-8")
     for line in (
         'name: "teacher"',
@@ -38,7 +38,9 @@ def test_the_repository_says_what_the_settings_say(tmp_path: Path) -> None:
         "allow_ragged_batch: true",
     ):
         assert line in text
-    assert "triton_model import TritonPythonModel" in (tmp_path / "teacher" / "1" / "model.py").read_text("utf-8")
+    code = (tmp_path / "teacher" / "1" / "model.py").read_text("utf-8")
+    assert "*['/some/where'], " in code
+    assert "triton_model import TritonPythonModel" in code
 
 
 def test_a_config_is_triton_s_own_format(tmp_path: Path) -> None:
