@@ -1,0 +1,191 @@
+"""`k2d parity`: do two models, engines or servers give the same labels?"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from k2d import audio, sources
+from k2d.cli import show
+from k2d.cli.app import Json, app, settings
+from k2d.errors import AudioError, BadRequest, K2DError
+from k2d.inference.address import is_address
+from k2d.inference.opening import open_transcriber
+from k2d.inference.transcriber import Transcriber
+from k2d.parity import Heard, Recording, Report, Row, compare, golden_recordings, hear
+from k2d.schema import DecodeOptions, LongformOptions
+from k2d.settings import Settings
+
+
+@app.command()
+def parity(
+    a: Annotated[str, typer.Argument(help="A model, or an address: `http://host:port`, `grpc://host:port/teacher`.")],
+    b: Annotated[str, typer.Argument(help="The other one; the same model elsewhere, say.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Recordings or folders to hear as well as the golden clips.")
+    ] = None,
+    max_drift: Annotated[
+        float, typer.Option(help="Largest mixed error rate between A and B, over all recordings together.", min=0.0)
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Let A and B transcribe the golden clips, and FILES, and compare what they heard.
+
+    Ends with status 1 when B drifts from A by more than `--max-drift`. Decoding follows K2D_LANGUAGE and the other
+    labeling settings. What is said in a file is taken from `manifest.jsonl` beside it (`audio`, `text`), where there
+    is one.
+    """
+    found = settings()
+    recordings = [*golden_recordings(), *(_recording(path, found) for path in sources.expand(files or []))]
+    report = asyncio.run(_compared((a, b), recordings, found))
+    if as_json:
+        show.dump(_document(report, max_drift))
+    else:
+        show.out.print(_table(report))
+        for row in report.rows:
+            if not row.same_text:
+                show.out.print(f"\n[bold]{show.visible(row.name)}[/]\nA {escape(row.text_a)}\nB {escape(row.text_b)}")
+        _explain(report)
+    if report.drift > max_drift:
+        raise Drift(
+            f"B drifts from A by {report.drift:.2%} MER; at most {max_drift:.2%} is allowed",
+            hint="same weights, engine and compute type give the same labels; compare the fingerprints, or raise "
+            "--max-drift if the difference is wanted",
+        )
+
+
+class Drift(K2DError):
+    """Two transcribers differ by more than is allowed."""
+
+    code = "drift"
+
+
+async def _compared(references: tuple[str, str], recordings: Sequence[Recording], found: Settings) -> Report:
+    """One side after the other, so that only one model is in memory; servers are asked first whether they are there."""
+    decode = DecodeOptions(language=found.language)
+    options = LongformOptions(decode, condition_on_previous_text=found.condition_on_previous_text, vad=found.vad)
+    sides: list[Heard] = []
+    async with AsyncExitStack() as stack:
+        servers: dict[str, Transcriber] = {}
+        for address in filter(is_address, references):
+            servers[address] = await open_transcriber(address, found)
+            stack.push_async_callback(servers[address].close)
+        for reference in references:
+            show.err.print(f"[dim]{escape(reference)} hears {len(recordings)} recordings[/]")
+            if reference in servers:
+                sides.append(await hear(servers[reference], recordings, options))
+                continue
+            model = await open_transcriber(reference, found)
+            try:
+                sides.append(await hear(model, recordings, options))
+            finally:
+                await model.close()
+    return compare(recordings, sides[0], sides[1])
+
+
+# ---- files --------------------------------------------------------------------------------------------------------
+
+
+def _recording(path: Path, found: Settings) -> Recording:
+    """A file, decoded once to know that all of it is there.
+
+    Raises:
+        BadRequest: it cannot be used.
+    """
+    try:
+        whole = audio.examine(
+            path, min_s=found.min_recording_s, max_s=found.max_recording_s, silence_peak=found.silence_peak
+        )
+    except AudioError as error:
+        raise BadRequest(f"{show.visible(path.name)}: {error.message}", hint="leave it out") from error
+    return Recording(path.name, lambda: closing(_Forward(path)), whole.samples, _said(path))
+
+
+class _Forward:
+    """A file's samples, read forward: what lies behind is let go (`k2d.longform.Reader`)."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = audio.SampleReader(path)
+        self.close = self._reader.close
+
+    def read(self, start: int, stop: int) -> Any:
+        self._reader.forget(start)
+        return self._reader.read(start, stop)
+
+
+def _said(path: Path) -> str | None:
+    """What is said in a file, by the manifest beside it."""
+    manifest = path.parent / "manifest.jsonl"
+    try:
+        lines = manifest.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and row.get("audio") == path.name and isinstance(row.get("text"), str):
+            return str(row["text"])
+    return None
+
+
+# ---- what is shown ------------------------------------------------------------------------------------------------
+
+
+def _document(report: Report, max_drift: float) -> dict[str, Any]:
+    sides = {
+        side: asdict(model) | {"fingerprint": model.fingerprint} for side, model in (("a", report.a), ("b", report.b))
+    }
+    return {
+        **sides,
+        "recordings": [asdict(row) for row in report.rows],
+        "drift": report.drift,
+        "max_drift": max_drift,
+        "mer_a": report.mer_a,
+        "mer_b": report.mer_b,
+        "passed": report.drift <= max_drift,
+    }
+
+
+def _table(report: Report) -> Table:
+    table = Table(
+        title=f"A {escape(report.a.reference)}  {report.a.fingerprint}\n"
+        f"B {escape(report.b.reference)}  {report.b.fingerprint}",
+        title_justify="left",
+    )
+    table.add_column("recording")
+    table.add_column("same")
+    for column in ("MER A–B", "A to truth", "B to truth"):
+        table.add_column(column, justify="right")
+    for row in report.rows:
+        table.add_row(show.visible(row.name), _same(row), f"{row.drift:.3f}", _rate(row.mer_a), _rate(row.mer_b))
+    table.add_section()
+    table.add_row("together", "", f"{report.drift:.3f}", _rate(report.mer_a), _rate(report.mer_b))
+    return table
+
+
+def _same(row: Row) -> str:
+    if row.identical:
+        return "[green]all[/]"
+    return "[yellow]text[/]" if row.same_text else "[red]no[/]"
+
+
+def _rate(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:.3f}"
+
+
+def _explain(report: Report) -> None:
+    total = len(report.rows)
+    identical, same = sum(row.identical for row in report.rows), sum(row.same_text for row in report.rows)
+    show.out.print(
+        f"\n{identical} of {total} identical to the last signal, {same} with the same text; "
+        + ("one fingerprint" if report.a.fingerprint == report.b.fingerprint else "[yellow]different fingerprints[/]")
+    )
