@@ -50,7 +50,7 @@ class Instant:
     model = ModelInfo("instant", "0" * 64, "none", "none", "cpu")
 
     async def transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
-        words = np.random.default_rng(len(window.samples) + int(window.samples[::997].sum(dtype=np.int64)))
+        words = np.random.default_rng(len(window.samples) + abs(int(window.samples[::997].sum(dtype=np.int64))))
         pieces = []
         for start in range(0, int(len(window.samples) / 16_000) - 4, 5):
             text = "".join(words.choice(WORDS, 9))
