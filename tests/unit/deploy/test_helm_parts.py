@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 from helm_cli import CHART, Document, Helm, named, pod, pods
+from places import ROOT
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -20,6 +21,8 @@ from k2d.cli import datasets, serve  # noqa: F401 — registers the commands
 from k2d.cli.app import app as cli
 from k2d.redis_server import find_binary, free_port
 from k2d.settings import load
+from k2d.tritonserver.foreground import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from k2d.tritonserver.repository import MODELS
 from services.filter.app import create_app as labeling_app
 from services.filter.metrics import exposition
 from services.filter.queue import CONTROL, LABEL, WorkQueue
@@ -96,6 +99,20 @@ def test_servers_listen_to_other_pods(helm: Helm) -> None:
         for role in ("teacher", "validator"):
             server = container(helm.template(values), "StatefulSet", f"t-k2d-{role}")
             assert {"name": "K2D_HOST", "value": "0.0.0.0"} in server["env"]
+
+
+def test_triton_is_started_as_its_image_expects(helm: Helm) -> None:
+    """The image's entry point takes the models' names and serves on Triton's own ports."""
+    server = container(helm.template(TRITON), "StatefulSet", "t-k2d-validator")
+    assert "command" not in server
+    assert server["args"] == ["validator"]
+    assert set(server["args"]) <= set(MODELS)
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+    assert ports == {"http": HTTP_PORT, "grpc": GRPC_PORT, "metrics": METRICS_PORT}
+    assert server["readinessProbe"]["httpGet"]["path"] == "/v2/models/validator/ready"
+    assert "/dev/shm" in {mount["mountPath"] for mount in server["volumeMounts"]}
+    image = (ROOT / "deploy" / "triton" / "Dockerfile").read_text("utf-8")
+    assert 'ENTRYPOINT ["/opt/k2d/bin/python", "-m", "k2d.tritonserver"]' in image
 
 
 def test_gpus_are_asked_for_and_required(helm: Helm) -> None:
