@@ -110,7 +110,7 @@ class TextScore:
     """How likely a model finds a given text for a window: teacher-forced, so it cannot loop."""
 
     tokens: tuple[int, ...]  # of the text, without timestamps and special tokens
-    logprobs: tuple[float, ...]  # natural log of each token's probability, given the audio and the tokens before it
+    logprobs: tuple[float, ...]  # natural log of each token's probability among text tokens, given audio and context
     avg_logprob: float  # their mean; 0.0 for an empty text
 
 

@@ -1,7 +1,9 @@
 """Teacher-forced scores on real weights: against transformers computed plainly, between engines, in any company."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from k2d.errors import BadRequest, ModelError
 from k2d.inference import golden
 from k2d.schema import DecodeOptions, TextScore, Window
 from k2d.whisper import scoring
+from k2d.whisper.ct2 import CTranslate2Engine
 from k2d.whisper.engine import Engine
 from k2d.whisper.tokens import Vocabulary
 
@@ -196,6 +199,23 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(BadRequest, match=match):
         engine.score(windows, texts, options)
+
+
+@pytest.mark.parametrize("heads", [None, [[30, 9]]])
+def test_a_model_without_its_alignment_heads_scores_as_well(
+    engine: Engine, tmp_path: Path, heads: list[list[int]] | None
+) -> None:
+    """Distilled models come without them, or with those of the layers they lost."""
+    whole = base()
+    for file in whole.path.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    config = json.loads((whole.path / "config.json").read_text("utf-8"))
+    config.pop("alignment_heads")
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(config | ({"alignment_heads": heads} if heads else {})))
+    other = CTranslate2Engine(replace(whole, path=tmp_path), device="cpu", compute_type="int8", threads=2)
+    assert other.score(WINDOWS, TRUTH, OPTIONS) == engine.score(WINDOWS, TRUTH, OPTIONS)
+    other.close()
 
 
 def test_a_closed_engine_scores_nothing() -> None:
