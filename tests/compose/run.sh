@@ -106,6 +106,12 @@ say "building the images"
 build api worker teacher-cpu
 if [ "${TRAINER:-0}" = 1 ]; then build trainer; fi
 
+base=$(sed -n 's/^PYTHON_IMAGE=//p' "$work/env")
+bytes() { docker image inspect --format '{{.Size}}' "$1"; }
+for image in $(docker images --format '{{.Repository}}:{{.Tag}}' | grep "^$project-.*:test$"); do
+    say "$image: $((($(bytes "$image") - $(bytes "${base:-python:3.11-slim}")) / 1000000)) MB beside its base"
+done
+
 say "the walk"
 COMPOSE_ENV_FILE="$work/env" COMPOSE_PROJECT="$project" \
     "$bin/pytest" -p no:cacheprovider -o addopts= -q --timeout 900 tests/compose/walk.py "$@"

