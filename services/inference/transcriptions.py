@@ -6,8 +6,8 @@ micro-batcher, between everybody else's windows. Errors have OpenAI's shape here
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData, UploadFile
@@ -17,6 +17,7 @@ from k2d.inference.batcher import MicroBatcher
 from k2d.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, ModelInfo, Segment, Window, WindowResult
 from services.inference import metrics
+from services.inference.host import Host
 from services.inference.openai_api import ERRORS, Asked, EventStream, OpenAIRoute, events, form_schema, rendered
 from services.inference.recording import Recording
 from services.inference.windows import InHost, unless_gone
@@ -72,6 +73,7 @@ async def transcriptions(request: Request, host: InHost) -> Response:
     headers = {MODEL_HEADER: batcher.model.fingerprint}
     client = request.client.host if request.client else ""
     async with AsyncExitStack() as stack:
+        stack.enter_context(_place(host))
         form = await request.form(max_files=1, max_fields=FIELDS)
         stack.push_async_callback(form.close)
         asked = Asked.of([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
@@ -88,6 +90,28 @@ async def transcriptions(request: Request, host: InHost) -> Response:
             return answer
         first = await unless_gone(request, _first(segments))  # what fails at once still gets its status
         return EventStream(events(_again(first, segments)), stack.pop_all(), headers)
+
+
+@contextmanager
+def _place(host: Host) -> Iterator[None]:
+    """A place among the requests this server has in hand. A recording keeps it for long, so half of the places are
+    for single windows only.
+
+    Raises:
+        Overloaded: there is none, said before any of the file is read.
+    """
+    if host.admitted >= host.settings.max_waiting:
+        metrics.REFUSED.labels(Overloaded.code).inc()
+        raise Overloaded(
+            f"{host.admitted} requests are in hand",
+            hint="ask again later, or add servers",
+            retry_after_s=round(host.batcher.retry_after_s, 1),
+        )
+    host.admitted += 1
+    try:
+        yield
+    finally:
+        host.admitted -= 1
 
 
 def _file(form: FormData) -> UploadFile:
