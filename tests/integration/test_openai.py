@@ -114,7 +114,8 @@ def test_a_long_recording_is_streamed_as_it_is_heard(client: openai.OpenAI) -> N
     assert len(deltas) > 8
     assert first_s < 0.7 * all_s
     assert "".join(deltas) == done == client.audio.transcriptions.create(file=LECTURE, model="x").text
-    assert "batch size" in done
+    assert "參數量只有一半" in done  # the first window
+    assert "第一件事情就是先做" in done  # the last
 
 
 def test_silence_is_an_empty_text(client: openai.OpenAI) -> None:
