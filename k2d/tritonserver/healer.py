@@ -5,6 +5,8 @@ once ("Stub process … is not healthy"), and because it is always free it gets 
 answers: that costs the models nothing, sees one dead instance among many, and does not wait behind a long batch.
 """
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -17,6 +19,8 @@ from k2d.tritonserver.runtime import STUB, TritonFailed
 
 LOOK_S = 0.5
 UNLOAD_S = 60.0  # for the batches of the model's other instances to end
+IDLE_S = 2.0  # a stub that does nothing for so long has answered its batch; on a GPU, too, decoding keeps a core busy
+IDLE_TICKS = 2  # of 50 in a look: what waiting costs
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # between attempts to load a model that fails to
 
 log = structlog.get_logger()
@@ -81,10 +85,22 @@ class Healer:
                 return
 
     def _wait_gone(self, pids: Iterable[int]) -> None:
-        """Wait for the model's other stubs to end, so that the weights are not in memory twice."""
+        """Wait for the model's other stubs to end, so that the weights are not in memory twice.
+
+        They end when their batches are answered; but once a request was lost in the dead stub, Triton keeps the old
+        model, and its idle stubs, for ever. Those that do nothing any more are killed.
+        """
         deadline = time.monotonic() + UNLOAD_S
-        while any(map(_alive, pids)) and time.monotonic() < deadline and not self._ended.wait(0.05):
-            pass
+        idle = dict.fromkeys(pids, 0)
+        used = {pid: _cpu_ticks(pid) for pid in idle}
+        while any(map(_alive, idle)) and not self._ended.wait(LOOK_S):
+            for pid in filter(_alive, idle):
+                ticks = _cpu_ticks(pid)
+                idle[pid] = idle[pid] + 1 if ticks - used[pid] <= IDLE_TICKS else 0
+                used[pid] = ticks
+                if idle[pid] * LOOK_S >= IDLE_S or time.monotonic() > deadline:
+                    log.warning("stub of an unloaded model killed", pid=pid)
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _alive(pid: int) -> bool:
@@ -93,3 +109,12 @@ def _alive(pid: int) -> bool:
         return STUB.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def _cpu_ticks(pid: int) -> int:
+    """Processor time a process has used, in hundredths of a second; 0 for one that is gone."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(after_name[11]) + int(after_name[12])

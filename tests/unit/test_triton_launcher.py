@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,8 +16,10 @@ from k2d import validation
 from k2d.errors import BadRequest, ModelError
 from k2d.settings import load
 from k2d.tritonserver import environment, repository, shm
+from k2d.tritonserver.admin import Admin
+from k2d.tritonserver.healer import Healer
 from k2d.tritonserver.output import Output
-from k2d.tritonserver.runtime import Runtime, TritonFailed
+from k2d.tritonserver.runtime import STUB, Runtime, TritonFailed
 from k2d.tritonserver.server import TritonServer, settings_variables
 from services.inference import triton_process
 
@@ -217,6 +220,25 @@ def test_only_regions_nobody_uses_are_swept() -> None:
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+def named(command: str) -> "subprocess.Popen[bytes]":
+    """A process that looks like a stub."""
+    return subprocess.Popen(["/bin/bash", "-c", f"exec -a {STUB} {command}"])
+
+
+def test_stubs_of_an_unloaded_model_end_their_work_and_idle_ones_are_killed(tmp_path: Path) -> None:
+    healer = Healer(Admin("http://127.0.0.1:9"), [], repository=tmp_path, load_s=1)
+    work = "import sys, time\nend = time.monotonic() + 4\nwhile time.monotonic() < end: pass"
+    idle, busy = named("sleep 60"), named(f"{sys.executable} -c '{work}'")
+    try:
+        healer._wait_gone({idle.pid, busy.pid})
+        assert idle.wait(1) == -signal.SIGKILL
+        assert busy.wait(1) == 0
+    finally:
+        for process in (idle, busy):
+            process.kill()
+            process.wait()
 
 
 def test_output_never_blocks_the_child_and_keeps_the_end(tmp_path: Path) -> None:
