@@ -4,7 +4,7 @@ Called by the worker's job and by the embedded command alike; knows nothing of R
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -89,6 +89,8 @@ class Labeler:
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
+        # chunks whose audio is in memory for the validator, over all recordings in flight: what keeps a worker small
+        self._places = asyncio.Semaphore(max(settings.concurrency, settings.batch_size))
 
     async def run(self, position: int) -> RecordingResult:
         """Label and doubt the source at `position`, reusing every stage that is already in the lake.
@@ -193,15 +195,24 @@ class Labeler:
             await asyncio.to_thread(cutter.close)
 
     async def _doubt(self, position: int, recording: Recording, label_key: str, facts_key: str) -> None:
-        """Let the validator hear the recording's chunks, a few at a time, and write their facts in order."""
-        rows: list[ChunkFacts] = []
+        """Let the validator hear the recording's chunks, and write their facts in order."""
+        hearings: list[asyncio.Task[ChunkFacts]] = []
         stored = self.lake.labels(label_key, audio=True)
-        while True:
-            few = await asyncio.to_thread(_take, stored, self.settings.batch_size)
-            if not few:
-                break
-            rows += await asyncio.gather(*(self._doubt_chunk(chunk, flac, facts_key, recording) for chunk, flac in few))
-            self.on_progress(Progress(position, Stage.DOUBT, rows[-1].end_s, recording.duration_s))
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    await self._places.acquire()
+                    row = await asyncio.to_thread(next, stored, None)
+                    if row is None:
+                        self._places.release()
+                        break
+                    hearing = group.create_task(self._doubt_chunk(*row, facts_key, recording))
+                    hearing.add_done_callback(lambda _: self._places.release())
+                    hearings.append(hearing)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors  # the first fault stopped the others; one is enough to report
+        rows = [hearing.result() for hearing in hearings]
+        self.on_progress(Progress(position, Stage.DOUBT, recording.duration_s, recording.duration_s))
         meta = {
             "facts_key": facts_key,
             "label_key": label_key,
@@ -238,12 +249,3 @@ def quarantined(position: int, source: Source, reason: str, detail: str, *, dura
         reason=str(reason),
         detail=detail,
     )
-
-
-def _take(rows: Iterable[tuple[Chunk, bytes | None]], n: int) -> list[tuple[Chunk, bytes | None]]:
-    taken = []
-    for row in rows:
-        taken.append(row)
-        if len(taken) == n:
-            break
-    return taken
