@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from k2d.errors import BadRequest
-from k2d.inference.address import is_address, plain, split
+from k2d.inference.address import SERVED, is_address, plain, split
 from k2d.keys import digest
 from k2d.languages import AUTO, LANGUAGES, MIXED
 from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
@@ -42,12 +42,10 @@ def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Setti
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
     check_name(request.name)
-    teacher = plain(request.teacher or settings.teacher)
-    validator = plain(request.validator or settings.validator)
+    teacher = _served(plain(request.teacher or settings.teacher), settings)
+    validator = _served(plain(request.validator or settings.validator), settings)
     for reference in (teacher, validator):
-        if is_address(reference):
-            check_address(reference, settings)
-        elif reference != PERTURBED or reference == teacher:
+        if reference not in SERVED and (reference != PERTURBED or reference == teacher):
             check_model(reference)
     if validator == teacher:
         raise BadRequest("a model cannot doubt itself", hint=f"name a second model as validator, or {PERTURBED!r}")
@@ -89,16 +87,6 @@ def check_language(language: str) -> str:
     return language
 
 
-def check_address(reference: str, settings: Settings) -> None:
-    """Refuse servers that the operator did not name: who may POST a batch must not choose whom workers talk to."""
-    split(reference)
-    if reference not in (settings.teacher, settings.validator):
-        raise BadRequest(
-            f"{reference[:200]!r} is not an inference server of this installation",
-            hint="servers are named in K2D_TEACHER and K2D_VALIDATOR only",
-        )
-
-
 def check_model(reference: str) -> None:
     """Refuse references that can be no model; whether a hub has it is only known when a worker fetches it."""
     if reference in PACKAGED or Path(reference).is_dir():
@@ -109,6 +97,24 @@ def check_model(reference: str) -> None:
             f"unknown model: {reference[:200]!r}" + (" (no such folder)" if local else ""),
             hint="a hub id (openai/whisper-large-v2), a local folder, or packaged:whisper-base; see `k2d models`",
         )
+
+
+def _served(reference: str, settings: Settings) -> str:
+    """What a batch keeps of an address: whose servers they are, not where; servers may move while batches wait.
+
+    Raises:
+        BadRequest: servers that the operator did not name. Who may POST a batch must not choose whom workers talk to.
+    """
+    if not is_address(reference):
+        return reference
+    split(reference)
+    for name, setting in SERVED.items():
+        if reference == getattr(settings, setting):
+            return name
+    raise BadRequest(
+        f"{reference[:200]!r} is not an inference server of this installation",
+        hint="servers are named in K2D_TEACHER and K2D_VALIDATOR only",
+    )
 
 
 def _or(value: bool | None, default: bool) -> bool:

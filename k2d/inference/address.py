@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from k2d.errors import BadRequest
 
 LOCAL = "local:"
+SERVED = {"served:teacher": "teacher", "served:validator": "validator"}  # in a batch: the servers of this setting
 HTTP = ("http", "https")
 GRPC = ("grpc", "grpcs")
 HINT = "http://host:port, https://…, grpc://host:port/teacher, grpcs://…; several of one kind, comma-separated"

@@ -3,7 +3,7 @@
 import asyncio
 
 from k2d.errors import ModelError
-from k2d.inference.address import GRPC, is_address, plain, scheme, split
+from k2d.inference.address import GRPC, SERVED, is_address, plain, scheme, split
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.endpoint import Endpoint
 from k2d.inference.http import HttpEndpoint
@@ -52,11 +52,11 @@ async def open_pair(settings: Settings, batch: Batch) -> tuple[Transcriber, Vali
     Raises:
         ModelError: as `open_transcriber`, or both are the same weights.
     """
-    teacher = await open_transcriber(batch.teacher, settings)
+    teacher = await open_transcriber(_where(batch.teacher, settings), settings)
     if batch.validator == PERTURBED:
         return teacher, Validator(teacher, perturbed=True, language=batch.options.decode.language)
     try:
-        second = await open_transcriber(batch.validator, settings)
+        second = await open_transcriber(_where(batch.validator, settings), settings)
     except BaseException:
         await teacher.close()
         raise
@@ -68,6 +68,12 @@ async def open_pair(settings: Settings, batch: Batch) -> tuple[Transcriber, Vali
             hint=f"serve another model as validator, or set K2D_VALIDATOR={PERTURBED}",
         )
     return teacher, Validator(second, perturbed=False, language=batch.options.decode.language)
+
+
+def _where(reference: str, settings: Settings) -> str:
+    """Where the operator's servers are now; any other reference as it is."""
+    setting = SERVED.get(reference)
+    return getattr(settings, setting) if setting else reference
 
 
 def _endpoint(address: str, settings: Settings) -> Endpoint:

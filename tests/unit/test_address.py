@@ -54,12 +54,22 @@ def test_a_model_is_no_address(reference: str) -> None:
 
 def test_a_batch_may_name_the_operators_servers_and_no_others() -> None:
     settings = load(teacher="http://teacher:8000", validator="http://validator:8000")
-    assert make_batch(SOURCES, LabelRequest(), settings).teacher == "http://teacher:8000"
-    assert make_batch(SOURCES, LabelRequest(teacher="packaged:whisper-base"), settings).validator.startswith("http")
+    batch = make_batch(SOURCES, LabelRequest(), settings)
+    assert (batch.teacher, batch.validator) == ("served:teacher", "served:validator")
+    assert make_batch(SOURCES, LabelRequest(teacher="http://teacher:8000"), settings).id == batch.id
+    assert make_batch(SOURCES, LabelRequest(teacher="packaged:whisper-base"), settings).id != batch.id
     with pytest.raises(BadRequest, match="not an inference server of this installation"):
         make_batch(SOURCES, LabelRequest(teacher="http://169.254.169.254"), settings)
     with pytest.raises(BadRequest, match="cannot doubt itself"):
         make_batch(SOURCES, LabelRequest(validator="http://teacher:8000"), settings)
+
+
+def test_servers_may_move_while_a_batch_waits() -> None:
+    before, after = (
+        make_batch(SOURCES, LabelRequest(), load(teacher=teacher))
+        for teacher in ("http://a:1", "http://a:1,http://b:1")
+    )
+    assert before.id == after.id
 
 
 def test_local_says_nothing_that_its_absence_does_not() -> None:
