@@ -37,8 +37,8 @@ log = structlog.get_logger()
 
 # Raise a stage's version when its code changes what it writes: old shards stay, new keys are computed beside them.
 EXAMINE_VERSION = 1
-LABEL_VERSION = 1
-FACTS_VERSION = 1
+LABEL_VERSION = 2
+FACTS_VERSION = 2
 
 
 class Stage(StrEnum):

@@ -17,6 +17,7 @@ TOKEN_S = FRAME_S * INPUT_STRIDE  # one timestamp step: 20 ms
 FULL_SCALE = 32768.0  # int16 to −1…1
 FLOOR = 1e-10  # keeps log10 finite in digital silence
 DYNAMIC_RANGE = 8.0  # in powers of ten below the window's loudest cell
+GRID = 2.0**13  # features are multiples of its inverse: finer than float16 is there, far coarser than float64's noise
 
 # Slaney's mel scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)
 LINEAR_HZ_PER_MEL = 200.0 / 3.0
@@ -36,7 +37,7 @@ def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @lru_cache(maxsize=4)
-def mel_filters(mels: int) -> npt.NDArray[np.float32]:
+def mel_filters(mels: int) -> npt.NDArray[np.float64]:
     """Triangular filters of equal area up to the Nyquist frequency; shape (mels, 201)."""
     bins_hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SIZE // 2 + 1)
     edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE_HZ / 2), mels + 2))
@@ -44,16 +45,20 @@ def mel_filters(mels: int) -> npt.NDArray[np.float32]:
     rising = (bins_hz - edges_hz[:-2, None]) / widths[:-1, None]
     falling = (edges_hz[2:, None] - bins_hz) / widths[1:, None]
     triangles = np.clip(np.minimum(rising, falling), 0.0, None)
-    return (triangles * (2.0 / (edges_hz[2:] - edges_hz[:-2]))[:, None]).astype(np.float32)
+    filters: npt.NDArray[np.float64] = triangles * (2.0 / (edges_hz[2:] - edges_hz[:-2]))[:, None]
+    return filters
 
 
 @lru_cache(maxsize=1)
-def _hann() -> npt.NDArray[np.float32]:
-    return np.hanning(FFT_SIZE + 1)[:-1].astype(np.float32)
+def _hann() -> npt.NDArray[np.float64]:
+    return np.hanning(FFT_SIZE + 1)[:-1]
 
 
 def log_mel(samples: Samples, *, mels: int) -> Features:
     """Compute the features of at most 30 s; what is missing to 30 s is silence.
+
+    In double precision, then rounded to a grid: the same bits whatever numpy, FFT and BLAS compute them, so that a
+    server with another numpy writes the same labels (docs/adr/0004).
 
     Args:
         samples: int16 of shape (n,), n ≤ 480,000.
@@ -62,9 +67,9 @@ def log_mel(samples: Samples, *, mels: int) -> Features:
     Returns:
         float32 of shape (mels, 3000), about −1…1: log10 power, clipped to the loudest 8 decades, scaled as Whisper's.
     """
-    wave = np.zeros(WINDOW_SAMPLES + FFT_SIZE, np.float32)
+    wave = np.zeros(WINDOW_SAMPLES + FFT_SIZE)
     half = FFT_SIZE // 2
-    np.multiply(samples, np.float32(1.0 / FULL_SCALE), out=wave[half : half + len(samples)], casting="unsafe")
+    np.multiply(samples, 1.0 / FULL_SCALE, out=wave[half : half + len(samples)])
     wave[:half] = wave[2 * half : half : -1]  # reflect both ends, as a centred transform does
     wave[-half:] = wave[-half - 2 : -2 * half - 2 : -1]
     frames = np.lib.stride_tricks.sliding_window_view(wave, FFT_SIZE)[: FRAMES * HOP : HOP]
@@ -72,4 +77,4 @@ def log_mel(samples: Samples, *, mels: int) -> Features:
     power = spectrum.real**2 + spectrum.imag**2  # (3000, 201)
     log = np.log10(np.maximum(mel_filters(mels) @ power.T, FLOOR))
     np.maximum(log, log.max() - DYNAMIC_RANGE, out=log)
-    return np.ascontiguousarray((log + 4.0) / 4.0, dtype=np.float32)
+    return np.ascontiguousarray(np.rint((log + 4.0) * (GRID / 4.0)) / GRID, dtype=np.float32)
