@@ -99,7 +99,6 @@ def metrics(server: TritonServer) -> dict[str, float]:
 # ---- the same as in process ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="features depend on numpy's FFT and BLAS: one text of six differs (adr/0004)")
 def test_the_same_windows_give_the_same_results_as_in_process(triton: TritonServer, examples: Path) -> None:
     names = ("cs-clean-1.flac", "cs-clean-3.mp3", "cs-reverb.flac", "en-clean.mp3", "zh-clean.m4a")
     windows = [window_of(examples / name) for name in names]
