@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from k2d.errors import ModelError
-from k2d.whisper import convert, hub, packaged
+from k2d.whisper import hub, packaged
 from k2d.whisper.cache import fresh_folder, writable
 
 Kind = Literal["ctranslate2", "transformers"]
@@ -160,6 +160,8 @@ def _converted(folder: Path, *, to: str, digest: str, cache: Path) -> Path:
     target = cache / "converted" / f"{digest[:16]}-{to}"
     if target.is_dir():
         return target
+    from k2d.whisper import convert  # needs tokenizers, which come with an engine; finding a model does not
+
     make: Callable[[Path, Path], None] = convert.to_transformers if to == "transformers" else convert.to_ctranslate2
     with fresh_folder(target) as work:
         make(folder, work)

@@ -31,6 +31,7 @@ clean_up() {
     if [ -n "$engine" ]; then
         kill "$engine" 2>/dev/null || true
         wait "$engine" 2>/dev/null || true
+        umount "$work"/exec/netns/* 2>/dev/null || true # the engine leaves its network name space mounted
     fi
     rm -rf "$work"
     exit "$status"

@@ -267,6 +267,27 @@ def test_the_dockerfile_has_every_target_and_the_classic_builder_can_make_it(ren
             assert any(source == path or source.startswith(f"{path}/") for path in allowed), source
 
 
+WITHOUT = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "ctranslate2", "tokenizers", "huggingface_hub"}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_what_runs_in_the_service_image_needs_no_engine_installed():
+    pins = (ROOT / "requirements" / "service.txt").read_text()
+    assert not re.search(r"^(torch|transformers|ctranslate2|tokenizers|huggingface-hub)==", pins, re.MULTILINE)
+    imports = "import services.filter.app, services.filter.worker, services.filter.jobs, k2d.cli"
+    code = f"{WITHOUT}\n{imports}\nk2d.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "resume", "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_the_guide_names_what_is_there_and_its_override_is_valid(tmp_path, rendered):
     guide = (ROOT / "docs" / "compose.md").read_text()
     services = set(rendered())
