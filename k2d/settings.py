@@ -99,6 +99,16 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    def variables(self) -> dict[str, str]:
+        """What was set, whatever way it reached us, as the variables another process reads it from."""
+        found: dict[str, str] = {}
+        for name, value in self.model_dump(mode="json", include=self.model_fields_set).items():
+            secret = getattr(getattr(self, name), "get_secret_value", None)
+            if value is not None:
+                plain = secret() if secret else value
+                found[PREFIX + name.upper()] = ",".join(plain) if isinstance(plain, list) else str(plain)
+        return found
+
 
 def load(**overrides: Any) -> Settings:
     """Read settings from the environment and `.env`; `overrides` win.

@@ -100,12 +100,7 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         """The children's settings: ours, whatever way they reached us, and the embedded Redis."""
-        set_here = self.settings.model_dump(mode="json", include=self.settings.model_fields_set)
-        environment = dict(os.environ)
-        for name, value in set_here.items():
-            secret = getattr(self.settings, name)
-            text = secret.get_secret_value() if hasattr(secret, "get_secret_value") else value
-            environment[PREFIX + name.upper()] = ",".join(text) if isinstance(text, list) else str(text)
+        environment = os.environ | self.settings.variables()
         if self.redis is not None:
             environment[PREFIX + "REDIS_URL"] = self.redis.url
         return environment

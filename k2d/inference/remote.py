@@ -25,7 +25,7 @@ SICK_AFTER = 3  # failures in a row, then a server is left alone
 SICK_S = 1.0  # for so long; doubles with each failed trial
 SICKEST_S = 30.0
 OTHER_MODEL_S = 60.0  # a server that came back with another model is looked at again after this
-DESCRIBE_S = 10.0
+DESCRIBE_S = 60.0  # Triton answers behind the batch in its engine's hands
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import k2d
 from k2d.errors import BadRequest
 from k2d.inference.address import plain
 from k2d.redis_server import free_port
-from k2d.settings import PREFIX, Settings
+from k2d.settings import Settings
 from k2d.tritonserver import environment, repository, shm
 from k2d.tritonserver.admin import Admin
 from k2d.tritonserver.healer import Healer, stubs
@@ -186,7 +186,7 @@ class TritonServer:
             (code / name).symlink_to(packages / name)
         path = [str(code), *filter(None, [runtime.site])]
         repository.write(self.settings, self.models, into=folder / "repository", path=path)
-        variables = {**runtime.variables(), **settings_variables(self.settings)}
+        variables = {**runtime.variables(), **self.settings.variables()}
         self._output = Output(self._log_file)
         # its own session: Ctrl-C in a terminal reaches it through us, and drains it
         self.process = subprocess.Popen(
@@ -240,14 +240,3 @@ class TritonServer:
         if self._output is not None and self.process is not None and self.process.poll() is not None:
             self._output.close()  # read what it said to the end
         return TritonFailed(f"{what}; it said:\n{self.tail()}", hint="K2D_LOG_LEVEL=debug lets it say more")
-
-
-def settings_variables(settings: Settings) -> dict[str, str]:
-    """What was set here, whatever way it reached us, as the variables another process reads it from."""
-    found: dict[str, str] = {}
-    for name, value in settings.model_dump(mode="json", include=settings.model_fields_set).items():
-        secret = getattr(getattr(settings, name), "get_secret_value", None)
-        if value is not None:
-            plain = secret() if secret else value
-            found[PREFIX + name.upper()] = ",".join(plain) if isinstance(plain, list) else str(plain)
-    return found

@@ -184,7 +184,7 @@ class WorkQueue:
     def _registered(self, registry: type[BaseRegistry], queue: str) -> int:
         # without clean-up, which is the workers' task: it runs failure handlers
         found = registry(queue, connection=self.redis, serializer=JSONSerializer)
-        return cast(int, found.get_job_count(cleanup=False))
+        return found.get_job_count(cleanup=False)
 
     def waiting(self, queue: str, most: int = 100) -> list[Job]:
         """The next jobs, oldest first."""

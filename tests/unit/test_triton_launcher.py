@@ -20,7 +20,7 @@ from k2d.tritonserver.admin import Admin
 from k2d.tritonserver.healer import Healer
 from k2d.tritonserver.output import Output
 from k2d.tritonserver.runtime import STUB, Runtime, TritonFailed
-from k2d.tritonserver.server import TritonServer, settings_variables
+from k2d.tritonserver.server import TritonServer
 from services.inference import triton_process
 
 # ---- the model repository -----------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_no_model_is_refused() -> None:
 
 def test_settings_reach_the_stub_as_they_were(tmp_path: Path) -> None:
     settings = load(threads=3, cache=tmp_path, api_token="secret", allowed_sources="file:///a/,s3://b/")
-    assert settings_variables(settings) == {
+    assert settings.variables() == {
         "K2D_THREADS": "3",
         "K2D_CACHE": str(tmp_path),
         "K2D_API_TOKEN": "secret",
