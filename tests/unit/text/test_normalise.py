@@ -1,5 +1,6 @@
 """The written form for comparison: a table, and three laws."""
 
+import re
 import unicodedata
 from collections.abc import Callable
 
@@ -72,7 +73,12 @@ def whispers() -> Callable[[str], str]:
     return module.BasicTextNormalizer()  # type: ignore[no-any-return]
 
 
-@given(text=st.text(alphabet='abcXYZ 你好們這，。！？!?;:"“”…é0123456789'))
+# a comma between digits, of either width, is a rule of ours: 1，000 → 1000
+@given(
+    text=st.text(alphabet='abcXYZ 你好們這，。！？!?;:"“”…é0123456789').filter(
+        lambda t: not re.search("[0-9]，[0-9]", t)
+    )
+)
 def test_equals_whispers_own_normaliser_where_no_rule_departs_from_it(
     whispers: Callable[[str], str], text: str
 ) -> None:
