@@ -99,8 +99,8 @@ def recordings(count: int) -> list[Held]:
 
 
 @contextmanager
-def server(kind: str, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Start a server as a process; gives its address and where its metrics are."""
+def server(kind: str, settings: Settings, **variables: object) -> Iterator[tuple[str, str]]:
+    """Start a server as a process; gives its address and where its metrics are. `variables`: more of its settings."""
     ports = [free_port() for _ in range(3)]
     main = [sys.executable, "-c", "from k2d.cli import main; main()"]
     if kind == "http":
@@ -110,7 +110,8 @@ def server(kind: str, settings: Settings) -> Iterator[tuple[str, str]]:
         flags = [f"--{name}-port={port}" for name, port in zip(("grpc", "http", "metrics"), ports, strict=True)]
         command = [*main, "triton", *flags]
         address, metrics = f"grpc://127.0.0.1:{ports[0]}/teacher", f"http://127.0.0.1:{ports[2]}/metrics"
-    environment = os.environ | {"K2D_TEACHER": settings.teacher, "K2D_BATCH_SIZE": str(settings.batch_size)}
+    variables = {"teacher": settings.teacher, "batch_size": settings.batch_size, **variables}
+    environment = os.environ | {f"K2D_{name.upper()}": str(value) for name, value in variables.items()}
     with tempfile.NamedTemporaryFile("wb", suffix=".log") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
@@ -193,11 +194,14 @@ async def measure(arguments: argparse.Namespace, settings: Settings) -> None:
 async def overhead(
     arguments: argparse.Namespace, settings: Settings, local: Transcriber, windows: Sequence[Window]
 ) -> None:
-    """The same windows, one at a time, everywhere in turn; medians of the paired differences."""
+    """The same windows, one at a time, everywhere in turn; medians of the paired differences.
+
+    Without lingering, which is no cost of the protocol: Triton makes a lone request wait, the others do not.
+    """
     kinds = [kind for kind in arguments.hosts.split(",") if kind != "local"]
     print("protocol cost per window, median of paired differences to the engine in process")
     for kind in kinds:
-        with server(kind, settings) as (address, _):
+        with server(kind, settings, linger_s=0) as (address, _):
             remote = await open_transcriber(address, settings)
             pairs = []
             for window in windows:

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         0.25,
         ge=0,
         le=10,
-        description="Most seconds a free engine waits for a batch to fill (and never over 5 % of one).",
+        description="Most seconds a free engine waits for callers it has just answered (never over 5 % of a batch).",
     )
     idle_unload_s: float = Field(0.0, ge=0, description="Free the weights after so many idle seconds; 0: never.")
     triton_instances: int = Field(1, ge=1, le=64, description="Copies of the model in one Triton, each on its device.")
@@ -93,6 +93,11 @@ class Settings(BaseSettings):
     # logs
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
     log_json: bool = Field(False, description="Log JSON lines instead of text.")
+
+    @field_validator("api_token", mode="before")
+    @classmethod
+    def _no_empty_token(cls, value: Any) -> Any:
+        return value or None  # an empty line of an environment file sets nothing
 
     @field_validator("allowed_sources", mode="before")
     @classmethod

@@ -18,6 +18,9 @@ sys.path[:] = [*{path}, *filter(None, sys.path)]
 from services.inference.triton_model import TritonPythonModel  # noqa: E402, F401
 """
 MICROSECONDS = 1_000_000
+LINGER_SHARE = (
+    0.2  # of K2D_LINGER_S: Triton makes everybody wait, our batcher only for whom it has just answered
+)
 
 # Field names are those of Triton's model configuration (model_config.proto). Windows differ in length: ragged batches.
 # response_cache stays off: every window is new, and the samples would have to be hashed to find that out.
@@ -76,7 +79,7 @@ def config(settings: Settings, name: str) -> str:
         batch_size=settings.batch_size,
         instances=settings.triton_instances,
         kind="KIND_CPU" if settings.device == "cpu" else "KIND_AUTO",
-        linger_us=round(settings.linger_s * MICROSECONDS),
+        linger_us=round(settings.linger_s * LINGER_SHARE * MICROSECONDS),
         timeout_us=round(settings.server_timeout_s * MICROSECONDS),
         max_waiting=settings.max_waiting,
     )

@@ -29,13 +29,14 @@ from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Samples, Window
 from k2d.settings import load
 from k2d.tritonserver import shm
 from k2d.tritonserver.healer import stubs
+from k2d.tritonserver.repository import LINGER_SHARE
 from k2d.tritonserver.runtime import TritonFailed
 from k2d.tritonserver.server import TritonServer
 from k2d.whisper import ct2_file
 
 pytestmark = pytest.mark.slow
 
-BATCH, MAX_WAITING, LINGER_S = 8, 24, 0.3
+BATCH, MAX_WAITING, LINGER_S = 8, 24, 0.3  # seconds that Triton waits for a batch to fill
 GREEDY = DecodeOptions(temperatures=(0.0,))
 SHORT = DecodeOptions(temperatures=(0.0,), max_new_tokens=4, without_timestamps=True)
 NOTHING = np.zeros(1, np.int16)
@@ -47,7 +48,9 @@ T = TypeVar("T")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     """A server with Whisper base as teacher."""
     base()
-    settings = load(batch_size=BATCH, max_waiting=MAX_WAITING, linger_s=LINGER_S, threads=2, log_level="info")
+    settings = load(
+        batch_size=BATCH, max_waiting=MAX_WAITING, linger_s=LINGER_S / LINGER_SHARE, threads=2, log_level="info"
+    )
     server = TritonServer(settings, log_file=tmp_path_factory.mktemp("triton") / "log")
     there = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))  # the checkout must not be where the stub finds us by chance

@@ -143,7 +143,7 @@ async def test_calls_go_where_the_fewest_are() -> None:
     transcriber = over(slow, fast)
     lanes = [asyncio.create_task(_lane(transcriber, 8)) for _ in range(4)]
     await asyncio.gather(*lanes)
-    assert len(fast.heads) > 3 * len(slow.heads)
+    assert len(fast.heads) > 2 * len(slow.heads)
     assert slow.most_outstanding <= 3
 
 

@@ -45,3 +45,9 @@ def test_unknown_setting_in_dotenv_is_refused(monkeypatch, tmp_path):
 def test_secrets_do_not_print():
     settings = Settings(redis_url="redis://:hunter2@localhost/0", api_token="hunter2", _env_file=None)
     assert "hunter2" not in repr(settings)
+
+
+def test_an_empty_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose passes unset variables on as empty ones."""
+    monkeypatch.setenv("K2D_API_TOKEN", "")
+    assert load().api_token is None

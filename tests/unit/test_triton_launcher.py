@@ -34,7 +34,7 @@ def test_the_repository_says_what_the_settings_say(tmp_path: Path) -> None:
         'name: "teacher"',
         "max_batch_size: 24",
         "preferred_batch_size: [ 24 ]",
-        "max_queue_delay_microseconds: 50000",
+        "max_queue_delay_microseconds: 10000",
         "default_timeout_microseconds: 20000000",
         "max_queue_size: 99",
         "{ count: 3 kind: KIND_AUTO }",
