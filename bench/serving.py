@@ -1,12 +1,12 @@
 """× real time and mean batch of the three ways to a model, against the number of recordings in flight.
 
-    python bench/serving.py [--concurrency 1,4,16,64] [--hosts local,http,grpc] [--recordings 64]
+    python bench/serving.py [--concurrency 1,4,16,64] [--hosts http,grpc] [--recordings 64]
 
 Recordings are stretches of the measuring data's long ones (../shared/data/public), transcribed with the sequential
 algorithm, greedy, without fallback, through: the engine in this process, the FastAPI host (`k2d serve teacher`) and
 Triton (`k2d triton`), each started here on loopback with the same weights and settings. 100 % is the engine's own
-ceiling on the same windows: full batches, one after the other, no I/O. Fewer recordings are used where fewer are in
-flight.
+ceiling on the very same windows: full batches, one after the other, no I/O. Fewer recordings are used where fewer are
+in flight.
 
 The last table asks each of them for the same windows in turn, one at a time: what the protocol costs per window.
 """
@@ -39,7 +39,8 @@ from k2d.whisper.engine import Engine
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "public"
 OPTIONS = LongformOptions(decode=DecodeOptions(temperatures=(0.0,)))
-RECORDINGS_EACH = 6  # per recording in flight, where fewer than all are used: enough for a steady state
+FEWEST = 8  # recordings
+RECORDINGS_EACH = 2  # per recording in flight, where that is fewer than all: taken evenly from all of them
 OVERHEAD_WINDOWS = 24
 
 
@@ -157,38 +158,40 @@ def ceiling(engine: Engine, windows: Sequence[Window], batch_size: int) -> float
 async def measure(arguments: argparse.Namespace, settings: Settings) -> None:
     every = recordings(arguments.recordings)
     levels = [int(n) for n in arguments.concurrency.split(",")]
-    parts = {n: every[: max(RECORDINGS_EACH, min(len(every), RECORDINGS_EACH * n))] for n in levels}
+    parts = {n: every[:: max(1, len(every) // max(FEWEST, RECORDINGS_EACH * n))] for n in levels}
     engine = await asyncio.to_thread(engine_of, settings.teacher, settings)
     counted = Counted()
-    local = Kept(MicroBatcher(engine, batch_size=settings.batch_size, linger_s=settings.linger_s, observer=counted))
-    await run(local, parts[levels[-1]], levels[-1])  # which windows there are; and a warm-up
-    windows = local.windows
-    best_s = await asyncio.to_thread(ceiling, engine, windows, settings.batch_size)
-    best = seconds_of(parts[levels[-1]]) / best_s
+    batcher = MicroBatcher(engine, batch_size=settings.batch_size, linger_s=settings.linger_s, observer=counted)
+    local = Kept(batcher)
     print(
         f"{engine.model.reference} {engine.model.compute_type} on {engine.model.device}, batch {settings.batch_size}; "
-        f"{len(every)} recordings of {len(every[0].held) / SAMPLE_RATE_HZ:.0f} s\n"
-        f"ceiling: {best:.1f} × real time ({len(windows)} windows in full batches, "
-        f"{1000 * best_s / len(windows):.0f} ms each)"
+        f"recordings of {len(every[0].held) / SAMPLE_RATE_HZ:.0f} s\n"
+        "host    in flight   recordings   × real time   of ceiling   mean batch"
     )
-    print("host    in flight   × real time   of ceiling   mean batch")
-    for kind in arguments.hosts.split(","):
-        if kind == "local":
-            for n in levels:
-                counted.windows = counted.calls = 0.0
-                took_s = await run(local, parts[n], n)
-                row(kind, n, seconds_of(parts[n]) / took_s, best, counted.windows / counted.calls)
-            continue
+    ceilings: dict[int, float] = {}
+    for n in levels:
+        local.windows.clear()
+        counted.windows = counted.calls = 0.0
+        took_s = await run(local, parts[n], n)
+        batch = counted.windows / counted.calls
+        ceilings[n] = await asyncio.to_thread(ceiling, engine, local.windows, settings.batch_size)
+        row("ceiling", n, parts[n], ceilings[n], ceilings[n], min(settings.batch_size, len(local.windows)))
+        row("local", n, parts[n], took_s, ceilings[n], batch)
+    for kind in remote_hosts(arguments):
         with server(kind, settings) as (address, metrics):
             remote = await open_transcriber(address, settings)
             for n in levels:
                 before = counters(metrics)
                 took_s = await run(remote, parts[n], n)
-                done = [now - then for now, then in zip(counters(metrics), before, strict=True)]
-                row(kind, n, seconds_of(parts[n]) / took_s, best, done[0] / done[1])
+                windows, calls = (now - then for now, then in zip(counters(metrics), before, strict=True))
+                row(kind, n, parts[n], took_s, ceilings[n], windows / calls)
             await remote.close()
-    await overhead(arguments, settings, local, windows[:OVERHEAD_WINDOWS])
+    await overhead(arguments, settings, local, local.windows[:OVERHEAD_WINDOWS])
     await local.close()
+
+
+def remote_hosts(arguments: argparse.Namespace) -> list[str]:
+    return [kind for kind in arguments.hosts.split(",") if kind]
 
 
 async def overhead(
@@ -198,9 +201,8 @@ async def overhead(
 
     Without lingering, which is no cost of the protocol: Triton makes a lone request wait, the others do not.
     """
-    kinds = [kind for kind in arguments.hosts.split(",") if kind != "local"]
     print("protocol cost per window, median of paired differences to the engine in process")
-    for kind in kinds:
+    for kind in remote_hosts(arguments):
         with server(kind, settings, linger_s=0) as (address, _):
             remote = await open_transcriber(address, settings)
             pairs = []
@@ -221,14 +223,15 @@ def seconds_of(audio: Sequence[Held]) -> float:
     return sum(len(held.held) for held in audio) / SAMPLE_RATE_HZ
 
 
-def row(kind: str, in_flight: int, speed: float, best: float, batch: float) -> None:
-    print(f"{kind:7} {in_flight:9}   {speed:11.1f}   {100 * speed / best:8.0f} %   {batch:10.1f}", flush=True)
+def row(kind: str, in_flight: int, audio: Sequence[Held], took_s: float, best_s: float, batch: float) -> None:
+    speed, share = seconds_of(audio) / took_s, 100 * best_s / took_s
+    print(f"{kind:7} {in_flight:9}   {len(audio):10}   {speed:11.1f}   {share:8.0f} %   {batch:10.1f}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--concurrency", default="1,4,16,64")
-    parser.add_argument("--hosts", default="local,http,grpc")
+    parser.add_argument("--hosts", default="http,grpc", help="beside the engine in this process")
     parser.add_argument("--recordings", type=int, default=64)
     arguments = parser.parse_args()
     if not DATA.is_dir():
