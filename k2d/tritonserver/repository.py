@@ -18,9 +18,7 @@ sys.path[:] = [*{path}, *filter(None, sys.path)]
 from services.inference.triton_model import TritonPythonModel  # noqa: E402, F401
 """
 MICROSECONDS = 1_000_000
-LINGER_SHARE = (
-    0.2  # of K2D_LINGER_S: Triton makes everybody wait, our batcher only for whom it has just answered
-)
+LINGER_SHARE = 0.2  # of K2D_LINGER_S: Triton makes everybody wait, our batcher only for whom it has just answered
 
 # Field names are those of Triton's model configuration (model_config.proto). Windows differ in length: ragged batches.
 # response_cache stays off: every window is new, and the samples would have to be hashed to find that out.

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from k2d.errors import BadRequest, Overloaded, TooLarge
 from k2d.inference import wire
@@ -137,14 +138,18 @@ async def _read(request: Request) -> bytes:
 
     Raises:
         TooLarge: it can be no window.
+        ClientGone: the client left before it had sent all of it.
     """
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > wire.MAX_BODY_BYTES:
-            await _drain(request)
-            raise TooLarge(f"the body is larger than {wire.MAX_BODY_BYTES} bytes", hint=wire.HINT)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > wire.MAX_BODY_BYTES:
+                await _drain(request)
+                raise TooLarge(f"the body is larger than {wire.MAX_BODY_BYTES} bytes", hint=wire.HINT)
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise ClientGone from error
     return b"".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,25 @@ def test_a_client_that_leaves_takes_its_windows_along(server: Server, http: http
     wait_idle(server)
     assert server.metric("k2d_batch_size_sum") - before <= 6  # what the engine had begun; the rest was never decoded
     assert http.post("/v1/windows:transcribe", content=pack(Head(options=SHORT), samples())).status_code == 200
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(server: Server) -> None:
+    before, left = len(server.log.read_text()), clients_that_left(server)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = f"POST /v1/windows:transcribe HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        connection.sendall(f"{head}Content-Length: 100000\r\n\r\n{{}}\n".encode() + bytes(5000))
+    deadline = time.monotonic() + 10
+    while clients_that_left(server) == left:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "error" not in server.log.read_text()[before:]
+
+
+def clients_that_left(server: Server) -> float:
+    lines = httpx.get(server.url + "/metrics").text.splitlines()
+    return sum(
+        float(line.split()[-1]) for line in lines if "k2d_http_requests_total" in line and 'status="499"' in line
+    )
 
 
 def _leave_early(url: str, body: bytes) -> None:
