@@ -3,12 +3,11 @@
 # Prometheus. For machines that reach a package mirror and no image registry. Needs root and debootstrap.
 #   stand_in.sh            tags k2d-test/python, k2d-test/redis, k2d-test/prometheus; one minute
 set -eu
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
 debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,redis-server,prometheus \
-    bookworm "$root" "$mirror" >"$root.log" 2>&1 || { tail -20 "$root.log" >&2; rm -f "$root.log"; exit 1; }
+    bookworm "$root" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$root.log" 2>&1 || { tail -20 "$root.log" >&2; rm -f "$root.log"; exit 1; }
 rm -f "$root.log"
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/doc/*
 # the public image calls it `python`
