@@ -87,7 +87,7 @@ async def test_windows_of_many_clients_meet_in_one_engine_call(server: Server) -
 def test_it_says_what_it_is(http: httpx.Client) -> None:
     ready = http.get("/readyz").json()
     assert ready["status"] == "ok"
-    assert "desk" in ready["golden"]
+    assert "要不要一起去" in ready["golden"]
     assert http.get("/v1/model").json()["fingerprint"] == ready["fingerprint"]
     assert http.get("/healthz").json()["status"] == "ok"
     assert {"/v1/windows:transcribe", "/v1/score"} <= set(http.get("/openapi.json").json()["paths"])
@@ -144,7 +144,7 @@ def test_a_bad_window_leaves_its_neighbours_alone(http: httpx.Client) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda body: http.post("/v1/windows:transcribe", content=body), (good, bad, good, bad)))
     assert [answer.status_code for answer in answers] == [200, 400, 200, 400]
-    assert "desk" in answers[0].json()["text"]
+    assert "要不要一起去" in answers[0].json()["text"]
 
 
 def test_a_deadline_ends_the_waiting(http: httpx.Client) -> None:
@@ -264,7 +264,7 @@ def weights_are_put_away_when_idle(other: Server) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     body = pack(Head(options=GREEDY), clip())
     answer = httpx.post(other.url + "/v1/windows:transcribe", content=body, headers=headers, timeout=60)
-    assert "desk" in answer.json()["text"]
+    assert "要不要一起去" in answer.json()["text"]
 
 
 def sigterm_lets_what_is_in_flight_finish(other: Server) -> None:
