@@ -62,8 +62,8 @@ def run(
 def test_the_text_is_faster_whispers(engine: Engine, recordings: list[tuple[Samples, dict[str, object]]]) -> None:
     """The bench holds the corpora to 0.5 % of each other; here, on little text, the two texts to a few percent.
 
-    The median recording counts: at T = 0 the last bit of a feature decides whether a window loops, and one that does, in
-    either text, outweighs all else.
+    The median recording counts: at T = 0 the last bit of a feature decides whether a window loops, and one that does,
+    in either text, outweighs all else.
     """
     from faster_whisper import WhisperModel
 
