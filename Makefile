@@ -12,7 +12,7 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Label the sample audio with real Whisper weights and freeze a dataset (about 2 minutes)
 	$(BIN)/k2d demo
 
-test: $(VENV)/.dev check ## Run the checks and every test (about 25 minutes on 2 cores)
+test: $(VENV)/.dev check ## Run the checks and every test (about 20 minutes on 2 cores)
 	$(BIN)/pytest
 
 check: $(VENV)/.dev ## Lint, format, types, import rules
