@@ -200,12 +200,8 @@ class Labeler:
         stored = self.lake.labels(label_key, audio=True)
         try:
             async with asyncio.TaskGroup() as group:
-                while True:
-                    await self._places.acquire()
-                    row = await asyncio.to_thread(next, stored, None)
-                    if row is None:
-                        self._places.release()
-                        break
+                while (row := await asyncio.to_thread(next, stored, None)) is not None:
+                    await self._places.acquire()  # given back with the task: a shard that cannot be read costs none
                     hearing = group.create_task(self._doubt_chunk(*row, facts_key, recording))
                     hearing.add_done_callback(lambda _: self._places.release())
                     hearings.append(hearing)

@@ -27,9 +27,8 @@ from k2d.whisper.tokens import Vocabulary
 from k2d.whisper.windows import finish
 
 SIDE_FILES = ("config.json", "vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
-FILLED = (
-    16  # texts are filled up to a multiple of it: half of it is wasted, on average, and most chunks share a few widths
-)
+# texts are filled up to a multiple of it: half of it is wasted, on average, and most chunks share a few widths
+FILLED = 16
 ALIGNED_FRAMES = 64  # of 3000: the alignment that comes with a score is not used, so little of it is computed
 ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
 
