@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from k2d.cli import datasets, demo, doctor, inspect, label, models, parity, serve, triton, up  # noqa: F401 — registers the commands
+from k2d.cli import commands  # noqa: F401 — registers them with `app`
 from k2d.cli.app import app
 from k2d.settings import PREFIX, Settings
 

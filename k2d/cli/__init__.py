@@ -9,8 +9,7 @@ from k2d.errors import K2DError
 
 def main() -> None:
     """Run the command line: every error ends as one message with its hint, never as a traceback."""
-    # each module registers its commands with `app` when it is imported
-    from k2d.cli import datasets, demo, doctor, inspect, label, models, parity, serve, triton, up  # noqa: F401
+    from k2d.cli import commands  # noqa: F401 — registers them with `app`
 
     try:
         app()
