@@ -1,0 +1,1 @@
+"""The trainer's commands: `k2d train`, `k2d eval`, `k2d convert`. torch is imported when one of them runs."""

@@ -1,0 +1,164 @@
+"""A recipe: everything that decides what a training run computes. Validated, unknown keys refused, hashable."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from k2d.errors import BadRequest
+from k2d.languages import MIXED
+from k2d.whisper.prompts import CONTEXT
+
+HASH_DIGITS = 16
+
+
+class Recipe(BaseModel):
+    """How a student is distilled. Defaults are the paper's (method.md, section 4) but for steps and batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # ---- student
+    teacher: str = Field(
+        default="packaged:whisper-base", description="Model that is distilled: hub id, folder or packaged:…."
+    )
+    student: str | None = Field(
+        default=None, description="Start from this student instead of cutting one from the teacher."
+    )
+    decoder_layers: int = Field(
+        default=2, ge=1, description="Copied from the teacher's, maximally spaced: first and last."
+    )
+    encoder_layers: int | None = Field(
+        default=None, ge=1, description="Fewer than the teacher's; such an encoder is trained."
+    )
+    freeze_encoder: bool = Field(default=True, description="Keep the teacher's encoder, run once for both.")
+    freeze_positions: bool = Field(default=True, description="Keep the decoder's positional embeddings.")
+
+    # ---- labels
+    language: str = Field(default=MIXED, description="Prompt of teacher and student: zh-en (the mixed one) or a code.")
+    timestamp_probability: float = Field(default=0.5, ge=0, le=1, description="Share of rows that keep timestamps.")
+    prompt_probability: float = Field(default=0.2, ge=0, le=1, description="Share of rows that get the previous text.")
+    max_tokens: int = Field(
+        default=CONTEXT, ge=16, le=CONTEXT, description="Longest row in tokens; longer ones are left out."
+    )
+    distance_weight: float = Field(
+        default=0.0, ge=0, le=1, description="A row at distance d weighs 1 - this × min(d, 1)."
+    )
+    spec_augment: bool = Field(default=False, description="Mask stretches of time and frequency (SpecAugment).")
+    noise_snr_db: float | None = Field(
+        default=None, description="Add white noise at this or a better ratio; none: add none."
+    )
+
+    # ---- loss
+    ce_weight: float = Field(default=0.8, ge=0, description="Of cross-entropy on the pseudo-label.")
+    kl_weight: float = Field(default=1.0, ge=0, description="Of KL(teacher ‖ student).")
+    temperature: float = Field(
+        default=2.0, gt=0, description="Of both distributions in KL, which is scaled by its square."
+    )
+
+    # ---- optimiser
+    steps: int = Field(default=1000, ge=1, description="Optimiser steps in all.")
+    batch: int = Field(default=32, ge=1, description="Rows a step, over all processes.")
+    micro_batch: int = Field(default=8, ge=1, description="Rows at once in one process; the rest is accumulated.")
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup_steps: int = Field(default=50, ge=0)
+    schedule: Literal["constant", "linear"] = Field(default="constant", description="After warm-up.")
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+
+    # ---- data order
+    seed: int = 0
+    lanes: int = Field(default=8, ge=1, description="Streams a batch is drawn from; ranks share them out.")
+    shuffle_groups: int = Field(
+        default=4, ge=1, description="Row groups a lane shuffles together; they are held in memory."
+    )
+    workers: int = Field(default=2, ge=1, description="Threads a process decodes audio with.")
+
+    # ---- how it runs; none of it changes what is learned, but for rounding
+    precision: Literal["auto", "float32", "bf16"] = Field(default="auto", description="auto: bf16 where CUDA has it.")
+    gradient_checkpointing: bool = False
+    compile: bool = Field(default=False, description="torch.compile the frozen parts.")
+    sharding: Literal["none", "fsdp"] = "none"
+    vocabulary_chunk_mib: int = Field(default=128, ge=1, description="Most memory for one tensor of logits.")
+    keep_encoded_gib: float = Field(
+        default=0.0,
+        ge=0,
+        description="Keep this much of the frozen encoder's output in memory; for datasets of many epochs.",
+    )
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0: as torch finds.")
+
+    # ---- what is kept
+    validate_on: str | None = Field(
+        default=None, description="Manifest (JSONL) with references that validation transcribes."
+    )
+    holdout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of recordings kept out of training to validate on."
+    )
+    validation_rows: int = Field(default=64, ge=1, description="Most rows validation transcribes.")
+    validate_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1, description="Newest ones that stay; the best student stays as well.")
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if self.batch % self.micro_batch:
+            raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+        if self.keep_encoded_gib and (self.spec_augment or self.noise_snr_db is not None):
+            raise ValueError("keep_encoded_gib needs audio that never changes: no spec_augment, no noise_snr_db")
+        if self.encoder_layers is not None and self.freeze_encoder:
+            raise ValueError("an encoder with fewer layers must be trained: set freeze_encoder=false")
+        if self.keep_encoded_gib and not self.freeze_encoder:
+            raise ValueError("keep_encoded_gib needs a frozen encoder")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Equal recipes, equal keys; hex."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:HASH_DIGITS]
+
+
+PAPER = Recipe(
+    teacher="openai/whisper-large-v2",
+    steps=120_000,
+    batch=256,
+    micro_batch=32,
+    validate_every=5_000,
+    checkpoint_every=1_000,
+)
+PRESETS = {"default": Recipe(), "paper": PAPER}
+
+
+def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
+    """A preset or a YAML file, with single values changed.
+
+    Raises:
+        BadRequest: no such file, no valid YAML, an unknown key or an impossible value.
+    """
+    if name in PRESETS:
+        values: Any = PRESETS[name].model_dump()
+    else:
+        values = _read(Path(name))
+    try:
+        return Recipe.model_validate({**values, **(changes or {})})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
+        raise BadRequest(
+            f"the recipe {name!r} is not valid: {problems}", hint="docs/training.md lists the keys"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        known = ", ".join(PRESETS)
+        raise BadRequest(
+            f"no recipe {str(path)!r}: {error.strerror}", hint=f"presets are: {known}; else a file"
+        ) from error
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise BadRequest(f"{path} is no YAML: {error}", hint="key: value, one a line") from error
+    if not isinstance(values, dict):
+        raise BadRequest(f"{path} holds no recipe", hint="key: value, one a line")
+    return values
