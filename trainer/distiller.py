@@ -1,0 +1,125 @@
+"""Teacher and student on one batch: one encoder pass for both, then the loss. The module that trains."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from k2d.whisper.prompts import MIXED_CODES
+from k2d.whisper.tokens import Vocabulary
+from trainer.batch import IGNORED
+from trainer.loss import Terms, chunk_rows, distillation_loss
+from trainer.options import Recipe
+from trainer.student import share_encoder
+
+
+class LossParts(NamedTuple):  # a tuple: wrappers for several processes look for tensors in those
+    """Sums over a micro-batch. `loss` is divided by the normaliser and carries the gradient."""
+
+    loss: torch.Tensor
+    ce: torch.Tensor  # sum over targets, weighted
+    kl: torch.Tensor  # the same, with T²
+
+
+class Prompted:
+    """Embeds tokens for a Whisper decoder; the mixed prompt's is the mean of zh and en, always."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.mixed = vocabulary.sot_lm
+        self.codes = [vocabulary.languages[code] for code in MIXED_CODES]
+
+    def __call__(self, weight: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Embeddings of shape (B, T, width) of tokens of shape (B, T)."""
+        found = nn.functional.embedding(tokens, weight)
+        mixed = weight[self.codes].mean(dim=0)
+        return torch.where((tokens == self.mixed)[..., None], mixed, found)
+
+
+class Distiller(nn.Module):
+    """The student's trained parts as a module; the frozen teacher beside it, in no optimiser and no checkpoint.
+
+    With a frozen encoder the student is given the teacher's own, so that it is in memory once.
+    """
+
+    def __init__(self, teacher: Any, student: Any, recipe: Recipe, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.decoder = student.model.decoder
+        self.encoder = None if recipe.freeze_encoder else student.model.encoder
+        teacher.requires_grad_(False)
+        self.decoder.requires_grad_(True)
+        self.decoder.embed_positions.requires_grad_(not recipe.freeze_positions)
+        if self.encoder is None:
+            share_encoder(teacher, student)
+        else:
+            self.encoder.requires_grad_(True)
+            self.encoder.embed_positions.requires_grad_(False)  # sinusoids, never learned
+        if recipe.gradient_checkpointing:
+            student.gradient_checkpointing_enable({"use_reentrant": False})
+        # in a tuple: registered nowhere, so neither wrapped nor saved with the student
+        self._frozen = (teacher.model.encoder, teacher.model.decoder)
+        self._terms = Terms(recipe.ce_weight, recipe.kl_weight, recipe.temperature)
+        self._rows = chunk_rows(teacher.config.vocab_size, recipe.vocabulary_chunk_mib)
+        self._embed = Prompted(vocabulary)
+
+    def place(self, device: torch.device, *, compiled: bool = False) -> None:
+        """Move the frozen teacher to where the student is."""
+        encoder, decoder = (part.to(device).eval() for part in self._frozen)
+        if compiled:
+            encoder, decoder = torch.compile(encoder), torch.compile(decoder, dynamic=True)
+        self._frozen = (encoder, decoder)
+
+    @torch.no_grad()
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
+        """The frozen encoder's output, shape (B, 1500, width), of features of shape (B, mels, 3000)."""
+        encoded: torch.Tensor = self._frozen[0](features).last_hidden_state
+        return encoded
+
+    def forward(
+        self,
+        features: torch.Tensor | None,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        *,
+        normaliser: float,
+        encoded: torch.Tensor | None = None,
+    ) -> LossParts:
+        """The loss of a micro-batch.
+
+        Args:
+            features: shape (B, mels, 3000); None when `encoded` is given.
+            inputs, targets: tokens of shape (B, T); targets are IGNORED where nothing is learned.
+            weights: of rows, shape (B,).
+            normaliser: what sums are divided by: the weighted number of targets in the whole batch.
+            encoded: the frozen encoder's output for these rows, where it is known already.
+        """
+        if encoded is None:
+            if features is None:
+                raise ValueError("neither features nor encoded")
+            encoded = self.encode(features)
+        heard = encoded if self.encoder is None else self.encoder(features).last_hidden_state
+        learned = targets != IGNORED
+        frozen = self._frozen[1]
+        with torch.no_grad():
+            teacher = _hidden(frozen, self._embed(frozen.embed_tokens.weight, inputs), encoded)[learned]
+        weight = self.decoder.embed_tokens.weight
+        student = _hidden(self.decoder, self._embed(weight, inputs), heard)[learned]
+        total, ce, kl = distillation_loss(
+            student,
+            weight,
+            teacher,
+            frozen.embed_tokens.weight,
+            targets[learned],
+            weights[:, None].expand_as(targets)[learned],
+            terms=self._terms,
+            rows=self._rows,
+        )
+        return LossParts(total / normaliser, ce, kl)
+
+
+def _hidden(decoder: Any, embedded: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+    """A decoder's last hidden states. Padding is on the right and attention looks left: no mask is needed."""
+    hidden: torch.Tensor = decoder(
+        inputs_embeds=embedded, encoder_hidden_states=encoded, use_cache=False
+    ).last_hidden_state
+    return hidden
