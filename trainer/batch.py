@@ -28,7 +28,7 @@ class Row:
     """One row of the stream."""
 
     id: str
-    features: Features  # float32 (mels, 3000)
+    features: Features | None  # float32 (mels, 3000); None: not asked for
     example: Example
     seconds: float  # of audio
 
@@ -38,7 +38,7 @@ class MicroBatch:
     """Rows that go through the models together; B rows, T positions (the longest row's; the rest is padding)."""
 
     ids: tuple[str, ...]  # of the rows
-    features: npt.NDArray[np.float32]  # (B, mels, 3000)
+    features: tuple[Features | None, ...]  # B times (mels, 3000); None where it was not asked for
     inputs: npt.NDArray[np.int64]  # (B, T): tokens without the last; padded with end-of-text
     targets: npt.NDArray[np.int64]  # (B, T): tokens without the first; IGNORED for the prompt and padding
     weights: npt.NDArray[np.float32]  # (B,)
@@ -61,7 +61,7 @@ def collate(rows: list[Row], *, pad: int) -> MicroBatch:
         targets[index, prompt - 1 : len(tokens) - 1] = tokens[prompt:]
     return MicroBatch(
         ids=tuple(row.id for row in rows),
-        features=np.stack([row.features for row in rows]),
+        features=tuple(row.features for row in rows),
         inputs=inputs,
         targets=targets,
         weights=np.array([row.example.weight for row in rows], dtype=np.float32),

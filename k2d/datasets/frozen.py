@@ -1,15 +1,16 @@
 """A frozen dataset as exporters read it: its manifest, and its rows as a stream."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from k2d.datasets.manifest import Manifest
 from k2d.datasets.rows import ROWS_PER_GROUP
+from k2d.errors import NotFound, StoreError
 from k2d.store import Lake
-from k2d.store.errors import guard
+from k2d.store.errors import damaged, guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,15 @@ class Row:
     def json(self) -> bytes:
         """`fields` on one line."""
         return line(self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One row group: what is read at once."""
+
+    shard: int
+    number: int  # in its shard
+    rows: int
 
 
 class Frozen:
@@ -47,11 +57,57 @@ class Frozen:
                     return
                 yield from map(_row, batch.to_pylist())
 
+    def groups(self) -> list[Group]:
+        """All row groups in order. From the manifest, as shards are written: no shard is opened for it."""
+        return [
+            Group(shard.number, number, min(ROWS_PER_GROUP, shard.rows - number * ROWS_PER_GROUP))
+            for shard in self.manifest.shards
+            for number in range(-(-shard.rows // ROWS_PER_GROUP))
+        ]
+
+    def check(self) -> None:
+        """See that all shards are there, by one listing.
+
+        Raises:
+            StoreError
+        """
+        missing = self._lake.missing_shards(self.manifest.name)
+        if missing:
+            raise self._gone(missing[0], more=len(missing) - 1)
+
+    def read(self, group: Group, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of one group, as fields of these columns; `audio.bytes` is the audio without its path.
+
+        Raises:
+            StoreError: the shard is gone, damaged, or not what the manifest says.
+        """
+        name, where = self.manifest.name, f"shard {group.shard} of dataset {self.manifest.name}"
+        try:
+            file = self._lake.shard_table(name, group.shard, digest=self.manifest.digest)
+        except NotFound as error:
+            raise self._gone(group.shard) from error
+        with file, guard(where):
+            groups = file.metadata.num_row_groups
+            table = file.read_row_group(group.number, columns=list(columns)) if group.number < groups else None
+        if table is None or table.num_rows != group.rows:
+            raise damaged(where, "its row groups are not those of the manifest")
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
     def copy_shard(self, shard: int, target: Path) -> None:
         """Write a shard's bytes as they are to a local file."""
         with self._lake.open_shard(self.manifest.name, shard) as source, open(target, "wb") as out:
             while block := source.read(1 << 20):
                 out.write(block)
+
+    def _gone(self, shard: int, *, more: int = 0) -> StoreError:
+        others = f" and {more} more" if more else ""
+        return StoreError(
+            f"shard {shard}{others} of dataset {self.manifest.name!r} is gone",
+            hint="freeze or pull the dataset again: equal content gives equal shards",
+            dataset=self.manifest.name,
+            shard=shard,
+        )
 
 
 def line(value: Any) -> bytes:

@@ -49,9 +49,16 @@ class Datasets(Rooted):
         """A shard's bytes."""
         return self.files.open(self._shard(name, number))
 
-    def shard_table(self, name: str, number: int) -> pq.ParquetFile:
-        """A shard as an open Parquet file; a context manager."""
-        return self.files.parquet(self._shard(name, number))
+    def shard_table(self, name: str, number: int, *, digest: str | None = None) -> pq.ParquetFile:
+        """A shard as an open Parquet file; a context manager. Who knows the digest spares a look at the manifest."""
+        return self.files.parquet(_path(name, digest, number) if digest else self._shard(name, number))
+
+    def missing_shards(self, name: str) -> list[int]:
+        """Numbers of the shards that the manifest names and the store does not hold."""
+        manifest = self.dataset(name)
+        there = set(self.files.listing(f"{_folder(name)}/{manifest['digest']}"))
+        numbers = [shard["number"] for shard in manifest["shards"]]
+        return [number for number in numbers if _path(name, manifest["digest"], number) not in there]
 
     def put_shard(self, name: str, digest: str, number: int, fill: Callable[[BinaryIO], None]) -> tuple[int, str]:
         """Write a shard by letting `fill` write its file; returns its size in bytes and its sha256.
@@ -59,7 +66,7 @@ class Datasets(Rooted):
         Raises:
             StoreError: the store cannot take it. When `fill` raises, nothing is left behind.
         """
-        path = f"{_folder(name)}/{safe(digest)}/{number:05d}.parquet"
+        path = _path(name, digest, number)
         with self.files.pending(path.rpartition("/")[0]) as pending:
             with guard(path, writing=True):
                 fill(pending.file)
@@ -79,11 +86,15 @@ class Datasets(Rooted):
         manifest = self.dataset(name)
         if not 0 <= number < len(manifest["shards"]):
             raise NotFound(f"dataset {name!r} has {len(manifest['shards'])} shards, none with number {number}")
-        return f"{_folder(name)}/{manifest['digest']}/{number:05d}.parquet"
+        return _path(name, manifest["digest"], number)
 
 
 def _folder(name: str) -> str:
     return f"datasets/{safe(name)}"
+
+
+def _path(name: str, digest: str, number: int) -> str:
+    return f"{_folder(name)}/{safe(digest)}/{number:05d}.parquet"
 
 
 def _manifest(name: str) -> str:
