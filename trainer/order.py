@@ -99,17 +99,20 @@ class Order:
     def _extend(self) -> None:
         """Count the rows that each lane gets in one more epoch."""
         visit = len(self._before) - 1
-        lanes = (visit * len(self._rows) + np.arange(len(self._rows))) % self.lanes
-        counted = np.bincount(lanes, weights=self._rows[self._permutation(visit)], minlength=self.lanes)
-        self._before.append(self._before[-1] + counted.astype(np.int64))  # exact: far below 2^53
+        rows = self._rows[self._permutation(visit)]
+        counted = [rows[self._first(lane, visit) :: self.lanes].sum() for lane in range(self.lanes)]
+        self._before.append(self._before[-1] + np.array(counted))
+
+    def _first(self, lane: int, visit: int) -> int:
+        """The lane's first place in an epoch's permutation; the sequence of groups runs on through the epochs."""
+        return (lane - visit * len(self._rows)) % self.lanes
 
     def _make_plan(self, lane: int, visit: int) -> tuple[Numbers, Numbers]:
         """The lane's groups in this epoch, and how many rows end with each of its blocks.
 
         Blocks end with the epoch: no group meets itself in one, and with one lane every epoch has each row once.
         """
-        first = (lane - visit * len(self._rows)) % self.lanes  # the sequence of groups runs on through the epochs
-        groups = self._permutation(visit)[first :: self.lanes]
+        groups = self._permutation(visit)[self._first(lane, visit) :: self.lanes]
         starts = np.arange(0, len(groups), self._shuffle_groups)
         return groups, np.cumsum(np.add.reduceat(self._rows[groups], starts))
 
