@@ -1,0 +1,193 @@
+"""`k2d eval`: how well do models hear a set, side by side?"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from k2d.cli import show
+from k2d.cli.app import Json, app, settings
+from k2d.errors import StoreError
+
+if TYPE_CHECKING:
+    from trainer.evaluation.evaluate import Progress as Told
+    from trainer.evaluation.report import Report
+
+
+@app.command("eval")
+def evaluate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET",
+            help="A manifest (.jsonl), a folder of Parquet files, a Common Voice folder or .tsv, a frozen dataset's "
+            "name, or a set of the hub.",
+        ),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A model, or an address; several times. The first is what the others are compared with."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.html, report.md, report.json and utterances.jsonl.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many utterances.", min=1)] = None,
+    split: Annotated[str, typer.Option(help="Split of a folder, or of a set of the hub.")] = "test",
+    language: Annotated[
+        str | None, typer.Option(help="Prompt: `zh-en` (mixed), `auto`, or a Whisper code; as K2D_LANGUAGE.")
+    ] = None,
+    long_form: Annotated[
+        bool,
+        typer.Option(
+            "--long-form/--no-long-form",
+            help="Decode sequentially, as labels are made; or hear each utterance as one window of at most 30 s.",
+        ),
+    ] = True,
+    draws: Annotated[int, typer.Option(help="Draws behind the confidence bands.", min=100)] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Let models hear a set and compare them: error rates with confidence bands, speed, size.
+
+    Engine, precision, device and threads are those of the settings (K2D_ENGINE, K2D_COMPUTE_TYPE, …). Without
+    `--model`, the teacher is heard alone.
+    """
+    from trainer.need import need
+
+    need("jinja2")
+    from trainer.evaluation.evaluate import How
+    from trainer.evaluation.evaluate import evaluate as run
+    from trainer.evaluation.sets import open_set
+
+    found = settings()
+    if language is not None:
+        found = found.model_copy(update={"language": language})
+    opened = open_set(source, found, split=split)
+    if out is not None:
+        _prepare(out)
+    with _bars() as told:
+        report = run(
+            model or [found.teacher],
+            opened,
+            found,
+            how=How(limit=limit, long_form=long_form, draws=draws, seed=seed),
+            progress=told,
+        )
+    if out is not None:
+        write(report, out)
+    if as_json:
+        show.dump(report.document())
+        return
+    show.out.print(_table(report))
+    show.out.print(_speeds(report))
+    _remarks(report)
+    if out is not None:
+        show.out.print(f"report: {escape(str(out / 'report.html'))}", soft_wrap=True)
+
+
+def write(report: "Report", folder: Path) -> None:
+    """Write report.html, report.md, report.json, and utterances.jsonl with every text.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    from trainer.evaluation.render import html, markdown
+
+    _prepare(folder)
+    lines = (json.dumps(asdict(line) | {"diffs": None}, ensure_ascii=False) for line in report.lines)
+    documents = {
+        "utterances.jsonl": "".join(f"{line}\n" for line in lines),
+        "report.md": markdown(report),
+        "report.html": html(report),
+        "report.json": json.dumps(report.document(), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
+    }
+    for name, text in documents.items():
+        try:
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+
+
+def _prepare(folder: Path) -> None:
+    """Before hours of hearing, not after them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").touch()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"no report can be written to {folder}: {error.strerror}", hint="give another folder as --out")
+
+
+@contextmanager
+def _bars() -> Iterator["Told"]:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=show.err) as progress:
+        tasks: dict[str, int] = {}
+
+        def told(model: str, done: int, total: int) -> None:
+            if model not in tasks:
+                tasks[model] = progress.add_task(f"{show.visible(model)} hears", total=total)
+            progress.update(tasks[model], completed=done)  # type: ignore[arg-type]
+
+        yield told
+
+
+def _table(report: "Report") -> Table:
+    from trainer.evaluation.metrics import METRICS
+    from trainer.evaluation.render import band, change, percent
+
+    facts = report.set
+    table = Table(
+        title=f"{escape(facts.name)}: {facts.utterances} utterances, {facts.seconds:.0f} s; rates in percent with "
+        "95 % bands",
+        title_justify="left",
+    )
+    table.add_column("")
+    for side in report.models:
+        table.add_column(show.visible(side.reference), justify="right", overflow="fold")
+    for metric, title in METRICS.items():
+        cells = []
+        for side in report.models:
+            figure = side.figures[metric]
+            text = f"{percent(figure.rate.value)} [dim]{band(figure.rate)}[/]"
+            cells.append(text + (f"\n[dim]{change(figure.difference)}[/]" if figure.difference else ""))
+        table.add_row(title, *cells)
+    table.add_section()
+    table.add_row("repetitions", *(str(side.loops) for side in report.models))
+    if facts.without_speech:
+        spoke = (f"{side.spoke_in_silence} of {facts.without_speech}" for side in report.models)
+        table.add_row("heard speech where there is none", *spoke)
+    return table
+
+
+def _speeds(report: "Report") -> Table:
+    table = Table(title="Speed and size", title_justify="left")
+    table.add_column("")
+    for column in ("× real time", "against first", "tokens/s", "parameters, M", "MB on disk"):
+        table.add_column(column, justify="right")
+    first = report.models[0].speed.real_time
+    for side in report.models:
+        size = (f"{side.size.parameters / 1e6:.1f}", f"{side.size.disk_mb:.0f}") if side.size else ("–", "–")
+        ratio = f"{side.speed.real_time / first:.2f}" if first else "–"
+        table.add_row(
+            show.visible(side.reference), f"{side.speed.real_time:.1f}", ratio, f"{side.speed.tokens_per_s:.0f}", *size
+        )
+    return table
+
+
+def _remarks(report: "Report") -> None:
+    if report.set.pseudo_labels:
+        show.out.print("[yellow]the references are pseudo-labels[/]: this is agreement with a teacher, not truth")
+    if report.set.set_aside:
+        name, why = next(iter(report.set.set_aside.items()))
+        show.out.print(f"{len(report.set.set_aside)} set aside, the first: {show.visible(name)}: {escape(why)}")

@@ -1,0 +1,74 @@
+"""JSON lines: this project's manifests, NeMo's, and whatever names audio and text the same way."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k2d.errors import BadRequest
+from trainer.evaluation.utterances import Said, Utterance, opener, said
+
+AUDIO = ("audio", "audio_filepath")  # relative to the manifest; NeMo's name for it is the second
+LANGUAGE = ("language", "lang")
+RECORDING = ("recording_id", "base_id")  # a degraded clip and the clean one it was made from are one recording
+HINT = 'one JSON object a line: {"audio": "a.flac", "text": "…"}; docs/evaluation.md lists the other keys'
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """A manifest; keys: audio or audio_filepath, text, text_spoken, language or lang, offset with duration, id."""
+
+    path: Path
+    kind: str = "JSON lines"
+    pseudo_labels: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.path.parent.name if self.path.name == "manifest.jsonl" else self.path.stem
+
+    def said(self) -> Iterator[Said]:
+        return (utterance.said for utterance in self.utterances())
+
+    def utterances(self) -> Iterator[Utterance]:
+        with self.path.open(encoding="utf-8") as file:
+            number = 0
+            try:
+                for number, line in enumerate(file, 1):
+                    if line.strip():
+                        yield self._utterance(json.loads(line), number)
+            except ValueError as error:  # no JSON, or no UTF-8
+                raise BadRequest(f"{self.path}, line {number}: {error}", hint=HINT) from error
+
+    def _utterance(self, row: Any, number: int) -> Utterance:
+        audio = _first(row, AUDIO) if isinstance(row, dict) else None
+        if not isinstance(audio, str) or not audio:
+            raise BadRequest(f"{self.path}, line {number} names no audio", hint=HINT)
+        start_s, length_s = _number(row, "offset"), _number(row, "duration")
+        part = row.get("offset") is not None  # without an offset, a duration only tells how long the file is
+        name = str(row.get("id") or (f"{audio}@{start_s:.3f}" if part else audio))
+        return Utterance(
+            said(
+                name=name,
+                text=row.get("text"),
+                spoken=row.get("text_spoken"),
+                language=_first(row, LANGUAGE),
+                recording=_first(row, RECORDING) or audio,
+            ),
+            opener(
+                lambda: self.path.parent / audio, start_s=start_s or 0.0, length_s=length_s if part else None
+            ),  # an absolute path stays as it is
+        )
+
+
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((str(row[name]) for name in names if row.get(name)), None)
+
+
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise BadRequest(f"{name} must be seconds, not {value!r}", hint=HINT)
+    return float(value)
