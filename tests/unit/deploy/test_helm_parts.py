@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError
 from redis.retry import Retry
 
-from k2d.cli import datasets, serve  # noqa: F401 — registers the commands
+from k2d.cli import serve  # noqa: F401 — registers the commands
 from k2d.cli.app import app as cli
 from k2d.redis_server import find_binary, free_port
 from k2d.settings import load
@@ -27,6 +27,8 @@ from services.filter.app import create_app as labeling_app
 from services.filter.metrics import exposition
 from services.filter.queue import CONTROL, LABEL, WorkQueue
 from services.inference.app import create_app as server_app
+from trainer.commands import train  # noqa: F401 — registers the command
+from trainer.options import Recipe, load_recipe
 
 GPU, TRITON = CHART / "ci" / "gpu.yaml", CHART / "ci" / "triton.yaml"
 START_S = 20.0
@@ -89,9 +91,6 @@ def parsed(arguments: list[str]) -> dict[str, Any]:
 def test_commands_are_what_the_cli_takes(helm: Helm) -> None:
     line = container(helm.template(GPU), "StatefulSet", "t-k2d-validator")["command"]
     assert parsed(line[1:])["role"] == "validator"
-    script = container(helm.template(TRITON), "CronJob", "t-k2d-trainer")["command"][-1]
-    words = script.replace('"', "").removeprefix("exec k2d ").split()
-    assert parsed([word.replace("$FORMAT", "webdataset") for word in words])["api"] == "$K2D_API_URL"
 
 
 def test_servers_listen_to_other_pods(helm: Helm) -> None:
@@ -123,6 +122,50 @@ def test_gpus_are_asked_for_and_required(helm: Helm) -> None:
     assert server["image"] == "registry.example/speech/k2d-server:2026-11-cuda"
     spec = pod(named(documents, "StatefulSet", "t-k2d-teacher"))["spec"]
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in spec["tolerations"]
+
+
+# ---- the trainer --------------------------------------------------------------------------------------------------
+
+
+def test_the_trainer_is_given_a_recipe_that_it_takes(helm: Helm) -> None:
+    from trainer.commands.train import _changes
+
+    trainer = container(helm.template(TRITON), "CronJob", "t-k2d-trainer")
+    line = parsed([*trainer["command"][1:], *trainer["args"]])
+    assert (line["dataset"], str(line["run"]), line["resume"]) == ("lectures-v1", "/training/runs/first", True)
+    recipe = load_recipe(line["recipe"], _changes(line["change"]))
+    assert recipe == Recipe(steps=20_000, learning_rate=5e-5, trackers=("tensorboard",))
+    assert "/training" in {mount["mountPath"] for mount in trainer["volumeMounts"]}
+
+
+def test_several_gpus_get_a_process_each(helm: Helm) -> None:
+    trainer = container(helm.template(GPU), "CronJob", "t-k2d-trainer")
+    assert trainer["command"] == ["torchrun", "--standalone", "--nproc-per-node", "4", "-m", "trainer"]
+    assert trainer["resources"]["limits"]["nvidia.com/gpu"] == 4
+    line = parsed(["train", *trainer["args"]])  # what `-m trainer` makes of it
+    assert line["recipe"] == "paper"
+    assert "/dev/shm" in {mount["mountPath"] for mount in trainer["volumeMounts"]}
+
+
+def test_the_trainer_reads_the_lake_where_it_is(helm: Helm) -> None:
+    """An object store with its credentials, or the lake's volume, which it cannot write."""
+    store = container(helm.template(GPU), "CronJob", "t-k2d-trainer")
+    variables = {entry["name"]: entry.get("value") for entry in store["env"]}
+    assert (variables["K2D_STORE"], variables["AWS_REGION"]) == ("s3://speech/k2d", "eu-west-1")
+    assert store["envFrom"] == [{"secretRef": {"name": "k2d-s3"}}]
+    volume = container(helm.template(TRITON), "CronJob", "t-k2d-trainer")
+    assert {"name": "lake", "mountPath": "/data", "readOnly": True} in volume["volumeMounts"]
+    assert {"name": "K2D_STORE", "value": "/data"} in volume["env"]
+
+
+def test_a_trainer_that_dies_goes_on_and_one_that_is_wrong_does_not(helm: Helm) -> None:
+    """Exit status 2 says that the request makes no sense (docs/cli.md): another pod would say the same."""
+    spec = named(helm.template(GPU), "CronJob", "t-k2d-trainer")["spec"]["jobTemplate"]["spec"]
+    assert spec["backoffLimit"] > 0
+    actions = {rule["action"]: rule for rule in spec["podFailurePolicy"]["rules"]}
+    assert actions["FailJob"]["onExitCodes"]["values"] == [2]
+    assert actions["Ignore"]["onPodConditions"][0]["type"] == "DisruptionTarget"
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
 
 
 # ---- scaling ------------------------------------------------------------------------------------------------------

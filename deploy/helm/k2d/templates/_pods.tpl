@@ -110,6 +110,11 @@ topologySpreadConstraints:
 - name: K2D_REDIS_URL
   valueFrom: {secretKeyRef: {name: {{ .root.Values.redis.externalSecret.name }}, key: {{ .root.Values.redis.externalSecret.key }}}}
 {{- end }}
+{{- include "k2d.storeEnv" . }}
+{{- end }}
+
+{{/* The object store's client. */}}
+{{- define "k2d.storeEnv" -}}
 {{- range $name, $value := .root.Values.store.env }}
 - name: {{ $name }}
   value: {{ $value | quote }}
