@@ -1,9 +1,7 @@
 """`k2d eval`: how well do models hear a set, side by side?"""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,6 @@ from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.app import Json, app, settings
-from k2d.errors import StoreError
 
 if TYPE_CHECKING:
     from trainer.evaluation.evaluate import Progress as Told
@@ -62,6 +59,7 @@ def evaluate(
     from trainer.need import need
 
     need("jinja2")
+    from trainer.evaluation import files
     from trainer.evaluation.evaluate import How
     from trainer.evaluation.evaluate import evaluate as run
     from trainer.evaluation.sets import open_set
@@ -71,7 +69,7 @@ def evaluate(
         found = found.model_copy(update={"language": language})
     opened = open_set(source, found, split=split)
     if out is not None:
-        _prepare(out)
+        files.prepare(out)  # before hours of hearing, not after them
     with _bars() as told:
         report = run(
             model or [found.teacher],
@@ -81,7 +79,7 @@ def evaluate(
             progress=told,
         )
     if out is not None:
-        write(report, out)
+        files.write(report, out)
     if as_json:
         show.dump(report.document())
         return
@@ -90,42 +88,6 @@ def evaluate(
     _remarks(report)
     if out is not None:
         show.out.print(f"report: {escape(str(out / 'report.html'))}", soft_wrap=True)
-
-
-def write(report: "Report", folder: Path) -> None:
-    """Write report.html, report.md, report.json, and utterances.jsonl with every text.
-
-    Raises:
-        StoreError: the folder cannot be written.
-    """
-    from trainer.evaluation.render import html, markdown
-
-    _prepare(folder)
-    lines = (json.dumps(asdict(line) | {"diffs": None}, ensure_ascii=False) for line in report.lines)
-    documents = {
-        "utterances.jsonl": "".join(f"{line}\n" for line in lines),
-        "report.md": markdown(report),
-        "report.html": html(report),
-        "report.json": json.dumps(report.document(), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
-    }
-    for name, text in documents.items():
-        try:
-            (folder / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-
-
-def _prepare(folder: Path) -> None:
-    """Before hours of hearing, not after them."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").touch()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(folder: Path, error: OSError) -> StoreError:
-    return StoreError(f"no report can be written to {folder}: {error.strerror}", hint="give another folder as --out")
 
 
 @contextmanager

@@ -9,12 +9,16 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 COVERED = 0.95  # of a band
+_LEAST = 2  # recordings to draw from
 _WEIGHTS = 4_000_000  # most of them in memory at once: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A figure and the range that 95 % of the resampled sets give. None: nothing to divide by."""
+    """A figure and the range that 95 % of the resampled sets give.
+
+    None: nothing to divide by; as a range also: a single recording, which says nothing about others.
+    """
 
     value: float | None
     low: float | None
@@ -46,12 +50,12 @@ def resampled(edits: Array, tokens: Array, *, draws: int, seed: int) -> Array:
         tokens: reference tokens, of the same shape.
 
     Returns:
-        Shape (draws, columns); NaN where a drawn set has no reference token.
+        Shape (draws, columns); NaN where a drawn set has no reference token, and throughout for a single recording.
     """
     count = len(edits)
     random = np.random.default_rng(seed)
     rates = np.full((draws, edits.shape[1]), np.nan)
-    if not count:
+    if count < _LEAST:
         return rates
     step = max(1, _WEIGHTS // count)
     for start in range(0, draws, step):
@@ -68,8 +72,8 @@ def point(edits: Array, tokens: Array) -> Array:
 
 def band(value: float, draws: Array) -> Band:
     """The percentile band of one column of draws."""
-    if np.isnan(value):
-        return Band(None, None, None)
+    if np.isnan(value) or np.isnan(draws).all():
+        return Band(None if np.isnan(value) else float(value), None, None)
     tail = (1 - COVERED) / 2
     low, high = np.nanquantile(draws, (tail, 1 - tail))
     return Band(float(value), float(low), float(high))

@@ -57,6 +57,7 @@ def evaluate(
     hearings = [asyncio.run(_heard(model, found, said, settings, how=how, progress=progress)) for model in models]
     for hearing in hearings:
         set_aside |= hearing.set_aside
+        set_aside |= {name: GONE for name in said if name not in hearing.heard and name not in set_aside}
     scored = [
         Scored(
             one,
@@ -94,6 +95,7 @@ def evaluate(
     )
 
 
+GONE = "gone from the set while it was being heard"
 _HINT = "an utterance needs audio that can be decoded and a text; '' where nothing is said"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from k2d.errors import BadRequest
 from trainer.evaluation.utterances import Said, Utterance, opener, said
 
+MANIFEST = "manifest.jsonl"
 AUDIO = ("audio", "audio_filepath")  # relative to the manifest; NeMo's name for it is the second
 LANGUAGE = ("language", "lang")
 RECORDING = ("recording_id", "base_id")  # a degraded clip and the clean one it was made from are one recording
@@ -25,7 +26,8 @@ class JsonLines:
 
     @property
     def name(self) -> str:
-        return self.path.parent.name if self.path.name == "manifest.jsonl" else self.path.stem
+        folder = self.path.resolve().parent
+        return f"{folder.parent.name}/{folder.name}" if self.path.name == MANIFEST else self.path.stem
 
     def said(self) -> Iterator[Said]:
         return (utterance.said for utterance in self.utterances())

@@ -41,6 +41,11 @@ def change(found: Band | None) -> str:
     return f"{100 * found.value:+.2f}{star} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
+def brief(change: str) -> str:
+    """A difference without its range, for tables with many of them."""
+    return change.partition(" ")[0]
+
+
 def cell(text: str) -> str:
     """Text inside one cell of a Markdown table."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
@@ -73,5 +78,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "band": band, "change": change, "cell": cell, "edits": edits}
+    environment.filters |= {
+        "percent": percent,
+        "band": band,
+        "change": change,
+        "cell": cell,
+        "brief": brief,
+        "edits": edits,
+    }
     return environment

@@ -7,11 +7,10 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.whisper import hub
 from trainer.evaluation.common_voice import CommonVoice
-from trainer.evaluation.manifests import JsonLines
+from trainer.evaluation.manifests import MANIFEST, JsonLines
 from trainer.evaluation.parquet import ParquetSet, read_schema
 from trainer.evaluation.utterances import EvaluationSet
 
-MANIFEST = "manifest.jsonl"
 KNOWN = ("ky552/ML2021_ASR_ST", "CAiRE/ASCEND", "ky552/cszs_zh_en")
 HINT = (
     "give a manifest (.jsonl), a folder of Parquet files, a Common Voice folder or .tsv, a frozen dataset's name, or a "

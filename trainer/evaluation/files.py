@@ -1,0 +1,49 @@
+"""The files of a report."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from k2d.errors import StoreError
+from trainer.evaluation.render import html, markdown
+from trainer.evaluation.report import Report
+
+JSON = "report.json"
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder and see that it can be written.
+
+    Raises:
+        StoreError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JSON).touch()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write report.html, report.md, utterances.jsonl with every text, and report.json last.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    prepare(folder)
+    lines = ({name: value for name, value in asdict(line).items() if name != "diffs"} for line in report.lines)
+    documents = {
+        "utterances.jsonl": "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
+        "report.md": markdown(report),
+        "report.html": html(report),
+        JSON: json.dumps(report.document(), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
+    }
+    for name, text in documents.items():
+        try:
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"no report can be written to {folder}: {error.strerror}", hint="give another folder")
