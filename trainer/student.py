@@ -1,6 +1,5 @@
 """Cut a student out of a teacher: layers copied, maximally spaced; and save one so that every engine loads it."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers.utils.logging import disable_progress_bar
 
 from k2d.errors import BadRequest, ModelError
 from k2d.whisper.models import COMPANIONS
@@ -55,6 +55,8 @@ def load_teacher(folder: Path) -> Any:
     Raises:
         ModelError: damaged weights.
     """
+    quiet: Any = disable_progress_bar
+    quiet()  # a bar for each load would drown the run's own
     try:
         model: Any = WhisperForConditionalGeneration.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
@@ -214,9 +216,3 @@ def _source(name: str, layers: LayerMap) -> str:
         kept = layers.encoder if "encoder" in parts else layers.decoder
         parts[at] = str(kept[int(parts[at])])
     return ".".join(parts)
-
-
-def generation_document(folder: Path) -> dict[str, Any]:
-    """A saved student's generation settings."""
-    document: dict[str, Any] = json.loads((folder / "generation_config.json").read_text("utf-8"))
-    return document

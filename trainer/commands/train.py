@@ -1,0 +1,85 @@
+"""`k2d train`: distil a student from a frozen dataset."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from k2d.cli import show
+from k2d.cli.app import Api, app, name, settings
+from k2d.client import Client
+from k2d.datasets.frozen import Frozen
+from k2d.datasets.pull import pull
+from k2d.errors import BadRequest
+from k2d.settings import Settings
+from k2d.store import Lake
+from trainer.need import need
+from trainer.options import PRESETS, load_recipe
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Argument(metavar="NAME", help="A frozen dataset of the store (K2D_STORE).")],
+    run: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, curves, the student.")],
+    recipe: Annotated[str, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a YAML file.")] = "default",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint; starts anew where there is none.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print sizes and the estimate, measured, and stop.")
+    ] = False,
+    api: Api = None,
+) -> None:
+    """Distil a student from a frozen dataset.
+
+    Prints sizes and a measured estimate, then trains. Ctrl-C and SIGTERM stop it after the step in hand, with a
+    checkpoint; `--resume` goes on, to the same curve. Recipe keys: docs/recipe.md. On several GPUs:
+    `torchrun --nproc-per-node 4 -m trainer NAME --run DIR` (docs/training.md). With `--api` the dataset is fetched
+    from a labeling API into the store first, once.
+    """
+    need()
+    found = settings()
+    chosen = load_recipe(recipe, _changes(change or []))
+    frozen = _dataset(name(dataset), api, found)
+    from trainer.loop import train as distil
+
+    outcome = distil(frozen, chosen, run, settings=found, resume=resume, dry_run=dry_run)
+    if outcome.student is None:
+        return
+    state = "done" if outcome.finished else f"stopped after step {outcome.step}; go on with --resume"
+    best = "" if outcome.best_mer is None else f", best validation MER {outcome.best_mer:.4f}"
+    show.out.print(f"{state}{best}: student in {outcome.student}, report in {run / 'report.html'}", soft_wrap=True)
+
+
+def _dataset(wanted: str, api: str | None, found: Settings) -> Frozen:
+    lake = Lake(found.store)
+    if api and wanted not in lake.datasets():
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise BadRequest(
+                "several processes would each fetch the dataset", hint="first: k2d train … --api URL --dry-run"
+            )
+        pull(Client(api, token=found.api_token.get_secret_value() if found.api_token else None), wanted, lake)
+    return Frozen(lake, wanted)
+
+
+def _changes(pairs: list[str]) -> dict[str, Any]:
+    """KEY=VALUE as the recipe's values; VALUE as YAML reads it.
+
+    Raises:
+        BadRequest: no `=`, or no YAML.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BadRequest(f"--set {pair!r} has no value", hint="write --set steps=200")
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadRequest(f"--set {pair!r} cannot be read: {error}", hint="write --set steps=200") from error
+    return found
