@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from k2d.datasets.manifest import Manifest
 from k2d.datasets.rows import ROWS_PER_GROUP
 from k2d.errors import NotFound, StoreError
 from k2d.store import Lake
-from k2d.store.errors import damaged, guard
+from k2d.store.errors import DAMAGED_HINT, damaged, guard
+
+AGAIN = "pull the dataset again, or remove its folder and freeze it again: equal content gives equal shards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +86,13 @@ class Frozen:
         Raises:
             StoreError: the shard is gone, damaged, or not what the manifest says.
         """
-        name, where = self.manifest.name, f"shard {group.shard} of dataset {self.manifest.name}"
-        try:
-            file = self._lake.shard_table(name, group.shard, digest=self.manifest.digest)
-        except NotFound as error:
-            raise self._gone(group.shard) from error
-        with file, guard(where):
+        with self._open(group.shard) as file:
             groups = file.metadata.num_row_groups
             table = file.read_row_group(group.number, columns=list(columns)) if group.number < groups else None
-        if table is None or table.num_rows != group.rows:
-            raise damaged(where, "its row groups are not those of the manifest")
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
+            if table is None or table.num_rows != group.rows:
+                raise damaged(f"row group {group.number}", "it is not as the manifest says")
+            rows: list[dict[str, Any]] = table.to_pylist()
+            return rows
 
     def copy_shard(self, shard: int, target: Path) -> None:
         """Write a shard's bytes as they are to a local file."""
@@ -100,14 +100,26 @@ class Frozen:
             while block := source.read(1 << 20):
                 out.write(block)
 
+    @contextmanager
+    def _open(self, shard: int) -> Iterator[pq.ParquetFile]:
+        """A shard for reading; what is wrong with it is said in terms of the dataset."""
+        try:
+            file = self._lake.shard_table(self.manifest.name, shard, digest=self.manifest.digest)
+            with file, guard(f"shard {shard}"):
+                yield file
+        except NotFound as error:
+            raise self._gone(shard) from error
+        except StoreError as error:
+            if error.hint != DAMAGED_HINT:
+                raise
+            raise self._broken(f"shard {shard} of dataset {self.manifest.name!r}: {error.message}", shard) from error
+
     def _gone(self, shard: int, *, more: int = 0) -> StoreError:
         others = f" and {more} more" if more else ""
-        return StoreError(
-            f"shard {shard}{others} of dataset {self.manifest.name!r} is gone",
-            hint="freeze or pull the dataset again: equal content gives equal shards",
-            dataset=self.manifest.name,
-            shard=shard,
-        )
+        return self._broken(f"shard {shard}{others} of dataset {self.manifest.name!r} is gone", shard)
+
+    def _broken(self, message: str, shard: int) -> StoreError:
+        return StoreError(message, hint=AGAIN, dataset=self.manifest.name, shard=shard)
 
 
 def line(value: Any) -> bytes:

@@ -1,12 +1,18 @@
 """Frozen datasets of noise for tests: many short rows in several row groups and shards."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from lakes import batch, put_recording
 
 from k2d.datasets.freeze import freeze
 from k2d.datasets.frozen import Frozen
+from k2d.datasets.rows import ROWS_PER_GROUP
 from k2d.policy import DEFAULT
+from k2d.shards.parquet import writer
 from k2d.store import Lake
 
 NAME = "talks"
@@ -24,3 +30,14 @@ def frozen(root: Path | Lake, *, recordings: int = 4, rows: int = 10, shard_byte
         lake.put_result(BATCH, put_recording(lake, number, spans))
     freeze(lake, name=NAME, batches=["lectures"], policy=DEFAULT, shard_bytes=shard_bytes)
     return Frozen(lake, NAME)
+
+
+def change(lake: Lake, shard: int, edit: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Rewrite a shard of a local lake after `edit` has changed its rows in place."""
+    path = lake.shard_path(NAME, shard)
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    edit(rows)
+    with open(path, "wb") as file, writer(file, table.schema) as out:
+        for start in range(0, len(rows), ROWS_PER_GROUP):
+            out.write_table(pa.Table.from_pylist(rows[start : start + ROWS_PER_GROUP], schema=table.schema))

@@ -1,0 +1,404 @@
+"""The stream a student is trained from: the same from any step and for any number of processes, whatever is broken."""
+
+import gc
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from frozen_sets import BATCH, NAME, change, frozen
+from lakes import batch, put_recording, unflac
+from moto.server import ThreadedMotoServer
+from structlog.testing import capture_logs
+from weights import base
+
+from k2d.datasets.freeze import freeze
+from k2d.datasets.frozen import Frozen
+from k2d.errors import BadRequest, StoreError
+from k2d.policy import DEFAULT
+from k2d.store import Lake
+from k2d.whisper.features import log_mel
+from k2d.whisper.tokens import Vocabulary
+from trainer.batch import MicroBatch
+from trainer.data import TrainingData
+from trainer.errors import NoTrainingData
+from trainer.options import Recipe
+from trainer.order import Order
+from trainer.reader import Loaded
+
+ROWS = 40  # of `dataset`, in 10 row groups
+SMALL: dict[str, Any] = {"batch": 8, "micro_batch": 4, "lanes": 2, "shuffle_groups": 2}
+BARE: dict[str, Any] = {**SMALL, "timestamp_probability": 0.0, "prompt_probability": 0.0}
+VARIED: dict[str, Any] = {**SMALL, "micro_batch": 2, "spec_augment": True, "noise_snr_db": 5.0, "distance_weight": 0.5}
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary(base().path / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+    """Never changed by a test."""
+    return frozen(tmp_path_factory.mktemp("lake"))
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """The same, to be damaged."""
+    frozen(tmp_path / "lake")
+    return Lake(str(tmp_path / "lake"))
+
+
+def open_data(dataset: Frozen, vocabulary: Vocabulary, *, rank: int = 0, world: int = 1, **recipe: Any) -> TrainingData:
+    return TrainingData(dataset, Recipe(**recipe), vocabulary=vocabulary, mels=80, rank=rank, world=world)
+
+
+def steps(data: TrainingData, count: int, *, start: int = 0, features: bool = True) -> list[list[MicroBatch]]:
+    with data:
+        return list(itertools.islice(data.steps(start, wanted=None if features else lambda _: False), count))
+
+
+def content(step: list[MicroBatch]) -> list[tuple[Any, ...]]:
+    """All bits of a step."""
+    return [
+        (
+            *(one.ids, one.inputs.tobytes(), one.targets.tobytes(), one.weights.tobytes(), one.seconds),
+            *(None if cells is None else cells.tobytes() for cells in one.features),
+        )
+        for one in step
+    ]
+
+
+def ids(found: list[list[MicroBatch]]) -> list[str]:
+    return [row for step in found for one in step for row in one.ids]
+
+
+def stored(dataset: Frozen) -> dict[str, Any]:
+    return {row.id: row for shard in dataset.manifest.shards for row in dataset.rows(shard.number)}
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Frozen, vocabulary: Vocabulary) -> list[list[MicroBatch]]:
+    """Seven steps of `dataset` by the recipe VARIED, in one process."""
+    return steps(open_data(dataset, vocabulary, **VARIED), 7)
+
+
+def threads() -> list[str]:
+    """Those of training data that are alive."""
+    return [one.name for one in threading.enumerate() if one.name.startswith(("reader", "prepare"))]
+
+
+def test_rows_come_as_the_order_says(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    found = steps(open_data(dataset, vocabulary, **SMALL), 12, features=False)
+    groups = dataset.groups()
+    order = Order([group.rows for group in groups], seed=0, batch=8, lanes=2, shuffle_groups=2)
+    names = [[row["id"] for row in dataset.read(group, ["id"])] for group in groups]
+    places = [order.place(step, position) for step in range(12) for position in range(8)]
+    assert ids(found) == [names[place.group][place.row] for place in places]
+    assert set(ids(found)) == set(stored(dataset))
+    assert order.lanes == 2
+
+
+def test_a_row_is_its_audio_and_its_label(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    rows = stored(dataset)
+    for one in steps(open_data(dataset, vocabulary, **BARE), 1)[0]:
+        assert one.inputs.shape == one.targets.shape == (4, max((one.targets[n] != -100).sum() for n in range(4)) + 3)
+        for row, features, inputs, targets in zip(one.ids, one.features, one.inputs, one.targets, strict=True):
+            assert np.array_equal(features, log_mel(unflac(rows[row].flac), mels=80))
+            learned = targets[targets != -100].tolist()
+            assert vocabulary.decode(learned[:-1]) == rows[row].text
+            assert learned[-1] == vocabulary.eot
+            begin = [vocabulary.sot, vocabulary.sot_lm, vocabulary.transcribe, vocabulary.no_timestamps]
+            assert inputs[:4].tolist() == begin
+            assert inputs[4 : 3 + len(learned)].tolist() == learned[:-1]
+        assert one.seconds == pytest.approx(4 * 0.2)
+        assert one.tokens == (one.targets != -100).sum()
+
+
+@pytest.mark.parametrize("start", [1, 4, 6])
+def test_going_on_equals_never_having_stopped(
+    dataset: Frozen, vocabulary: Vocabulary, whole: list[list[MicroBatch]], start: int
+) -> None:
+    rest = steps(open_data(dataset, vocabulary, **VARIED), 7 - start, start=start)
+    assert [content(step) for step in rest] == [content(step) for step in whole[start:]]
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_out_what_one_process_sees(
+    dataset: Frozen, vocabulary: Vocabulary, whole: list[list[MicroBatch]], world: int
+) -> None:
+    shares = [steps(open_data(dataset, vocabulary, rank=rank, world=world, **VARIED), 2) for rank in range(world)]
+    for number in range(2):
+        assert [part for share in shares for part in content(share[number])] == content(whole[number])
+
+
+def test_threads_change_nothing(dataset: Frozen, vocabulary: Vocabulary, whole: list[list[MicroBatch]]) -> None:
+    many = steps(open_data(dataset, vocabulary, **VARIED, workers=5), 2)
+    assert [content(step) for step in many] == [content(step) for step in whole[:2]]
+
+
+def test_seeds_change_everything(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    first, second = (steps(open_data(dataset, vocabulary, **SMALL, seed=seed), 2, features=False) for seed in (0, 1))
+    assert ids(first) != ids(second)
+
+
+def test_a_row_that_needs_no_features_is_not_decoded(lake: Lake, vocabulary: Vocabulary) -> None:
+    for shard in range(len(lake.dataset(NAME)["shards"])):
+        change(lake, shard, damage)
+    data = open_data(Frozen(lake, NAME), vocabulary, **BARE)
+    for one in itertools.chain(*steps(data, 3, features=False)):
+        assert one.features == (None,) * 4
+        assert one.tokens > 0
+    assert not data.skipped
+
+
+def test_features_of_some(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    some = set(itertools.islice(stored(dataset), 20))
+    with open_data(dataset, vocabulary, **BARE) as data:
+        for one in itertools.chain(*itertools.islice(data.steps(0, wanted=some.__contains__), 5)):
+            assert [features is not None for features in one.features] == [row in some for row in one.ids]
+
+
+def damage(rows: list[dict[str, Any]]) -> None:
+    """Cut every row's audio in the middle."""
+    for row in rows:
+        row["audio"]["bytes"] = row["audio"]["bytes"][: len(row["audio"]["bytes"]) // 2]
+
+
+@pytest.mark.parametrize(
+    "audio", [b"", None, b"no audio at all", "half"], ids=["empty", "none", "not audio", "cut off"]
+)
+def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary, audio: Any) -> None:
+    broken = ""
+
+    def edit(rows: list[dict[str, Any]]) -> None:
+        nonlocal broken
+        broken = rows[1]["id"]
+        half = rows[1]["audio"]["bytes"][: len(rows[1]["audio"]["bytes"]) // 2]
+        rows[1]["audio"] = {"bytes": half if audio == "half" else audio, "path": "x.flac"}
+
+    change(lake, 3, edit)
+    data = open_data(Frozen(lake, NAME), vocabulary, **BARE)
+    with capture_logs() as logs:
+        found = steps(data, 10)
+    names = ids(found)
+    assert broken not in names
+    assert len(set(names)) == ROWS - 1
+    assert data.skipped["damaged audio"] == 80 - len(names) >= 1
+    assert [(line["row"], line["shard"], line["why"]) for line in logs] == [(broken, 3, "damaged audio")]
+    assert sorted({len(one.ids) for step in found for one in step}) == [3, 4]
+
+
+def test_audio_of_another_length_than_its_label(lake: Lake, vocabulary: Vocabulary) -> None:
+    def swap(rows: list[dict[str, Any]]) -> None:
+        rows[0]["duration_s"] = 0.1
+
+    change(lake, 0, swap)
+    data = open_data(Frozen(lake, NAME), vocabulary, **BARE)
+    steps(data, 6)
+    assert set(data.skipped) == {"damaged audio"}
+
+
+def large(tmp_path: Path, *, broken: int) -> Frozen:
+    """240 rows of which some say nothing."""
+    lake = Lake(str(tmp_path / "large"))
+    frozen(lake, recordings=4, rows=60, shard_bytes=10**9)
+
+    def silence(rows: list[dict[str, Any]]) -> None:
+        for row in rows[:: 240 // broken]:
+            row["text"], row["segments"] = " ", []
+
+    change(lake, 0, silence)
+    return Frozen(lake, NAME)
+
+
+def test_too_many_broken_rows_end_training(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    data = open_data(large(tmp_path, broken=24), vocabulary, **BARE)
+    with pytest.raises(NoTrainingData, match=r"of 2\d\d rows .* are broken \(no text: \d+\)") as caught:
+        steps(data, 31, features=False)
+    assert caught.value.hint
+    assert data.skipped["no text"] >= 10
+
+
+def test_a_few_broken_rows_do_not(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    data = open_data(large(tmp_path, broken=10), vocabulary, **BARE)
+    assert len(ids(steps(data, 60, features=False))) == 480 - 20
+    assert data.skipped == {"no text": 20}
+
+
+def test_a_dataset_of_which_nothing_fits(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    data = open_data(dataset, vocabulary, **{**BARE, "max_tokens": 16, "prompt_probability": 1.0})
+    with pytest.raises(NoTrainingData, match="more tokens than max_tokens: 1000"):
+        steps(data, 10_000)
+    assert not threads()
+
+
+def test_a_dataset_without_rows(lake: Lake, vocabulary: Vocabulary) -> None:
+    path = Path(lake.files.full(f"datasets/{NAME}/manifest.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"shards": []}))
+    with pytest.raises(NoTrainingData, match="no rows") as caught:
+        open_data(Frozen(lake, NAME), vocabulary, **SMALL)
+    assert caught.value.hint
+
+
+def test_a_shard_that_is_gone_is_found_before_anything_starts(lake: Lake, vocabulary: Vocabulary) -> None:
+    Path(lake.shard_path(NAME, 2)).unlink()
+    with pytest.raises(StoreError, match="shard 2 of dataset 'talks' is gone") as caught:
+        open_data(Frozen(lake, NAME), vocabulary, **SMALL)
+    assert caught.value.hint
+    Path(lake.shard_path(NAME, 5)).unlink()
+    with pytest.raises(StoreError, match="shard 2 and 1 more of"):
+        open_data(Frozen(lake, NAME), vocabulary, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda path: path.unlink(), "shard 4 of dataset 'talks' is gone"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "shard 4 of dataset 'talks': .* is damaged"),
+        (lambda path: path.write_bytes(b"PAR1" * 1000), "shard 4 of dataset 'talks': .* is damaged"),
+        (lambda path: path.write_bytes(b""), "shard 4 of dataset 'talks': .* is damaged"),
+    ],
+    ids=["gone", "truncated", "garbage", "empty"],
+)
+def test_a_shard_that_breaks_meanwhile(lake: Lake, vocabulary: Vocabulary, harm: Any, message: str) -> None:
+    data = open_data(Frozen(lake, NAME), vocabulary, **SMALL)
+    harm(Path(lake.shard_path(NAME, 4)))
+    with pytest.raises(StoreError, match=message) as caught:
+        steps(data, 10, features=False)
+    assert "pull" in str(caught.value.hint)
+    assert not threads()
+
+
+def test_a_shard_with_other_rows_than_the_manifest_says(lake: Lake, vocabulary: Vocabulary) -> None:
+    change(lake, 4, lambda rows: rows.pop() and None)
+    with pytest.raises(StoreError, match=r"shard 4 of dataset 'talks'.*not as the manifest says"):
+        steps(open_data(Frozen(lake, NAME), vocabulary, **SMALL), 10, features=False)
+
+
+def test_a_language_the_model_does_not_know(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    with pytest.raises(BadRequest, match="unknown language 'auto'"):
+        open_data(dataset, vocabulary, **SMALL, language="auto")
+
+
+def test_held_out_recordings_validate_and_do_not_train(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    recipe = {**BARE, "holdout": 0.4}
+    data = open_data(dataset, vocabulary, **recipe)
+    apart = data.held_out(1000)
+    trained = set(ids(steps(data, 15, features=False)))
+    rows = stored(dataset)
+    assert trained | {row.id for row in apart} == set(rows)
+    assert {rows[row].recording_id for row in trained}.isdisjoint(rows[row.id].recording_id for row in apart)
+    assert not data.skipped
+    assert all(np.array_equal(row.samples, unflac(rows[row.id].flac)) for row in apart)
+    assert [(row.text, row.language, row.seconds) for row in apart] == [
+        (rows[row.id].text, rows[row.id].language, rows[row.id].duration_s) for row in apart
+    ]
+    other = open_data(dataset, vocabulary, **recipe | {"seed": 5}, rank=1, world=2)
+    assert [row.id for row in other.held_out(1000)] == [row.id for row in apart]
+
+
+def test_a_few_held_out_rows_are_from_many_places(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    data = open_data(dataset, vocabulary, **BARE, holdout=0.999)
+    few = [row.id for row in data.held_out(4)]
+    assert len(few) == 4
+    groups = [{row["id"] for row in dataset.read(group, ["id"])} for group in dataset.groups()]
+    assert len({n for n, group in enumerate(groups) if group & set(few)}) == 4
+    assert open_data(dataset, vocabulary, **BARE).held_out(4) == []
+
+
+def test_everything_held_out(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    with pytest.raises(NoTrainingData, match="all are held out"):
+        steps(open_data(dataset, vocabulary, **BARE, holdout=0.999), 10_000)
+
+
+def test_threads_end_with_the_data(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    with open_data(dataset, vocabulary, **SMALL, workers=3) as data:
+        running = data.steps(0)
+        next(running)
+        assert threads()
+        del running  # whoever forgets the stream ends it
+        gc.collect()
+        assert not threads()
+        running = data.steps(5)
+        next(running)
+    assert not threads()
+    with pytest.raises(StopIteration):
+        next(running)
+
+
+def test_memory_holds_two_blocks_a_lane_at_most(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    dataset = frozen(tmp_path / "lake", recordings=8)
+    with open_data(dataset, vocabulary, **{**SMALL, "shuffle_groups": 1}) as data:
+        running = data.steps(0, wanted=lambda _: False)
+        most = 0
+        for _ in range(10):
+            for _ in range(5):
+                next(running)
+            most = max(most, sum(type(one) is Loaded for one in gc.get_objects()))
+    # two lanes of two blocks, and what the steps ahead still wait for: 3 × 8 rows of 4-row blocks
+    assert most <= 2 * 2 + 6
+    assert len(dataset.groups()) == 20
+
+
+def test_nothing_is_written(dataset: Frozen, vocabulary: Vocabulary) -> None:
+    root = Path(dataset._lake.files.root)
+
+    def snapshot() -> dict[str, tuple[int, int]]:
+        return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")}
+
+    before = snapshot()
+    steps(open_data(dataset, vocabulary, **VARIED, holdout=0.2), 4)
+    assert snapshot() == before
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[tuple[str, dict[str, Any]]]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"endpoint_url": f"http://{host}:{port}", "key": "testing", "secret": "testing"}
+    client = boto3.client(
+        "s3",
+        endpoint_url=options["endpoint_url"],
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+    client.create_bucket(Bucket="training")
+    yield "s3://training/lake", options
+    server.stop()
+
+
+def test_an_object_store_gives_the_same(
+    bucket: tuple[str, dict[str, Any]], dataset: Frozen, vocabulary: Vocabulary, whole: list[list[MicroBatch]]
+) -> None:
+    remote = Lake(bucket[0], **bucket[1])
+    far = frozen(remote)
+    assert far.manifest.digest == dataset.manifest.digest
+    found = steps(open_data(far, vocabulary, **VARIED), 2)
+    assert [content(step) for step in found] == [content(step) for step in whole[:2]]
+    remote.files.remove(f"datasets/{NAME}/{far.manifest.digest}/00001.parquet")
+    with pytest.raises(StoreError, match="shard 1 of dataset 'talks' is gone"):
+        open_data(far, vocabulary, **VARIED)
+
+
+def test_a_manifest_says_how_rows_are_grouped(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    """Row groups are taken from the manifest: this fails when `freeze` groups rows in another way."""
+    lake = Lake(str(tmp_path / "lake"))
+    lake.put_batch(batch(2))
+    for number in range(2):
+        spans = [(i * 3.0, i * 3.0 + 0.1) for i in range(70)]
+        lake.put_result(BATCH, put_recording(lake, number, spans))
+    freeze(lake, name=NAME, batches=["lectures"], policy=DEFAULT)
+    dataset = Frozen(lake, NAME)
+    assert [group.rows for group in dataset.groups()] == [64, 64, 12]
+    with lake.shard_table(NAME, 0) as file:
+        assert [file.metadata.row_group(n).num_rows for n in range(3)] == [64, 64, 12]
+    assert len(set(ids(steps(open_data(dataset, vocabulary, **BARE), 18, features=False)))) == 140
