@@ -5,7 +5,7 @@ few steps are under way ahead of the consumer. Nothing is written, and no more t
 """
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -60,7 +60,7 @@ class TrainingData:
             raise BadRequest(f"unknown language {recipe.language!r}", hint=f"languages are: {MIXED}, {known}")
         dataset.check()
         self.rows = sum(shard.rows for shard in self.manifest.shards)
-        self.seconds = sum(shard.seconds for shard in self.manifest.shards)
+        self.seconds = round(sum(shard.seconds for shard in self.manifest.shards), 3)
         self._dataset = dataset
         self._recipe = recipe
         self._preparer = Preparer(recipe, vocabulary, mels)
@@ -81,7 +81,7 @@ class TrainingData:
         """Rows this process left out so far, by reason; those held out for validation are not counted."""
         return self._tally.skipped
 
-    def steps(self, start: int, *, wanted: Wanted | None = None) -> Iterator[list[MicroBatch]]:
+    def steps(self, start: int, *, wanted: Wanted | None = None) -> Generator[list[MicroBatch], None, None]:
         """This process's micro-batches of step `start` and all that follow; endless.
 
         Rows that are left out make a micro-batch smaller, a step empty at worst. Where `wanted` (called from several
