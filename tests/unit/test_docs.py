@@ -9,10 +9,14 @@ from places import ROOT
 DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize("page", ["cli.md", "settings.md", "openapi.json"])
+GENERATED = ["cli.md", "settings.md", "recipe.md", "openapi.json", "../deploy/helm/k2d/values.schema.json"]
+
+
+@pytest.mark.parametrize("page", GENERATED)
 def test_generated_pages_are_up_to_date(page, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     pages = runpy.run_path(str(DOCS / "generate.py"))["PAGES"]
+    assert set(pages) == set(GENERATED)
     assert (DOCS / page).read_text("utf-8") == pages[page](), "run `make docs`"
 
 

@@ -15,7 +15,6 @@ from places import ROOT
 
 from k2d.inference import address
 from k2d.settings import PREFIX, Settings, load
-from trainer.options import PRESETS, Recipe
 
 ROOMS = {
     *("image", "auth", "store", "volume", "redis", "externalSecret", "persistence", "api", "service", "ingress", "pdb"),
@@ -88,17 +87,6 @@ def test_the_schema_knows_every_setting() -> None:
     for name, field in Settings.model_json_schema()["properties"].items():
         limits = {key: field[key] for key in ("minimum", "maximum", "exclusiveMinimum", "pattern") if key in field}
         assert name in OWN_SETTINGS or limits.items() <= known[name].items(), name
-
-
-def test_the_schema_knows_every_recipe_key() -> None:
-    schema = yaml.safe_load((CHART / "values.schema.json").read_text("utf-8"))
-    known = schema["$defs"]["recipe"]["properties"]
-    assert {name: _form(field) for name, field in Recipe.model_json_schema()["properties"].items()} == known
-    assert schema["properties"]["trainer"]["properties"]["preset"]["enum"] == list(PRESETS)
-
-
-def _form(field: Document) -> Document:
-    return {key: value for key, value in field.items() if key not in ("title", "description", "default")}
 
 
 def test_the_readme_names_every_value_and_no_other() -> None:

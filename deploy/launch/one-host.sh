@@ -1,0 +1,31 @@
+#!/bin/sh
+# The paper's recipe on one host, a process for each GPU.
+#
+#   sh deploy/launch/one-host.sh DATASET RUN_FOLDER [options of k2d train]
+#   GPUS=4 RECIPE=my.yaml sh deploy/launch/one-host.sh lectures /runs/lectures --set steps=20000
+#   … --dry-run      prints the estimate, measured on this host, and stops: ask it before you pay
+#
+# It may be started again at any time: it goes on from the last checkpoint.
+#
+# What it costs:   GPU hours = steps × seconds a step × GPUs / 3600
+#
+#   120,000 steps of 256 chunks, large-v2     s a step   chunks/s a GPU   hours   GPU hours
+#   the paper states: 4 × H100                  1.26           51           42       168
+#   4 GPUs, if --dry-run says                   2.00           32           67       267
+#                                               1.00           64           33       133
+#                                               0.50          128           17        67
+#   8 GPUs, if --dry-run says                   0.63           51           21       168
+#
+# Only the first line is known, and it is the paper's; the others are the formula. No GPU was at hand when this was
+# written: the step time that counts is the one that --dry-run measures on yours, in the line "a step".
+set -eu
+here=$(dirname "$0")
+if [ $# -lt 2 ]; then
+    echo "usage: [GPUS=N] [RECIPE=FILE] $0 DATASET RUN_FOLDER [options of k2d train]" >&2
+    exit 2
+fi
+dataset=$1 run=$2
+shift 2
+gpus=${GPUS:-$(nvidia-smi --list-gpus | wc -l)}
+exec torchrun --standalone --nproc-per-node "$gpus" -m trainer \
+    "$dataset" --run-dir "$run" --recipe "${RECIPE:-$here/paper.yaml}" --resume "$@"
