@@ -10,6 +10,7 @@ from trainer.evaluation.metrics import METRICS
 from trainer.evaluation.report import Figure, Report
 
 GROUPED = ("mer", "zh_cer", "en_wer", "switch", "poi")  # metrics that groups show
+MOST_SET_ASIDE = 50  # that a page lists
 OPS = {"equal": "", "substitute": "sub", "delete": "del", "insert": "ins"}
 
 
@@ -64,7 +65,15 @@ def _render(template: str, report: Report) -> str:
     return (
         _environment()
         .get_template(template)
-        .render(report=report, metrics=METRICS, grouped=GROUPED, groups=groups, ops=OPS, first=report.models[0])
+        .render(
+            report=report,
+            metrics=METRICS,
+            grouped=GROUPED,
+            groups=groups,
+            ops=OPS,
+            first=report.models[0],
+            most=MOST_SET_ASIDE,
+        )
     )
 
 
