@@ -11,10 +11,10 @@ Where each schema was read:
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,11 +72,24 @@ SCHEMAS = (
 
 
 @dataclass(frozen=True, slots=True)
+class ParquetFile:
+    """One file, wherever it is."""
+
+    name: str  # for messages, and for rows without a name of their own
+    open: Callable[[], pq.ParquetFile]
+    folder: Path | None = None  # where audio may lie beside it
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        return cls(path.stem, lambda: pq.ParquetFile(path), path.parent)
+
+
+@dataclass(frozen=True, slots=True)
 class ParquetSet:
     """Parquet files of one schema, read a few rows at a time."""
 
     name: str
-    files: tuple[Path, ...]
+    files: tuple[ParquetFile, ...]
     schema: Schema
 
     @property
@@ -97,22 +110,24 @@ class ParquetSet:
             for number, row in self._rows(file, [self.schema.audio, *self.schema.columns]):
                 yield Utterance(self._said(file, number, row), opener(_Audio(file, row[self.schema.audio] or {})))
 
-    def _rows(self, file: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _rows(self, file: ParquetFile, columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         number = 0
         try:
-            with pq.ParquetFile(file) as opened:
+            with file.open() as opened:
                 for batch in opened.iter_batches(batch_size=ROWS, columns=columns):
                     for row in batch.to_pylist():
                         yield number, row
                         number += 1
         except (pa.ArrowException, OSError) as error:
-            raise BadRequest(f"{file} cannot be read after row {number}: {error}", hint="fetch it again") from error
+            raise BadRequest(
+                f"{file.name} of {self.name} cannot be read after row {number}: {error}", hint="fetch it again"
+            ) from error
 
-    def _said(self, file: Path, number: int, row: dict[str, Any]) -> Said:
+    def _said(self, file: ParquetFile, number: int, row: dict[str, Any]) -> Said:
         schema = self.schema
         language = schema.is_in or (row[schema.language] if schema.language else None)
         return said(
-            name=str(row[schema.name]) if schema.name else f"{file.stem}:{number:05d}",
+            name=str(row[schema.name]) if schema.name else f"{file.name}:{number:05d}",
             text=row[schema.text],
             language=LANGUAGES.get(language, language) if language else None,
             recording=str(row[schema.recording]) if schema.recording else None,
@@ -123,29 +138,32 @@ class ParquetSet:
 class _Audio:
     """One row's audio: its bytes, or a path beside the Parquet file. Called to open it."""
 
-    file: Path
+    file: ParquetFile
     value: dict[str, Any]
 
     def __call__(self) -> io.BytesIO | Path:
         data = self.value.get("bytes")
-        return io.BytesIO(data) if data is not None else self.file.parent / (self.value.get("path") or "")
+        if data is not None:
+            return io.BytesIO(data)
+        return (self.file.folder or Path()) / (self.value.get("path") or "")
 
 
-def read_schema(file: Path) -> Schema:
+def read_schema(file: ParquetFile) -> Schema:
     """Which of `SCHEMAS` a Parquet file follows.
 
     Raises:
         BadRequest: none of them, or it is no Parquet file.
     """
     try:
-        found = pq.read_schema(file)
+        with file.open() as opened:
+            found = opened.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise BadRequest(f"{file} is no Parquet file: {error}", hint="fetch it again") from error
+        raise BadRequest(f"{file.name} is no Parquet file: {error}", hint="fetch it again") from error
     for schema in SCHEMAS:
         if set(schema.needs) <= set(found.names) and pa.types.is_struct(found.field(schema.audio).type):
             return schema
     known = "; ".join(f"{schema.kind}: {', '.join(schema.needs)}" for schema in SCHEMAS)
     raise BadRequest(
-        f"{file} follows no known schema: it has {', '.join(found.names)[:300]}",
+        f"{file.name} follows no known schema: it has {', '.join(found.names)[:300]}",
         hint=f"write a manifest (JSONL) beside the audio, or name columns as one of these does. {known}",
     )

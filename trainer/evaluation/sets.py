@@ -1,5 +1,7 @@
 """From what a person writes to an evaluation set: a file, a folder, a dataset of the lake, or a set on the hub."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from k2d.errors import BadRequest, NotFound
@@ -8,7 +10,7 @@ from k2d.store import Lake
 from k2d.whisper import hub
 from trainer.evaluation.common_voice import CommonVoice
 from trainer.evaluation.manifests import MANIFEST, JsonLines
-from trainer.evaluation.parquet import ParquetSet, read_schema
+from trainer.evaluation.parquet import ParquetFile, ParquetSet, read_schema
 from trainer.evaluation.utterances import EvaluationSet
 
 KNOWN = ("ky552/ML2021_ASR_ST", "CAiRE/ASCEND", "ky552/cszs_zh_en")
@@ -45,16 +47,18 @@ def frozen(name: str, settings: Settings) -> ParquetSet:
 
     Raises:
         NotFound: no dataset has that name.
-        BadRequest: the lake is no local folder.
+        BadRequest: it has no rows.
+        StoreError: the lake cannot be read.
     """
     lake = Lake(settings.store)
-    manifest = lake.dataset(name)
-    paths = [Path(lake.shard_path(name, shard["number"])) for shard in manifest["shards"]]
-    if not paths:
+    shards = lake.dataset(name)["shards"]
+    if not shards:
         raise BadRequest(f"dataset {name!r} has no rows", hint="freeze one whose policy accepts something")
-    if not lake.files.local:
-        raise BadRequest("a set is read from local files", hint="`k2d export NAME DIR --format huggingface`, then DIR")
-    return ParquetSet(name, tuple(paths), read_schema(paths[0]))
+    files = tuple(
+        ParquetFile(f"shard {shard['number']:05d}", partial(lake.shard_table, name, shard["number"]))
+        for shard in shards
+    )
+    return ParquetSet(name, files, read_schema(files[0]))
 
 
 def _file(path: Path) -> EvaluationSet:
@@ -63,7 +67,7 @@ def _file(path: Path) -> EvaluationSet:
     if path.suffix == ".tsv":
         return CommonVoice(path)
     if path.suffix == ".parquet":
-        return ParquetSet(path.stem, (path,), read_schema(path))
+        return _parquet_set(path.stem, [path])
     raise BadRequest(f"{path.name} is no known kind of evaluation set", hint=HINT)
 
 
@@ -92,7 +96,12 @@ def _parquet(folder: Path, split: str, *, name: str) -> ParquetSet:
             + (f" of split {split!r}, only {', '.join(splits)}" if splits else f": no {MANIFEST}, no {split}.tsv"),
             hint=f"choose with --split {splits[0]}" if splits else HINT,
         )
-    return ParquetSet(name, tuple(chosen), read_schema(chosen[0]))
+    return _parquet_set(name, chosen)
+
+
+def _parquet_set(name: str, paths: Sequence[Path]) -> ParquetSet:
+    files = tuple(map(ParquetFile.at, paths))
+    return ParquetSet(name, files, read_schema(files[0]))
 
 
 def _fetched(repository: str, settings: Settings, split: str) -> ParquetSet:

@@ -159,14 +159,16 @@ def test_common_voice_as_parquet_with_paths(tmp_path: Path) -> None:
     assert seconds(found) == pytest.approx([SECONDS], abs=0.01)
 
 
-def test_a_frozen_dataset_by_name_and_exported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_frozen_dataset_by_name_and_exported(remote: bool, tmp_path: Path) -> None:
     """Its references are pseudo-labels, and its rows come from few recordings."""
     from k2d.datasets.export import export
     from k2d.store import Lake
 
-    lake = Lake(str(tmp_path / "lake"))
+    root = f"memory://evaluation{tmp_path}" if remote else str(tmp_path / "lake")
+    lake = Lake(root)
     frozen(lake, recordings=2, rows=3)
-    by_name = open_set(NAME, load(store=str(tmp_path / "lake")))
+    by_name = open_set(NAME, load(store=root))
     export(lake, NAME, "huggingface", tmp_path / "exported")
     for found in (by_name, opened(tmp_path / "exported", split="train")):
         said = list(found.said())
