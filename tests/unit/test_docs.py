@@ -29,6 +29,41 @@ def test_every_command_in_the_readme_exists():
     assert named <= known
 
 
+TRAINING = re.compile(
+    r"^(?:\w+=\S+ )*(?:docker compose run .*?(?=k2d|torchrun)|.*?\$ )?((?:k2d|torchrun|accelerate) .+?)(?: {2,}#.*)?$"
+)
+
+
+def test_the_trainer_s_commands_in_the_guides_are_taken():
+    """Parsed by the launchers' own parsers and by the CLI; nothing runs."""
+    pytest.importorskip("torch")
+    import shlex
+
+    import typer
+    from accelerate.commands.launch import launch_command_parser
+    from torch.distributed.run import get_args_parser
+
+    from k2d.cli import commands  # noqa: F401 — registers them
+    from k2d.cli.app import app
+
+    launchers = {"torchrun": get_args_parser(), "accelerate": launch_command_parser()}
+    known = typer.main.get_command(app).commands
+    checked = []
+    for page in ("training.md", "compose.md"):
+        blocks = re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
+        for line in filter(None, map(TRAINING.match, "".join(blocks).splitlines())):
+            program, *words = shlex.split(line[1])
+            if program in launchers:
+                words = words[1:] if program == "accelerate" else words
+                launched = launchers[program].parse_args(words)
+                assert (launched.module, launched.training_script) == (True, "trainer")
+                words = ["train", *launched.training_script_args]
+            known[words[0]].make_context(words[0], words[1:])
+            checked.append((page, program, words[0]))
+    assert set(checked) >= {("training.md", "torchrun", "train"), ("training.md", "accelerate", "train")}
+    assert set(checked) >= {(page, "k2d", name) for page in ("training.md", "compose.md") for name in ("train", "eval")}
+
+
 def test_relative_links_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]:
         for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text("utf-8")):
