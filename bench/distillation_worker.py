@@ -128,7 +128,12 @@ def our_way(given: Setting) -> Step:
     )
     distiller = Distiller(given.teacher, given.student, recipe, given.vocabulary)
     trained = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        trained,
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        foreach=False if given.device.type == "cpu" else None,
+    )
     distiller.place(given.device, compiled=recipe.compile)
     model, optimizer = accelerator.prepare(distiller, optimizer)
     model.train()

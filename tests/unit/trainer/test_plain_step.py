@@ -127,6 +127,37 @@ def _named(teacher):
     return {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
 
 
+def test_the_trainer_computes_the_same_loss_and_gradient(plain, models, features):
+    """On equal targets; ours leaves language and task out, which theirs counts."""
+    from trainer.distiller import Distiller
+    from trainer.options import Recipe
+
+    student, teacher = models
+    batch = plain.collate(ROWS, features, start=START, pad=PAD, padding="longest")
+    batch["labels"][:, :2] = -100
+    theirs = plain.losses(student, teacher, batch, shown=True)
+    theirs.loss.backward()
+    expected = {name: parameter.grad.clone() for name, parameter in _trained(student)}
+    student.zero_grad(set_to_none=True)
+    ids = SimpleNamespace(sot_lm=58, languages={"zh": 57, "en": 56})  # tokens that no row has
+    distiller = Distiller(teacher, student, Recipe(), ids)
+    targets = batch["labels"]
+    count = int((targets >= 0).sum())
+    ours = distiller(features, batch["decoder_input_ids"], targets, torch.ones(len(ROWS)), normaliser=count)
+    ours.loss.backward()
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
+    assert (ours.ce / count).item() == pytest.approx(theirs.ce.item(), rel=1e-5)
+    assert (ours.kl / count).item() == pytest.approx(theirs.kl.item(), rel=1e-5)
+    found = {name: parameter.grad for name, parameter in _trained(student)}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def _trained(student):
+    return [(name, parameter) for name, parameter in student.named_parameters() if parameter.requires_grad]
+
+
 def test_accelerate_changes_nothing_in_float32(plain, models, features):
     from accelerate import Accelerator
 
