@@ -14,3 +14,9 @@ class NoTrainingData(K2DError):
 
     code = "no_training_data"
     status = 422
+
+
+class ExportDrift(K2DError):
+    """An export does not say what its student says."""
+
+    code = "export_drift"

@@ -88,8 +88,8 @@ def to_transformers(source: Path, target: Path) -> None:
     known = json.loads((source / "config.json").read_text("utf-8"))
     documents = {
         "config.json": _config(shapes, heads=heads, vocabulary=vocabulary),
-        "generation_config.json": _generation(known, vocabulary=vocabulary),
-        "preprocessor_config.json": _preprocessor(shapes["encoder/conv1/weight"][1]),
+        "generation_config.json": generation_settings(known, vocabulary=vocabulary),
+        "preprocessor_config.json": preprocessor_settings(shapes["encoder/conv1/weight"][1]),
         "tokenizer_config.json": {"tokenizer_class": "WhisperTokenizer", "model_max_length": CONTEXT},
     }
     for name, document in documents.items():
@@ -145,7 +145,7 @@ def _config(shapes: dict[str, tuple[int, ...]], *, heads: dict[str, int], vocabu
     }
 
 
-def _generation(known: dict[str, Any], *, vocabulary: Vocabulary) -> dict[str, Any]:
+def generation_settings(known: dict[str, Any], *, vocabulary: Vocabulary) -> dict[str, Any]:
     """What transformers' own `generate` needs of a Whisper, so that the folder serves there too."""
     return {
         "alignment_heads": known.get("alignment_heads"),
@@ -166,7 +166,7 @@ def _generation(known: dict[str, Any], *, vocabulary: Vocabulary) -> dict[str, A
     }
 
 
-def _preprocessor(mels: int) -> dict[str, Any]:
+def preprocessor_settings(mels: int) -> dict[str, Any]:
     return {
         "feature_extractor_type": "WhisperFeatureExtractor",
         "processor_class": "WhisperProcessor",

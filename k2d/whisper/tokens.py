@@ -37,7 +37,7 @@ class Vocabulary:
         try:
             document = json.loads(file.read_text("utf-8"))
             kind = document["model"]["type"]  # first: the library raises bare Exception for a damaged file
-            _mend(document["model"])
+            mend(document["model"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{file} is no tokenizer: {error}", hint="fetch the model again") from error
         if kind != "BPE":
@@ -91,7 +91,7 @@ class Vocabulary:
         return text.replace(REPLACEMENT, "")
 
 
-def _mend(model: dict[str, Any]) -> None:
+def mend(model: dict[str, Any]) -> None:
     """Put the first merge back where it is missing.
 
     Some published Whisper tokenizers lack it, taken for a header line when the file was converted: " the" then becomes

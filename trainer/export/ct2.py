@@ -1,0 +1,26 @@
+"""A student for CTranslate2, and so for faster-whisper: weights in one precision, settings and tokenizer beside."""
+
+from pathlib import Path
+
+from k2d.errors import ModelError
+
+COPIED = ("tokenizer.json", "preprocessor_config.json")  # faster-whisper reads both
+
+
+def write_ctranslate2(source: Path, folder: Path, precision: str) -> None:
+    """Convert a complete transformers folder (`write_transformers`) for CTranslate2.
+
+    Args:
+        precision: how the file keeps weights; another one can still be chosen when it is loaded.
+
+    Raises:
+        ModelError: the converter refuses the model.
+        OSError: the folder cannot be written.
+    """
+    from ctranslate2.converters import TransformersConverter
+
+    try:
+        converter = TransformersConverter(str(source), copy_files=list(COPIED))
+        converter.convert(str(folder), quantization=precision, force=True)
+    except (ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise ModelError(f"{source} cannot be converted: {error}", hint="name a Whisper model") from error
