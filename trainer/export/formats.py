@@ -63,6 +63,13 @@ def _onnx() -> tuple[Write, Opens]:
     return write, for_onnx
 
 
+def _ggml() -> tuple[Write, Opens]:
+    from trainer.export.ggml import write_ggml
+    from trainer.export.listeners import for_ggml
+
+    return write_ggml, for_ggml
+
+
 def _from_folder(write: Write) -> Write:
     """For writers that need all of a transformers folder: make one for them, at full precision."""
     from trainer.export.folder import write_transformers
@@ -84,4 +91,5 @@ FORMATS = {
         _ctranslate2,
     ),
     "onnx": Format("ONNX", ("float32", "float16", "int8"), ("onnx", "onnxscript", "onnxruntime"), _onnx),
+    "ggml": Format("whisper.cpp", ("float16", "float32"), ("pywhispercpp",), _ggml),
 }

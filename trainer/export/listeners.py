@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from k2d.errors import ModelError
 from k2d.languages import MIXED
-from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, Samples, Window
+from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, DecodeOptions, Samples, Window
 from k2d.whisper.engine import CTRANSLATE2, TRANSFORMERS, open_engine
 from k2d.whisper.features import FULL_SCALE
 
@@ -130,7 +131,7 @@ def for_ctranslate2(folder: Path, precision: str, cache: Path) -> Iterator[Liste
 
     def hear(samples: Samples, language: str) -> str:
         segments, _ = model.transcribe(
-            (samples / FULL_SCALE).astype(np.float32),
+            padded(samples),
             language=language,
             beam_size=1,
             temperature=0.0,
@@ -157,6 +158,46 @@ def for_onnx(folder: Path, precision: str, cache: Path) -> Iterator[Listener]:
         return model.transcribe(samples, options(language, timestamps=False))
 
     yield Listener("onnxruntime", hear, TEXT)
+
+
+def for_ggml(folder: Path, precision: str, cache: Path) -> Iterator[Listener]:
+    """whisper.cpp."""
+    from pywhispercpp.model import Model
+
+    from trainer.export.ggml import FILE
+
+    with _errors("whisper.cpp"):
+        model = Model(
+            str(folder / FILE),
+            redirect_whispercpp_logs_to=None,
+            print_progress=False,
+            print_realtime=False,
+            no_timestamps=True,
+            single_segment=True,
+            no_context=True,
+            suppress_blank=True,
+            suppress_nst=True,
+            temperature=0.0,
+            temperature_inc=0.0,  # no fallback
+            greedy={"best_of": 1},
+            max_tokens=MAX_TOKENS - 1,  # it stops after one more
+        )
+
+    def hear(samples: Samples, language: str) -> str:
+        return "".join(segment.text for segment in model.transcribe(padded(samples), language=language))
+
+    yield Listener("whisper.cpp", hear, PLAIN)
+
+
+def padded(samples: Samples) -> npt.NDArray[np.float32]:
+    """Samples of at most 30 s as float, filled up with silence, as Whisper was trained.
+
+    faster-whisper and whisper.cpp would fill up otherwise, each in its way: that is theirs to decide, but it is not
+    what the gate compares.
+    """
+    wave = np.zeros(WINDOW_SAMPLES, np.float32)
+    wave[: len(samples)] = samples / FULL_SCALE
+    return wave
 
 
 @contextmanager
