@@ -1,10 +1,13 @@
 """A student as a transformers folder that stands on its own: weights, settings, tokenizer, feature settings."""
 
+import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from k2d.whisper.convert import generation_settings, preprocessor_settings
 from k2d.whisper.prompts import MIXED_CODES
@@ -25,7 +28,11 @@ def write_transformers(source: Path, folder: Path, precision: str) -> None:
     model = load_teacher(source)
     _beside(model, source, folder)
     made = _document(folder / "generation_config.json")
-    model.to(PRECISIONS[precision]).save_pretrained(folder, safe_serialization=True)
+    try:
+        model.to(PRECISIONS[precision]).save_pretrained(folder, safe_serialization=True)
+    except SafetensorError as error:  # all it says of a disk is in its message
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
     _dump(folder / "generation_config.json", made)  # the model's own settings lack what `generation` adds
 
 

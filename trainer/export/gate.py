@@ -1,7 +1,7 @@
 """The gate of every export: the golden clips, heard by the tool the export is for, must read as the student's own text.
 
-The student in torch at float32 is the reference. Floating point must give the same text, to the letter; 8 bits may
-drift, as they round every weight.
+The student in torch at float32 is the reference. Floating point must give the same text, to the letter where the tool
+computes as precisely; 8 bits may drift, as they round every weight.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from k2d.schema import ModelInfo, Segment
 from trainer.errors import ExportDrift
 from trainer.export.listeners import Listener, reference
 
-# Largest mixed error rate over all clips together. Whisper base in int8 differs in none to two of the clips' 40 tokens
+# Largest mixed error rate over all clips together. Whisper base in CTranslate2's int8 differs in 1 of their 54 tokens
 INT8_DRIFT = 0.1
 
 Opens = Callable[[Path, str, Path], Iterator[Listener]]
@@ -30,10 +30,12 @@ class Check:
     same: int  # clips with the same text, to the letter
     clips: int
     rows: tuple[Row, ...]
+    exact: bool = True
 
     def passes(self, max_drift: float) -> bool:
-        """Without any drift allowed, every letter counts, also those that the error rate does not look at."""
-        return self.drift <= max_drift and (max_drift > 0.0 or self.same == self.clips)
+        """Without any drift allowed, an exact tool must agree to the letter; another one in every mixed token, which
+        leaves out spaces and punctuation."""
+        return self.drift <= max_drift and (max_drift > 0.0 or not self.exact or self.same == self.clips)
 
 
 def allowed(precision: str, asked: float | None) -> float:
@@ -65,7 +67,9 @@ def check(listener: Listener, expected: list[str], heard: list[str]) -> Check:
     """One tool's texts beside the student's, clip by clip. Pure."""
     report = compare(golden_recordings(), _heard("student", expected), _heard(listener.tool, heard))
     same = sum(row.same_text for row in report.rows)
-    return Check(listener.tool, listener.way.timestamps, report.drift, same, len(report.rows), report.rows)
+    return Check(
+        listener.tool, listener.way.timestamps, report.drift, same, len(report.rows), report.rows, listener.exact
+    )
 
 
 def judge(checks: list[Check], max_drift: float) -> None:

@@ -15,10 +15,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from k2d.errors import ModelError
 from k2d.whisper.features import mel_filters
 from trainer.student import load_teacher
 
 FILE = "ggml-model.bin"
+WIDENING = 4
 MAGIC = 0x67676D6C  # "ggml"
 FLOAT32, FLOAT16 = 0, 1
 DTYPES = {FLOAT32: "<f4", FLOAT16: "<f2"}
@@ -61,6 +63,12 @@ def write_ggml(source: Path, folder: Path, precision: str) -> None:
         OSError: the folder cannot be written.
     """
     model = load_teacher(source)
+    for side in ("encoder", "decoder"):
+        if getattr(model.config, f"{side}_ffn_dim") != WIDENING * model.config.d_model:  # its loader would crash
+            raise ModelError(
+                f"whisper.cpp runs Whispers whose inner layers are {WIDENING} times as wide; this {side}'s are not",
+                hint="export to another format",
+            )
     kind = FLOAT16 if precision == "float16" else FLOAT32
     with (folder / FILE).open("wb") as file:
         _numbers(file, MAGIC, *_sizes(model.config), kind)
