@@ -10,12 +10,12 @@ compile() { # output, then extras
         --no-emit-index-url --no-emit-find-links --no-header --no-annotate --generate-hashes --override requirements/without-torch.in "$@" -o "requirements/$out"
 }
 # the demo's pins are those of the tests, so that one environment serves both
-compile dev.txt --extra api --extra ct2 --extra local --extra torch --extra s3 --extra vad --extra grpc --extra dev
-compile demo.txt --extra api --extra ct2 --extra local --constraint requirements/dev.txt
+compile dev.txt --extra api --extra ct2 --extra local --extra torch --extra train --extra s3 --extra vad --extra grpc --extra dev
+compile demo.txt --extra api --extra ct2 --extra local --extra torch --extra train --constraint requirements/dev.txt
 # images: `service` for API and workers, which hold no weights; `server` for the inference servers
 compile service.txt --extra api --extra grpc --extra s3 --extra vad --constraint requirements/dev.txt
 compile server.txt --extra api --extra ct2 --extra vad --constraint requirements/dev.txt
-compile trainer.txt --extra torch --extra s3 --constraint requirements/dev.txt
+compile trainer.txt --extra torch --extra train --extra s3 --extra ct2 --constraint requirements/dev.txt
 "$uv" pip compile requirements/cuda.in --universal --python-version 3.11 --quiet --no-emit-index-url \
     --no-emit-find-links --no-header --no-annotate --generate-hashes -o requirements/cuda.txt
 # Triton's Python backend has an environment of its own, with numpy before 2 and otherwise the tests' pins

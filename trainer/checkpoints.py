@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from k2d.errors import NotFound, StoreError
 
 POSITION = "position.json"
@@ -75,7 +77,7 @@ class Checkpoints:
                 staged.rename(final)
                 for old in self.all()[: -self._keep]:
                     shutil.rmtree(old, ignore_errors=True)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: torch raises RuntimeError
             failed = str(error)
         if failed:
             if accelerator.is_main_process:

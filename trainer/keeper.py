@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from k2d.errors import StoreError
 from trainer import student as students
@@ -48,7 +49,7 @@ class Keeper:
             try:
                 students.save_student(student, staged, tokenizer_from=self._models.resolved.path)
                 replace_folder(staged, final)
-            except (OSError, RuntimeError) as error:  # safetensors reports a full disk as its own RuntimeError
+            except (OSError, RuntimeError, SafetensorError) as error:
                 hint = "free some space, then go on with --resume"
                 raise StoreError(f"{final} could not be written: {error}", hint=hint) from error
         self._accelerator.wait_for_everyone()

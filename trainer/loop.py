@@ -26,7 +26,7 @@ from trainer.checkpoints import Checkpoints, Position, need_space
 from trainer.data import TrainingData
 from trainer.distiller import Distiller, LossParts
 from trainer.encoded import Encoded
-from trainer.errors import TrainingDiverged
+from trainer.errors import NoTrainingData, TrainingDiverged
 from trainer.estimate import FLOAT32, STATES, Estimate, measure, synchronise
 from trainer.flops import chunk_flops
 from trainer.keeper import Keeper
@@ -189,8 +189,12 @@ class _Trainer:
         if self.position.step >= recipe.steps:
             return
         stream = self.data.steps(self.position.step, wanted=self.encoded.missing if recipe.keep_encoded_gib else None)
+        fruitless = 0  # rows asked for in a row that gave nothing
         for step, micro_batches in enumerate(stream, start=self.position.step + 1):
             line, asked_to_stop = self._step(step, micro_batches)
+            fruitless = 0 if line["rows"] else fruitless + recipe.batch
+            if fruitless >= self.data.rows:
+                raise self._nothing_learned()
             self.recorder.step(line)
             self.position = replace(self.position, step=step)
             last = step == recipe.steps or asked_to_stop
@@ -216,7 +220,7 @@ class _Trainer:
                 # gradients are averaged over processes, so each divides by its share of the whole
                 parts = self._forward(micro, normaliser=normaliser / self.processes)
                 self.accelerator.backward(parts.loss)
-            found = torch.stack([parts.ce, parts.kl]).double().cpu()
+            found = torch.stack([parts.ce, parts.kl]).cpu().double()
             bad += [] if bool(torch.isfinite(found).all()) else micro.ids
             sums += found
         ce, kl = (self._sum(sums) / normaliser).tolist()
@@ -305,6 +309,13 @@ class _Trainer:
             hint=f"last good checkpoint: {kept[-1] if kept else 'none yet'}; try a lower learning_rate or float32",
             step=step,
             rows=everywhere,
+        )
+
+    def _nothing_learned(self) -> NoTrainingData:
+        why = ", ".join(f"{reason} {count}" for reason, count in self.data.skipped.most_common())
+        return NoTrainingData(
+            f"no row of dataset {self.data.manifest.name!r} can be learned from: {why or 'all are held out'}",
+            hint="look at its texts (`k2d export`), or freeze another",
         )
 
     # ---- what is kept and said -------------------------------------------------------------------------------------

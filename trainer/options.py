@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from k2d.errors import BadRequest
 from k2d.languages import MIXED
-from k2d.whisper.prompts import CONTEXT
 
 HASH_DIGITS = 16
+CONTEXT = 448  # as k2d.whisper.prompts has it, whose import needs tokenizers: a service has none
 
 
 class Recipe(BaseModel):
@@ -61,14 +61,14 @@ class Recipe(BaseModel):
     steps: int = Field(default=1000, ge=1, description="Optimiser steps in all.")
     batch: int = Field(default=32, ge=1, description="Rows a step, over all processes.")
     micro_batch: int = Field(default=8, ge=1, description="Rows at once in one process; the rest is accumulated.")
-    learning_rate: float = Field(default=1e-4, gt=0)
-    warmup_steps: int = Field(default=50, ge=0)
+    learning_rate: float = Field(default=1e-4, gt=0, description="Highest; reached after warm-up.")
+    warmup_steps: int = Field(default=50, ge=0, description="Steps in which the rate rises from 0.")
     schedule: Literal["constant", "linear"] = Field(default="constant", description="After warm-up.")
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
 
     # ---- data order
-    seed: int = 0
+    seed: int = Field(default=0, description="Of the data's order and of all random choices.")
     lanes: int = Field(default=8, ge=1, description="Streams a batch is drawn from; ranks share them out.")
     shuffle_groups: int = Field(
         default=4, ge=1, description="Row groups a lane shuffles together; they are held in memory."
@@ -77,9 +77,13 @@ class Recipe(BaseModel):
 
     # ---- how it runs; none of it changes what is learned, but for rounding
     precision: Literal["auto", "float32", "bf16"] = Field(default="auto", description="auto: bf16 where CUDA has it.")
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass: less memory, slower."
+    )
     compile: bool = Field(default=False, description="torch.compile the frozen parts.")
-    sharding: Literal["none", "fsdp"] = "none"
+    sharding: Literal["none", "fsdp"] = Field(
+        default="none", description="fsdp: spread what is trained over the processes."
+    )
     vocabulary_chunk_mib: int = Field(default=128, ge=1, description="Most memory for one tensor of logits.")
     keep_encoded_gib: float = Field(
         default=0.0,
@@ -96,10 +100,12 @@ class Recipe(BaseModel):
         default=0.0, ge=0, lt=1, description="Share of recordings kept out of training to validate on."
     )
     validation_rows: int = Field(default=64, ge=1, description="Most rows validation transcribes.")
-    validate_every: int = Field(default=500, ge=1)
-    checkpoint_every: int = Field(default=500, ge=1)
+    validate_every: int = Field(default=500, ge=1, description="In steps.")
+    checkpoint_every: int = Field(default=500, ge=1, description="In steps.")
     keep_checkpoints: int = Field(default=2, ge=1, description="Newest ones that stay; the best student stays as well.")
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        default=("tensorboard",), description="Where curves go beside the run's own files; wandb when it is installed."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":

@@ -64,7 +64,8 @@ def draw(metrics: list[dict[str, Any]], validation: list[dict[str, Any]]) -> byt
     axes[2].plot(
         steps, [line["gradient_norm"] for line in metrics], color="#e07a5f", linewidth=1, label="gradient norm"
     )
-    axes[2].set_yscale("log")
+    if any(line["gradient_norm"] > 0 for line in metrics):
+        axes[2].set_yscale("log")
     rate = axes[2].twinx()
     rate.plot(steps, [line["learning_rate"] for line in metrics], color="#1b4965", linewidth=1.4, label="learning rate")
     rate.set_ylim(bottom=0)

@@ -63,7 +63,7 @@ class Run:
         try:
             return Recipe.model_validate_json((self.folder / RECIPE).read_bytes())
         except FileNotFoundError as error:
-            raise NotFound(f"{self.folder} holds no run", hint="`k2d train DATASET --run DIR` makes one") from error
+            raise NotFound(f"{self.folder} holds no run", hint="`k2d train DATASET --out DIR` makes one") from error
         except ValueError as error:
             raise StoreError(f"{self.folder / RECIPE} is damaged: {error}") from error
 

@@ -1,5 +1,6 @@
 """What a run starts with: processes and precision, teacher, student, vocabulary."""
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -58,6 +59,7 @@ def open_accelerator(recipe: Recipe) -> tuple[Any, str]:
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and cuda)
     why = "as set" if recipe.precision != "auto" else "CUDA has it" if cuda else "no CUDA with bf16"
     accelerator = Accelerator(
+        cpu=not torch.cuda.is_available() and "LOCAL_RANK" in os.environ,  # else it takes several processes for one
         mixed_precision="bf16" if bf16 else "no",
         fsdp_plugin=FullyShardedDataParallelPlugin(fsdp_version=2) if recipe.sharding == "fsdp" else None,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],

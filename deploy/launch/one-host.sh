@@ -28,4 +28,4 @@ dataset=$1 run=$2
 shift 2
 gpus=${GPUS:-$(nvidia-smi --list-gpus | wc -l)}
 exec torchrun --standalone --nproc-per-node "$gpus" -m trainer \
-    "$dataset" --run-dir "$run" --recipe "${RECIPE:-$here/paper.yaml}" --resume "$@"
+    "$dataset" --out "$run" --recipe "${RECIPE:-$here/paper.yaml}" --resume "$@"

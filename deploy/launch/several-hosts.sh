@@ -23,4 +23,4 @@ exec torchrun \
     --nnodes "${HOSTS:?how many hosts}" --nproc-per-node "$gpus" \
     --rdzv-backend c10d --rdzv-endpoint "${HEAD:?the first host and a port, node0:29500}" --rdzv-id "${JOB:-k2d}" \
     --max-restarts 3 -m trainer \
-    "$dataset" --run-dir "$run" --recipe "${RECIPE:-$here/paper.yaml}" --resume "$@"
+    "$dataset" --out "$run" --recipe "${RECIPE:-$here/paper.yaml}" --resume "$@"

@@ -259,7 +259,7 @@ def test_the_trainer_trains_on_the_lake() -> None:
     if not docker("images", "-q", f"{ENV['IMAGES']}-trainer:{ENV['TAG']}"):
         pytest.skip("the trainer's image was not built: TRAINER=1 make test-compose")
     run = ("--profile", "trainer", "run", "--rm", "-T", "trainer")
-    train = ("k2d", "train", "first", "--run", "/training/first", "--set", "batch=2", "--set", "micro_batch=1")
+    train = ("k2d", "train", "first", "--out", "/training/first", "--set", "batch=2", "--set", "micro_batch=1")
     compose(*run, *train, "--set", "steps=1")
     compose(*run, *train, "--set", "steps=2", "--resume")
     code = "import json, pathlib as p; run = p.Path('/training/first'); print((run / 'metrics.jsonl').read_text())"

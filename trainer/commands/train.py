@@ -22,10 +22,8 @@ from trainer.options import PRESETS, load_recipe
 @app.command()
 def train(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="A frozen dataset of the store (K2D_STORE).")],
-    run: Annotated[
-        # the second name is for torchrun, whose parser takes `--run` for an option of its own
-        Path, typer.Option("--run", "--run-dir", help="Folder of the run: checkpoints, curves, the student.")
-    ],
+    # not `--run`: torchrun's own parser takes that for its `--run-path`
+    run: Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoints, curves, the student.")],
     recipe: Annotated[str, typer.Option(help=f"A preset ({', '.join(PRESETS)}) or a YAML file.")] = "default",
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable.")
@@ -42,7 +40,7 @@ def train(
 
     Prints sizes and a measured estimate, then trains. Ctrl-C and SIGTERM stop it after the step in hand, with a
     checkpoint; `--resume` goes on, to the same curve. Recipe keys: docs/recipe.md. On several GPUs:
-    `torchrun --nproc-per-node 4 -m trainer NAME --run-dir DIR` (docs/training.md). With `--api` the dataset is fetched
+    `torchrun --nproc-per-node 4 -m trainer NAME --out DIR` (docs/training.md). With `--api` the dataset is fetched
     from a labeling API into the store first, once.
     """
     need()

@@ -1,0 +1,326 @@
+"""Whole runs of a tiny teacher: killed and resumed, in one process and in two, and what goes wrong in them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from frozen_sets import NAME, change, frozen
+from places import ROOT
+from tiny import tiny_teacher
+from weights import cache
+
+from k2d.datasets.frozen import Frozen
+from k2d.errors import BadRequest, Conflict, StoreError
+from k2d.settings import Settings, load
+from k2d.store import Lake
+from k2d.whisper.engine import open_engine
+from trainer.checkpoints import Checkpoints, Position, need_space
+from trainer.errors import NoTrainingData, TrainingDiverged
+from trainer.loop import Outcome, train
+from trainer.options import Recipe
+from trainer.runs import METRICS, Run
+
+TIMED = {"wall_s"}  # all else in a line of the curve is computed
+STEPS: dict[str, Any] = {
+    "steps": 6,
+    "batch": 8,
+    "micro_batch": 2,
+    "lanes": 2,
+    "warmup_steps": 2,
+    "learning_rate": 1e-3,
+    "checkpoint_every": 2,
+    "validate_every": 3,
+    "holdout": 0.2,
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+    return frozen(tmp_path_factory.mktemp("lake"))
+
+
+@pytest.fixture(scope="module")
+def straight(dataset: Frozen, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("runs") / "straight"
+    outcome = start(dataset, folder, teacher)
+    assert outcome == Outcome(6, True, outcome.best_mer, folder / "student")
+    return folder
+
+
+def settings() -> Settings:
+    return load(cache=str(cache()))
+
+
+def start(dataset: Frozen, folder: Path, teacher: Path, *, resume: bool = False, **changes: Any) -> Outcome:
+    recipe = Recipe(**{**STEPS, "teacher": str(teacher), **changes})
+    before = torch.get_num_threads()
+    try:
+        return train(dataset, recipe, folder, settings=settings(), resume=resume)
+    finally:
+        torch.set_num_threads(before)
+
+
+def command(dataset: Frozen, folder: Path, teacher: Path, *, processes: int = 1, more: tuple[str, ...] = ()) -> Any:
+    """`python -m trainer` for the same run, as a process."""
+    values = {**STEPS, "teacher": str(teacher)}
+    changes = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    store = dataset_root(dataset)
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "trainer", NAME, "--out", str(folder), *changes, *more],
+        cwd=ROOT,
+        env={**os.environ, "K2D_STORE": store, "K2D_CACHE": str(cache()), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def dataset_root(dataset: Frozen) -> str:
+    path = Path(dataset._lake.shard_path(NAME, 0))
+    return str(path.parents[3])
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k not in TIMED} for line in Run(folder).lines(METRICS)]
+
+
+# ---- what a run leaves behind ----------------------------------------------------------------------------------------
+
+
+def test_a_run_learns_and_tells(straight: Path) -> None:
+    lines = curve(straight)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert lines[0]["learning_rate"] == pytest.approx(5e-4)
+    for line in lines:
+        assert line["loss"] == pytest.approx(0.8 * line["ce"] + line["kl"])
+        assert line["tokens"] > 0
+    assert [path.name for path in Checkpoints(straight / "checkpoints", keep=2).all()] == [
+        "step-00000004",
+        "step-00000006",
+    ]
+    about = json.loads((straight / "run.json").read_text())
+    assert about["finished"]
+    assert about["dataset"]["name"] == NAME
+    assert about["dataset"]["digest"]
+    page = (straight / "report.html").read_text("utf-8")
+    assert "data:image/png;base64," in page
+    assert "http" not in page.replace("http-equiv", "")  # self-contained
+    assert (straight / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((straight / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("engine", ["ctranslate2", "transformers"])
+def test_the_student_opens_in_both_engines(straight: Path, engine: str, tmp_path: Path) -> None:
+    found = open_engine(
+        str(straight / "student"),
+        engine=engine,
+        device="cpu",
+        compute_type="float32",
+        threads=1,
+        cache=tmp_path,
+        allow_downloads=False,
+    )
+    try:
+        assert found.model.digest
+    finally:
+        found.close()
+
+
+# ---- killed, stopped, resumed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_curve_to_the_last_digit(
+    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    process = command(dataset, folder, teacher)
+    deadline = time.monotonic() + 120
+    while len(Run(folder).lines(METRICS)) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    done = len(curve(folder))
+    assert 3 <= done < 6, process.stdout.read()
+    resumed = command(dataset, folder, teacher, more=("--resume",))
+    said, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, said
+    assert curve(folder) == curve(straight)
+
+
+def test_sigterm_stops_after_the_step_in_hand_with_a_checkpoint(
+    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "stopped"
+    append = Run.append
+
+    def append_then_signal(self: Run, name: str, line: dict[str, Any]) -> None:
+        append(self, name, line)
+        if name == METRICS and line["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Run, "append", append_then_signal)
+    outcome = start(dataset, folder, teacher)
+    assert not outcome.finished
+    assert outcome.step in (3, 4)  # asked during step 3: known when step 4 counts, at the latest
+    monkeypatch.undo()
+    assert Checkpoints(folder / "checkpoints", keep=9).latest()[1].step == outcome.step
+    assert start(dataset, folder, teacher, resume=True).finished
+    assert curve(folder) == curve(straight)
+
+
+def test_another_recipe_does_not_go_on_with_a_run(straight: Path, dataset: Frozen, teacher: Path) -> None:
+    with pytest.raises(Conflict, match="holds a run"):
+        start(dataset, straight, teacher)
+    with pytest.raises(BadRequest, match=r"temperature was 2.0, is 3.0"):
+        start(dataset, straight, teacher, resume=True, temperature=3.0)
+    assert start(dataset, straight, teacher, resume=True, workers=1).step == 6  # how it runs may change
+
+
+# ---- two processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_two_processes_learn_what_one_does(
+    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, sharding: str
+) -> None:
+    folder = tmp_path / "two"
+    process = command(dataset, folder, teacher, processes=2, more=("--set", f"sharding={sharding}"))
+    try:
+        said, _ = process.communicate(timeout=150)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # the launcher's children as well
+    assert process.returncode == 0, said
+    one, two = curve(straight), curve(folder)
+    for a, b in zip(one, two, strict=True):
+        for name in ("loss", "ce", "kl", "gradient_norm"):
+            assert b[name] == pytest.approx(a[name], rel=2e-4), (a["step"], name)
+        assert {k: a[k] for k in ("step", "rows", "tokens", "audio_s")} == {
+            k: b[k] for k in ("step", "rows", "tokens", "audio_s")
+        }
+    best = [json.loads((f / "run.json").read_text())["best_mer"] for f in (straight, folder)]
+    assert best[0] == pytest.approx(best[1], rel=0.05)
+
+
+# ---- options that change how it runs, not what it learns -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keep_encoded_gib": 0.5},
+        {"gradient_checkpointing": True},
+        {"micro_batch": 8},
+        {"vocabulary_chunk_mib": 1},
+    ],
+    ids=str,
+)
+def test_the_curve_does_not_depend_on_how_it_runs(
+    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    start(dataset, tmp_path / "run", teacher, steps=3, **changes)
+    for a, b in zip(curve(straight), curve(tmp_path / "run"), strict=False):
+        assert b["loss"] == pytest.approx(a["loss"], rel=2e-4)
+
+
+def test_a_trained_encoder_differs_from_its_teachers(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+    outcome = start(dataset, tmp_path / "run", teacher, steps=2, freeze_encoder=False, encoder_layers=1)
+    assert outcome.finished
+    from trainer.student import load_teacher
+
+    ours, theirs = load_teacher(tmp_path / "run" / "student"), load_teacher(teacher)
+    assert not torch.equal(ours.model.encoder.conv1.weight, theirs.model.encoder.conv1.weight)
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(
+    dataset: Frozen, teacher: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingDiverged, match="is no number; rows in the batch: rec_") as caught:
+        start(dataset, tmp_path / "run", teacher, learning_rate=1e30, warmup_steps=0, checkpoint_every=1)
+    kept = Checkpoints(tmp_path / "run" / "checkpoints", keep=2).all()
+    assert kept
+    assert kept[-1].name in (caught.value.hint or "")
+    assert caught.value.details["rows"]
+
+
+def test_too_many_layers_are_refused_before_anything_is_written(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="the teacher has 4 layers, not 9"):
+        start(dataset, tmp_path / "run", teacher, decoder_layers=9)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_student_of_another_vocabulary_is_refused(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+    other = tiny_teacher(tmp_path / "other", vocab_size=51_866)
+    with pytest.raises(BadRequest, match="their probabilities cannot be compared"):
+        start(dataset, tmp_path / "run", teacher, student=str(other))
+
+
+def test_labels_of_special_tokens_only_are_nothing_to_learn_from(teacher: Path, tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    held = frozen(lake, recordings=1, rows=3, shard_bytes=10**9)
+
+    def blank(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["text"] = " "
+            for segment in row["segments"]:
+                segment["text"] = ""
+
+    change(lake, 0, blank)
+    with pytest.raises(NoTrainingData):
+        start(held, tmp_path / "run", teacher, holdout=0.0)
+
+
+def test_no_room_on_the_disk_is_said_before_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"checkpoints and students need 1000000000\.0 GB"):
+        need_space(tmp_path, 10**18)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(straight: Path, tmp_path: Path) -> None:
+    """The limit on a file's size stands for a full disk: the system refuses the write in the same way."""
+    script = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from accelerate import Accelerator
+from trainer.checkpoints import Checkpoints, Position
+from k2d.errors import StoreError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+accelerator = Accelerator()
+accelerator.prepare(torch.nn.Linear(256, 256))
+held = Checkpoints(Path(sys.argv[1]), keep=2)
+held.save(accelerator, Position(1, "r"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    held.save(accelerator, Position(2, "r"))
+except StoreError as error:
+    print(error.message, "|", error.hint)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert "the checkpoint of step 2 could not be written" in done.stdout, done.stderr
+    assert "whole checkpoints: step-00000001" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert Checkpoints(tmp_path, keep=2).latest()[1] == Position(1, "r")
