@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from k2d.errors import BadRequest
+from k2d.errors import BadRequest, ModelError
 from trainer.export.gate import Opens
 from trainer.need import need
+
+EXTRA = "export"  # of the package: what the forms other than transformers need
 
 Write = Callable[[Path, Path, str], None]
 
@@ -20,6 +22,7 @@ class Format:
     precisions: tuple[str, ...]  # the first is the default
     packages: tuple[str, ...]
     parts: Callable[[], tuple[Write, Opens]]
+    extra: str = EXTRA
 
     def check(self, precision: str | None) -> str:
         """The precision to use.
@@ -33,7 +36,10 @@ class Format:
                 f"{self.title} has no precision {precision!r}", hint=f"it has: {', '.join(self.precisions)}"
             )
         need("torch", "transformers", "safetensors", "jinja2")
-        need(*self.packages)
+        try:
+            need(*self.packages)
+        except ModelError as error:
+            raise ModelError(error.message, hint=f'pip install "k2d[{self.extra}]"') from error
         return precision or self.precisions[0]
 
 
@@ -89,6 +95,7 @@ FORMATS = {
         ("float16", "int8", "float32", "int8_float32", "int8_float16"),
         ("ctranslate2", "tokenizers"),
         _ctranslate2,
+        extra="ct2",
     ),
     "onnx": Format("ONNX", ("float32", "float16", "int8"), ("onnx", "onnxscript", "onnxruntime"), _onnx),
     "ggml": Format("whisper.cpp", ("float16", "float32"), ("pywhispercpp",), _ggml),
