@@ -66,11 +66,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--training", type=int, help="recordings to label; all when left out")
     parser.add_argument("--scored", type=int, default=64, help="utterances of each kind that are scored")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
     training, held_out = split(args.data)
+    training = training[: args.training]
     datasets = label_and_freeze(args, training)
     runs = [
         (kind, seed, train(args, name, args.out / f"{kind}-{seed}", seed))
@@ -111,7 +113,9 @@ def split(data: Path) -> tuple[list[dict], list[dict]]:
     outside = [row for row in rows if any(text in row["text"] for text in kept_out)]
     out = {row["audio"] for row in outside}
     random.Random(0).shuffle(outside)
-    return [row for row in rows if row["audio"] not in out], outside
+    inside = [row for row in rows if row["audio"] not in out]
+    random.Random(0).shuffle(inside)
+    return inside, outside
 
 
 def label_and_freeze(args: argparse.Namespace, training: list[dict]) -> dict[int, dict[str, str]]:
