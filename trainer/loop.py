@@ -138,7 +138,7 @@ class _Trainer:
         """All of it, in order."""
         if self.main and not dry_run:
             self._need_space()
-        self.recorder.announce(self.table, self._estimate(), self._choices())
+        self.recorder.announce(self.table, self._estimate(), self._chosen())
         if dry_run:
             return Outcome(0, False, None, None)
         self._claim(resume=resume)
@@ -164,6 +164,14 @@ class _Trainer:
         if self.processes > 1:
             self.accelerator.end_training()
 
+    def _chosen(self) -> str:
+        """What the software chose by itself, and why."""
+        encoder = "frozen, one pass for teacher and student" if self.recipe.freeze_encoder else "trained"
+        return (
+            f"device {self.device}, {self.processes} process(es), {self.precision}, encoder {encoder}; "
+            f"dataset {self.data.manifest.name}: {self.data.rows} rows, {self.data.seconds / 3600:.2f} h"
+        )
+
     def _need_space(self) -> None:
         """Room for checkpoints (weights and two moments), one more while it is written, and for students."""
         checkpoint = FLOAT32 * (STATES - 1) * self.sizes["trained"]
@@ -181,7 +189,13 @@ class _Trainer:
         if self.main:
             self.run_folder.rewind(self.position.step)
             if not self.position.step:
-                self.run_folder.describe(**self._provenance())
+                self.run_folder.describe(
+                    **provenance(self.data.manifest),
+                    recipe_key=self.recipe.key,
+                    teacher={"reference": self.recipe.teacher, "digest": self.models.resolved.digest},
+                    student=self.table,
+                    processes=self.processes,
+                )
         self.recorder.begin(self.position.step)
 
     def _steps(self, items: Sequence[Item]) -> None:
@@ -387,28 +401,3 @@ class _Trainer:
         finally:
             stream.close()
         return found[0] if found else self._nothing()
-
-    def _choices(self) -> list[str]:
-        """What the software chose by itself, and why."""
-        encoder = "frozen, one pass for teacher and student" if self.recipe.freeze_encoder else "trained"
-        return [
-            f"device {self.device}, {self.processes} process(es), {self.precision}, encoder {encoder}",
-            f"dataset {self.data.manifest.name}: {self.data.rows} rows, {self.data.seconds / 3600:.2f} h",
-        ]
-
-    def _provenance(self) -> dict[str, Any]:
-        manifest = self.data.manifest
-        copied = {"name", "digest", "policy_hash", "policy_explanation", "teachers", "validators", "batches"}
-        return {
-            **provenance(),
-            "recipe_key": self.recipe.key,
-            "teacher": {"reference": self.recipe.teacher, "digest": self.models.resolved.digest},
-            "student": self.table,
-            "processes": self.processes,
-            "dataset": {
-                **manifest.model_dump(mode="json", include=copied),
-                "rows": manifest.counts.rows,
-                "seconds": manifest.seconds.accepted,
-                "seconds_offered": manifest.seconds.input,
-            },
-        }

@@ -32,13 +32,12 @@ class Recorder:
         self._last_mer: float | None = None
         self._began = time.monotonic()
 
-    def announce(self, table: Sequence[dict[str, Any]], estimate: Estimate, choices: Sequence[str]) -> None:
+    def announce(self, table: Sequence[dict[str, Any]], estimate: Estimate, chosen: str) -> None:
         """Print what will be trained, what was chosen, and what it will cost."""
         if not self._active:
             return
         show.out.print(student_table(table))
-        for line in choices:
-            show.out.print(escape(line), style="dim", soft_wrap=True)
+        show.out.print(escape(chosen), style="dim", soft_wrap=True)
         for name, value in estimate.lines():
             show.out.print(f"{name:<11} {escape(value)}", soft_wrap=True)
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from trainer.runs import METRICS, VALIDATION, Run
 
 CURVES, PAGE = "curves.png", "report.html"
-SMOOTHED = 20  # steps; a running mean over so many makes a noisy curve readable
+SMOOTHED = 50  # a curve is shown as a running mean over at most so many steps, and over a tenth of the run
 
 
 def write_report(run: Run) -> Path:
@@ -52,7 +52,9 @@ def draw(metrics: list[dict[str, Any]], validation: list[dict[str, Any]]) -> byt
     for name, colour in (("loss", "#1b4965"), ("ce", "#2a9d8f"), ("kl", "#e07a5f")):
         values = [line[name] for line in metrics]
         axes[0].plot(steps, values, color=colour, alpha=0.25, linewidth=1)
-        axes[0].plot(steps, smooth(values), color=colour, label=name, linewidth=1.6)
+        axes[0].plot(
+            steps, smooth(values, min(SMOOTHED, max(1, len(values) // 10))), color=colour, label=name, linewidth=1.6
+        )
     axes[0].set_title("loss and its parts")
     axes[0].legend(frameon=False)
     if validation:
@@ -79,7 +81,7 @@ def draw(metrics: list[dict[str, Any]], validation: list[dict[str, Any]]) -> byt
     return picture.getvalue()
 
 
-def smooth(values: list[float], window: int = SMOOTHED) -> list[float]:
+def smooth(values: list[float], window: int) -> list[float]:
     """A running mean over the last `window` values."""
     found, total = [], 0.0
     for index, value in enumerate(values):

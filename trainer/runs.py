@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import k2d
+from k2d.datasets.manifest import Manifest
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
 from trainer.options import Recipe
 
 RECIPE, RUN, METRICS, VALIDATION = "recipe.json", "run.json", "metrics.jsonl", "validation.jsonl"
 LAST, BEST, CHECKPOINTS = "student", "best", "checkpoints"
+DATASET = {"name", "digest", "policy_hash", "policy_explanation", "teachers", "validators", "batches"}
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
 
 # what may differ when a run goes on: how it runs and what it keeps, and how long it lasts
@@ -109,8 +111,8 @@ class Run:
         os.replace(staged, self.folder / name)
 
 
-def provenance() -> dict[str, Any]:
-    """What ran, on what."""
+def provenance(manifest: Manifest) -> dict[str, Any]:
+    """What a run is made from and with: the dataset, the software, the machine."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -123,6 +125,12 @@ def provenance() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
             "cores": os.cpu_count(),
             "device": torch.cuda.get_device_name() if cuda else "cpu",
+        },
+        "dataset": {
+            **manifest.model_dump(mode="json", include=DATASET),
+            "rows": manifest.counts.rows,
+            "seconds": manifest.seconds.accepted,
+            "seconds_offered": manifest.seconds.input,
         },
     }
 
