@@ -42,13 +42,15 @@ def to_ctranslate2(source: Path, target: Path) -> None:
     """
     try:
         import torch  # noqa: F401  the converter reads the weights with it
-        import transformers  # noqa: F401
+        import transformers
         from ctranslate2.converters import TransformersConverter
     except ImportError as error:
         raise ModelError(
             f"{source} is a transformers model, and converting it needs {error.name}",
             hint='pip install "k2d[ct2,torch]", or choose K2D_ENGINE=transformers, or give a CTranslate2 folder',
         ) from error
+    quiet: Any = transformers.utils.logging.disable_progress_bar
+    quiet()  # its bar for the weights would stand in the middle of a command's own output
     try:
         TransformersConverter(str(source), copy_files=["tokenizer.json"]).convert(
             str(target), quantization="float16", force=True
