@@ -105,7 +105,8 @@ def _distil(settings: Settings, audio: Path, folder: Path) -> None:
     show.out.rule("[bold]7. beside its teacher, and as a model for CTranslate2", align="left")
     models = [part for model in (settings.teacher, str(student)) for part in ("--model", model)]
     _k2d(["eval", str(manifest), *models, "--no-long-form", "--out", str(heard)], environment)
-    _k2d(["convert", str(run), str(exported), "--format", "ctranslate2"], environment)
+    # a student that has hardly learned may loop, and any rounding changes a loop: drift is shown here, not judged
+    _k2d(["convert", str(run), str(exported), "--format", "ctranslate2", "--max-drift", "100"], environment)
     show.out.print(
         f"So short a run proves the path, not the method: {STEPS} steps on two minutes of speech teach a student these "
         "sentences, not a language. The paper takes 120,000 steps of 256 chunks (docs/training.md).",
