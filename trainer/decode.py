@@ -1,6 +1,5 @@
 """Greedy transcripts of many rows at once with the model that is being trained, for validation."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,8 +34,8 @@ def transcribe(decoder: Any, encoded: torch.Tensor, *, language: str, vocabulary
     first[list(vocabulary.suppressed_first)] = True
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     tokens = torch.tensor(prompt, device=weight.device).expand(len(encoded), -1)
-    written: list[torch.Tensor] = []
-    done = torch.zeros(len(encoded), dtype=torch.bool, device=weight.device)
+    written: list[list[int]] = [[] for _ in range(len(encoded))]
+    going = list(range(len(encoded)))  # rows that have not ended; the others leave the batch
     for step in range(MOST_TOKENS):
         hidden = decoder(
             inputs_embeds=embed(weight, tokens),
@@ -46,14 +45,15 @@ def transcribe(decoder: Any, encoded: torch.Tensor, *, language: str, vocabulary
         ).last_hidden_state[:, -1]
         logits = hidden @ weight.to(hidden.dtype).T
         chosen = logits.masked_fill(never if step else first, float("-inf")).argmax(dim=-1)
-        chosen = torch.where(done, vocabulary.eot, chosen)
-        written.append(chosen)
-        done |= chosen == vocabulary.eot
-        if bool(done.all()):
+        stay = [place for place, token in enumerate(chosen.tolist()) if token != vocabulary.eot]
+        for place in stay:
+            written[going[place]].append(int(chosen[place]))
+        if not stay:
             break
+        if len(stay) < len(going):
+            kept = torch.tensor(stay, device=weight.device)
+            cache.batch_select_indices(kept)
+            encoded, chosen = encoded[kept], chosen[kept]
+            going = [going[place] for place in stay]
         tokens = chosen[:, None]
-    return [_text(row, vocabulary) for row in torch.stack(written, dim=1).tolist()]
-
-
-def _text(tokens: Sequence[int], vocabulary: Vocabulary) -> str:
-    return vocabulary.decode(list(tokens)).strip()
+    return [vocabulary.decode(row).strip() for row in written]
