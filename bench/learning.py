@@ -4,7 +4,7 @@
 
 Utterances are split by text: no text of the held-out ones is trained on. The others are labeled by the service's own
 walk (teacher and validator as the settings say) and frozen three times: what the default policy keeps; everything; and
-as many seconds as the policy keeps, of recordings drawn at random. From each a student is distilled, at equal steps,
+about as many seconds as the policy keeps, of recordings drawn at random (their silence counts). From each a student is distilled, at equal steps,
 once for each seed (which also draws the random subset). References are used to score, never to train.
 
 MER here: greedy, one window, no timestamps, no fallback, the mixed prompt; sum of edits over sum of reference tokens.
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--training", type=int, help="recordings to label; all when left out")
-    parser.add_argument("--scored", type=int, default=64, help="utterances of each kind that are scored")
+    parser.add_argument("--scored", type=int, default=48, help="utterances of each kind that are scored")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
