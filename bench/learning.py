@@ -4,8 +4,9 @@
 
 Utterances are split by text: no text of the held-out ones is trained on. The others are labeled by the service's own
 walk (teacher and validator as the settings say) and frozen three times: what the default policy keeps; everything; and
-about as many seconds as the policy keeps, of recordings drawn at random (their silence counts). From each a student is distilled, at equal steps,
-once for each seed (which also draws the random subset). References are used to score, never to train.
+about as many seconds as the policy keeps, of recordings drawn at random (their silence counts). From each a student is
+distilled, at equal steps, once for each seed (which also draws the random subset). References are used to score, never
+to train.
 
 MER here: greedy, one window, no timestamps, no fallback, the mixed prompt; sum of edits over sum of reference tokens.
 A student that loops makes hundreds of edits in one utterance, so the same is also given with the edits of an utterance
