@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## Label the sample audio with real Whisper weights, freeze a dataset, distil a student (about 5 minutes)
+demo: $(VENV)/.demo ## Label the sample audio with real Whisper weights, freeze a dataset, distil a student (about 4 minutes)
 	$(BIN)/k2d demo
 
-test: $(VENV)/.dev check ## Run the checks and every test (about 20 minutes on 2 cores)
+test: $(VENV)/.dev check ## Run the checks and every test (about half an hour on 2 cores)
 	$(BIN)/pytest
 
 check: $(VENV)/.dev ## Lint, format, types, import rules
