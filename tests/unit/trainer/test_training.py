@@ -38,6 +38,7 @@ STEPS: dict[str, Any] = {
     "checkpoint_every": 2,
     "validate_every": 3,
     "holdout": 0.2,
+    "validation_rows": 2,
     "threads": 1,
 }
 
