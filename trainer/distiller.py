@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from k2d.whisper.prompts import MIXED_CODES
 from k2d.whisper.tokens import Vocabulary
 from trainer.batch import IGNORED
 from trainer.loss import Terms, chunk_rows, distillation_loss
 from trainer.options import Recipe
-from trainer.student import share_encoder
+from trainer.student import mixed_row, share_encoder
 
 
 class LossParts(NamedTuple):  # a tuple: wrappers for several processes look for tensors in those
@@ -25,14 +24,13 @@ class Prompted:
     """Embeds tokens for a Whisper decoder; the mixed prompt's is the mean of zh and en, always."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self.mixed = vocabulary.sot_lm
-        self.codes = [vocabulary.languages[code] for code in MIXED_CODES]
+        self._vocabulary = vocabulary
 
     def __call__(self, weight: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Embeddings of shape (B, T, width) of tokens of shape (B, T)."""
         found = nn.functional.embedding(tokens, weight)
-        mixed = weight[self.codes].mean(dim=0)
-        return torch.where((tokens == self.mixed)[..., None], mixed, found)
+        mixed = mixed_row(weight, self._vocabulary)
+        return torch.where((tokens == self._vocabulary.sot_lm)[..., None], mixed, found)
 
 
 class Distiller(nn.Module):

@@ -1,29 +1,23 @@
 """The student while it trains: whole in one process when it must be heard or saved, sharded or not."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
 from k2d.errors import StoreError
 from trainer import student as students
 from trainer.checkpoints import replace_folder
-from trainer.distiller import Distiller
 from trainer.options import Recipe
 from trainer.runs import Run
 from trainer.setup import Models
-
-Encode = Callable[[torch.Tensor], torch.Tensor]  # features (B, mels, 3000) → (B, 1500, width)
 
 
 class Keeper:
     """Saves students of one run. Every process calls its methods; the first one writes."""
 
-    def __init__(self, accelerator: Any, models: Models, distiller: Distiller, recipe: Recipe, run: Run) -> None:
-        self._accelerator, self._models, self._distiller = accelerator, models, distiller
-        self._recipe, self._run = recipe, run
+    def __init__(self, accelerator: Any, models: Models, recipe: Recipe, run: Run) -> None:
+        self._accelerator, self._models, self._recipe, self._run = accelerator, models, recipe, run
         self._whole: Any = models.student  # with sharding, a copy that is made when it is first needed
         self._sharded = recipe.sharding != "none"
 

@@ -130,7 +130,7 @@ class _Trainer:
         )
         self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
         self.encoded = Encoded(self._encode, device=self.device, limit_gib=self.recipe.keep_encoded_gib)
-        self.keeper = Keeper(self.accelerator, self.models, self.distiller, self.recipe, self.run_folder)
+        self.keeper = Keeper(self.accelerator, self.models, self.recipe, self.run_folder)
 
     # ---- one run ---------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 from k2d.errors import BadRequest, NotFound
 from k2d.whisper.models import resolve
+from trainer.runs import BEST, LAST, RECIPE, RUN
 
 Which = Literal["best", "last"]
 
-RUN = "run.json"
-RECIPE = "recipe.json"
-FOLDERS: dict[Which, str] = {"best": "best", "last": "student"}
+FOLDERS: dict[Which, str] = {"best": BEST, "last": LAST}
 MADE_BY = "k2d_provenance.json"  # travels with an export, so that an export of an export still knows its past
 
 
