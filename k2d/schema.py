@@ -232,6 +232,58 @@ class Distances:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one listener makes of a chunk, in one view of its audio."""
+
+    listener: str  # "model:<reference>", "perturbed:<reference>", "probe:<digest>", "rescue:<reference>"
+    view: str  # "as is", or how the audio was changed
+    text: str  # what it heard; of a probe: phonemes (k2d.text.phonemes), spaces between
+    avg_logprob: float  # of what it heard
+    scores: tuple[float, ...] = ()  # for each segment: how likely it finds the teacher's text (mean log-probability a
+    # token, teacher-forced: no decoding, so it cannot loop); empty where the listener cannot score
+    is_phonemes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that speaks for or against the label of a span: a segment, or a chunk as a whole.
+
+    Edits are those of one alignment by sound (phonemes) of the chunk's two texts, attributed to the teacher's tokens.
+    A token counts as wrong by the share of its phonemes that are, a Latin token wholly; what sounds the same
+    (homophones, 2 = 二 = two, variants, loan words) is no edit. Rates are bounded: edits over the longer side, 0…1.
+
+    Of a chunk, `is_phrase` and `is_echo` say that some segment is one, and `loops` and `flip` are those of its worst
+    segment: a chunk is kept whole only if nothing in it breaks a rule.
+    """
+
+    duration_s: float
+    zh_tokens: int  # Han characters in the teacher's text
+    en_tokens: int  # Latin tokens
+    other_tokens: int  # neither: kana, Hangul …
+    units: int  # phonemes of the teacher's text
+    disagreement_least: float  # of all opinions, the one nearest to the label
+    disagreement_middle: float  # their median
+    disagreement_most: float
+    zh_error: float  # phoneme edits in Mandarin over the longer side's phonemes; median of the opinions; 0 without any
+    en_error: float  # wrong English words over the longer side's words; median; 0 without any
+    substituted: float  # tokens, over the longer side's tokens; mean over opinions
+    deleted: float  # only the listener has them
+    inserted: float  # only the teacher has them
+    homophones: float  # share of the teacher's tokens that are written differently and sound the same; mean
+    flip: float  # how far the share of Mandarin differs between label and opinion where they disagree, 0…1; mean
+    score: float  # listeners' mean log-probability of the label, a token; the teacher's own where none can score
+    avg_logprob: float  # the teacher's, a token
+    no_speech_prob: float  # the largest of the segments'
+    compression_ratio: float  # the largest
+    temperature: float  # the largest
+    teacher_repetition: int  # how often the label's most frequent character 6-gram occurs
+    opinion_repetition: int  # the same of what was heard, the least over all opinions
+    loops: int  # how often some run of tokens follows itself in the label (k2d.text.loops)
+    is_phrase: bool  # nothing but known hallucination phrases
+    is_echo: bool  # repeats the prompt, or the text before it
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkFacts:
     """One row of a facts shard: all that a policy or a person wants to know of a chunk, without its audio."""
 
@@ -242,15 +294,35 @@ class ChunkFacts:
     end_s: float
     teacher_text: str
     segments: tuple[Segment, ...]
-    validator: str  # "model:<reference>" or "perturbed:<reference>", so that a fallback is named as such
-    views: tuple[str, ...]  # what the validator heard: ("as is",) or the perturbations
-    validator_texts: tuple[str, ...]  # one for each view
-    validator_avg_logprob: float  # mean over views
-    distances: Distances  # counts are summed over views
+    validator: str  # its listeners, joined by "+": "model:<reference>", "perturbed:<reference>+rescue:<reference>"
+    opinions: tuple[Opinion, ...]  # of the first listener one for each view, then of the others
+    distances: Distances  # from the first listener, as in the paper; counts are summed over its views
+    evidence: Evidence  # from all opinions, over the chunk
+    segment_evidence: tuple[Evidence, ...]  # the same for each segment
 
     @property
     def duration_s(self) -> float:
         return round(self.end_s - self.start_s, 3)
+
+    @property
+    def first(self) -> tuple[Opinion, ...]:
+        """The first listener's opinions: the validator of the paper."""
+        return tuple(one for one in self.opinions if one.listener == self.opinions[0].listener)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What the first listener heard: ("as is",) or the perturbations."""
+        return tuple(one.view for one in self.first)
+
+    @property
+    def validator_texts(self) -> tuple[str, ...]:
+        """What the first listener wrote, one for each view."""
+        return tuple(one.text for one in self.first)
+
+    @property
+    def validator_avg_logprob(self) -> float:
+        """Mean over the first listener's views."""
+        return sum(one.avg_logprob for one in self.first) / len(self.first)
 
 
 class Metric(StrEnum):
@@ -262,6 +334,7 @@ class Metric(StrEnum):
     MER_BOUNDED = "mer_bounded"
     PER_BOUNDED = "per_bounded"
     COMPOSITE_BOUNDED = "composite_bounded"
+    EVIDENCE = "evidence"  # risk: all evidence, weighed (k2d.risk)
 
 
 class Status(StrEnum):
@@ -273,14 +346,25 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a chunk was accepted or rejected."""
+    """Why a chunk or a segment was accepted or rejected. New ones go to the end: their places are stored nowhere, but
+    reports are read in this order."""
 
     AGREEMENT = "agreement"  # distance ≤ α
-    VALIDATOR_REPETITION = "validator_repetition"  # composite: only the validator loops, the label is kept unchecked
-    DISAGREEMENT = "disagreement"  # distance > α
-    TEACHER_REPETITION = "teacher_repetition"  # the teacher loops
-    HALLUCINATION_PHRASE = "hallucination_phrase"  # nothing but a known phrase
+    HOMOPHONE = "homophone"  # accepted: what differs is written differently and sounds the same
+    VALIDATOR_REPETITION = "validator_repetition"  # only the validator loops. Composite: kept unchecked; evidence: not
     EMPTY = "empty"  # no token survives normalisation
+    TEACHER_REPETITION = "teacher_repetition"  # the teacher loops
+    HALLUCINATION_PHRASE = "hallucination_phrase"  # nothing but known phrases
+    PROMPT_ECHO = "prompt_echo"  # the label repeats its prompt
+    LANGUAGE_FLIP = "language_flip"  # the teacher translated instead of transcribing
+    SCRIPT_MIX = "script_mix"  # scripts that neither language is written in
+    SPEECH_RATE = "speech_rate"  # more or less speech than the span can hold
+    DISAGREEMENT = "disagreement"  # distance > α, by a metric that does not say how
+    SUBSTITUTION = "substitution"  # risk > α, mostly for tokens heard differently
+    DELETION = "deletion"  # … for tokens only the validator has: the label lacks speech
+    INSERTION = "insertion"  # … for tokens only the teacher has: the label invents speech
+    LOW_CONFIDENCE = "low_confidence"  # risk > α though the texts agree: the models doubt what they wrote
+    UNRESOLVED = "unresolved"  # risk > α and the opinions contradict one another
 
 
 class QuarantineReason(StrEnum):

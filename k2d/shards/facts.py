@@ -1,16 +1,30 @@
 """Facts shards: one row for each chunk, flat columns that a policy or a query can read without Python."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
-from k2d.schema import ChunkFacts, Counts, Distances, Segment
+from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Opinion, Segment
 from k2d.shards.labels import segment, segment_row
 from k2d.shards.parquet import SEGMENT, describe, writer
 
 COUNTS = ("hits", "substitutions", "deletions", "insertions")
 _INT, _FLOAT, _TEXT = pa.int32(), pa.float64(), pa.string()
+_TYPES: Final[Mapping[Any, pa.DataType]] = {int: _INT, float: pa.float32(), bool: pa.bool_()}
+EVIDENCE = tuple(one.name for one in dataclasses.fields(Evidence))
+_EVIDENCE_FIELDS = [(one.name, _TYPES[one.type]) for one in dataclasses.fields(Evidence)]
+_OPINION = pa.struct(
+    [
+        ("listener", _TEXT),
+        ("view", _TEXT),
+        ("text", _TEXT),
+        ("avg_logprob", _FLOAT),
+        ("scores", pa.list_(_FLOAT)),
+        ("is_phonemes", pa.bool_()),
+    ]
+)
 
 SCHEMA = pa.schema(
     [
@@ -24,15 +38,8 @@ SCHEMA = pa.schema(
         *((f"per_{name}", _INT) for name in COUNTS),
         ("teacher_repetition", _INT),
         ("validator_repetition", _INT),
-        ("is_phrase", pa.bool_()),
+        *(one for one in _EVIDENCE_FIELDS if one[0] not in ("duration_s", "teacher_repetition")),
         ("phrase", _TEXT),
-        ("zh_tokens", _INT),
-        ("en_tokens", _INT),
-        # the teacher's own signals, one value for the chunk
-        ("avg_logprob", _FLOAT),  # mean over tokens
-        ("no_speech_prob", _FLOAT),  # the largest
-        ("compression_ratio", _FLOAT),  # the largest
-        ("temperature", _FLOAT),  # the largest
         ("language", _TEXT),  # of the most seconds
         ("validator_avg_logprob", _FLOAT),
         ("teacher_text", _TEXT),
@@ -40,18 +47,19 @@ SCHEMA = pa.schema(
         ("views", pa.list_(_TEXT)),
         ("validator_texts", pa.list_(_TEXT)),
         ("segments", pa.list_(SEGMENT)),
+        ("opinions", pa.list_(_OPINION)),
+        ("segment_evidence", pa.list_(pa.struct(_EVIDENCE_FIELDS))),
     ]
 )
 # what a policy looks at
 POLICY_COLUMNS = (
     *(f"mer_{name}" for name in COUNTS),
     *(f"per_{name}" for name in COUNTS),
-    "teacher_repetition",
     "validator_repetition",
-    "is_phrase",
-    "zh_tokens",
-    "en_tokens",
+    *(name for name in EVIDENCE if name != "duration_s"),
 )
+# what a person looks at when one chunk is asked for; left out of the index
+DETAILS = ("segments", "opinions", "segment_evidence")
 # what a facts row gains in the index of a batch
 POSITION_COLUMNS = (
     ("position", _INT),  # of the recording in the batch
@@ -113,16 +121,9 @@ def _row(fact: ChunkFacts) -> dict[str, Any]:
         "duration_s": fact.duration_s,
         **{f"mer_{name}": getattr(distances.mixed, name) for name in COUNTS},
         **{f"per_{name}": getattr(distances.phonemes, name) for name in COUNTS},
-        "teacher_repetition": distances.teacher_repetition,
         "validator_repetition": distances.validator_repetition,
-        "is_phrase": distances.phrase is not None,
+        **_evidence_row(fact.evidence),
         "phrase": distances.phrase,
-        "zh_tokens": distances.zh_tokens,
-        "en_tokens": distances.en_tokens,
-        "avg_logprob": mean_logprob(segments),
-        "no_speech_prob": max(s.no_speech_prob for s in segments),
-        "compression_ratio": max(s.compression_ratio for s in segments),
-        "temperature": max(s.temperature for s in segments),
         "language": main_language(segments),
         "validator_avg_logprob": fact.validator_avg_logprob,
         "teacher_text": fact.teacher_text,
@@ -130,7 +131,27 @@ def _row(fact: ChunkFacts) -> dict[str, Any]:
         "views": list(fact.views),
         "validator_texts": list(fact.validator_texts),
         "segments": [segment_row(s) for s in segments],
+        "opinions": [opinion_row(one) for one in fact.opinions],
+        "segment_evidence": [_evidence_row(one) for one in fact.segment_evidence],
     }
+
+
+def _evidence_row(one: Evidence) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in EVIDENCE}
+
+
+def _evidence(row: Mapping[str, Any]) -> Evidence:
+    return Evidence(**{name: row[name] for name in EVIDENCE})
+
+
+def opinion_row(one: Opinion) -> dict[str, Any]:
+    """An opinion as it is stored."""
+    return {**{field.name: getattr(one, field.name) for field in dataclasses.fields(one)}, "scores": list(one.scores)}
+
+
+def opinion(row: Mapping[str, Any]) -> Opinion:
+    """A stored opinion as the noun."""
+    return Opinion(**{**row, "scores": tuple(row["scores"])})
 
 
 def _fact(row: Mapping[str, Any]) -> ChunkFacts:
@@ -143,9 +164,7 @@ def _fact(row: Mapping[str, Any]) -> ChunkFacts:
         teacher_text=row["teacher_text"],
         segments=tuple(segment(value) for value in row["segments"]),
         validator=row["validator"],
-        views=tuple(row["views"]),
-        validator_texts=tuple(row["validator_texts"]),
-        validator_avg_logprob=row["validator_avg_logprob"],
+        opinions=tuple(opinion(one) for one in row["opinions"]),
         distances=Distances(
             mixed=Counts(*(row[f"mer_{name}"] for name in COUNTS)),
             phonemes=Counts(*(row[f"per_{name}"] for name in COUNTS)),
@@ -155,4 +174,6 @@ def _fact(row: Mapping[str, Any]) -> ChunkFacts:
             zh_tokens=row["zh_tokens"],
             en_tokens=row["en_tokens"],
         ),
+        evidence=_evidence(row),
+        segment_evidence=tuple(_evidence(one) for one in row["segment_evidence"]),
     )

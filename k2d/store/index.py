@@ -26,7 +26,7 @@ from k2d.store.files import Files
 
 # Rows read to show one of them: small enough to page through text, large enough to sweep numbers fast.
 ROWS_PER_GROUP = 16_384
-_FACT_COLUMNS = [name for name in shard.SCHEMA.names if name != "segments"]
+_FACT_COLUMNS = [name for name in shard.SCHEMA.names if name not in shard.DETAILS]
 
 
 class Index(Batches, Facts):

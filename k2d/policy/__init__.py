@@ -1,0 +1,56 @@
+"""Policies: which chunks are kept, and why. Rules a person can read; verdicts over columns of facts. Pure."""
+
+from k2d.policy.decide import (
+    COLUMNS,
+    COUNT_COLUMNS,
+    DISTANCE_COLUMNS,
+    EVIDENCE_COLUMNS,
+    REASONS,
+    STATUSES,
+    Columns,
+    Curve,
+    Decision,
+    columns_of,
+    curve,
+    decide,
+    distance_column,
+    evidence_columns,
+    metric_column,
+    verdict,
+)
+from k2d.policy.explain import explain
+from k2d.policy.risk import FEATURES, features, risk
+from k2d.policy.rules import DEFAULT, PAPER, PRESETS, Policy, Quorum, Weights, from_yaml, load, parse, to_yaml
+
+__all__ = [
+    "COLUMNS",
+    "COUNT_COLUMNS",
+    "DEFAULT",
+    "DISTANCE_COLUMNS",
+    "EVIDENCE_COLUMNS",
+    "FEATURES",
+    "PAPER",
+    "PRESETS",
+    "REASONS",
+    "STATUSES",
+    "Columns",
+    "Curve",
+    "Decision",
+    "Policy",
+    "Quorum",
+    "Weights",
+    "columns_of",
+    "curve",
+    "decide",
+    "distance_column",
+    "evidence_columns",
+    "explain",
+    "features",
+    "from_yaml",
+    "load",
+    "metric_column",
+    "parse",
+    "risk",
+    "to_yaml",
+    "verdict",
+]
