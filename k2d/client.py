@@ -15,7 +15,7 @@ from k2d.backend import OnStatus
 from k2d.batches import LabelRequest
 from k2d.catalog import ChunkFilter
 from k2d.errors import K2DError
-from k2d.policy import Policy
+from k2d.policy import PRESETS, Policy
 
 POLL_S = 0.5
 TERMINAL = ("done", "cancelled")
@@ -214,4 +214,7 @@ def _problem(answer: httpx.Response) -> RemoteError:
 
 
 def _judged_by(policy: Policy) -> dict[str, Any]:
-    return {"metric": str(policy.metric), "alpha": policy.alpha}
+    """A preset by its name, any other policy as a whole."""
+    if PRESETS.get(policy.name) == policy:
+        return {"policy": policy.name}
+    return {"policy": policy.model_dump_json(exclude_none=True)}

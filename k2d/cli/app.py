@@ -10,7 +10,8 @@ from k2d.backend import Backend
 from k2d.batches import check_name
 from k2d.client import Client
 from k2d.errors import BadRequest
-from k2d.policy import PRESETS, Policy
+from k2d.policy import DEFAULT, Policy
+from k2d.policy import load as load_policy
 from k2d.schema import Metric
 from k2d.settings import PREFIX, Settings, load
 
@@ -30,7 +31,11 @@ EmbeddedOption = Annotated[
 ]
 MetricOption = Annotated[Metric | None, typer.Option(help="Distance to judge by.")]
 AlphaOption = Annotated[float | None, typer.Option(help="Threshold α, 0…1: what is at most this far apart is kept.")]
-PolicyName = Annotated[str, typer.Option("--policy", help="Preset to start from: `default` or `paper`.")]
+PolicyName = Annotated[
+    str,
+    typer.Option("--policy", metavar="NAME-OR-FILE", help="A preset (`k2d policy list`), or a policy file (YAML)."),
+]
+DEFAULT_POLICY = DEFAULT.name
 
 
 def _version(wanted: bool) -> None:
@@ -71,17 +76,15 @@ def backend(api: str | None = None, embedded: bool = False) -> Backend:
     return Embedded(found)
 
 
-def policy(preset: str = "default", metric: Metric | None = None, alpha: float | None = None) -> Policy:
-    """The policy of a command line.
+def policy(preset_or_path: str = DEFAULT_POLICY, metric: Metric | None = None, alpha: float | None = None) -> Policy:
+    """The policy of a command line: a preset or a file, with another metric or α where one is given.
 
     Raises:
-        BadRequest: an unknown preset, or α outside 0…1.
+        BadRequest: no such preset or file, no policy in it, or α outside 0…1.
     """
-    if preset not in PRESETS:
-        raise BadRequest(f"unknown policy: {preset!r}", hint=f"one of {', '.join(PRESETS)}")
     if alpha is not None and not 0 <= alpha <= 1:
         raise BadRequest(f"α must lie between 0 and 1, not {alpha}", hint="0.4 is the paper's")
-    return PRESETS[preset].varied(metric=metric, alpha=alpha)
+    return load_policy(preset_or_path).varied(metric=metric, alpha=alpha)
 
 
 def name(value: str) -> str:

@@ -7,7 +7,19 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.app import AlphaOption, Api, EmbeddedOption, Json, MetricOption, PolicyName, app, backend, name, policy
+from k2d.cli.app import (
+    DEFAULT_POLICY,
+    AlphaOption,
+    Api,
+    EmbeddedOption,
+    Json,
+    MetricOption,
+    PolicyName,
+    app,
+    backend,
+    name,
+    policy,
+)
 from k2d.datasets.export import FORMATS
 
 
@@ -15,7 +27,7 @@ from k2d.datasets.export import FORMATS
 def freeze(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset. A dataset never changes.")],
     batch: Annotated[list[str], typer.Option(help="Batch id or name; may be given several times.")],
-    preset: PolicyName = "default",
+    preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
     as_json: Json = False,

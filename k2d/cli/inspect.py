@@ -8,7 +8,18 @@ from rich.markup import escape
 
 from k2d.catalog import ChunkFilter
 from k2d.cli import show
-from k2d.cli.app import AlphaOption, Api, EmbeddedOption, Json, MetricOption, PolicyName, app, backend, policy
+from k2d.cli.app import (
+    DEFAULT_POLICY,
+    AlphaOption,
+    Api,
+    EmbeddedOption,
+    Json,
+    MetricOption,
+    PolicyName,
+    app,
+    backend,
+    policy,
+)
 from k2d.client import Client
 from k2d.errors import BadRequest
 from k2d.schema import Reason, Status
@@ -19,7 +30,7 @@ BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 @app.command()
 def status(
     batch: BatchArgument,
-    preset: PolicyName = "default",
+    preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
     as_json: Json = False,
@@ -64,7 +75,7 @@ def chunks(
     reason: Annotated[Reason | None, typer.Option(help="Only these.")] = None,
     recording: Annotated[str | None, typer.Option(help="Only of this recording (name as given).")] = None,
     text: Annotated[str | None, typer.Option(help="Only where the teacher's text contains this.")] = None,
-    preset: PolicyName = "default",
+    preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
     api: Api = None,
@@ -83,7 +94,7 @@ def chunks(
 @app.command()
 def curve(
     batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
-    preset: PolicyName = "default",
+    preset: PolicyName = DEFAULT_POLICY,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,

@@ -4,7 +4,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
 
-from k2d.policy import DEFAULT, Policy
+from k2d.errors import BadRequest
+from k2d.policy import DEFAULT, PRESETS, Policy, from_yaml
 from k2d.schema import Metric
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -24,10 +25,21 @@ def _queue(request: Request) -> WorkQueue:
 
 
 def _policy(
-    metric: Annotated[Metric | None, Query(description="Distance to judge by; default: the default policy's.")] = None,
-    alpha: Annotated[float | None, Query(ge=0, le=1, description="Threshold; default: the default policy's.")] = None,
+    policy: Annotated[
+        str | None, Query(max_length=4000, description="A preset's name, or a policy as JSON; default: `evidence`.")
+    ] = None,
+    metric: Annotated[Metric | None, Query(description="Distance to judge by; default: the policy's.")] = None,
+    alpha: Annotated[float | None, Query(ge=0, le=1, description="Threshold; default: the policy's.")] = None,
 ) -> Policy:
-    return DEFAULT.varied(metric=metric, alpha=alpha)
+    if policy is None:
+        found = DEFAULT
+    elif policy.lstrip().startswith("{"):
+        found = from_yaml(policy, name="the policy of the query")  # JSON is YAML
+    elif policy in PRESETS:  # never a path: a request opens no file of the server
+        found = PRESETS[policy]
+    else:
+        raise BadRequest(f"unknown policy: {policy!r}", hint=f"one of {', '.join(PRESETS)}, or a policy as JSON")
+    return found.varied(metric=metric, alpha=alpha)
 
 
 InSettings = Annotated[Settings, Depends(_settings)]

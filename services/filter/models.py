@@ -74,7 +74,7 @@ class Ledger(BaseModel):
 
     batch: str = Field(examples=["b_0f3c9a1be2d47c55"])
     name: str = Field(examples=["lectures-2026-11"])
-    policy: str = Field(examples=["default"])
+    policy: str = Field(examples=["evidence"])
     seconds: Seconds
     chunks: ChunkCounts
     recordings: RecordingCounts

@@ -292,7 +292,7 @@ def test_impossible_policies_are_refused(api, lake, policy):
 
 def test_presets_explain_themselves(api):
     presets = api.get("/v1/policies").json()
-    assert {preset["policy"]["name"] for preset in presets} == {"default", "paper"}
+    assert {preset["policy"]["name"] for preset in presets} == {"evidence", "paper"}
     assert all(len(preset["explanation"]) > 40 for preset in presets)
 
 
