@@ -69,7 +69,7 @@ POSITION_COLUMNS = (
     ("teacher_fingerprint", _TEXT),
     ("validator_fingerprint", _TEXT),
 )
-INDEX_SCHEMA = pa.schema([*POSITION_COLUMNS, *(field for field in SCHEMA if field.name != "segments")])
+INDEX_SCHEMA = pa.schema([*POSITION_COLUMNS, *(field for field in SCHEMA if field.name not in DETAILS)])
 
 
 def write(file: BinaryIO, rows: Iterable[ChunkFacts], meta: Mapping[str, Any]) -> None:

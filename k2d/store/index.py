@@ -1,16 +1,21 @@
-"""The index of a batch: the facts of all its recordings in a few large Parquet files, for sweeps over every chunk.
+"""The index of a batch: the facts of all its recordings in a few large files, for sweeps over every chunk.
 
 A cache: a part (1024 recordings) is written once all its positions have a result, under a name made from the marks
 that changes of the ledger leave, so that an outdated part is never found again. What is missing, unfinished or
 damaged is read from the facts shards instead. No Python loop runs over rows.
+
+A part is three files: everything but the details in Parquet, for pages of texts and for DuckDB; and what policies
+judge, of chunks and of their segments, as arrays that are mapped into memory (k2d.shards.numbers).
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,19 +23,22 @@ from k2d.errors import NotFound, StoreError
 from k2d.keys import digest
 from k2d.schema import Outcome, RecordingResult
 from k2d.shards import facts as shard
+from k2d.shards import numbers
 from k2d.shards.parquet import printable, writer
 from k2d.store.batches import PART, STALE_SUFFIX, Batches
-from k2d.store.errors import DAMAGED_HINT, guard
+from k2d.store.errors import DAMAGED_HINT, damaged, guard
 from k2d.store.facts import Facts
 from k2d.store.files import Files
 
+INDEX_VERSION: Final = 3  # of what lies in the files; part of their names, so that older ones are made again
 # Rows read to show one of them: small enough to page through text, large enough to sweep numbers fast.
-ROWS_PER_GROUP = 16_384
-_FACT_COLUMNS = [name for name in shard.SCHEMA.names if name not in shard.DETAILS]
+ROWS_PER_GROUP: Final = 16_384
+FACTS, CHUNKS, SEGMENTS = ".parquet", ".chunks.arrow", ".segments.arrow"
+_FACT_COLUMNS: Final = [name for name in shard.SCHEMA.names if name not in shard.DETAILS]
 
 
 class Index(Batches, Facts):
-    """batches/<id>/index/<part>-<revision>.parquet"""
+    """batches/<id>/index/<part>-<revision>.parquet, .chunks.arrow, .segments.arrow"""
 
     def index(self, batch_id: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One row for each chunk of the batch so far, in order of (position, index).
@@ -42,19 +50,16 @@ class Index(Batches, Facts):
             NotFound: no such batch.
             StoreError
         """
-        return pa.concat_tables([_schema(columns).empty_table(), *self.index_parts(batch_id, columns)])
-
-    def index_parts(self, batch_id: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of `index` in tables of at most 1024 recordings each; a recording is never split."""
-        for part in self._parts(batch_id):
-            yield part.read(columns)
+        return pa.concat_tables(
+            [_schema(columns).empty_table(), *(part.read(columns) for part in self.parts(batch_id))]
+        )
 
     def index_rows(self, batch_id: str, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
         """Some rows of `index` by row number, in the order asked for; reads only the row groups they are in."""
         wanted = np.asarray(rows, dtype=np.int64)
         tables, places = [_schema(columns).empty_table()], []
         start = 0
-        for part in self._parts(batch_id):
+        for part in self.parts(batch_id):
             stop = start + part.rows()
             here = np.flatnonzero((wanted >= start) & (wanted < stop))
             if here.size:
@@ -68,39 +73,45 @@ class Index(Batches, Facts):
 
     def compact(self, batch_id: str) -> int:
         """Write every part of the index that can be written and is not; how many parts still wait for results."""
-        return sum(not part.complete for part in self._parts(batch_id))
+        return sum(not part.complete for part in self.parts(batch_id))
 
-    # ---- parts ----------------------------------------------------------------------------------------------------
+    def parts(self, batch_id: str) -> "Iterator[Part]":
+        """Every part of the batch in order, at most 1024 recordings each, stored where it is complete.
 
-    def _parts(self, batch_id: str) -> "Iterator[_Part]":
-        """Every part of the batch, stored where it is complete."""
+        Raises:
+            NotFound: no such batch.
+            StoreError
+        """
         batch = self.batch(batch_id)
         folder, sources = f"batches/{batch.id}/index", len(batch.sources)
         names = [path.rpartition("/")[2] for path in self.files.listing(folder)]
         for number in range(-(-sources // PART)):
             mine = [name for name in names if name.startswith(f"{number:06d}-")]
             marks = sorted(name for name in mine if name.endswith(STALE_SUFFIX))
-            name = f"{number:06d}-{digest('index', marks)[:16]}.parquet"
+            stem = f"{number:06d}-{digest('index', INDEX_VERSION, marks)[:16]}"
             expected = min(PART, sources - number * PART)
-            part = _Part(self.files, f"{folder}/{name}", partial(self._gather, batch.id, number, expected=expected))
-            if name not in mine or not part.sound():
+            part = Part(self.files, f"{folder}/{stem}", partial(self._gather, batch.id, number, expected=expected))
+            if any(stem + suffix not in mine for suffix in (FACTS, CHUNKS, SEGMENTS)) or not part.sound():
                 part.make()
                 for old in mine if part.complete else ():
-                    if old.endswith(".parquet") and old != name:
+                    if old not in marks and not old.startswith(stem):
                         self.files.remove(f"{folder}/{old}")
             yield part
 
-    def _gather(self, batch_id: str, number: int, *, expected: int) -> tuple[pa.Table, bool]:
+    def _gather(self, batch_id: str, number: int, *, expected: int) -> "_Gathered":
         """The rows of a part from its facts shards, and whether all its positions have a result."""
         results = list(self.results(batch_id, part=number))
         labeled = [r for r in results if r.outcome is Outcome.LABELED and r.facts_key is not None]
-        tables = list(self.files.many(self._rows_of, labeled))
-        return pa.concat_tables([shard.INDEX_SCHEMA.empty_table(), *tables]), len(results) == expected
+        found = list(self.files.many(self._rows_of, labeled))
+        rows = pa.concat_tables([shard.INDEX_SCHEMA.empty_table(), *(table for table, _ in found)])
+        evidence = pa.chunked_array([one for _, each in found for one in each.chunks], _EVIDENCE_TYPE)
+        return _Gathered(rows, numbers.chunks(rows), numbers.segments(evidence), len(results) == expected)
 
-    def _rows_of(self, result: RecordingResult) -> pa.Table:
+    def _rows_of(self, result: RecordingResult) -> tuple[pa.Table, pa.ChunkedArray]:
+        """The index rows of one recording, and the evidence of its segments, a list for each row."""
         key = str(result.facts_key)
         try:
-            table, meta = self.facts_shard(key, _FACT_COLUMNS)
+            table, meta = self.facts_shard(key, [*_FACT_COLUMNS, "segment_evidence"])
         except NotFound as error:
             raise StoreError(f"the facts of {result.name!r} are gone: {error.message}", hint=DAMAGED_HINT) from error
         constants = {
@@ -111,56 +122,84 @@ class Index(Batches, Facts):
             "teacher_fingerprint": fingerprint(meta.get("teacher")),
             "validator_fingerprint": fingerprint(meta.get("validator")),
         }
-        return shard.with_constants(table, constants).select(shard.INDEX_SCHEMA.names)
+        return shard.with_constants(table, constants).select(shard.INDEX_SCHEMA.names), table["segment_evidence"]
 
 
-class _Part:
-    """One part: a stored file, or a table that was just gathered."""
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """What a part holds, as read from facts shards."""
 
-    def __init__(self, files: Files, path: str, gather: Callable[[], tuple[pa.Table, bool]]) -> None:
+    rows: pa.Table  # INDEX_SCHEMA
+    chunks: pa.Table  # numbers.CHUNKS, the same rows
+    segments: pa.Table  # numbers.SEGMENTS
+    complete: bool
+
+
+class Part:
+    """One part: stored files, or tables that were just gathered."""
+
+    def __init__(self, files: Files, stem: str, gather: Callable[[], _Gathered]) -> None:
         self._files = files
-        self._path = path
+        self.stem = stem  # the path of its files, without their suffixes; names this content for ever if `complete`
         self._gather = gather
-        self.table: pa.Table | None = None
-        self.complete = True
+        self._made: _Gathered | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every position of the part has a result."""
+        return self._made is None or self._made.complete
 
     def sound(self) -> bool:
-        """Whether the stored file can be opened and has this version's columns. A broken one is made again."""
+        """Whether the stored files can be opened and have this version's columns. Broken ones are made again."""
         with contextlib.suppress(NotFound, StoreError), self._open() as file:
-            return bool(file.schema_arrow.names == shard.INDEX_SCHEMA.names)
+            rows = file.metadata.num_rows
+            self._arrow(SEGMENTS, numbers.SEGMENTS)
+            known = file.schema_arrow.names == shard.INDEX_SCHEMA.names
+            return bool(known and rows == self._arrow(CHUNKS, numbers.CHUNKS).num_rows)
         return False
 
     def make(self) -> None:
         """Gather the rows; store them if they are all there. A store that takes no writes can still be read."""
-        self.table, self.complete = self._gather()
-        if self.complete:
-            with contextlib.suppress(StoreError), self._files.pending(self._path.rpartition("/")[0]) as pending:
-                with guard(self._path, writing=True), writer(pending.file, shard.INDEX_SCHEMA) as out:
-                    out.write_table(self.table, row_group_size=ROWS_PER_GROUP)
-                pending.commit(self._path)
+        made = self._made = self._gather()
+        if made.complete:
+            with contextlib.suppress(StoreError):
+                self._store(CHUNKS, partial(numbers.write, table=made.chunks))
+                self._store(SEGMENTS, partial(numbers.write, table=made.segments))
+                self._store(FACTS, partial(_write_facts, table=made.rows))
+
+    def chunks(self) -> numbers.Columns:
+        """What policies judge, an array a column (k2d.shards.numbers.CHUNKS), one entry a chunk."""
+        table = self._made.chunks if self._made is not None else self._arrow(CHUNKS, numbers.CHUNKS)
+        return numbers.arrays(table)
+
+    def segments(self) -> numbers.Columns:
+        """The same of the chunks' segments (k2d.shards.numbers.SEGMENTS)."""
+        table = self._made.segments if self._made is not None else self._arrow(SEGMENTS, numbers.SEGMENTS)
+        return numbers.arrays(table)
 
     def rows(self) -> int:
-        if self.table is not None:
-            return int(self.table.num_rows)
+        if self._made is not None:
+            return int(self._made.rows.num_rows)
         with self._open() as file:
             return int(file.metadata.num_rows)
 
     def read(self, columns: Sequence[str] | None) -> pa.Table:
+        """Columns of all rows as a table."""
         names = _schema(columns).names
-        if self.table is None:
+        if self._made is None:
             try:
-                with self._open() as file, guard(self._path):
+                with self._open() as file, guard(self.stem):
                     return file.read(columns=names).select(names).replace_schema_metadata()
             except StoreError:  # a footer that reads over pages that do not
                 self.make()
-        return cast(pa.Table, self.table).select(names)
+        return cast(_Gathered, self._made).rows.select(names)
 
-    def take(self, rows: "np.ndarray[Any, np.dtype[np.int64]]", columns: Sequence[str] | None) -> pa.Table:
+    def take(self, rows: npt.NDArray[np.int64], columns: Sequence[str] | None) -> pa.Table:
         """Rows by number within the part."""
         names = _schema(columns).names
-        if self.table is not None:
-            return self.table.select(names).take(pa.array(rows))
-        with self._open() as file, guard(self._path):
+        if self._made is not None:
+            return self._made.rows.select(names).take(pa.array(rows))
+        with self._open() as file, guard(self.stem):
             sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
             starts = np.cumsum([0, *sizes])
             group_of = np.searchsorted(starts, rows, side="right") - 1
@@ -171,7 +210,32 @@ class _Part:
             return table.take(pa.array(rows - starts[group_of] + offsets[np.searchsorted(groups, group_of)]))
 
     def _open(self) -> pq.ParquetFile:
-        return self._files.parquet(self._path)
+        return self._files.parquet(self.stem + FACTS)
+
+    def _arrow(self, suffix: str, schema: pa.Schema) -> pa.Table:
+        path = self.stem + suffix
+        with guard(path):
+            try:
+                if self._files.local:
+                    return numbers.read(pa.memory_map(self._files.full(path)), schema)
+                return numbers.read(pa.BufferReader(self._files.read(path)), schema)
+            except ValueError as error:  # pyarrow's ArrowInvalid is one
+                raise damaged(path, str(error)) from error
+
+    def _store(self, suffix: str, write: Callable[[Any], None]) -> None:
+        path = self.stem + suffix
+        with self._files.pending(path.rpartition("/")[0]) as pending:
+            with guard(path, writing=True):
+                write(pending.file)
+            pending.commit(path)
+
+
+_EVIDENCE_TYPE: Final = shard.SCHEMA.field("segment_evidence").type
+
+
+def _write_facts(file: Any, *, table: pa.Table) -> None:
+    with writer(file, shard.INDEX_SCHEMA) as out:
+        out.write_table(table, row_group_size=ROWS_PER_GROUP)
 
 
 def fingerprint(model: Any) -> str:

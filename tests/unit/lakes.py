@@ -1,6 +1,7 @@
 """Small lakes for tests: real recordings of noise, real FLAC, real shards."""
 
 import io
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from k2d.schema import (
     ChunkFacts,
     Counts,
     Distances,
+    Evidence,
     LongformOptions,
     ModelInfo,
+    Opinion,
     Outcome,
     Recording,
     RecordingResult,
@@ -58,7 +61,49 @@ def chunk(index: int, start_s: float, end_s: float, text: str = " 我們 use Kaf
     return Chunk(index, (segment(start_s, middle, text), segment(middle, end_s, text)))
 
 
-def fact(key: str, recording_id: str, chunk: Chunk, counts: tuple[int, int, int, int] = ACCEPTED) -> ChunkFacts:
+def evidence(duration_s: float, *, good: bool = True, segments: int = 1) -> Evidence:
+    """Invented: of a label that every listener agrees with, or of one that none does."""
+    apart = 0.05 if good else 0.95
+    return Evidence(
+        duration_s=float(np.float32(duration_s)),
+        zh_tokens=2 * segments,
+        en_tokens=2 * segments,
+        other_tokens=0,
+        units=max(1, round(8 * duration_s)),
+        disagreement_least=float(np.float32(apart)),
+        disagreement_middle=float(np.float32(apart)),
+        disagreement_most=float(np.float32(apart)),
+        zh_error=float(np.float32(apart)),
+        en_error=0.0,
+        substituted=float(np.float32(apart)),
+        deleted=0.0,
+        inserted=0.0,
+        homophones=0.0,
+        flip=0.0,
+        score=-0.25 if good else -4.0,
+        avg_logprob=-0.25 if good else -4.0,
+        no_speech_prob=0.0,
+        compression_ratio=1.25,
+        temperature=0.0,
+        teacher_repetition=1,
+        opinion_repetition=1,
+        loops=1,
+        is_phrase=False,
+        is_echo=False,
+    )
+
+
+def fact(
+    key: str,
+    recording_id: str,
+    chunk: Chunk,
+    counts: tuple[int, int, int, int] = ACCEPTED,
+    bad: Container[int] | None = None,
+) -> ChunkFacts:
+    """Facts of a chunk; `bad` names the segments that nobody agrees with (None: all of a chunk that is REJECTED)."""
+    wrong = range(len(chunk.segments)) if bad is None and counts == REJECTED else (bad or ())
+    good = [number not in wrong for number in range(len(chunk.segments))]
+    listener = "perturbed:packaged:whisper-base"
     return ChunkFacts(
         id=f"{key}-{chunk.index:05d}",
         recording_id=recording_id,
@@ -67,11 +112,17 @@ def fact(key: str, recording_id: str, chunk: Chunk, counts: tuple[int, int, int,
         end_s=chunk.end_s,
         teacher_text=chunk.text,
         segments=chunk.segments,
-        validator="perturbed:packaged:whisper-base",
-        views=("speed 1.12", "band-pass"),
-        validator_texts=("我們 use kafka", "我們 use cough"),
-        validator_avg_logprob=-0.5,
+        validator=listener,
+        opinions=(
+            Opinion(listener, "speed 1.12", "我們 use kafka", -0.5),
+            Opinion(listener, "band-pass", "我們 use cough", -0.5, tuple(-0.25 if one else -4.0 for one in good)),
+        ),
         distances=Distances(Counts(*counts), Counts(*counts), 1, 2, None, 4, 4),
+        evidence=evidence(chunk.duration_s, good=all(good), segments=len(good)),
+        segment_evidence=tuple(
+            evidence(round(one.end_s - one.start_s, 3), good=fine)
+            for one, fine in zip(chunk.segments, good, strict=True)
+        ),
     )
 
 
@@ -87,9 +138,13 @@ def put_recording(
     spans: list[tuple[float, float]],
     *,
     rejected: frozenset[int] = frozenset(),
+    bad: frozenset[tuple[int, int]] = frozenset(),
     tail_s: float = 1.0,
 ) -> RecordingResult:
-    """Label and doubt recording `number`: a chunk for each span, audio cut from `samples(…, seed=number)`."""
+    """Label and doubt recording `number`: a chunk for each span, audio cut from `samples(…, seed=number)`.
+
+    `rejected` names chunks that are bad as a whole, `bad` segments (chunk, segment) that spoil theirs.
+    """
     duration_s = round((spans[-1][1] if spans else 0.0) + tail_s, 3)
     heard, found = samples(duration_s, number), recording(number, duration_s)
     label_key, facts_key = f"{number:02x}abel{number:026x}", f"{number:02x}facts{number:025x}"
@@ -99,7 +154,11 @@ def put_recording(
         for one in chunks:
             cut = heard[round(one.start_s * SAMPLE_RATE_HZ) : round(one.end_s * SAMPLE_RATE_HZ)]
             writer.write(one, flac(cut))
-    facts = [fact(facts_key, found.id, one, REJECTED if one.index in rejected else ACCEPTED) for one in chunks]
+    facts = []
+    for one in chunks:
+        spoiled = {segment for chunk_index, segment in bad if chunk_index == one.index}
+        counts = REJECTED if one.index in rejected or spoiled else ACCEPTED
+        facts.append(fact(facts_key, found.id, one, counts, spoiled or None))
     lake.write_facts(facts_key, facts, {**meta, "label_key": label_key, "validator": TEACHER})
     return RecordingResult(
         position=number,

@@ -1,22 +1,17 @@
 """The index of a batch: the facts of all its recordings, current after every change, fast at ten million rows."""
 
 import dataclasses
-import os
-import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from lakes import audio_path, batch, put_recording
 
 from k2d.errors import NotFound, StoreError
-from k2d.keys import digest
+from k2d.policy import columns_of, evidence_columns
 from k2d.schema import Outcome, RecordingResult
-from k2d.shards.facts import INDEX_SCHEMA, POLICY_COLUMNS
-from k2d.shards.parquet import writer
-from k2d.store import Lake
-from k2d.store.index import ROWS_PER_GROUP
+from k2d.shards.facts import INDEX_SCHEMA
+from k2d.store import Lake, index
 
 ID = "b_0123456789abcdef"
 
@@ -33,7 +28,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def stored(lake: Lake) -> list[str]:
-    return [path for path in lake.files.listing(f"batches/{ID}/index") if path.endswith(".parquet")]
+    return [path for path in lake.files.listing(f"batches/{ID}/index") if path.endswith((".parquet", ".arrow"))]
 
 
 def places(lake: Lake) -> list[tuple[int, int]]:
@@ -56,7 +51,7 @@ def test_it_is_stored_once_everything_has_a_result(lake: Lake) -> None:
     assert lake.compact(ID) == 1
     lake.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
     assert places(lake) == [(0, 0), (0, 1), (2, 0), (3, 0)]
-    assert len(stored(lake)) == 1
+    assert len(stored(lake)) == 3
     assert lake.compact(ID) == 0
     # the stored part answers: the facts shards are no longer read
     for path in lake.files.listing("facts"):
@@ -74,14 +69,21 @@ def test_it_follows_every_change_of_the_ledger(lake: Lake) -> None:
     assert places(lake) == [(0, 0), (2, 0), (3, 0)]
     lake.put_result(ID, dataclasses.replace(last, outcome=Outcome.QUARANTINED, facts_key=None, reason="failed"))
     assert places(lake) == [(0, 0), (2, 0)]
-    assert len(lake.files.listing(f"batches/{ID}/index")) == 2  # the part and one mark: neither piles up
+    assert len(lake.files.listing(f"batches/{ID}/index")) == 4  # the part and one mark: neither piles up
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "garbled pages"])
-def test_a_broken_part_is_made_again(lake: Lake, damage: str) -> None:
+# numbers that are not compressed have no redundancy that would tell of garbled bytes
+@pytest.mark.parametrize(
+    ("damage", "suffix"),
+    [
+        *((damage, ".parquet") for damage in ("gone", "cut", "garbled pages")),
+        *((damage, suffix) for damage in ("gone", "cut") for suffix in (".chunks.arrow", ".segments.arrow")),
+    ],
+)
+def test_a_broken_part_is_made_again(lake: Lake, damage: str, suffix: str) -> None:
     lake.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
     before = lake.index(ID)
-    (path,) = (audio_path(lake, name) for name in stored(lake))
+    (path,) = (audio_path(lake, name) for name in stored(lake) if name.endswith(suffix))
     whole = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -114,47 +116,32 @@ def test_facts_that_are_gone_are_the_stores_fault(lake: Lake) -> None:
     assert "resume" in (caught.value.hint or "")
 
 
-@pytest.mark.slow
-def test_ten_million_rows_are_swept_in_seconds(tmp_path: Path) -> None:
-    """120 parts of 85,000 chunks: what 120,000 recordings of half an hour give."""
-    lake = Lake(str(tmp_path / "lake"))
-    recordings, rows = 120 * 1024, 85_000
-    lake.put_batch(batch(recordings))
-    table = _random_part(np.random.default_rng(0), rows)
-    first = audio_path(lake, _name(0))
-    first.parent.mkdir()
-    with open(first, "wb") as file, writer(file, INDEX_SCHEMA) as out:
-        out.write_table(table, row_group_size=ROWS_PER_GROUP)
-    for number in range(1, 120):  # the same numbers in each part; nothing is shared when they are read
-        os.link(first, audio_path(lake, _name(number)))
-    started = time.perf_counter()
-    found = lake.index(ID, ["duration_s", *POLICY_COLUMNS])
-    sweep_s = time.perf_counter() - started
-    assert found.num_rows == 120 * rows
-    started = time.perf_counter()
-    page = lake.index_rows(ID, range(5_000_000, 5_000_100), ["teacher_text"])
-    page_s = time.perf_counter() - started
-    assert page.num_rows == 100
-    print(f"\n10.2 million rows: numeric columns {sweep_s:.2f} s, a page of 100 texts {page_s:.3f} s")
-    assert sweep_s < 10
-    assert page_s < 2
+def test_numbers_are_those_of_the_facts(lake: Lake) -> None:
+    facts = [fact for n in (0, 2) for fact in lake.facts(f"{n:02x}facts{n:025x}")]
+    lake.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
+    for _ in range(2):  # first as gathered, then from mapped files
+        (part,) = lake.parts(ID)
+        chunks, segments = part.chunks(), part.segments()
+        expected = columns_of([fact.distances for fact in facts], [fact.evidence for fact in facts])
+        assert set(expected) <= set(chunks)
+        for name, column in expected.items():
+            assert np.array_equal(chunks[name], column), name
+        assert chunks["ms"].tolist() == [200, 300, 300]
+        assert segments["chunk"].tolist() == [0, 0, 1, 1, 2, 2]
+        assert segments["number"].tolist() == [0, 1, 0, 1, 0, 1]
+        assert segments["ms"].tolist() == [100, 100, 150, 150, 150, 150]
+        every = evidence_columns([one for fact in facts for one in fact.segment_evidence])
+        for name, column in every.items():
+            assert np.array_equal(segments[name], column), name
+    assert part.complete
 
 
-def _name(number: int) -> str:
-    return f"batches/{ID}/index/{number:06d}-{digest('index', [])[:16]}.parquet"
-
-
-def _random_part(rng: np.random.Generator, rows: int) -> pa.Table:
-    columns = {}
-    for field in INDEX_SCHEMA:
-        if pa.types.is_integer(field.type):
-            columns[field.name] = pa.array(rng.integers(0, 60, rows), field.type)
-        elif pa.types.is_floating(field.type):
-            columns[field.name] = pa.array(np.round(rng.random(rows) * 30, 3))
-        elif pa.types.is_boolean(field.type):
-            columns[field.name] = pa.array(rng.random(rows) < 0.01)
-        elif pa.types.is_list(field.type):
-            columns[field.name] = pa.array([["as is"]] * rows, field.type)
-        else:
-            columns[field.name] = pa.array([f"{field.name} {i}" for i in range(rows)], field.type)
-    return pa.table(columns, schema=INDEX_SCHEMA)
+def test_an_index_of_an_older_version_is_made_anew(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
+    monkeypatch.setattr(index, "INDEX_VERSION", 2)
+    lake.compact(ID)
+    before = stored(lake)
+    monkeypatch.undo()
+    lake.compact(ID)
+    assert len(stored(lake)) == 3
+    assert not set(before) & set(stored(lake))
