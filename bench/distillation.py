@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=128, help="that teacher and student write, on CUDA or when asked")
     parser.add_argument("--generate", action="store_true", help="time decoding as well")
+    parser.add_argument("--generate-batch", type=int, nargs="*", default=[1, 16], help="chunks decoded at once")
     options = parser.parse_args()
     print(agreement(run("agree", argparse.Namespace(**vars(options) | {"precision": "float32"}))), flush=True)
     found: dict[str, list[Any]] = {way: [] for way in WAYS}
@@ -101,12 +102,14 @@ def main() -> None:
             print(f"round {number + 1}, {way}: {seconds:.3f} s a step", file=sys.stderr, flush=True)
     print("\n".join(table(found, options)), flush=True)
     if options.generate or options.random_weights:
-        seconds = run("generate", options)
-        print(
-            f"\n{options.tokens} tokens for {options.batch} chunks, encoder included: "
-            f"teacher {seconds['teacher']:.2f} s, student {seconds['student']:.2f} s, "
-            f"{seconds['teacher'] / seconds['student']:.2f} ×"
-        )
+        for batch in options.generate_batch:
+            seconds = run("generate", argparse.Namespace(**vars(options) | {"batch": batch}))
+            print(
+                f"\n{options.tokens} tokens for {batch} chunks at once, encoder included: "
+                f"teacher {seconds['teacher']:.3f} s, student {seconds['student']:.3f} s, "
+                f"{seconds['teacher'] / seconds['student']:.2f} ×",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

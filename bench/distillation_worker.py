@@ -12,8 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +33,7 @@ from trainer.batch import IGNORED, Row
 from trainer.distiller import Distiller
 from trainer.flops import chunk_flops, peak_of
 from trainer.options import Recipe
+from trainer.setup import kernels
 from trainer.student import cut_student, load_teacher
 
 # encoder and decoder layers, width, heads: large-v2 is the paper's teacher; tiny only shows that this runs
@@ -38,6 +41,7 @@ SHAPES = {"large-v2": (32, 1280, 20), "tiny": (4, 384, 6)}
 WHISPER_IDS = {"sot": 50258, "eot": 50257, "transcribe": 50359, "sot_lm": 50360, "timestamp_begin": 50364}
 LANGUAGES = {"en": 50259, "zh": 50260}
 MIB = 2**20
+GENERATIONS = 3  # timed; their median counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class Setting:
     device: torch.device
 
 
-Step = Callable[[list[Row]], tuple[float, float, float]]  # loss, CE and KL per target
+Tensors = dict[str, torch.Tensor]
+Step = Callable[[Tensors], tuple[float, float, float]]  # a batch on the CPU; loss, CE and KL per target
 
 
 def setting(options: argparse.Namespace) -> Setting:
@@ -91,7 +96,8 @@ def _random(shape: str, device: torch.device) -> Any:
     )  # fmt: skip
     torch.manual_seed(0)
     with device:  # a billion random numbers take a CPU a minute
-        return WhisperForConditionalGeneration(config).eval()
+        model: Any = WhisperForConditionalGeneration(config)
+    return model.eval().to("cpu")  # where the trainer has them before it places them
 
 
 def plain_way(given: Setting, padding: plain.Padding) -> Step:
@@ -105,9 +111,8 @@ def plain_way(given: Setting, padding: plain.Padding) -> Step:
         given.student, given.teacher, plain.optimizer_of(given.student, learning_rate=given.recipe.learning_rate)
     )
 
-    def step(rows: list[Row]) -> tuple[float, float, float]:
-        batch = _plain_batch(given, rows, padding)
-        batch = {name: tensor.to(given.device) for name, tensor in batch.items()}
+    def step(batch: Tensors) -> tuple[float, float, float]:
+        batch = {name: tensor.to(given.device, non_blocking=True) for name, tensor in batch.items()}
         found = plain.plain_step(student, teacher, optimizer, batch, accelerator=accelerator)
         return found.loss.item(), found.ce.item(), found.kl.item()
 
@@ -132,16 +137,17 @@ def our_way(given: Setting) -> Step:
         trained,
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        foreach=False if given.device.type == "cpu" else None,
+        **kernels(given.device),
     )
-    distiller.place(given.device, compiled=recipe.compile)
+    half = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+    distiller.place(given.device, dtype=half, compiled=recipe.compile)
     model, optimizer = accelerator.prepare(distiller, optimizer)
     model.train()
 
-    def step(rows: list[Row]) -> tuple[float, float, float]:
-        batch = _our_batch(given, rows)
-        count = int((batch[2] != IGNORED).sum())
-        parts = model(*batch, normaliser=count)
+    def step(batch: Tensors) -> tuple[float, float, float]:
+        count = int((batch["targets"] != IGNORED).sum())
+        sent = {name: batch[name].to(given.device, non_blocking=True) for name in ("features", "inputs")}
+        parts = model(**batch | sent, normaliser=count)
         accelerator.backward(parts.loss)
         accelerator.clip_grad_norm_(trained, recipe.clip)
         optimizer.step()
@@ -151,25 +157,30 @@ def our_way(given: Setting) -> Step:
     return step
 
 
-def _our_batch(given: Setting, rows: list[Row]) -> tuple[torch.Tensor, ...]:
+def _our_batch(given: Setting, rows: list[Row]) -> Tensors:
     """Features, inputs, targets and weights: as long as the longest row, the prompt not learned."""
     batch = _plain_batch(given, rows, "longest")
     targets = batch["labels"].clone()
     for index, row in enumerate(rows):
         targets[index, : row.example.prompt - 1] = IGNORED
-    tensors = (batch["input_features"], batch["decoder_input_ids"], targets, torch.ones(len(rows)))
-    return tuple(tensor.to(given.device) for tensor in tensors)
+    return {
+        "features": batch["input_features"],
+        "inputs": batch["decoder_input_ids"],
+        "targets": targets,
+        "weights": torch.ones(len(rows)),
+    }
 
 
 def agreement(given: Setting, rows: list[Row]) -> dict[str, Any]:
     """Both losses on the same weights, rows and targets; no step is made."""
-    features, inputs, targets, weights = _our_batch(given, rows)
+    batch = {name: tensor.to(given.device) for name, tensor in _our_batch(given, rows).items()}
+    features, inputs, targets, weights = batch.values()
     plain.share(given.teacher, given.student)
     given.student.to(given.device)
     given.teacher.to(given.device)
-    batch = {"input_features": features, "decoder_input_ids": inputs, "labels": targets}
+    same = {"input_features": features, "decoder_input_ids": inputs, "labels": targets}
     with torch.no_grad():
-        theirs = plain.losses(given.student, given.teacher, batch, shown=True)
+        theirs = plain.losses(given.student, given.teacher, same, shown=True)
     distiller = Distiller(given.teacher, given.student, given.recipe, given.vocabulary)
     count = int((targets != IGNORED).sum())
     distiller.place(given.device)
@@ -182,17 +193,26 @@ def agreement(given: Setting, rows: list[Row]) -> dict[str, Any]:
     }
 
 
-def timed(given: Setting, step: Step, options: argparse.Namespace) -> dict[str, Any]:
-    """Steps after one that warms up: seconds of each, and the most memory while they ran."""
+def timed(
+    given: Setting, step: Step, collate: Callable[[list[Row]], Tensors], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Steps after one that warms up: seconds of each, and the most memory while they ran.
+
+    Collating is not counted, as loaders do it beside the step; the way to the device is.
+    """
     cuda = given.device.type == "cuda"
-    batches = _batches(given.rows, options.batch)
+    batches = map(collate, _batches(given.rows, options.batch))
     gc.collect()
     loaded = _reset_peak(given.device)
-    first = step(next(batches))  # allocates gradients and moments, chooses kernels
+    first = step(_pinned(next(batches)))  # allocates gradients and moments, chooses kernels
+    if cuda:
+        step(_pinned(next(batches)))  # kernels for tensors that are there already
     seconds, last = [], first
-    for rows in islice(batches, options.steps):
+    for batch in map(_pinned, islice(batches, options.steps)):
+        _wait(given.device)
         started = time.perf_counter()
-        last = step(rows)  # reads its loss, so the device is done
+        last = step(batch)
+        _wait(given.device)  # reading a loss does not wait for the optimiser
         seconds.append(time.perf_counter() - started)
     return {
         "seconds": seconds,
@@ -216,6 +236,16 @@ def _batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
     endless = cycle(rows)
     while True:
         yield list(islice(endless, size))
+
+
+def _pinned(batch: Tensors) -> Tensors:
+    """A batch as a loader hands it over for a GPU."""
+    return {name: tensor.pin_memory() if torch.cuda.is_available() else tensor for name, tensor in batch.items()}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _reset_peak(device: torch.device) -> int:
@@ -250,9 +280,13 @@ def generation(given: Setting, options: argparse.Namespace) -> dict[str, float]:
     for name, model in (("teacher", given.teacher), ("student", given.student)):
         model.to(given.device, dtype).eval()
         _generate(model, features, tokens=4, start=given.vocabulary.sot)
-        started = time.perf_counter()
-        _generate(model, features, tokens=options.tokens, start=given.vocabulary.sot)
-        seconds[name] = time.perf_counter() - started
+        spent = []
+        for _ in range(GENERATIONS):
+            started = time.perf_counter()
+            _generate(model, features, tokens=options.tokens, start=given.vocabulary.sot)
+            spent.append(time.perf_counter() - started)
+        seconds[name] = median(spent)
+        model.to("cpu")
     return seconds
 
 
@@ -275,8 +309,10 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
         return agreement(given, next(_batches(given.rows, options.batch)))
     if options.way == "generate":
         return generation(given, options)
-    step = our_way(given) if options.way == "ours" else plain_way(given, WAYS[options.way])
-    return timed(given, step, options)
+    if options.way == "ours":
+        return timed(given, our_way(given), partial(_our_batch, given), options)
+    padding = WAYS[options.way]
+    return timed(given, plain_way(given, padding), lambda rows: _plain_batch(given, rows, padding), options)
 
 
 WAYS: dict[str, plain.Padding] = {"plain-448": "max_length", "plain-longest": "longest"}

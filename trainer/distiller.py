@@ -1,5 +1,6 @@
 """Teacher and student on one batch: one encoder pass for both, then the loss. The module that trains."""
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -55,21 +56,33 @@ class Distiller(nn.Module):
             student.gradient_checkpointing_enable({"use_reentrant": False})
         # in a tuple: registered nowhere, so neither wrapped nor saved with the student
         self._frozen = (teacher.model.encoder, teacher.model.decoder)
+        self._half: torch.dtype | None = None  # what the frozen parts are in, where that is not float32
         self._terms = Terms(recipe.ce_weight, recipe.kl_weight, recipe.temperature)
         self._rows = chunk_rows(teacher.config.vocab_size, recipe.vocabulary_chunk_mib)
         self._embed = Prompted(vocabulary)
 
-    def place(self, device: torch.device, *, compiled: bool = False) -> None:
-        """Move the frozen teacher to where the student is."""
-        encoder, decoder = (part.to(device).eval() for part in self._frozen)
-        if compiled:
-            encoder, decoder = torch.compile(encoder), torch.compile(decoder, dynamic=True)
+    def place(self, device: torch.device, *, dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
+        """Move the frozen teacher to where the student is.
+
+        In half precision a copy goes there, and all of it runs in that: autocast would hold float32 weights, cast
+        them anew for each product, and carry float32 between the layers. The original stays on the CPU, to be saved.
+        """
+        self._half = dtype if dtype != torch.float32 else None
+        encoder, decoder = (
+            (part.to(device) if self._half is None else _copied(part, device, dtype)).eval() for part in self._frozen
+        )
+        if compiled:  # layer by layer: all are one program, so compiling takes seconds
+            for layer in encoder.layers:
+                layer.compile()
+            for layer in decoder.layers:
+                layer.compile(dynamic=True)
         self._frozen = (encoder, decoder)
 
     @torch.no_grad()
     def encode(self, features: torch.Tensor) -> torch.Tensor:
         """The frozen encoder's output, shape (B, 1500, width), of features of shape (B, mels, 3000)."""
-        encoded: torch.Tensor = self._frozen[0](features).last_hidden_state
+        with self._own_precision(features.device):
+            encoded: torch.Tensor = self._frozen[0](self._cast(features)).last_hidden_state
         return encoded
 
     def forward(
@@ -87,7 +100,7 @@ class Distiller(nn.Module):
         Args:
             features: shape (B, mels, 3000); None when `encoded` is given.
             inputs, targets: tokens of shape (B, T); targets are IGNORED where nothing is learned.
-            weights: of rows, shape (B,).
+            weights: of rows, shape (B,). With the targets, best left on the CPU.
             normaliser: what sums are divided by: the weighted number of targets in the whole batch.
             encoded: the frozen encoder's output for these rows, where it is known already.
         """
@@ -96,23 +109,46 @@ class Distiller(nn.Module):
                 raise ValueError("neither features nor encoded")
             encoded = self.encode(features)
         heard = encoded if self.encoder is None else self.encoder(features).last_hidden_state
-        learned = targets != IGNORED
+        # places are found where the targets are: on a GPU that would wait for all that is queued there
+        learned = (targets.flatten() != IGNORED).nonzero()[:, 0]
+        aims, shares = (
+            held.to(inputs.device, non_blocking=True)
+            for held in (targets.flatten()[learned], weights[:, None].expand(targets.shape).flatten()[learned])
+        )
+        learned = learned.to(inputs.device, non_blocking=True)
         frozen = self._frozen[1]
-        with torch.no_grad():
-            teacher = _hidden(frozen, self._embed(frozen.embed_tokens.weight, inputs), encoded)[learned]
+        with torch.no_grad(), self._own_precision(inputs.device):
+            embedded = self._embed(frozen.embed_tokens.weight, inputs)
+            teacher = _hidden(frozen, embedded, self._cast(encoded)).flatten(0, 1)[learned]
         weight = self.decoder.embed_tokens.weight
-        student = _hidden(self.decoder, self._embed(weight, inputs), heard)[learned]
+        student = _hidden(self.decoder, self._embed(weight, inputs), heard).flatten(0, 1)[learned]
         total, ce, kl = distillation_loss(
             student,
             weight,
             teacher,
             frozen.embed_tokens.weight,
-            targets[learned],
-            weights[:, None].expand_as(targets)[learned],
+            aims,
+            shares,
             terms=self._terms,
             rows=self._rows,
         )
         return LossParts(total / normaliser, ce, kl)
+
+    def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if self._half is None else tensor.to(self._half)
+
+    def _own_precision(self, device: torch.device) -> Any:
+        """What the frozen teacher runs under: no autocast where it is in half precision already."""
+        return nullcontext() if self._half is None else torch.autocast(device.type, enabled=False)
+
+
+def _copied(part: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """An encoder or decoder like `part`, elsewhere and in another precision."""
+    with torch.device("meta"):
+        copy = type(part)(part.config).to(dtype)
+    copy = copy.to_empty(device=device).requires_grad_(False)
+    copy.load_state_dict(part.state_dict())
+    return copy
 
 
 def _hidden(decoder: Any, embedded: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:

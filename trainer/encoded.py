@@ -31,22 +31,32 @@ class Encoded:
     def __call__(self, ids: Sequence[str], features: Sequence[Features | None]) -> torch.Tensor:
         """The encoder's output, shape (B, 1500, width), of rows with features of shape (mels, 3000)."""
         if not self._limited:
-            return self._encode(self._stack(features))
+            return self._encode(stacked(features, device=self._device))
         return torch.cat([self._one(row, held) for row, held in zip(ids, features, strict=True)])
 
     def _one(self, row: str, features: Features | None) -> torch.Tensor:
         known = self._kept.get(row)
         if known is not None:
             return known.to(self._device)
-        encoded = self._encode(self._stack([features]))
+        encoded = self._encode(stacked([features], device=self._device))
         size = encoded.nbytes
         if size <= self._room:
             self._room -= size
             self._kept[row] = encoded.cpu()
         return encoded
 
-    def _stack(self, features: Sequence[Features | None]) -> torch.Tensor:
-        held = [torch.from_numpy(row) for row in features if row is not None]
-        if len(held) != len(features):
-            raise ValueError("a row has neither features nor a kept encoding")
-        return torch.stack(held).to(self._device)
+
+def stacked(features: Sequence[Features | None], *, device: Any) -> torch.Tensor:
+    """Rows of features of shape (mels, 3000) as one tensor (B, mels, 3000) on a device.
+
+    To a GPU they go from pinned memory, so that nobody waits for what is queued there.
+
+    Raises:
+        ValueError: a row has none.
+    """
+    held = [torch.from_numpy(row) for row in features if row is not None]
+    if len(held) != len(features):
+        raise ValueError("a row has neither features nor a kept encoding")
+    pinned = torch.device(device).type == "cuda"
+    found = torch.empty((len(held), *held[0].shape), dtype=held[0].dtype, pin_memory=pinned)
+    return torch.stack(held, out=found).to(device, non_blocking=True)

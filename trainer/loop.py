@@ -25,7 +25,7 @@ from trainer.batch import IGNORED, MicroBatch
 from trainer.checkpoints import Checkpoints, Position, need_space
 from trainer.data import TrainingData
 from trainer.distiller import Distiller, LossParts
-from trainer.encoded import Encoded
+from trainer.encoded import Encoded, stacked
 from trainer.errors import NoTrainingData, TrainingDiverged
 from trainer.estimate import FLOAT32, STATES, Estimate, measure, synchronise
 from trainer.flops import chunk_flops
@@ -34,7 +34,7 @@ from trainer.options import Recipe
 from trainer.recorder import Recorder
 from trainer.runs import BEST, LAST, Run, provenance
 from trainer.schedule import learning_rate
-from trainer.setup import Models, open_accelerator, open_models
+from trainer.setup import Models, kernels, open_accelerator, open_models
 from trainer.stopping import Stop, listening
 from trainer.validation import Item, items_of, validate
 
@@ -113,7 +113,8 @@ class _Trainer:
     def _wrap(self) -> None:
         """Move everything to where it runs, and wrap what is trained for several processes."""
         self.distiller.train()
-        self.distiller.place(self.device, compiled=self.recipe.compile)
+        half = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
+        self.distiller.place(self.device, dtype=half, compiled=self.recipe.compile)
         trained = [p for p in self.distiller.parameters() if p.requires_grad]
         self.sizes = {
             "teacher": students.sizes(self.models.teacher).total,
@@ -126,7 +127,7 @@ class _Trainer:
             betas=BETAS,
             eps=EPSILON,
             weight_decay=self.recipe.weight_decay,
-            foreach=False if self.device.type == "cpu" else None,  # one tensor at a time needs less memory
+            **kernels(self.device),
         )
         self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
         self.encoded = Encoded(self._encode, device=self.device, limit_gib=self.recipe.keep_encoded_gib)
@@ -203,9 +204,12 @@ class _Trainer:
         if self.position.step >= recipe.steps:
             return
         stream = self.data.steps(self.position.step, wanted=self.encoded.missing if recipe.keep_encoded_gib else None)
+        began = time.perf_counter()
         fruitless = 0  # rows asked for in a row that gave nothing
         for step, micro_batches in enumerate(stream, start=self.position.step + 1):
+            waited = time.perf_counter() - began
             line, asked_to_stop = self._step(step, micro_batches)
+            line |= {"wall_s": round(time.perf_counter() - began, 4), "waited_s": round(waited, 4)}
             fruitless = 0 if line["rows"] else fruitless + recipe.batch
             if fruitless >= self.data.rows:
                 raise self._nothing_learned()
@@ -218,29 +222,29 @@ class _Trainer:
                 self.checkpoints.save(self.accelerator, self.position)
             if last:
                 return
+            began = time.perf_counter()
 
     # ---- one step --------------------------------------------------------------------------------------------------
 
     def _step(self, step: int, micro_batches: list[MicroBatch]) -> tuple[dict[str, Any], bool]:
         """Forward, backward, update; the step's line of the curve, and whether somebody asked to stop."""
-        started = time.perf_counter()
         total, asked_to_stop = self._counted(micro_batches)
         # every process must take part in the exchange of gradients, even one without a row
         work = micro_batches or [self._nothing()]
         normaliser = max(total["weight"], 1e-9)
-        sums, bad = torch.zeros(2, dtype=torch.float64), list[str]()
+        found = []
         for index, micro in enumerate(work):
             with nullcontext() if index == len(work) - 1 else self.accelerator.no_sync(self.model):
                 # gradients are averaged over processes, so each divides by its share of the whole
                 parts = self._forward(micro, normaliser=normaliser / self.processes)
                 self.accelerator.backward(parts.loss)
-            found = torch.stack([parts.ce, parts.kl]).cpu().double()
-            bad += [] if bool(torch.isfinite(found).all()) else micro.ids
-            sums += found
-        ce, kl = (self._sum(sums) / normaliser).tolist()
-        loss = self.recipe.ce_weight * ce + self.recipe.kl_weight * kl
+            found.append(torch.stack([parts.ce, parts.kl]))
         norm = self._clipped()
+        sums = torch.stack(found).cpu().double()  # only here: asking earlier would wait for the device each time
+        ce, kl = (self._sum(sums.sum(dim=0)) / normaliser).tolist()
+        loss = self.recipe.ce_weight * ce + self.recipe.kl_weight * kl
         if not math.isfinite(loss + norm):
+            bad = [row for micro, its in zip(work, sums, strict=True) if not its.isfinite().all() for row in micro.ids]
             raise self._diverged(step, bad or [row for micro in micro_batches for row in micro.ids])
         rate = learning_rate(self.recipe, step)
         for group in self.optimizer.param_groups:
@@ -258,17 +262,15 @@ class _Trainer:
             "tokens": round(total["tokens"]),
             "audio_s": round(total["seconds"], 3),
             "epoch": round(step * self.recipe.batch / self.data.rows, 4),
-            "wall_s": round(time.perf_counter() - started, 4),
         }
         return line, asked_to_stop
 
     def _forward(self, micro: MicroBatch, *, normaliser: float, encoded: torch.Tensor | None = None) -> LossParts:
-        inputs, targets, weights = (
-            torch.from_numpy(held).to(self.device) for held in (micro.inputs, micro.targets, micro.weights)
-        )
+        inputs, targets, weights = map(torch.from_numpy, (micro.inputs, micro.targets, micro.weights))
+        inputs = inputs.to(self.device, non_blocking=True)
         features = None
         if not self.recipe.freeze_encoder:
-            features = torch.stack([torch.from_numpy(row) for row in micro.features if row is not None]).to(self.device)
+            features = stacked(micro.features, device=self.device)
         elif encoded is None:
             encoded = self.encoded(micro.ids, micro.features)
         parts: LossParts = self.model(features, inputs, targets, weights, normaliser=normaliser, encoded=encoded)
@@ -339,11 +341,12 @@ class _Trainer:
         student = self.keeper.student(self.model)
         if self.main and items:
             frozen = self.recipe.freeze_encoder
-            encoder, decoder = student.model.encoder.to(self.device), student.model.decoder.to(self.device)
+            decoder = student.model.decoder.to(self.device)
+            own = student.model.encoder if frozen else student.model.encoder.to(self.device)
             with self.accelerator.autocast():
                 result = validate(
                     items,
-                    encode=self._encode if frozen else lambda features: encoder(features).last_hidden_state,
+                    encode=self._encode if frozen else lambda features: own(features).last_hidden_state,
                     decoder=decoder,
                     language=self.recipe.language,
                     vocabulary=self.models.vocabulary,

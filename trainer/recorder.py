@@ -17,7 +17,7 @@ from trainer.options import Recipe
 from trainer.runs import METRICS, VALIDATION, Run
 
 LINES = 20  # a run without a terminal prints about this many
-SCALARS = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_per_s", "rows")
+SCALARS = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_per_s", "waited_s", "rows")
 
 
 class Recorder:

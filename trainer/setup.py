@@ -67,6 +67,11 @@ def open_accelerator(recipe: Recipe) -> tuple[Any, str]:
     return accelerator, f"precision {'bf16' if bf16 else 'float32'} ({why})"
 
 
+def kernels(device: torch.device) -> dict[str, bool]:
+    """How AdamW steps: in one kernel on a GPU; on a CPU one tensor at a time, which needs less memory."""
+    return {"fused": True} if device.type == "cuda" else {"foreach": False}
+
+
 def _resolved(reference: str, settings: Settings) -> ResolvedModel:
     return resolve(reference, engine="transformers", cache=settings.cache, allow_downloads=settings.allow_downloads)
 

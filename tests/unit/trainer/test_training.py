@@ -27,7 +27,7 @@ from trainer.loop import Outcome, train
 from trainer.options import Recipe
 from trainer.runs import METRICS, Run
 
-TIMED = {"wall_s"}  # all else in a line of the curve is computed
+TIMED = {"wall_s", "waited_s"}  # all else in a line of the curve is computed
 STEPS: dict[str, Any] = {
     "steps": 6,
     "batch": 8,
