@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from k2d.errors import DeadlineExceeded, ModelError, Overloaded
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
-from k2d.whisper.engine import Engine
+from k2d.whisper.engine import Encoding, Engine
 
 LINGER_SHARE = 0.05  # of the last batch's time: the most that waiting for the next to fill may cost
 MAX_RETRY_AFTER_S = 60.0
@@ -120,6 +120,13 @@ class MicroBatcher:
         result: TextScore = await self._ask("score", window, options, text, client, timeout_s)
         return result
 
+    async def encode(self, window: Window, *, client: str = "", timeout_s: float | None = None) -> Encoding:
+        """The encoder's output for the window, shape (1500, width); errors as for `transcribe`."""
+        options = DecodeOptions()
+        self._engine.check(window, options)
+        result: Encoding = await self._ask("encode", window, options, "", client, timeout_s)
+        return result
+
     async def close(self) -> None:
         """Fail the calls that wait, let the engine's current batch end, free the weights."""
         if self._closed:
@@ -215,6 +222,8 @@ class MicroBatcher:
         windows = [call.window for call in batch]
         if act == "score":
             return self._engine.score(windows, [call.text for call in batch], options)
+        if act == "encode":
+            return list(self._engine.encode(windows))
         return self._engine.transcribe(windows, options)
 
     async def _linger(self) -> None:

@@ -6,7 +6,7 @@ import structlog
 
 from k2d.errors import ModelError
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
-from k2d.whisper.engine import Engine
+from k2d.whisper.engine import Encoding, Engine
 
 log = structlog.get_logger()
 
@@ -31,6 +31,9 @@ class UnloadableEngine:
 
     def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
         return self._awake().score(windows, texts, options)
+
+    def encode(self, windows: Sequence[Window]) -> Encoding:
+        return self._awake().encode(windows)
 
     def unload(self) -> None:
         """Free the weights until the next call."""

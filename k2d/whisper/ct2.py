@@ -18,6 +18,7 @@ from k2d.errors import ModelError
 from k2d.languages import AUTO
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import ct2_file, prompts, scoring
+from k2d.whisper.engine import Encoding
 from k2d.whisper.fallback import Draft, decode_with_fallback
 from k2d.whisper.features import TOKEN_S, log_mel
 from k2d.whisper.ladder import Ladder, Search
@@ -97,6 +98,12 @@ class CTranslate2Engine:
         for index, score in zip(said, found, strict=True):
             scores[index] = score
         return scores
+
+    def encode(self, windows: Sequence[Window]) -> Encoding:
+        for window in windows:
+            self.check(window, DecodeOptions())
+        with self._working():
+            return self._encode(windows).array() if windows else np.empty((0, 0, 0), np.float16)
 
     def close(self) -> None:
         if self._model is not None:
@@ -225,6 +232,13 @@ class Encoded:
     def __init__(self, model: Any, features: npt.NDArray[np.float32]) -> None:
         self.count = len(features)
         self.all = model.encode(ctranslate2.StorageView.from_array(features), to_cpu=True)
+
+    def array(self) -> Encoding:
+        """All rows in float16, whatever the engine computes in."""
+        view = self.all
+        if view.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type
+            view = view.to(ctranslate2.DataType.float32)
+        return np.array(view).astype(np.float16)
 
     def rows(self, indices: Sequence[int]) -> Any:
         """The rows of some windows, in that order, as a StorageView."""

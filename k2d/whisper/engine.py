@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from k2d.errors import ModelError
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 
 if TYPE_CHECKING:
     from k2d.whisper.models import ResolvedModel
+
+Encoding = npt.NDArray[np.float16]  # what an encoder makes of audio: one row for each 20 ms
 
 CTRANSLATE2 = "ctranslate2"
 TRANSFORMERS = "transformers"
@@ -49,6 +54,15 @@ class Engine(Protocol):
 
         Raises:
             BadRequest: as `check`, or a text longer than the model's context.
+            ModelError: the engine failed.
+        """
+        ...
+
+    def encode(self, windows: Sequence[Window]) -> Encoding:
+        """The encoder's output of each window; shape (windows, 1500, width), float16.
+
+        Raises:
+            BadRequest: as `check`.
             ModelError: the engine failed.
         """
         ...

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import structlog
 import torch
 from safetensors import SafetensorError
@@ -14,6 +15,7 @@ from k2d.errors import ModelError
 from k2d.languages import AUTO
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import prompts, scoring
+from k2d.whisper.engine import Encoding
 from k2d.whisper.fallback import Draft, decode_with_fallback
 from k2d.whisper.features import log_mel
 from k2d.whisper.languages import Detected, detected
@@ -84,6 +86,14 @@ class TransformersEngine:
         spelled = scoring.read(windows, texts, options, vocabulary=self._vocabulary)
         with self._working():
             return [self._score(window, tokens, options) for window, tokens in zip(windows, spelled, strict=True)]
+
+    @torch.inference_mode()
+    def encode(self, windows: Sequence[Window]) -> Encoding:
+        for window in windows:
+            self.check(window, DecodeOptions())
+        with self._working():
+            rows = [self._encode(window)[0].to("cpu", torch.float16).numpy() for window in windows]
+        return np.stack(rows) if rows else np.empty((0, 0, 0), np.float16)
 
     def close(self) -> None:
         self._model = None
