@@ -2,6 +2,7 @@
 
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 
 from k2d.text.normalise import normalise
 
@@ -29,6 +30,15 @@ def count_ngrams(normalised: str, n: int = NGRAM) -> int:
     if len(set(windows)) == len(windows):  # most texts; a set is cheaper than a count
         return min(1, len(windows))
     return max(Counter(windows).values())
+
+
+def count_tokens(tokens: Sequence[str], n: int = NGRAM) -> int:
+    """The same count over mixed tokens: for Han characters the paper's, but a long English word is one token.
+
+    Never above `count_ngrams` of the text that the tokens are of.
+    """
+    windows = list(zip(*(tokens[start:] for start in range(n)), strict=False))
+    return max(Counter(windows).values(), default=0)
 
 
 def compression_ratio(text: str) -> float:

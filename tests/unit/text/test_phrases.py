@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2d.text.phrases import _load, phrase
+from k2d.text.phrases import _load, credit_at_edge, credit_line, phrase
 
 HITS = [
     ("字幕由 Amara.org 社區提供", "字幕由 Amara.org 社区提供"),
@@ -26,6 +26,9 @@ HITS = [
     ("Thank you. Thank you. Thank you.", "Thank you"),
     ("謝謝大家，我們下期再見", "我们下期再见"),
     ("ご視聴ありがとうございました", "ご視聴ありがとうございました"),
+    ("作詞 王小明 作曲 李小白", "作词"),
+    ("請按讚、訂閱、分享，並開啟小鈴鐺喔", "按赞订阅分享"),
+    ("好了，今天的视频就到这里，感谢大家的观看，我们下期再见", "感谢大家的观看"),
 ]
 
 SPEECH = [
@@ -35,6 +38,10 @@ SPEECH = [
     "謝謝大家 謝謝",
     "Thank you.",
     "Thank you. Bye.",
+    "好，謝謝大家，再見，拜拜",
+    "好，那我們",
+    "校對一下翻譯",
+    "訂閱",
     "我們今天來講字幕由 Amara.org 社區提供這件事",
     "他說謝謝觀看然後就走了",
     "we thank you for watching the lecture",
@@ -60,9 +67,47 @@ def test_speech_is_no_hit(text: str) -> None:
 @pytest.mark.parametrize("one", _load(), ids=lambda one: one.written)
 def test_every_phrase_of_the_list_is_found_alone_and_repeated(one) -> None:  # type: ignore[no-untyped-def]
     said = " ".join([one.written] * one.times)
-    assert phrase(said) is not None
-    assert phrase(f"{said} {said}") is not None
+    assert (phrase(said) is not None) == (one.times > 0)
+    assert (phrase(f"{said} {said}") is not None) == (one.times > 0)
     assert phrase(f"這裡 {said}") is None
+
+
+def test_what_stands_among_others_says_nothing_alone() -> None:
+    for one in _load():
+        if one.times == 0:
+            assert phrase(one.written) is None
+            assert phrase(f"{one.written} 謝謝觀看") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("今天就到這裡。字幕由 Amara.org 社區提供", "字幕由 Amara.org 社区提供"),
+        ("字幕志願者 楊茜茜 好，我們繼續。", "字幕志愿者"),
+        ("下課。請不吝點贊 訂閱 轉發 打賞支持明鏡與點點欄目", "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目"),
+        ("字幕由 Amara.org 社區提供這句話常常出現", None),
+        ("模型很常輸出請不吝點贊訂閱轉發打賞支持明鏡與點點欄目", None),
+        ("今天就到這裡。謝謝觀看", None),  # people do say that
+        ("", None),
+    ],
+)
+def test_a_credit_beside_speech(text: str, expected: str | None) -> None:
+    assert credit_at_edge(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("字幕製作：小宇", "字幕制作"),
+        ("校對: Anna Lee", "校对"),
+        ("校對：", None),
+        ("他說：字幕", None),
+        ("翻譯：這句話的意思是明天不用來上班", None),
+        ("謝謝：大家", None),
+    ],
+)
+def test_a_role_and_a_name(text: str, expected: str | None) -> None:
+    assert credit_line(text) == expected
 
 
 @given(st.lists(st.sampled_from([one.written for one in _load()] + ["我們", "the"]), max_size=20))
