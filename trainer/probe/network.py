@@ -85,7 +85,7 @@ def train(
             nn.utils.clip_grad_norm_(network.parameters(), CLIP)
             optimizer.step()
             schedule.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
         told(epoch, sum(losses) / max(1, len(losses)))
     return network.eval()
 
