@@ -18,7 +18,8 @@ HINT = 'one JSON object a line: {"audio": "a.flac", "text": "…"}; docs/evaluat
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """A manifest; keys: audio or audio_filepath, text, text_spoken, language or lang, offset with duration, id."""
+    """A manifest; keys: audio or audio_filepath, text, text_spoken, language or lang, offset with duration, id,
+    timeline."""
 
     path: Path
     kind: str = "JSON lines"
@@ -60,6 +61,8 @@ class JsonLines:
             opener(
                 lambda: self.path.parent / audio, start_s=start_s or 0.0, length_s=length_s if part else None
             ),  # an absolute path stays as it is
+            path=None if part else self.path.parent / audio,
+            timeline=None if part or not row.get("timeline") else self.path.parent / str(row["timeline"]),
         )
 
 

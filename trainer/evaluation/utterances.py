@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -58,6 +59,8 @@ class Utterance:
 
     said: Said
     open: Callable[[], AbstractContextManager[Excerpt]]
+    path: Path | None = None  # the local file that it is the whole of, if there is one
+    timeline: Path | None = None  # JSON that says when each sentence was said, if there is one
 
 
 class EvaluationSet(Protocol):

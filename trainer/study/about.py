@@ -1,0 +1,51 @@
+"""What was run: the first line of a report."""
+
+import os
+import platform
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import k2d
+from k2d.policy import Policy
+from trainer.study.blocks import joined
+from trainer.study.walk import Walked
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Everything that is needed to run it again."""
+
+    command: str
+    teacher: str
+    teacher_fingerprint: str
+    validators: tuple[tuple[str, str], ...]  # as asked for, with fingerprint
+    policies: tuple[tuple[str, str], ...]  # name and key
+    machine: str
+    k2d_version: str
+    created_at: str  # ISO 8601, UTC
+
+    @property
+    def line(self) -> str:
+        panels = joined([f"{name} ({fingerprint})" for name, fingerprint in self.validators])
+        policies = joined([f"{name} ({key[:8]})" for name, key in self.policies])
+        return (
+            f"`{self.command}`, teacher {self.teacher} ({self.teacher_fingerprint}), validators {panels}, policies"
+            f" {policies}; k2d {self.k2d_version}, {self.created_at}, {self.machine}."
+        )
+
+
+def about(walked: Walked, policies: Sequence[Policy], arguments: Sequence[str]) -> About:
+    """Describe this run."""
+    first = walked.panels[0]
+    return About(
+        command=shlex.join(["k2d", *arguments]),
+        teacher=first.teacher,
+        teacher_fingerprint=first.fingerprints[0],
+        validators=tuple((panel.name, panel.fingerprints[1]) for panel in walked.panels),
+        policies=tuple((policy.name, policy.key) for policy in policies),
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        k2d_version=k2d.__version__,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

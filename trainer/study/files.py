@@ -1,0 +1,143 @@
+"""The files of a study."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from k2d.errors import StoreError
+from trainer.evaluation.bootstrap import COVERED
+from trainer.study.about import About
+from trainer.study.blocks import html, markdown
+from trainer.study.checks import checks
+from trainer.study.curves import GRID
+from trainer.study.figures import Cut, Study
+from trainer.study.pictures import pictures
+from trainer.study.report import document
+
+JSON: Final = "report.json"
+LABELS: Final = "labels.jsonl"
+FORMAT: Final = 1  # of report.json
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder and see that it can be written.
+
+    Raises:
+        StoreError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LABELS).touch()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def write(study: Study, about: About, folder: Path) -> None:
+    """Write labels.jsonl (every label with its texts), pictures, report.md, report.html, and report.json last.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    prepare(folder)
+    drawn, told = pictures(study), document(study, about)
+    lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in label_lines(study))
+    files = {
+        LABELS: lines.encode(),
+        **drawn,
+        "report.md": markdown(told).encode(),
+        "report.html": html(told, drawn).encode(),
+        JSON: (json.dumps(as_json(study, about), ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode(),
+    }
+    for name, data in files.items():
+        try:
+            (folder / name).write_bytes(data)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+
+
+def as_json(study: Study, about: About) -> dict[str, Any]:
+    """The whole study as JSON values; no transcript."""
+    walked = study.walked
+    return {
+        "format": FORMAT,
+        "about": asdict(about),
+        "draws": study.how.draws,
+        "seed": study.how.seed,
+        "covered": COVERED,
+        "material": {
+            "recordings": walked.recordings,
+            "seconds": round(walked.seconds_in, 3),
+            "labels": len(walked.labels),
+            "label_seconds": round(float(walked.labels.seconds.sum()), 3),
+            "total_failures": study.failures,
+            "unlabeled": walked.unlabeled,
+            "set_aside": walked.aside,
+        },
+        "checks": [asdict(one) for one in checks(study)],
+        "panels": [
+            {
+                "name": found.panel.name,
+                "listeners": found.panel.listeners,
+                "fingerprint": found.panel.fingerprints[1],
+                "compute_s_per_hour": found.panel.cost_s,
+                "filters": [asdict(one) for one in found.figures],
+                "curves": {
+                    one.name: [round(float(value), 5) for value in found.ranked.curves[at]]
+                    for at, one in enumerate(found.filters)
+                },
+                "difference_to_first": asdict(pair),
+            }
+            for found, pair in zip(study.panels, study.across, strict=True)
+        ],
+        "shares": [round(float(share), 4) for share in GRID],
+        "cuts": [_cut(one) for one in study.cuts],
+        "own_alpha": [_cut(one) for one in study.own],
+        "compared": [asdict(one) for one in study.compared],
+        "groups": [
+            {
+                "by": group.by,
+                "name": group.name,
+                "labels": group.labels,
+                "seconds": round(group.seconds, 3),
+                "filters": [asdict(one) for one in group.figures],
+                "own_alpha": [_cut(one) for one in group.cuts],
+            }
+            for group in study.groups
+        ],
+        "survivors": [asdict(one) for one in study.survivors],
+        "salvage": [asdict(one) for one in study.salvage],
+    }
+
+
+def label_lines(study: Study) -> list[dict[str, Any]]:
+    """Every label with its reference, its truth, and every score of the first panel."""
+    labels, first = study.walked.labels, study.first
+    return [
+        {
+            "label": name,
+            "chunk": facts.id,
+            **{kind: str(values[row]) for kind, values in labels.kinds.items()},
+            "seconds": round(float(labels.seconds[row]), 3),
+            "edits": int(labels.edits[row]),
+            "tokens": int(labels.tokens[row]),
+            "reference": truth.reference,
+            "text": facts.teacher_text,
+            "heard": [one.text for one in facts.opinions],
+            "scores": {one.name: round(float(one.score[row]), 5) for one in first.filters},
+            "rejected": [one.name for one in first.filters if one.rejected[row]],
+        }
+        for row, (name, facts, truth) in enumerate(
+            zip(labels.names, first.panel.facts, study.walked.truths, strict=True)
+        )
+    ]
+
+
+def _cut(one: Cut) -> dict[str, Any]:
+    found = asdict(one)
+    mean, low, high = one.random
+    return found | {"random": {"value": mean, "low": low, "high": high}}
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"no report can be written to {folder}: {error.strerror}", hint="give another folder")

@@ -1,0 +1,197 @@
+"""The study's pictures: PNGs, readable on white, told apart without colour, labeled at the lines themselves."""
+
+import io
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from trainer.study.curves import GRID
+from trainer.study.figures import Figures, PanelFigures, Study
+from trainer.study.filters import COMPOSITE, LOG_PROBABILITY, NGRAM, Kind
+
+# Okabe and Ito's palette: safe for every kind of colour blindness
+BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#6b6b6b"
+_LINES: Final = {
+    COMPOSITE: (ORANGE, "--"),
+    "MER": (GREEN, ":"),
+    "PER": (SKY, (0, (5, 1, 1, 1))),
+    LOG_PROBABILITY: (PURPLE, "-."),
+    NGRAM: (GREY, (0, (1, 2))),
+}
+_OTHERS: Final = ("#332288", "#882255", "#117733")  # of further policies
+_HEADROOM: Final = 1.6  # a curve may be cut off above so many times the MER of all labels: confident loops reach 20
+_DPI: Final = 130
+
+
+def pictures(study: Study) -> dict[str, bytes]:
+    """All pictures by file name."""
+    made = {"risk-coverage.png": _draw(_coverage, study), "areas.png": _draw(_areas, study)}
+    made["alpha.png"] = _draw(_alpha, study)
+    if len(study.panels) > 1:
+        made["validators.png"] = _draw(_validators, study)
+    return made
+
+
+def _draw(what: Callable[[Any, Study], None], study: Study) -> bytes:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams["svg.fonttype"] = "none"
+    figure = pyplot.figure(layout="constrained")
+    what(figure, study)
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", facecolor="white", dpi=_DPI)
+    pyplot.close(figure)
+    return file.getvalue()
+
+
+def _coverage(figure: Any, study: Study) -> None:
+    """Risk–coverage curves of the first panel, with the bands of the first policy and of the composite."""
+    figure.set_size_inches(9.0, 5.4)
+    axis = figure.subplots()
+    found = study.first
+    whole = found.ranked.curves[0, -1]
+    top = whole * _HEADROOM
+    axis.fill_between(100 * GRID, study.chance.low, study.chance.high, color="#dddddd", linewidth=0)
+    ends: list[tuple[float, str, str]] = []
+    for name, colour, style, width in _lines(found):
+        curve = found.ranked.curves[found.at(name)]
+        if name in (found.best.name, COMPOSITE):
+            shares, low, high = found.curve_band(name)
+            axis.fill_between(100 * shares, low, high, color=colour, alpha=0.15, linewidth=0)
+        axis.plot(100 * GRID, curve, color=colour, linestyle=style, linewidth=width)
+        ends.append((float(curve[GRID.searchsorted(0.8)]), name, colour))
+    middle = (study.chance.low + study.chance.high) / 2
+    ends.append((float(middle[GRID.searchsorted(0.8)]), "random (200 draws)", GREY))
+    axis.set(xlim=(0, 100), ylim=(0, top), xlabel="share of hours kept, %", ylabel="label MER of what is kept")
+    axis.set_title("Risk-coverage: lower is better; bands are 95 % over recordings", loc="left", fontsize=11)
+    _labels(axis, ends, at=80.0, top=top)
+
+
+def _lines(found: PanelFigures) -> list[tuple[str, str, Any, float]]:
+    """Name, colour, style and width of each line that is drawn; the policies on top."""
+    known = {one.name for one in found.filters}
+    lines = [(name, colour, style, 1.5) for name, (colour, style) in _LINES.items() if name in known]
+    policies = [one.name for one in found.filters if one.kind is Kind.POLICY]
+    others = [(name, _OTHERS[at % len(_OTHERS)], "-", 1.6) for at, name in enumerate(policies[1:])]
+    return [*lines, *others, (policies[0], BLUE, "-", 2.6)]
+
+
+def _labels(axis: Any, ends: list[tuple[float, str, str]], *, at: float, top: float) -> None:
+    """Write each line's name right of the axes, moved apart, with a thin leader to the line."""
+    gap = top / 17
+    place = -gap
+    placed = []
+    for value, name, colour in sorted(ends):
+        place = max(min(value, top), place + gap)
+        placed.append((place, min(value, top), name, colour))
+    excess = max(0.0, placed[-1][0] - top)
+    for place, value, name, colour in placed:
+        axis.annotate(
+            name,
+            xy=(at, value),
+            xytext=(102.5, place - excess * place / placed[-1][0]),
+            color=colour,
+            fontsize=9.5,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0},
+        )
+
+
+def _areas(figure: Any, study: Study) -> None:
+    """The area of every filter of the first panel, with its band, best first."""
+    ordered = sorted(study.first.figures, key=lambda one: one.area.value or 0.0)
+    figure.set_size_inches(9.0, 0.9 + 0.27 * len(ordered))
+    axis = figure.subplots()
+    for place, one in enumerate(ordered):
+        colour = _colour(one, study)
+        _dot(axis, one.area, place, colour)
+    axis.set_yticks(range(len(ordered)), [one.name for one in ordered])
+    for label, one in zip(axis.get_yticklabels(), ordered, strict=True):
+        label.set_color(_colour(one, study))
+        label.set_fontweight("bold" if one.kind is Kind.POLICY else "normal")
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    _plain_log(axis, [one.area for one in ordered])
+    axis.set_xlabel("area under the risk-coverage curve (logarithmic), 95 % band")
+    axis.grid(axis="x", color="#e5e5e5")
+    axis.set_axisbelow(True)
+
+
+def _colour(one: Figures, study: Study) -> str:
+    if one.name == study.first.best.name:
+        return BLUE
+    return ORANGE if one.name == COMPOSITE else "#222222" if one.kind is Kind.POLICY else GREY
+
+
+def _dot(axis: Any, band: Any, place: float, colour: str, marker: str = "o") -> None:
+    axis.plot([band.value], [place], marker, color=colour, markersize=6)
+    if band.low is not None:
+        axis.plot([band.low, band.high], [place, place], color=colour, linewidth=1.6)
+
+
+def _plain_log(axis: Any, bands: list[Any]) -> None:
+    """Ticks at round numbers, written out."""
+    values = [value for one in bands for value in (one.low, one.value, one.high) if value]
+    low, high = min(values, default=0.1) / 1.1, max(values, default=1.0) * 1.1
+    ticks = [mantissa * 10.0**power for power in range(-4, 3) for mantissa in (1, 1.5, 2, 3, 5, 7)]
+    axis.set_xlim(low, high)
+    axis.set_xticks([tick for tick in ticks if low <= tick <= high], minor=False)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(lambda *_: "")
+
+
+def _alpha(figure: Any, study: Study) -> None:
+    """What each α keeps, and at which label MER: the first policy and the composite."""
+    figure.set_size_inches(10.0, 4.2)
+    axes = figure.subplots(1, 2)
+    fields = (("share", "share of hours kept, %", 100.0), ("mer_kept", "label MER of what is kept", 1.0))
+    for axis, (field, title, factor) in zip(axes, fields, strict=True):
+        for name, colour, style, marker in (
+            (COMPOSITE, ORANGE, "--", "s"),
+            (study.first.best.name, BLUE, "-", "o"),
+        ):
+            cuts = [one for one in study.cuts if one.name == name and one.alpha is not None]
+            alphas = [one.alpha for one in cuts]
+            bands = [getattr(one, field) for one in cuts]
+            values = [factor * one.value if one.value is not None else np.nan for one in bands]
+            axis.plot(alphas, values, color=colour, linestyle=style, marker=marker, linewidth=2)
+            if all(one.low is not None for one in bands):
+                low, high = [factor * one.low for one in bands], [factor * one.high for one in bands]
+                axis.fill_between(alphas, low, high, color=colour, alpha=0.15, linewidth=0)
+            axis.annotate(
+                name, (alphas[-1], values[-1]), xytext=(6, 0), textcoords="offset points", color=colour, va="center"
+            )
+        axis.set_xlabel("\u03b1")
+        axis.set_title(title, loc="left", fontsize=11)
+        axis.set_ylim(bottom=0)
+
+
+def _validators(figure: Any, study: Study) -> None:
+    """Areas of the first policy and of the composite under every panel."""
+    figure.set_size_inches(9.0, 1.2 + 0.62 * len(study.panels))
+    axis = figure.subplots()
+    rows = []
+    for place, found in enumerate(study.panels):
+        for offset, name, colour, marker in ((-0.14, found.best.name, BLUE, "o"), (0.14, COMPOSITE, ORANGE, "s")):
+            band = found.figures[found.at(name)].area
+            rows.append(band)
+            _dot(axis, band, place + offset, colour, marker)
+            if place == 0:
+                axis.annotate(
+                    name, (band.high or band.value, place + offset), xytext=(6, 0), textcoords="offset points",
+                    color=colour, va="center", fontsize=9.5,
+                )  # fmt: skip
+    axis.set_yticks(range(len(study.panels)), [found.panel.name for found in study.panels])
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    _plain_log(axis, rows)
+    axis.grid(axis="x", color="#e5e5e5")
+    axis.set_axisbelow(True)
+    axis.set_xlabel("area under the risk-coverage curve (logarithmic), 95 % band")

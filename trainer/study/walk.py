@@ -1,0 +1,245 @@
+"""From recordings to labels with their truth, through the service's own walk."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from k2d import sources
+from k2d.batches import LabelRequest
+from k2d.embedded import Embedded
+from k2d.errors import K2DError, StoreError
+from k2d.policy import columns_of, evidence_columns
+from k2d.policy.decide import Columns
+from k2d.schema import ChunkFacts, Outcome, RecordingResult
+from k2d.settings import Settings
+from k2d.store import Lake
+from k2d.store.rooted import fanned
+from trainer.evaluation.metrics import bucket
+from trainer.study.material import Material
+from trainer.study.table import Floats, Labels, numbered
+from trainer.study.truth import Truth, of_clip, of_stretch
+
+Told = Callable[[str, int, int], None]  # panel, recordings done, of how many
+LENGTHS: Final = ("up to 30 s", "longer than 30 s")
+NOTHING_SAID: Final = "nothing said"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segments:
+    """The segments of all labels, in order; arrays of shape (segments,)."""
+
+    owner: npt.NDArray[np.int64]  # the label each belongs to
+    seconds: Floats
+    edits: Floats
+    tokens: Floats
+    columns: Columns  # of their own evidence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Panel:
+    """What one validator, or several, made of the labels; in the order of the labels."""
+
+    name: str  # as it was asked for
+    listeners: str  # as facts name them
+    fingerprints: tuple[str, str]  # of teacher and validator
+    teacher: str
+    columns: Columns
+    segments: Segments
+    facts: tuple[ChunkFacts, ...]
+    cost_s: float | None = None  # seconds of compute for an hour of audio
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walked:
+    """Everything the figures are made of."""
+
+    labels: Labels
+    truths: tuple[Truth, ...]
+    panels: tuple[Panel, ...]
+    aside: dict[str, str]
+    unlabeled: dict[str, str]  # recordings in which the teacher heard nothing: no label, nothing to filter
+    seconds_in: float
+    recordings: int
+
+
+_Heard = dict[str, tuple[RecordingResult, tuple[ChunkFacts, ...]]]  # by the material's name
+
+
+def walk(
+    material: Sequence[Material], panels: Sequence[str], settings: Settings, *, told: Told, cost_audio_s: float
+) -> Walked:
+    """Label the recordings once and doubt them with every panel; find each label's truth.
+
+    Raises:
+        BadRequest, ModelError, StoreError: as the walk does.
+        StoreError: panels have other labels than one another.
+    """
+    heard = {panel: _heard(material, panel, settings, told) for panel in panels}
+    labels, truths, chunks, aside, unlabeled = _truths(material, heard[panels[0]])
+    made = [_panel(panel, heard[panel], chunks, truths, settings) for panel in panels]
+    results = [result for result, _ in heard[panels[0]].values()]
+    if cost_audio_s > 0:
+        sample = _sample(material, heard[panels[0]], cost_audio_s)
+        made = [replace(one, cost_s=_cost(sample, one.name, settings, told)) for one in made]
+    return Walked(
+        labels=labels,
+        truths=truths,
+        panels=tuple(made),
+        aside=aside,
+        unlabeled=unlabeled,
+        seconds_in=sum(result.duration_s for result in results),
+        recordings=len(results),
+    )
+
+
+def _heard(material: Sequence[Material], panel: str, settings: Settings, told: Told) -> _Heard:
+    backend = Embedded(settings)
+    status = backend.label(
+        [str(one.path) for one in material],
+        LabelRequest(validator=panel),
+        wait=True,
+        on_status=lambda status: told(panel, status["recordings"], status["total"]),
+    )
+    results = {result.name: result for result in backend.lake.results(status["id"])}
+    found: _Heard = {}
+    for one in material:
+        result = results[sources.from_path(one.path).name]
+        facts = tuple(backend.lake.facts(result.facts_key)) if result.facts_key else ()
+        found[one.name] = result, facts
+    return found
+
+
+# ---- truth --------------------------------------------------------------------------------------------------------
+
+
+def _truths(
+    material: Sequence[Material], heard: _Heard
+) -> tuple[Labels, tuple[Truth, ...], list[tuple[str, int]], dict[str, str], dict[str, str]]:
+    """The labels whose truth is known, where each is (material, index), what is set aside and what has no label."""
+    aside: dict[str, str] = {}
+    unlabeled: dict[str, str] = {}
+    rows: list[tuple[Material, ChunkFacts, Truth]] = []
+    for one in material:
+        result, facts = heard[one.name]
+        if result.outcome is not Outcome.LABELED:
+            aside[one.name] = f"{result.reason}: {result.detail}"
+        elif not facts:
+            unlabeled[one.name] = "the teacher heard nothing"
+        elif one.timeline is not None:
+            rows += [(one, fact, of_stretch(fact, one.timeline)) for fact in facts]
+        elif len(facts) == 1:
+            rows.append((one, facts[0], of_clip(facts[0], one.said.references)))
+        else:
+            aside[one.name] = f"became {len(facts)} chunks, and nothing tells what is said when"
+    labels = Labels(
+        names=tuple(f"{one.name}, chunk {fact.index}" for one, fact, _ in rows),
+        seconds=np.array([fact.duration_s for _, fact, _ in rows]),
+        edits=np.array([float(truth.tally.mixed.edits) for *_, truth in rows]),
+        tokens=np.array([float(truth.tally.mixed.reference_length) for *_, truth in rows]),
+        switch_edits=np.array([float(truth.tally.switch.edits) for *_, truth in rows]),
+        switch_tokens=np.array([float(truth.tally.switch.reference_length) for *_, truth in rows]),
+        groups=numbered([(one.set, one.said.recording) for one, *_ in rows]),
+        kinds={
+            "set": np.array([one.set for one, *_ in rows], np.str_),
+            "language": np.array([one.said.language for one, *_ in rows], np.str_),
+            "length": np.array([LENGTHS[one.timeline is not None] for one, *_ in rows], np.str_),
+            "code mixing": np.array([bucket(truth.reference) or NOTHING_SAID for *_, truth in rows], np.str_),
+        },
+    )
+    places = [(one.name, fact.index) for one, fact, _ in rows]
+    return labels, tuple(truth for *_, truth in rows), places, aside, unlabeled
+
+
+def _panel(
+    name: str, heard: _Heard, places: Sequence[tuple[str, int]], truths: Sequence[Truth], settings: Settings
+) -> Panel:
+    rows = []
+    for recording, index in places:
+        facts = heard[recording][1]
+        if index >= len(facts):
+            raise StoreError(f"{recording} has other labels under {name!r}", hint="use a store that nobody writes to")
+        rows.append(facts[index])
+    meta: dict[str, Any] = {}
+    if places:
+        key = heard[places[0][0]][0].facts_key
+        assert key is not None
+        meta = Lake(settings.store).facts_meta(key)
+    spans = [(at, segment) for at, fact in enumerate(rows) for segment in fact.segments]
+    counts = [one for truth in truths for one in truth.segments]
+    return Panel(
+        name=name,
+        listeners=rows[0].validator if rows else name,
+        fingerprints=(_fingerprint(meta.get("teacher")), _fingerprint(meta.get("validator"))),
+        teacher=_reference(meta.get("teacher")),
+        columns=columns_of([fact.distances for fact in rows], [fact.evidence for fact in rows]),
+        segments=Segments(
+            owner=np.array([at for at, _ in spans], np.int64),
+            seconds=np.array([round(segment.end_s - segment.start_s, 3) for _, segment in spans]),
+            edits=np.array([float(one.edits) for one in counts]),
+            tokens=np.array([float(one.reference_length) for one in counts]),
+            columns=evidence_columns([one for fact in rows for one in fact.segment_evidence]),
+        ),
+        facts=tuple(rows),
+    )
+
+
+def _fingerprint(model: Any) -> str:
+    return f"{model['digest'][:16]}:{model['engine']}:{model['compute_type']}" if isinstance(model, dict) else "–"
+
+
+def _reference(model: Any) -> str:
+    return str(model["reference"]) if isinstance(model, dict) else "–"
+
+
+# ---- cost ---------------------------------------------------------------------------------------------------------
+
+
+def _sample(material: Sequence[Material], heard: _Heard, audio_s: float) -> list[tuple[Material, str, float]]:
+    """Labeled recordings from all over the material, with label key and duration, that make up so many seconds."""
+    known = [
+        (one, result.label_key, result.duration_s)
+        for one in material
+        for result, facts in [heard[one.name]]
+        if result.label_key and facts
+    ]
+    total = sum(duration_s for *_, duration_s in known)
+    found: list[tuple[Material, str, float]] = []
+    passed = taken = 0.0
+    for one in known:  # a recording is taken where what is taken lags behind its share of what has passed
+        passed += one[2]
+        if taken < audio_s and taken <= passed / total * audio_s:
+            found.append(one)
+            taken += one[2]
+    return found
+
+
+def _cost(sample: Sequence[tuple[Material, str, float]], panel: str, settings: Settings, told: Told) -> float | None:
+    """Seconds of compute that a panel needs for an hour of audio, where the labels are there already.
+
+    Measured in a store of its own, with nothing in it but the labels of the sample; loading models does not count.
+    """
+    audio_s = sum(duration_s for *_, duration_s in sample)
+    if not audio_s:
+        return None
+    lake = Lake(settings.store)
+    with tempfile.TemporaryDirectory(prefix="k2d-study-") as folder:
+        scratch = settings.model_copy(update={"store": str(Path(folder) / "store")})
+        backend = Embedded(scratch)
+        for _, key, _ in sample:
+            path = fanned("labels", key, ".parquet")
+            backend.lake.files.write(path, lake.files.read(path))
+        try:
+            status = backend.label(
+                [str(one.path) for one, *_ in sample],
+                LabelRequest(validator=panel),
+                wait=True,
+                on_status=lambda status: told(f"{panel}, cost", status["recordings"], status["total"]),
+            )
+        except K2DError:
+            return None  # what a panel needs may be in the other store only
+        return sum(result.wall_s for result in backend.lake.results(status["id"])) / audio_s * 3600
