@@ -12,7 +12,9 @@ from k2d.keys import digest
 from k2d.languages import AUTO, LANGUAGES, MIXED
 from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
-from k2d.validation import PERTURBED
+from k2d.validation import PERTURBED, address_of, models_of
+from k2d.validation import panel as panel_of
+from k2d.validation.names import JOINT
 from k2d.whisper.packaged import NAME as BASE
 from k2d.whisper.packaged import PREFIX
 
@@ -37,17 +39,18 @@ def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Setti
     """Build the batch of these sources and options. The same files and options always give the same id.
 
     Raises:
-        BadRequest: no sources, a malformed name, an unknown language, or a model reference of no known form.
+        BadRequest: no sources, a malformed name, an unknown language, no panel, or a model reference of no known form.
     """
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
     check_name(request.name)
     teacher = _served(plain(request.teacher or settings.teacher), settings)
-    validator = _served(plain(request.validator or settings.validator), settings)
-    for reference in (teacher, validator):
-        if reference not in SERVED and (reference != PERTURBED or reference == teacher):
+    listeners = panel_of(request.validator or settings.validator)
+    validator = JOINT.join(_served(plain(name), settings) for name in listeners)
+    for reference in (teacher, *models_of(validator)):
+        if reference not in SERVED:
             check_model(reference)
-    if validator == teacher:
+    if teacher in models_of(validator):
         raise BadRequest("a model cannot doubt itself", hint=f"name a second model as validator, or {PERTURBED!r}")
     options = LongformOptions(
         decode=DecodeOptions(language=check_language(request.language or settings.language)),
@@ -109,7 +112,7 @@ def _served(reference: str, settings: Settings) -> str:
         return reference
     split(reference)
     for name, setting in SERVED.items():
-        if reference == getattr(settings, setting):
+        if reference == address_of(getattr(settings, setting)):
             return name
     raise BadRequest(
         f"{reference[:200]!r} is not an inference server of this installation",

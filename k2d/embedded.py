@@ -16,12 +16,12 @@ from k2d.datasets.freeze import freeze
 from k2d.errors import AudioError
 from k2d.forecast import forecast
 from k2d.group import AttemptsInMemory, Group, RecordingsFailed
-from k2d.inference.opening import open_pair
 from k2d.labeling import Labeler, Progress, Stage
 from k2d.policy import Policy
 from k2d.schema import Batch, RecordingResult, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.validation.opening import opened
 
 
 class Embedded:
@@ -105,26 +105,22 @@ class Embedded:
         self, batch: Batch, positions: Sequence[int], attempts: AttemptsInMemory, on_status: OnStatus
     ) -> None:
         told = _Told(total=len(batch.sources), finished=len(batch.sources) - len(positions), on_status=on_status)
-        teacher, validator = await open_pair(self.settings, batch)
 
         def on_result(result: RecordingResult) -> None:
             self.lake.put_result(batch.id, result)
             told.result(result)
 
-        try:
+        async with opened(self.settings, batch, self.lake) as (teacher, panel):
             labeler = Labeler(
                 self.lake,
                 teacher=teacher,
-                validator=validator,
+                panel=panel,
                 batch=batch,
                 settings=self.settings,
                 on_progress=told.progress,
             )
             concurrency = self.settings.concurrency
             await Group(labeler=labeler, attempts=attempts, on_result=on_result, concurrency=concurrency).run(positions)
-        finally:
-            await teacher.close()
-            await validator.transcriber.close()
 
 
 class _Told:

@@ -14,14 +14,13 @@ import structlog
 
 from k2d import audio, sources
 from k2d.cutter import Cutter
-from k2d.errors import AudioError, StoreError
+from k2d.doubt import FACTS_VERSION, Doubt
+from k2d.errors import AudioError
 from k2d.inference.transcriber import Transcriber
 from k2d.keys import digest
 from k2d.longform import transcribe
 from k2d.schema import (
     Batch,
-    Chunk,
-    ChunkFacts,
     Outcome,
     QuarantineReason,
     Recording,
@@ -31,14 +30,13 @@ from k2d.schema import (
 from k2d.settings import Settings
 from k2d.shared_clock import SharedClock
 from k2d.store import Lake, Probe
-from k2d.validation import Validator
+from k2d.validation.panel import Panel
 
 log = structlog.get_logger()
 
 # Raise a stage's version when its code changes what it writes: old shards stay, new keys are computed beside them.
 EXAMINE_VERSION = 1
 LABEL_VERSION = 2
-FACTS_VERSION = 2
 
 
 class Stage(StrEnum):
@@ -76,21 +74,20 @@ class Labeler:
         lake: Lake,
         *,
         teacher: Transcriber,
-        validator: Validator,
+        panel: Panel,
         batch: Batch,
         settings: Settings,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self.lake = lake
         self.teacher = teacher
-        self.validator = validator
+        self.panel = panel
         self.batch = batch
         self.settings = settings
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
-        # chunks whose audio is in memory for the validator, over all recordings in flight: what keeps a worker small
-        self._places = asyncio.Semaphore(max(settings.concurrency, settings.batch_size))
+        self._doubt = Doubt(lake, panel, places=max(settings.concurrency, settings.batch_size))
 
     async def run(self, position: int) -> RecordingResult:
         """Label and doubt the source at `position`, reusing every stage that is already in the lake.
@@ -114,7 +111,9 @@ class Labeler:
             if not await asyncio.to_thread(self.lake.has_facts, facts_key):
                 if not await asyncio.to_thread(self.lake.has_labels, label_key):
                     await self._label(source, position, recording, label_key)
-                await self._doubt(position, recording, label_key, facts_key)
+                options = self.batch.options
+                await self._doubt.run(recording, label_key=label_key, facts_key=facts_key, options=options)
+                self.on_progress(Progress(position, Stage.DOUBT, recording.duration_s, recording.duration_s))
         except AudioError as error:
             return quarantined(
                 position, source, error.reason, error.message, duration_s=float(error.details.get("duration_s", 0.0))
@@ -138,7 +137,7 @@ class Labeler:
         return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options)
 
     def facts_key(self, label_key: str) -> str:
-        return digest("facts", FACTS_VERSION, label_key, *self.validator.key)
+        return digest("facts", FACTS_VERSION, label_key, *self.panel.key)
 
     # ---- stages ---------------------------------------------------------------------------------------------------
 
@@ -193,40 +192,6 @@ class Labeler:
                 await asyncio.to_thread(cutter.push, segment)
                 self.on_progress(Progress(position, Stage.LABEL, segment.end_s, recording.duration_s))
             await asyncio.to_thread(cutter.close)
-
-    async def _doubt(self, position: int, recording: Recording, label_key: str, facts_key: str) -> None:
-        """Let the validator hear the recording's chunks, and write their facts in order."""
-        hearings: list[asyncio.Task[ChunkFacts]] = []
-        stored = self.lake.labels(label_key, audio=True)
-        try:
-            async with asyncio.TaskGroup() as group:
-                while (row := await asyncio.to_thread(next, stored, None)) is not None:
-                    await self._places.acquire()  # given back with the task: a shard that cannot be read costs none
-                    hearing = group.create_task(self._doubt_chunk(*row, facts_key, recording))
-                    hearing.add_done_callback(lambda _: self._places.release())
-                    hearings.append(hearing)
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors  # the first fault stopped the others; one is enough to report
-        rows = [hearing.result() for hearing in hearings]
-        self.on_progress(Progress(position, Stage.DOUBT, recording.duration_s, recording.duration_s))
-        meta = {
-            "facts_key": facts_key,
-            "label_key": label_key,
-            "recording": recording,
-            "teacher": self.teacher.model,
-            "validator": self.validator.transcriber.model,
-            "validator_name": self.validator.name,
-            "views": list(self.validator.views),
-            "options": self.batch.options,
-            "version": FACTS_VERSION,
-        }
-        await asyncio.to_thread(self.lake.write_facts, facts_key, rows, meta)
-
-    async def _doubt_chunk(self, chunk: Chunk, flac: bytes | None, facts_key: str, recording: Recording) -> ChunkFacts:
-        if flac is None:
-            raise StoreError(f"label shard has no audio for chunk {chunk.index} of {recording.id}")
-        samples = await asyncio.to_thread(audio.decode_flac, flac)
-        return await self.validator.doubt(chunk, samples, facts_key=facts_key, recording_id=recording.id)
 
     def _open(self, source: Source) -> BinaryIO:
         # judged again at every opening, since links change

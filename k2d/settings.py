@@ -42,7 +42,9 @@ class Settings(BaseSettings):
     )
     validator: str = Field(
         "perturbed",
-        description="Model that doubts; `perturbed` is the fallback: the teacher's weights on perturbed audio.",
+        description="Who doubts: listeners joined by `+`, the first of them the paper's validator. A model as above; "
+        "`perturbed`, the fallback: the teacher's weights on perturbed audio; after it `probe:DIGEST` (`k2d probe`) "
+        "and `rescue`, another decode of what the others leave unresolved.",
     )
     engine: str = Field(
         "ctranslate2", pattern="^(ctranslate2|transformers)$", description="`ctranslate2` or `transformers`."

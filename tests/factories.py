@@ -6,14 +6,14 @@ import numpy as np
 
 from k2d import audio
 from k2d.batches import LabelRequest, make_batch
-from k2d.distance import compare
+from k2d.doubt import facts_of
 from k2d.keys import digest
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     Batch,
     Chunk,
-    ChunkFacts,
     ModelInfo,
+    Opinion,
     Outcome,
     QuarantineReason,
     Recording,
@@ -27,6 +27,7 @@ from k2d.store import Lake
 
 TEACHER = ModelInfo("openai/whisper-large-v2", "a" * 64, "ctranslate2", "float16", "cuda")
 VALIDATOR = ModelInfo("openai/whisper-base", "b" * 64, "ctranslate2", "int8", "cpu")
+PANEL = f"model:{VALIDATOR.reference}"
 # teacher, validator: agreement, disagreement, teacher loop, agreement
 TEXTS = (
     ("今天這堂課我們先來 review 一下", "今天這堂課我們先來 review 一下"),
@@ -77,22 +78,10 @@ def _labeled(lake: Lake, batch: Batch, position: int, texts: Sequence[tuple[str,
             start = index * 6.0 + position * 0.1
             chunk = Chunk(index, (segment(start, start + 5.0, teacher),))
             writer.write(chunk, audio.encode_flac(tone(5.0, 300.0 + 50 * index)))
-            rows.append(
-                ChunkFacts(
-                    id=f"{facts_key}-{index:05d}",
-                    recording_id=recording.id,
-                    index=index,
-                    start_s=chunk.start_s,
-                    end_s=chunk.end_s,
-                    teacher_text=chunk.text,
-                    segments=chunk.segments,
-                    validator=f"model:{VALIDATOR.reference}",
-                    views=("as is",),
-                    validator_texts=(validator,),
-                    validator_avg_logprob=-0.4,
-                    distances=compare(chunk.text, [validator]),
-                )
-            )
-    meta |= {"facts_key": facts_key, "validator": VALIDATOR, "validator_name": "model", "views": ["as is"]}
+            said = (Opinion(PANEL, "as is", validator, -0.4, (-0.5,)),)
+            rows.append(facts_of(chunk, said, facts_key=facts_key, recording_id=recording.id, panel=PANEL))
+    opinions_key = digest("opinions", recording.id)
+    lake.write_opinions(opinions_key, ((row.index, row.opinions) for row in rows), {"label_key": label_key})
+    meta |= {"validator": VALIDATOR, "validator_name": PANEL, "views": ["as is"], "opinions": [opinions_key]}
     lake.write_facts(facts_key, rows, meta)
     return RecordingResult(position, name, Outcome.LABELED, 25.0, recording.id, label_key, facts_key, wall_s=2.5)

@@ -1,21 +1,19 @@
-"""From settings and a batch to the two transcribers its labels need."""
+"""From a reference to a transcriber: a model in this process, or the servers that have it."""
 
 import asyncio
 
 from k2d.errors import ModelError
-from k2d.inference.address import GRPC, SERVED, is_address, plain, scheme, split
+from k2d.inference.address import GRPC, is_address, plain, scheme, split
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.endpoint import Endpoint
 from k2d.inference.http import HttpEndpoint
 from k2d.inference.remote import connect
-from k2d.inference.transcriber import Transcriber
-from k2d.schema import Batch
+from k2d.inference.transcriber import ScoringTranscriber
 from k2d.settings import Settings
-from k2d.validation import PERTURBED, Validator
 from k2d.whisper.engine import Engine, open_engine
 
 
-async def open_transcriber(reference: str, settings: Settings) -> Transcriber:
+async def open_transcriber(reference: str, settings: Settings) -> ScoringTranscriber:
     """Load a model into this process, or connect to the servers that have it.
 
     Raises:
@@ -44,36 +42,6 @@ def engine_of(reference: str, settings: Settings) -> Engine:
         cache=settings.cache,
         allow_downloads=settings.allow_downloads,
     )
-
-
-async def open_pair(settings: Settings, batch: Batch) -> tuple[Transcriber, Validator]:
-    """Open the batch's teacher and validator; a perturbed validator shares the teacher's weights.
-
-    Raises:
-        ModelError: as `open_transcriber`, or both are the same weights.
-    """
-    teacher = await open_transcriber(_where(batch.teacher, settings), settings)
-    if batch.validator == PERTURBED:
-        return teacher, Validator(teacher, perturbed=True, language=batch.options.decode.language)
-    try:
-        second = await open_transcriber(_where(batch.validator, settings), settings)
-    except BaseException:
-        await teacher.close()
-        raise
-    if second.model.digest == teacher.model.digest:
-        await teacher.close()
-        await second.close()
-        raise ModelError(
-            f"teacher and validator are the same weights ({second.model.reference}): they would always agree",
-            hint=f"serve another model as validator, or set K2D_VALIDATOR={PERTURBED}",
-        )
-    return teacher, Validator(second, perturbed=False, language=batch.options.decode.language)
-
-
-def _where(reference: str, settings: Settings) -> str:
-    """Where the operator's servers are now; any other reference as it is."""
-    setting = SERVED.get(reference)
-    return getattr(settings, setting) if setting else reference
 
 
 def _endpoint(address: str, settings: Settings) -> Endpoint:

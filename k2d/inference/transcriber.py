@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from k2d.schema import DecodeOptions, ModelInfo, Window, WindowResult
+from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 
 
 class Transcriber(Protocol):
@@ -22,4 +22,17 @@ class Transcriber(Protocol):
 
     async def close(self) -> None:
         """Let go of the model; calls still waiting fail with ModelError."""
+        ...
+
+
+class ScoringTranscriber(Transcriber, Protocol):
+    """A transcriber that also says how likely it finds a given text: what a listener needs."""
+
+    async def score(self, window: Window, text: str, options: DecodeOptions) -> TextScore:
+        """How likely the model finds `text` for the window: teacher-forced, without decoding.
+
+        Raises:
+            BadRequest: as `transcribe`, or the text is longer than the context or spells a special token.
+            ModelError: as `transcribe`.
+        """
         ...

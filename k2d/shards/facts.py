@@ -6,8 +6,9 @@ from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 
-from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Opinion, Segment
+from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
 from k2d.shards.labels import segment, segment_row
+from k2d.shards.opinions import OPINION, opinion, opinion_row
 from k2d.shards.parquet import SEGMENT, describe, writer
 
 COUNTS = ("hits", "substitutions", "deletions", "insertions")
@@ -15,16 +16,6 @@ _INT, _FLOAT, _TEXT = pa.int32(), pa.float64(), pa.string()
 _TYPES: Final[Mapping[Any, pa.DataType]] = {int: _INT, float: pa.float32(), bool: pa.bool_()}
 EVIDENCE = tuple(one.name for one in dataclasses.fields(Evidence))
 _EVIDENCE_FIELDS = [(one.name, _TYPES[one.type]) for one in dataclasses.fields(Evidence)]
-_OPINION = pa.struct(
-    [
-        ("listener", _TEXT),
-        ("view", _TEXT),
-        ("text", _TEXT),
-        ("avg_logprob", _FLOAT),
-        ("scores", pa.list_(_FLOAT)),
-        ("is_phonemes", pa.bool_()),
-    ]
-)
 
 SCHEMA = pa.schema(
     [
@@ -47,7 +38,7 @@ SCHEMA = pa.schema(
         ("views", pa.list_(_TEXT)),
         ("validator_texts", pa.list_(_TEXT)),
         ("segments", pa.list_(SEGMENT)),
-        ("opinions", pa.list_(_OPINION)),
+        ("opinions", pa.list_(OPINION)),
         ("segment_evidence", pa.list_(pa.struct(_EVIDENCE_FIELDS))),
     ]
 )
@@ -142,16 +133,6 @@ def _evidence_row(one: Evidence) -> dict[str, Any]:
 
 def _evidence(row: Mapping[str, Any]) -> Evidence:
     return Evidence(**{name: row[name] for name in EVIDENCE})
-
-
-def opinion_row(one: Opinion) -> dict[str, Any]:
-    """An opinion as it is stored."""
-    return {**{field.name: getattr(one, field.name) for field in dataclasses.fields(one)}, "scores": list(one.scores)}
-
-
-def opinion(row: Mapping[str, Any]) -> Opinion:
-    """A stored opinion as the noun."""
-    return Opinion(**{**row, "scores": tuple(row["scores"])})
 
 
 def _fact(row: Mapping[str, Any]) -> ChunkFacts:

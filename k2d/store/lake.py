@@ -10,14 +10,16 @@ from k2d.store.errors import damaged
 from k2d.store.files import Files
 from k2d.store.index import Index
 from k2d.store.labels import Labels
+from k2d.store.listeners import Listeners
+from k2d.store.opinions import Opinions
 from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
 
 _SHARD = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
 
 
-class Lake(Uploads, Probes, Labels, Index, Datasets):
-    """Everything that lasts: uploads, probes, labels, facts, batches with their results, datasets.
+class Lake(Uploads, Probes, Labels, Opinions, Listeners, Index, Datasets):
+    """Everything that lasts: uploads, probes, labels, opinions, facts, batches with their results, datasets.
 
     Safe to share between threads and processes: each write appears whole or not at all, and the same key always
     holds the same content, so it does not matter who writes first.

@@ -6,9 +6,9 @@ from pathlib import Path
 from k2d.errors import BadRequest
 from k2d.inference.address import is_address, plain
 from k2d.settings import PREFIX, Settings
+from k2d.validation import PERTURBED, served
 
 MODELS = ("teacher", "validator")
-PERTURBED = "perturbed"  # k2d.validation's; not imported: it needs packages that a server has no use for
 # The stub's Python is isolated: it ignores PYTHONPATH, and looks for modules in the working folder first
 MODEL_CODE = """\
 import sys
@@ -91,7 +91,7 @@ def check(settings: Settings, name: str) -> None:
     """
     if name not in MODELS:
         raise BadRequest(f"no model {name!r} to serve", hint=f"models are: {', '.join(MODELS)}")
-    reference = plain(getattr(settings, name))
+    reference = plain(settings.teacher if name == "teacher" else served(settings.validator))
     variable = PREFIX + name.upper()
     if reference == PERTURBED:
         raise BadRequest(

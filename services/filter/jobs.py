@@ -20,12 +20,12 @@ from k2d import audio, sources
 from k2d.datasets.freeze import freeze
 from k2d.errors import AudioError, K2DError
 from k2d.group import Group
-from k2d.inference.opening import open_pair
 from k2d.labeling import Labeler, Progress, Stage
 from k2d.policy import Policy
 from k2d.schema import Batch, RecordingResult, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
+from k2d.validation.opening import opened
 from services.filter.queue import LABEL, AttemptsInRedis, WorkQueue
 
 log = structlog.get_logger()
@@ -123,12 +123,11 @@ class GroupRun:
     async def run(self, positions: Sequence[int]) -> None:
         """Finish `positions`, or as many as can be before a stop or cancel."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
-        teacher, validator = await open_pair(self.settings, self.batch)
-        try:
+        async with opened(self.settings, self.batch, self.lake) as (teacher, panel):
             labeler = Labeler(
                 self.lake,
                 teacher=teacher,
-                validator=validator,
+                panel=panel,
                 batch=self.batch,
                 settings=self.settings,
                 on_progress=self._on_progress,
@@ -145,9 +144,6 @@ class GroupRun:
             with suppress(asyncio.CancelledError):  # only _watch cancels the work
                 await work
             watch.cancel()
-        finally:
-            await teacher.close()
-            await validator.transcriber.close()
 
     def _stop(self) -> None:
         self.stopping = True

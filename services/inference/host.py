@@ -14,7 +14,7 @@ from k2d.inference.opening import engine_of
 from k2d.inference.unloading import UnloadableEngine
 from k2d.schema import ModelInfo
 from k2d.settings import Settings
-from k2d.validation import PERTURBED
+from k2d.validation import PERTURBED, served
 from services.inference import metrics
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ def reference_for(role: str, settings: Settings) -> str:
         BadRequest: the setting names servers, or the fallback that needs no server.
     """
     name = f"K2D_{role.upper()}"
-    reference = plain(settings.teacher if role == TEACHER else settings.validator)
+    reference = plain(settings.teacher if role == TEACHER else served(settings.validator))
     if is_address(reference):
         raise BadRequest(
             f"{name}={reference} is an address: a server needs a model", hint=f"{name}=openai/whisper-large-v2, say"

@@ -18,6 +18,7 @@ from k2d.inference.address import plain
 from k2d.logs import setup
 from k2d.schema import ModelInfo
 from k2d.settings import Settings, load
+from k2d.validation import served
 from k2d.whisper.engine import Engine, open_engine
 from services.inference import triton_process
 from services.inference.triton_batch import Answer, Handler, Request
@@ -79,7 +80,7 @@ def _open(settings: Settings, *, role: str, instances: int) -> Engine:
     """The engine of the role's model; instances on a CPU share the cores instead of fighting for them."""
     cores = len(os.sched_getaffinity(0))
     return open_engine(
-        plain(getattr(settings, role)),
+        plain(settings.teacher if role == "teacher" else served(settings.validator)),
         engine=settings.engine,
         device=settings.device,
         compute_type=settings.compute_type,

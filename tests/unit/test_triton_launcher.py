@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from k2d import validation
 from k2d.errors import BadRequest, ModelError
 from k2d.settings import load
 from k2d.tritonserver import environment, repository, shm
@@ -70,6 +69,8 @@ def test_a_config_is_triton_s_own_format(tmp_path: Path) -> None:
     [
         ("student", {}),
         ("validator", {"validator": "perturbed"}),
+        ("validator", {"validator": "perturbed+rescue"}),
+        ("validator", {"validator": "openai/whisper-tiny+openai/whisper-small"}),
         ("teacher", {"teacher": "http://somewhere:8000"}),
         ("teacher", {"teacher": "grpc://somewhere:8001/teacher"}),
     ],
@@ -79,10 +80,6 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path, model: str, overrides:
         repository.write(load(**overrides), [model], into=tmp_path)
     assert caught.value.hint
     assert not list(tmp_path.iterdir())
-
-
-def test_the_fallback_has_one_name() -> None:
-    assert repository.PERTURBED == validation.PERTURBED
 
 
 # ---- before a server is started -----------------------------------------------------------------------------------
