@@ -65,7 +65,7 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
     Columns are `k2d.policy.COLUMNS`; names are unique.
     """
     first = policies[0]
-    names = [name for name in FEATURES if name != "unsure"]  # that one is the log-probability
+    names = [name for name in FEATURES if name not in _SIGNALS]
     alone = features(first, columns, tuple(names)).T
     return (
         _scored(NO_FILTER, Kind.CONTROL, np.zeros(len(columns["score"]))),
@@ -81,6 +81,7 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
     )
 
 
+_SIGNALS: Final = ("unsure", "silent")  # features that are the teacher's log-probability and no-speech probability
 _DISTANCES: Final = {
     Metric.MER: "MER",
     Metric.PER: "PER",

@@ -1,4 +1,4 @@
-"""The study's pictures: PNGs, readable on white, told apart without colour, labeled at the lines themselves."""
+"""The study's pictures: PNGs, readable on white, told apart without colour too."""
 
 import io
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import numpy as np
 from trainer.study.curves import GRID
 from trainer.study.figures import Figures, PanelFigures, Study
 from trainer.study.filters import COMPOSITE, LOG_PROBABILITY, NGRAM, Kind
+from trainer.study.judge import ALPHAS, RANDOM_DRAWS
 
 # Okabe and Ito's palette: safe for every kind of colour blindness
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#6b6b6b"
@@ -39,7 +40,6 @@ def _draw(what: Callable[[Any, Study], None], study: Study) -> bytes:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    pyplot.rcParams["svg.fonttype"] = "none"
     figure = pyplot.figure(layout="constrained")
     what(figure, study)
     for axis in figure.axes:
@@ -52,25 +52,41 @@ def _draw(what: Callable[[Any, Study], None], study: Study) -> bytes:
 
 def _coverage(figure: Any, study: Study) -> None:
     """Risk–coverage curves of the first panel, with the bands of the first policy and of the composite."""
-    figure.set_size_inches(9.0, 5.4)
+    figure.set_size_inches(9.6, 5.0)
     axis = figure.subplots()
     found = study.first
     whole = found.ranked.curves[0, -1]
     top = whole * _HEADROOM
     axis.fill_between(100 * GRID, study.chance.low, study.chance.high, color="#dddddd", linewidth=0)
-    ends: list[tuple[float, str, str]] = []
+    axis.plot([], [], color="#dddddd", linewidth=8, label=f"random ({RANDOM_DRAWS} orders)")
     for name, colour, style, width in _lines(found):
-        curve = found.ranked.curves[found.at(name)]
         if name in (found.best.name, COMPOSITE):
             shares, low, high = found.curve_band(name)
             axis.fill_between(100 * shares, low, high, color=colour, alpha=0.15, linewidth=0)
-        axis.plot(100 * GRID, curve, color=colour, linestyle=style, linewidth=width)
-        ends.append((float(curve[GRID.searchsorted(0.8)]), name, colour))
-    middle = (study.chance.low + study.chance.high) / 2
-    ends.append((float(middle[GRID.searchsorted(0.8)]), "random (200 draws)", GREY))
+        curve = found.ranked.curves[found.at(name)]
+        axis.plot(100 * GRID, curve, color=colour, linestyle=style, linewidth=width, label=name)
     axis.set(xlim=(0, 100), ylim=(0, top), xlabel="share of hours kept, %", ylabel="label MER of what is kept")
     axis.set_title("Risk-coverage: lower is better; bands are 95 % over recordings", loc="left", fontsize=11)
-    _labels(axis, ends, at=80.0, top=top)
+    _named(axis, found)
+
+
+def _named(axis: Any, found: PanelFigures) -> None:
+    """Name the lines right of the axes, from the highest to the lowest in the middle of the picture."""
+    heights = {one.name: found.ranked.curves[at, len(GRID) // 2] for at, one in enumerate(found.filters)}
+    handles, names = axis.get_legend_handles_labels()
+    ordered = sorted(zip(handles, names, strict=True), key=lambda pair: -heights.get(pair[1], np.inf))
+    legend = axis.legend(
+        [handle for handle, _ in ordered],
+        [name for _, name in ordered],
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        labelcolor="linecolor",
+        handlelength=3.2,
+    )
+    for text in legend.get_texts():
+        if text.get_text().startswith("random"):
+            text.set_color(GREY)
 
 
 def _lines(found: PanelFigures) -> list[tuple[str, str, Any, float]]:
@@ -80,28 +96,6 @@ def _lines(found: PanelFigures) -> list[tuple[str, str, Any, float]]:
     policies = [one.name for one in found.filters if one.kind is Kind.POLICY]
     others = [(name, _OTHERS[at % len(_OTHERS)], "-", 1.6) for at, name in enumerate(policies[1:])]
     return [*lines, *others, (policies[0], BLUE, "-", 2.6)]
-
-
-def _labels(axis: Any, ends: list[tuple[float, str, str]], *, at: float, top: float) -> None:
-    """Write each line's name right of the axes, moved apart, with a thin leader to the line."""
-    gap = top / 17
-    place = -gap
-    placed = []
-    for value, name, colour in sorted(ends):
-        place = max(min(value, top), place + gap)
-        placed.append((place, min(value, top), name, colour))
-    excess = max(0.0, placed[-1][0] - top)
-    for place, value, name, colour in placed:
-        axis.annotate(
-            name,
-            xy=(at, value),
-            xytext=(102.5, place - excess * place / placed[-1][0]),
-            color=colour,
-            fontsize=9.5,
-            va="center",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0},
-        )
 
 
 def _areas(figure: Any, study: Study) -> None:
@@ -140,7 +134,8 @@ def _plain_log(axis: Any, bands: list[Any]) -> None:
     """Ticks at round numbers, written out."""
     values = [value for one in bands for value in (one.low, one.value, one.high) if value]
     low, high = min(values, default=0.1) / 1.1, max(values, default=1.0) * 1.1
-    ticks = [mantissa * 10.0**power for power in range(-4, 3) for mantissa in (1, 1.5, 2, 3, 5, 7)]
+    steps = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9) if high < 4 * low else (1, 1.5, 2, 3, 5, 7)
+    ticks = [mantissa * 10.0**power for power in range(-4, 3) for mantissa in steps]
     axis.set_xlim(low, high)
     axis.set_xticks([tick for tick in ticks if low <= tick <= high], minor=False)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -153,6 +148,7 @@ def _alpha(figure: Any, study: Study) -> None:
     axes = figure.subplots(1, 2)
     fields = (("share", "share of hours kept, %", 100.0), ("mer_kept", "label MER of what is kept", 1.0))
     for axis, (field, title, factor) in zip(axes, fields, strict=True):
+        ends: list[tuple[float, str, str]] = []
         for name, colour, style, marker in (
             (COMPOSITE, ORANGE, "--", "s"),
             (study.first.best.name, BLUE, "-", "o"),
@@ -165,12 +161,17 @@ def _alpha(figure: Any, study: Study) -> None:
             if all(one.low is not None for one in bands):
                 low, high = [factor * one.low for one in bands], [factor * one.high for one in bands]
                 axis.fill_between(alphas, low, high, color=colour, alpha=0.15, linewidth=0)
-            axis.annotate(
-                name, (alphas[-1], values[-1]), xytext=(6, 0), textcoords="offset points", color=colour, va="center"
-            )
-        axis.set_xlabel("\u03b1")
+            ends.append((values[-1], name, colour))
+        _at_ends(axis, ends, x=ALPHAS[-1])
+        axis.set_xlabel("α")
         axis.set_title(title, loc="left", fontsize=11)
         axis.set_ylim(bottom=0)
+
+
+def _at_ends(axis: Any, ends: list[tuple[float, str, str]], *, x: float) -> None:
+    """Write two lines' names at their ends, the higher one higher."""
+    for (value, name, colour), way in zip(sorted(ends), ("top", "bottom"), strict=True):
+        axis.annotate(name, (x, value), xytext=(8, 0), textcoords="offset points", color=colour, va=way)
 
 
 def _validators(figure: Any, study: Study) -> None:
@@ -189,7 +190,7 @@ def _validators(figure: Any, study: Study) -> None:
                     color=colour, va="center", fontsize=9.5,
                 )  # fmt: skip
     axis.set_yticks(range(len(study.panels)), [found.panel.name for found in study.panels])
-    axis.invert_yaxis()
+    axis.set_ylim(len(study.panels) - 0.5, -0.5)
     axis.set_xscale("log")
     _plain_log(axis, rows)
     axis.grid(axis="x", color="#e5e5e5")

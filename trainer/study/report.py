@@ -46,10 +46,10 @@ def _answer(study: Study) -> str:
     hours = labels.seconds.sum() / 3600
     return (
         f"Of {len(labels)} labels ({hours:.2f} h, label MER {number(whole.area.value)} unfiltered), the best 70 % of"
-        f" the hours have label MER {banded(best.kept[0.7])} by {best.name} and {banded(paper.kept[0.7])} by the paper's"
-        f" composite (validator: {first.panel.name}). The area under the risk–coverage curve is {banded(best.area)}"
-        f" against {banded(paper.area)}: {banded(compared.area.ratio, 2)} times as large, smaller in"
-        f" {_share(compared.area.below)} of the draws, {wins}. At its own α of {own.alpha:g}, {best.name} keeps"
+        f" the hours have label MER {banded(best.kept[0.7])} by {best.name} and {banded(paper.kept[0.7])} by the"
+        f" paper's composite (validator: {first.panel.name}). The area under the risk–coverage curve is"
+        f" {banded(best.area)} against {banded(paper.area)}: {banded(compared.area.ratio, 2)} times as large, smaller"
+        f" in {_share(compared.area.below)} of the draws, {wins}. At its own α of {own.alpha:g}, {best.name} keeps"
         f" {percent(own.share)} of the hours at label MER {banded(own.mer_kept)}; of {study.failures} total failures"
         f" (true MER > {TOTAL_FAILURE:g}), {survivors} survive{'s' if survivors == 1 else ''} at α 0.6."
     )
@@ -89,7 +89,7 @@ def _curves(study: Study) -> Section:
                     (one.name, str(one.kind), banded(one.area), *(banded(one.kept[share]) for share in KEPT))
                     for one in rows
                 ),
-                _strong(rows),
+                _strong(study, rows),
             ),
             Picture("areas.png", "Area under the curve of every filter, with bands"),
             Text(f"{first.best.name} against each of the others, draw by draw (negative is better):"),
@@ -118,7 +118,7 @@ def _curves(study: Study) -> Section:
                     )
                     for one in rows
                 ),
-                _strong(rows),
+                _strong(study, rows),
             ),
         ),
     )
@@ -156,7 +156,7 @@ def _thresholds(study: Study) -> Section:
     )
     return Section(
         "At each α",
-        (Picture("alpha.png", "Hours kept and label MER by α"), Table(header, rows, _strong(study.cuts))),
+        (Picture("alpha.png", "Hours kept and label MER by α"), Table(header, rows, _strong(study, study.cuts))),
     )
 
 
@@ -323,11 +323,10 @@ def _named(figures: Iterable[Figures], name: str) -> Figures:
     return next(one for one in figures if one.name == name)
 
 
-def _strong(rows: Iterable[Figures | Cut]) -> frozenset[int]:
+def _strong(study: Study, rows: Iterable[Figures | Cut]) -> frozenset[int]:
     """Rows of the composite and of the policies themselves."""
-    found = list(rows)
-    policies = {one.name for one in found if isinstance(one, Figures) and one.kind is Kind.POLICY}
-    return frozenset(at for at, one in enumerate(found) if one.name in policies or one.name == COMPOSITE)
+    names = {COMPOSITE, *(one.name for one in study.first.filters if one.kind is Kind.POLICY)}
+    return frozenset(at for at, one in enumerate(rows) if one.name in names)
 
 
 def _differences(kept: dict[float, Pair]) -> tuple[str, ...]:
