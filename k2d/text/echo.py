@@ -26,5 +26,5 @@ def echo_share(tokens: Sequence[str], prompt: Sequence[str]) -> float:
     if 2 * len(different) - sum(map(is_han, different)) < LEAST_WEIGHT:
         return 0.0
     said = set(pairwise(prompt))
-    known = [False, *(pair in said for pair in pairwise(tokens)), False]
-    return sum(before or after for before, after in pairwise(known)) / len(tokens)
+    known = [False, *[pair in said for pair in pairwise(tokens)], False]
+    return sum([before or after for before, after in pairwise(known)]) / len(tokens)

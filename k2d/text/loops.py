@@ -8,10 +8,10 @@ said: a Han character, an English word. A loop is a unit said at least `LEAST_TU
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 LEAST_TURNS = 3
 LEAST_TOKENS = 6
+LEAST_NUMBERS = 10
 _HAN_NUMBERS = frozenset("零〇一二三四五六七八九十百千万两")
 
 
@@ -85,16 +85,14 @@ def count_up(tokens: Sequence[str]) -> int:
     """The most turns of a loop in which only a number changes (第一步，第二步，第三步 …), 0 without one.
 
     Numbers in a row count as one, so that plain counting and telephone numbers are no loop. Digits written in Han
-    characters are numbers wherever they stand.
+    characters are numbers wherever they stand. A text with fewer than `LEAST_NUMBERS` is not looked at.
     """
-    if sum(map(_is_number, tokens)) < LEAST_TURNS:
+    numbers = [token in _HAN_NUMBERS or token.isdecimal() for token in tokens]
+    if sum(numbers) < LEAST_NUMBERS:
         return 0
-    masked = [kind for kind, _ in groupby(tokens, lambda token: "#" if _is_number(token) else token)]
-    return max((loop.turns for loop in find_loops(masked) if "#" in masked[loop.start : loop.end]), default=0)
-
-
-def _is_number(token: str) -> bool:
-    return token in _HAN_NUMBERS or token.isdecimal()
+    masked = ["#" if number else token for token, number in zip(tokens, numbers, strict=True)]
+    merged = [token for token, before in zip(masked, ["", *masked], strict=False) if (token, before) != ("#", "#")]
+    return max((loop.turns for loop in find_loops(merged) if "#" in merged[loop.start : loop.end]), default=0)
 
 
 def _encode(tokens: Sequence[str]) -> str:
@@ -116,7 +114,7 @@ def _longest_from(text: str, start: int, places: Sequence[int]) -> Loop | None:
     best: Loop | None = None
     for place in places:
         period = place - start
-        if period <= 0 or (best is not None and period >= best.end - best.start):
+        if period <= 0:
             continue
         if start + LEAST_TURNS * period > len(text):
             break

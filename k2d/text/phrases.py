@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 
-from k2d.text.normalise import normalise
 from k2d.text.tokens import mixed_tokens
 
 _LONGEST_NAME = 6  # tokens that may follow a credit: a name, two names, an address
@@ -77,6 +77,11 @@ def phrase(text: str) -> str | None:
     return match_phrases(mixed_tokens(text))
 
 
+def listed() -> tuple[str, ...]:
+    """The phrases that count once they are said, as the list writes them."""
+    return tuple(one.written for one in _load() if one.times == 1)
+
+
 def match_phrases(tokens: Sequence[str]) -> str | None:
     """`phrase` for text that is already mixed tokens."""
     found = _match(tokens)
@@ -92,13 +97,13 @@ def credit_line(text: str) -> str | None:
     return found.written if found is not None and found.times and found.open_tail else None
 
 
-def credit_at_edge(text: str, normalised: str | None = None) -> str | None:
+def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None:
     """A credit that nobody says aloud at the beginning or the end of a text, set apart by a space or a full stop.
 
     None where the text has no such credit, or runs it into a sentence (字幕由 Amara.org 社區提供這句話 …).
-    `normalised` is what `normalise` makes of the text, where the caller has it.
+    `tokens` are the text's mixed tokens, where the caller has them.
     """
-    if not _unspoken_starts().search(normalise(text) if normalised is None else normalised):
+    if _unspoken_starts().isdisjoint(pairwise(mixed_tokens(text) if tokens is None else tokens)):
         return None
     pieces = [piece for piece in _BREAK.split(text) if piece.strip()]
     for count in range(min(_EDGE_PIECES, len(pieces)), 0, -1):
@@ -170,6 +175,6 @@ def _load() -> tuple[_Phrase, ...]:
 
 
 @cache
-def _unspoken_starts() -> re.Pattern[str]:
-    """The first two characters of every phrase that nobody says: without them there is no need to look."""
-    return re.compile("|".join(sorted({re.escape(normalise(one.written)[:2]) for one in _load() if one.unspoken})))
+def _unspoken_starts() -> frozenset[tuple[str, ...]]:
+    """The first two tokens of every phrase that nobody says: without such a pair there is no need to look further."""
+    return frozenset(one.tokens[:2] for one in _load() if one.unspoken)

@@ -5,6 +5,7 @@ stands between words. `bench/zh_hallu.py` measures `is_hallucination` on texts w
 a sentence about speech, and the benchmark's `dev` split is where its number was read off.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,10 +13,10 @@ from itertools import pairwise
 
 from k2d.text.echo import echo_share
 from k2d.text.loops import Loop, count_up, find_loops, unloop
-from k2d.text.normalise import normalise
+from k2d.text.normalise import HAN, normalise
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases
 from k2d.text.repetition import REPETITION_MAX, count_ngrams, count_tokens
-from k2d.text.tokens import is_han, is_latin, mixed_tokens, split_normalised
+from k2d.text.tokens import count_scripts, is_han, is_latin, mixed_tokens, split_normalised
 
 # Ten Han characters, or five English words, that say nothing new are two seconds of speech. Cheers, drills and stammers
 # stay below. Laughter, syllables of songs and digits (零零零零) do come in long rows: they count half.
@@ -44,6 +45,7 @@ CROWDED_TOKENS = 8
 SPARSE_MAX = 0.03
 SPARSE_S = 10.0
 
+_FOREIGN = re.compile(f"[^\\sa-z0-9'.{HAN}-]")  # no foreign token without one of these
 _FOREIGN_GAP = 2
 _SOUNDS = frozenset("哈呵嘿嘻啦噜哒嗒答嗯喔哦噢啊呀哇耶呜咚叮滴嘟砰叩咯哗汪喵咩呱零〇一二三四五六七八九两") | frozenset(
     ("ha", "hah", "haha", "la", "na", "da", "oh", "ooh", "ah", "hey", "yeah", "beep", "bye")
@@ -68,7 +70,7 @@ class Suspicions:
     foreign_run: int  # letters of the longest stretch in another script
     duration_s: float | None
     tokens_per_s: float | None  # None without a duration
-    crowding: float | None  # least time to say it, over the time there was; above 1 nobody can
+    crowding: float | None  # least time to say its Han and Latin tokens, over the time there was; above 1 nobody can
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -100,16 +102,25 @@ class Suspicions:
         return self.duration_s >= SPARSE_S and self.crowding < SPARSE_MAX
 
 
-def suspicions(text: str, *, prompt: str = "", duration_s: float | None = None) -> Suspicions:
+def suspicions(
+    text: str,
+    *,
+    prompt: str = "",
+    duration_s: float | None = None,
+    normalised: str | None = None,
+    tokens: Sequence[str] | None = None,
+) -> Suspicions:
     """Gather what a text says against itself.
 
     `prompt` is what the decoder was given before it (initial prompt, previous text), `duration_s` the length of the
-    audio that the text stands for. Any text is allowed; an empty one has nothing against it.
+    audio that the text stands for; `normalised` and `tokens` are the text's own, where the caller has them. Any text is
+    allowed; an empty one has nothing against it.
     """
-    normalised = normalise(text)
-    tokens = split_normalised(normalised)
+    normalised = normalise(text) if normalised is None else normalised
+    tokens = split_normalised(normalised) if tokens is None else tokens
     loops = find_loops(tokens)
     repetition = count_ngrams(normalised)
+    has_foreign = _FOREIGN.search(normalised) is not None
     return Suspicions(
         tokens=len(tokens),
         repetition=repetition,
@@ -119,13 +130,13 @@ def suspicions(text: str, *, prompt: str = "", duration_s: float | None = None) 
         counted=count_up(tokens),
         token_repetition=count_tokens(unloop(tokens)) if repetition > REPETITION_MAX else 0,
         variety=variety(tokens),
-        phrase=match_phrases(tokens) or credit_line(text) or credit_at_edge(text, normalised),
+        phrase=match_phrases(tokens) or credit_line(text) or credit_at_edge(text, tokens),
         echo=echo_share(tokens, _prompt_tokens(prompt)) if prompt else 0.0,
-        foreign_share=foreign_share(tokens),
-        foreign_run=foreign_run(tokens),
+        foreign_share=foreign_share(tokens) if has_foreign else 0.0,
+        foreign_run=foreign_run(tokens) if has_foreign else 0,
         duration_s=duration_s,
         tokens_per_s=len(tokens) / duration_s if duration_s else None,
-        crowding=_least_s(tokens) / duration_s if duration_s else None,
+        crowding=_least_s(normalised) / duration_s if duration_s else None,
     )
 
 
@@ -183,9 +194,9 @@ def _emptiness(tokens: Sequence[str], loop: Loop) -> float:
     return weight / 2 if all(token in _SOUNDS or token.isdecimal() for token in again) else weight
 
 
-def _least_s(tokens: Sequence[str]) -> float:
-    han = sum(map(is_han, tokens))
-    return han / HAN_PER_S + (len(tokens) - han) / WORDS_PER_S
+def _least_s(normalised: str) -> float:
+    han, words = count_scripts(normalised)
+    return han / HAN_PER_S + words / WORDS_PER_S
 
 
 @lru_cache(maxsize=64)
