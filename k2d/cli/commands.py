@@ -5,7 +5,21 @@ The trainer's come by entry point (pyproject.toml, group k2d.commands): the kern
 
 from importlib.metadata import entry_points
 
-from k2d.cli import datasets, demo, doctor, inspect, label, models, parity, serve, triton, up  # noqa: F401
+from k2d.cli import (  # noqa: F401
+    audit,
+    calibrate,
+    datasets,
+    demo,
+    doctor,
+    inspect,
+    label,
+    models,
+    parity,
+    policy,
+    serve,
+    triton,
+    up,
+)
 
 for _entry in sorted(entry_points(group="k2d.commands")):
     _entry.load()

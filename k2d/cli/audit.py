@@ -1,0 +1,82 @@
+"""`k2d audit`: whom does a policy leave out?"""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from k2d.cli import show
+from k2d.cli.app import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
+from k2d.errors import BadRequest
+
+if TYPE_CHECKING:
+    from k2d.audit import Audit
+
+
+@app.command()
+def audit(
+    batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
+    preset: PolicyName = DEFAULT_POLICY,
+    metric: MetricOption = None,
+    alpha: AlphaOption = None,
+    confidence: Annotated[float, typer.Option(help="Of the bands, and of all warnings together.")] = 0.95,
+    as_json: Json = False,
+) -> None:
+    """Show what share a policy keeps by code mixing, language, duration and source folder.
+
+    Warns where code-switched speech is removed faster than the rest, by a test over recordings. A warning does not
+    change the exit status. Reads the store (K2D_STORE).
+    """
+    from k2d.audit import audit as run
+    from k2d.store import Lake
+
+    if not 0.5 <= confidence < 1:
+        raise BadRequest(f"confidence lies between 0.5 and 1, not {confidence}", hint="0.95 is usual")
+    lake = Lake(settings().store)
+    batches = [lake.batch(name) for name in dict.fromkeys(batch)]
+    found = run(lake, batches, policy(preset, metric, alpha), confidence=confidence)
+    if as_json:
+        show.dump(found.document())
+        return
+    show.out.print(_table(found))
+    if found.sources_left_out:
+        show.out.print(f"{found.sources_left_out} smaller sources are not shown", style="dim")
+    for warning in found.warnings:
+        show.out.print(f"[bold yellow]warning[/]: {escape(warning)}", soft_wrap=True)
+    if not found.warnings:
+        show.out.print("no sign that code-switched speech is removed faster than the rest")
+
+
+def _table(found: "Audit") -> Table:
+    table = Table(
+        title=f"Policy {escape(found.policy)} keeps {found.share:.1%} of {found.seconds / 3600:.2f} h in "
+        f"{found.recordings} recordings; bands: {found.confidence:.0%}, by recording",
+        title_justify="left",
+    )
+    table.add_column("group", overflow="fold")
+    for column in ("hours", "chunks", "seconds kept", "chunks kept", "behind the rest"):
+        table.add_column(column, justify="right")
+    before = None
+    for group in found.groups:
+        if group.by != before:
+            table.add_section()
+            table.add_row(f"[bold]{group.by}[/]")
+            before = group.by
+        table.add_row(
+            f"  {show.visible(group.name)}",
+            f"{group.seconds / 3600:.2f}",
+            str(group.chunks),
+            f"{group.share:.0%} [dim]{_band(group.share_band)}[/]",
+            f"{group.chunk_share:.0%} [dim]{_band(group.chunk_share_band)}[/]",
+            "" if group.behind is None else f"{100 * group.behind:+.1f} [dim]{_points(group.behind_band)}[/]",
+        )
+    return table
+
+
+def _band(ends: tuple[float, float]) -> str:
+    return f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f}"
+
+
+def _points(ends: tuple[float, float] | None) -> str:
+    return "(too few recordings)" if ends is None else f"{100 * ends[0]:+.1f}…{100 * ends[1]:+.1f}"
