@@ -12,30 +12,17 @@ from functools import lru_cache
 from rapidfuzz.distance import Levenshtein
 
 from k2d.schema import Counts, Distances
-from k2d.text.normalise import normalise
-from k2d.text.phonemes import phonemes
 from k2d.text.phrases import match_phrases
-from k2d.text.repetition import REPETITION_MAX, count_ngrams
-from k2d.text.tokens import count_scripts, mixed_tokens, split_normalised
+from k2d.text.reading import Reading, read_many
+from k2d.text.repetition import REPETITION_MAX
+from k2d.text.tokens import count_scripts, mixed_tokens
 from k2d.text.trace import token_starts
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """All that a comparison needs to know of one transcript."""
-
-    normalised: str
-    tokens: tuple[str, ...]
-    phonemes: tuple[str, ...]
-    repetition: int
 
 
 @lru_cache(maxsize=1024)
 def read(text: str) -> Reading:
-    """Normalise, split and read one transcript. Cached: a teacher's text meets several views, and views often agree."""
-    normalised = normalise(text)
-    tokens = split_normalised(normalised)
-    return Reading(normalised, tuple(tokens), tuple(phonemes(tokens)), count_ngrams(normalised))
+    """Normalise, split and read one transcript. Cached; many at once are read faster by `read_many`."""
+    return read_many([text])[0]
 
 
 def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
@@ -65,14 +52,22 @@ def compare(teacher_text: str, validator_texts: Sequence[str]) -> Distances:
     Raises:
         ValueError: there is no view.
     """
-    if not validator_texts:
+    readings = read_many([teacher_text, *validator_texts])
+    return distances(readings[0], [readings[place] for place in range(1, len(validator_texts) + 1)])
+
+
+def distances(teacher: Reading, views: Sequence[Reading]) -> Distances:
+    """`compare` for texts that one `read_many` has read.
+
+    Raises:
+        ValueError: there is no view.
+    """
+    if not views:
         raise ValueError("a comparison needs at least one validator transcript")
-    teacher = read(teacher_text)
     zh_tokens, en_tokens = count_scripts(teacher.normalised)
-    views = [read(text) for text in validator_texts]
     return Distances(
-        mixed=sum((counts(view.tokens, teacher.tokens) for view in views), Counts()),
-        phonemes=sum((counts(view.phonemes, teacher.phonemes) for view in views), Counts()),
+        mixed=sum((counts(view.written, teacher.written) for view in views), Counts()),
+        phonemes=sum((counts(view.sound, teacher.sound) for view in views), Counts()),
         teacher_repetition=teacher.repetition,
         validator_repetition=min(view.repetition for view in views),
         phrase=match_phrases(teacher.tokens),

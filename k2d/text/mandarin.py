@@ -8,7 +8,17 @@ look-up a character.
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import chain
 
+# Every unit that pypinyin's readings of single characters have.
+_INITIALS = "b p m f d t n l g k h j q x zh ch sh r z c s"
+_FINALS = """
+a o e i u v ai ei ao ou an en ang eng er ong ia ie iao iou ian in iang ing iong
+ua uo uai uei uan uen uang ueng ve van vn
+"""
+UNITS = (*_INITIALS.split(), *_FINALS.split())
+
+_TONELESS = str.maketrans("āáǎàēéěèīíǐìōóǒòūúǔùǖǘǚǜńňǹḿ", "aaaaeeeeiiiioooouuuuüüüünnnm")
 _TWO = "两"
 _TWO_UNITS = ("er",)  # 2 個 and 兩個 are one sound written twice, see k2d.text.numbers
 
@@ -26,7 +36,7 @@ def respell(tokens: Sequence[str]) -> Sequence[str]:
     for index, here in enumerate(tokens):
         before = out[index - 1] if index else ""
         after = tokens[index + 1] if index + 1 < len(tokens) else ""
-        if here == "々" and before:
+        if here == "々" and before > "\0":  # of the same text
             out[index] = before
         elif here == "著" and before not in _BEFORE_ZHU and after not in _AFTER_ZHU:
             out[index] = "着"
@@ -61,18 +71,42 @@ def phrase_prefixes() -> dict[str, bool]:
     return prefixes
 
 
+@cache
+def odd_phrases() -> dict[str, tuple[str, ...]]:
+    """The phrases that are not read as their characters alone are (长大, 银行), by their first two characters.
+
+    One phrase in fourteen: where none of them occurs, a text reads as its characters do, however it is cut.
+    """
+    from pypinyin.constants import PHRASES_DICT, PINYIN_DICT
+
+    alone: dict[str, str] = {}  # toneless; an unknown character has no reading, so its phrases count as odd
+    for code, readings in PINYIN_DICT.items():
+        alone[chr(code)] = readings.split(",")[0].translate(_TONELESS)
+    pairs: dict[str, list[str]] = {}
+    for phrase, syllables in PHRASES_DICT.items():
+        said = [readings[0].translate(_TONELESS) for readings in syllables]
+        if said != [alone.get(character) for character in phrase]:
+            pairs.setdefault(phrase[:2], []).append(phrase)
+    return {pair: tuple(phrases) for pair, phrases in pairs.items()}
+
+
 def pinyin_units(word: str) -> tuple[str, ...]:
     """Initials and finals of a phrase of the dictionary or a single Han character: 谢谢 → x ie x ie.
 
     At least one unit a character; one without a known reading stands for itself.
     """
+    return tuple(chain.from_iterable(phrase_reading(word)))
+
+
+def phrase_reading(word: str) -> tuple[tuple[str, ...], ...]:
+    """`pinyin_units`, character by character."""
     from pypinyin import Style, lazy_pinyin
 
-    units: list[str] = []
     syllables = lazy_pinyin(word, style=Style.NORMAL)  # what it cannot read comes back as it is
-    for syllable, character in zip(syllables, word, strict=True):
-        units += _TWO_UNITS if character == _TWO else _split(syllable)
-    return tuple(units)
+    return tuple(
+        _TWO_UNITS if character == _TWO else _split(syllable)
+        for syllable, character in zip(syllables, word, strict=True)
+    )
 
 
 @cache  # bounded by Mandarin's 430 syllables and the characters without a reading

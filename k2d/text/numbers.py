@@ -33,12 +33,13 @@ _ORDINALS = dict(enumerate(_ORDINAL_WORDS.split(), 1)) | {30: "thirtieth"}
 
 _HAN_NUMERAL = frozenset("零〇一二两三四五六七八九十百千万亿点半几")
 _PERCENT_OF = "百 分 之"  # tokens, joined
+_IN_NUMERALS = _WORDS | _HAN_NUMERAL | {"a", "and", "point", "分", "之", "年"}
 _AFTER_A = frozenset(("hundred", *_SCALES))  # a hundred is 100
 _ASCII_DIGITS = frozenset("0123456789")
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _PIECES = re.compile(r"[0-9]+(?:\.[0-9]+)*|[^0-9]+")
-_DIGIT = re.compile(r"[0-9]")
+_DIGIT_OR_HYPHEN = re.compile(r"[0-9-]")
 _ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
 _LONGEST_VALUE = 8  # digits
 _LONGEST_ROUND = 12  # digits of a multiple of 10,000; `read_integer` goes no further
@@ -53,13 +54,32 @@ def read_numbers(tokens: Sequence[str]) -> Sequence[str]:
     are.
     """
     text = " ".join(tokens)
-    hyphened, percent = "-" in text, _PERCENT_OF in text
-    if not (hyphened or percent or _DIGIT.search(text)) and _WORDS.isdisjoint(tokens):
+    if not (_DIGIT_OR_HYPHEN.search(text) or _PERCENT_OF in text) and _WORDS.isdisjoint(tokens):
         return tokens
-    parts = [part for token in tokens for part in _split(token)]
-    if percent:
-        parts = _percent(parts)
-    return _values(parts)
+    return trace_numbers(tokens)[0]
+
+
+def trace_numbers(tokens: Sequence[str]) -> tuple[list[str], list[int]]:
+    """`read_numbers`, and for each token of the reading the place of the token it stems from.
+
+    Places never fall. A number of several words ("twenty five") stems from its first; of 百分之二十, the percent stems
+    from 十 and nothing from 百分之.
+    """
+    split = [(part, place) for place, token in enumerate(tokens) for part in _split(token)]
+    parts, places = [part for part, _ in split], [place for _, place in split]
+    if "百" in parts:
+        parts, places = _percent(parts, places)
+    return _values(parts, places)
+
+
+def names_number(token: str) -> bool:
+    """Whether a Latin token makes its text one to read numbers in: it has digits or a hyphen, or is a number word."""
+    return token in _WORDS or _DIGIT_OR_HYPHEN.search(token) is not None
+
+
+def in_numeral(token: str) -> bool:
+    """Whether a token may stand within a number, or beside one and bear on its reading (年)."""
+    return token in _IN_NUMERALS or _DIGIT_OR_HYPHEN.search(token) is not None
 
 
 def read_integer(value: int) -> str:
@@ -117,26 +137,30 @@ def _split(token: str) -> list[str]:
     return parts
 
 
-def _percent(parts: Sequence[str]) -> list[str]:
+def _percent(parts: Sequence[str], places: Sequence[int]) -> tuple[list[str], list[int]]:
     """百 分 之 二 十 → 二 十 percent."""
     out: list[str] = []
+    stems: list[int] = []
     index = 0
     while index < len(parts):
         end = start = index + 3
-        if " ".join(parts[index:start]) == _PERCENT_OF:
+        if parts[index] == "百" and " ".join(parts[index:start]) == _PERCENT_OF:
             while end < len(parts) and (parts[end] in _HAN_NUMERAL or _NUMBER.fullmatch(parts[end])):
                 end += 1
         if end > start:
             out += [*parts[start:end], "percent"]
+            stems += [*places[start:end], places[end - 1]]
             index = end
         else:
             out.append(parts[index])
+            stems.append(places[index])
             index += 1
-    return out
+    return out, stems
 
 
-def _values(parts: Sequence[str]) -> list[str]:
+def _values(parts: Sequence[str], places: Sequence[int]) -> tuple[list[str], list[int]]:
     out: list[str] = []
+    stems: list[int] = []
     index = 0
     while index < len(parts):
         part = parts[index]
@@ -144,14 +168,16 @@ def _values(parts: Sequence[str]) -> list[str]:
         if part[0] in _ASCII_DIGITS:
             if ordinal := _ORDINAL.fullmatch(part):
                 out += _read_ordinal(int(ordinal[1]))
+                stems += [places[index]] * (len(out) - len(stems))
                 index = end
                 continue
             number, end = _scaled(part, parts, end)
         elif part in _WORDS or part == "a":
             number, end = _spelled(parts, index)
         out += read_digits(number, year=_at(parts, end) == "年") if number else [part]
+        stems += [places[index]] * (len(out) - len(stems))
         index = end
-    return out
+    return out, stems
 
 
 def _read_ordinal(value: int) -> list[str]:

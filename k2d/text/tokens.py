@@ -19,6 +19,7 @@ TOKEN = re.compile(rf"[{HAN}]|[{LATIN}'.-]+|[{_NO_SPACES}]|[^\s{HAN}{LATIN}{_NO_
 _is_han = re.compile(f"[{HAN}]").match
 _HAN_RUN = re.compile(f"[{HAN}]+")
 _LATIN_RUN = re.compile(f"[{LATIN}'.-]+")
+_is_single = re.compile(f"[{_NO_SPACES}]").match
 _is_latin = re.compile(f"[{LATIN}]").match
 
 
@@ -40,6 +41,11 @@ def is_han(token: str) -> bool:
 def is_latin(token: str) -> bool:
     """Whether a token is a run of Latin letters and digits."""
     return _is_latin(token) is not None
+
+
+def is_single(token: str) -> bool:
+    """Whether a token is a character of another script that is written without spaces."""
+    return _is_single(token) is not None
 
 
 def han_tokens(tokens: Iterable[str]) -> list[str]:

@@ -1,0 +1,262 @@
+"""Readings: many texts normalised, split and read aloud at once.
+
+What `normalise`, `mixed_tokens`, `phonemes` and `count_ngrams` find in each text by itself, found for all of them in a
+few passes over one long array of characters. A text with signs that mean more than their neighbourhood shows (brackets,
+%, letters with loose accents …) goes through `clean` first; the passes then leave it as it is.
+"""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from k2d.text.normalise import LETTERS, clean, fold, simplify
+from k2d.text.repetition import NGRAM
+from k2d.text.sounds import SEPARATOR, decode, sounds
+from k2d.text.tokens import is_han, is_latin, is_single
+
+Codes = npt.NDArray[np.uint32]
+Places = npt.NDArray[np.intp]
+Kinds = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+Table = TypeVar("Table", Codes, Kinds)
+
+# Kinds of tokens, and of characters.
+BLANK, HAN_KIND, LATIN_KIND, SINGLE, OTHER, SIGN = range(6)
+
+_NEWLINE, _SPACE, _COMMA, _POINT = 10, 32, 44, 46
+_DROPPED, _HARD = 0, 2**32 - 2  # besides code points
+_HARD_SIGNS = frozenset("<[＜［(（【〔%+&@#Σ")  # brackets, signs that are spoken, the letter with two lower cases
+_FIRST_WORD: Final = 0xF0000  # code points that no text keeps: one for each word of several letters
+_MOST_CODES: Final = 0x110000
+
+# Windows of NGRAM characters are counted by a hash of 64 bits less those that the number of texts needs; in a batch of
+# a hundred texts of 200 characters two different windows share one with a probability of 10^-11.
+_MULTIPLIERS: Final = np.random.default_rng(6).integers(2**62, 2**63, NGRAM, np.uint64) * np.uint64(2) + np.uint64(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """All that a comparison needs to know of one transcript."""
+
+    normalised: str
+    tokens: tuple[str, ...]
+    sound: str  # one character a phoneme (k2d.text.sounds)
+    written: str  # one character a token; the same for equal tokens of one `read_many`
+    repetition: int  # `count_ngrams`
+
+    @property
+    def phonemes(self) -> tuple[str, ...]:
+        """The phonemes by name."""
+        return decode(self.sound)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """Readings of many texts, and where in the texts their tokens are."""
+
+    normalised: list[str]
+    repetition: list[int]
+    tokens: list[str]  # of all texts, SEPARATOR after each
+    sounds: list[str]  # of each token
+    sound: str  # of all tokens, joined
+    written: str  # of all tokens, one character each
+    kinds: Kinds  # of each token
+    starts: Places | None  # of each token: where it begins in its own text; -1 where that is not known
+    bounds: Places  # (texts, 2): each text's first token and its separator
+    units: Places  # (tokens + 1,): where each token's phonemes begin in `sound`
+
+    def __getitem__(self, text: int) -> Reading:
+        first, end = self.bounds[text].tolist()
+        return Reading(
+            normalised=self.normalised[text],
+            tokens=tuple(self.tokens[first:end]),
+            sound=self.sound[self.units[first] : self.units[end]],
+            written=self.written[first:end],
+            repetition=self.repetition[text],
+        )
+
+
+def read_many(texts: Sequence[str]) -> Readings:
+    """Read texts, which may be of any length and script. All are in memory at once, some fifty bytes a character."""
+    codes, place = _cleaned(texts)
+    offsets: Places | None = place
+    cleaned = _decode(codes)
+    simplified = simplify(cleaned)
+    lines = simplified.split("\n")[:-1]
+    if len(simplified) != len(cleaned):  # rare compositions: offsets are lost
+        offsets = None
+    codes = _encode(simplified)
+    kinds = _lookup(_KINDS, codes, _kind)
+    kinds[kinds == SIGN] = LATIN_KIND  # what LOOSE has left is inside a word
+    before = np.roll(kinds, 1)
+    newline = codes == _NEWLINE
+    is_start = (kinds == HAN_KIND) | (kinds == SINGLE) | newline | ((kinds != BLANK) & (kinds != before))
+    at = np.flatnonzero(is_start)
+    tokens = _split(codes, is_start, newline)
+    separators = np.flatnonzero(newline[at])
+    bounds = np.stack((np.concatenate(([0], separators[:-1] + 1)), separators), axis=1)
+    read = sounds(tokens)
+    lengths = np.fromiter(map(len, read), np.intp, len(read))
+    return Readings(
+        normalised=lines,
+        repetition=_repetition(codes, newline, len(texts)),
+        tokens=tokens,
+        sounds=read,
+        sound="".join(read),
+        written=_written(tokens, codes[at], kinds[at]),
+        kinds=kinds[at],
+        starts=None if offsets is None else offsets[at],
+        bounds=bounds,
+        units=np.concatenate(([0], np.cumsum(lengths))),
+    )
+
+
+def _split(codes: Codes, is_start: Flags, newline: Flags) -> list[str]:
+    """The tokens of all texts: a space is put before each, and `str.split` does the rest."""
+    wide = np.full(len(codes) + np.count_nonzero(is_start), _SPACE, np.uint32)
+    wide[np.arange(len(codes)) + np.cumsum(is_start)] = np.where(newline, ord(SEPARATOR), codes)
+    return _decode(wide).split()
+
+
+def _written(tokens: Sequence[str], first: Codes, kinds: Kinds) -> str:
+    """The tokens as one character each: itself, or a private one for each word of several letters."""
+    words: dict[str, int] = {}
+    codes = first.copy()
+    for place in np.flatnonzero((kinds == LATIN_KIND) | (kinds == OTHER)).tolist():
+        token = tokens[place]
+        if len(token) > 1:
+            codes[place] = words.setdefault(token, len(words)) + _FIRST_WORD
+    return _decode(codes)
+
+
+def _repetition(codes: Codes, newline: Flags, texts: int) -> list[int]:
+    """`count_ngrams` of each text: sort the windows of all texts at once, and find the longest run of equal ones."""
+    counts = np.zeros(texts, np.int64)
+    windows = max(0, len(codes) - NGRAM + 1)
+    ends = np.cumsum(newline)
+    whole = ends[NGRAM - 1 :] == np.concatenate(([0], ends))[:windows]  # no newline in the window
+    hashed = np.zeros(windows, np.uint64)
+    for place, multiplier in enumerate(_MULTIPLIERS):
+        hashed += codes[place : place + windows] * multiplier
+    bits = np.uint64(texts.bit_length())
+    line = ends[:windows][whole].astype(np.uint64)
+    hashed = np.sort((hashed[whole] >> bits) | (line << (np.uint64(64) - bits)))
+    changes = np.flatnonzero(np.diff(hashed, prepend=hashed[:1] + np.uint64(1)))
+    runs = np.diff(changes, append=len(hashed))
+    np.maximum.at(counts, (hashed[changes] >> (np.uint64(64) - bits)).astype(np.intp), runs)
+    return [int(count) for count in counts]
+
+
+# ---- characters ---------------------------------------------------------------------------------------------------
+
+
+def _cleaned(texts: Sequence[str]) -> tuple[Codes, Places]:
+    """`clean` of all texts, a newline after each; and of each character the place in its text that it stems from."""
+    lines = [text.replace("\n", " ") if "\n" in text else text for text in texts]
+    raw, line, place = _characters(lines)
+    codes, hard = _folded(raw)
+    if hard.any():
+        is_hard = np.zeros(len(lines), np.bool_)
+        is_hard[line[hard]] = True
+        for index in np.flatnonzero(is_hard).tolist():
+            lines[index] = clean(lines[index])
+        raw, line, place = _characters(lines)
+        codes, _ = _folded(raw)
+        done = is_hard[line]
+        codes[done] = raw[done]
+        place[done] = -1
+    kept = codes != _DROPPED
+    codes, place = codes[kept], place[kept]
+    _blank_loose(codes)
+    blank = (codes == _SPACE) | (codes == _NEWLINE)
+    kept = ~((codes == _SPACE) & np.concatenate(([True], blank[:-1])))
+    codes, place = codes[kept], place[kept]
+    kept = ~((codes == _SPACE) & np.concatenate((codes[1:] == _NEWLINE, [False])))
+    return codes[kept], place[kept]
+
+
+def _characters(lines: Sequence[str]) -> tuple[Codes, Places, Places]:
+    """All characters, a newline after each line; the line of each, and its place in it."""
+    raw = _encode("\n".join([*lines, ""]))
+    ends = np.flatnonzero(raw == _NEWLINE)
+    lengths = np.diff(ends, prepend=-1)
+    line = np.repeat(np.arange(len(lines)), lengths)
+    return raw, line, np.arange(len(raw)) - np.repeat(ends + 1 - lengths, lengths)
+
+
+def _folded(raw: Codes) -> tuple[Codes, Flags]:
+    """What each character becomes by itself, and which ones cannot be judged by themselves."""
+    codes = _lookup(_FOLDED, raw, _fold)
+    hard = codes == _HARD
+    commas = np.flatnonzero(codes == _COMMA)
+    digit = (codes >= 48) & (codes <= 57)
+    hard[commas] |= digit[commas - 1] & digit[commas + 1]  # a newline is always last
+    codes[commas] = _SPACE
+    return codes, hard
+
+
+def _blank_loose(codes: Codes) -> None:
+    """`LOOSE`: spaces for apostrophes and hyphens that are not inside a word, for points not inside a number."""
+    kinds = _lookup(_KINDS, codes, _kind)
+    signs = np.flatnonzero(kinds == SIGN)
+    before, after = signs - 1, signs + 1  # a newline is always last, and before the first
+    latin = (kinds[before] == LATIN_KIND) & (kinds[after] == LATIN_KIND)
+    digits = (codes[before] - 48 < 10) & (codes[after] - 48 < 10)  # unsigned: what is below 48 is huge
+    codes[signs[~np.where(codes[signs] == _POINT, digits, latin)]] = _SPACE
+
+
+def _fold(character: str) -> int:
+    folded = fold(character)
+    if len(folded) != 1 or character in _HARD_SIGNS or folded in _HARD_SIGNS:
+        return _HARD
+    code = ord(character)
+    if any(unicodedata.category(one)[0] == "M" or _is_jamo(one) for one in (character, folded)):
+        return _HARD  # may be composed with what stands before
+    if code > 0xFFFF and not is_han(folded):
+        return _HARD  # seldom met, and some newer scripts compose
+    if folded in ("\n", ","):
+        return ord(folded)
+    kept = LETTERS[ord(folded)]
+    return ord(kept) if kept else _DROPPED
+
+
+def _is_jamo(character: str) -> bool:
+    return "\u1100" <= character <= "\u11ff" or "\ua960" <= character <= "\ua97f" or "\ud7b0" <= character <= "\ud7ff"
+
+
+def _kind(character: str) -> int:
+    if character.isspace():
+        return BLANK
+    if character in "'-.":
+        return SIGN
+    if is_han(character):
+        return HAN_KIND
+    return LATIN_KIND if is_latin(character) else SINGLE if is_single(character) else OTHER
+
+
+# Tables over all code points, filled when a character is first met; untouched pages take no memory.
+_FOLDED = np.zeros(_MOST_CODES, np.uint32)
+_KINDS = np.zeros(_MOST_CODES, np.uint8)
+
+
+def _lookup(table: Table, codes: Codes, work_out: Callable[[str], int]) -> Table:
+    """The table's entry of each character; entries are stored plus one, so that 0 is what nobody has asked for."""
+    found = table[codes]
+    if not found.all():
+        for code in np.unique(codes[found == 0]).tolist():
+            table[code] = work_out(chr(code)) + 1
+        found = table[codes]
+    found -= 1
+    return found
+
+
+def _encode(text: str) -> Codes:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _decode(codes: Codes) -> str:
+    return codes.tobytes().decode("utf-32-le", "surrogatepass")

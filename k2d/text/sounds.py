@@ -1,0 +1,199 @@
+"""Sounds: what each mixed token sounds like, as a short string with one character a phoneme.
+
+The phonemes are those of `k2d.text.phonemes`. As characters of one string they align many times faster than as a list
+of strings, and a token keeps what is its own, so that an alignment by sound says which tokens were heard.
+
+Mandarin units are the characters from 1, ARPAbet phones those from 128; a sign of another script stands for itself
+above 255 and gets a private character below.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from operator import add
+from typing import Final
+
+from k2d.text import english, mandarin
+from k2d.text.numbers import in_numeral, names_number, trace_numbers
+from k2d.text.tokens import is_han, is_latin
+
+SEPARATOR: Final = "\0"  # a token between texts: it has no sound, and nothing is read across it
+
+_FIRST_PHONE: Final = 128
+_FIRST_PRIVATE: Final = 0xF0000
+_CODES: Final[dict[str, str]] = {unit: chr(1 + place) for place, unit in enumerate(mandarin.UNITS)}
+_CODES.update({phone: chr(_FIRST_PHONE + place) for place, phone in enumerate(english.PHONES)})
+_NAMES: Final[dict[str, str]] = {code: unit for unit, code in _CODES.items()}
+_NUMBER: Final = "\0number"  # stands for the sound of a token that can only be read with its neighbours
+_MOST_KEPT: Final = 131_072  # distinct tokens; then the table starts anew: Han characters are 20,000, English the rest
+
+
+def encode(units: Iterable[str]) -> str:
+    """Phonemes to one character each."""
+    return "".join(map(_code, units))
+
+
+def decode(sound: str) -> tuple[str, ...]:
+    """The phonemes of a sound, by name."""
+    return tuple(_NAMES.get(code, code) for code in sound)
+
+
+def is_mandarin(code: str) -> bool:
+    """Whether one character of a sound is a Mandarin initial or final."""
+    return code < chr(_FIRST_PHONE)
+
+
+def is_english(code: str) -> bool:
+    """Whether one character of a sound is an English phone."""
+    return chr(_FIRST_PHONE) <= code < chr(_FIRST_PHONE + len(english.PHONES))
+
+
+def sounds(tokens: Sequence[str]) -> list[str]:
+    """What each mixed token sounds like, in its context. Joined, they are the text's phonemes in order.
+
+    A number of several words sounds at its first word and in the others not at all, and 百分之 at its number's end;
+    every other token has at least one phoneme. `tokens` may be those of many texts with SEPARATOR between them.
+    """
+    found = list(map(_SOUNDS.__getitem__, tokens))
+    spans = _numerals(tokens, found)
+    if not spans:
+        read = mandarin.respell(tokens)
+        if read is not tokens:
+            found = list(map(_SOUNDS.__getitem__, read))
+        _read_odd_phrases(read, found)
+        return found
+    read, places = _with_numbers_read(tokens, spans)
+    read = mandarin.respell(read)
+    parts = list(map(_SOUNDS.__getitem__, read))
+    _read_odd_phrases(read, parts)
+    return _gathered(parts, places, spans, len(tokens))
+
+
+class _Sounds(dict[str, str]):
+    """Each token's sound by itself, worked out when the token is first met."""
+
+    def __missing__(self, token: str) -> str:
+        if len(self) >= _MOST_KEPT:
+            self.clear()
+        if token == SEPARATOR:
+            sound = ""
+        elif is_han(token):
+            sound = encode(mandarin.pinyin_units(token))
+        elif not is_latin(token):
+            sound = encode(token)
+        else:
+            sound = _NUMBER if names_number(token) else encode(english.pronounce(token))
+        self[token] = sound
+        return sound
+
+
+_SOUNDS: Final = _Sounds()
+
+
+def _code(unit: str) -> str:
+    code = _CODES.get(unit)
+    if code is None:
+        if len(unit) == 1 and ord(unit) > 255:
+            return unit
+        code = chr(_FIRST_PRIVATE + len(_CODES))
+        _CODES[unit] = code
+        _NAMES[code] = unit
+    return code
+
+
+# ---- numbers ------------------------------------------------------------------------------------------------------
+
+
+def _numerals(tokens: Sequence[str], found: Sequence[str]) -> list[tuple[int, int]]:
+    """Stretches that numbers may be in, from left to right: nothing outside of them bears on how they are read."""
+    seeds = [place for place, sound in enumerate(found) if sound is _NUMBER] if _NUMBER in found else []
+    if "百" in tokens:
+        seeds += [
+            place
+            for place, written in enumerate(tokens)
+            if written == "百" and list(tokens[place + 1 : place + 3]) == ["分", "之"]
+        ]
+        seeds.sort()
+    spans: list[tuple[int, int]] = []
+    for seed in seeds:
+        if spans and seed < spans[-1][1]:
+            continue
+        start, end = seed, seed + 1
+        while start > 0 and in_numeral(tokens[start - 1]):
+            start -= 1
+        while end < len(tokens) and in_numeral(tokens[end]):
+            end += 1
+        spans.append((start, end))
+    return spans
+
+
+def _with_numbers_read(tokens: Sequence[str], spans: Iterable[tuple[int, int]]) -> tuple[list[str], list[list[int]]]:
+    """All tokens with the spans' numbers read, and of each span the places within it that its parts stem from."""
+    read: list[str] = []
+    places: list[list[int]] = []
+    done = 0
+    for start, end in spans:
+        parts, stems = trace_numbers(tokens[start:end])
+        read += tokens[done:start]
+        read += parts
+        places.append(stems)
+        done = end
+    read += tokens[done:]
+    return read, places
+
+
+def _gathered(
+    parts: Sequence[str], places: Iterable[Sequence[int]], spans: Iterable[tuple[int, int]], length: int
+) -> list[str]:
+    """The sounds of read tokens, put together to those of the tokens that they stem from."""
+    found: list[str] = []
+    done = 0
+    for (start, end), stems in zip(spans, places, strict=True):
+        plain = start - len(found)
+        found += parts[done : done + plain]
+        done += plain
+        span = [""] * (end - start)
+        for stem in stems:
+            span[stem] += parts[done]
+            done += 1
+        found += span
+    found += parts[done : done + length - len(found)]
+    return found
+
+
+# ---- characters that are read otherwise in some words -------------------------------------------------------------
+
+
+def _read_odd_phrases(tokens: Sequence[str], found: list[str]) -> None:
+    """Correct the sounds of polyphones in words, in place. Words are cut as pypinyin does."""
+    odd = mandarin.odd_phrases()
+    pairs = list(map(add, tokens, tokens[1:]))
+    done = 0
+    for place in [place for place, begins in enumerate(map(odd.__contains__, pairs)) if begins]:
+        if place < done:
+            continue
+        phrases = odd[pairs[place]]
+        here = "".join(tokens[place : place + max(map(len, phrases))])
+        if any(map(here.startswith, phrases)):
+            done = _read_run(tokens, pairs, found, place)
+
+
+def _read_run(tokens: Sequence[str], pairs: Sequence[str], found: list[str], place: int) -> int:
+    """Read the run of Han characters around `place`, longest words from its left; returns where it ends."""
+    prefixes, odd = mandarin.phrase_prefixes(), mandarin.odd_phrases()
+    start = place
+    while start > 0 and is_han(tokens[start - 1]):
+        start -= 1
+    while start < len(pairs) and is_han(tokens[start]):
+        if pairs[start] not in prefixes:
+            start += 1
+            continue
+        word, end = mandarin.longest_phrase(tokens, start, prefixes)
+        if word in odd.get(pairs[start], ()):
+            found[start:end] = _phrase_sounds(word)
+        start = end
+    return start
+
+
+@lru_cache(maxsize=8192)  # there are 3,437 such phrases
+def _phrase_sounds(word: str) -> tuple[str, ...]:
+    return tuple(map(encode, mandarin.phrase_reading(word)))
