@@ -11,7 +11,7 @@ from typing import Any
 from k2d import audio
 from k2d.errors import StoreError
 from k2d.evidence import weigh
-from k2d.schema import Chunk, ChunkFacts, LongformOptions, Opinion, Recording
+from k2d.schema import Chunk, ChunkFacts, LongformOptions, ModelInfo, Opinion, Recording
 from k2d.store import Lake
 from k2d.validation.listener import Listener
 from k2d.validation.panel import Panel, opinions_key
@@ -34,7 +34,9 @@ class Doubt:
         self.panel = panel
         self._places = asyncio.Semaphore(places)
 
-    async def run(self, recording: Recording, *, label_key: str, facts_key: str, options: LongformOptions) -> None:
+    async def run(
+        self, recording: Recording, *, label_key: str, facts_key: str, options: LongformOptions, teacher: ModelInfo
+    ) -> None:
         """Let each listener hear the recording's chunks, unless it has; then write the facts at `facts_key`.
 
         Raises:
@@ -47,12 +49,11 @@ class Doubt:
             if not await asyncio.to_thread(self.lake.has_opinions, key):
                 await self._hear(recording, listener, said, label_key=label_key, key=key)
             said.append(await asyncio.to_thread(self.lake.opinions, key))
-        labels = await asyncio.to_thread(self.lake.label_meta, label_key)
         meta = {
             "facts_key": facts_key,
             "label_key": label_key,
             "recording": recording,
-            "teacher": labels["teacher"],
+            "teacher": teacher,
             "validator": self.panel.first.model,
             "validator_name": self.panel.name,
             "views": list(self.panel.first.views),

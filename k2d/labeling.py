@@ -111,8 +111,13 @@ class Labeler:
             if not await asyncio.to_thread(self.lake.has_facts, facts_key):
                 if not await asyncio.to_thread(self.lake.has_labels, label_key):
                     await self._label(source, position, recording, label_key)
-                options = self.batch.options
-                await self._doubt.run(recording, label_key=label_key, facts_key=facts_key, options=options)
+                await self._doubt.run(
+                    recording,
+                    label_key=label_key,
+                    facts_key=facts_key,
+                    options=self.batch.options,
+                    teacher=self.teacher.model,
+                )
                 self.on_progress(Progress(position, Stage.DOUBT, recording.duration_s, recording.duration_s))
         except AudioError as error:
             return quarantined(

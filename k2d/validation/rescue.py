@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from k2d.evidence import weigh
 from k2d.inference.transcriber import Transcriber
+from k2d.policy.decide import CONTRADICTION
 from k2d.schema import Chunk, DecodeOptions, Evidence, Opinion, Samples, Window
 from k2d.text.repetition import REPETITION_MAX
 
@@ -19,8 +20,6 @@ RESCUE_VERSION = 1  # raise it when the rule, the decodes, or evidence itself ch
 # Opinions that differ this much from a label call it into question: a little more than twice what two decodes of clean
 # speech differ in (method notes, section 7: a median distance of 0.09 to unseen labels).
 DOUBTFUL: Final = 0.2
-# Opinions this far apart contradict one another, whatever their median says.
-CONTRADICTION: Final = 0.5
 FALLBACK = "fallback"
 
 
@@ -43,7 +42,8 @@ class RescueListener:
     @property
     def key(self) -> tuple[Any, ...]:
         decodes = (self._prompted("zh"), self._prompted("en"), self._heated())
-        return ("rescue", RESCUE_VERSION, self.transcriber.model.fingerprint, decodes, self.before)
+        rule = (DOUBTFUL, CONTRADICTION, REPETITION_MAX)
+        return ("rescue", RESCUE_VERSION, self.transcriber.model.fingerprint, decodes, rule, self.before)
 
     def wants(self, chunk: Chunk, before: Sequence[Opinion]) -> bool:
         return unresolved(weigh(chunk.segments, before).evidence)

@@ -1,0 +1,82 @@
+"""Panels in words: who may sit where, and what a batch makes of it."""
+
+import pytest
+
+from k2d.batches import LabelRequest, make_batch
+from k2d.errors import BadRequest
+from k2d.schema import Source
+from k2d.settings import load
+from k2d.validation import address_of, models_of, panel, served
+
+SOURCES = [Source("a.wav", "file:///a.wav", "k")]
+PROBE = "probe:0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("validator", "listeners", "models"),
+    [
+        ("perturbed", ("perturbed",), ()),
+        ("a/small", ("a/small",), ("a/small",)),
+        ("a/small + perturbed+rescue", ("a/small", "perturbed", "rescue"), ("a/small",)),
+        (f"perturbed+{PROBE}+a/tiny", ("perturbed", PROBE, "a/tiny"), ("a/tiny",)),
+        ("http://a:1,http://b:1+perturbed", ("http://a:1,http://b:1", "perturbed"), ("http://a:1,http://b:1",)),
+    ],
+)
+def test_listeners_are_joined_by_a_plus(validator: str, listeners: tuple[str, ...], models: tuple[str, ...]) -> None:
+    assert panel(validator) == listeners
+    assert models_of(validator) == models
+
+
+@pytest.mark.parametrize(
+    ("validator", "why"),
+    [
+        ("", "has no name"),
+        ("perturbed+", "has no name"),
+        ("perturbed++rescue", "has no name"),
+        ("perturbed+perturbed", "named twice"),
+        ("rescue", "rescue comes after others"),
+        ("rescue+perturbed", "rescue comes after others"),
+        (PROBE, "a probe comes after others"),
+        ("perturbed+probe:", "no digest"),
+        ("perturbed+probe:Kafka", "no digest"),
+        ("http://a:1+http://b:1", "servers of two models"),
+    ],
+)
+def test_what_is_no_panel_is_refused(validator: str, why: str) -> None:
+    with pytest.raises(BadRequest, match=why) as error:
+        panel(validator)
+    assert error.value.hint
+
+
+def test_a_server_has_the_panels_one_model() -> None:
+    assert served("a/small+perturbed+rescue") == "a/small"
+    assert served("perturbed+rescue") == "perturbed"  # which every server refuses
+    with pytest.raises(BadRequest, match="several"):
+        served("a/small+a/tiny")
+
+
+@pytest.mark.parametrize("reference", ["a/b", "packaged:whisper-base", "/models/c++/tiny"])
+def test_what_names_no_server_is_left_as_it_is(reference: str) -> None:
+    assert address_of(reference) == reference
+
+
+def test_a_batch_says_whose_servers_sit_in_its_panel_not_where() -> None:
+    settings = load(teacher="http://teacher:8000", validator="http://validator:8000+perturbed+rescue")
+    batch = make_batch(SOURCES, LabelRequest(), settings)
+    assert (batch.teacher, batch.validator) == ("served:teacher", "served:validator+perturbed+rescue")
+    only = make_batch(SOURCES, LabelRequest(validator="http://validator:8000"), settings)
+    assert only.validator == "served:validator"
+    assert only.id != batch.id
+    with pytest.raises(BadRequest, match="not an inference server of this installation"):
+        make_batch(SOURCES, LabelRequest(validator="perturbed+http://elsewhere:1"), settings)
+    with pytest.raises(BadRequest, match="cannot doubt itself"):
+        make_batch(SOURCES, LabelRequest(validator="perturbed+http://teacher:8000"), settings)
+
+
+def test_every_model_of_a_panel_is_checked() -> None:
+    with pytest.raises(BadRequest, match="unknown model"):
+        make_batch(SOURCES, LabelRequest(validator="perturbed+no such model"), load())
+    with pytest.raises(BadRequest, match="cannot doubt itself"):
+        make_batch(SOURCES, LabelRequest(validator="perturbed+packaged:whisper-base"), load())
+    with pytest.raises(BadRequest, match="named twice"):
+        make_batch(SOURCES, LabelRequest(validator="a/tiny+local:a/tiny"), load())
