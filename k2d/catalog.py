@@ -11,20 +11,50 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from k2d.chunks import segment_id
 from k2d.distance import aligned_diff
 from k2d.errors import BadRequest, NotFound
-from k2d.policy import COLUMNS, DEFAULT, REASONS, STATUSES, Policy, columns_of, curve, decide, distance_column
+from k2d.policy import (
+    DEFAULT,
+    REASONS,
+    STATUSES,
+    Columns,
+    Policy,
+    columns_of,
+    decide,
+    distance_column,
+    evidence_columns,
+    explain,
+    metric_column,
+)
+from k2d.policy.needed import policy_columns
+from k2d.policy.risk import contributions
+from k2d.salvage import milliseconds, salvaged
 from k2d.schema import Batch, BatchState, ChunkFacts, Metric, Outcome, Reason, RecordingResult, Status
 from k2d.store import Lake
+from k2d.store.batches import PART
+from k2d.store.index import Part
+from k2d.sweep import Line, Sums, sweep
 
-PLACE_COLUMNS = ("id", "position", "index", "start_s", "end_s", "duration_s")
-TEXT_COLUMNS = ("recording", "teacher_text", "validator", "views", "validator_texts", "phrase")
+TEXT_COLUMNS = (
+    "id",
+    "index",
+    "start_s",
+    "end_s",
+    "recording",
+    "teacher_text",
+    "validator",
+    "views",
+    "validator_texts",
+    "phrase",
+)
 FAILURES_SHOWN = 100
 MAX_PAGE = 1000
 ALPHAS = tuple(round(0.05 * step, 2) for step in range(21))  # 0.00 … 1.00
+EXACT_SALVAGE = 250_000  # chunks; beyond, salvage is estimated from as many: each has several segments to be judged
+_ACCEPTED = STATUSES.index(Status.ACCEPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +86,15 @@ def summary(batch: Batch) -> dict[str, Any]:
 
 
 def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> dict[str, Any]:
-    """Where every second of a batch went under a policy: in = accepted + rejected + quarantined + silence.
+    """Where every second of a batch went: in = accepted + salvaged + rejected + quarantined + silence.
 
-    Exact in milliseconds over the recordings that have a result; the others are `pending`.
+    Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are segments of
+    chunks that are not kept whole; what was excised of those, pauses between their segments too, is rejected.
     """
     results = list(lake.results(batch.id))
-    table = lake.index(batch.id, columns=[*PLACE_COLUMNS, *COLUMNS])
-    accepted = decide(policy, _arrays(table)).accepted
-    chunk_ms = _ms(table["duration_s"].to_numpy())
+    sums = sweep(lake.parts(batch.id), policy)
     in_ms = sum(_ms_of(result.duration_s) for result in results)
     quarantined_ms = sum(_ms_of(r.duration_s) for r in results if r.outcome == Outcome.QUARANTINED)
-    accepted_ms = int(chunk_ms[accepted].sum())
-    rejected_ms = int(chunk_ms.sum()) - accepted_ms
     outcomes = [result.outcome for result in results]
     labeled = outcomes.count(Outcome.LABELED)
     return {
@@ -76,12 +103,11 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> dict[str, Any]
         "policy": policy.name,
         "seconds": {
             "in": in_ms / 1000,
-            "accepted": accepted_ms / 1000,
-            "rejected": rejected_ms / 1000,
+            **_seconds(sums),
             "quarantined": quarantined_ms / 1000,
-            "silence": (in_ms - accepted_ms - rejected_ms - quarantined_ms) / 1000,
+            "silence": (in_ms - int(sums.ms.sum()) - quarantined_ms) / 1000,
         },
-        "chunks": {"accepted": int(accepted.sum()), "rejected": int((~accepted).sum())},
+        "chunks": _chunks(sums),
         "recordings": {
             "total": len(batch.sources),
             "labeled": labeled,
@@ -137,21 +163,26 @@ def page(
 ) -> dict[str, Any]:
     """One page of a batch's chunks in (recording, time) order, and the cursor of the next (None at the end).
 
-    Only numeric columns are read to find the page; texts are read for its rows alone.
+    Parts of the index are judged one after the other until the page is full; texts are read for its rows alone.
     """
     if not 1 <= limit <= MAX_PAGE:
         raise BadRequest(f"limit must be 1…{MAX_PAGE}, not {limit}")
-    numbers = lake.index(batch.id, columns=[*PLACE_COLUMNS, *COLUMNS])
-    keep = _matching(lake, batch, policy, numbers, where)
-    if cursor is not None:
-        position, index = _decode_cursor(cursor)
-        positions, indices = numbers["position"].to_numpy(), numbers["index"].to_numpy()
-        keep &= (positions > position) | ((positions == position) & (indices > index))
-    rows = np.flatnonzero(keep)
-    shown = rows[:limit]
-    chunks = _rows(lake, batch, policy, numbers, shown)
-    more = len(rows) > limit
-    return {"chunks": chunks, "next": _cursor_at(numbers, int(shown[-1])) if more else None}
+    after = (-1, -1) if cursor is None else _decode_cursor(cursor)
+    chunks: list[dict[str, Any]] = []
+    last = after
+    for number, part in enumerate(lake.parts(batch.id)):
+        if (number + 1) * PART <= after[0]:
+            continue
+        columns = part.chunks()
+        later = (columns["position"] == after[0]) & (columns["index"] > after[1]) | (columns["position"] > after[0])
+        rows = np.flatnonzero(_matching(part, policy, columns, where) & later)
+        shown = rows[: limit - len(chunks)]
+        if len(shown):
+            chunks += _rows(part, policy, columns, shown)
+            last = int(columns["position"][shown[-1]]), int(columns["index"][shown[-1]])
+        if len(rows) > len(shown):
+            return {"chunks": chunks, "next": _cursor(last)}
+    return {"chunks": chunks, "next": None}
 
 
 def all_chunks(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, where: ChunkFilter) -> Iterator[dict[str, Any]]:
@@ -166,14 +197,15 @@ def all_chunks(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, where: Chu
 
 
 def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any]:
-    """One chunk: both transcripts, the aligned diff, distances, verdict, reason, and the teacher's signals.
+    """One chunk: what was said and heard, aligned; its evidence and its segments', verdicts and why; the risk's parts.
 
     Raises:
         NotFound: no such chunk.
     """
     facts = find_chunk(lake, chunk_id)
-    columns = columns_of([facts.distances])
+    columns = columns_of([facts.distances], [facts.evidence])
     verdict = decide(policy, columns).verdict(0)
+    segments = _segments(facts, policy, rejected=verdict.status is not Status.ACCEPTED)
     return {
         "id": facts.id,
         "recording_id": facts.recording_id,
@@ -183,26 +215,67 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any
         "duration_s": facts.duration_s,
         "teacher_text": facts.teacher_text,
         "validator": facts.validator,
-        "views": [
+        "opinions": [
             {
-                "view": view,
-                "text": text,
-                "diff": [asdict(operation) for operation in aligned_diff(facts.teacher_text, text)],
+                **asdict(opinion),
+                # phonemes are no text that could be laid beside the label
+                "diff": []
+                if opinion.is_phonemes
+                else [asdict(operation) for operation in aligned_diff(facts.teacher_text, opinion.text)],
             }
-            for view, text in zip(facts.views, facts.validator_texts, strict=True)
+            for opinion in facts.opinions
         ],
-        "distances": {str(m): _shown(distance_column(m, columns, policy.repetition_max)[0]) for m in Metric},
+        "distances": {str(m): None if d is None else _shown(d[0]) for m, d in _distances(policy, columns).items()},
         "counts": {"mixed": asdict(facts.distances.mixed), "phonemes": asdict(facts.distances.phonemes)},
         "repetition": {
             "teacher": facts.distances.teacher_repetition,
             "validator": facts.distances.validator_repetition,
         },
         "phrase": facts.distances.phrase,
-        "segments": [asdict(segment) for segment in facts.segments],
+        "evidence": asdict(facts.evidence),
+        "contributions": _contributions(policy, columns)[0],
+        "segments": segments,
+        "salvaged_s": sum(_ms_of(one["end_s"] - one["start_s"]) for one in segments if one["salvaged"]) / 1000,
         "verdict": verdict.status,
         "reason": verdict.reason,
         "policy": policy.name,
+        "explanation": explain(policy),
     }
+
+
+def _segments(facts: ChunkFacts, policy: Policy, *, rejected: bool) -> list[dict[str, Any]]:
+    """The segments of a chunk with their evidence and, by a policy that judges evidence, a verdict of their own."""
+    every = [
+        {"id": segment_id(facts.id, number), **asdict(segment), "evidence": asdict(evidence)}
+        for number, (segment, evidence) in enumerate(zip(facts.segments, facts.segment_evidence, strict=True))
+    ]
+    blank: dict[str, Any] = {"verdict": None, "reason": None, "risk": None, "contributions": {}, "salvaged": False}
+    if policy.metric is not Metric.EVIDENCE:
+        return [{**one, **blank} for one in every]
+    columns = evidence_columns(facts.segment_evidence)
+    decision, risks = decide(policy, columns), distance_column(policy, columns)
+    added = _contributions(policy, columns)
+    return [
+        {
+            **one,
+            "verdict": decision.verdict(row).status,
+            "reason": decision.verdict(row).reason,
+            "risk": _shown(risks[row]),
+            "contributions": added[row],
+            "salvaged": bool(policy.salvage and rejected and decision.accepted[row] and one["end_s"] > one["start_s"]),
+        }
+        for row, one in enumerate(every)
+    ]
+
+
+def _contributions(policy: Policy, columns: Columns) -> list[dict[str, float]]:
+    """What the bias and each feature add to the log-odds of every row; nothing where a policy has no weights."""
+    if policy.metric is not Metric.EVIDENCE or policy.weights is None:
+        return [{} for _ in next(iter(columns.values()))]
+    added = {"bias": policy.weights.bias}
+    found = contributions(policy, columns)
+    rows = len(next(iter(columns.values())))
+    return [{**added, **{name: _shown(each[row]) for name, each in found.items()}} for row in range(rows)]
 
 
 def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
@@ -218,109 +291,134 @@ def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
 # ---- policies -----------------------------------------------------------------------------------------------------
 
 
-def preview(lake: Lake, batches: Sequence[Batch], policy: Policy) -> dict[str, Any]:
-    """What a policy would accept of these batches, by reason, and the curve over α for every metric."""
-    columns = [*PLACE_COLUMNS, *COLUMNS]
-    table = pa.concat_tables([lake.index(batch.id, columns=columns) for batch in batches])
-    arrays = _arrays(table)
-    durations = table["duration_s"].to_numpy()
-    decision = decide(policy, arrays)
-    accepted = decision.accepted
-    reasons = {
-        str(REASONS[code]): {
-            "chunks": int((decision.reason == code).sum()),
-            "seconds": _seconds(durations[decision.reason == code]),
-        }
-        for code in np.unique(decision.reason)
-    }
+def preview(
+    lake: Lake, batches: Sequence[Batch], policy: Policy, *, metrics: Sequence[Metric] | None = None
+) -> dict[str, Any]:
+    """What a policy would keep of these batches, by reason, and the curve over α for some metrics.
+
+    `metrics`: the policy's own when None. Chunks are counted exactly; beyond EXACT_SALVAGE of them, what is salvaged of
+    the rejected ones is estimated from a sample, and `salvage_sample` says from what share of the chunks.
+    """
+    asked = (policy.metric,) if metrics is None else tuple(metrics)
+    parts = (part for batch in batches for part in lake.parts(batch.id))
+    sums = sweep(parts, policy, alphas=ALPHAS, metrics=asked, exact_up_to=EXACT_SALVAGE)
+    seconds = _seconds(sums)
     return {
         "policy": policy.model_dump(mode="json"),
         "batches": [batch.id for batch in batches],
-        "chunks": {"accepted": int(accepted.sum()), "rejected": int((~accepted).sum())},
-        "seconds": {"accepted": _seconds(durations[accepted]), "rejected": _seconds(durations[~accepted])},
-        "hours_accepted": round(_seconds(durations[accepted]) / 3600, 4),
-        "reasons": reasons,
-        "curve": _curves(arrays, durations, policy),
+        "chunks": _chunks(sums),
+        "seconds": seconds,
+        "hours_accepted": round(seconds["accepted"] / 3600, 4),
+        "hours_salvaged": round(seconds["salvaged"] / 3600, 4),
+        "salvage_sample": round(sums.sample, 4),
+        "reasons": {
+            str(reason): {"chunks": int(sums.chunks[:, code].sum()), "seconds": int(sums.ms[:, code].sum()) / 1000}
+            for code, reason in enumerate(REASONS)
+            if sums.chunks[:, code].any()
+        },
+        "curve": {str(metric): _points(line) for metric, line in sums.lines.items()},
     }
 
 
 # ---- helpers ------------------------------------------------------------------------------------------------------
 
 
-def _arrays(table: pa.Table) -> dict[str, npt.NDArray[Any]]:
-    return {name: table[name].to_numpy() for name in COLUMNS}
+def _chunks(sums: Sums) -> dict[str, int]:
+    """Chunks kept whole, kept in part, and not kept at all."""
+    accepted = int(sums.chunks[_ACCEPTED].sum())
+    rejected = int(sums.chunks.sum()) - accepted - sums.salvaged_chunks
+    return {"accepted": accepted, "salvaged": sums.salvaged_chunks, "rejected": rejected}
 
 
-def _curves(
-    arrays: dict[str, npt.NDArray[Any]], durations: npt.NDArray[np.float64], policy: Policy
-) -> dict[str, list[dict[str, Any]]]:
-    found = curve(arrays, durations, alphas=ALPHAS, policy=policy)
+def _seconds(sums: Sums) -> dict[str, float]:
+    accepted_ms = int(sums.ms[_ACCEPTED].sum())
+    rejected_ms = int(sums.ms.sum()) - accepted_ms - sums.salvaged_ms
     return {
-        str(metric): [
-            {"alpha": float(alpha), "chunks": int(chunks), "seconds": round(float(seconds), 3)}
-            for alpha, chunks, seconds in zip(line.alphas, line.chunks, line.seconds, strict=True)
-        ]
-        for metric, line in found.items()
+        "accepted": accepted_ms / 1000,
+        "salvaged": sums.salvaged_ms / 1000,
+        "rejected": rejected_ms / 1000,
     }
 
 
-def _matching(lake: Lake, batch: Batch, policy: Policy, numbers: pa.Table, where: ChunkFilter) -> npt.NDArray[np.bool_]:
-    arrays = _arrays(numbers)
-    decision = decide(policy, arrays)
-    keep = np.ones(len(numbers), dtype=bool)
+def _points(line: Line) -> list[dict[str, Any]]:
+    return [
+        {"alpha": alpha, "chunks": int(chunks), "seconds": int(ms) / 1000, "salvaged": int(salvaged_ms) / 1000}
+        for alpha, chunks, ms, salvaged_ms in zip(ALPHAS, line.chunks, line.ms, line.salvaged_ms, strict=True)
+    ]
+
+
+def _distances(policy: Policy, columns: Columns) -> dict[Metric, npt.NDArray[Any] | None]:
+    """Every metric of every row; None for evidence where the policy has no weights to weigh it."""
+    found: dict[Metric, npt.NDArray[Any] | None] = {
+        metric: metric_column(metric, columns, policy.repetition_max)
+        for metric in Metric
+        if metric is not Metric.EVIDENCE
+    }
+    judging = None if policy.weights is None else policy.varied(metric=Metric.EVIDENCE)
+    return found | {Metric.EVIDENCE: None if judging is None else distance_column(judging, columns)}
+
+
+def _matching(part: Part, policy: Policy, columns: Columns, where: ChunkFilter) -> npt.NDArray[np.bool_]:
+    needed = {name: columns[name] for name in policy_columns(policy)}
+    decision = decide(policy, needed)
+    keep = np.ones(len(decision.status), dtype=np.bool_)
     if where.verdict is not None:
         keep &= decision.status == STATUSES.index(where.verdict)
     if where.reason is not None:
         keep &= decision.reason == REASONS.index(where.reason)
-    distance = distance_column(policy.metric, arrays, policy.repetition_max)
     if where.min_distance is not None:
-        keep &= distance >= where.min_distance
+        keep &= distance_column(policy, columns) >= where.min_distance
     if where.max_distance is not None:
-        keep &= distance <= where.max_distance
+        keep &= distance_column(policy, columns) <= where.max_distance
     if where.recording is not None:
-        keep &= pc.equal(lake.index(batch.id, columns=["recording"])["recording"], where.recording).to_numpy()
+        keep &= pc.equal(part.read(["recording"])["recording"], where.recording).to_numpy()
     if where.text is not None:
-        texts = lake.index(batch.id, columns=["teacher_text"])["teacher_text"]
+        texts = part.read(["teacher_text"])["teacher_text"]
         keep &= pc.match_substring(texts, where.text, ignore_case=True).to_numpy()
     return keep
 
 
-def _rows(
-    lake: Lake, batch: Batch, policy: Policy, numbers: pa.Table, rows: npt.NDArray[np.int64]
-) -> list[dict[str, Any]]:
-    """Full rows for a page: texts of these rows, every distance, the verdict."""
-    few = numbers.take(pa.array(rows))
-    texts = lake.index_rows(batch.id, rows.tolist(), columns=list(TEXT_COLUMNS)).to_pylist()
-    arrays = _arrays(few)
-    decision = decide(policy, arrays)
-    distances = {m: distance_column(m, arrays, policy.repetition_max) for m in Metric}
-    found = []
-    for row, (place, text) in enumerate(zip(few.select(PLACE_COLUMNS).to_pylist(), texts, strict=True)):
-        found.append(
-            {
-                "id": place["id"],
-                "recording": text["recording"],
-                "index": place["index"],
-                "start_s": place["start_s"],
-                "end_s": place["end_s"],
-                "teacher_text": text["teacher_text"],
-                "validator_text": text["validator_texts"][0],
-                "validator_texts": text["validator_texts"],
-                "validator": text["validator"],
-                "views": text["views"],
-                **{str(metric): _shown(distances[metric][row]) for metric in Metric},
-                "teacher_repetition": int(arrays["teacher_repetition"][row]),
-                "validator_repetition": int(arrays["validator_repetition"][row]),
-                "phrase": text["phrase"],
-                "verdict": decision.verdict(row).status,
-                "reason": decision.verdict(row).reason,
-            }
-        )
-    return found
+def _rows(part: Part, policy: Policy, columns: Columns, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Full rows for a page: texts of these rows, every distance, the verdict, what is salvaged."""
+    texts = part.take(rows, list(TEXT_COLUMNS)).to_pylist()
+    few = {name: column[rows] for name, column in columns.items()}
+    decision, distances = decide(policy, few), _distances(policy, few)
+    salvaged_ms = _salvaged_ms(part, policy, len(columns["ms"]), rows[~decision.accepted])
+    return [
+        {
+            "id": text["id"],
+            "recording": text["recording"],
+            "index": text["index"],
+            "start_s": text["start_s"],
+            "end_s": text["end_s"],
+            "teacher_text": text["teacher_text"],
+            "validator_text": text["validator_texts"][0],
+            "validator_texts": text["validator_texts"],
+            "validator": text["validator"],
+            "views": text["views"],
+            **{str(metric): None if each is None else _shown(each[row]) for metric, each in distances.items()},
+            "teacher_repetition": int(few["teacher_repetition"][row]),
+            "validator_repetition": int(few["validator_repetition"][row]),
+            "phrase": text["phrase"],
+            "verdict": decision.verdict(row).status,
+            "reason": decision.verdict(row).reason,
+            "salvaged_s": int(salvaged_ms[rows[row]]) / 1000,
+        }
+        for row, text in enumerate(texts)
+    ]
 
 
-def _cursor_at(numbers: pa.Table, row: int) -> str:
-    place = [numbers["position"][row].as_py(), numbers["index"][row].as_py()]
+def _salvaged_ms(part: Part, policy: Policy, chunks: int, rejected: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Milliseconds salvaged of each chunk of the part, counted for the rejected ones named here alone."""
+    if not policy.salvage or not len(rejected):
+        return np.zeros(chunks, np.int64)
+    kept = np.ones(chunks, np.bool_)
+    kept[rejected] = False
+    segments = part.segments()
+    return milliseconds(segments, salvaged(policy, segments, kept), chunks)
+
+
+def _cursor(place: tuple[int, int]) -> str:
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
@@ -336,13 +434,5 @@ def _shown(value: Any) -> float:
     return round(float(value), 4)
 
 
-def _ms(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    return np.rint(seconds * 1000).astype(np.int64)
-
-
 def _ms_of(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _seconds(durations: npt.NDArray[np.float64]) -> float:
-    return int(_ms(durations).sum()) / 1000

@@ -140,6 +140,11 @@ def cuts(chunk: Chunk, keep: Container[int] | None = None) -> Iterator[Cut]:
             yield Cut(chunk.index, kept[0], kept[-1], size, start_s, end_s)
 
 
+def segment_id(chunk_id: str, number: int) -> str:
+    """How a segment is called in datasets, so that it can be left out of a later one."""
+    return f"{chunk_id}.{number:03d}"
+
+
 def follows(cut: Cut, before: Cut) -> bool:
     """Whether nothing was rejected or excised between two cuts of one recording."""
     return cut.chunk == before.chunk + 1 and cut.at_start and before.at_end

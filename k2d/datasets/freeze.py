@@ -1,10 +1,10 @@
-"""Freeze what a policy accepts of some batches into a dataset: filter, then pack, then write, and the manifest last.
+"""Freeze what a policy keeps of some batches into a dataset: filter, then pack, then write, and the manifest last.
 
 Frozen twice, a dataset is the same to the byte; interrupted, there is no manifest, and the next run writes the same
 shards again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -13,8 +13,18 @@ from pydantic import TypeAdapter
 
 import k2d
 from k2d.batches import check_name
-from k2d.datasets.manifest import FORMAT_VERSION, Counts, Manifest, Seconds, Shard, Teacher, Validator
-from k2d.datasets.plan import DIGEST_DIGITS, Plan, content_digest, content_line, make_plan, selections
+from k2d.datasets.manifest import FORMAT_VERSION, Counts, Manifest, Seconds, Shard, Teacher, Validator, Without
+from k2d.datasets.plan import (
+    DIGEST_DIGITS,
+    SALVAGED,
+    Plan,
+    Selected,
+    content_digest,
+    content_line,
+    make_plan,
+    selections,
+)
+from k2d.datasets.revoked import revoked
 from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA, rows_of
 from k2d.errors import BadRequest, Conflict
 from k2d.policy import Policy, explain
@@ -34,17 +44,19 @@ def freeze(
     name: str,
     batches: Sequence[str],
     policy: Policy,
+    without: Collection[str] = (),
     max_gap_s: float = MAX_GAP_S,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write the dataset `name` and return its manifest; nothing is written when it exists with the same content.
 
-    `batches` are ids or names; a recording in several of them enters once, from the first. `progress` is called with
-    (recordings done, recordings in all).
+    `batches` are ids or names; a recording in several of them enters once, from the first. `without` are ids of chunks
+    and segments (rows' chunk_ids and segment_ids) that are left out. `progress` is called with (recordings done,
+    recordings in all).
 
     Raises:
-        BadRequest: a malformed name, no batch, or nothing is accepted.
+        BadRequest: a malformed name or id, no batch, or nothing is kept.
         NotFound: no such batch.
         Conflict: the name is taken by other content, or a batch is unfinished and not cancelled.
         StoreError
@@ -53,14 +65,16 @@ def freeze(
     chosen = list({batch.id: batch for batch in map(lake.batch, batches)}.values())
     if not chosen:
         raise BadRequest("a dataset needs at least one batch", hint="`k2d batches` lists them")
+    gone = revoked(without)
     head = [FORMAT_VERSION, policy.model_dump(mode="json"), max_gap_s, shard_bytes, [batch.id for batch in chosen]]
-    plan = make_plan(lake, chosen, policy, head=head)
+    head.append(gone.hash if gone.ids else None)
+    plan = make_plan(lake, chosen, policy, without=gone, head=head)
     if not plan.selected:
-        raise BadRequest(f"policy {policy.name!r} accepts nothing of these batches", hint=_why(plan))
+        raise BadRequest(f"policy {policy.name!r} keeps nothing of these batches", hint=_why(plan))
     if name in lake.datasets():
         return _same(lake, name, plan)
 
-    rows = _Stream(lake, chosen, policy, head=head, max_gap_s=max_gap_s)
+    rows = _Stream(lake, selections(lake, chosen, policy, without=gone), head=head, max_gap_s=max_gap_s)
     rows.progress = lambda done: progress(done, plan.selected) if progress is not None else None
     packer = _Packer(rows, shard_bytes)
     shards: list[Shard] = []
@@ -80,6 +94,7 @@ def freeze(
         policy=policy.model_dump(mode="json"),
         policy_hash=policy.key,
         policy_explanation=explain(policy),
+        without=Without(ids=len(gone.ids), found=plan.tally.revoked, hash=gone.hash) if gone.ids else None,
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
         options=_options(chosen),
@@ -97,9 +112,9 @@ def freeze(
 class _Stream:
     """All rows of the dataset in order, and the digest of what they were made from."""
 
-    def __init__(self, lake: Lake, batches: list[Batch], policy: Policy, *, head: Any, max_gap_s: float) -> None:
+    def __init__(self, lake: Lake, chosen: Iterable[Selected], *, head: Any, max_gap_s: float) -> None:
         self._lake = lake
-        self._selections = selections(lake, batches, policy)
+        self._selections = chosen
         self._sha256 = content_digest(head)
         self._max_gap_s = max_gap_s
         self.progress: Callable[[int], None] = lambda _: None
@@ -193,6 +208,7 @@ def _counts(plan: Plan, *, rows: int) -> Counts:
         duplicates=recordings["duplicates"],
         chunks=sum(chunks.values()),
         accepted=chunks[Status.ACCEPTED],
+        salvaged=chunks[SALVAGED],
         rejected=chunks[Status.REJECTED],
         rows=rows,
     )
@@ -203,6 +219,7 @@ def _seconds(plan: Plan) -> Seconds:
     return Seconds(
         input=tally.input_ms / 1000,
         accepted=tally.status_ms[Status.ACCEPTED] / 1000,
+        salvaged=tally.status_ms[SALVAGED] / 1000,
         rejected=tally.status_ms[Status.REJECTED] / 1000,
         quarantined=tally.quarantined_ms / 1000,
         silence=tally.silence_ms / 1000,

@@ -4,7 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION = 1  # of rows and manifest; part of the digest
+# Of rows and manifest; part of the digest. 2: salvaged segments, segment_ids, revoked ids. Older ones are still read:
+# what they lack has a default.
+FORMAT_VERSION = 2
 
 
 class _Frozen(BaseModel):
@@ -30,20 +32,30 @@ class Counts(_Frozen):
     pending: int = Field(description="Without a result: of batches that were cancelled.")
     duplicates: int = Field(description="Recordings that had already entered under another position or batch.")
     chunks: int
-    accepted: int
+    accepted: int = Field(description="Chunks kept whole.")
+    salvaged: int = Field(default=0, description="Chunks of which only good segments were kept.")
     rejected: int
-    rows: int = Field(description="Training rows: adjacent accepted chunks packed to at most 30 s.")
+    rows: int = Field(description="Training rows: neighbours that were kept, packed to at most 30 s.")
 
 
 class Seconds(_Frozen):
-    """The ledger, exact in milliseconds: input = accepted + rejected + quarantined + silence."""
+    """The ledger, exact in milliseconds: input = accepted + salvaged + rejected + quarantined + silence."""
 
     input: float
-    accepted: float
-    rejected: float
+    accepted: float = Field(description="Of chunks kept whole.")
+    salvaged: float = Field(default=0.0, description="Of segments kept of other chunks.")
+    rejected: float = Field(description="The rest of chunks, pauses between their segments included.")
     quarantined: float
     silence: float = Field(description="Of labeled recordings, what no chunk covers.")
-    by_reason: dict[str, float]
+    by_reason: dict[str, float] = Field(description="Of all but silence and salvaged; `revoked` were asked away.")
+
+
+class Without(_Frozen):
+    """Ids of chunks and segments that were asked to be left out."""
+
+    ids: int
+    found: int = Field(description="Of them in these batches.")
+    hash: str = Field(description="Of the sorted ids; part of the digest.")
 
 
 class Teacher(_Frozen):
@@ -66,7 +78,7 @@ class Manifest(_Frozen):
 
     name: str
     digest: str = Field(
-        description="Of recordings, keys, accepted chunks, policy and options: equal content, equal digest."
+        description="Of recordings, keys, what is kept, policy and options: equal content, equal digest."
     )
     format_version: int
     k2d_version: str
@@ -75,6 +87,7 @@ class Manifest(_Frozen):
     policy: dict[str, Any]
     policy_hash: str
     policy_explanation: str
+    without: Without | None = Field(default=None, description="What was revoked; null when nothing was.")
     max_gap_s: float
     shard_bytes: int
     options: list[dict[str, Any]] = Field(description="How the batches were decoded, each set of options once.")

@@ -8,30 +8,35 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from k2d.datasets.revoked import Revoked
 from k2d.errors import Conflict
-from k2d.policy import REASONS, STATUSES, Decision, Policy, decide, distance_column
-from k2d.schema import Batch, Outcome, RecordingResult
-from k2d.shards.facts import POLICY_COLUMNS
+from k2d.policy import REASONS, Columns, Decision, Policy, decide, distance_column
+from k2d.policy.needed import policy_columns
+from k2d.salvage import milliseconds, salvaged
+from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status
 from k2d.shards.parquet import dumps
 from k2d.store import Lake
+from k2d.store.index import Part
 
 _NAMES = ("recording", "recording_id", "label_key", "facts_key", "teacher_fingerprint", "validator_fingerprint")
 DIGEST_DIGITS = 32
-_COLUMNS = ("position", *_NAMES, "validator", "index", "duration_s", *POLICY_COLUMNS)
+SALVAGED = "salvaged"  # beside the statuses: chunks kept in part, and the seconds of their segments that are
+REVOKED = "revoked"  # beside the reasons: what someone asked to do without
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selected:
-    """A recording of which something is accepted. Arrays have one entry for each accepted chunk, shape (accepted,)."""
+    """A recording of which something is kept: whole chunks, and segments of others."""
 
     recording_id: str
     source: str  # its name
     label_key: str
     facts_key: str
-    indices: npt.NDArray[np.int32]
-    distances: npt.NDArray[np.float64]  # by the policy's metric
+    chunks: npt.NDArray[np.int32]  # indices of chunks kept whole, shape (chunks,), ascending
+    distances: npt.NDArray[Any]  # of each, by the policy's metric
+    segments: npt.NDArray[np.int32]  # (chunk, segment) of those kept of other chunks, shape (segments, 2), ascending
+    risks: npt.NDArray[Any]  # of each, by the policy's metric
 
 
 @dataclass(slots=True)
@@ -41,9 +46,10 @@ class Tally:
     input_ms: int = 0
     quarantined_ms: int = 0
     recordings: Counter[str] = field(default_factory=Counter)  # labeled, quarantined, pending, duplicates
-    chunks: Counter[str] = field(default_factory=Counter)  # by Status
-    status_ms: Counter[str] = field(default_factory=Counter)
-    reason_ms: Counter[str] = field(default_factory=Counter)  # Reason and QuarantineReason
+    chunks: Counter[str] = field(default_factory=Counter)  # by Status, and "salvaged"
+    status_ms: Counter[str] = field(default_factory=Counter)  # the same
+    reason_ms: Counter[str] = field(default_factory=Counter)  # Reason, QuarantineReason, "revoked"; salvaged left out
+    revoked: int = 0  # ids that were found
     teachers: dict[str, str] = field(default_factory=dict)  # fingerprint → a label key that tells more
     validators: set[tuple[str, str]] = field(default_factory=set)  # (name, fingerprint)
 
@@ -58,11 +64,11 @@ class Plan:
     """The outcome of planning: enough for the manifest, but for what only writing tells."""
 
     digest: str
-    selected: int  # recordings with accepted chunks
+    selected: int  # recordings of which something is kept
     tally: Tally
 
 
-def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, head: Any) -> Plan:
+def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: Revoked, head: Any) -> Plan:
     """Walk the ledgers and the index once; `head` is what else determines the content (JSON values).
 
     Raises:
@@ -73,21 +79,21 @@ def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, head: Any
     _count_recordings(lake, batches, tally)
     sha256 = content_digest(head)
     selected = 0
-    for chosen in selections(lake, batches, policy, tally=tally):
+    for chosen in selections(lake, batches, policy, without=without, tally=tally):
         sha256.update(content_line(chosen))
         selected += 1
     return Plan(sha256.hexdigest()[:DIGEST_DIGITS], selected, tally)
 
 
 def selections(
-    lake: Lake, batches: Sequence[Batch], policy: Policy, *, tally: Tally | None = None
+    lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: Revoked, tally: Tally | None = None
 ) -> Iterator[Selected]:
-    """Every recording with accepted chunks, each once (the first batch and position win), in a fixed order."""
+    """Every recording of which something is kept, each once (the first batch and position win), in a fixed order."""
     seen: set[str] = set()
     for batch in batches:
-        for table in lake.index_parts(batch.id, _COLUMNS):
-            if table.num_rows:
-                yield from _of_part(table, policy, seen, tally)
+        for part in lake.parts(batch.id):
+            if part.rows():
+                yield from _of_part(part, policy, without, seen, tally)
 
 
 def content_digest(head: Any) -> "hashlib._Hash":
@@ -98,51 +104,132 @@ def content_digest(head: Any) -> "hashlib._Hash":
 def content_line(chosen: Selected) -> bytes:
     """What a recording adds to the digest. Facts and labels are named by their inputs, so their keys stand for them."""
     names = [chosen.recording_id, chosen.source, chosen.label_key, chosen.facts_key]
-    return dumps([*names, chosen.indices.tolist()])
+    return dumps([*names, chosen.chunks.tolist(), chosen.segments.tolist()])
 
 
-def _of_part(table: pa.Table, policy: Policy, seen: set[str], tally: Tally | None) -> Iterator[Selected]:
-    positions = table["position"].to_numpy()
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """What is kept of one part, before recordings are told apart."""
+
+    whole: npt.NDArray[np.bool_]  # chunks, shape (chunks,)
+    segments: npt.NDArray[np.bool_]  # of other chunks, shape (segments,)
+    revoked: npt.NDArray[np.bool_]  # chunks of which something was revoked, shape (chunks,)
+
+
+def _of_part(part: Part, policy: Policy, without: Revoked, seen: set[str], tally: Tally | None) -> Iterator[Selected]:
+    chunks, segments = part.chunks(), part.segments()
+    positions = chunks["position"]
     starts = np.concatenate([[0], np.flatnonzero(np.diff(positions)) + 1])
-    sizes = np.diff(np.append(starts, len(positions)))
-    first = table.select([*_NAMES, "validator"]).take(pa.array(starts)).to_pylist()  # a row for each recording
-    fresh = np.zeros(len(first), dtype=bool)
+    stops = np.append(starts[1:], len(positions))
+    first = part.take(starts, [*_NAMES, "validator"]).to_pylist()  # a row for each recording
+    fresh = np.zeros(len(first), dtype=np.bool_)
     for i, recording in enumerate(first):
         fresh[i] = recording["recording_id"] not in seen
         seen.add(recording["recording_id"])
 
-    columns = {name: table[name].to_numpy() for name in POLICY_COLUMNS}
-    decision = decide(policy, columns)
-    accepted = decision.accepted
-    distances = distance_column(policy.metric, columns, policy.repetition_max)
-    indices = table["index"].to_numpy()
+    decision = decide(policy, {name: chunks[name] for name in policy_columns(policy)})
+    kept = _keep(policy, decision, segments)
+    for i in np.flatnonzero(fresh).tolist():
+        if without.of(first[i]["facts_key"]):
+            found = _revoke(kept, chunks, segments, slice(starts[i], stops[i]), without, first[i]["facts_key"])
+            if tally is not None:
+                tally.revoked += found
     if tally is not None:
-        _count_chunks(tally, decision, table["duration_s"].to_numpy(), rows=np.repeat(fresh, sizes))
+        _count_chunks(tally, decision, kept, chunks, segments, rows=np.repeat(fresh, stops - starts))
         for recording in (recording for i, recording in enumerate(first) if fresh[i]):
             tally.teachers.setdefault(recording["teacher_fingerprint"], recording["label_key"])
             tally.validators.add((recording["validator"], recording["validator_fingerprint"]))
+
+    whole, some = np.flatnonzero(kept.whole), np.flatnonzero(kept.segments)
+    distances = _distances(policy, chunks, whole)
+    risks = _risks(policy, chunks, segments, some)
+    whole_at = np.searchsorted(whole, np.append(starts, len(positions)))
+    some_at = np.searchsorted(segments["chunk"][some], np.append(starts, len(positions)))
     for i in np.flatnonzero(fresh).tolist():
-        span = slice(starts[i], starts[i] + sizes[i])
-        keep = accepted[span]
-        if keep.any():
-            yield Selected(
-                recording_id=first[i]["recording_id"],
-                source=first[i]["recording"],
-                label_key=first[i]["label_key"],
-                facts_key=first[i]["facts_key"],
-                indices=indices[span][keep],
-                distances=distances[span][keep],
-            )
+        mine, few = slice(whole_at[i], whole_at[i + 1]), slice(some_at[i], some_at[i + 1])
+        if mine.start == mine.stop and few.start == few.stop:
+            continue
+        of = chunks["index"][segments["chunk"][some[few]]]
+        yield Selected(
+            recording_id=first[i]["recording_id"],
+            source=first[i]["recording"],
+            label_key=first[i]["label_key"],
+            facts_key=first[i]["facts_key"],
+            chunks=chunks["index"][whole[mine]],
+            distances=distances[mine],
+            segments=np.stack([of, segments["number"][some[few]]], axis=1),
+            risks=risks[few],
+        )
+
+
+def _keep(policy: Policy, decision: Decision, segments: Columns) -> _Kept:
+    some = np.zeros(len(segments["chunk"]), np.bool_)
+    some[salvaged(policy, segments, decision.accepted)] = True
+    return _Kept(decision.accepted, some, np.zeros(len(decision.accepted), np.bool_))
+
+
+def _revoke(kept: _Kept, chunks: Columns, segments: Columns, rows: slice, without: Revoked, facts_key: str) -> int:
+    """Take what is revoked of one recording (its rows of the part) out of `kept`; returns how many ids were found.
+
+    Of a chunk that was kept whole, the segments that nobody revoked stay.
+    """
+    found = 0
+    every = np.arange(*np.searchsorted(segments["chunk"], [rows.start, rows.stop]))
+    for row in np.arange(rows.start, rows.stop)[np.isin(chunks["index"][rows], [*without.chunks.get(facts_key, ())])]:
+        kept.whole[row] = False
+        kept.segments[every[segments["chunk"][every] == row]] = False
+        kept.revoked[row] = True
+        found += 1
+    index_of = chunks["index"][segments["chunk"][every]]
+    for chunk, number in without.segments.get(facts_key, ()):
+        siblings = every[index_of == chunk]
+        gone = siblings[segments["number"][siblings] == number]
+        if not len(gone):
+            continue
+        found += 1
+        row = segments["chunk"][gone[0]]
+        if kept.whole[row]:
+            kept.whole[row] = False
+            kept.segments[siblings] = segments["ms"][siblings] > 0
+        kept.segments[gone] = False
+        kept.revoked[row] = True
+    return found
+
+
+def _distances(policy: Policy, columns: Columns, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    return distance_column(policy, {name: columns[name][rows] for name in policy_columns(policy)})
+
+
+def _risks(policy: Policy, chunks: Columns, segments: Columns, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Of kept segments: their own by evidence; a distance is known of their chunks alone."""
+    if policy.metric is Metric.EVIDENCE:
+        return _distances(policy, segments, rows)
+    return _distances(policy, chunks, segments["chunk"][rows])
 
 
 def _count_chunks(
-    tally: Tally, decision: Decision, durations_s: npt.NDArray[np.float64], *, rows: npt.NDArray[np.bool_]
+    tally: Tally,
+    decision: Decision,
+    kept: _Kept,
+    chunks: Columns,
+    segments: Columns,
+    *,
+    rows: npt.NDArray[np.bool_],
 ) -> None:
-    ms = np.rint(durations_s[rows] * 1000)
-    status, reason = decision.status[rows], decision.reason[rows]
-    tally.chunks.update(_named(STATUSES, np.bincount(status, minlength=len(STATUSES))))
-    tally.status_ms.update(_named(STATUSES, np.bincount(status, ms, minlength=len(STATUSES))))
-    tally.reason_ms.update(_named(REASONS, np.bincount(reason, ms, minlength=len(REASONS))))
+    """Add up the chunks in `rows`. What was excised of a chunk is rejected for the chunk's reason, or as revoked."""
+    salvaged_ms = milliseconds(segments, np.flatnonzero(kept.segments), len(rows))
+    left_ms = chunks["ms"] - salvaged_ms  # of a whole chunk, all of it
+    whole, partly = rows & kept.whole, rows & (salvaged_ms > 0)
+    for name, mask in ((Status.ACCEPTED, whole), (SALVAGED, partly), (Status.REJECTED, rows & ~whole & ~partly)):
+        tally.chunks[str(name)] += int(np.count_nonzero(mask))
+    tally.status_ms[Status.ACCEPTED] += int(left_ms[whole].sum())
+    tally.status_ms[SALVAGED] += int(salvaged_ms[rows].sum())
+    tally.status_ms[Status.REJECTED] += int(left_ms[rows & ~kept.whole].sum())
+    named = rows & ~kept.revoked
+    sums = np.bincount(decision.reason[named], left_ms[named], minlength=len(REASONS))
+    tally.reason_ms.update(_named(REASONS, sums))
+    if kept.revoked[rows].any():
+        tally.reason_ms[REVOKED] += int(left_ms[rows & kept.revoked].sum())
 
 
 def _named(names: Sequence[str], sums: npt.NDArray[Any]) -> dict[str, int]:

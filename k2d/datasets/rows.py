@@ -1,14 +1,14 @@
-"""Training rows: adjacent accepted chunks of one recording, packed to at most 30 s, as a student trains on them."""
+"""Training rows: what is kept of one recording, neighbours packed to at most 30 s, as a student trains on them."""
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from k2d.audio import decode_flac, encode_flac
-from k2d.chunks import pack_accepted
+from k2d.chunks import Cut, cuts, follows, pack_kept, segment_id
 from k2d.datasets.plan import Selected
 from k2d.errors import NotFound, StoreError
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Samples, Segment, join_text
@@ -30,9 +30,11 @@ SCHEMA = pa.schema(
         ("start_s", pa.float64()),  # in the recording
         ("end_s", pa.float64()),
         ("language", pa.string()),
-        ("previous_text", pa.string()),  # of the chunk right before, if it was accepted; '' otherwise
+        ("previous_text", pa.string()),  # of the row right before, if nothing was rejected between; '' otherwise
         ("chunk_ids", pa.list_(pa.string())),
-        ("distances", pa.list_(pa.float64())),  # by the policy's metric, one for each chunk
+        ("segment_ids", pa.list_(pa.string())),  # "{chunk id}.{number:03d}", one for each segment
+        # by the policy's metric, one for each chunk; where a part of it was salvaged, its worst segment's
+        ("distances", pa.list_(pa.float64())),
         ("distance", pa.float64()),  # the largest of them
         ("avg_logprob", pa.float64()),  # the teacher's, mean over tokens
     ]
@@ -45,30 +47,78 @@ def rows_of(lake: Lake, chosen: Selected, *, max_gap_s: float) -> Iterator[dict[
     Raises:
         StoreError: its labels are gone or damaged.
     """
-    wanted = frozenset(chosen.indices.tolist())
-    distances = dict(zip(chosen.indices.tolist(), chosen.distances.tolist(), strict=True))
+    wanted = frozenset(chosen.chunks.tolist()) | frozenset(chosen.segments[:, 0].tolist())
+    measured = _Measured(chosen)
     try:
         chunks = {chunk.index: chunk for chunk, _ in lake.labels(chosen.label_key, only=wanted)}
         audio = lake.labels(chosen.label_key, audio=True, only=wanted)
-        before: tuple[int, str] = (-2, "")  # last chunk and text of the row before
-        for group in pack_accepted(list(chunks.values()), max_gap_s=max_gap_s):
-            flacs = [flac for _, flac in islice(audio, len(group)) if flac is not None]
-            row = _row(chosen, [chunks[index] for index in group], flacs, [distances[index] for index in group])
-            row["previous_text"] = before[1] if before[0] == group[0] - 1 else ""
-            before = (group[-1], row["text"])
+        heard: tuple[Chunk, bytes] | None = None
+        before: Cut | None = None  # the last of the row before
+        text = ""  # of that row
+        kept = [cut for index in sorted(wanted) for cut in cuts(chunks[index], measured.keep(index))]
+        for group in pack_kept(kept, max_gap_s=max_gap_s):
+            pieces = []
+            for cut in group:
+                while heard is None or heard[0].index < cut.chunk:
+                    chunk, flac = next(audio)
+                    heard = chunk, flac or b""
+                pieces.append(_Piece(heard[0], cut, heard[1], measured.distance(cut)))
+            row = _row(chosen, pieces)
+            row["previous_text"] = text if before is not None and follows(group[0], before) else ""
+            before, text = group[-1], row["text"]
             yield row
-    except (NotFound, KeyError) as error:
+    except (NotFound, KeyError, StopIteration) as error:
         hint = "run `k2d resume`: it labels again what is missing"
         raise StoreError(f"the labels of {chosen.source!r} ({chosen.label_key}) are gone", hint=hint) from error
 
 
-def _row(chosen: Selected, chunks: list[Chunk], flacs: list[bytes], distances: list[float]) -> dict[str, Any]:
-    start_s, end_s = chunks[0].start_s, chunks[-1].end_s
-    segments = [segment for chunk in chunks for segment in chunk.segments]
+class _Measured:
+    """Looks up what was selected of a chunk: which segments, and how far they are from what was heard."""
+
+    def __init__(self, chosen: Selected) -> None:
+        self._whole: dict[int, float] = dict(zip(chosen.chunks.tolist(), chosen.distances.tolist(), strict=True))
+        self._parts: dict[int, dict[int, float]] = {}
+        for (chunk, segment), risk in zip(chosen.segments.tolist(), chosen.risks.tolist(), strict=True):
+            self._parts.setdefault(chunk, {})[segment] = risk
+
+    def keep(self, chunk: int) -> Container[int] | None:
+        """The segments that stay; None: all."""
+        return None if chunk in self._whole else self._parts[chunk]
+
+    def distance(self, cut: Cut) -> float:
+        """Of a whole chunk its own, of a part its worst segment's."""
+        if cut.chunk in self._whole:
+            return self._whole[cut.chunk]
+        return max(self._parts[cut.chunk][number] for number in range(cut.first, cut.last + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A cut with the chunk it is of, and that chunk's audio."""
+
+    chunk: Chunk
+    cut: Cut
+    flac: bytes
+    distance: float
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self.chunk.segments[self.cut.first : self.cut.last + 1]
+
+    @property
+    def ids(self) -> range:
+        return range(self.cut.first, self.cut.last + 1)
+
+
+def _row(chosen: Selected, pieces: list[_Piece]) -> dict[str, Any]:
+    start_s, end_s = pieces[0].cut.start_s, pieces[-1].cut.end_s
+    segments = [segment for piece in pieces for segment in piece.segments]
     row_id = f"{chosen.recording_id}-{round(start_s * 1000):09d}-{round(end_s * 1000):09d}"
+    chunk_ids = [f"{chosen.facts_key}-{piece.cut.chunk:05d}" for piece in pieces]
+    as_it_is = len(pieces) == 1 and pieces[0].cut.whole
     return {
         "id": row_id,
-        "audio": {"bytes": flacs[0] if len(flacs) == 1 else encode_flac(join(chunks, flacs)), "path": f"{row_id}.flac"},
+        "audio": {"bytes": pieces[0].flac if as_it_is else encode_flac(join(pieces)), "path": f"{row_id}.flac"},
         "text": join_text(segment.text for segment in segments),
         "segments": [_relative(segment, start_s) for segment in segments],
         "duration_s": round(end_s - start_s, 3),
@@ -77,23 +127,30 @@ def _row(chosen: Selected, chunks: list[Chunk], flacs: list[bytes], distances: l
         "start_s": start_s,
         "end_s": end_s,
         "language": main_language(segments),
-        "chunk_ids": [f"{chosen.facts_key}-{chunk.index:05d}" for chunk in chunks],
-        "distances": distances,
-        "distance": max(distances),
+        "chunk_ids": chunk_ids,
+        "segment_ids": [
+            segment_id(chunk_id, number)
+            for chunk_id, piece in zip(chunk_ids, pieces, strict=True)
+            for number in piece.ids
+        ],
+        "distances": [piece.distance for piece in pieces],
+        "distance": max(piece.distance for piece in pieces),
         "avg_logprob": mean_logprob(segments),
     }
 
 
-def join(chunks: list[Chunk], flacs: list[bytes]) -> Samples:
-    """Lay the chunks' audio where it was in the recording; what lies between is digital silence of the true length.
+def join(pieces: list[_Piece]) -> Samples:
+    """Lay the pieces' audio where it was in the recording; what lies between is digital silence of the true length.
 
-    Returns samples of shape (n,), from the first chunk's start to the last one's end.
+    Returns samples of shape (n,), from the first piece's start to the last one's end. Times are whole milliseconds,
+    which are whole samples: nothing of an excised segment is heard.
     """
-    start, stop = _sample(chunks[0].start_s), _sample(chunks[-1].end_s)
+    start, stop = _sample(pieces[0].cut.start_s), _sample(pieces[-1].cut.end_s)
     joined = np.zeros(stop - start, dtype=np.int16)
-    for chunk, flac in zip(chunks, flacs, strict=True):
-        place = _sample(chunk.start_s) - start
-        heard = decode_flac(flac)[: len(joined) - place]
+    for piece in pieces:
+        offset = _sample(piece.chunk.start_s)
+        heard = decode_flac(piece.flac)[_sample(piece.cut.start_s) - offset : _sample(piece.cut.end_s) - offset]
+        place = _sample(piece.cut.start_s) - start
         joined[place : place + len(heard)] = heard
     return joined
 

@@ -5,7 +5,7 @@ here works on arrays with one entry a chunk; a single verdict is the one-row cas
 by the same code too: their evidence has the same columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -134,8 +134,9 @@ def decide(policy: Policy, columns: Columns) -> Decision:
     )
     rules = _rejections(policy, columns)
     for rule, reason in zip(reversed(rules.values()), reversed(rules), strict=True):
-        reasons[rule] = REASONS.index(reason)
-        kept &= ~rule
+        broken = np.flatnonzero(rule)  # usually few: over millions of rows much faster than the mask
+        reasons[broken] = REASONS.index(reason)
+        kept[broken] = False
     status = np.where(kept, STATUSES.index(Status.ACCEPTED), STATUSES.index(Status.REJECTED)).astype(np.int8)
     return Decision(status, reasons)
 
@@ -157,8 +158,28 @@ def _judged_by_evidence(policy: Policy, columns: Columns) -> tuple[Flags, Codes]
     reasons = np.full(len(kept), REASONS.index(Reason.AGREEMENT), np.int8)
     reasons[columns["homophones"] > 0] = REASONS.index(Reason.HOMOPHONE)
     rejected = np.flatnonzero(~kept)  # usually few: the rest of the work is for them alone
-    reasons[rejected] = _why(policy, {name: column[rejected] for name, column in columns.items()})
+    reasons[rejected] = _why(policy, Rows(columns, rejected))
     return kept, reasons
+
+
+class Rows(Mapping[str, npt.NDArray[Any]]):
+    """Some rows of columns, each taken when it is first asked for."""
+
+    def __init__(self, columns: Columns, rows: npt.NDArray[np.intp]) -> None:
+        self._columns = columns
+        self._rows = rows
+        self._taken: dict[str, npt.NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._taken:
+            self._taken[name] = self._columns[name][self._rows]
+        return self._taken[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 def _why(policy: Policy, columns: Columns) -> Codes:

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,13 @@ from k2d.store.batches import PART, STALE_SUFFIX, Batches
 from k2d.store.errors import DAMAGED_HINT, damaged, guard
 from k2d.store.facts import Facts
 from k2d.store.files import Files
+from k2d.store.rooted import safe
 
 INDEX_VERSION: Final = 3  # of what lies in the files; part of their names, so that older ones are made again
 # Rows read to show one of them: small enough to page through text, large enough to sweep numbers fast.
 ROWS_PER_GROUP: Final = 16_384
 FACTS, CHUNKS, SEGMENTS = ".parquet", ".chunks.arrow", ".segments.arrow"
+_T = TypeVar("_T")
 _FACT_COLUMNS: Final = [name for name in shard.SCHEMA.names if name not in shard.DETAILS]
 
 
@@ -84,17 +86,20 @@ class Index(Batches, Facts):
         """
         batch = self.batch(batch_id)
         folder, sources = f"batches/{batch.id}/index", len(batch.sources)
-        names = [path.rpartition("/")[2] for path in self.files.listing(folder)]
+        there: dict[str, list[str]] = {}
+        for name in (path.rpartition("/")[2] for path in self.files.listing(folder)):
+            there.setdefault(name.partition("-")[0], []).append(name)
         for number in range(-(-sources // PART)):
-            mine = [name for name in names if name.startswith(f"{number:06d}-")]
+            mine = there.get(f"{number:06d}", [])
             marks = sorted(name for name in mine if name.endswith(STALE_SUFFIX))
-            stem = f"{number:06d}-{digest('index', INDEX_VERSION, marks)[:16]}"
+            path = stem(batch.id, number, marks)
             expected = min(PART, sources - number * PART)
-            part = Part(self.files, f"{folder}/{stem}", partial(self._gather, batch.id, number, expected=expected))
-            if any(stem + suffix not in mine for suffix in (FACTS, CHUNKS, SEGMENTS)) or not part.sound():
+            part = Part(self.files, path, partial(self._gather, batch.id, number, expected=expected))
+            current = {path.rpartition("/")[2] + suffix for suffix in (FACTS, CHUNKS, SEGMENTS)}
+            if not current.issubset(mine):
                 part.make()
                 for old in mine if part.complete else ():
-                    if old not in marks and not old.startswith(stem):
+                    if old not in marks and old not in current:
                         self.files.remove(f"{folder}/{old}")
             yield part
 
@@ -149,15 +154,6 @@ class Part:
         """Whether every position of the part has a result."""
         return self._made is None or self._made.complete
 
-    def sound(self) -> bool:
-        """Whether the stored files can be opened and have this version's columns. Broken ones are made again."""
-        with contextlib.suppress(NotFound, StoreError), self._open() as file:
-            rows = file.metadata.num_rows
-            self._arrow(SEGMENTS, numbers.SEGMENTS)
-            known = file.schema_arrow.names == shard.INDEX_SCHEMA.names
-            return bool(known and rows == self._arrow(CHUNKS, numbers.CHUNKS).num_rows)
-        return False
-
     def make(self) -> None:
         """Gather the rows; store them if they are all there. A store that takes no writes can still be read."""
         made = self._made = self._gather()
@@ -169,36 +165,44 @@ class Part:
 
     def chunks(self) -> numbers.Columns:
         """What policies judge, an array a column (k2d.shards.numbers.CHUNKS), one entry a chunk."""
-        table = self._made.chunks if self._made is not None else self._arrow(CHUNKS, numbers.CHUNKS)
-        return numbers.arrays(table)
+        return numbers.arrays(self._stored(lambda: self._arrow(CHUNKS, numbers.CHUNKS), lambda made: made.chunks))
 
     def segments(self) -> numbers.Columns:
         """The same of the chunks' segments (k2d.shards.numbers.SEGMENTS)."""
-        table = self._made.segments if self._made is not None else self._arrow(SEGMENTS, numbers.SEGMENTS)
-        return numbers.arrays(table)
+        return numbers.arrays(self._stored(lambda: self._arrow(SEGMENTS, numbers.SEGMENTS), lambda made: made.segments))
 
     def rows(self) -> int:
-        if self._made is not None:
-            return int(self._made.rows.num_rows)
-        with self._open() as file:
-            return int(file.metadata.num_rows)
+        """How many chunks there are."""
+        return self._stored(self._rows, lambda made: int(made.rows.num_rows))
 
     def read(self, columns: Sequence[str] | None) -> pa.Table:
         """Columns of all rows as a table."""
         names = _schema(columns).names
-        if self._made is None:
-            try:
-                with self._open() as file, guard(self.stem):
-                    return file.read(columns=names).select(names).replace_schema_metadata()
-            except StoreError:  # a footer that reads over pages that do not
-                self.make()
-        return cast(_Gathered, self._made).rows.select(names)
+        return self._stored(lambda: self._read(names), lambda made: made.rows.select(names))
 
     def take(self, rows: npt.NDArray[np.int64], columns: Sequence[str] | None) -> pa.Table:
         """Rows by number within the part."""
         names = _schema(columns).names
-        if self._made is not None:
-            return self._made.rows.select(names).take(pa.array(rows))
+        return self._stored(lambda: self._take(rows, names), lambda made: made.rows.select(names).take(pa.array(rows)))
+
+    def _stored(self, read: Callable[[], _T], of: Callable[[_Gathered], _T]) -> _T:
+        """Read from the stored files; what is broken in them is made again."""
+        if self._made is None:
+            try:
+                return read()
+            except (NotFound, StoreError):
+                self.make()
+        return of(cast(_Gathered, self._made))
+
+    def _rows(self) -> int:
+        with self._open() as file:
+            return int(file.metadata.num_rows)
+
+    def _read(self, names: list[str]) -> pa.Table:
+        with self._open() as file, guard(self.stem):
+            return file.read(columns=names).select(names).replace_schema_metadata()
+
+    def _take(self, rows: npt.NDArray[np.int64], names: list[str]) -> pa.Table:
         with self._open() as file, guard(self.stem):
             sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
             starts = np.cumsum([0, *sizes])
@@ -231,6 +235,11 @@ class Part:
 
 
 _EVIDENCE_TYPE: Final = shard.SCHEMA.field("segment_evidence").type
+
+
+def stem(batch_id: str, number: int, marks: Sequence[str]) -> str:
+    """Where the files of a part lie, without their suffixes, while the ledger carries these marks (file names)."""
+    return f"batches/{safe(batch_id)}/index/{number:06d}-{digest('index', INDEX_VERSION, list(marks))[:16]}"
 
 
 def _write_facts(file: Any, *, table: pa.Table) -> None:

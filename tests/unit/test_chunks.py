@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2d.chunks import Packer, pack, pack_accepted, silence_s
+from k2d.chunks import Packer, cuts, pack, pack_kept, silence_s
 from k2d.schema import MAX_CHUNK_S, Chunk, Segment
 
 
@@ -132,7 +132,7 @@ def test_chunks_cannot_cover_more_than_the_recording() -> None:
         silence_s(pack([_segment(0, 10)]), 9.5)
 
 
-# ---- accepted chunks ----------------------------------------------------------------------------------------------
+# ---- what is kept of them -----------------------------------------------------------------------------------------
 
 
 def _chunks(*spans: tuple[int, float, float]) -> list[Chunk]:
@@ -152,19 +152,74 @@ def _chunks(*spans: tuple[int, float, float]) -> list[Chunk]:
     ],
 )
 def test_accepted_neighbours_are_joined(spans: list[tuple[int, float, float]], groups: list[tuple[int, ...]]) -> None:
-    assert list(pack_accepted(_chunks(*spans), max_gap_s=1.0)) == groups
+    kept = [cut for chunk in _chunks(*spans) for cut in cuts(chunk)]
+    assert [tuple(cut.chunk for cut in group) for group in pack_kept(kept, max_gap_s=1.0)] == groups
 
 
-def test_accepted_chunks_must_come_in_order() -> None:
+def test_what_is_kept_must_come_in_order() -> None:
+    kept = [cut for chunk in _chunks((1, 10, 20), (0, 0, 10)) for cut in cuts(chunk)]
     with pytest.raises(ValueError, match="does not come after"):
-        list(pack_accepted(_chunks((1, 10, 20), (0, 0, 10)), max_gap_s=1.0))
+        list(pack_kept(kept, max_gap_s=1.0))
+
+
+@pytest.mark.parametrize(
+    ("keep", "runs"),
+    [
+        (None, [(0, 3)]),
+        ({0, 1, 2, 3}, [(0, 3)]),
+        ({0, 1, 3}, [(0, 1), (3, 3)]),
+        ({2}, []),  # it spans nothing: there is no audio of it
+        ({1, 2}, [(1, 2)]),
+        (set(), []),
+    ],
+)
+def test_a_cut_is_a_run_of_kept_neighbours(keep: set[int] | None, runs: list[tuple[int, int]]) -> None:
+    segments = (_segment(0, 2), _segment(2, 4), _segment(4.5, 4.5), _segment(5, 6))
+    found = list(cuts(Chunk(7, segments), keep))
+    assert [(cut.first, cut.last) for cut in found] == runs
+    assert all((c.start_s, c.end_s) == (segments[c.first].start_s, segments[c.last].end_s) for c in found)
+    assert [cut.whole for cut in found] == [run == (0, 3) for run in runs]
+
+
+def test_nothing_is_joined_over_an_excision() -> None:
+    left = Chunk(0, (_segment(0, 2), _segment(2, 4), _segment(4, 6)))
+    right = Chunk(1, (_segment(6, 8), _segment(8, 9)))
+    end_gone, start_gone = list(cuts(left, {0, 1})), list(cuts(right, {1}))
+    assert len(list(pack_kept([*end_gone, *cuts(right)], max_gap_s=9.0))) == 2
+    assert len(list(pack_kept([*cuts(left), *start_gone], max_gap_s=9.0))) == 2
+    assert len(list(pack_kept([*cuts(left, {0, 2}), *cuts(right)], max_gap_s=9.0))) == 2  # segment 2 joins chunk 1
+    assert len(list(pack_kept([*cuts(left, {1, 2}), *cuts(right, {0})], max_gap_s=9.0))) == 1
 
 
 @given(recordings(), st.integers(0, 3000), st.randoms())
-def test_every_accepted_chunk_is_in_one_sample(segments: list[Segment], max_gap_ms: int, random: object) -> None:
-    accepted = [chunk for chunk in pack(segments, max_s=30) if random.random() < 0.7]  # type: ignore[attr-defined]
-    groups = list(pack_accepted(accepted, max_gap_s=max_gap_ms / 1000))
-    assert [index for group in groups for index in group] == [chunk.index for chunk in accepted]
-    by_index = {chunk.index: chunk for chunk in accepted}
-    for group in groups:
-        assert round((by_index[group[-1]].end_s - by_index[group[0]].start_s) * 1000) <= 30_000
+def test_every_kept_segment_is_in_one_pack_and_no_other_is(
+    segments: list[Segment], max_gap_ms: int, random: object
+) -> None:
+    draw = random.random  # type: ignore[attr-defined]
+    chunks = {chunk.index: chunk for chunk in pack(segments, max_s=30)}
+    # a third of the chunks whole, a third in part, a third not at all; what spans nothing is never salvaged
+    whole = {index for index in chunks if draw() < 1 / 3}
+    keep = {
+        index: {n for n, one in enumerate(chunk.segments) if draw() < 0.5 and one.end_s > one.start_s}
+        for index, chunk in chunks.items()
+        if index not in whole and draw() < 0.5
+    }
+    kept = [cut for index, chunk in chunks.items() if index in whole for cut in cuts(chunk)]
+    kept += [cut for index, numbers in keep.items() for cut in cuts(chunks[index], numbers)]
+    kept.sort(key=lambda cut: (cut.chunk, cut.first))
+    packs = list(pack_kept(kept, max_gap_s=max_gap_ms / 1000))
+    expected = [
+        (index, number)
+        for index, chunk in chunks.items()
+        for number in range(len(chunk.segments))
+        if index in whole or number in keep.get(index, ())
+    ]
+    packed = [(cut.chunk, n) for group in packs for cut in group for n in range(cut.first, cut.last + 1)]
+    assert packed == expected  # each once, in order, and nothing that was rejected
+    times = [time for group in packs for time in (group[0].start_s, group[-1].end_s)]
+    assert times == sorted(times)
+    for group in packs:
+        assert round((group[-1].end_s - group[0].start_s) * 1000) <= 30_000
+        for before, after in pairwise(group):  # nothing lies between that was taken out
+            assert after.chunk == before.chunk + 1
+            assert (before.last, after.first) == (len(chunks[before.chunk].segments) - 1, 0)

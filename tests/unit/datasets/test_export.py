@@ -18,14 +18,14 @@ from k2d.datasets import kaldi
 from k2d.datasets.export import FORMATS, export
 from k2d.datasets.freeze import freeze
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
-from k2d.policy import DEFAULT
+from k2d.policy import PAPER
 from k2d.store import Lake
 
 
 @pytest.fixture
 def talks(lake: Lake) -> Lake:
     """The dataset "talks": three rows in two shards."""
-    freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT, shard_bytes=40_000)
+    freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)
     return lake
 
 

@@ -12,7 +12,7 @@ from lakes import batch, put_recording, samples, unflac
 
 from k2d.datasets.freeze import freeze
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
-from k2d.policy import DEFAULT, Policy, explain
+from k2d.policy import PAPER, Policy, explain
 from k2d.schema import Outcome, RecordingResult
 from k2d.store import Lake
 
@@ -32,7 +32,7 @@ def shard_bytes(lake: Lake, name: str) -> list[bytes]:
 
 
 def test_rows_are_accepted_chunks_packed_with_true_silence_between(lake: Lake) -> None:
-    freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT)
+    freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     first, second, third = rows(lake)
     heard = samples(10.0, 0)
 
@@ -50,6 +50,7 @@ def test_rows_are_accepted_chunks_packed_with_true_silence_between(lake: Lake) -
     ]  # fmt: skip
     assert first["previous_text"] == ""
     assert first["chunk_ids"] == [f"00facts{0:025x}-0000{i}" for i in range(3)]
+    assert first["segment_ids"] == [f"00facts{0:025x}-0000{i}.00{j}" for i in range(3) for j in range(2)]
     assert first["distances"] == [pytest.approx(0.1)] * 3
     assert first["distance"] == pytest.approx(0.1)
     assert first["avg_logprob"] == pytest.approx(-0.25)
@@ -62,7 +63,7 @@ def test_rows_are_accepted_chunks_packed_with_true_silence_between(lake: Lake) -
 
 
 def test_a_pause_longer_than_the_gap_ends_a_row_and_text_goes_on(lake: Lake) -> None:
-    freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT, max_gap_s=0.5)
+    freeze(lake, name="talks", batches=["lectures"], policy=PAPER, max_gap_s=0.5)
     first, second = rows(lake)[:2]
     assert (first["end_s"], second["start_s"]) == (3.5, 4.5)
     assert second["previous_text"] == first["text"]
@@ -73,12 +74,12 @@ def test_rows_are_at_most_30_s(lake: Lake) -> None:
     lake.put_batch(batch(7, batch_id="b_long", name="long"))
     lake.put_result("b_long", put_recording(lake, 6, spans))
     lake.cancel("b_long")
-    freeze(lake, name="talks", batches=["long"], policy=DEFAULT)
+    freeze(lake, name="talks", batches=["long"], policy=PAPER)
     assert [row["duration_s"] for row in rows(lake)] == [27.0, 27.0, 9.0]
 
 
 def test_every_second_is_accounted_for(lake: Lake) -> None:
-    manifest = freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT)
+    manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     seconds = manifest["seconds"]
     assert seconds["input"] == 10.0 + 2.0 + 2.5 + 7.0 + 2.25
     assert seconds["accepted"] == 1.5 + 1.5 + 1.5 + 1.0 + 1.25
@@ -95,19 +96,20 @@ def test_every_second_is_accounted_for(lake: Lake) -> None:
         "duplicates": 0,
         "chunks": 7,
         "accepted": 5,
+        "salvaged": 0,
         "rejected": 2,
         "rows": 3,
     }
 
 
 def test_the_manifest_tells_where_everything_comes_from(lake: Lake) -> None:
-    manifest = freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT)
+    manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     assert manifest == lake.dataset("talks")
     assert lake.datasets() == ["talks"]
     assert manifest["batches"] == [BATCH]
-    assert manifest["policy"] == DEFAULT.model_dump(mode="json")
-    assert manifest["policy_hash"] == DEFAULT.key
-    assert manifest["policy_explanation"] == explain(DEFAULT)
+    assert manifest["policy"] == PAPER.model_dump(mode="json")
+    assert manifest["policy_hash"] == PAPER.key
+    assert manifest["policy_explanation"] == explain(PAPER)
     assert manifest["teachers"][0]["model"]["reference"] == "packaged:whisper-base"
     (validator,) = manifest["validators"]
     assert validator["name"] == "perturbed:packaged:whisper-base"
@@ -121,7 +123,7 @@ def test_the_manifest_tells_where_everything_comes_from(lake: Lake) -> None:
 
 
 def test_shards_are_cut_by_size(lake: Lake) -> None:
-    manifest = freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT, shard_bytes=40_000)
+    manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)
     assert [shard["rows"] for shard in manifest["shards"]] == [1, 2]
     assert sum(shard["seconds"] for shard in manifest["shards"]) == sum(row["duration_s"] for row in rows(lake))
     with pytest.raises(NotFound):
@@ -129,16 +131,16 @@ def test_shards_are_cut_by_size(lake: Lake) -> None:
 
 
 def test_freezing_again_changes_nothing(lake: Lake) -> None:
-    first = freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT)
-    assert freeze(lake, name="talks", batches=[BATCH, "lectures"], policy=DEFAULT) == first
-    again = freeze(lake, name="again", batches=["lectures"], policy=DEFAULT)
+    first = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
+    assert freeze(lake, name="talks", batches=[BATCH, "lectures"], policy=PAPER) == first
+    again = freeze(lake, name="again", batches=["lectures"], policy=PAPER)
     assert again["digest"] == first["digest"]
     assert shard_bytes(lake, "again") == shard_bytes(lake, "talks")
 
 
 def test_other_content_needs_another_name(lake: Lake) -> None:
-    first = freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT)
-    looser = DEFAULT.varied(alpha=1.0)
+    first = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
+    looser = PAPER.varied(alpha=1.0)
     with pytest.raises(Conflict, match="talks"):
         freeze(lake, name="talks", batches=["lectures"], policy=looser)
     assert lake.dataset("talks") == first
@@ -157,31 +159,30 @@ def test_nothing_accepted_says_why(lake: Lake) -> None:
 @pytest.mark.parametrize("name", ["", "../up", "a b", "-x", "x" * 101])
 def test_malformed_names_are_refused(lake: Lake, name: str) -> None:
     with pytest.raises(BadRequest):
-        freeze(lake, name=name, batches=["lectures"], policy=DEFAULT)
+        freeze(lake, name=name, batches=["lectures"], policy=PAPER)
 
 
 def test_an_interrupted_freeze_leaves_no_dataset_and_is_done_again_alike(lake: Lake) -> None:
-    whole = freeze(lake, name="whole", batches=["lectures"], policy=DEFAULT, shard_bytes=40_000)
+    whole = freeze(lake, name="whole", batches=["lectures"], policy=PAPER, shard_bytes=40_000)
 
     def pull_the_plug(done: int, _: int) -> None:
         if done == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT, shard_bytes=40_000, progress=pull_the_plug)
+        freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000, progress=pull_the_plug)
     assert lake.datasets() == ["whole"]
     with pytest.raises(NotFound):
         lake.dataset("talks")
     assert (
-        freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT, shard_bytes=40_000)["shards"]
-        == whole["shards"]
+        freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)["shards"] == whole["shards"]
     )
     assert shard_bytes(lake, "talks") == shard_bytes(lake, "whole")
 
 
 def test_progress_counts_recordings(lake: Lake) -> None:
     seen: list[tuple[int, int]] = []
-    freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT, progress=lambda done, of: seen.append((done, of)))
+    freeze(lake, name="talks", batches=["lectures"], policy=PAPER, progress=lambda done, of: seen.append((done, of)))
     assert seen == [(1, 2), (2, 2)]
 
 
@@ -190,7 +191,7 @@ def test_a_recording_in_two_batches_enters_once(lake: Lake) -> None:
     for result in lake.results(BATCH):
         # the same files once more; what the first batch could not read, this one labeled
         lake.put_result("b_more", put_recording(lake, 2, [(0.0, 1.5)]) if result.position == 2 else result)
-    manifest = freeze(lake, name="talks", batches=["lectures", "more"], policy=DEFAULT)
+    manifest = freeze(lake, name="talks", batches=["lectures", "more"], policy=PAPER)
     assert [row["source"] for row in rows(lake)] == ["talk-0.flac", "talk-0.flac", "talk-4.flac", "talk-2.flac"]
     assert manifest["seconds"]["input"] == 10.0 + 2.0 + 2.5 + 7.0 + 2.25
     assert manifest["seconds"]["quarantined"] == 0.0
@@ -201,9 +202,9 @@ def test_a_recording_in_two_batches_enters_once(lake: Lake) -> None:
 def test_an_unfinished_batch_is_refused_until_it_is_cancelled(lake: Lake) -> None:
     lake.delete_result(BATCH, 0)
     with pytest.raises(Conflict, match="1 recordings to do"):
-        freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT)
+        freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     lake.cancel(BATCH)
-    manifest = freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT)
+    manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     assert manifest["counts"]["pending"] == 1
     assert [row["source"] for row in rows(lake)] == ["talk-4.flac"]
 
@@ -216,7 +217,7 @@ def test_a_batch_that_changes_meanwhile_is_noticed(lake: Lake) -> None:
     lake.put_result("b_first", dataclasses.replace(put_recording(lake, 9, [(0.0, 1.0)]), position=0))
     lake.cancel("b_first")
     with pytest.raises(Conflict, match="changed"):
-        freeze(lake, name="talks", batches=["first", "lectures"], policy=DEFAULT, progress=take_away)
+        freeze(lake, name="talks", batches=["first", "lectures"], policy=PAPER, progress=take_away)
     assert lake.datasets() == []
     assert lake.files.listing("datasets") == []
 
@@ -225,13 +226,13 @@ def test_labels_that_are_gone_are_the_stores_fault(lake: Lake) -> None:
     for path in lake.files.listing("labels"):
         lake.files.remove(path)
     with pytest.raises(StoreError, match=r"talk-0\.flac") as caught:
-        freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT)
+        freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     assert "resume" in (caught.value.hint or "")
     assert lake.datasets() == []
 
 
 def test_datasets_reads_shards_as_they_are(lake: Lake, tmp_path: Path) -> None:
-    manifest = freeze(lake, name="talks", batches=["lectures"], policy=DEFAULT, shard_bytes=40_000)
+    manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)
     paths = [lake.shard_path("talks", shard["number"]) for shard in manifest["shards"]]
     loaded = datasets.load_dataset("parquet", data_files=paths, split="train", cache_dir=str(tmp_path / "cache"))
     assert isinstance(loaded.features["audio"], datasets.Audio)

@@ -11,7 +11,7 @@ from lakes import batch, put_recording
 from k2d.datasets.freeze import freeze
 from k2d.datasets.frozen import Frozen
 from k2d.datasets.rows import ROWS_PER_GROUP
-from k2d.policy import DEFAULT
+from k2d.policy import PAPER
 from k2d.shards.parquet import writer
 from k2d.store import Lake
 
@@ -28,7 +28,7 @@ def frozen(root: Path | Lake, *, recordings: int = 4, rows: int = 10, shard_byte
     spans = [(round(i * APART_S, 3), round(i * APART_S + ROW_S, 3)) for i in range(rows)]
     for number in range(recordings):
         lake.put_result(BATCH, put_recording(lake, number, spans))
-    freeze(lake, name=NAME, batches=["lectures"], policy=DEFAULT, shard_bytes=shard_bytes)
+    freeze(lake, name=NAME, batches=["lectures"], policy=PAPER, shard_bytes=shard_bytes)
     return Frozen(lake, NAME)
 
 
