@@ -5,6 +5,7 @@ stands between words. `bench/zh_hallu.py` measures `is_hallucination` on texts w
 a sentence about speech, and the benchmark's `dev` split is where its number was read off.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from k2d.text.tokens import count_scripts, is_han, is_latin, mixed_tokens, split
 
 # Ten Han characters, or five English words, that say nothing new are two seconds of speech. Cheers, drills and stammers
 # stay below. Laughter, syllables of songs and digits (零零零零) do come in long rows: they count half.
-EMPTY_MAX = 10.0
+LOOP_WEIGHT_MAX = 10.0
 # A sentence three times is a dictation or a refrain when something else is said too; from the fourth turn it is not.
 TURNS_BESIDE_SPEECH = 4
 ALL_OF_IT = 0.9
@@ -60,7 +61,7 @@ class Suspicions:
     repetition: int  # the paper's: most frequent character 6-gram
     loops: int  # turns of the loop that turns most; 1 without a loop, 0 without a token
     looping_share: float  # tokens in loops that say nothing new, over tokens
-    empty: float  # weight of the loops that nobody says: Han characters, English words for two, sounds for half
+    loop_weight: float  # weight of the loops that nobody says: Han characters, English words for two, sounds for half
     counted: int  # turns of a loop whose only news is a number: 第一步，第二步 …
     token_repetition: int  # the paper's count over tokens instead of characters, where that is above its limit
     variety: float  # share of the pairs of neighbours that are not said before; 1 where there is no pair
@@ -76,12 +77,7 @@ class Suspicions:
     def reasons(self) -> tuple[str, ...]:
         """What alone is enough to call the text a hallucination; empty for a text without fault."""
         found = []
-        if (
-            self.empty > EMPTY_MAX
-            or self.counted > COUNTED_MAX
-            or self.token_repetition > REPETITION_MAX
-            or (self.tokens >= VARIETY_TOKENS and self.variety < VARIETY_MIN)
-        ):
+        if self.loop_turns:
             found.append("loop")
         if self.phrase is not None:
             found.append("phrase")
@@ -94,6 +90,24 @@ class Suspicions:
         if self._is_sparse:
             found.append("sparse")
         return tuple(found)
+
+    @property
+    def loop_turns(self) -> int:
+        """How often the text says the same thing where that is more than speech does, else 0; never 1 or 2.
+
+        The largest of: turns of its loops, of a loop that counts, of a run of six tokens that comes back, and how often
+        a pair of neighbours is said on average.
+        """
+        turns = [0]
+        if self.loop_weight > LOOP_WEIGHT_MAX:
+            turns.append(self.loops)
+        if self.counted > COUNTED_MAX:
+            turns.append(self.counted)
+        if self.token_repetition > REPETITION_MAX:
+            turns.append(self.token_repetition)
+        if self.tokens >= VARIETY_TOKENS and self.variety < VARIETY_MIN:
+            turns.append(math.ceil(1 / self.variety))
+        return max(turns)
 
     @property
     def _is_sparse(self) -> bool:
@@ -126,7 +140,7 @@ def suspicions(
         repetition=repetition,
         loops=max((loop.turns for loop in loops), default=min(1, len(tokens))),
         looping_share=sum(loop.surplus for loop in loops) / max(1, len(tokens)),
-        empty=sum(_emptiness(tokens, loop) for loop in loops),
+        loop_weight=sum(_loop_weight(tokens, loop) for loop in loops),
         counted=count_up(tokens),
         token_repetition=count_tokens(unloop(tokens)) if repetition > REPETITION_MAX else 0,
         variety=variety(tokens),
@@ -185,7 +199,7 @@ def _is_at_home(letter: str) -> bool:
     return "\u0370" <= letter <= "\u03ff" or "\u3105" <= letter <= "\u312f" or "\u31a0" <= letter <= "\u31bf"
 
 
-def _emptiness(tokens: Sequence[str], loop: Loop) -> float:
+def _loop_weight(tokens: Sequence[str], loop: Loop) -> float:
     """The weight of what a loop says again; 0 where it may well be speech."""
     if loop.turns < TURNS_BESIDE_SPEECH and loop.end - loop.start < ALL_OF_IT * len(tokens):
         return 0.0

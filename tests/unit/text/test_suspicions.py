@@ -43,7 +43,7 @@ def test_reasons(text: str, context: dict, reasons: tuple[str, ...]) -> None:  #
 
 def test_facts() -> None:
     found = suspicions("我們看" + "這個值會變大" * 4, duration_s=9.0)
-    assert (found.tokens, found.loops, found.empty, found.tokens_per_s) == (27, 4, 18, 3.0)
+    assert (found.tokens, found.loops, found.loop_weight, found.tokens_per_s) == (27, 4, 18, 3.0)
     assert found.looping_share == 18 / 27
     assert found.crowding == pytest.approx(2.7 / 9)
     assert suspicions("我們看").tokens_per_s is None
@@ -78,6 +78,24 @@ def test_foreign(text: str, share: float, run: int) -> None:
     tokens = mixed_tokens(text)
     assert foreign_share(tokens) == pytest.approx(share)
     assert foreign_run(tokens) == run
+
+
+@pytest.mark.parametrize(
+    ("text", "turns"),
+    [
+        ("", 0),
+        ("對對對對對", 0),
+        ("加油" * 4, 0),
+        ("謝謝大家" * 5, 5),
+        ("你不想要我" * 44, 44),
+        ("的" * 12, 12),
+        ("請把書翻到下一頁" * 3, 3),
+        ("，".join(f"第{number}步" for number in range(1, 20)), 19),
+        ("我不知道我不想我不知道不想知道我不想我知道不知道我想不知道我不想我知道我不知道不想", 4),
+    ],
+)
+def test_loop_turns(text: str, turns: int) -> None:
+    assert suspicions(text).loop_turns == turns
 
 
 def test_variety() -> None:
