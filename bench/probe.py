@@ -62,7 +62,7 @@ class Remembering:
         self.model = self._engine.model
 
     def encode(self, windows: list[Window]) -> np.ndarray:
-        paths = [self._folder / f"{hashlib.sha1(w.samples.tobytes()).hexdigest()}.npy" for w in windows]  # noqa: S324
+        paths = [self._folder / f"{hashlib.sha1(w.samples.tobytes()).hexdigest()}.npy" for w in windows]
         new = [index for index, path in enumerate(paths) if not path.exists()]
         if new:
             for index, row in zip(new, self._engine.encode([windows[index] for index in new]), strict=True):
@@ -160,10 +160,9 @@ def table(title: str, found: list[Label]) -> None:
 
 
 def report(trained: Trained) -> None:
-    print(
-        f"{trained.name}: {trained.all.chunks} labels of {trained.recordings} recordings, {trained.all.seconds:.0f} s"
-    )
-    print(f"held out: CTC loss {trained.all.loss:.3f} a phoneme, median distance {trained.all.distance:.3f}")
+    whole = trained.all
+    print(f"{trained.name}: {whole.chunks} labels of {trained.recordings} recordings, {whole.seconds:.0f} s")
+    print(f"held out: CTC loss {whole.loss:.3f} a phoneme, median distance {whole.distance:.3f}")
     print(f"encoded in {trained.encode_s:.0f} s, trained in {trained.train_s:.0f} s on {trained.device}")
     print(f"passed over: {dict(trained.passed)}")
 

@@ -62,10 +62,8 @@ def test_alignment_finds_what_a_plain_search_finds(seed: int) -> None:
     @cache
     def best(frame: int, state: int) -> float:
         """The best way from here to the end; state 2k is the blank before unit k, 2k + 1 the unit itself."""
-        if state % 2 == 0 and state < 2 * length:
-            leave_out = ctc.FLOOR + best(frame, state + 2)
-        else:
-            leave_out = -np.inf
+        at_a_blank = state % 2 == 0 and state < 2 * length
+        leave_out = ctc.FLOOR + best(frame, state + 2) if at_a_blank else -np.inf
         if frame == frames:
             return max(leave_out, 0.0 if state >= 2 * length - 1 else -np.inf)
         following = [state, state + 1]

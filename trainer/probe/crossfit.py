@@ -4,7 +4,6 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ import torch
 
 import k2d
 from k2d.distance import counts
+from k2d.errors import BadRequest
+from k2d.inference.address import is_address, plain
 from k2d.inference.opening import engine_of
 from k2d.keys import digest
 from k2d.probe import ctc
@@ -96,6 +97,7 @@ def cross_fit(
     large, at most `recipe.hours` of it.
 
     Raises:
+        BadRequest: the teacher is on a server.
         NotFound: no such batch.
         NoTrainingData: too few recordings with labels to hold one out in each fold.
         ModelError: the teacher cannot be loaded, or fails.
@@ -106,9 +108,9 @@ def cross_fit(
             f"{len(chosen)} labeled recordings cannot be split into {recipe.folds} folds",
             hint="label more recordings first, or set --folds lower",
         )
-    opened = engine or engine_of(settings.teacher, settings)
-    _refuse_others(lake, chosen, opened)
+    opened = engine or _open(settings)
     try:
+        _compare(lake, chosen[0], opened)
         with tempfile.TemporaryDirectory(prefix="k2d-probe-") as folder:
             started = time.monotonic()
             gathered = _gather(lake, chosen, recipe, Encodings(Path(folder), opened, batch_size=16), told)
@@ -119,11 +121,20 @@ def cross_fit(
             opened.close()
 
 
-def _refuse_others(lake: Lake, chosen: Sequence[Shard], engine: Engine) -> None:
-    """Tell when labels are another teacher's: allowed, since a label is a label, but worth knowing."""
-    others = Counter(str(lake.label_meta(shard.label_key)["teacher"]["reference"]) for shard in chosen[:1])
-    if engine.model.reference not in others:
-        log.warning("the labels are another model's", labels=list(others), probe_listens_to=engine.model.reference)
+def _open(settings: Settings) -> Engine:
+    if is_address(settings.teacher):
+        raise BadRequest(
+            f"a probe needs the teacher's encoder in this process, and the teacher is at {settings.teacher}",
+            hint="set K2D_TEACHER to the model that is served there",
+        )
+    return engine_of(plain(settings.teacher), settings)
+
+
+def _compare(lake: Lake, shard: Shard, engine: Engine) -> None:
+    """Tell when the labels are another teacher's: a label is a label, but it is worth knowing."""
+    labeled_by = lake.label_meta(shard.label_key)["teacher"]
+    if labeled_by["digest"] != engine.model.digest:
+        log.warning("the labels are another model's", labels=labeled_by["reference"], encoder=engine.model.reference)
 
 
 def _gather(lake: Lake, chosen: Sequence[Shard], recipe: Recipe, encodings: Encodings, told: Told) -> Gathered:
