@@ -1,12 +1,13 @@
 """What a command needs done, and the two who can do it: a labeling API, or this process."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from k2d.batches import LabelRequest
 from k2d.catalog import ChunkFilter
 from k2d.policy import Policy
+from k2d.schema import Metric
 
 OnStatus = Callable[[dict[str, Any]], None]
 
@@ -37,10 +38,20 @@ class Backend(Protocol):
 
     def chunks(self, batch: str, policy: Policy, where: ChunkFilter) -> Iterator[dict[str, Any]]: ...
 
-    def preview(self, batches: Sequence[str], policy: Policy) -> dict[str, Any]: ...
+    def chunk(self, chunk_id: str, policy: Policy) -> dict[str, Any]:
+        """Everything known of one chunk."""
+        ...
 
-    def freeze(self, name: str, batches: Sequence[str], policy: Policy) -> dict[str, Any]:
-        """Freeze a dataset and wait for it; returns its manifest."""
+    def preview(
+        self, batches: Sequence[str], policy: Policy, *, metrics: Sequence[Metric] | None = None
+    ) -> dict[str, Any]:
+        """What a policy would keep, with the curve over α for `metrics` (its own when None)."""
+        ...
+
+    def freeze(
+        self, name: str, batches: Sequence[str], policy: Policy, *, without: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Freeze a dataset, without the chunks and segments of these ids, and wait for it; returns its manifest."""
         ...
 
     def export(self, name: str, format_: str, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is in the lake, as people ask for it: ledgers, chunk lists, details, curves. Plain JSON-able dictionaries.
+"""What is in the lake, as people ask for it: ledgers, chunk lists, previews. Plain JSON-able dictionaries.
 
 The API and the embedded command answer with the same functions, so they answer the same.
 """
@@ -6,33 +6,19 @@ The API and the embedded command answer with the same functions, so they answer 
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from k2d.chunks import segment_id
-from k2d.distance import aligned_diff
-from k2d.errors import BadRequest, NotFound
-from k2d.policy import (
-    DEFAULT,
-    REASONS,
-    STATUSES,
-    Columns,
-    Policy,
-    columns_of,
-    decide,
-    distance_column,
-    evidence_columns,
-    explain,
-    metric_column,
-)
+from k2d.chunk_detail import distances, shown
+from k2d.errors import BadRequest
+from k2d.policy import DEFAULT, REASONS, STATUSES, Columns, Policy, decide, distance_column
 from k2d.policy.needed import policy_columns
-from k2d.policy.risk import contributions
 from k2d.salvage import milliseconds, salvaged
-from k2d.schema import Batch, BatchState, ChunkFacts, Metric, Outcome, Reason, RecordingResult, Status
+from k2d.schema import Batch, BatchState, Metric, Outcome, Reason, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.batches import PART
 from k2d.store.index import Part
@@ -196,98 +182,6 @@ def all_chunks(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, where: Chu
             return
 
 
-def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any]:
-    """One chunk: what was said and heard, aligned; its evidence and its segments', verdicts and why; the risk's parts.
-
-    Raises:
-        NotFound: no such chunk.
-    """
-    facts = find_chunk(lake, chunk_id)
-    columns = columns_of([facts.distances], [facts.evidence])
-    verdict = decide(policy, columns).verdict(0)
-    segments = _segments(facts, policy, rejected=verdict.status is not Status.ACCEPTED)
-    return {
-        "id": facts.id,
-        "recording_id": facts.recording_id,
-        "index": facts.index,
-        "start_s": facts.start_s,
-        "end_s": facts.end_s,
-        "duration_s": facts.duration_s,
-        "teacher_text": facts.teacher_text,
-        "validator": facts.validator,
-        "opinions": [
-            {
-                **asdict(opinion),
-                # phonemes are no text that could be laid beside the label
-                "diff": []
-                if opinion.is_phonemes
-                else [asdict(operation) for operation in aligned_diff(facts.teacher_text, opinion.text)],
-            }
-            for opinion in facts.opinions
-        ],
-        "distances": {str(m): None if d is None else _shown(d[0]) for m, d in _distances(policy, columns).items()},
-        "counts": {"mixed": asdict(facts.distances.mixed), "phonemes": asdict(facts.distances.phonemes)},
-        "repetition": {
-            "teacher": facts.distances.teacher_repetition,
-            "validator": facts.distances.validator_repetition,
-        },
-        "phrase": facts.distances.phrase,
-        "evidence": asdict(facts.evidence),
-        "contributions": _contributions(policy, columns)[0],
-        "segments": segments,
-        "salvaged_s": sum(_ms_of(one["end_s"] - one["start_s"]) for one in segments if one["salvaged"]) / 1000,
-        "verdict": verdict.status,
-        "reason": verdict.reason,
-        "policy": policy.name,
-        "explanation": explain(policy),
-    }
-
-
-def _segments(facts: ChunkFacts, policy: Policy, *, rejected: bool) -> list[dict[str, Any]]:
-    """The segments of a chunk with their evidence and, by a policy that judges evidence, a verdict of their own."""
-    every = [
-        {"id": segment_id(facts.id, number), **asdict(segment), "evidence": asdict(evidence)}
-        for number, (segment, evidence) in enumerate(zip(facts.segments, facts.segment_evidence, strict=True))
-    ]
-    blank: dict[str, Any] = {"verdict": None, "reason": None, "risk": None, "contributions": {}, "salvaged": False}
-    if policy.metric is not Metric.EVIDENCE:
-        return [{**one, **blank} for one in every]
-    columns = evidence_columns(facts.segment_evidence)
-    decision, risks = decide(policy, columns), distance_column(policy, columns)
-    added = _contributions(policy, columns)
-    return [
-        {
-            **one,
-            "verdict": decision.verdict(row).status,
-            "reason": decision.verdict(row).reason,
-            "risk": _shown(risks[row]),
-            "contributions": added[row],
-            "salvaged": bool(policy.salvage and rejected and decision.accepted[row] and one["end_s"] > one["start_s"]),
-        }
-        for row, one in enumerate(every)
-    ]
-
-
-def _contributions(policy: Policy, columns: Columns) -> list[dict[str, float]]:
-    """What the bias and each feature add to the log-odds of every row; nothing where a policy has no weights."""
-    if policy.metric is not Metric.EVIDENCE or policy.weights is None:
-        return [{} for _ in next(iter(columns.values()))]
-    added = {"bias": policy.weights.bias}
-    found = contributions(policy, columns)
-    rows = len(next(iter(columns.values())))
-    return [{**added, **{name: _shown(each[row]) for name, each in found.items()}} for row in range(rows)]
-
-
-def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
-    """The facts of a chunk by its id ("{facts_key}-{index:05d}")."""
-    key, _, index = chunk_id.rpartition("-")
-    if key.isalnum() and index.isdigit() and lake.has_facts(key):
-        for facts in lake.facts(key):
-            if facts.id == chunk_id:
-                return facts
-    raise NotFound(f"no chunk is called {chunk_id[:80]!r}", hint="GET /v1/chunks?batch=… lists them")
-
-
 # ---- policies -----------------------------------------------------------------------------------------------------
 
 
@@ -347,17 +241,6 @@ def _points(line: Line) -> list[dict[str, Any]]:
     ]
 
 
-def _distances(policy: Policy, columns: Columns) -> dict[Metric, npt.NDArray[Any] | None]:
-    """Every metric of every row; None for evidence where the policy has no weights to weigh it."""
-    found: dict[Metric, npt.NDArray[Any] | None] = {
-        metric: metric_column(metric, columns, policy.repetition_max)
-        for metric in Metric
-        if metric is not Metric.EVIDENCE
-    }
-    judging = None if policy.weights is None else policy.varied(metric=Metric.EVIDENCE)
-    return found | {Metric.EVIDENCE: None if judging is None else distance_column(judging, columns)}
-
-
 def _matching(part: Part, policy: Policy, columns: Columns, where: ChunkFilter) -> npt.NDArray[np.bool_]:
     needed = {name: columns[name] for name in policy_columns(policy)}
     decision = decide(policy, needed)
@@ -382,7 +265,7 @@ def _rows(part: Part, policy: Policy, columns: Columns, rows: npt.NDArray[np.int
     """Full rows for a page: texts of these rows, every distance, the verdict, what is salvaged."""
     texts = part.take(rows, list(TEXT_COLUMNS)).to_pylist()
     few = {name: column[rows] for name, column in columns.items()}
-    decision, distances = decide(policy, few), _distances(policy, few)
+    decision, measured = decide(policy, few), distances(policy, few)
     salvaged_ms = _salvaged_ms(part, policy, len(columns["ms"]), rows[~decision.accepted])
     return [
         {
@@ -396,7 +279,7 @@ def _rows(part: Part, policy: Policy, columns: Columns, rows: npt.NDArray[np.int
             "validator_texts": text["validator_texts"],
             "validator": text["validator"],
             "views": text["views"],
-            **{str(metric): None if each is None else _shown(each[row]) for metric, each in distances.items()},
+            **{str(metric): None if each is None else shown(each[row]) for metric, each in measured.items()},
             "teacher_repetition": int(few["teacher_repetition"][row]),
             "validator_repetition": int(few["validator_repetition"][row]),
             "phrase": text["phrase"],
@@ -428,10 +311,6 @@ def _decode_cursor(cursor: str) -> tuple[int, int]:
         return int(position), int(index)
     except (ValueError, TypeError) as error:
         raise BadRequest("the cursor is damaged", hint="use `next` of the page before as it is") from error
-
-
-def _shown(value: Any) -> float:
-    return round(float(value), 4)
 
 
 def _ms_of(seconds: float) -> int:

@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import stamina
@@ -15,7 +16,8 @@ from k2d.backend import OnStatus
 from k2d.batches import LabelRequest
 from k2d.catalog import ChunkFilter
 from k2d.errors import K2DError
-from k2d.policy import PRESETS, Policy
+from k2d.policy import DEFAULT, PRESETS, Policy
+from k2d.schema import Metric
 
 POLL_S = 0.5
 TERMINAL = ("done", "cancelled")
@@ -87,12 +89,25 @@ class Client:
         query = {key: getattr(where, key) for key in where.__slots__ if getattr(where, key) is not None}
         return self._pages("/v1/chunks", "chunks", {"batch": batch, "limit": 1000, **query, **_judged_by(policy)})
 
-    def preview(self, batches: Sequence[str], policy: Policy) -> dict[str, Any]:
-        body = {"batches": list(batches), "policy": policy.model_dump(mode="json")}
+    def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any]:
+        return self._get(f"/v1/chunks/{quote(chunk_id, safe='')}", _judged_by(policy))
+
+    def preview(
+        self, batches: Sequence[str], policy: Policy, *, metrics: Sequence[Metric] | None = None
+    ) -> dict[str, Any]:
+        curve = None if metrics is None else [str(metric) for metric in metrics]
+        body = {"batches": list(batches), "policy": policy.model_dump(mode="json"), "curve": curve}
         return self._send("POST", "/v1/policies/preview", json=body)
 
-    def freeze(self, name: str, batches: Sequence[str], policy: Policy) -> dict[str, Any]:
-        body = {"name": name, "batches": list(batches), "policy": policy.model_dump(mode="json")}
+    def freeze(
+        self, name: str, batches: Sequence[str], policy: Policy, *, without: Collection[str] = ()
+    ) -> dict[str, Any]:
+        body = {
+            "name": name,
+            "batches": list(batches),
+            "policy": policy.model_dump(mode="json"),
+            "without": sorted(set(without)),
+        }
         dataset = self._send("POST", "/v1/datasets", json=body)
         while dataset["state"] == "building":
             time.sleep(POLL_S)
@@ -118,9 +133,6 @@ class Client:
 
     def retry(self, batch: str) -> dict[str, Any]:
         return self._send("POST", f"/v1/batches/{batch}/retry")
-
-    def chunk(self, chunk_id: str) -> dict[str, Any]:
-        return self._get(f"/v1/chunks/{chunk_id}")
 
     def manifest(self, name: str) -> dict[str, Any]:
         """A frozen dataset's manifest."""

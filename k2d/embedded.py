@@ -1,13 +1,13 @@
 """The labeling service without servers: the same walk, the same lake, in this process."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from k2d import audio, catalog, sources
+from k2d import audio, catalog, chunk_detail, sources
 from k2d.backend import OnStatus
 from k2d.batches import LabelRequest, make_batch
 from k2d.catalog import ChunkFilter
@@ -18,7 +18,7 @@ from k2d.forecast import forecast
 from k2d.group import AttemptsInMemory, Group, RecordingsFailed
 from k2d.labeling import Labeler, Progress, Stage
 from k2d.policy import Policy
-from k2d.schema import Batch, RecordingResult, Source
+from k2d.schema import Batch, Metric, RecordingResult, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validation.opening import opened
@@ -60,12 +60,20 @@ class Embedded:
     def chunks(self, batch: str, policy: Policy, where: ChunkFilter) -> Iterator[dict[str, Any]]:
         return catalog.all_chunks(self.lake, self.lake.batch(batch), policy, where=where)
 
-    def preview(self, batches: Sequence[str], policy: Policy) -> dict[str, Any]:
-        return catalog.preview(self.lake, [self.lake.batch(batch) for batch in dict.fromkeys(batches)], policy)
+    def chunk(self, chunk_id: str, policy: Policy) -> dict[str, Any]:
+        return chunk_detail.detail(self.lake, chunk_id, policy)
 
-    def freeze(self, name: str, batches: Sequence[str], policy: Policy) -> dict[str, Any]:
+    def preview(
+        self, batches: Sequence[str], policy: Policy, *, metrics: Sequence[Metric] | None = None
+    ) -> dict[str, Any]:
+        found = [self.lake.batch(batch) for batch in dict.fromkeys(batches)]
+        return catalog.preview(self.lake, found, policy, metrics=metrics)
+
+    def freeze(
+        self, name: str, batches: Sequence[str], policy: Policy, *, without: Collection[str] = ()
+    ) -> dict[str, Any]:
         ids = [self.lake.batch(batch).id for batch in dict.fromkeys(batches)]
-        return freeze(self.lake, name=name, batches=ids, policy=policy)
+        return freeze(self.lake, name=name, batches=ids, policy=policy, without=without)
 
     def export(self, name: str, format_: str, folder: Path) -> dict[str, Any]:
         export(self.lake, name, format_, folder)

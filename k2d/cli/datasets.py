@@ -1,4 +1,4 @@
-"""`k2d freeze`, `export`: from accepted chunks to training data."""
+"""`k2d freeze`, `export`: from what is kept to training data."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,12 +30,17 @@ def freeze(
     preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
+    without: Annotated[
+        typer.FileText | None,
+        typer.Option(metavar="FILE", help="Ids of chunks and segments to leave out, one a line (`-`: standard input)."),
+    ] = None,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Freeze what a policy accepts into Parquet shards with a manifest."""
-    manifest = backend(api, embedded).freeze(name(dataset), batch, policy(preset, metric, alpha))
+    """Freeze what a policy keeps into Parquet shards with a manifest."""
+    gone = [line.strip() for line in without if line.strip()] if without is not None else []
+    manifest = backend(api, embedded).freeze(name(dataset), batch, policy(preset, metric, alpha), without=gone)
     if as_json:
         show.dump(manifest)
     else:
@@ -62,12 +67,19 @@ def export(
 def show_manifest(manifest: dict[str, Any]) -> None:
     """Say what a dataset holds, how it came about, and that a fallback doubted it if one did."""
     counts, seconds = manifest["counts"], manifest["seconds"]
-    share = seconds["accepted"] / seconds["input"] if seconds["input"] else 0.0
+    kept_s = seconds["accepted"] + seconds["salvaged"]
+    share = kept_s / seconds["input"] if seconds["input"] else 0.0
     size = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
     show.out.print(
-        f"dataset [bold]{manifest['name']}[/]: {counts['rows']} rows, {seconds['accepted']:.1f} s of speech "
+        f"dataset [bold]{manifest['name']}[/]: {counts['rows']} rows, {kept_s:.1f} s of speech "
         f"({share:.0%} of {seconds['input']:.1f} s), {len(manifest['shards'])} shard(s), {size:.1f} MB"
     )
+    if seconds["salvaged"]:
+        show.out.print(f"of it {seconds['salvaged']:.1f} s salvaged from {counts['salvaged']} chunks not kept whole")
+    if manifest["without"]:
+        show.out.print(
+            f"left out: {manifest['without']['found']} of {manifest['without']['ids']} revoked ids were found"
+        )
     for validator in manifest["validators"]:
         note = " (a fallback: no second model)" if validator["fallback"] else ""
         show.out.print(f"doubted by {escape(validator['name'])}{note}, judged by policy {manifest['policy']['name']}")

@@ -22,7 +22,7 @@ from k2d.cli.app import (
 )
 from k2d.client import Client
 from k2d.errors import BadRequest
-from k2d.schema import Reason, Status
+from k2d.schema import Metric, Reason, Status
 
 BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 
@@ -69,7 +69,8 @@ def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = F
 
 @app.command()
 def chunks(
-    batch: BatchArgument,
+    batch: Annotated[str | None, typer.Argument(help="Batch id or name.")] = None,
+    chunk: Annotated[str | None, typer.Option("--id", help="Show everything known of this chunk instead.")] = None,
     jsonl: Annotated[bool, typer.Option(help="Print one JSON object a chunk, a line each.")] = False,
     verdict: Annotated[Status | None, typer.Option(help="Only these.")] = None,
     reason: Annotated[Reason | None, typer.Option(help="Only these.")] = None,
@@ -81,14 +82,20 @@ def chunks(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """List a batch's chunks: span, both transcripts, distances, verdict, reason."""
-    where = ChunkFilter(verdict, reason, recording, text)
-    rows = backend(api, embedded).chunks(batch, policy(preset, metric, alpha), where)
+    """List a batch's chunks: span, what was said and heard, distances, verdict, reason. With --id, all of one."""
+    rules = policy(preset, metric, alpha)
+    if chunk is not None:
+        found = backend(api, embedded).chunk(chunk, rules)
+        show.dump(found) if jsonl else show.chunk(found)
+        return
+    if batch is None:
+        raise BadRequest("which batch?", hint="k2d chunks BATCH, or k2d chunks --id CHUNK")
+    rows = backend(api, embedded).chunks(batch, rules, ChunkFilter(verdict, reason, recording, text))
     if jsonl:
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
     else:
-        show.out.print(show.chunk_table(rows))
+        show.out.print(show.chunk_table(rows, rules.metric))
 
 
 @app.command()
@@ -99,8 +106,8 @@ def curve(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Show what each α would keep, for every metric. Answered from stored distances: no model runs."""
-    found = backend(api, embedded).preview(batch, policy(preset))
+    """Show what each α would keep, for every metric. Answered from stored evidence: no model runs."""
+    found = backend(api, embedded).preview(batch, policy(preset), metrics=tuple(Metric))
     if as_json:
         show.dump(found)
     else:

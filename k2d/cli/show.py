@@ -6,17 +6,28 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from k2d.errors import K2DError
+from k2d.schema import Metric
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-VERDICT_STYLES = {"accepted": "green", "rejected": "red", "quarantined": "yellow"}
+VERDICT_STYLES = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
+METRIC_NAMES = {
+    Metric.MER: "MER",
+    Metric.PER: "PER",
+    Metric.COMPOSITE: "composite",
+    Metric.MER_BOUNDED: "bounded MER",
+    Metric.PER_BOUNDED: "bounded PER",
+    Metric.COMPOSITE_BOUNDED: "bounded comp.",
+    Metric.EVIDENCE: "risk",
+}
 
 
 def dump(document: Any) -> None:
@@ -45,43 +56,111 @@ def visible(name: str, width: int = 48) -> str:
 def ledger_table(book: dict[str, Any]) -> Table:
     """Where every second went: the rows add up to the last."""
     table = Table(
-        title=f"Ledger of batch {escape(book['name'])} (policy: {escape(book['policy'])})", title_justify="left"
+        title=f"Ledger of batch {escape(book['name'])} (policy: {escape(book['policy'])})",
+        title_justify="left",
+        box=SIMPLE_HEAD,
     )
-    for column, justify in (("", "left"), ("seconds", "right"), ("share", "right"), ("count", "right")):
+    for column, justify in (("", "left"), ("seconds", "right"), ("share", "right"), ("", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     seconds, chunks, recordings = book["seconds"], book["chunks"], book["recordings"]
     counts = {
-        "accepted": f"chunks: {chunks['accepted']}",
-        "rejected": f"chunks: {chunks['rejected']}",
-        "quarantined": f"recordings: {recordings['quarantined']}",
+        "accepted": counted(chunks["accepted"], "chunk"),
+        "salvaged": f"good segments of {counted(chunks['salvaged'], 'other chunk')}" if chunks["salvaged"] else "",
+        "rejected": f"{counted(chunks['rejected'], 'chunk')}{', parts of others' if chunks['salvaged'] else ''}",
+        "quarantined": counted(recordings["quarantined"], "recording"),
         "silence": "",
     }
     for row, count in counts.items():
         share = seconds[row] / seconds["in"] if seconds["in"] else 0.0
         table.add_row(row, f"{seconds[row]:.1f}", f"{share:.0%}", count, style=VERDICT_STYLES.get(row, "dim"))
     table.add_section()
-    table.add_row("in", f"{seconds['in']:.1f}", "100%", f"recordings: {recordings['total'] - recordings['pending']}")
+    table.add_row(
+        "in", f"{seconds['in']:.1f}", "100%", counted(recordings["total"] - recordings["pending"], "recording")
+    )
     return table
 
 
-def chunk_table(rows: Iterable[dict[str, Any]]) -> Table:
-    """Chunks with both transcripts, distances, verdict and reason; readable at 80 columns."""
-    table = Table(title="Chunks: the teacher's label, and below it what the validator heard", title_justify="left")
+def counted(number: int, noun: str) -> str:
+    """1 chunk, 2 chunks."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
+def chunk_table(rows: Iterable[dict[str, Any]], metric: Metric = Metric.EVIDENCE) -> Table:
+    """Chunks with what was said and heard, the metric that decided, verdict and reason; readable at 80 columns."""
+    table = Table(
+        title="Chunks: the label, and below it what the validator heard (k2d chunks --id ID tells all of one)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
     table.add_column("text", ratio=1, overflow="fold")
-    table.add_column("MER", justify="right")
-    table.add_column("PER", justify="right")
-    table.add_column("comp.", justify="right")
-    table.add_column("verdict", min_width=12)
+    table.add_column(METRIC_NAMES[metric], justify="right")
+    table.add_column("verdict", min_width=14)
     for row in rows:
         style = VERDICT_STYLES[row["verdict"]]
         place = f"{visible(row['recording'].rsplit('/', 1)[-1], 28)} {row['start_s']:.1f}–{row['end_s']:.1f} s"
+        salvaged = f"\n[yellow]{row['salvaged_s']:.1f} s salvaged[/]" if row["salvaged_s"] else ""
         table.add_row(
-            f"[bold]{place}[/]\n{_text(row['teacher_text'])}\n[dim]{_text(row['validator_text'])}[/]",
-            *(f"{row[name]:.2f}" for name in ("mer", "per", "composite")),
-            f"[{style}]{row['verdict']}[/]\n[dim]{row['reason'].replace('_', ' ')}[/]",
+            f"[bold]{place}[/]\n{_text(row['teacher_text'])}\n[dim]{_text(row['validator_text'])}\n{row['id']}[/]",
+            f"{row[metric]:.2f}",
+            f"[{style}]{row['verdict']}[/]\n[dim]{_words(row['reason'])}[/]{salvaged}",
         )
         table.add_section()
     return table
+
+
+def chunk(found: dict[str, Any]) -> None:
+    """Everything of one chunk: verdict, why, each opinion beside the label, each segment with its verdict."""
+    style = VERDICT_STYLES[found["verdict"]]
+    out.print(f"chunk [bold]{found['id']}[/], {found['start_s']:.2f}–{found['end_s']:.2f} s", soft_wrap=True)
+    out.print(f"[{style}]{found['verdict']}[/] ({_words(found['reason'])}) by policy {escape(found['policy'])}")
+    if found["contributions"]:
+        risk = found["distances"]["evidence"]
+        out.print(f"risk {risk:.2f}: log-odds {_sum(found['contributions'])}")
+    out.print(f"\n{escape(found['teacher_text']) or '(nothing)'}")
+    for opinion in found["opinions"]:
+        out.print(
+            f"\n[dim]{escape(opinion['listener'])}, {escape(opinion['view'])}, "
+            f"log-probability {opinion['avg_logprob']:.2f}[/]"
+        )
+        out.print(_diff(opinion["diff"]) or escape(opinion["text"]) or "(nothing)")
+    table = Table(title="\nSegments", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("", "s", "text", "risk", "verdict"):
+        table.add_column(name, justify="right" if name in ("", "risk") else "left", overflow="fold")
+    for number, one in enumerate(found["segments"]):
+        verdict = "salvaged" if one["salvaged"] else one["verdict"]
+        table.add_row(
+            str(number),
+            f"{one['start_s']:.2f}–{one['end_s']:.2f}",
+            _text(one["text"].strip()),
+            "" if one["risk"] is None else f"{one['risk']:.2f}",
+            "" if verdict is None else f"[{VERDICT_STYLES[verdict]}]{verdict}[/]\n[dim]{_words(one['reason'])}[/]",
+        )
+    out.print(table)
+    out.print(f"[dim]{escape(found['explanation'])}[/]")
+
+
+def _sum(contributions: dict[str, float]) -> str:
+    """-4.0 bias + 3.1 disagreement"""
+    terms = [f"{value:.2f} {name}" for name, value in contributions.items()]
+    return " + ".join(terms)
+
+
+def _diff(steps: list[dict[str, Any]]) -> str:
+    """The label with what was heard: [-only in the label-] and {+only heard+}, as git's word diff has it."""
+    parts = []
+    for step in steps:
+        if step["op"] == "equal":
+            parts.append(escape(step["teacher_text"]))
+            continue
+        if step["teacher_text"]:
+            parts.append(f"[red]\\[-{escape(step['teacher_text'])}-][/]")
+        if step["validator_text"]:
+            parts.append(f"[green]{{+{escape(step['validator_text'])}+}}[/]")
+    return "".join(parts)
+
+
+def _words(code: str) -> str:
+    return code.replace("_", " ")
 
 
 def _text(text: str, width: int = 70) -> str:
@@ -90,7 +169,7 @@ def _text(text: str, width: int = 70) -> str:
 
 def quarantine_table(rows: Iterable[dict[str, Any]]) -> Table:
     """Recordings that were set aside, and why."""
-    table = Table(title="Quarantined recordings", title_justify="left")
+    table = Table(title="Quarantined recordings", title_justify="left", box=SIMPLE_HEAD)
     for column in ("recording", "reason", "detail"):
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -99,15 +178,24 @@ def quarantine_table(rows: Iterable[dict[str, Any]]) -> Table:
 
 
 def curve_table(curves: dict[str, list[dict[str, Any]]], total_s: float) -> Table:
-    """Share of seconds kept over α, a column for each metric."""
-    table = Table(title=f"Share of {total_s:.1f} s of chunks kept, by α", title_justify="left")
+    """Share of seconds kept over α, a column for each metric: whole chunks, and + what is salvaged of others."""
+    table = Table(
+        title=f"Share of {total_s:.1f} s of chunks kept, by α; + salvaged", title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("α", justify="right")
     for metric in curves:
-        table.add_column(metric, justify="right")
+        table.add_column(METRIC_NAMES[Metric(metric)], justify="right")
     for points in zip(*curves.values(), strict=True):
-        shares = (f"{point['seconds'] / total_s:.0%}" if total_s else "–" for point in points)
+        shares = (_share(point, total_s) for point in points)
         table.add_row(f"{points[0]['alpha']:.2f}", *shares)
     return table
+
+
+def _share(point: dict[str, Any], total_s: float) -> str:
+    if not total_s:
+        return "–"
+    salvaged = f" +{point['salvaged'] / total_s:.0%}" if point["salvaged"] else ""
+    return f"{point['seconds'] / total_s:.0%}{salvaged}"
 
 
 @contextmanager

@@ -35,7 +35,10 @@ def card(manifest: Manifest) -> str:
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
     }
     seconds, counts = manifest.seconds, manifest.counts
-    kept = 100 * seconds.accepted / seconds.input if seconds.input else 0.0
+    kept_s = seconds.accepted + seconds.salvaged
+    kept = 100 * kept_s / seconds.input if seconds.input else 0.0
+    gone = manifest.without
+    left_out = f"| left out | {gone.found} of {gone.ids} revoked ids (`{gone.hash}`) |\n" if gone else ""
     reasons = "\n".join(f"| {reason} | {value:.3f} |" for reason, value in manifest.seconds.by_reason.items())
     teachers = ", ".join(f"`{t.model.get('reference', '?')}` ({t.fingerprint})" for t in manifest.teachers)
     validators = ", ".join(
@@ -49,7 +52,7 @@ def card(manifest: Manifest) -> str:
 
 # {manifest.name}
 
-Speech with machine-made labels: {seconds.accepted / 3600:.2f} hours in {rows} rows of at most 30 s, 16 kHz mono FLAC.
+Speech with machine-made labels: {kept_s / 3600:.2f} hours in {rows} rows of at most 30 s, 16 kHz mono FLAC.
 No person has checked the labels. A teacher wrote them, a validator doubted them, and a policy decided what to keep.
 
 | | |
@@ -61,16 +64,17 @@ No person has checked the labels. A teacher wrote them, a validator doubted them
 | validator | {validators} |
 | policy | `{manifest.policy.get("name", "")}` ({manifest.policy_hash}) |
 | recordings | {counts.labeled} labeled, {counts.quarantined} quarantined, {counts.duplicates} duplicates left out |
-| kept | {seconds.accepted:.3f} s of {seconds.input:.3f} s ({kept:.1f} %) |
-
+| kept | {kept_s:.3f} s of {seconds.input:.3f} s ({kept:.1f} %) |
+| salvaged | {seconds.salvaged:.3f} s of it: good segments of {counts.salvaged} chunks that were not kept whole |
+{left_out}
 ## What was kept
 
 {manifest.policy_explanation}
 
 ## Where every second went
 
-input {seconds.input:.3f} s = accepted {seconds.accepted:.3f} + rejected {seconds.rejected:.3f} \
-+ quarantined {seconds.quarantined:.3f} + silence {seconds.silence:.3f}
+input {seconds.input:.3f} s = accepted {seconds.accepted:.3f} + salvaged {seconds.salvaged:.3f} \
++ rejected {seconds.rejected:.3f} + quarantined {seconds.quarantined:.3f} + silence {seconds.silence:.3f}
 
 | reason | seconds |
 |---|---|
@@ -79,9 +83,9 @@ input {seconds.input:.3f} s = accepted {seconds.accepted:.3f} + rejected {second
 ## Columns
 
 `audio`, `text`, `segments` (times relative to the row's audio), `duration_s`, `recording_id`, `source`, `start_s`
-and `end_s` (in the recording), `language` (as the teacher was prompted), `previous_text`, `chunk_ids`, `distances` and
-`distance` (teacher against validator, by the policy's metric), `avg_logprob` (the teacher's). `provenance.json` holds
-the whole manifest.
+and `end_s` (in the recording), `language` (as the teacher was prompted), `previous_text`, `chunk_ids`, `segment_ids`,
+`distances` and `distance` (the policy's metric of each chunk or of what was salvaged of it; the largest),
+`avg_logprob` (the teacher's). `provenance.json` holds the whole manifest.
 """
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from k2d import catalog
+from k2d import catalog, chunk_detail
 from k2d.schema import Reason, Status
 from services.filter.context import InLake, InPolicy
 from services.filter.models import ChunkDetail, ChunkList
@@ -35,9 +35,11 @@ def list_chunks(
     return ChunkList.model_validate(found)
 
 
-@router.get("/{chunk_id}", summary="Both transcripts, the aligned diff, distances, verdict", responses=responses(404))
+@router.get(
+    "/{chunk_id}", summary="Opinions with the aligned diff, evidence, verdicts and why", responses=responses(404)
+)
 def get_chunk(chunk_id: str, lake: InLake, policy: InPolicy) -> ChunkDetail:
-    return ChunkDetail.model_validate(catalog.detail(lake, chunk_id, policy))
+    return ChunkDetail.model_validate(chunk_detail.detail(lake, chunk_id, policy))
 
 
 @router.get(
@@ -47,7 +49,7 @@ def get_chunk(chunk_id: str, lake: InLake, policy: InPolicy) -> ChunkDetail:
     responses={200: {"content": {"audio/flac": {}}}, 206: {"content": {"audio/flac": {}}}, **responses(404, 416)},
 )
 def get_audio(chunk_id: str, lake: InLake, range_: Annotated[str | None, Header(alias="Range")] = None) -> Response:
-    facts = catalog.find_chunk(lake, chunk_id)
+    facts = chunk_detail.find_chunk(lake, chunk_id)
     flac = lake.chunk_audio(facts.id)
     headers = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=31536000, immutable"}
     wanted = RANGE.fullmatch(range_ or "")

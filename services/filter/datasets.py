@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from k2d.batches import check_name
+from k2d.datasets.revoked import revoked
 from k2d.errors import Conflict, NotFound
 from k2d.store import Lake
 from services.filter.context import InLake, InQueue
@@ -22,21 +23,22 @@ BLOCK_BYTES = 1024 * 1024
 @router.post(
     "",
     status_code=202,
-    summary="Freeze what a policy accepts of these batches under a name",
+    summary="Freeze what a policy keeps of these batches under a name",
     responses={200: {"model": DatasetState}, 202: {"model": DatasetState}, **responses(400, 404, 409, 422, 503)},
 )
 def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue) -> Response:
     check_name(body.name)
     batches = [lake.batch(name).id for name in dict.fromkeys(body.batches)]
-    policy = body.policy.model_dump(mode="json")
+    policy, gone = body.policy.model_dump(mode="json"), revoked(body.without)
     if body.name in lake.datasets():
         manifest = lake.dataset(body.name)
-        if manifest["policy"] != policy or manifest["batches"] != batches:
+        left_out = (manifest["without"] or {}).get("hash")
+        if (manifest["policy"], manifest["batches"], left_out) != (policy, batches, gone.hash if gone.ids else None):
             raise Conflict(
                 f"dataset {body.name!r} exists with other content", hint="datasets never change: take a new name"
             )
     else:
-        args, slot = [body.name, batches, policy], _slot(body.name)
+        args, slot = [body.name, batches, policy, list(gone.ids)], _slot(body.name)
         there = queue.occupant(slot)
         if there is not None and there.live and there.args != args:
             raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")

@@ -177,11 +177,12 @@ class GroupRun:
             self.queue.finished(self.batch.id, result.position)
 
 
-def freeze_dataset(name: str, batches: list[str], policy: dict[str, Any]) -> str:
-    """Freeze a dataset; returns its digest."""
+def freeze_dataset(name: str, batches: list[str], policy: dict[str, Any], without: list[str] | None = None) -> str:
+    """Freeze a dataset, without the chunks and segments of these ids; returns its digest."""
     settings = load()
     with _reported():
-        manifest = freeze(Lake(settings.store), name=name, batches=batches, policy=Policy.model_validate(policy))
+        rules, lake = Policy.model_validate(policy), Lake(settings.store)
+        manifest = freeze(lake, name=name, batches=batches, policy=rules, without=without or ())
         return str(manifest["digest"])
 
 

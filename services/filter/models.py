@@ -46,20 +46,22 @@ class BatchUpload(BatchOptions):
 
 
 class Seconds(BaseModel):
-    """in = accepted + rejected + quarantined + silence, exact in milliseconds."""
+    """in = accepted + salvaged + rejected + quarantined + silence, exact in milliseconds."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     in_: float = Field(alias="in", examples=[252.4])
-    accepted: float = Field(examples=[201.2])
-    rejected: float = Field(examples=[20.0])
+    accepted: float = Field(description="Of chunks kept whole.", examples=[201.2])
+    salvaged: float = Field(description="Of good segments of other chunks.", examples=[8.0])
+    rejected: float = Field(examples=[12.0])
     quarantined: float = Field(examples=[18.0])
     silence: float = Field(examples=[13.2])
 
 
 class ChunkCounts(BaseModel):
     accepted: int = Field(examples=[14])
-    rejected: int = Field(examples=[2])
+    salvaged: int = Field(description="Kept in part.", examples=[1])
+    rejected: int = Field(examples=[1])
 
 
 class RecordingCounts(BaseModel):
@@ -163,11 +165,13 @@ class ChunkRow(BaseModel):
     mer_bounded: float
     per_bounded: float
     composite_bounded: float
+    evidence: float | None = Field(description="Risk; null when the policy has no weights.", examples=[0.12])
     teacher_repetition: int
     validator_repetition: int
     phrase: str | None
     verdict: Status
     reason: Reason
+    salvaged_s: float = Field(description="Of a chunk that is not kept: seconds of its segments that are.")
 
 
 class ChunkList(BaseModel):
@@ -183,16 +187,41 @@ class DiffOperation(BaseModel):
     op: Literal["equal", "substitute", "delete", "insert"]
 
 
-class View(BaseModel):
-    """What the validator heard, and how it differs."""
+class OpinionDetail(BaseModel):
+    """What one listener heard in one view of the audio."""
 
+    listener: str = Field(examples=["model:openai/whisper-base"])
     view: str = Field(examples=["as is"])
+    text: str = Field(description="Phonemes, where `is_phonemes`.")
+    avg_logprob: float
+    scores: list[float] = Field(description="How likely it finds each segment's label; empty where it cannot score.")
+    is_phonemes: bool
+    diff: list[DiffOperation] = Field(description="The label beside this text; empty for phonemes.")
+
+
+class SegmentDetail(BaseModel):
+    """A segment of the label, its evidence, and what the policy makes of it alone."""
+
+    id: str = Field(examples=["2f1d0c…-00003.001"])
+    start_s: float
+    end_s: float
     text: str
-    diff: list[DiffOperation]
+    tokens: list[int]
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+    temperature: float
+    language: str
+    evidence: dict[str, float | int | bool]
+    verdict: Status | None = Field(description="null by a policy that compares a distance: it knows whole chunks only.")
+    reason: Reason | None
+    risk: float | None
+    contributions: dict[str, float]
+    salvaged: bool
 
 
 class ChunkDetail(BaseModel):
-    """Everything known of one chunk."""
+    """Everything known of one chunk, and why it is kept or not."""
 
     id: str
     recording_id: str
@@ -202,15 +231,22 @@ class ChunkDetail(BaseModel):
     duration_s: float
     teacher_text: str
     validator: str
-    views: list[View]
-    distances: dict[Metric, float]
+    opinions: list[OpinionDetail]
+    distances: dict[Metric, float | None]
     counts: dict[str, dict[str, int]]
     repetition: dict[str, int]
     phrase: str | None
-    segments: list[dict[str, Any]]
+    evidence: dict[str, float | int | bool]
+    contributions: dict[str, float] = Field(
+        description="What the bias and each feature add to the log-odds of the risk; empty by a distance.",
+        examples=[{"bias": -4.0, "disagreement": 3.1, "unlikely": 0.4}],
+    )
+    segments: list[SegmentDetail]
+    salvaged_s: float
     verdict: Status
     reason: Reason
     policy: str
+    explanation: str = Field(description="The policy in plain language.")
 
 
 class PreviewRequest(Request):
@@ -218,6 +254,7 @@ class PreviewRequest(Request):
 
     batches: list[str] = Field(min_length=1, description="Batch ids or names.", examples=[["lectures-2026-11"]])
     policy: Policy = Field(default_factory=lambda: DEFAULT)
+    curve: list[Metric] | None = Field(None, description="Metrics to draw over α; the policy's own when left out.")
 
 
 class Tally(BaseModel):
@@ -231,6 +268,7 @@ class CurvePoint(BaseModel):
     alpha: float = Field(examples=[0.4])
     chunks: int = Field(examples=[14])
     seconds: float = Field(examples=[201.2])
+    salvaged: float = Field(description="Seconds salvaged of the other chunks.", examples=[8.0])
 
 
 class Preview(BaseModel):
@@ -239,9 +277,14 @@ class Preview(BaseModel):
     policy: Policy
     batches: list[str]
     chunks: ChunkCounts
-    seconds: dict[Literal["accepted", "rejected"], float]
+    seconds: dict[Literal["accepted", "salvaged", "rejected"], float]
     hours_accepted: float
-    reasons: dict[str, Tally]
+    hours_salvaged: float
+    salvage_sample: float = Field(
+        description="Share of the chunks in which salvage was counted; below 1 it is estimated from them.",
+        examples=[1.0],
+    )
+    reasons: dict[Reason, Tally] = Field(description="Of whole chunks, whatever is salvaged of them.")
     curve: dict[Metric, list[CurvePoint]]
 
 
@@ -256,6 +299,12 @@ class DatasetRequest(Request):
     name: str = Field(examples=["lectures-v1"])
     batches: list[str] = Field(min_length=1, examples=[["lectures-2026-11"]])
     policy: Policy = Field(default_factory=lambda: DEFAULT)
+    without: list[str] = Field(
+        default=[],
+        max_length=1_000_000,
+        description="Ids of chunks and segments to leave out, as rows have them.",
+        examples=[["2f1d0c…-00003.001"]],
+    )
 
 
 class DatasetState(BaseModel):

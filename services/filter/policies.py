@@ -1,4 +1,4 @@
-"""Policies: what would this α keep? Answered from stored distances; no model runs."""
+"""Policies: what would this α keep? Answered from stored evidence; no model runs."""
 
 from fastapi import APIRouter
 
@@ -19,4 +19,4 @@ def list_policies() -> list[PolicyListed]:
 @router.post("/preview", summary="What a policy would keep, and the curve over α", responses=responses(404, 422))
 def preview(body: PreviewRequest, lake: InLake) -> Preview:
     batches = [lake.batch(name) for name in dict.fromkeys(body.batches)]
-    return Preview.model_validate(catalog.preview(lake, batches, body.policy))
+    return Preview.model_validate(catalog.preview(lake, batches, body.policy, metrics=body.curve))

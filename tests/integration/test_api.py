@@ -235,7 +235,7 @@ def test_chunk_detail_and_audio_ranges(api, lake):
     row = api.get("/v1/chunks", params={"batch": "lectures", "verdict": "rejected"}).json()["chunks"][0]
     chunk = api.get(f"/v1/chunks/{row['id']}").json()
     assert chunk["teacher_text"] == row["teacher_text"]
-    assert {step["op"] for step in chunk["views"][0]["diff"]} > {"equal"}
+    assert {step["op"] for step in chunk["opinions"][0]["diff"]} > {"equal"}
     assert chunk["distances"]["per"] == row["per"]
     whole = api.get(f"/v1/chunks/{row['id']}/audio")
     assert whole.headers["content-type"] == "audio/flac"
