@@ -67,7 +67,12 @@ def risk(
     places = 2.0 * np.arange(draws)[:, None]
     wanted, known = (shares[None, :] + places).ravel(), (covered + places).ravel()
     kept = [np.interp(wanted, known, values.ravel()).reshape(draws, -1) for values in cumulated[1:]]
-    return rate(kept[0], kept[1])
+    # before the first stretch is whole there may be less than a token; its own MER counts
+    first = (cumulated[0] > 0).argmax(axis=1)[:, None]
+    end, edits_1, tokens_1 = (
+        np.take_along_axis(values, first, axis=1) for values in (covered, cumulated[1], cumulated[2])
+    )
+    return np.where(shares[None, :] <= end, rate(edits_1, tokens_1), rate(kept[0], kept[1]))
 
 
 def area(curve: Floats) -> Floats:
