@@ -18,7 +18,7 @@ def repetition(text: str, n: int = NGRAM) -> int:
 
     What it sees and what it does not: a unit of p characters said k times in a row gives about k - (n - p) / p windows
     when p < n and k when p ≥ n. At n = 6 and the paper's limit (more than 5), 謝謝大家 is seen from the 7th time on, a
-    sentence from the 6th. Shorter loops of stock phrases are what `k2d.text.phrases` is for. A 30 s chunk that
+    sentence from the 6th. Shorter loops are what `k2d.text.loops` and `k2d.text.phrases` are for. A 30 s chunk that
     says one long word six times ("learning") is flagged as well: the price of a rule that knows no words.
     """
     return count_ngrams(normalise(text), n)
