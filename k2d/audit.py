@@ -9,7 +9,6 @@ the corpus, but for one pair of sums a source folder.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from k2d.calibration.population import Floats, Part, parts, thresholds
 from k2d.policy import Columns, Policy
 from k2d.schema import Batch
 from k2d.store import Lake
+from k2d.student_t import quantile, tail
 
 # Code-mixing index: 0 monolingual … 0.5. Edges as in the evaluation's groups, upper end included.
 MIXING: Final = (("none", 0.0), ("up to 0.1", 0.1), ("0.1 to 0.25", 0.25), ("over 0.25", 1.0))
@@ -231,8 +231,8 @@ def _behind(
     if min(present, recordings) < FEWEST_RECORDINGS:
         return round(behind, 4), None, None
     deviation = max(float(np.sqrt(variance)), 1e-9)
-    reach = _quantile(0.5 + confidence / 2, present - 1) * deviation
-    p_value = _tail(behind / deviation, present - 1)
+    reach = quantile(0.5 + confidence / 2, present - 1) * deviation
+    p_value = tail(behind / deviation, present - 1)
     return round(behind, 4), (round(behind - reach, 4), round(behind + reach, 4)), round(p_value, 6)
 
 
@@ -243,7 +243,7 @@ def _variance(slopes: Floats, products: Floats, recordings: int) -> float:
 
 def _wilson(share: float, variance: float, chunks: float, recordings: int, confidence: float) -> tuple[float, float]:
     """Wilson's interval for as many independent chunks as would vary like these recordings do; never more than all."""
-    z = _quantile(0.5 + confidence / 2, recordings - 1)
+    z = quantile(0.5 + confidence / 2, recordings - 1)
     size = min(share * (1 - share) / variance, chunks) if variance > 0 else chunks
     if recordings < FEWEST_RECORDINGS:  # too few to vary: they count as if each were one chunk
         size = min(size, recordings)
@@ -271,16 +271,3 @@ def _warnings(groups: Iterable[Group], confidence: float) -> Iterator[str]:
 
 def _shown(p_value: float | None) -> str:
     return f"p = {p_value:.2g}" if p_value else "p < 0.000001"
-
-
-def _quantile(level: float, degrees: int) -> float:
-    """Of Student's t, by Cornish and Fisher's expansion around the normal (Abramowitz and Stegun, 26.7.5)."""
-    z, n = NormalDist().inv_cdf(level), max(1, degrees)
-    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    return z + sum(term / n ** (power + 1) for power, term in enumerate(terms))
-
-
-def _tail(t: float, degrees: int) -> float:
-    """P(Student's t > t), by the normal that is nearest to it (Abramowitz and Stegun, 26.7.8)."""
-    n = max(1, degrees)
-    return 1 - NormalDist().cdf(t * (1 - 1 / (4 * n)) / float(1 + t * t / (2 * n)) ** 0.5)

@@ -25,6 +25,7 @@ from k2d.calibration.population import Floats
 # Stakes as shares of the largest that cannot lose more than all; close together where proofs are usually won.
 STAKES: Final = np.array([0.02, 0.05, 0.1, 0.15, 0.22, 0.3, 0.4, 0.5, 0.65, 0.8, 0.95])
 FLOOR: Final = 0.1  # share of the capital that is spread evenly, whatever the pilot says
+MOST_LOG: Final = 600.0  # a capital of e^600 proves anything: more would overflow
 LEAST_RANGE: Final = 0.02  # stakes stay finite where nothing can be lost
 TARGETS: Final = np.concatenate([[0.0], np.geomspace(0.002, 1.0, 56)])  # label errors at which a band can end
 
@@ -77,7 +78,7 @@ def log_capital(reviews: Reviewed, pilot: Reviewed, alphas: Floats, *, target: f
     steps = np.log1p(-sign * reviews.excess(target)[:, None] * stakes)
     for share, step in zip(spread.T, steps.T, strict=True):  # a stake at a time: the arrays stay small
         capital[0] += share
-        capital[1:] += share * np.exp(np.cumsum(step[:, None] * kept, axis=0))
+        capital[1:] += share * np.exp(np.minimum(np.cumsum(step[:, None] * kept, axis=0), MOST_LOG))
     return np.asarray(np.log(capital.max(axis=0)), np.float64)
 
 

@@ -110,7 +110,7 @@ def calibrate(
         claim = _claim(head, len(batches), seconds, alpha, draws=draws, target=target, confidence=confidence)
         policy = policy.model_copy(update={"alpha": alpha, "claim": claim})
     more = needed(reviewed, alphas, target=target, confidence=confidence) if len(alphas) and draws else None
-    in_all = None if more is None else int(np.ceil(more / (1 - (PILOT_TO_FIT if chosen else PILOT))))
+    in_all = None if more is None else more + _pilot(head.draws, base)
     return Calibration(
         policy=Policy.model_validate(policy.model_dump()),
         target=target,
@@ -162,8 +162,8 @@ def _curve(
             share=round(seconds.at(alpha) / seconds.total, 4),
             label_mer=None if np.isnan(estimates[place]) else round(float(estimates[place]), 4),
             lower=round(float(lower[place]), 4),
-            upper=round(float(upper[place]), 4),
-            proved=place in set(won),
+            upper=round(float(min(upper[place], target) if place in won else upper[place]), 4),
+            proved=place in won,
         )
         for place, alpha in enumerate(alphas)
     )

@@ -14,9 +14,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from k2d.calibration.bound import Reviewed
-from k2d.distance import counts, read
+from k2d.distance import counts
 from k2d.errors import BadRequest, NotFound
 from k2d.policy import Policy
+from k2d.text.tokens import mixed_tokens
 
 VERSION: Final = 1
 
@@ -62,7 +63,7 @@ class Row(BaseModel):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.correct and self.reference is not None and read(self.reference).tokens != read(self.label).tokens:
+        if self.correct and self.reference is not None and mixed_tokens(self.reference) != mixed_tokens(self.label):
             raise ValueError("correct is true, but the reference says something else")
         return self
 
@@ -129,11 +130,11 @@ def error_of(row: Row) -> Error:
     right, counts for the most it could be: then the bound holds whatever it hides.
     """
     if row.correct and row.reference is None:
-        tokens = min(float(len(read(row.label).tokens)), row.size)
+        tokens = min(float(len(mixed_tokens(row.label))), row.size)
         return Error(0.0, tokens, 0.0)
     if row.reference is None:
         return Error(row.size, 0.0, 1.0)
-    found = counts(read(row.reference).tokens, read(row.label).tokens)
+    found = counts(mixed_tokens(row.reference), mixed_tokens(row.label))
     longer = max(found.reference_length, found.hypothesis_length)
     shrink = min(1.0, row.size / max(1, longer))
     return Error(found.edits * shrink, found.reference_length * shrink, found.bounded)

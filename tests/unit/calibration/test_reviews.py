@@ -1,0 +1,146 @@
+"""The review file: what is drawn, what a reviewer may write, what a label error is."""
+
+import json
+
+import numpy as np
+import pytest
+from corpora import simulated
+
+from k2d.calibration.draw import MOST_WEIGHT, chances_of, draw, sizes
+from k2d.calibration.population import parts, thresholds
+from k2d.calibration.review import review
+from k2d.calibration.reviews import Row, error_of, load, until, write
+from k2d.errors import BadRequest, NotFound
+from k2d.policy import DEFAULT, PAPER, decide
+from k2d.store import Lake
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    lake = Lake(str(tmp_path_factory.mktemp("lake")))
+    batch, truth = simulated(lake, recordings=6)
+    return lake, batch, truth
+
+
+def row(label="今天 review 一下", **changes) -> Row:
+    plain = {"id": "f-00000/0", "recording": "a", "start_s": 0.0, "end_s": 2.0, "label": label, "around": label}
+    return Row(**plain | {"heard": [], "risk": 0.1, "size": 9.0, "weight": 1.0, "draws": [0]} | changes)
+
+
+@pytest.mark.parametrize(
+    ("label", "reference", "edits", "tokens", "share"),
+    [
+        ("今天 review 一下", "今天 review 一下", 0, 5, 0.0),
+        ("今天 Review一下。", "今天，review 一下", 0, 5, 0.0),  # normalised on both sides
+        ("今天 review 一下", "今天 review 一", 1, 4, 0.2),
+        ("今天 review 一下", "", 5, 0, 1.0),  # nothing was said
+        ("", "今天", 2, 2, 1.0),
+        ("今天", "今" * 18, 8.5, 9, 17 / 18),  # counts for its size, 9, with its own error rate
+        ("謝" * 18, "今天", 9, 1, 1.0),
+    ],
+)
+def test_label_error_is_mer_bounded_by_the_segment_s_size(label, reference, edits, tokens, share):
+    found = error_of(row(label, reference=reference))
+    assert (found.edits, found.tokens, found.share) == pytest.approx((edits, tokens, share))
+    assert max(found.edits, found.tokens) <= 9.0
+
+
+def test_what_is_unknown_counts_as_wholly_wrong():
+    assert error_of(row(correct=True)).share == 0
+    for unknown in (row(), row(correct=False)):
+        assert error_of(unknown).edits == 9.0
+        assert error_of(unknown).share == 1.0
+
+
+def test_stopping_anywhere_leaves_the_draws_before():
+    rows = [row(draws=[0, 4]), row(draws=[1]), row(draws=[2, 3, 6]), row(draws=[5])]
+    assert until(rows, 7) == (0, 0)
+    rows[0].correct = rows[1].correct = True
+    assert until(rows, 7) == (2, 0)
+    rows[3].correct = True  # the third is skipped: its draws count, as wholly wrong
+    assert until(rows, 7) == (7, 3)
+
+
+def test_draws_fall_as_often_as_their_chances_say(corpus):
+    lake, batch, _ = corpus
+    drawn, population = draw(lambda: parts(lake, [batch]), DEFAULT, count=60_000, seed=1)
+    assert sorted(at for one in drawn for at in one.draws) == list(range(60_000))
+    (part,) = parts(lake, [batch])
+    risk = thresholds(DEFAULT, part.chunks, part.segments, part.owner)[1]
+    assert population.segments == len(risk) == len(drawn) == 6 * 8 * 4
+    size, mass = sizes(part.segments), np.array(population.strata)
+    chances, weights = chances_of(mass)
+    expected = 60_000 * sum(size) / mass.sum()  # of all draws, weighted
+    assert sum(one.weight * len(one.draws) for one in drawn) == pytest.approx(expected, rel=0.01)
+    for one in drawn:  # each: its weight undoes its chance
+        assert one.weight * len(one.draws) == pytest.approx(60_000 * one.size / mass.sum(), rel=0.35)
+        assert 0 < one.weight <= MOST_WEIGHT
+    assert len(weights) == len(chances)
+
+
+def test_the_same_seed_draws_the_same_whatever_the_parts(corpus, monkeypatch):
+    lake, batch, _ = corpus
+    first = draw(lambda: parts(lake, [batch]), DEFAULT, count=200, seed=5)
+    monkeypatch.setattr("k2d.calibration.population.PART_CHUNKS", 1)  # a part for each recording
+    assert len(list(parts(lake, [batch]))) == 6
+    again = draw(lambda: parts(lake, [batch]), DEFAULT, count=200, seed=5)
+    assert [one.draws for one in again[0]] == [one.draws for one in first[0]]
+    assert [(one.facts_key, one.chunk, one.segment) for one in again[0]] == [
+        (one.facts_key, one.chunk, one.segment) for one in first[0]
+    ]
+
+
+@pytest.mark.parametrize("policy", [DEFAULT, PAPER], ids=lambda policy: policy.name)
+def test_thresholds_say_from_which_alpha_on_a_segment_is_kept(corpus, policy):
+    lake, batch, _ = corpus
+    (part,) = parts(lake, [batch])
+    whole, kept = thresholds(policy, part.chunks, part.segments, part.owner)
+    for alpha in (0.02, 0.05, 0.2, 0.5, 1.0):
+        at = policy.model_copy(update={"alpha": alpha})
+        chunks = decide(at, part.chunks).accepted
+        segments = chunks[part.owner]
+        if policy.salvage:
+            segments = segments | decide(at, part.segments).accepted
+        np.testing.assert_array_equal(whole <= alpha, chunks)
+        np.testing.assert_array_equal(kept <= alpha, segments)
+
+
+def test_a_review_file_comes_back_as_it_was_written_and_is_never_overwritten(corpus, tmp_path):
+    lake, batch, _ = corpus
+    head, rows = review(lake, [batch], DEFAULT, count=50, seed=0)
+    path = tmp_path / "review.jsonl"
+    write(path, head, rows)
+    assert load(path) == (head, rows)
+    assert [one.draws[0] for one in rows] == sorted(one.draws[0] for one in rows)
+    with pytest.raises(BadRequest, match="exists"):
+        write(path, head, rows)
+    line = json.loads(path.read_text("utf-8").splitlines()[1])
+    assert line["reference"] is line["correct"] is None
+    assert set(line) >= {"id", "recording", "start_s", "end_s", "label", "heard", "risk", "weight"}
+    lines = path.read_text("utf-8").splitlines()
+    shuffled = tmp_path / "shuffled.jsonl"  # an editor may sort lines and add members
+    shuffled.write_text("\n".join([lines[0], *reversed(lines[1:])]).replace('"risk"', '"note": "x", "risk"'), "utf-8")
+    assert load(shuffled) == (head, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("", "line 1"), ('{"id": 1}', "line 1"), ("HEAD\nnot json", "line 2"), ("HEAD\n{}", "line 2: id")],
+)
+def test_a_damaged_review_file_is_refused_with_its_line(corpus, tmp_path, text, complaint):
+    lake, batch, _ = corpus
+    head, _ = review(lake, [batch], DEFAULT, count=30, seed=0)
+    path = tmp_path / "review.jsonl"
+    path.write_text(text.replace("HEAD", head.model_dump_json(exclude_none=True)), "utf-8")
+    with pytest.raises(BadRequest, match=complaint):
+        load(path)
+    with pytest.raises(NotFound):
+        load(tmp_path / "none.jsonl")
+
+
+def test_too_few_draws_and_nothing_to_draw_are_refused(corpus):
+    lake, batch, _ = corpus
+    with pytest.raises(BadRequest, match="prove nothing"):
+        review(lake, [batch], DEFAULT, count=5, seed=0)
+    with pytest.raises(BadRequest, match="nothing to review"):
+        review(lake, [batch], DEFAULT.model_copy(update={"min_units_per_s": 1e6}), count=50, seed=0)
