@@ -60,10 +60,12 @@ class Readings:
 
     normalised: list[str]
     repetition: list[int]
+    codes: Codes  # of all normalised texts, a newline after each
+    places: Places  # (tokens,): where in `codes` each token begins
     tokens: list[str]  # of all texts, SEPARATOR after each
     sounds: list[str]  # of each token
     sound: str  # of all tokens, joined
-    written: str  # of all tokens, one character each
+    words: Codes  # of each token: a code point, the same for equal tokens
     kinds: Kinds  # of each token
     starts: Places | None  # of each token: where it begins in its own text; -1 where that is not known
     bounds: Places  # (texts, 2): each text's first token and its separator
@@ -74,10 +76,27 @@ class Readings:
         return Reading(
             normalised=self.normalised[text],
             tokens=tuple(self.tokens[first:end]),
-            sound=self.sound[self.units[first] : self.units[end]],
-            written=self.written[first:end],
+            sound=self.said(text),
+            written=self.written(text),
             repetition=self.repetition[text],
         )
+
+
+    def written(self, text: int) -> str:
+        """A text's tokens, one character each."""
+        first, end = self.bounds[text].tolist()
+        return _decode(self.words[first:end])
+
+    def recurring(self, n: int) -> list[int]:
+        """How often the most frequent run of n tokens occurs in each text."""
+        text = np.repeat(np.arange(len(self.bounds)), np.diff(self.bounds[:, 1], prepend=-1))
+        text[self.bounds[:, 1]] = -1
+        return count_windows(self.words, text, len(self.bounds), n=n)
+
+    def said(self, text: int) -> str:
+        """A text's phonemes, one character each."""
+        first, end = self.units[self.bounds[text]].tolist()
+        return self.sound[first:end]
 
 
 def read_many(texts: Sequence[str]) -> Readings:
@@ -103,11 +122,13 @@ def read_many(texts: Sequence[str]) -> Readings:
     lengths = np.fromiter(map(len, read), np.intp, len(read))
     return Readings(
         normalised=lines,
-        repetition=_repetition(codes, newline, len(texts)),
+        codes=codes,
+        places=at,
+        repetition=count_windows(codes, np.where(newline, -1, np.cumsum(newline)), len(texts)),
         tokens=tokens,
         sounds=read,
         sound="".join(read),
-        written=_written(tokens, codes[at], kinds[at]),
+        words=_words(tokens, codes[at], kinds[at]),
         kinds=kinds[at],
         starts=None if offsets is None else offsets[at],
         bounds=bounds,
@@ -122,29 +143,32 @@ def _split(codes: Codes, is_start: Flags, newline: Flags) -> list[str]:
     return _decode(wide).split()
 
 
-def _written(tokens: Sequence[str], first: Codes, kinds: Kinds) -> str:
-    """The tokens as one character each: itself, or a private one for each word of several letters."""
+def _words(tokens: Sequence[str], first: Codes, kinds: Kinds) -> Codes:
+    """One code point for each token: its own, or a private one for each word of several letters."""
     words: dict[str, int] = {}
     codes = first.copy()
     for place in np.flatnonzero((kinds == LATIN_KIND) | (kinds == OTHER)).tolist():
         token = tokens[place]
         if len(token) > 1:
             codes[place] = words.setdefault(token, len(words)) + _FIRST_WORD
-    return _decode(codes)
+    return codes
 
 
-def _repetition(codes: Codes, newline: Flags, texts: int) -> list[int]:
-    """`count_ngrams` of each text: sort the windows of all texts at once, and find the longest run of equal ones."""
-    counts = np.zeros(texts, np.int64)
-    windows = max(0, len(codes) - NGRAM + 1)
-    ends = np.cumsum(newline)
-    whole = ends[NGRAM - 1 :] == np.concatenate(([0], ends))[:windows]  # no newline in the window
+def count_windows(codes: Codes, group: Places, groups: int, *, n: int = NGRAM) -> list[int]:
+    """How often the most frequent window of n codes occurs in each group; 0 where a group is shorter.
+
+    `group` says where each code belongs, shape of `codes`: groups are stretches, in order; -1 belongs nowhere. All
+    windows are sorted at once, and the longest run of equal ones is found.
+    """
+    counts = np.zeros(groups, np.int64)
+    windows = max(0, len(codes) - n + 1)
+    whole = (group[:windows] == group[n - 1 :][:windows]) & (group[:windows] >= 0)
     hashed = np.zeros(windows, np.uint64)
-    for place, multiplier in enumerate(_MULTIPLIERS):
+    for place, multiplier in enumerate(_MULTIPLIERS[:n]):
         hashed += codes[place : place + windows] * multiplier
-    bits = np.uint64(texts.bit_length())
-    line = ends[:windows][whole].astype(np.uint64)
-    hashed = np.sort((hashed[whole] >> bits) | (line << (np.uint64(64) - bits)))
+    bits = np.uint64(groups.bit_length())
+    where = group[:windows][whole].astype(np.uint64) << (np.uint64(64) - bits)
+    hashed = np.sort((hashed[whole] >> bits) | where)
     changes = np.flatnonzero(np.diff(hashed, prepend=hashed[:1] + np.uint64(1)))
     runs = np.diff(changes, append=len(hashed))
     np.maximum.at(counts, (hashed[changes] >> (np.uint64(64) - bits)).astype(np.intp), runs)

@@ -1,0 +1,306 @@
+"""What of a label its listeners confirm: one alignment by sound for each pair of texts, and its edits token by token.
+
+Pure, and over many pairs at once: rapidfuzz aligns each pair, everything after that is arithmetic on flat arrays. Two
+texts are aligned phoneme by phoneme (`k2d.text.sounds`); each phoneme belongs to a token, each token of the label to a
+segment. What only the opinion has belongs to the segment of the label's phoneme before it (to the first where there is
+none), what both have to the label's segment.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from rapidfuzz.distance import Levenshtein
+
+Places = npt.NDArray[np.intp]
+Kinds = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+# What a token is when it is heard: a number in digits is Mandarin, as it is read.
+MANDARIN, ENGLISH, FOREIGN = range(3)
+
+_HIT, _REPLACED, _INSERTED, _DELETED = range(4)
+_TAGS: Final = {"replace": _REPLACED, "insert": _INSERTED, "delete": _DELETED}
+# Two tokens that differ may be a loan word and its native one (OK, 好); added to a span's tokens before the share of
+# those that differ is taken, so that a flip needs more than two.
+_FEW_TOKENS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Tokens of many texts in a row, and how they sound."""
+
+    sound: str  # of all tokens, one character a phoneme
+    units: Places  # (tokens + 1,): where each token's phonemes begin
+    kinds: Kinds  # (tokens,): MANDARIN, ENGLISH or FOREIGN
+    whole: Flags  # (tokens,): wrong as a whole, as words are, or by the share of its phonemes
+    segments: Places  # (tokens,): of a label's token its segment within the label; anything elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A label and an opinion as stretches of a pool's tokens, and how many segments the label has."""
+
+    label: tuple[int, int]
+    opinion: tuple[int, int]
+    segments: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """What each span's alignment counts, shape (spans,) each. Sums over segments are those of the whole.
+
+    Tokens of the label and of the opinion count by the share that is wrong of them. `heard` are the opinion's.
+    """
+
+    tokens: Floats
+    heard: Floats
+    substituted: Floats
+    inserted: Floats
+    deleted: Floats
+    homophones: Floats
+    units: Floats  # Mandarin phonemes of the label
+    units_heard: Floats
+    unit_edits: Floats  # with Mandarin on either side
+    words: Floats  # English tokens of the label
+    words_heard: Floats
+    words_wrong: Floats
+    words_heard_wrong: Floats
+    wrong: Floats  # of the label's tokens
+    wrong_mandarin: Floats
+    wrong_heard: Floats  # of the opinion's tokens
+    wrong_heard_mandarin: Floats
+    hits: Floats  # the label's tokens without a wrong phoneme
+    alone: Floats  # the label's tokens that the opinion lacks altogether
+
+    def summed(self, first: Places) -> "Tally":
+        """Spans put together; `first` are the first of each."""
+        return Tally(*(np.add.reduceat(getattr(self, name), first) for name in self.__slots__))
+
+    @property
+    def disagreement(self) -> Floats:
+        """Edits over the longer side's tokens, 0…1; an empty side disagrees altogether with one that is not."""
+        return _share(self.substituted + self.deleted + self.inserted, self._longer)
+
+    @property
+    def zh_error(self) -> Floats:
+        return _share(self.unit_edits, np.maximum(self.units, self.units_heard))
+
+    @property
+    def en_error(self) -> Floats:
+        wrong = np.maximum(self.words_wrong, self.words_heard_wrong)
+        return _share(wrong, np.maximum(self.words, self.words_heard))
+
+    @property
+    def flip(self) -> Floats:
+        """How far the share of Mandarin differs where label and opinion differ, by how much of the span differs."""
+        both = (self.wrong > 0) & (self.wrong_heard > 0)
+        label = self.wrong_mandarin / np.maximum(self.wrong, _LEAST)
+        opinion = self.wrong_heard_mandarin / np.maximum(self.wrong_heard, _LEAST)
+        differing = np.minimum(self.wrong, self.wrong_heard) / (self._longer + _FEW_TOKENS)
+        flip: Floats = np.where(both, np.abs(label - opinion) * np.minimum(1.0, differing), 0.0)
+        return flip
+
+    def rates(self) -> Floats:
+        """Shape (spans, 8), in the order of RATES."""
+        longer = self._longer
+        return np.stack(
+            (
+                self.disagreement,
+                self.zh_error,
+                self.en_error,
+                _share(self.substituted, longer),
+                _share(self.deleted, longer),
+                _share(self.inserted, longer),
+                _share(self.homophones, self.tokens),
+                self.flip,
+            ),
+            axis=1,
+        )
+
+    @property
+    def _longer(self) -> Floats:
+        return np.maximum(self.tokens, self.heard)
+
+
+RATES: Final = ("disagreement", "zh_error", "en_error", "substituted", "deleted", "inserted", "homophones", "flip")
+_LEAST: Final = 1e-9
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    share: Floats = np.minimum(1.0, part / np.maximum(whole, 1.0))
+    return share
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alignments:
+    """Edits of all pairs in a row, shape (edits,) each; `opinion` and `label` are places in the pair's own strings."""
+
+    pair: Places
+    tag: Kinds  # _REPLACED, _INSERTED or _DELETED
+    opinion: Places
+    label: Places
+
+    def count(self, pairs: int) -> npt.NDArray[np.int64]:
+        """How many replaced, inserted and deleted each pair has, shape (pairs, 3)."""
+        found = np.bincount(self.pair * 3 + self.tag - _REPLACED, minlength=3 * pairs)
+        return found.reshape(pairs, 3)
+
+
+def align(texts: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Alignments:
+    """Align each opinion with its label, in that order, with the fewest edits; a text is a string or its parts."""
+    counts: list[int] = []
+    tags: list[str] = []
+    sources: list[int] = []
+    destinations: list[int] = []
+    for opinion, label in texts:
+        edits = Levenshtein.editops(opinion, label).as_list() if opinion != label else []
+        counts.append(len(edits))
+        if edits:
+            tag, source, destination = zip(*edits, strict=True)
+            tags += tag
+            sources += source
+            destinations += destination
+    return Alignments(
+        pair=np.repeat(np.arange(len(counts)), counts),
+        tag=np.fromiter(map(_TAGS.__getitem__, tags), np.uint8, len(tags)),
+        opinion=np.array(sources, np.intp),
+        label=np.array(destinations, np.intp),
+    )
+
+
+def tally(pool: Pool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: Alignments) -> Tally:
+    """Count the edits of each segment of each pair, in order.
+
+    `by_sound` aligns the pairs' sounds, `by_writing` their tokens (nothing for a pair without).
+    """
+    label = _Side(pool, [pair.label for pair in pairs])
+    opinion = _Side(pool, [pair.opinion for pair in pairs])
+    first = np.concatenate(([0], np.cumsum([pair.segments for pair in pairs])))
+    label.mark(by_sound, by_sound.label, _DELETED)
+    opinion.mark(by_sound, by_sound.opinion, _INSERTED)
+    segment = pool.segments[label.token] + first[label.pair]
+    heard = _heard_segments(label, opinion, segment[label.owner], first, by_sound)
+
+    replaced, alone = label.edits()
+    wrong = replaced + alone
+    mostly_alone = label.whole & (alone > replaced)
+    substituted = np.where(label.whole, (wrong > 0) & ~mostly_alone, replaced / label.least_lengths)
+    inserted = np.where(label.whole, mostly_alone, alone / label.least_lengths)
+    replaced_heard, alone_heard = opinion.edits()
+    wrong_heard = replaced_heard + alone_heard
+    # a word that was partly replaced is counted where the label has something else
+    deleted = np.where(opinion.whole, (alone_heard > 0) & (replaced_heard == 0), alone_heard / opinion.least_lengths)
+    share = np.where(label.whole, wrong > 0, wrong / label.least_lengths)
+    share_heard = np.where(opinion.whole, wrong_heard > 0, wrong_heard / opinion.least_lengths)
+
+    unwritten = np.zeros(len(label.token), np.bool_)
+    differs = by_writing.tag != _DELETED
+    unwritten[label.first_token[by_writing.pair[differs]] + by_writing.label[differs]] = True
+    spoken = label.lengths > 0
+
+    spans = int(first[-1])
+
+    def label_sum(what: npt.NDArray[Any]) -> Floats:
+        return np.bincount(segment, what, spans).astype(np.float64)
+
+    def heard_sum(what: npt.NDArray[Any]) -> Floats:
+        return np.bincount(heard, what, spans).astype(np.float64)
+
+    mandarin, mandarin_heard = label.kinds == MANDARIN, opinion.kinds == MANDARIN
+    word, word_heard = label.kinds == ENGLISH, opinion.kinds == ENGLISH
+    # a Mandarin phoneme for an English one is one edit, not two
+    both = _pairs_of_mandarin(label, opinion)
+    unit_edits = label_sum(mandarin * wrong) + heard_sum(mandarin_heard * wrong_heard)
+    unit_edits -= np.bincount(segment[label.owner[label.state == _REPLACED]], both, spans)
+    return Tally(
+        tokens=label_sum(np.ones(len(segment))),
+        heard=heard_sum(np.ones(len(heard))),
+        substituted=label_sum(substituted),
+        inserted=label_sum(inserted),
+        deleted=heard_sum(deleted),
+        homophones=label_sum(unwritten & spoken & (wrong == 0)),
+        units=label_sum(mandarin * label.lengths),
+        units_heard=heard_sum(mandarin_heard * opinion.lengths),
+        unit_edits=unit_edits,
+        words=label_sum(word),
+        words_heard=heard_sum(word_heard),
+        words_wrong=label_sum(word & (wrong > 0)),
+        words_heard_wrong=heard_sum(word_heard & (wrong_heard > 0)),
+        wrong=label_sum(share),
+        wrong_mandarin=label_sum(share * mandarin),
+        wrong_heard=heard_sum(share_heard),
+        wrong_heard_mandarin=heard_sum(share_heard * mandarin_heard),
+        hits=label_sum(wrong == 0),
+        alone=label_sum(spoken & (alone == label.lengths)),
+    )
+
+
+class _Side:
+    """One side of all pairs: its tokens in a row, and their phonemes in a row."""
+
+    def __init__(self, pool: Pool, stretches: Sequence[tuple[int, int]]) -> None:
+        first, end = np.array(stretches, np.intp).reshape(-1, 2).T
+        self.token = _ranges(first, end)
+        self.pair = np.repeat(np.arange(len(first)), end - first)
+        self.first_token = np.concatenate(([0], np.cumsum(end - first)))
+        self.lengths = np.diff(pool.units)[self.token]
+        self.least_lengths = np.maximum(self.lengths, 1)
+        self.first_unit = np.concatenate(([0], np.cumsum(pool.units[end] - pool.units[first])))
+        self.owner = np.repeat(np.arange(len(self.token)), self.lengths)
+        self.state = np.zeros(len(self.owner), np.uint8)  # of each phoneme
+        self.kinds = pool.kinds[self.token]
+        self.whole = pool.whole[self.token]
+
+    def mark(self, edits: Alignments, places: Places, other_side_only: int) -> None:
+        here = edits.tag != other_side_only
+        self.state[self.first_unit[edits.pair[here]] + places[here]] = edits.tag[here]
+
+    def edits(self) -> tuple[Floats, Floats]:
+        """Phonemes of each token that were replaced, and that only this side has."""
+        replaced = np.bincount(self.owner[self.state == _REPLACED], minlength=len(self.token))
+        alone = np.bincount(self.owner[self.state > _REPLACED], minlength=len(self.token))
+        return replaced.astype(np.float64), alone.astype(np.float64)
+
+
+def _pairs_of_mandarin(label: _Side, opinion: _Side) -> Flags:
+    """Of each replaced phoneme of the labels, whether both it and what replaced it are Mandarin."""
+    ours, theirs = label.owner[label.state == _REPLACED], opinion.owner[opinion.state == _REPLACED]
+    both: Flags = (label.kinds[ours] == MANDARIN) & (opinion.kinds[theirs] == MANDARIN)
+    return both
+
+
+def _heard_segments(
+    label: _Side, opinion: _Side, unit_segment: Places, first: Places, edits: Alignments
+) -> npt.NDArray[np.intp]:
+    """The segment of each of the opinions' tokens: that of its first phoneme, or of the token before where it has none.
+
+    The k-th phoneme that an opinion shares with its label or has instead of it is the k-th of the label's own.
+    """
+    of_unit = np.zeros(len(opinion.state) + 1, np.intp)
+    aligned = np.flatnonzero(opinion.state <= _REPLACED)
+    of_unit[aligned] = unit_segment[label.state <= _REPLACED]
+    deleted = edits.tag == _DELETED
+    pair, before = edits.pair[deleted], edits.label[deleted] - 1
+    place = label.first_unit[pair] + before
+    of_unit[opinion.first_unit[pair] + edits.opinion[deleted]] = np.where(
+        before >= 0, unit_segment[np.maximum(place, 0)] if len(unit_segment) else 0, first[pair]
+    )
+    start, begin, end = np.cumsum(opinion.lengths) - opinion.lengths, *_unit_bounds(opinion)
+    silent = opinion.lengths == 0
+    start = np.where(silent & (start > begin), start - 1, start)
+    return np.where(begin < end, of_unit[np.minimum(start, len(opinion.state))], first[opinion.pair])
+
+
+def _unit_bounds(side: _Side) -> tuple[Places, Places]:
+    return side.first_unit[side.pair], side.first_unit[side.pair + 1]
+
+
+def _ranges(first: Places, end: Places) -> Places:
+    """All numbers from each first up to its end, in a row."""
+    lengths = end - first
+    places: Places = np.arange(int(lengths.sum())) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
+    return places

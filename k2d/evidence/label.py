@@ -1,0 +1,150 @@
+"""What a label says of itself: whose its tokens are, how many, whether it loops, is a stock phrase or an echo."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from k2d.schema import Opinion, Segment, join_text
+from k2d.text.echo import echo_share
+from k2d.text.loops import count_loops
+from k2d.text.phrases import match_phrases
+from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows
+from k2d.text.tokens import mixed_tokens
+from k2d.text.trace import token_starts
+
+Places = npt.NDArray[np.intp]
+Column = npt.NDArray[Any]
+
+# As in k2d.text.suspicions: an echo may lose or add a word.
+ECHO_MAX: Final = 0.8
+LOOP_GRAM: Final = 4  # tokens; in every loop some four of them come back (k2d.text.loops)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A chunk's label and what was said of it, the first listener's opinions first."""
+
+    segments: Sequence[Segment]
+    opinions: Sequence[Opinion]
+    prompt: str = ""  # the teacher's initial prompt
+
+    @property
+    def text(self) -> str:
+        """The label, as `Chunk.text` has it."""
+        return join_text(segment.text for segment in self.segments)
+
+
+def token_segments(chunks: Sequence[Said], readings: Readings) -> Places:
+    """The segment of each of the labels' tokens, numbered over all chunks. Labels are the first of the readings.
+
+    A token that reaches over a boundary belongs to the segment it begins in. Separators belong to some segment of
+    their text.
+    """
+    end = int(readings.bounds[len(chunks) - 1, 1]) + 1
+    starts = np.full(end, -1, np.intp) if readings.starts is None else readings.starts[:end].copy()
+    begins: list[int] = []
+    for place, chunk in enumerate(chunks):
+        first, last = readings.bounds[place].tolist()
+        offset = -_leading_space(chunk.segments)
+        for segment in chunk.segments:
+            begins.append((place << 32) + max(0, offset))
+            offset += len(segment.text)
+        if last > first and starts[first] < 0:
+            starts[first:last] = _starts_of(chunk, last - first)
+    of_text = np.repeat(np.arange(len(chunks)), np.diff(readings.bounds[: len(chunks), 1], prepend=-1))
+    found: Places = np.searchsorted(np.array(begins), (of_text << 32) + np.maximum(starts, 0), side="right") - 1
+    return found
+
+
+def _leading_space(segments: Sequence[Segment]) -> int:
+    text = "".join(segment.text for segment in segments)
+    return len(text) - len(text.lstrip())
+
+
+def _starts_of(chunk: Said, tokens: int) -> list[int]:
+    """Where a label's tokens begin, when reading has lost it: traced, or else each segment's by its own tokens."""
+    traced = token_starts(chunk.text)
+    if traced is not None and len(traced) == tokens:
+        return traced
+    starts: list[int] = []
+    offset = -_leading_space(chunk.segments)
+    for segment in chunk.segments:
+        starts += [max(0, offset)] * len(mixed_tokens(segment.text))
+        offset += len(segment.text)
+    return (starts + [max(0, offset - 1)] * tokens)[:tokens]
+
+
+def label_columns(chunks: Sequence[Said], readings: Readings, segment: Places, first: Places) -> dict[str, Column]:
+    """What `Evidence` says of the label's text: of every segment, and after those of every chunk.
+
+    `first` are the segments that each chunk begins with, and their number at the end.
+    """
+    spans = int(first[-1])
+    own = np.ones(len(segment), np.bool_)
+    own[readings.bounds[: len(chunks), 1]] = False  # separators
+    kinds, lengths = readings.kinds[: len(segment)], np.diff(readings.units)[: len(segment)]
+
+    def count(what: Column) -> Column:
+        counted = np.bincount(segment[own], what[own], spans).astype(np.int64)
+        return np.concatenate((counted, np.add.reduceat(counted, first[:-1])))
+
+    tokens, zh_tokens, en_tokens = count(own), count(kinds == HAN_KIND), count(kinds == LATIN_KIND)
+    loops, phrases, echoes = _texts(chunks, readings, tokens[:spans].tolist(), first.tolist())
+    return {
+        "zh_tokens": zh_tokens,
+        "en_tokens": en_tokens,
+        "other_tokens": tokens - zh_tokens - en_tokens,
+        "units": count(lengths),
+        "teacher_repetition": np.array(
+            [*_repetition(readings, segment, spans), *readings.repetition[: len(chunks)]], np.int64
+        ),
+        "loops": np.array(loops, np.int64),
+        "is_phrase": np.array(phrases, np.bool_),
+        "is_echo": np.array(echoes, np.bool_),
+    }
+
+
+def _repetition(readings: Readings, segment: Places, spans: int) -> list[int]:
+    """`count_ngrams` of each segment by itself: windows do not reach from one into the next."""
+    places = readings.places[: len(segment)]
+    group = np.full(int(places[-1]) + 1, -1, np.intp)
+    group[places] = segment
+    filled = np.maximum.accumulate(group)  # segments never fall
+    codes = readings.codes[: len(filled)]
+    outside = (codes == 10) | ((codes == 32) & (filled != np.append(filled[1:], -1)))
+    return count_windows(codes, np.where(outside, -1, filled), spans)
+
+
+def _texts(
+    chunks: Sequence[Said], readings: Readings, lengths: Sequence[int], first: Sequence[int]
+) -> tuple[list[int], list[bool], list[bool]]:
+    """Loops, known phrases and echoes of the prompt, of every segment and then of every chunk."""
+    spans = len(lengths)
+    loops, phrases, echoes = [min(1, length) for length in lengths], [False] * spans, [False] * spans
+    comes_back = readings.recurring(LOOP_GRAM)
+    for place, chunk in enumerate(chunks):
+        begin, stop = readings.bounds[place].tolist()
+        looping = comes_back[place] > 1
+        at = begin
+        for span in range(first[place], first[place + 1]):
+            tokens = readings.tokens[at : at + lengths[span]]
+            at += lengths[span]
+            if looping:
+                loops[span] = count_loops(tokens)
+            phrases[span] = match_phrases(tokens) is not None
+            echoes[span] = bool(chunk.prompt) and echo_share(tokens, _tokens(chunk.prompt)) > ECHO_MAX
+        own = slice(first[place], first[place + 1])
+        whole = readings.tokens[begin:stop]
+        loops.append(max(count_loops(whole) if looping else min(1, len(whole)), *loops[own]))
+        phrases.append(any(phrases[own]) or match_phrases(whole) is not None)
+        echoes.append(any(echoes[own]))
+    return loops, phrases, echoes
+
+
+@lru_cache(maxsize=64)
+def _tokens(prompt: str) -> tuple[str, ...]:
+    return tuple(mixed_tokens(prompt))

@@ -1,0 +1,159 @@
+"""Evidence from a label and what its listeners said. What each number means stands in `k2d.schema.Evidence`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from k2d.evidence.alignment import RATES
+from k2d.evidence.label import Said, label_columns, token_segments
+from k2d.evidence.opinions import Paired
+from k2d.schema import Distances, Evidence, Opinion, Segment
+from k2d.text.reading import read_many
+
+Column = npt.NDArray[Any]
+
+BATCH: Final = 64  # chunks at once: arrays that stay in a core's cache
+_DECIMALS: Final = 4
+_FIELDS: Final = tuple(field.name for field in fields(Evidence))
+_FLOATS: Final = frozenset(field.name for field in fields(Evidence) if field.type is float)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What follows from a chunk's label and opinions."""
+
+    distances: Distances  # from the first listener, as in the paper
+    evidence: Evidence  # from all, over the chunk
+    segment_evidence: tuple[Evidence, ...]
+
+
+def weigh(segments: Sequence[Segment], opinions: Sequence[Opinion], *, prompt: str = "") -> Weighed:
+    """Weigh one chunk's label by its opinions, the first listener's first.
+
+    `prompt` is the teacher's initial prompt. The order of the opinions matters for the distances alone. Many chunks are
+    weighed several times faster by `weigh_many`.
+
+    Raises:
+        ValueError: there is no segment or no opinion.
+    """
+    return weigh_many([Said(segments, opinions, prompt)])[0]
+
+
+def weigh_many(chunks: Sequence[Said]) -> list[Weighed]:
+    """`weigh` for many chunks.
+
+    Raises:
+        ValueError: a chunk has no segment or no opinion.
+    """
+    if not all(chunk.segments and chunk.opinions for chunk in chunks):
+        raise ValueError("to weigh a label takes a segment and an opinion")
+    return [one for start in range(0, len(chunks), BATCH) for one in _batch(chunks[start : start + BATCH])]
+
+
+def _batch(chunks: Sequence[Said]) -> list[Weighed]:
+    texts = [opinion.text for chunk in chunks for opinion in chunk.opinions if not opinion.is_phonemes]
+    readings = read_many([*(chunk.text for chunk in chunks), *texts])
+    first = np.concatenate(([0], np.cumsum([len(chunk.segments) for chunk in chunks])))
+    segment = token_segments(chunks, readings)
+    paired = Paired(chunks, readings, segment, first)
+    columns = label_columns(chunks, readings, segment, first) | _signals(chunks, first) | _heard(paired)
+    values = [
+        (np.round(columns[name], _DECIMALS).astype(np.float32) if name in _FLOATS else columns[name]).tolist()
+        for name in _FIELDS
+    ]
+    evidence = [Evidence(*row) for row in zip(*values, strict=True)]
+    chunk_rows = evidence[int(first[-1]) :]
+    return [
+        Weighed(distances, chunk_rows[place], tuple(evidence[begin:end]))
+        for place, (distances, begin, end) in enumerate(zip(paired.distances(), first[:-1], first[1:], strict=True))
+    ]
+
+
+def mean_logprob(segments: Sequence[Segment]) -> float:
+    """The teacher's mean log-probability over segments, each weighted by how much it says."""
+    weights = [_weight(segment) for segment in segments]
+    return sum(w * s.avg_logprob for w, s in zip(weights, segments, strict=True)) / sum(weights)
+
+
+def _weight(segment: Segment) -> float:
+    """How much a segment says: its tokens; where they were not kept, a third of its text's UTF-8 bytes, which is what
+    a Whisper token covers (a Han character has 3 bytes, an English token about 4)."""
+    return max(1.0, len(segment.tokens) or len(segment.text.encode("utf-8", "replace")) / 3)
+
+
+def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, Column]:
+    """What needs no text: of every segment, and after those of every chunk."""
+    segments = [segment for chunk in chunks for segment in chunk.segments]
+    weights = np.array([_weight(segment) for segment in segments])
+    own = np.array(
+        [(s.end_s - s.start_s, s.avg_logprob, s.no_speech_prob, s.compression_ratio, s.temperature) for s in segments]
+    )
+    scores = own[:, 1].copy()
+    scored = np.zeros(len(segments), np.bool_)
+    for chunk, begin in zip(chunks, first.tolist(), strict=False):
+        given = [opinion.scores for opinion in chunk.opinions if opinion.scores]
+        if given:
+            scores[begin : begin + len(chunk.segments)] = np.mean(given, axis=0)
+            scored[begin : begin + len(chunk.segments)] = True
+    starts = first[:-1]
+    largest = np.maximum.reduceat(own[:, 2:], starts)
+    weight = np.add.reduceat(weights, starts)
+    lengths = [chunk.segments[-1].end_s - chunk.segments[0].start_s for chunk in chunks]
+    return {
+        "duration_s": np.concatenate((own[:, 0], lengths)),
+        "score": np.concatenate((scores, np.add.reduceat(scores * weights, starts) / weight)),
+        "avg_logprob": np.concatenate((own[:, 1], np.add.reduceat(own[:, 1] * weights, starts) / weight)),
+        "no_speech_prob": np.concatenate((own[:, 2], largest[:, 0])),
+        "compression_ratio": np.concatenate((own[:, 3], largest[:, 1])),
+        "temperature": np.concatenate((own[:, 4], largest[:, 2])),
+    }
+
+
+def _heard(paired: Paired) -> dict[str, Column]:
+    """What the opinions say: of every segment, and after those of every chunk."""
+    first = paired.first
+    in_pairs = np.cumsum([0, *(pair.segments for pair in paired.pairs)])
+    rates = np.concatenate((paired.tally.rates(), paired.tally.summed(in_pairs[:-1]).rates()))
+    by_count: dict[int, tuple[list[int], list[list[int]]]] = {}  # spans with as many opinions, and where those are
+    repetition = np.zeros(int(first[-1]) + len(paired.chunks), np.int64)
+    pair = 0
+    for place, chunk in enumerate(paired.chunks):
+        own = range(pair, pair + len(chunk.opinions))
+        pair += len(chunk.opinions)
+        spans, rows = by_count.setdefault(len(own), ([], []))
+        begin, end, whole = int(first[place]), int(first[place + 1]), int(first[-1]) + place
+        bases = in_pairs[own.start : own.stop].tolist()
+        for offset in range(end - begin):
+            spans.append(begin + offset)
+            rows.append([base + offset for base in bases])
+        spans.append(whole)
+        rows.append([int(in_pairs[-1]) + one for one in own])
+        repetition[[*range(begin, end), whole]] = min(paired.repetition[own.start : own.stop])
+    found = np.empty((len(repetition), len(RATES) + 2))
+    for spans, rows in by_count.values():
+        found[spans] = _over_opinions(rates[np.array(rows)])
+    columns = dict(
+        zip(("disagreement_middle", *RATES[1:], "disagreement_least", "disagreement_most"), found.T, strict=True)
+    )
+    flips = columns["flip"]
+    flips[int(first[-1]) :] = np.maximum.reduceat(flips[: int(first[-1])], first[:-1])
+    return {**columns, "opinion_repetition": repetition}
+
+
+def _over_opinions(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(spans, opinions, RATES) → the middle of the first three, the mean of the others, least and most of the first."""
+    disagreement = rates[:, :, 0]
+    if rates.shape[1] == 1:
+        return np.concatenate((rates[:, 0], disagreement, disagreement), axis=1)
+    return np.concatenate(
+        (
+            np.median(rates[:, :, :3], axis=1),
+            rates[:, :, 3:].mean(axis=1),
+            disagreement.min(axis=1, keepdims=True),
+            disagreement.max(axis=1, keepdims=True),
+        ),
+        axis=1,
+    )
