@@ -10,7 +10,7 @@ from typing import Any
 
 from k2d import audio
 from k2d.errors import StoreError
-from k2d.evidence import weigh
+from k2d.evidence import Said, Weighed, weigh_many
 from k2d.schema import Chunk, ChunkFacts, LongformOptions, ModelInfo, Opinion, Recording
 from k2d.store import Lake
 from k2d.validation.listener import Listener
@@ -19,7 +19,7 @@ from k2d.validation.panel import Panel, opinions_key
 # Raise it when weighing writes other facts: old shards stay, new ones are made of the same opinions beside them.
 FACTS_VERSION = 3
 
-Said = Mapping[int, tuple[Opinion, ...]]  # one listener's opinions on a recording, by the chunk's index
+Opinions = Mapping[int, tuple[Opinion, ...]]  # one listener's on a recording, by the chunk's index
 
 
 class Doubt:
@@ -43,7 +43,7 @@ class Doubt:
             NotFound: there are no labels at `label_key`.
             ModelError, StoreError
         """
-        said: list[Said] = []
+        said: list[Opinions] = []
         keys = [opinions_key(label_key, listener) for listener in self.panel]
         for key, listener in zip(keys, self.panel, strict=True):
             if not await asyncio.to_thread(self.lake.has_opinions, key):
@@ -64,7 +64,7 @@ class Doubt:
         await asyncio.to_thread(self._weigh, said, meta, options.decode.initial_prompt or "")
 
     async def _hear(
-        self, recording: Recording, listener: Listener, before: Sequence[Said], *, label_key: str, key: str
+        self, recording: Recording, listener: Listener, before: Sequence[Opinions], *, label_key: str, key: str
     ) -> None:
         """Let one listener hear the chunks it wants, and write down what it says, in order."""
         wanted = await asyncio.to_thread(self._wanted, label_key, listener, before)
@@ -89,30 +89,31 @@ class Doubt:
         await asyncio.to_thread(self.lake.write_opinions, key, rows, meta)
 
     async def _hear_chunk(
-        self, chunk: Chunk, flac: bytes | None, listener: Listener, recording_id: str, before: Sequence[Said]
+        self, chunk: Chunk, flac: bytes | None, listener: Listener, recording_id: str, before: Sequence[Opinions]
     ) -> tuple[Opinion, ...]:
         if flac is None:
             raise StoreError(f"label shard has no audio for chunk {chunk.index} of {recording_id}")
         samples = await asyncio.to_thread(audio.decode_flac, flac)
         return await listener.hear(chunk, samples, _of(chunk, before), recording_id=recording_id)
 
-    def _wanted(self, label_key: str, listener: Listener, before: Sequence[Said]) -> frozenset[int]:
+    def _wanted(self, label_key: str, listener: Listener, before: Sequence[Opinions]) -> frozenset[int]:
         """The chunks that this listener hears."""
         chunks = (chunk for chunk, _ in self.lake.labels(label_key))
         return frozenset(chunk.index for chunk in chunks if listener.wants(chunk, _of(chunk, before)))
 
-    def _weigh(self, said: Sequence[Said], meta: Mapping[str, Any], prompt: str) -> None:
+    def _weigh(self, said: Sequence[Opinions], meta: Mapping[str, Any], prompt: str) -> None:
+        chunks = [chunk for chunk, _ in self.lake.labels(meta["label_key"])]
+        opinions = [_of(chunk, said) for chunk in chunks]
+        weighed = weigh_many([Said(*one, prompt) for one in zip((c.segments for c in chunks), opinions, strict=True)])
         named = {"facts_key": meta["facts_key"], "recording_id": meta["recording"].id, "panel": self.panel.name}
-        labels = self.lake.labels(meta["label_key"])
-        rows = (facts_of(chunk, _of(chunk, said), **named, prompt=prompt) for chunk, _ in labels)
+        rows = (facts_of(*one, **named) for one in zip(chunks, opinions, weighed, strict=True))
         self.lake.write_facts(meta["facts_key"], rows, meta)
 
 
 def facts_of(
-    chunk: Chunk, opinions: Sequence[Opinion], *, facts_key: str, recording_id: str, panel: str, prompt: str = ""
+    chunk: Chunk, opinions: Sequence[Opinion], weighed: Weighed, *, facts_key: str, recording_id: str, panel: str
 ) -> ChunkFacts:
     """The row of a chunk: its label, what the panel (by its name) said of it, and what follows from the two."""
-    weighed = weigh(chunk.segments, opinions, prompt=prompt)
     return ChunkFacts(
         id=f"{facts_key}-{chunk.index:05d}",
         recording_id=recording_id,
@@ -129,6 +130,6 @@ def facts_of(
     )
 
 
-def _of(chunk: Chunk, said: Sequence[Said]) -> tuple[Opinion, ...]:
+def _of(chunk: Chunk, said: Sequence[Opinions]) -> tuple[Opinion, ...]:
     """What was said of one chunk, listener after listener."""
     return tuple(opinion for one in said for opinion in one.get(chunk.index, ()))

@@ -7,6 +7,7 @@ import numpy as np
 from k2d import audio
 from k2d.batches import LabelRequest, make_batch
 from k2d.doubt import facts_of
+from k2d.evidence import weigh
 from k2d.keys import digest
 from k2d.schema import (
     SAMPLE_RATE_HZ,
@@ -79,7 +80,8 @@ def _labeled(lake: Lake, batch: Batch, position: int, texts: Sequence[tuple[str,
             chunk = Chunk(index, (segment(start, start + 5.0, teacher),))
             writer.write(chunk, audio.encode_flac(tone(5.0, 300.0 + 50 * index)))
             said = (Opinion(PANEL, "as is", validator, -0.4, (-0.5,)),)
-            rows.append(facts_of(chunk, said, facts_key=facts_key, recording_id=recording.id, panel=PANEL))
+            weighed = weigh(chunk.segments, said)
+            rows.append(facts_of(chunk, said, weighed, facts_key=facts_key, recording_id=recording.id, panel=PANEL))
     opinions_key = digest("opinions", recording.id)
     lake.write_opinions(opinions_key, ((row.index, row.opinions) for row in rows), {"label_key": label_key})
     meta |= {"validator": VALIDATOR, "validator_name": PANEL, "views": ["as is"], "opinions": [opinions_key]}

@@ -9,17 +9,19 @@ import pytest
 from k2d.batches import LabelRequest
 from k2d.catalog import ChunkFilter
 from k2d.embedded import Embedded
+from k2d.evidence import weigh
 from k2d.policy import DEFAULT
 from k2d.schema import QuarantineReason
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.validation.rescue import unresolved
 
 
 def shards(store: Path) -> dict[str, str]:
-    """Every label and facts shard of a local lake, by path, with its hash."""
+    """Every label, opinions and facts shard of a local lake, by path, with its hash."""
     return {
         str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for folder in ("labels", "facts")
+        for folder in ("labels", "opinions", "facts")
         for path in sorted((store / folder).rglob("*.parquet"))
     }
 
@@ -49,10 +51,10 @@ def test_every_second_is_accounted_for(labeled):
     seconds = book["seconds"]
     assert status["state"] == "done"
     assert book["recordings"]["pending"] == 0
-    parts = sum(seconds[part] for part in ("accepted", "rejected", "quarantined", "silence"))
+    parts = sum(seconds[part] for part in ("accepted", "salvaged", "rejected", "quarantined", "silence"))
     assert abs(seconds["in"] - parts) < 0.001
     assert min(seconds.values()) >= 0
-    assert seconds["accepted"] > 60
+    assert seconds["accepted"] + seconds["salvaged"] > 60
     assert said[-1]["recordings"] == said[-1]["total"] == book["recordings"]["total"]
 
 
@@ -103,7 +105,8 @@ def test_the_same_recording_is_never_labeled_twice(labeled, examples):
     assert other["id"] != status["id"]
     assert other["state"] == "done"
     assert shards(Path(settings.store)) == before
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items() if "labels" in path.parts)
+    kept = {"labels", "opinions"}
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items() if kept & set(path.parts))
 
 
 @pytest.mark.slow
@@ -113,3 +116,22 @@ def test_another_language_is_another_label(labeled, examples, tmp_path):
     clip = sorted(examples.glob("*.flac"))[:1]
     run(settings, clip, name="in-english", language="en")
     assert set(before) < set(shards(Path(settings.store)))
+
+
+@pytest.mark.slow
+def test_another_listener_hears_what_the_first_left_unresolved_and_nothing_else_again(labeled, examples):
+    settings, _, _ = labeled
+    before = shards(Path(settings.store))
+    clips = [examples / "cs-clean-1.flac", examples / "cs-loud-noise.mp3"]
+    status, _ = run(settings, clips, name="rescued", validator="perturbed+rescue")
+    assert status["state"] == "done"
+    new = [path.partition("/")[0] for path in shards(Path(settings.store)) if path not in before]
+    assert sorted(new) == ["facts", "facts", "opinions", "opinions"]  # no label, and no perturbed audio heard again
+    lake = Lake(settings.store)
+    rows = [row for result in lake.results(lake.batch("rescued").id) for row in lake.facts(result.facts_key)]
+    for row in rows:
+        heard, rescued = row.opinions[:2], row.opinions[2:]
+        assert all(len(one.scores) == len(row.segments) and max(one.scores) <= 0 for one in heard)
+        unsure = unresolved(weigh(row.segments, heard).evidence)
+        assert [one.view.partition(" ")[0] for one in rescued] == (["language", "fallback"] if unsure else [])
+    assert any(len(row.opinions) > 2 for row in rows)

@@ -1,0 +1,79 @@
+"""`k2d listeners`: which listener shares the teacher's errors least."""
+
+from dataclasses import asdict
+from itertools import combinations
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from k2d.cli import show
+from k2d.cli.app import Json, app, settings
+from k2d.errors import BadRequest
+from k2d.independence import Hearing, Standing, phi, standings
+
+
+@app.command()
+def listeners(
+    batch: Annotated[
+        list[str], typer.Argument(metavar="BATCH...", help="Batches over the same recordings, by any panels.")
+    ],
+    most: Annotated[int, typer.Option(help="Chunks to look at; recordings are drawn at random.", min=100)] = 20_000,
+    as_json: Json = False,
+) -> None:
+    """Compare the listeners that doubted the same labels, without references: who shares the teacher's errors least?
+
+    *consensus*: how well a listener's doubt agrees with that of the others. *follows*: how far it is sure where the
+    teacher is, beyond what the others bear out. *independence* = consensus · (1 − follows). *alone*: only it objects;
+    *silent*: all others object. *passes*: of a model, for each chunk: what it costs. Reads the store at K2D_STORE.
+    """
+    from k2d.store import Lake
+    from k2d.validation.hearings import gather
+
+    hearings, confidence = gather(Lake(settings().store), batch, most=most)
+    if not hearings:
+        raise BadRequest("no label in these batches has been heard", hint="`k2d status` says how far a batch is")
+    found = standings(hearings, confidence)
+    pairs = {f"{one.name} | {other.name}": phi(one, other) for one, other in combinations(hearings, 2)}
+    if as_json:
+        show.dump({"chunks": len(confidence), "listeners": [asdict(row) for row in found], "phi": pairs})
+        return
+    show.out.print(_table(found, chunks=len(confidence)))
+    for pair, value in pairs.items():
+        show.out.print(f"they object alike (phi): {_number(value)}  {pair}", soft_wrap=True)
+    show.out.print(_answer(found, hearings), soft_wrap=True)
+
+
+def _table(found: list[Standing], *, chunks: int) -> Table:
+    table = Table(title=f"listeners over {chunks} chunks", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("listener", overflow="fold")
+    for name in ("heard", "passes", "apart", "consensus", "follows", "independ.", "alone", "silent"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in found:
+        table.add_row(
+            row.name,
+            f"{row.heard / max(1, chunks):.0%}",
+            f"{row.passes:.1f}",
+            f"{row.disagreement:.2f}",
+            *map(_number, (row.consensus, row.follows, row.independence)),
+            *map(_share, (row.alone, row.silent)),
+        )
+    return table
+
+
+def _answer(found: list[Standing], hearings: list[Hearing]) -> str:
+    compared = [row for row in found if row.independence is not None]
+    if len(hearings) < 2:
+        return "One listener cannot be compared: name more in the panel, or give more batches over these recordings."
+    if not compared:
+        return "Too few chunks were heard by more than one listener to compare them."
+    sure = f" (first in {compared[0].first:.0%} of draws)" if compared[0].first is not None else ""
+    return f"Shares the teacher's errors least: {compared[0].name}{sure}."
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
