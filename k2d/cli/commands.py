@@ -13,6 +13,7 @@ from k2d.cli import (  # noqa: F401
     doctor,
     inspect,
     label,
+    listeners,
     models,
     parity,
     policy,

@@ -19,7 +19,9 @@ def label(
     batch: Annotated[str | None, typer.Option(help="A name to find the batch by.")] = None,
     language: Annotated[str | None, typer.Option(help="`zh-en` (mixed prompt), `auto`, or a Whisper code.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Model that labels; see `k2d models`.")] = None,
-    validator: Annotated[str | None, typer.Option(help="Model that doubts, or `perturbed`.")] = None,
+    validator: Annotated[
+        str | None, typer.Option(help="Who doubts: listeners joined by `+`; K2D_VALIDATOR says which there are.")
+    ] = None,
     vad: Annotated[bool | None, typer.Option(help="Skip what a voice activity detector calls silence.")] = None,
     condition_on_previous_text: Annotated[
         bool | None, typer.Option(help="Give each window the previous window's text.")
