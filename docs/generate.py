@@ -29,6 +29,10 @@ def cli() -> str:
     ]
     for name, command in sorted(root.commands.items()):
         parts.append(f"## k2d {name}\n\n{_paragraphs(command.help)}\n")
+        if inner := getattr(command, "commands", None):  # a group
+            for verb, one in inner.items():
+                parts += [f"### k2d {name} {verb}\n\n{_paragraphs(one.help)}\n", _parameters(one, verb)]
+            continue
         parts.append(_parameters(command, name))
     return GENERATED + "\n".join(parts)
 
