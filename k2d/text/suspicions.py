@@ -8,7 +8,7 @@ a sentence about speech, and the benchmark's `dev` split is where its number was
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -63,15 +63,15 @@ class Suspicions:
     looping_share: float  # tokens in loops that say nothing new, over tokens
     loop_weight: float  # weight of the loops that nobody says: Han characters, English words for two, sounds for half
     counted: int  # turns of a loop whose only news is a number: 第一步，第二步 …
-    token_repetition: int  # the paper's count over tokens instead of characters, where that is above its limit
+    token_repetition: int  # the paper's count over tokens, without loops; 0 where its own is within its limit
     variety: float  # share of the pairs of neighbours that are not said before; 1 where there is no pair
-    phrase: str | None  # the known hallucination the text consists of, or begins or ends with
-    echo: float  # share of the text that its prompt has already said
-    foreign_share: float  # tokens in scripts or letters that neither Mandarin nor English is written in
-    foreign_run: int  # letters of the longest stretch in another script
-    duration_s: float | None
-    tokens_per_s: float | None  # None without a duration
-    crowding: float | None  # least time to say its Han and Latin tokens, over the time there was; above 1 nobody can
+    phrase: str | None = None  # the known hallucination the text consists of, or begins or ends with
+    echo: float = 0.0  # share of the text that its prompt has already said
+    foreign_share: float = 0.0  # tokens in scripts or letters that neither Mandarin nor English is written in
+    foreign_run: int = 0  # letters of the longest stretch in another script
+    duration_s: float | None = None
+    tokens_per_s: float | None = None  # None without a duration
+    crowding: float | None = None  # least time to say its Han and Latin tokens, over the time; above 1 nobody can
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -98,16 +98,12 @@ class Suspicions:
         The largest of: turns of its loops, of a loop that counts, of a run of six tokens that comes back, and how often
         a pair of neighbours is said on average.
         """
-        turns = [0]
-        if self.loop_weight > LOOP_WEIGHT_MAX:
-            turns.append(self.loops)
-        if self.counted > COUNTED_MAX:
-            turns.append(self.counted)
-        if self.token_repetition > REPETITION_MAX:
-            turns.append(self.token_repetition)
-        if self.tokens >= VARIETY_TOKENS and self.variety < VARIETY_MIN:
-            turns.append(math.ceil(1 / self.variety))
-        return max(turns)
+        return max(
+            self.loops if self.loop_weight > LOOP_WEIGHT_MAX else 0,
+            self.counted if self.counted > COUNTED_MAX else 0,
+            self.token_repetition if self.token_repetition > REPETITION_MAX else 0,
+            math.ceil(1 / self.variety) if self.tokens >= VARIETY_TOKENS and self.variety < VARIETY_MIN else 0,
+        )
 
     @property
     def _is_sparse(self) -> bool:
@@ -132,18 +128,9 @@ def suspicions(
     """
     normalised = normalise(text) if normalised is None else normalised
     tokens = split_normalised(normalised) if tokens is None else tokens
-    loops = find_loops(tokens)
-    repetition = count_ngrams(normalised)
     has_foreign = _FOREIGN.search(normalised) is not None
-    return Suspicions(
-        tokens=len(tokens),
-        repetition=repetition,
-        loops=max((loop.turns for loop in loops), default=min(1, len(tokens))),
-        looping_share=sum(loop.surplus for loop in loops) / max(1, len(tokens)),
-        loop_weight=sum(_loop_weight(tokens, loop) for loop in loops),
-        counted=count_up(tokens),
-        token_repetition=count_tokens(unloop(tokens)) if repetition > REPETITION_MAX else 0,
-        variety=variety(tokens),
+    return replace(
+        _loop_facts(tokens, count_ngrams(normalised)),
         phrase=match_phrases(tokens) or credit_line(text) or credit_at_edge(text, tokens),
         echo=echo_share(tokens, _prompt_tokens(prompt)) if prompt else 0.0,
         foreign_share=foreign_share(tokens) if has_foreign else 0.0,
@@ -151,6 +138,27 @@ def suspicions(
         duration_s=duration_s,
         tokens_per_s=len(tokens) / duration_s if duration_s else None,
         crowding=_least_s(normalised) / duration_s if duration_s else None,
+    )
+
+
+def loop_turns(tokens: Sequence[str]) -> int:
+    """`Suspicions.loop_turns` where there are only mixed tokens: more than 0 exactly when "loop" is a reason."""
+    return _loop_facts(tokens, None).loop_turns
+
+
+def _loop_facts(tokens: Sequence[str], repetition: int | None) -> Suspicions:
+    """What tokens say of loops, and nothing else. With the paper's count at hand the count of tokens can be skipped."""
+    loops = find_loops(tokens)
+    is_rare = repetition is not None and repetition <= REPETITION_MAX  # the count over tokens is never above
+    return Suspicions(
+        tokens=len(tokens),
+        repetition=repetition or 0,
+        loops=max((loop.turns for loop in loops), default=min(1, len(tokens))),
+        looping_share=sum(loop.surplus for loop in loops) / max(1, len(tokens)),
+        loop_weight=sum(_loop_weight(tokens, loop) for loop in loops),
+        counted=count_up(tokens),
+        token_repetition=0 if is_rare else count_tokens(unloop(tokens)),
+        variety=variety(tokens),
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from k2d.text.normalise import normalise
 from k2d.text.repetition import count_ngrams, count_tokens
-from k2d.text.suspicions import foreign_run, foreign_share, is_hallucination, suspicions, variety
+from k2d.text.suspicions import foreign_run, foreign_share, is_hallucination, loop_turns, suspicions, variety
 from k2d.text.tokens import mixed_tokens
 
 ROOT = Path(__file__).parents[3]
@@ -95,7 +95,13 @@ def test_foreign(text: str, share: float, run: int) -> None:
     ],
 )
 def test_loop_turns(text: str, turns: int) -> None:
-    assert suspicions(text).loop_turns == turns
+    assert suspicions(text).loop_turns == loop_turns(mixed_tokens(text)) == turns
+
+
+@given(st.text(alphabet="ab好 一1", max_size=80))
+def test_tokens_alone_tell_of_loops(text: str) -> None:
+    assert loop_turns(mixed_tokens(text)) == suspicions(text).loop_turns
+    assert (loop_turns(mixed_tokens(text)) > 0) == ("loop" in suspicions(text).reasons)
 
 
 def test_variety() -> None:
