@@ -122,12 +122,14 @@ def _bars() -> Iterator["Told"]:
 
 def _table(judged: "Study") -> Table:
     from trainer.study.blocks import banded
+    from trainer.study.filters import Kind
     from trainer.study.judge import KEPT
 
     table = Table(title="Label MER of what is kept, with 95 % bands; best first", title_justify="left")
     table.add_column("filter")
     for title in ("area", *(f"{100 * share:.0f} % kept" for share in KEPT)):
         table.add_column(title, justify="right")
-    for one in sorted(judged.first.figures, key=lambda one: one.area.value if one.area.value is not None else 9.0):
+    shown = [one for one in judged.first.figures if one.kind not in (Kind.PART, Kind.FEATURE)]
+    for one in sorted(shown, key=lambda one: one.area.value if one.area.value is not None else 9.0):
         table.add_row(escape(one.name), banded(one.area), *(banded(one.kept[share]) for share in KEPT))
     return table
