@@ -11,7 +11,7 @@ import numpy.typing as npt
 from k2d.schema import Opinion, Segment, join_text
 from k2d.text.echo import echo_share
 from k2d.text.loops import count_loops
-from k2d.text.phrases import match_phrases
+from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_credit
 from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows
 from k2d.text.tokens import mixed_tokens
 from k2d.text.trace import token_starts
@@ -129,13 +129,16 @@ def _texts(
     for place, chunk in enumerate(chunks):
         begin, stop = readings.bounds[place].tolist()
         looping = comes_back[place] > 1
+        suspect = ":" in chunk.text or "：" in chunk.text or may_credit(readings.tokens[begin:stop])
         at = begin
         for span in range(first[place], first[place + 1]):
             tokens = readings.tokens[at : at + lengths[span]]
             at += lengths[span]
             if looping:
                 loops[span] = count_loops(tokens)
-            phrases[span] = match_phrases(tokens) is not None
+            phrases[span] = match_phrases(tokens) is not None or (
+                suspect and _is_credit(chunk.segments[span - first[place]].text, tokens)
+            )
             echoes[span] = bool(chunk.prompt) and echo_share(tokens, _tokens(chunk.prompt)) > ECHO_MAX
         own = slice(first[place], first[place + 1])
         whole = readings.tokens[begin:stop]
@@ -143,6 +146,10 @@ def _texts(
         phrases.append(any(phrases[own]) or match_phrases(whole) is not None)
         echoes.append(any(echoes[own]))
     return loops, phrases, echoes
+
+
+def _is_credit(text: str, tokens: Sequence[str]) -> bool:
+    return credit_line(text) is not None or credit_at_edge(text, tokens) is not None
 
 
 @lru_cache(maxsize=64)

@@ -33,14 +33,25 @@ def respell(tokens: Sequence[str]) -> Sequence[str]:
     if "著" not in tokens and "々" not in tokens:
         return tokens
     out = list(tokens)
-    for index, here in enumerate(tokens):
-        before = out[index - 1] if index else ""
+    for index in places_of("著", tokens):
+        before = tokens[index - 1] if index else ""
         after = tokens[index + 1] if index + 1 < len(tokens) else ""
-        if here == "々" and before > "\0":  # of the same text
-            out[index] = before
-        elif here == "著" and before not in _BEFORE_ZHU and after not in _AFTER_ZHU:
+        if before not in _BEFORE_ZHU and after not in _AFTER_ZHU:
             out[index] = "着"
+    for index in places_of("々", tokens):
+        if index and tokens[index - 1] > "\0":  # of the same text
+            out[index] = tokens[index - 1]
     return out
+
+
+def places_of(wanted: str, tokens: Sequence[str]) -> list[int]:
+    """Where a token stands."""
+    places: list[int] = []
+    try:
+        while True:
+            places.append(tokens.index(wanted, places[-1] + 1 if places else 0))
+    except ValueError:
+        return places
 
 
 def longest_phrase(tokens: Sequence[str], start: int, prefixes: Mapping[str, bool]) -> tuple[str, int]:

@@ -103,7 +103,7 @@ def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None
     None where the text has no such credit, or runs it into a sentence (字幕由 Amara.org 社區提供這句話 …).
     `tokens` are the text's mixed tokens, where the caller has them.
     """
-    if _unspoken_starts().isdisjoint(pairwise(mixed_tokens(text) if tokens is None else tokens)):
+    if not may_credit(mixed_tokens(text) if tokens is None else tokens):
         return None
     pieces = [piece for piece in _BREAK.split(text) if piece.strip()]
     for count in range(min(_EDGE_PIECES, len(pieces)), 0, -1):
@@ -112,6 +112,11 @@ def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None
             if found is not None and found.unspoken:
                 return found.written
     return None
+
+
+def may_credit(tokens: Sequence[str]) -> bool:
+    """Whether any part of a text can be a credit at its edge; most texts need not be looked at more closely."""
+    return not _unspoken_starts().isdisjoint(pairwise(tokens))
 
 
 def _match(tokens: Sequence[str]) -> _Phrase | None:
@@ -124,6 +129,8 @@ def _match(tokens: Sequence[str]) -> _Phrase | None:
         return None
     reached: dict[int, dict[int, _Said]] = {0: {0: _Said()}}
     for position in range(len(tokens)):
+        if position > max(reached):
+            return None
         for said in tuple(reached.get(position, {}).values()):
             for candidate in _by_first_token().get(tokens[position], ()):
                 end = position + len(candidate.tokens)

@@ -81,7 +81,6 @@ class Readings:
             repetition=self.repetition[text],
         )
 
-
     def written(self, text: int) -> str:
         """A text's tokens, one character each."""
         first, end = self.bounds[text].tolist()
@@ -171,8 +170,12 @@ def count_windows(codes: Codes, group: Places, groups: int, *, n: int = NGRAM) -
     hashed = np.sort((hashed[whole] >> bits) | where)
     changes = np.flatnonzero(np.diff(hashed, prepend=hashed[:1] + np.uint64(1)))
     runs = np.diff(changes, append=len(hashed))
-    np.maximum.at(counts, (hashed[changes] >> (np.uint64(64) - bits)).astype(np.intp), runs)
-    return [int(count) for count in counts]
+    owners = (hashed[changes] >> (np.uint64(64) - bits)).astype(np.intp)  # sorted
+    firsts = np.flatnonzero(np.diff(owners, prepend=-1))
+    if len(firsts):
+        counts[owners[firsts]] = np.maximum.reduceat(runs, firsts)
+    found: list[int] = counts.tolist()
+    return found
 
 
 # ---- characters ---------------------------------------------------------------------------------------------------

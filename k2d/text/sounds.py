@@ -9,10 +9,12 @@ above 255 and gets a private character below.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import compress, count
 from operator import add
 from typing import Final
 
 from k2d.text import english, mandarin
+from k2d.text.mandarin import places_of
 from k2d.text.numbers import in_numeral, names_number, trace_numbers
 from k2d.text.tokens import is_han, is_latin
 
@@ -105,14 +107,8 @@ def _code(unit: str) -> str:
 
 def _numerals(tokens: Sequence[str], found: Sequence[str]) -> list[tuple[int, int]]:
     """Stretches that numbers may be in, from left to right: nothing outside of them bears on how they are read."""
-    seeds = [place for place, sound in enumerate(found) if sound is _NUMBER] if _NUMBER in found else []
-    if "百" in tokens:
-        seeds += [
-            place
-            for place, written in enumerate(tokens)
-            if written == "百" and list(tokens[place + 1 : place + 3]) == ["分", "之"]
-        ]
-        seeds.sort()
+    percents = [place for place in places_of("百", tokens) if list(tokens[place + 1 : place + 3]) == ["分", "之"]]
+    seeds = sorted([*places_of(_NUMBER, found), *percents])
     spans: list[tuple[int, int]] = []
     for seed in seeds:
         if spans and seed < spans[-1][1]:
@@ -168,7 +164,7 @@ def _read_odd_phrases(tokens: Sequence[str], found: list[str]) -> None:
     odd = mandarin.odd_phrases()
     pairs = list(map(add, tokens, tokens[1:]))
     done = 0
-    for place in [place for place, begins in enumerate(map(odd.__contains__, pairs)) if begins]:
+    for place in compress(count(), map(odd.__contains__, pairs)):
         if place < done:
             continue
         phrases = odd[pairs[place]]
