@@ -274,7 +274,7 @@ def test_a_damaged_cursor_is_refused(api, lake):
 def test_preview_and_its_curve(api, lake):
     finished_batch(lake)
     found = api.post("/v1/policies/preview", json={"batches": ["lectures"]}).json()
-    assert found["chunks"] == {"accepted": 4, "rejected": 4}
+    assert found["chunks"] == {"accepted": 4, "salvaged": 0, "rejected": 4}
     assert found["reasons"]["teacher_repetition"] == {"chunks": 2, "seconds": 10.0}
     for points in found["curve"].values():
         kept = [point["seconds"] for point in points]

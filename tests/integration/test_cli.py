@@ -52,7 +52,7 @@ def test_help_explains_every_command(k2d):
 
 def test_status_chunks_and_curve_of_a_finished_batch(k2d, batch):
     status = json.loads(k2d("status", "lectures", "--json")[1])
-    assert (status["state"], status["ledger"]["chunks"]) == ("done", {"accepted": 4, "rejected": 4})
+    assert (status["state"], status["ledger"]["chunks"]) == ("done", {"accepted": 4, "salvaged": 0, "rejected": 4})
     rows = [json.loads(line) for line in k2d("chunks", "lectures", "--jsonl")[1].splitlines()]
     wanted = {"recording", "start_s", "end_s", "teacher_text", "validator_text"} | {
         "mer", "per", "composite", "verdict", "reason"

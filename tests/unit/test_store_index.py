@@ -92,6 +92,8 @@ def test_a_broken_part_is_made_again(lake: Lake, damage: str, suffix: str) -> No
     else:
         path.write_bytes(whole[:4] + b"\xff" * 3000 + whole[3004:])
     assert lake.index(ID).equals(before)
+    assert [len(part.chunks()["ms"]) for part in lake.parts(ID)] == [before.num_rows]
+    assert [len(part.segments()["ms"]) for part in lake.parts(ID)] == [2 * before.num_rows]
     assert path.read_bytes() == whole
 
 
