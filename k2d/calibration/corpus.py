@@ -20,6 +20,7 @@ _BINS: Final = np.arange(-5.0, 5.0, 0.01)
 # is not how these people speak.
 OUTLYING: Final = 5.0
 _SD_OF_MAD: Final = 1.4826
+LEAST_REACH: Final = float(np.log(3.0))  # nobody is ruled out for speaking up to three times as fast or slow as usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def speech_rate(parts: Parts, policy: Policy) -> SpeechRate | None:
     usual = _median(middles, counted)
     apart = np.abs(middles - usual)
     order = np.argsort(apart, kind="stable")
-    spread = OUTLYING * _SD_OF_MAD * max(0.05, _median(apart[order], counted[order]))
+    spread = max(LEAST_REACH, OUTLYING * _SD_OF_MAD * _median(apart[order], counted[order]))
     least, middle, most = (float(np.exp(value)) for value in (usual - spread, usual, usual + spread))
     return SpeechRate(round(middle, 2), round(least, 2), round(most, 2), int(counted.sum()))
 

@@ -141,7 +141,10 @@ def _weights(found: "Calibration") -> str:
 
 
 def _table(found: "Calibration") -> Table:
-    table = Table(title=f"Label MER of what each α keeps; each end of the band holds with {found.confidence:.0%}")
+    table = Table(
+        title=f"Label MER of what each α keeps; each end of a band holds with {found.confidence:.0%}",
+        title_justify="left",
+    )
     for column in ("α", "hours kept", "share", "label MER", "band", "proved"):
         table.add_column(column, justify="right")
     step = max(1, -(-len(found.curve) // SHOWN))
