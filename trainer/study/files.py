@@ -10,8 +10,8 @@ from trainer.evaluation.bootstrap import COVERED
 from trainer.study.about import About
 from trainer.study.blocks import html, markdown
 from trainer.study.checks import checks
-from trainer.study.curves import GRID
 from trainer.study.figures import Cut, Study
+from trainer.study.judge import DRAWN
 from trainer.study.pictures import pictures
 from trainer.study.report import document
 
@@ -83,14 +83,14 @@ def as_json(study: Study, about: About) -> dict[str, Any]:
                 "compute_s_per_hour": found.panel.cost_s,
                 "filters": [asdict(one) for one in found.figures],
                 "curves": {
-                    one.name: [round(float(value), 5) for value in found.ranked.curves[at]]
+                    one.name: [round(float(value), 5) for value in found.ranked.drawn[0, at]]
                     for at, one in enumerate(found.filters)
                 },
                 "difference_to_first": asdict(pair),
             }
             for found, pair in zip(study.panels, study.across, strict=True)
         ],
-        "shares": [round(float(share), 4) for share in GRID],
+        "shares": [round(float(share), 4) for share in DRAWN],  # of the curves
         "cuts": [_cut(one) for one in study.cuts],
         "own_alpha": [_cut(one) for one in study.own],
         "compared": [asdict(one) for one in study.compared],

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from k2d.policy import Policy, decide
+from k2d.salvage import salvaged as rescued
 from trainer.evaluation.bootstrap import Band
 from trainer.study.curves import divided, rate
 from trainer.study.draws import How, banded, weightings
@@ -36,6 +37,8 @@ class Salvaged:
 def salvaged(labels: Labels, panel: Panel, policy: Policy, how: How) -> tuple[Salvaged, ...]:
     """Judge the policy with salvage at every α: over all labels, and over those of each length."""
     found = []
+    milliseconds = np.rint(panel.segments.seconds * 1000).astype(np.int64)
+    spans = {**panel.segments.columns, "chunk": panel.segments.owner, "ms": milliseconds}
     every = np.ones(len(labels), np.bool_)
     lengths = {"all": every} | {length: labels.kinds["length"] == length for length in LENGTHS}
     for length, rows in lengths.items():
@@ -43,8 +46,9 @@ def salvaged(labels: Labels, panel: Panel, policy: Policy, how: How) -> tuple[Sa
             continue
         for alpha in ALPHAS:
             at = policy.model_copy(update={"alpha": alpha})
-            whole = decide(at, panel.columns).accepted & rows
-            saved = decide(at, panel.segments.columns).accepted & (~whole & rows)[panel.segments.owner]
+            whole = decide(at, panel.columns).accepted
+            saved = np.zeros(len(panel.segments.owner), np.bool_)
+            saved[rescued(at, spans, whole)] = True
             found.append(Salvaged(alpha, length, _part(labels, panel.segments, rows, whole, saved, how)))
     return tuple(found)
 
