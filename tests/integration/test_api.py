@@ -8,6 +8,7 @@ import pytest
 from factories import finished_batch, tone
 from fastapi.testclient import TestClient
 
+from k2d.policy import PAPER
 from k2d.settings import Settings
 from k2d.store import Lake
 from services.filter.app import create_app
@@ -185,9 +186,11 @@ def test_resume_after_redis_was_flushed_queues_exactly_what_is_missing(api, lake
 
 def test_ledger_adds_up(api, lake):
     finished_batch(lake)
-    status = api.get("/v1/batches/lectures").json()
+    status = api.get("/v1/batches/lectures", params={"policy": "paper"}).json()
     seconds = status["ledger"]["seconds"]
-    assert seconds == {"in": 50.0, "accepted": 20.0, "rejected": 20.0, "quarantined": 0.0, "silence": 10.0}
+    assert seconds == {
+        "in": 50.0, "accepted": 20.0, "salvaged": 0.0, "rejected": 20.0, "quarantined": 0.0, "silence": 10.0
+    }  # fmt: skip
     assert status["quarantined"] == [
         {"recording": "z-broken.mp3", "reason": "not_audio", "detail": "garbage", "duration_s": 0.0}
     ]
@@ -227,7 +230,8 @@ def test_chunks_page_by_page_equal_all_at_once(api, lake):
 )
 def test_chunk_filters(api, lake, query, count):
     finished_batch(lake)
-    assert len(api.get("/v1/chunks", params={"batch": "lectures", **query}).json()["chunks"]) == count
+    asked = {"batch": "lectures", "policy": "paper", **query}
+    assert len(api.get("/v1/chunks", params=asked).json()["chunks"]) == count
 
 
 def test_chunk_detail_and_audio_ranges(api, lake):
@@ -273,8 +277,12 @@ def test_a_damaged_cursor_is_refused(api, lake):
 
 def test_preview_and_its_curve(api, lake):
     finished_batch(lake)
-    found = api.post("/v1/policies/preview", json={"batches": ["lectures"]}).json()
+    paper = PAPER.model_dump(mode="json")
+    found = api.post("/v1/policies/preview", json={"batches": ["lectures"], "policy": paper}).json()
     assert found["chunks"] == {"accepted": 4, "salvaged": 0, "rejected": 4}
+    assert set(found["curve"]) == {"composite"}
+    asked = {"batches": ["lectures"], "curve": ["mer", "evidence"]}
+    assert set(api.post("/v1/policies/preview", json=asked).json()["curve"]) == {"mer", "evidence"}
     assert found["reasons"]["teacher_repetition"] == {"chunks": 2, "seconds": 10.0}
     for points in found["curve"].values():
         kept = [point["seconds"] for point in points]
@@ -302,8 +310,12 @@ def test_a_dataset_is_frozen_by_a_job_and_pulled_with_nothing_but_the_api(api, l
     from services.filter.queue import CONTROL
 
     finished_batch(lake)
-    asked = api.post("/v1/datasets", json={"name": "v1", "batches": ["lectures"]})
+    loose = {"batches": ["lectures"], "policy": {"name": "loose", "metric": "mer", "alpha": 1.0}}
+    gone = api.get("/v1/chunks", params={"batch": "lectures"}).json()["chunks"][0]["id"]
+    asked = api.post("/v1/datasets", json={"name": "v1", **loose, "without": [gone]})
     assert (asked.status_code, asked.json()["state"]) == (202, "building")
+    assert_problem(api.post("/v1/datasets", json={"name": "v1", **loose}), 409, "conflict")
+    assert_problem(api.post("/v1/datasets", json={"name": "v2", **loose, "without": ["x"]}), 400, "bad_request")
     other = {"name": "v1", "batches": ["lectures"], "policy": {"name": "x", "metric": "mer", "alpha": 0.1}}
     assert_problem(api.post("/v1/datasets", json=other), 409, "conflict")
     job = api.app.state.queue.waiting(CONTROL)[0]
@@ -311,8 +323,11 @@ def test_a_dataset_is_frozen_by_a_job_and_pulled_with_nothing_but_the_api(api, l
     jobs.freeze_dataset(*job.args)
     ready = api.get("/v1/datasets/v1").json()
     assert ready["state"] == "ready"
-    assert ready["manifest"]["counts"]["accepted"] == 4
+    assert ready["manifest"]["without"]["found"] == 1
+    assert ready["manifest"]["counts"]["rejected"] == 3  # it, and two that loop
     assert_problem(api.post("/v1/datasets", json=other), 409, "conflict")
+    assert_problem(api.post("/v1/datasets", json={"name": "v1", **loose}), 409, "conflict")
+    assert api.post("/v1/datasets", json={"name": "v1", **loose, "without": [gone]}).status_code == 202
     assert [row["name"] for row in api.get("/v1/datasets").json()["datasets"]] == ["v1"]
 
     class Remote:

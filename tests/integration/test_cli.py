@@ -51,7 +51,7 @@ def test_help_explains_every_command(k2d):
 
 
 def test_status_chunks_and_curve_of_a_finished_batch(k2d, batch):
-    status = json.loads(k2d("status", "lectures", "--json")[1])
+    status = json.loads(k2d("status", "lectures", "--policy", "paper", "--json")[1])
     assert (status["state"], status["ledger"]["chunks"]) == ("done", {"accepted": 4, "salvaged": 0, "rejected": 4})
     rows = [json.loads(line) for line in k2d("chunks", "lectures", "--jsonl")[1].splitlines()]
     wanted = {"recording", "start_s", "end_s", "teacher_text", "validator_text"} | {
@@ -61,7 +61,9 @@ def test_status_chunks_and_curve_of_a_finished_batch(k2d, batch):
     assert all(wanted <= set(row) for row in rows)
     curve = json.loads(k2d("curve", "lectures", "--json")[1])
     assert set(curve["curve"]) >= {"mer", "per", "composite"}
-    for command in (("status", "lectures"), ("chunks", "lectures"), ("curve", "lectures"), ("batches",)):
+    one = ("chunks", "--id", rows[1]["id"])
+    assert json.loads(k2d(*one, "--jsonl")[1])["opinions"][0]["text"] == rows[1]["validator_text"]
+    for command in (("status", "lectures"), ("chunks", "lectures"), one, ("curve", "lectures"), ("batches",)):
         code, out, _ = k2d(*command)
         assert code == 0
         assert out
