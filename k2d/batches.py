@@ -12,8 +12,7 @@ from k2d.keys import digest
 from k2d.languages import AUTO, LANGUAGES, MIXED
 from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
-from k2d.validation import PERTURBED, address_of, models_of
-from k2d.validation import panel as panel_of
+from k2d.validation import PERTURBED, address_of, listeners_of, models_of
 from k2d.validation.names import JOINT
 from k2d.whisper.packaged import NAME as BASE
 from k2d.whisper.packaged import PREFIX
@@ -45,7 +44,7 @@ def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Setti
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
     check_name(request.name)
     teacher = _served(plain(request.teacher or settings.teacher), settings)
-    listeners = panel_of(request.validator or settings.validator)
+    listeners = listeners_of(request.validator or settings.validator)
     validator = JOINT.join(_served(plain(name), settings) for name in listeners)
     for reference in (teacher, *models_of(validator)):
         if reference not in SERVED:

@@ -23,7 +23,7 @@ from k2d.policy import DEFAULT, explain
 from k2d.redis_server import free_port
 from k2d.settings import Settings, load
 from k2d.stack import Stack
-from k2d.validation import PERTURBED, panel
+from k2d.validation import PERTURBED, listeners_of
 from k2d.whisper.models import resolve
 
 LOAD = """from datasets import load_dataset  # pip install datasets
@@ -60,7 +60,7 @@ def demo(
 
 
 def _fallback_note(settings: Settings) -> str:
-    if PERTURBED not in panel(settings.validator):
+    if PERTURBED not in listeners_of(settings.validator):
         return ""
     return " — the fallback where no second model is at hand: the same weights, on perturbed audio"
 

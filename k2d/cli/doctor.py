@@ -20,7 +20,7 @@ from k2d.inference.opening import open_transcriber
 from k2d.redis_server import find_binary
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.validation import PERTURBED, models_of, panel
+from k2d.validation import PERTURBED, listeners_of, models_of
 from k2d.whisper.models import resolve
 
 LOW_DISK_BYTES = 2 * 1024**3
@@ -123,7 +123,7 @@ def _teacher(found: Settings) -> str:
 
 def _validator(found: Settings) -> str:
     said = [_model(name, found) for name in models_of(found.validator)]
-    if PERTURBED in panel(found.validator):
+    if PERTURBED in listeners_of(found.validator):
         said.append(f"{PERTURBED}: the teacher on perturbed audio, a fallback")
     return "; ".join(said)
 

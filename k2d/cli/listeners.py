@@ -34,24 +34,29 @@ def listeners(
     if not hearings:
         raise BadRequest("no label in these batches has been heard", hint="`k2d status` says how far a batch is")
     found = standings(hearings, confidence)
-    pairs = {f"{one.name} | {other.name}": phi(one, other) for one, other in combinations(hearings, 2)}
+    places = {row.name: place for place, row in enumerate(found, 1)}
+    hearings.sort(key=lambda one: places[one.name])
+    alike = [(one.name, other.name, phi(one, other)) for one, other in combinations(hearings, 2)]
     if as_json:
-        show.dump({"chunks": len(confidence), "listeners": [asdict(row) for row in found], "phi": pairs})
+        show.dump({"chunks": len(confidence), "listeners": [asdict(row) for row in found], "phi": alike})
         return
+    show.out.print(f"listeners over {len(confidence)} chunks")
+    for name, place in places.items():
+        show.out.print(f"  {place}  {name}", soft_wrap=True)
     show.out.print(_table(found, chunks=len(confidence)))
-    for pair, value in pairs.items():
-        show.out.print(f"they object alike (phi): {_number(value)}  {pair}", soft_wrap=True)
+    if alike:
+        said = ", ".join(f"{places[one]} and {places[other]} {_number(value)}" for one, other, value in alike)
+        show.out.print(f"they object to the same labels (phi): {said}", soft_wrap=True)
     show.out.print(_answer(found, hearings), soft_wrap=True)
 
 
 def _table(found: list[Standing], *, chunks: int) -> Table:
-    table = Table(title=f"listeners over {chunks} chunks", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("listener", overflow="fold")
-    for name in ("heard", "passes", "apart", "consensus", "follows", "independ.", "alone", "silent"):
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("", "heard", "passes", "apart", "consensus", "follows", "independ.", "alone", "silent"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in found:
+    for place, row in enumerate(found, 1):
         table.add_row(
-            row.name,
+            str(place),
             f"{row.heard / max(1, chunks):.0%}",
             f"{row.passes:.1f}",
             f"{row.disagreement:.2f}",

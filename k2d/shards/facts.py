@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
+import numpy as np
 import pyarrow as pa
 
 from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
@@ -109,11 +110,11 @@ def _row(fact: ChunkFacts) -> dict[str, Any]:
         "index": fact.index,
         "start_s": fact.start_s,
         "end_s": fact.end_s,
-        "duration_s": fact.duration_s,
+        **_evidence_row(fact.evidence),
+        "duration_s": fact.duration_s,  # to the millisecond, as ledgers add it up; evidence has it as float32
         **{f"mer_{name}": getattr(distances.mixed, name) for name in COUNTS},
         **{f"per_{name}": getattr(distances.phonemes, name) for name in COUNTS},
         "validator_repetition": distances.validator_repetition,
-        **_evidence_row(fact.evidence),
         "phrase": distances.phrase,
         "language": main_language(segments),
         "validator_avg_logprob": fact.validator_avg_logprob,
@@ -155,6 +156,6 @@ def _fact(row: Mapping[str, Any]) -> ChunkFacts:
             zh_tokens=row["zh_tokens"],
             en_tokens=row["en_tokens"],
         ),
-        evidence=_evidence(row),
+        evidence=_evidence({**row, "duration_s": float(np.float32(row["duration_s"]))}),
         segment_evidence=tuple(_evidence(one) for one in row["segment_evidence"]),
     )

@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 _HINT = f"listeners are joined by '+': a model, {PERTURBED!r}, '{PROBE}DIGEST', {RESCUE!r}; say {PERTURBED}+{RESCUE}"
 
 
-def panel(validator: str) -> tuple[str, ...]:
+def listeners_of(validator: str) -> tuple[str, ...]:
     """The listeners of a panel, in order; whether a model of that name exists is not asked here.
 
     Raises:
@@ -48,15 +48,17 @@ def panel(validator: str) -> tuple[str, ...]:
 
 
 def models_of(validator: str) -> tuple[str, ...]:
-    """The listeners of a panel that are models of their own, in order; errors as for `panel`."""
-    return tuple(name for name in panel(validator) if name not in (PERTURBED, RESCUE) and not name.startswith(PROBE))
+    """The listeners of a panel that are models of their own, in order; errors as for `listeners_of`."""
+    return tuple(
+        name for name in listeners_of(validator) if name not in (PERTURBED, RESCUE) and not name.startswith(PROBE)
+    )
 
 
 def served(validator: str) -> str:
     """What a validator's server has: the panel's one model; `PERTURBED` where there is none, which nobody serves.
 
     Raises:
-        BadRequest: several models, or as `panel`.
+        BadRequest: several models, or as `listeners_of`.
     """
     models = models_of(validator)
     if len(models) > 1:

@@ -14,8 +14,7 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validation.listener import Listener
 from k2d.validation.models import ModelListener
-from k2d.validation.names import PERTURBED, PROBE, RESCUE, address_of
-from k2d.validation.names import panel as panel_of
+from k2d.validation.names import PERTURBED, PROBE, RESCUE, address_of, listeners_of
 from k2d.validation.panel import Panel
 from k2d.validation.rescue import RescueListener
 
@@ -31,7 +30,7 @@ async def opened(settings: Settings, batch: Batch, lake: Lake) -> AsyncIterator[
         ModelError: as `open_transcriber`, or two of the models are the same weights.
     """
     language = batch.options.decode.language
-    names = panel_of(batch.validator)
+    names = listeners_of(batch.validator)
     async with AsyncExitStack() as stack:
         teacher = await _held(stack, batch.teacher, settings)
         weights = {teacher.model.digest: "the teacher"}

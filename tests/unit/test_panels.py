@@ -6,7 +6,7 @@ from k2d.batches import LabelRequest, make_batch
 from k2d.errors import BadRequest
 from k2d.schema import Source
 from k2d.settings import load
-from k2d.validation import address_of, models_of, panel, served
+from k2d.validation import address_of, listeners_of, models_of, served
 
 SOURCES = [Source("a.wav", "file:///a.wav", "k")]
 PROBE = "probe:0123456789abcdef"
@@ -23,7 +23,7 @@ PROBE = "probe:0123456789abcdef"
     ],
 )
 def test_listeners_are_joined_by_a_plus(validator: str, listeners: tuple[str, ...], models: tuple[str, ...]) -> None:
-    assert panel(validator) == listeners
+    assert listeners_of(validator) == listeners
     assert models_of(validator) == models
 
 
@@ -44,7 +44,7 @@ def test_listeners_are_joined_by_a_plus(validator: str, listeners: tuple[str, ..
 )
 def test_what_is_no_panel_is_refused(validator: str, why: str) -> None:
     with pytest.raises(BadRequest, match=why) as error:
-        panel(validator)
+        listeners_of(validator)
     assert error.value.hint
 
 

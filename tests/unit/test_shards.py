@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from lakes import TEACHER, chunk, fact, flac, recording, samples, segment, unflac
 
-from k2d.schema import Chunk, LongformOptions
-from k2d.shards import facts, labels
+from k2d.schema import Chunk, LongformOptions, Opinion
+from k2d.shards import facts, labels, opinions
 from k2d.shards.parquet import dumps, meta_of, printable
 
 META = {"recording": recording(1, 60.0), "teacher": TEACHER, "options": LongformOptions(), "version": 1}
@@ -100,7 +100,9 @@ def test_datasets_sees_audio(tmp_path) -> None:
 
 def test_facts_come_back_as_they_were() -> None:
     rows = [fact("key", "rec_1", chunk(i, i * 2.0, i * 2.0 + 1.999), (3, 2, 1, i)) for i in range(3)]
-    rows.append(dataclasses.replace(rows[0], id="key-00009", index=9, distances=_with_phrase(rows[0].distances)))
+    phrase = dataclasses.replace(rows[0].evidence, is_phrase=True)
+    distances = dataclasses.replace(rows[0].distances, phrase="字幕由amara.org社区提供")
+    rows.append(dataclasses.replace(rows[0], id="key-00009", index=9, distances=distances, evidence=phrase))
     table = pq.read_table(io.BytesIO(facts_shard(rows)))
     assert facts.facts(table) == rows
     assert table["is_phrase"].to_pylist() == [False, False, False, True]
@@ -108,8 +110,19 @@ def test_facts_come_back_as_they_were() -> None:
     assert table["mer_insertions"].to_pylist()[:3] == [0, 1, 2]
 
 
-def _with_phrase(distances):
-    return dataclasses.replace(distances, phrase="字幕由amara.org社区提供")
+def test_opinions_come_back_as_they_were_in_equal_bytes() -> None:
+    said = {
+        0: (Opinion("model:a", "as is", "我們 ✓", -0.123456, (-0.1, -2.5)), Opinion("model:a", "again", "", 0.0)),
+        7: (Opinion("probe:0123456789abcdef", "as is", "w o m en", -0.5, (-1.0,), True),),
+        8: (),
+    }
+    files = [io.BytesIO(), io.BytesIO()]
+    for file in files:
+        opinions.write(file, said.items(), META)
+    assert files[0].getvalue() == files[1].getvalue()
+    table = pq.read_table(files[0])
+    assert opinions.opinions(table) == said
+    assert meta_of(table.schema)["version"] == 1
 
 
 def test_a_recording_of_silence_has_a_shard_too() -> None:
