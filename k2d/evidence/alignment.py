@@ -149,6 +149,11 @@ class Alignments:
         found = np.bincount(self.pair * 3 + self.tag - _REPLACED, minlength=3 * pairs)
         return found.reshape(pairs, 3)
 
+    def missed(self, pair: int) -> Places:
+        """Where a pair's label has what its opinion has not."""
+        found: Places = self.label[(self.pair == pair) & (self.tag != _DELETED)]
+        return found
+
 
 def align(texts: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Alignments:
     """Align each opinion with its label, in that order, with the fewest edits; a text is a string or its parts."""

@@ -12,7 +12,7 @@ from k2d.schema import Opinion, Segment, join_text
 from k2d.text.echo import echo_share
 from k2d.text.loops import count_loops
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_credit
-from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows
+from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows, read_many
 from k2d.text.tokens import mixed_tokens
 from k2d.text.trace import token_starts
 
@@ -32,13 +32,30 @@ class Said:
     opinions: Sequence[Opinion]
     prompt: str = ""  # the teacher's initial prompt
 
-    @property
-    def text(self) -> str:
-        """The label, as `Chunk.text` has it."""
-        return join_text(segment.text for segment in self.segments)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Chunks whose labels and opinions have been read."""
+
+    chunks: Sequence[Said]
+    labels: Sequence[str]
+    readings: Readings  # of the labels, then of the opinions that are texts
+    recurring: Sequence[int]  # of each reading, how often its most frequent run of LOOP_GRAM tokens occurs
+    first: Places  # the segment that each chunk begins with, counted over all chunks; and their number
+    segment: Places  # of each of the labels' tokens, separators included
 
 
-def token_segments(chunks: Sequence[Said], readings: Readings) -> Places:
+def read(chunks: Sequence[Said]) -> Batch:
+    """Read chunks' labels and opinions, and find out which of the labels' tokens are whose."""
+    labels = [join_text(segment.text for segment in chunk.segments) for chunk in chunks]
+    texts = [opinion.text for chunk in chunks for opinion in chunk.opinions if not opinion.is_phonemes]
+    readings = read_many([*labels, *texts])
+    first = np.concatenate(([0], np.cumsum([len(chunk.segments) for chunk in chunks])))
+    segment = _token_segments(chunks, labels, readings)
+    return Batch(chunks, labels, readings, readings.recurring(LOOP_GRAM), first, segment)
+
+
+def _token_segments(chunks: Sequence[Said], labels: Sequence[str], readings: Readings) -> Places:
     """The segment of each of the labels' tokens, numbered over all chunks. Labels are the first of the readings.
 
     A token that reaches over a boundary belongs to the segment it begins in. Separators belong to some segment of
@@ -54,7 +71,7 @@ def token_segments(chunks: Sequence[Said], readings: Readings) -> Places:
             begins.append((place << 32) + max(0, offset))
             offset += len(segment.text)
         if last > first and starts[first] < 0:
-            starts[first:last] = _starts_of(chunk, last - first)
+            starts[first:last] = _starts_of(chunk, labels[place], last - first)
     of_text = np.repeat(np.arange(len(chunks)), np.diff(readings.bounds[: len(chunks), 1], prepend=-1))
     found: Places = np.searchsorted(np.array(begins), (of_text << 32) + np.maximum(starts, 0), side="right") - 1
     return found
@@ -65,9 +82,9 @@ def _leading_space(segments: Sequence[Segment]) -> int:
     return len(text) - len(text.lstrip())
 
 
-def _starts_of(chunk: Said, tokens: int) -> list[int]:
+def _starts_of(chunk: Said, label: str, tokens: int) -> list[int]:
     """Where a label's tokens begin, when reading has lost it: traced, or else each segment's by its own tokens."""
-    traced = token_starts(chunk.text)
+    traced = token_starts(label)
     if traced is not None and len(traced) == tokens:
         return traced
     starts: list[int] = []
@@ -78,11 +95,9 @@ def _starts_of(chunk: Said, tokens: int) -> list[int]:
     return (starts + [max(0, offset - 1)] * tokens)[:tokens]
 
 
-def label_columns(chunks: Sequence[Said], readings: Readings, segment: Places, first: Places) -> dict[str, Column]:
-    """What `Evidence` says of the label's text: of every segment, and after those of every chunk.
-
-    `first` are the segments that each chunk begins with, and their number at the end.
-    """
+def label_columns(batch: Batch) -> dict[str, Column]:
+    """What `Evidence` says of the label's text: of every segment, and after those of every chunk."""
+    chunks, readings, segment, first = batch.chunks, batch.readings, batch.segment, batch.first
     spans = int(first[-1])
     own = np.ones(len(segment), np.bool_)
     own[readings.bounds[: len(chunks), 1]] = False  # separators
@@ -93,7 +108,7 @@ def label_columns(chunks: Sequence[Said], readings: Readings, segment: Places, f
         return np.concatenate((counted, np.add.reduceat(counted, first[:-1])))
 
     tokens, zh_tokens, en_tokens = count(own), count(kinds == HAN_KIND), count(kinds == LATIN_KIND)
-    loops, phrases, echoes = _texts(chunks, readings, tokens[:spans].tolist(), first.tolist())
+    loops, phrases, echoes = _texts(batch, tokens[:spans].tolist())
     return {
         "zh_tokens": zh_tokens,
         "en_tokens": en_tokens,
@@ -119,30 +134,26 @@ def _repetition(readings: Readings, segment: Places, spans: int) -> list[int]:
     return count_windows(codes, np.where(outside, -1, filled), spans)
 
 
-def _texts(
-    chunks: Sequence[Said], readings: Readings, lengths: Sequence[int], first: Sequence[int]
-) -> tuple[list[int], list[bool], list[bool]]:
+def _texts(batch: Batch, lengths: Sequence[int]) -> tuple[list[int], list[bool], list[bool]]:
     """Loops, known phrases and echoes of the prompt, of every segment and then of every chunk."""
     spans = len(lengths)
     loops, phrases, echoes = [min(1, length) for length in lengths], [False] * spans, [False] * spans
-    comes_back = readings.recurring(LOOP_GRAM)
-    for place, chunk in enumerate(chunks):
-        begin, stop = readings.bounds[place].tolist()
-        looping = comes_back[place] > 1
-        suspect = ":" in chunk.text or "：" in chunk.text or may_credit(readings.tokens[begin:stop])
-        at = begin
-        for span in range(first[place], first[place + 1]):
-            tokens = readings.tokens[at : at + lengths[span]]
-            at += lengths[span]
-            if looping:
-                loops[span] = count_loops(tokens)
-            phrases[span] = match_phrases(tokens) is not None or (
-                suspect and _is_credit(chunk.segments[span - first[place]].text, tokens)
-            )
-            echoes[span] = bool(chunk.prompt) and echo_share(tokens, _tokens(chunk.prompt)) > ECHO_MAX
+    tokens, bounds, first = batch.readings.tokens, batch.readings.bounds.tolist(), batch.first.tolist()
+    for place, (chunk, label) in enumerate(zip(batch.chunks, batch.labels, strict=True)):
         own = slice(first[place], first[place + 1])
-        whole = readings.tokens[begin:stop]
-        loops.append(max(count_loops(whole) if looping else min(1, len(whole)), *loops[own]))
+        at, end = bounds[place]
+        whole = tokens[at:end]
+        recurs = batch.recurring[place] > 1
+        may_be_credit = ":" in label or "：" in label or may_credit(whole)
+        for span, segment in zip(range(own.start, own.stop), chunk.segments, strict=True):
+            said = tokens[at : at + lengths[span]]
+            at += lengths[span]
+            if recurs:
+                loops[span] = count_loops(said)
+            phrases[span] = match_phrases(said) is not None or (may_be_credit and _is_credit(segment.text, said))
+            if chunk.prompt:
+                echoes[span] = echo_share(said, _tokens(chunk.prompt)) > ECHO_MAX
+        loops.append(max(count_loops(whole) if recurs else min(1, len(whole)), *loops[own]))
         phrases.append(any(phrases[own]) or match_phrases(whole) is not None)
         echoes.append(any(echoes[own]))
     return loops, phrases, echoes

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from k2d import distance
 from k2d.evidence.alignment import ENGLISH, FOREIGN, MANDARIN, Pair, Pool, Tally, align, tally
-from k2d.evidence.label import LOOP_GRAM, Said
+from k2d.evidence.label import Batch
 from k2d.schema import Counts, Distances
 from k2d.text.loops import count_loops, unloop
 from k2d.text.phrases import match_phrases
-from k2d.text.reading import HAN_KIND, LATIN_KIND, SINGLE, Reading, Readings, read_many
+from k2d.text.reading import HAN_KIND, LATIN_KIND, SINGLE, Readings, read_many
 from k2d.text.repetition import REPETITION_MAX
 from k2d.text.sounds import encode, is_english, is_mandarin
 
@@ -27,9 +27,9 @@ LOOPS_MAX: Final = 6
 class Paired:
     """All opinions on a batch of chunks beside their labels, aligned."""
 
-    def __init__(self, chunks: Sequence[Said], readings: Readings, segment: Places, first: Places) -> None:
-        """`readings` are those of the labels, then of the opinions that are texts; `segment` of the labels' tokens."""
-        self.chunks, self.readings, self.first = chunks, readings, first
+    def __init__(self, batch: Batch) -> None:
+        chunks, readings, segment, first = batch.chunks, batch.readings, batch.segment, batch.first
+        self.chunks, self.readings, self.first, self.recurring = chunks, readings, first, batch.recurring
         text = np.repeat(np.arange(len(chunks)), np.diff(readings.bounds[: len(chunks), 1], prepend=-1))
         self.segment = segment - first[text]  # within its chunk
         self.opinions = [opinion for chunk in chunks for opinion in chunk.opinions]
@@ -55,10 +55,6 @@ class Paired:
             min(1, len(opinion.text)) if text is None else self.readings.repetition[text]
             for text, opinion in zip(self.text, self.opinions, strict=True)
         ]
-
-    @cached_property
-    def _recurring(self) -> list[int]:
-        return self.readings.recurring(LOOP_GRAM)
 
     def _pair(self, pair: int) -> None:
         place, text = self.label[pair], self.text[pair]
@@ -96,7 +92,7 @@ class Paired:
     def _loops(self, text: int, tokens: Sequence[str]) -> bool:
         if self.readings.repetition[text] > REPETITION_MAX:
             return True
-        return self._recurring[text] > LOOPS_MAX // 2 and count_loops(tokens) > LOOPS_MAX
+        return self.recurring[text] > LOOPS_MAX // 2 and count_loops(tokens) > LOOPS_MAX
 
     def _stretch(self, text: int) -> tuple[int, int]:
         first, end = self.readings.bounds[text].tolist()
@@ -112,57 +108,51 @@ class Paired:
 
     def distances(self) -> list[Distances]:
         """Of each chunk, from its first listener."""
-        by_sound, by_writing = self.by_sound.count(len(self.pairs)), self.by_writing.count(len(self.pairs))
+        counts = np.stack((self.by_writing.count(len(self.pairs)), self.by_sound.count(len(self.pairs))), axis=1)
+        edits: list[list[list[int]]] = counts.tolist()
         found = []
         pair = 0
         for place, chunk in enumerate(self.chunks):
-            label = self.readings[place]
-            listener = chunk.opinions[0].listener
-            mixed, phonemes, repetition = Counts(), Counts(), []
-            for opinion in chunk.opinions:
-                if opinion.listener == listener:
-                    one, other = self._counts(pair, label, by_sound[pair].tolist(), by_writing[pair].tolist())
-                    mixed, phonemes = mixed + one, phonemes + other
-                    repetition.append(self.repetition[pair])
-                pair += 1
-            first, end = self._stretch(place)
-            kinds = self.readings.kinds[first:end]
+            first = [at for at, one in enumerate(chunk.opinions, pair) if one.listener == chunk.opinions[0].listener]
+            pair += len(chunk.opinions)
+            both = [self._counts(one, place, *edits[one]) for one in first]
+            begin, end = self._stretch(place)
+            kinds = self.readings.kinds[begin:end].tobytes()
             found.append(
                 Distances(
-                    mixed=mixed,
-                    phonemes=phonemes,
-                    teacher_repetition=label.repetition,
-                    validator_repetition=min(repetition),
-                    phrase=match_phrases(label.tokens),
-                    zh_tokens=int(np.count_nonzero(kinds == HAN_KIND)),
-                    en_tokens=int(np.count_nonzero(kinds == LATIN_KIND)),
+                    mixed=sum((mixed for mixed, _ in both[1:]), both[0][0]),
+                    phonemes=sum((phonemes for _, phonemes in both[1:]), both[0][1]),
+                    teacher_repetition=self.readings.repetition[place],
+                    validator_repetition=min(self.repetition[one] for one in first),
+                    phrase=match_phrases(self.readings.tokens[begin:end]),
+                    zh_tokens=kinds.count(HAN_KIND),
+                    en_tokens=kinds.count(LATIN_KIND),
                 )
             )
         return found
 
     def _counts(
-        self, pair: int, label: Reading, by_sound: Sequence[int], by_writing: Sequence[int]
+        self, pair: int, place: int, by_writing: Sequence[int], by_sound: Sequence[int]
     ) -> tuple[Counts, Counts]:
         text = self.text[pair]
         if pair in self.rewritten:
             assert text is not None
-            heard = self.readings[text]
+            heard, label = self.readings[text], self.readings[place]
             return distance.counts(heard.written, label.written), distance.counts(heard.sound, label.sound)
-        phonemes = _from_edits(len(label.sound), by_sound)
+        first, end = self._stretch(place)
+        phonemes = _from_edits(len(self.sounds[pair][1]), by_sound)
         if text is None:
-            return self._tokens_heard(pair, label), phonemes
-        return _from_edits(len(label.tokens), by_writing), phonemes
+            return self._tokens_heard(pair, first, end), phonemes
+        return _from_edits(end - first, by_writing), phonemes
 
-    def _tokens_heard(self, pair: int, label: Reading) -> Counts:
+    def _tokens_heard(self, pair: int, first: int, end: int) -> Counts:
         """A probe writes nothing: a token of the label is a hit when all its phonemes were heard."""
-        first = self._stretch(self.label[pair])[0]
-        units = self.readings.units[first : first + len(label.tokens) + 1] - self.readings.units[first]
-        mine = (self.by_sound.pair == pair) & (self.by_sound.tag != 3)
-        wrong = np.zeros(len(label.sound) + 1, np.int64)
-        wrong[self.by_sound.label[mine]] = 1
+        units = self.readings.units[first : end + 1] - self.readings.units[first]
+        wrong = np.zeros(int(units[-1]) + 1, np.int64)
+        wrong[self.by_sound.missed(pair)] = 1
         by_token = np.diff(np.concatenate(([0], np.cumsum(wrong)))[units])
         hits = int(np.count_nonzero(by_token == 0))
-        return Counts(hits=hits, substitutions=len(label.tokens) - hits)
+        return Counts(hits=hits, substitutions=end - first - hits)
 
 
 def _from_edits(label_length: int, edits: Sequence[int]) -> Counts:

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.evidence.alignment import RATES
-from k2d.evidence.label import Said, label_columns, token_segments
+from k2d.evidence.label import Said, label_columns, read
 from k2d.evidence.opinions import Paired
 from k2d.schema import Distances, Evidence, Opinion, Segment
-from k2d.text.reading import read_many
 
 Column = npt.NDArray[Any]
 
@@ -54,21 +53,18 @@ def weigh_many(chunks: Sequence[Said]) -> list[Weighed]:
 
 
 def _batch(chunks: Sequence[Said]) -> list[Weighed]:
-    texts = [opinion.text for chunk in chunks for opinion in chunk.opinions if not opinion.is_phonemes]
-    readings = read_many([*(chunk.text for chunk in chunks), *texts])
-    first = np.concatenate(([0], np.cumsum([len(chunk.segments) for chunk in chunks])))
-    segment = token_segments(chunks, readings)
-    paired = Paired(chunks, readings, segment, first)
-    columns = label_columns(chunks, readings, segment, first) | _signals(chunks, first) | _heard(paired)
+    batch = read(chunks)
+    paired = Paired(batch)
+    columns = label_columns(batch) | _signals(chunks, batch.first) | _heard(paired)
     values = [
         (np.round(columns[name], _DECIMALS).astype(np.float32) if name in _FLOATS else columns[name]).tolist()
         for name in _FIELDS
     ]
-    evidence = [Evidence(*row) for row in zip(*values, strict=True)]
-    chunk_rows = evidence[int(first[-1]) :]
+    evidence = list(map(Evidence, *values))
+    first = batch.first.tolist()
     return [
-        Weighed(distances, chunk_rows[place], tuple(evidence[begin:end]))
-        for place, (distances, begin, end) in enumerate(zip(paired.distances(), first[:-1], first[1:], strict=True))
+        Weighed(distances, evidence[first[-1] + place], tuple(evidence[first[place] : first[place + 1]]))
+        for place, distances in enumerate(paired.distances())
     ]
 
 

@@ -101,6 +101,15 @@ def odd_phrases() -> dict[str, tuple[str, ...]]:
     return {pair: tuple(phrases) for pair, phrases in pairs.items()}
 
 
+@cache
+def odd_seconds() -> dict[str, frozenset[str]]:
+    """The second characters of odd phrases by the first."""
+    seconds: dict[str, set[str]] = {}
+    for pair in odd_phrases():
+        seconds.setdefault(pair[0], set()).add(pair[1])
+    return {first: frozenset(found) for first, found in seconds.items()}
+
+
 def pinyin_units(word: str) -> tuple[str, ...]:
     """Initials and finals of a phrase of the dictionary or a single Han character: 谢谢 → x ie x ie.
 

@@ -9,8 +9,8 @@ above 255 and gets a private character below.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import compress, count
-from operator import add
+from itertools import compress, count, repeat
+from operator import add, contains
 from typing import Final
 
 from k2d.text import english, mandarin
@@ -55,17 +55,13 @@ def sounds(tokens: Sequence[str]) -> list[str]:
     A number of several words sounds at its first word and in the others not at all, and 百分之 at its number's end;
     every other token has at least one phoneme. `tokens` may be those of many texts with SEPARATOR between them.
     """
+    tokens = mandarin.respell(tokens)
     found = list(map(_SOUNDS.__getitem__, tokens))
     spans = _numerals(tokens, found)
     if not spans:
-        read = mandarin.respell(tokens)
-        if read is not tokens:
-            found = list(map(_SOUNDS.__getitem__, read))
-        _read_odd_phrases(read, found)
+        _read_odd_phrases(tokens, found)
         return found
-    read, places = _with_numbers_read(tokens, spans)
-    read = mandarin.respell(read)
-    parts = list(map(_SOUNDS.__getitem__, read))
+    read, parts, places = _with_numbers_read(tokens, found, spans)
     _read_odd_phrases(read, parts)
     return _gathered(parts, places, spans, len(tokens))
 
@@ -122,19 +118,25 @@ def _numerals(tokens: Sequence[str], found: Sequence[str]) -> list[tuple[int, in
     return spans
 
 
-def _with_numbers_read(tokens: Sequence[str], spans: Iterable[tuple[int, int]]) -> tuple[list[str], list[list[int]]]:
-    """All tokens with the spans' numbers read, and of each span the places within it that its parts stem from."""
+def _with_numbers_read(
+    tokens: Sequence[str], found: Sequence[str], spans: Iterable[tuple[int, int]]
+) -> tuple[list[str], list[str], list[list[int]]]:
+    """All tokens with the spans' numbers read, the sound of each, and where within each span its parts stem from."""
     read: list[str] = []
+    parts: list[str] = []
     places: list[list[int]] = []
     done = 0
     for start, end in spans:
-        parts, stems = trace_numbers(tokens[start:end])
+        numbers, stems = trace_numbers(tokens[start:end])
         read += tokens[done:start]
-        read += parts
+        read += numbers
+        parts += found[done:start]
+        parts += map(_SOUNDS.__getitem__, numbers)
         places.append(stems)
         done = end
     read += tokens[done:]
-    return read, places
+    parts += found[done:]
+    return read, parts, places
 
 
 def _gathered(
@@ -161,33 +163,38 @@ def _gathered(
 
 def _read_odd_phrases(tokens: Sequence[str], found: list[str]) -> None:
     """Correct the sounds of polyphones in words, in place. Words are cut as pypinyin does."""
-    odd = mandarin.odd_phrases()
-    pairs = list(map(add, tokens, tokens[1:]))
+    odd, seconds = mandarin.odd_phrases(), mandarin.odd_seconds()
     done = 0
-    for place in compress(count(), map(odd.__contains__, pairs)):
+    begins = map(contains, map(seconds.get, tokens, repeat(frozenset())), tokens[1:])
+    for place in compress(count(), begins):
         if place < done:
             continue
-        phrases = odd[pairs[place]]
+        phrases = odd[tokens[place] + tokens[place + 1]]
         here = "".join(tokens[place : place + max(map(len, phrases))])
         if any(map(here.startswith, phrases)):
-            done = _read_run(tokens, pairs, found, place)
+            done = _read_run(tokens, found, place)
 
 
-def _read_run(tokens: Sequence[str], pairs: Sequence[str], found: list[str], place: int) -> int:
+def _read_run(tokens: Sequence[str], found: list[str], place: int) -> int:
     """Read the run of Han characters around `place`, longest words from its left; returns where it ends."""
     prefixes, odd = mandarin.phrase_prefixes(), mandarin.odd_phrases()
-    start = place
+    start = end = place
     while start > 0 and is_han(tokens[start - 1]):
         start -= 1
-    while start < len(pairs) and is_han(tokens[start]):
-        if pairs[start] not in prefixes:
-            start += 1
+    while end < len(tokens) and is_han(tokens[end]):
+        end += 1
+    run = tokens[start:end]
+    pairs = [*map(add, run, run[1:]), ""]
+    at = 0
+    while at < len(run):
+        if pairs[at] not in prefixes:
+            at += 1
             continue
-        word, end = mandarin.longest_phrase(tokens, start, prefixes)
-        if word in odd.get(pairs[start], ()):
-            found[start:end] = _phrase_sounds(word)
-        start = end
-    return start
+        word, stop = mandarin.longest_phrase(run, at, prefixes)
+        if word in odd.get(pairs[at], ()):
+            found[start + at : start + stop] = _phrase_sounds(word)
+        at = stop
+    return end
 
 
 @lru_cache(maxsize=8192)  # there are 3,437 such phrases
