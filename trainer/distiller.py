@@ -8,6 +8,7 @@ from torch import nn
 
 from k2d.whisper.tokens import Vocabulary
 from trainer.batch import IGNORED
+from trainer.frozen import Frozen
 from trainer.loss import Terms, chunk_rows, distillation_loss
 from trainer.options import Recipe
 from trainer.student import mixed_row, share_encoder
@@ -54,9 +55,10 @@ class Distiller(nn.Module):
             self.encoder.embed_positions.requires_grad_(False)  # sinusoids, never learned
         if recipe.gradient_checkpointing:
             student.gradient_checkpointing_enable({"use_reentrant": False})
-        # in a tuple: registered nowhere, so neither wrapped nor saved with the student
-        self._frozen = (teacher.model.encoder, teacher.model.decoder)
+        # in no module: neither wrapped nor saved with the student
+        self._frozen = Frozen(teacher.model.encoder, teacher.model.decoder)
         self._half: torch.dtype | None = None  # what the frozen parts are in, where that is not float32
+        self._compiled = False
         self._terms = Terms(recipe.ce_weight, recipe.kl_weight, recipe.temperature)
         self._rows = chunk_rows(teacher.config.vocab_size, recipe.vocabulary_chunk_mib)
         self._embed = Prompted(vocabulary)
@@ -68,22 +70,16 @@ class Distiller(nn.Module):
         them anew for each product, and carry float32 between the layers. The original stays on the CPU, to be saved.
         """
         self._half = dtype if dtype != torch.float32 else None
-        encoder, decoder = (
-            (part.to(device) if self._half is None else _copied(part, device, dtype)).eval() for part in self._frozen
-        )
-        if compiled:  # layer by layer: all are one program, so compiling takes seconds
-            for layer in encoder.layers:
-                layer.compile()
-            for layer in decoder.layers:
-                layer.compile(dynamic=True)
-        self._frozen = (encoder, decoder)
+        halves = (self._frozen.encoder, self._frozen.decoder)
+        placed = (part.to(device) if self._half is None else _copied(part, device, dtype) for part in halves)
+        self._frozen = Frozen(*placed, compiled=compiled)
+        self._compiled = compiled
 
     @torch.no_grad()
     def encode(self, features: torch.Tensor) -> torch.Tensor:
         """The frozen encoder's output, shape (B, 1500, width), of features of shape (B, mels, 3000)."""
         with self._own_precision(features.device):
-            encoded: torch.Tensor = self._frozen[0](self._cast(features)).last_hidden_state
-        return encoded
+            return self._frozen.encode(self._cast(features))
 
     def forward(
         self,
@@ -116,21 +112,22 @@ class Distiller(nn.Module):
             for held in (targets.flatten()[learned], weights[:, None].expand(targets.shape).flatten()[learned])
         )
         learned = learned.to(inputs.device, non_blocking=True)
-        frozen = self._frozen[1]
+        frozen = self._frozen
         with torch.no_grad(), self._own_precision(inputs.device):
-            embedded = self._embed(frozen.embed_tokens.weight, inputs)
-            teacher = _hidden(frozen, embedded, self._cast(encoded)).flatten(0, 1)[learned]
+            embedded = self._embed(frozen.embeddings, inputs)
+            teacher = frozen.decode(embedded, self._cast(encoded)).flatten(0, 1)[learned]
         weight = self.decoder.embed_tokens.weight
         student = _hidden(self.decoder, self._embed(weight, inputs), heard).flatten(0, 1)[learned]
         total, ce, kl = distillation_loss(
             student,
             weight,
             teacher,
-            frozen.embed_tokens.weight,
+            frozen.embeddings,
             aims,
             shares,
             terms=self._terms,
             rows=self._rows,
+            compiled=self._compiled,
         )
         return LossParts(total / normaliser, ce, kl)
 

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from k2d.errors import ModelError
 
-PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "jinja2", "matplotlib")
+PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "jinja2", "matplotlib", "threadpoolctl")
 
 
 def need(*packages: str) -> None:

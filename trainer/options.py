@@ -90,7 +90,7 @@ class Recipe(BaseModel):
         ge=0,
         description="Keep this much of the frozen encoder's output in memory; for datasets of many epochs.",
     )
-    threads: int = Field(default=0, ge=0, description="CPU threads; 0: as torch finds.")
+    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: as it finds, one beside a GPU.")
 
     # ---- what is kept
     validate_on: str | None = Field(

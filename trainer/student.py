@@ -164,7 +164,9 @@ def sizes(model: Any) -> Sizes:
 
 def mixed_row(weight: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
     """The mixed prompt's embedding, shape (width,): the mean of zh and en. Source: method.md, section 4."""
-    return weight[[vocabulary.languages[code] for code in MIXED_CODES]].mean(dim=0)
+    # one row after the other: a list of places would go to a GPU first, and wait for all that is queued there
+    rows = [weight[vocabulary.languages[code]] for code in MIXED_CODES]
+    return torch.stack(rows).mean(dim=0)
 
 
 def save_student(student: Any, folder: Path, *, tokenizer_from: Path) -> None:

@@ -157,13 +157,18 @@ def test_the_mixed_prompt_is_the_mean_of_both_languages(folder):
     torch.testing.assert_close(embedded[0, [0, 2]], weight[[vocabulary.sot, vocabulary.transcribe]])
 
 
-def test_student_and_teacher_are_both_prompted_with_it(folder):
+def test_student_and_teacher_are_both_prompted_with_it(folder, monkeypatch):
     one, vocabulary = distiller(folder)
-    seen = []
-    for decoder in (one.decoder, one._frozen[1]):
-        decoder.register_forward_pre_hook(
-            lambda module, _, given: seen.append((module, given["inputs_embeds"].detach())), with_kwargs=True
-        )
+    seen, decode = [], one._frozen.decode
+    one.decoder.register_forward_pre_hook(
+        lambda module, _, given: seen.append((module, given["inputs_embeds"].detach())), with_kwargs=True
+    )
+
+    def watched(embedded, encoded):
+        seen.append((one._frozen.decoder, embedded))
+        return decode(embedded, encoded)
+
+    monkeypatch.setattr(one._frozen, "decode", watched)
     one(*batch(vocabulary), normaliser=1.0)
     assert len(seen) == 2
     for decoder, embedded in seen:
