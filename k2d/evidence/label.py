@@ -11,7 +11,7 @@ import numpy.typing as npt
 from k2d.schema import Opinion, Segment, join_text
 from k2d.text.echo import echo_share
 from k2d.text.loops import count_loops
-from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_credit
+from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_begin, may_credit
 from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows, read_many
 from k2d.text.tokens import mixed_tokens
 from k2d.text.trace import token_starts
@@ -150,7 +150,10 @@ def _texts(batch: Batch, lengths: Sequence[int]) -> tuple[list[int], list[bool],
             at += lengths[span]
             if recurs:
                 loops[span] = count_loops(said)
-            phrases[span] = match_phrases(said) is not None or (may_be_credit and _is_credit(segment.text, said))
+            if said and may_begin(said[0]):
+                phrases[span] = match_phrases(said) is not None
+            if may_be_credit and not phrases[span]:
+                phrases[span] = _is_credit(segment.text, said)
             if chunk.prompt:
                 echoes[span] = echo_share(said, _tokens(chunk.prompt)) > ECHO_MAX
         loops.append(max(count_loops(whole) if recurs else min(1, len(whole)), *loops[own]))

@@ -28,30 +28,23 @@ _BEFORE_ZHU = frozenset("显名原编土专论巨卓昭译遗拙合")
 _AFTER_ZHU = frozenset("名作者书述称录")
 
 
-def respell(tokens: Sequence[str]) -> Sequence[str]:
-    """Write 着 for the particle 著, and the repeated character for 々; other tokens stay."""
-    if "著" not in tokens and "々" not in tokens:
+RESPELLED = ("著", "々")
+
+
+def respell(tokens: Sequence[str], places: Sequence[int]) -> Sequence[str]:
+    """Write 着 for the particle 著, and the repeated character for 々; other tokens stay. They are at `places`."""
+    if not places:
         return tokens
     out = list(tokens)
-    for index in places_of("著", tokens):
+    for index in places:
         before = tokens[index - 1] if index else ""
         after = tokens[index + 1] if index + 1 < len(tokens) else ""
-        if before not in _BEFORE_ZHU and after not in _AFTER_ZHU:
+        if tokens[index] == "々":
+            if before > "\0":  # of the same text
+                out[index] = before
+        elif before not in _BEFORE_ZHU and after not in _AFTER_ZHU:
             out[index] = "着"
-    for index in places_of("々", tokens):
-        if index and tokens[index - 1] > "\0":  # of the same text
-            out[index] = tokens[index - 1]
     return out
-
-
-def places_of(wanted: str, tokens: Sequence[str]) -> list[int]:
-    """Where a token stands."""
-    places: list[int] = []
-    try:
-        while True:
-            places.append(tokens.index(wanted, places[-1] + 1 if places else 0))
-    except ValueError:
-        return places
 
 
 def longest_phrase(tokens: Sequence[str], start: int, prefixes: Mapping[str, bool]) -> tuple[str, int]:
@@ -99,15 +92,6 @@ def odd_phrases() -> dict[str, tuple[str, ...]]:
         if said != [alone.get(character) for character in phrase]:
             pairs.setdefault(phrase[:2], []).append(phrase)
     return {pair: tuple(phrases) for pair, phrases in pairs.items()}
-
-
-@cache
-def odd_seconds() -> dict[str, frozenset[str]]:
-    """The second characters of odd phrases by the first."""
-    seconds: dict[str, set[str]] = {}
-    for pair in odd_phrases():
-        seconds.setdefault(pair[0], set()).add(pair[1])
-    return {first: frozenset(found) for first, found in seconds.items()}
 
 
 def pinyin_units(word: str) -> tuple[str, ...]:

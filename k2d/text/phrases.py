@@ -114,9 +114,15 @@ def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None
     return None
 
 
+def may_begin(token: str) -> bool:
+    """Whether some known phrase begins with a token."""
+    return token in _by_first_token()
+
+
 def may_credit(tokens: Sequence[str]) -> bool:
     """Whether any part of a text can be a credit at its edge; most texts need not be looked at more closely."""
-    return not _unspoken_starts().isdisjoint(pairwise(tokens))
+    starts = _unspoken_starts()
+    return not _first_of(starts).isdisjoint(tokens) and not starts.isdisjoint(pairwise(tokens))
 
 
 def _match(tokens: Sequence[str]) -> _Phrase | None:
@@ -179,6 +185,11 @@ def _load() -> tuple[_Phrase, ...]:
         tokens = tuple(mixed_tokens(written))
         phrases.append(_Phrase(written, tokens, bool(parts["open_tail"]), times, bool(parts["unspoken"])))
     return tuple(phrases)
+
+
+@cache
+def _first_of(pairs: frozenset[tuple[str, ...]]) -> frozenset[str]:
+    return frozenset(pair[0] for pair in pairs)
 
 
 @cache

@@ -8,14 +8,16 @@ few passes over one long array of characters. A text with signs that mean more t
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from k2d.text.mandarin import RESPELLED, odd_phrases
 from k2d.text.normalise import LETTERS, clean, fold, simplify
 from k2d.text.repetition import NGRAM
-from k2d.text.sounds import SEPARATOR, decode, sounds
+from k2d.text.sounds import ALONE, NUMBER, SEPARATOR, Notable, decode, sounds_in_context
 from k2d.text.tokens import is_han, is_latin, is_single
 
 Codes = npt.NDArray[np.uint32]
@@ -27,11 +29,15 @@ Table = TypeVar("Table", Codes, Kinds)
 # Kinds of tokens, and of characters.
 BLANK, HAN_KIND, LATIN_KIND, SINGLE, OTHER, SIGN = range(6)
 
+_ZHU, _AGAIN = map(ord, RESPELLED)
+_HUNDRED = ord("百")
 _NEWLINE, _SPACE, _COMMA, _POINT = 10, 32, 44, 46
 _DROPPED, _HARD = 0, 2**32 - 2  # besides code points
 _HARD_SIGNS = frozenset("<[＜［(（【〔%+&@#Σ")  # brackets, signs that are spoken, the letter with two lower cases
 _FIRST_WORD: Final = 0xF0000  # code points that no text keeps: one for each word of several letters
 _MOST_CODES: Final = 0x110000
+_TABLE_CODES: Final = 0x10000  # rarer characters are looked up one by one
+_PAIR_HASHES: Final = 2**18  # for the 2,860 pairs that odd phrases begin with
 
 # Windows of NGRAM characters are counted by a hash of 64 bits less those that the number of texts needs; in a batch of
 # a hundred texts of 200 characters two different windows share one with a probability of 10^-11.
@@ -114,10 +120,17 @@ def read_many(texts: Sequence[str]) -> Readings:
     newline = codes == _NEWLINE
     is_start = (kinds == HAN_KIND) | (kinds == SINGLE) | newline | ((kinds != BLANK) & (kinds != before))
     at = np.flatnonzero(is_start)
-    tokens = _split(codes, is_start, newline)
+    tokens, words, alone, numbers = _tokens(simplified, codes, kinds, at)
+    first = codes[at]
+    notable = Notable(
+        respelled=np.flatnonzero((first == _ZHU) | (first == _AGAIN)).tolist(),
+        numbers=numbers,
+        hundreds=np.flatnonzero(first == _HUNDRED).tolist(),
+        odd=_odd_pairs(first),
+    )
     separators = np.flatnonzero(newline[at])
     bounds = np.stack((np.concatenate(([0], separators[:-1] + 1)), separators), axis=1)
-    read = sounds(tokens)
+    read = sounds_in_context(tokens, alone, notable)
     lengths = np.fromiter(map(len, read), np.intp, len(read))
     return Readings(
         normalised=lines,
@@ -127,7 +140,7 @@ def read_many(texts: Sequence[str]) -> Readings:
         tokens=tokens,
         sounds=read,
         sound="".join(read),
-        words=_words(tokens, codes[at], kinds[at]),
+        words=words,
         kinds=kinds[at],
         starts=None if offsets is None else offsets[at],
         bounds=bounds,
@@ -135,22 +148,54 @@ def read_many(texts: Sequence[str]) -> Readings:
     )
 
 
-def _split(codes: Codes, is_start: Flags, newline: Flags) -> list[str]:
-    """The tokens of all texts: a space is put before each, and `str.split` does the rest."""
-    wide = np.full(len(codes) + np.count_nonzero(is_start), _SPACE, np.uint32)
-    wide[np.arange(len(codes)) + np.cumsum(is_start)] = np.where(newline, ord(SEPARATOR), codes)
-    return _decode(wide).split()
+def _tokens(text: str, codes: Codes, kinds: Kinds, at: Places) -> tuple[list[str], Codes, list[str], list[int]]:
+    """The tokens that begin at the given places; a code point for each, its own or (words of several letters) a
+    private one; what each sounds like by itself; and where numbers are.
+
+    Most tokens are Han characters, which tables of objects turn into strings and sounds without a look at each.
+    """
+    words = codes[at]
+    table_kinds = kinds[at]
+    is_word = (table_kinds == LATIN_KIND) | (table_kinds == OTHER) | (words >= _TABLE_CODES)
+    single = np.where(is_word, _SPACE, words)
+    if not _IN_TABLE[single].all():
+        for code in np.unique(single[~_IN_TABLE[single]]).tolist():
+            token = SEPARATOR if code == _NEWLINE else chr(code)
+            _SINGLES[code], _SINGLE_SOUNDS[code], _IN_TABLE[code] = token, ALONE[token], True
+    tokens: list[str] = _SINGLES[single].tolist()
+    alone: list[str] = _SINGLE_SOUNDS[single].tolist()
+    places = np.flatnonzero(is_word)
+    ends = at[places + 1]  # a separator is always last
+    ends = ends - (kinds[ends - 1] == BLANK)
+    known: dict[str, int] = {}
+    numbers: list[int] = []
+    for place, start, end in zip(places.tolist(), at[places].tolist(), ends.tolist(), strict=True):
+        token = tokens[place] = text[start:end]
+        sound = alone[place] = ALONE[token]
+        if sound is NUMBER:
+            numbers.append(place)
+        if end - start > 1:
+            words[place] = known.setdefault(token, len(known)) + _FIRST_WORD
+    return tokens, words, alone, numbers
 
 
-def _words(tokens: Sequence[str], first: Codes, kinds: Kinds) -> Codes:
-    """One code point for each token: its own, or a private one for each word of several letters."""
-    words: dict[str, int] = {}
-    codes = first.copy()
-    for place in np.flatnonzero((kinds == LATIN_KIND) | (kinds == OTHER)).tolist():
-        token = tokens[place]
-        if len(token) > 1:
-            codes[place] = words.setdefault(token, len(words)) + _FIRST_WORD
-    return codes
+def _odd_pairs(first: Codes) -> list[int]:
+    """Where two characters stand with which a phrase may begin that is not read as its characters are; one place in a
+    hundred is found for nothing."""
+    found: list[int] = np.flatnonzero(_odd_table()[_pair_hash(first[:-1], first[1:])]).tolist()
+    return found
+
+
+@cache
+def _odd_table() -> Flags:
+    pairs = _encode("".join(odd_phrases())).reshape(-1, 2)
+    table = np.zeros(_PAIR_HASHES, np.bool_)
+    table[_pair_hash(pairs[:, 0], pairs[:, 1])] = True
+    return table
+
+
+def _pair_hash(first: Codes, second: Codes) -> Codes:
+    return (first * np.uint32(31_337) + second * np.uint32(7)) & np.uint32(_PAIR_HASHES - 1)
 
 
 def count_windows(codes: Codes, group: Places, groups: int, *, n: int = NGRAM) -> list[int]:
@@ -264,6 +309,11 @@ def _kind(character: str) -> int:
         return HAN_KIND
     return LATIN_KIND if is_latin(character) else SINGLE if is_single(character) else OTHER
 
+
+# Of the characters that are tokens by themselves, below _TABLE_CODES: as strings, how they sound, which are known.
+_SINGLES = np.empty(_TABLE_CODES, object)
+_SINGLE_SOUNDS = np.empty(_TABLE_CODES, object)
+_IN_TABLE = np.zeros(_TABLE_CODES, np.bool_)
 
 # Tables over all code points, filled when a character is first met; untouched pages take no memory.
 _FOLDED = np.zeros(_MOST_CODES, np.uint32)

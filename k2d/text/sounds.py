@@ -7,14 +7,15 @@ Mandarin units are the characters from 1, ARPAbet phones those from 128; a sign 
 above 255 and gets a private character below.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import compress, count, repeat
-from operator import add, contains
+from itertools import compress, count
+from operator import add
 from typing import Final
 
 from k2d.text import english, mandarin
-from k2d.text.mandarin import places_of
 from k2d.text.numbers import in_numeral, names_number, trace_numbers
 from k2d.text.tokens import is_han, is_latin
 
@@ -25,7 +26,7 @@ _FIRST_PRIVATE: Final = 0xF0000
 _CODES: Final[dict[str, str]] = {unit: chr(1 + place) for place, unit in enumerate(mandarin.UNITS)}
 _CODES.update({phone: chr(_FIRST_PHONE + place) for place, phone in enumerate(english.PHONES)})
 _NAMES: Final[dict[str, str]] = {code: unit for unit, code in _CODES.items()}
-_NUMBER: Final = "\0number"  # stands for the sound of a token that can only be read with its neighbours
+NUMBER: Final = "\0number"  # stands for the sound of a token that can only be read with its neighbours
 _MOST_KEPT: Final = 131_072  # distinct tokens; then the table starts anew: Han characters are 20,000, English the rest
 
 
@@ -55,15 +56,46 @@ def sounds(tokens: Sequence[str]) -> list[str]:
     A number of several words sounds at its first word and in the others not at all, and 百分之 at its number's end;
     every other token has at least one phoneme. `tokens` may be those of many texts with SEPARATOR between them.
     """
-    tokens = mandarin.respell(tokens)
-    found = list(map(_SOUNDS.__getitem__, tokens))
-    spans = _numerals(tokens, found)
+    odd = mandarin.odd_phrases()
+    alone = list(map(ALONE.__getitem__, tokens))
+    notable = Notable(
+        respelled=[place for sign in mandarin.RESPELLED for place in _places_of(sign, tokens)],
+        numbers=_places_of(NUMBER, alone),
+        hundreds=_places_of("百", tokens),
+        odd=list(compress(count(), map(odd.__contains__, map(add, tokens, tokens[1:])))),
+    )
+    return sounds_in_context(tokens, alone, notable)
+
+
+@dataclass(frozen=True, slots=True)
+class Notable:
+    """Where tokens stand, in order, whose sound may depend on their neighbours."""
+
+    respelled: list[int]  # mandarin.RESPELLED
+    numbers: list[int]  # tokens whose sound is NUMBER
+    hundreds: list[int]  # 百
+    odd: list[int]  # pairs that odd phrases begin with, and any others
+
+
+def sounds_in_context(tokens: Sequence[str], alone: list[str], notable: Notable) -> list[str]:
+    """`sounds`, given what each token sounds like by itself (by ALONE; this list is changed)."""
+    respelled, odd = mandarin.respell(tokens, notable.respelled), notable.odd
+    for place in notable.respelled:
+        alone[place] = ALONE[respelled[place]]
+    if notable.respelled:
+        odd = sorted({*odd, *notable.respelled, *(place - 1 for place in notable.respelled if place)})
+    percents = [place for place in notable.hundreds if list(tokens[place + 1 : place + 3]) == ["分", "之"]]
+    spans = _numerals(respelled, sorted([*notable.numbers, *percents]))
     if not spans:
-        _read_odd_phrases(tokens, found)
-        return found
-    read, parts, places = _with_numbers_read(tokens, found, spans)
-    _read_odd_phrases(read, parts)
+        _read_odd_phrases(respelled, alone, odd)
+        return alone
+    read, parts, places = _with_numbers_read(respelled, alone, spans)
+    _read_odd_phrases(read, parts, _moved(odd, spans, places))
     return _gathered(parts, places, spans, len(tokens))
+
+
+def _places_of(wanted: str, among: Sequence[str]) -> list[int]:
+    return list(compress(count(), map(wanted.__eq__, among))) if wanted in among else []
 
 
 class _Sounds(dict[str, str]):
@@ -79,12 +111,12 @@ class _Sounds(dict[str, str]):
         elif not is_latin(token):
             sound = encode(token)
         else:
-            sound = _NUMBER if names_number(token) else encode(english.pronounce(token))
+            sound = NUMBER if names_number(token) else encode(english.pronounce(token))
         self[token] = sound
         return sound
 
 
-_SOUNDS: Final = _Sounds()
+ALONE: Final = _Sounds()
 
 
 def _code(unit: str) -> str:
@@ -101,10 +133,8 @@ def _code(unit: str) -> str:
 # ---- numbers ------------------------------------------------------------------------------------------------------
 
 
-def _numerals(tokens: Sequence[str], found: Sequence[str]) -> list[tuple[int, int]]:
-    """Stretches that numbers may be in, from left to right: nothing outside of them bears on how they are read."""
-    percents = [place for place in places_of("百", tokens) if list(tokens[place + 1 : place + 3]) == ["分", "之"]]
-    seeds = sorted([*places_of(_NUMBER, found), *percents])
+def _numerals(tokens: Sequence[str], seeds: Iterable[int]) -> list[tuple[int, int]]:
+    """The stretches around seeds that numbers may be in: nothing outside of them bears on how they are read."""
     spans: list[tuple[int, int]] = []
     for seed in seeds:
         if spans and seed < spans[-1][1]:
@@ -131,12 +161,26 @@ def _with_numbers_read(
         read += tokens[done:start]
         read += numbers
         parts += found[done:start]
-        parts += map(_SOUNDS.__getitem__, numbers)
+        parts += map(ALONE.__getitem__, numbers)
         places.append(stems)
         done = end
     read += tokens[done:]
     parts += found[done:]
     return read, parts, places
+
+
+def _moved(suspects: Sequence[int], spans: Sequence[tuple[int, int]], places: Sequence[Sequence[int]]) -> list[int]:
+    """Suspects among all tokens to suspects among those that have the spans' numbers read: these all are suspect."""
+    moved: list[int] = []
+    shift = done = 0
+    for (start, end), stems in zip(spans, places, strict=True):
+        stop = bisect_left(suspects, max(0, start - 1))
+        moved += [suspect + shift for suspect in suspects[done:stop]]
+        moved += range(max(0, start - 1 + shift), start + shift + len(stems))
+        done = bisect_left(suspects, end)
+        shift += len(stems) - (end - start)
+    moved += [suspect + shift for suspect in suspects[done:]]
+    return moved
 
 
 def _gathered(
@@ -161,15 +205,16 @@ def _gathered(
 # ---- characters that are read otherwise in some words -------------------------------------------------------------
 
 
-def _read_odd_phrases(tokens: Sequence[str], found: list[str]) -> None:
+def _read_odd_phrases(tokens: Sequence[str], found: list[str], suspects: Iterable[int]) -> None:
     """Correct the sounds of polyphones in words, in place. Words are cut as pypinyin does."""
-    odd, seconds = mandarin.odd_phrases(), mandarin.odd_seconds()
+    odd = mandarin.odd_phrases()
     done = 0
-    begins = map(contains, map(seconds.get, tokens, repeat(frozenset())), tokens[1:])
-    for place in compress(count(), begins):
+    for place in suspects:
         if place < done:
             continue
-        phrases = odd[tokens[place] + tokens[place + 1]]
+        phrases = odd.get("".join(tokens[place : place + 2]))
+        if phrases is None:
+            continue
         here = "".join(tokens[place : place + max(map(len, phrases))])
         if any(map(here.startswith, phrases)):
             done = _read_run(tokens, found, place)
