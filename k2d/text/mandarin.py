@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
 
+from k2d.text.tokens import is_han
+
 # Every unit that pypinyin's readings of single characters have.
 _INITIALS = "b p m f d t n l g k h j q x zh ch sh r z c s"
 _FINALS = """
@@ -40,7 +42,7 @@ def respell(tokens: Sequence[str], places: Sequence[int]) -> Sequence[str]:
         before = tokens[index - 1] if index else ""
         after = tokens[index + 1] if index + 1 < len(tokens) else ""
         if tokens[index] == "々":
-            if before > "\0":  # of the same text
+            if is_han(before):
                 out[index] = before
         elif before not in _BEFORE_ZHU and after not in _AFTER_ZHU:
             out[index] = "着"
