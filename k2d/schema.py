@@ -242,6 +242,7 @@ class Opinion:
     scores: tuple[float, ...] = ()  # for each segment: how likely it finds the teacher's text (mean log-probability a
     # token, teacher-forced: no decoding, so it cannot loop); empty where the listener cannot score
     is_phonemes: bool = False
+    doubts: tuple[float, ...] = ()  # for each segment: mean over the label's tokens of 1 - probability; as `scores`
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,13 +273,15 @@ class Evidence:
     homophones: float  # share of the teacher's tokens that are written differently and sound the same; mean
     flip: float  # how far the share of Mandarin differs between label and opinion where they disagree, 0…1; mean
     score: float  # listeners' mean log-probability of the label, a token; the teacher's own where none can score
+    doubt: float  # share of the label's tokens that listeners expect to be wrong: mean of 1 - probability
+    unsounded: float  # a probe's mean -log-probability of the label, a phoneme; 0 where no probe listens
     avg_logprob: float  # the teacher's, a token
     no_speech_prob: float  # the largest of the segments'
     compression_ratio: float  # the largest
     temperature: float  # the largest
     teacher_repetition: int  # how often the label's most frequent character 6-gram occurs
     opinion_repetition: int  # the same of what was heard, the least over all opinions
-    loops: int  # how often some run of tokens follows itself in the label (k2d.text.loops)
+    loops: int  # how often the label says the same, where that is more than speech does; else 0 (k2d.text.suspicions)
     is_phrase: bool  # nothing but known hallucination phrases
     is_echo: bool  # repeats the prompt, or the text before it
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from k2d.schema import Opinion, Segment, join_text
 from k2d.text.echo import echo_share
-from k2d.text.loops import count_loops
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_begin, may_credit
 from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows, read_many
+from k2d.text.suspicions import loop_turns
 from k2d.text.tokens import mixed_tokens
 from k2d.text.trace import token_starts
 
@@ -21,7 +21,9 @@ Column = npt.NDArray[Any]
 
 # As in k2d.text.suspicions: an echo may lose or add a word.
 ECHO_MAX: Final = 0.8
-LOOP_GRAM: Final = 4  # tokens; in every loop some four of them come back (k2d.text.loops)
+LOOP_GRAM: Final = 4  # tokens; in every loop some four of them come back (k2d.text.loops) …
+COUNTING: Final = 10  # … but in one that counts (第一步, 第二步 …), which has at least this many numbers
+_NUMERALS: Final = frozenset("一二三四五六七八九十百")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,29 +139,33 @@ def _repetition(readings: Readings, segment: Places, spans: int) -> list[int]:
 def _texts(batch: Batch, lengths: Sequence[int]) -> tuple[list[int], list[bool], list[bool]]:
     """Loops, known phrases and echoes of the prompt, of every segment and then of every chunk."""
     spans = len(lengths)
-    loops, phrases, echoes = [min(1, length) for length in lengths], [False] * spans, [False] * spans
+    loops, phrases, echoes = [0] * spans, [False] * spans, [False] * spans
     tokens, bounds, first = batch.readings.tokens, batch.readings.bounds.tolist(), batch.first.tolist()
     for place, (chunk, label) in enumerate(zip(batch.chunks, batch.labels, strict=True)):
         own = slice(first[place], first[place + 1])
         at, end = bounds[place]
         whole = tokens[at:end]
-        recurs = batch.recurring[place] > 1
+        may_loop = batch.recurring[place] > 1 or _counts(whole)
         may_be_credit = ":" in label or "：" in label or may_credit(whole)
         for span, segment in zip(range(own.start, own.stop), chunk.segments, strict=True):
             said = tokens[at : at + lengths[span]]
             at += lengths[span]
-            if recurs:
-                loops[span] = count_loops(said)
+            if may_loop:
+                loops[span] = loop_turns(said)
             if said and may_begin(said[0]):
                 phrases[span] = match_phrases(said) is not None
             if may_be_credit and not phrases[span]:
                 phrases[span] = _is_credit(segment.text, said)
             if chunk.prompt:
                 echoes[span] = echo_share(said, _tokens(chunk.prompt)) > ECHO_MAX
-        loops.append(max(count_loops(whole) if recurs else min(1, len(whole)), *loops[own]))
+        loops.append(max(loop_turns(whole) if may_loop else 0, *loops[own]))
         phrases.append(any(phrases[own]) or match_phrases(whole) is not None)
         echoes.append(any(echoes[own]))
     return loops, phrases, echoes
+
+
+def _counts(tokens: Sequence[str]) -> bool:
+    return sum(token in _NUMERALS or token[0].isdigit() for token in tokens) >= COUNTING
 
 
 def _is_credit(text: str, tokens: Sequence[str]) -> bool:

@@ -98,12 +98,17 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
         [(s.end_s - s.start_s, s.avg_logprob, s.no_speech_prob, s.compression_ratio, s.temperature) for s in segments]
     )
     scores = own[:, 1].copy()
-    scored = np.zeros(len(segments), np.bool_)
+    doubts = 1.0 - np.exp(np.minimum(scores, 0.0))
+    unsounded = np.zeros(len(segments))
     for chunk, begin in zip(chunks, first.tolist(), strict=False):
-        given = [opinion.scores for opinion in chunk.opinions if opinion.scores]
-        if given:
-            scores[begin : begin + len(chunk.segments)] = np.mean(given, axis=0)
-            scored[begin : begin + len(chunk.segments)] = True
+        rows = slice(begin, begin + len(chunk.segments))
+        for given, into in (
+            ([one.scores for one in chunk.opinions if one.scores and not one.is_phonemes], scores),
+            ([one.doubts for one in chunk.opinions if one.doubts], doubts),
+            ([[-s for s in one.scores] for one in chunk.opinions if one.scores and one.is_phonemes], unsounded),
+        ):
+            if given:
+                into[rows] = np.mean(given, axis=0)
     starts = first[:-1]
     largest = np.maximum.reduceat(own[:, 2:], starts)
     weight = np.add.reduceat(weights, starts)
@@ -111,6 +116,8 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
     return {
         "duration_s": np.concatenate((own[:, 0], lengths)),
         "score": np.concatenate((scores, np.add.reduceat(scores * weights, starts) / weight)),
+        "doubt": np.concatenate((doubts, np.add.reduceat(doubts * weights, starts) / weight)),
+        "unsounded": np.concatenate((unsounded, np.add.reduceat(unsounded * weights, starts) / weight)),
         "avg_logprob": np.concatenate((own[:, 1], np.add.reduceat(own[:, 1] * weights, starts) / weight)),
         "no_speech_prob": np.concatenate((own[:, 2], largest[:, 0])),
         "compression_ratio": np.concatenate((own[:, 3], largest[:, 1])),

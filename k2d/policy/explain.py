@@ -14,7 +14,11 @@ def explain(policy: Policy) -> str:
     lines = [f"Policy {policy.name!r} looks at each chunk's label (the teacher's text) and rejects it when"]
     if policy.reject_empty:
         lines.append("- no word is left of it after normalisation (empty);")
-    loops = "" if policy.loops_max is None else f", or some words follow themselves more than {policy.loops_max} times"
+    loops = (
+        ""
+        if policy.loops_max is None
+        else f", or it says the same more than {policy.loops_max} times and more than speech does"
+    )
     lines.append(
         f"- it loops: some {NGRAM} characters occur more than {policy.repetition_max} times{loops}"
         " (teacher_repetition);"

@@ -7,6 +7,9 @@ from k2d.schema import Metric
 
 _TOKENS = ("zh_tokens", "en_tokens", "other_tokens")
 _FEATURES = {
+    "respelled": ("homophones",),
+    "doubted": ("doubt",),
+    "unsounded": ("unsounded",),
     "unlikely": ("score",),
     "unsure": ("avg_logprob",),
     "heated": ("temperature",),

@@ -26,6 +26,9 @@ QUORUM_COLUMNS: Final = {
 _Feature = Callable[[Columns, Policy], npt.NDArray[Any]]
 FEATURES: Final[Mapping[str, _Feature]] = {
     "disagreement": lambda columns, policy: columns[QUORUM_COLUMNS[policy.quorum]],
+    "respelled": lambda columns, policy: columns["homophones"],
+    "doubted": lambda columns, policy: columns["doubt"],
+    "unsounded": lambda columns, policy: np.clip(columns["unsounded"], 0.0, MOST_NATS),
     "unlikely": lambda columns, policy: np.clip(-columns["score"], 0.0, MOST_NATS),
     "unsure": lambda columns, policy: np.clip(-columns["avg_logprob"], 0.0, MOST_NATS),
     "heated": lambda columns, policy: columns["temperature"],

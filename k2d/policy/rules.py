@@ -36,6 +36,9 @@ class Weights(BaseModel):
 
     bias: float = Field(description="Log-odds of a label against which nothing speaks.")
     disagreement: float = Field(default=0.0, ge=0, description="Distance from the opinions by sound, 0…1.")
+    respelled: float = Field(default=0.0, ge=0, description="Share of tokens heard alike and written differently.")
+    doubted: float = Field(default=0.0, ge=0, description="Share of tokens the listeners expect to be wrong, 0…1.")
+    unsounded: float = Field(default=0.0, ge=0, description="How unlikely a probe finds the label, nats a phoneme.")
     unlikely: float = Field(default=0.0, ge=0, description="How unlikely the listeners find the label, nats a token.")
     unsure: float = Field(default=0.0, ge=0, description="How unsure the teacher was of it, nats a token.")
     heated: float = Field(default=0.0, ge=0, description="The temperature the teacher needed, 0…1.")
@@ -57,7 +60,9 @@ class Policy(BaseModel):
         description=f"A text loops when some {NGRAM} characters occur more often than this (c).",
     )
     loops_max: int | None = Field(
-        default=None, ge=1, description="A text loops when some run of tokens follows itself more often than this."
+        default=None,
+        ge=1,
+        description="A text loops when it says the same more often than this, and more than speech does.",
     )
     reject_phrases: bool = Field(
         default=True, description="Reject labels that are nothing but known hallucination phrases."

@@ -18,6 +18,7 @@ OPINION = pa.struct(
         ("avg_logprob", pa.float64()),
         ("scores", pa.list_(pa.float64())),
         ("is_phonemes", pa.bool_()),
+        ("doubts", pa.list_(pa.float64())),
     ]
 )
 SCHEMA = pa.schema([("index", pa.int32()), ("opinions", pa.list_(OPINION))])
@@ -38,9 +39,10 @@ def opinions(table: pa.Table) -> dict[int, tuple[Opinion, ...]]:
 
 def opinion_row(one: Opinion) -> dict[str, Any]:
     """An opinion as it is stored."""
-    return {**{field.name: getattr(one, field.name) for field in dataclasses.fields(one)}, "scores": list(one.scores)}
+    values = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    return {**values, "scores": list(one.scores), "doubts": list(one.doubts)}
 
 
 def opinion(row: Mapping[str, Any]) -> Opinion:
     """A stored opinion as the noun."""
-    return Opinion(**{**row, "scores": tuple(row["scores"])})
+    return Opinion(**{**row, "scores": tuple(row["scores"]), "doubts": tuple(row["doubts"])})

@@ -44,15 +44,15 @@ class Listener(Protocol):
         ...
 
 
-def by_segment(logprobs: Sequence[float], segments: Sequence[Segment]) -> tuple[float, ...]:
-    """The mean log-probability of each segment, from those of the tokens of all segments' text in a row.
+def by_segment(values: Sequence[float], segments: Sequence[Segment]) -> tuple[float, ...]:
+    """The mean over each segment's tokens, from values of the tokens of all segments' text in a row.
 
     A segment gets as many of the tokens as it has itself, exactly where those add up; where they do not (another
     vocabulary, tokens merged across a joint) it gets its share, at rounded places. A segment without tokens of its own
     counts a third of its UTF-8 bytes, what a Whisper token covers; one that no token falls to gets the mean of all.
     Empty where there are no tokens.
     """
-    if not logprobs:
+    if not values:
         return ()
     weights = [len(one.tokens) or len(one.text.strip().encode("utf-8", "replace")) / 3 for one in segments]
     total = sum(weights)
@@ -61,9 +61,9 @@ def by_segment(logprobs: Sequence[float], segments: Sequence[Segment]) -> tuple[
     cuts, reached = [0], 0.0
     for weight in weights:
         reached += weight
-        cuts.append(round(reached / total * len(logprobs)))
-    whole = _mean(logprobs)
-    return tuple(_mean(logprobs[start:end]) if end > start else whole for start, end in pairwise(cuts))
+        cuts.append(round(reached / total * len(values)))
+    whole = _mean(values)
+    return tuple(_mean(values[start:end]) if end > start else whole for start, end in pairwise(cuts))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,6 +1,7 @@
 """Listeners that are a model: a second one, or the teacher's own weights on perturbed audio."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,7 @@ class ModelListener:
             text=result.text,
             avg_logprob=result.avg_logprob,
             scores=by_segment(score.logprobs, chunk.segments) if score else (),
+            doubts=by_segment([1.0 - math.exp(one) for one in score.logprobs], chunk.segments) if score else (),
         )
 
     async def _score(self, window: Window, text: str) -> TextScore | None:

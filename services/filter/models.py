@@ -195,6 +195,7 @@ class OpinionDetail(BaseModel):
     text: str = Field(description="Phonemes, where `is_phonemes`.")
     avg_logprob: float
     scores: list[float] = Field(description="How likely it finds each segment's label; empty where it cannot score.")
+    doubts: list[float] = Field(description="Share of each segment's tokens it expects to be wrong; empty as `scores`.")
     is_phonemes: bool
     diff: list[DiffOperation] = Field(description="The label beside this text; empty for phonemes.")
 

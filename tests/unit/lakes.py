@@ -81,6 +81,8 @@ def evidence(duration_s: float, *, good: bool = True, segments: int = 1) -> Evid
         homophones=0.0,
         flip=0.0,
         score=-0.25 if good else -4.0,
+        doubt=0.125 if good else 0.875,
+        unsounded=0.0,
         avg_logprob=-0.25 if good else -4.0,
         no_speech_prob=0.0,
         compression_ratio=1.25,
