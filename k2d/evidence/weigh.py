@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,8 @@ Column = npt.NDArray[Any]
 BATCH: Final = 64  # chunks at once: arrays that stay in a core's cache
 _DECIMALS: Final = 4
 _FIELDS: Final = tuple(field.name for field in fields(Evidence))
-_FLOATS: Final = frozenset(field.name for field in fields(Evidence) if field.type is float)
+_SIGNALS: Final = attrgetter("start_s", "end_s", "avg_logprob", "no_speech_prob", "compression_ratio", "temperature")
+_FLOATS: Final = tuple(field.name for field in fields(Evidence) if field.type is float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,9 @@ def _batch(chunks: Sequence[Said]) -> list[Weighed]:
     batch = read(chunks)
     paired = Paired(batch)
     columns = label_columns(batch) | _signals(chunks, batch.first) | _heard(paired)
-    values = [
-        (np.round(columns[name], _DECIMALS).astype(np.float32) if name in _FLOATS else columns[name]).tolist()
-        for name in _FIELDS
-    ]
+    floats = np.round(np.stack([columns[name] for name in _FLOATS]), _DECIMALS).astype(np.float32)
+    columns |= dict(zip(_FLOATS, floats, strict=True))
+    values = [columns[name].tolist() for name in _FIELDS]
     evidence = _made(values)
     first = batch.first.tolist()
     return [
@@ -94,9 +95,9 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
     """What needs no text: of every segment, and after those of every chunk."""
     segments = [segment for chunk in chunks for segment in chunk.segments]
     weights = np.array([_weight(segment) for segment in segments])
-    own = np.array(
-        [(s.end_s - s.start_s, s.avg_logprob, s.no_speech_prob, s.compression_ratio, s.temperature) for s in segments]
-    )
+    own = np.array(list(map(_SIGNALS, segments)))
+    own[:, 0] = own[:, 1] - own[:, 0]
+    own = np.delete(own, 1, axis=1)
     scores = own[:, 1].copy()
     doubts = 1.0 - np.exp(np.minimum(scores, 0.0))
     unsounded = np.zeros(len(segments))

@@ -131,7 +131,7 @@ def _match(tokens: Sequence[str]) -> _Phrase | None:
     For every prefix that phrases make up, the ways to do so are kept apart by how often the telling phrase must be
     said: of ways with a credit the first, which has the longest phrases, of others the one that is worth the most.
     """
-    if not tokens or tokens[0] not in _by_first_token():
+    if tuple(tokens[:1]) not in _starts() and tuple(tokens[:2]) not in _starts():
         return None
     reached: dict[int, dict[int, _Said]] = {0: {0: _Said()}}
     for position in range(len(tokens)):
@@ -185,6 +185,12 @@ def _load() -> tuple[_Phrase, ...]:
         tokens = tuple(mixed_tokens(written))
         phrases.append(_Phrase(written, tokens, bool(parts["open_tail"]), times, bool(parts["unspoken"])))
     return tuple(phrases)
+
+
+@cache
+def _starts() -> frozenset[tuple[str, ...]]:
+    """The first two tokens of every phrase, and those of one token: most texts are no phrase, and begin otherwise."""
+    return frozenset(one.tokens[:2] for one in _load())
 
 
 @cache

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import compress, count
 from typing import Final, TypeVar
 
 import numpy as np
@@ -41,7 +42,7 @@ _PAIR_HASHES: Final = 2**18  # for the 2,860 pairs that odd phrases begin with
 
 # Windows of NGRAM characters are counted by a hash of 64 bits less those that the number of texts needs; in a batch of
 # a hundred texts of 200 characters two different windows share one with a probability of 10^-11.
-_MULTIPLIERS: Final = np.random.default_rng(6).integers(2**62, 2**63, NGRAM, np.uint64) * np.uint64(2) + np.uint64(1)
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads neighbours far apart
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,21 +163,18 @@ def _tokens(text: str, codes: Codes, kinds: Kinds, at: Places) -> tuple[list[str
         for code in np.unique(single[~_IN_TABLE[single]]).tolist():
             token = SEPARATOR if code == _NEWLINE else chr(code)
             _SINGLES[code], _SINGLE_SOUNDS[code], _IN_TABLE[code] = token, ALONE[token], True
-    tokens: list[str] = _SINGLES[single].tolist()
-    alone: list[str] = _SINGLE_SOUNDS[single].tolist()
+    found, alone = _SINGLES[single], _SINGLE_SOUNDS[single]
     places = np.flatnonzero(is_word)
     ends = at[places + 1]  # a separator is always last
     ends = ends - (kinds[ends - 1] == BLANK)
+    written = [text[start:end] for start, end in zip(at[places].tolist(), ends.tolist(), strict=True)]
+    said = list(map(ALONE.__getitem__, written))
+    found[places], alone[places] = written, said
     known: dict[str, int] = {}
-    numbers: list[int] = []
-    for place, start, end in zip(places.tolist(), at[places].tolist(), ends.tolist(), strict=True):
-        token = tokens[place] = text[start:end]
-        sound = alone[place] = ALONE[token]
-        if sound is NUMBER:
-            numbers.append(place)
-        if end - start > 1:
-            words[place] = known.setdefault(token, len(known)) + _FIRST_WORD
-    return tokens, words, alone, numbers
+    names = np.fromiter(map(known.setdefault, written, count()), np.uint32, len(written)) + _FIRST_WORD
+    words[places] = np.where(ends - at[places] > 1, names, words[places])
+    numbers = places[list(compress(count(), map(NUMBER.__eq__, said)))].tolist() if NUMBER in said else []
+    return found.tolist(), words, alone.tolist(), numbers
 
 
 def _odd_pairs(first: Codes) -> list[int]:
@@ -208,8 +206,11 @@ def count_windows(codes: Codes, group: Places, groups: int, *, n: int = NGRAM) -
     windows = max(0, len(codes) - n + 1)
     whole = (group[:windows] == group[n - 1 :][:windows]) & (group[:windows] >= 0)
     hashed = np.zeros(windows, np.uint64)
-    for place, multiplier in enumerate(_MULTIPLIERS[:n]):
-        hashed += codes[place : place + windows] * multiplier
+    wide = codes.astype(np.uint64)
+    for place in range(n):
+        hashed *= _MULTIPLIER
+        hashed += wide[place : place + windows]
+    hashed *= _MULTIPLIER
     bits = np.uint64(groups.bit_length())
     where = group[:windows][whole].astype(np.uint64) << (np.uint64(64) - bits)
     hashed = np.sort((hashed[whole] >> bits) | where)

@@ -157,7 +157,7 @@ def _with_numbers_read(
     places: list[list[int]] = []
     done = 0
     for start, end in spans:
-        numbers, stems = trace_numbers(tokens[start:end])
+        numbers, stems = _numbers(tuple(tokens[start:end]))
         read += tokens[done:start]
         read += numbers
         parts += found[done:start]
@@ -167,6 +167,11 @@ def _with_numbers_read(
     read += tokens[done:]
     parts += found[done:]
     return read, parts, places
+
+
+@lru_cache(maxsize=16_384)  # most numbers are short and come back
+def _numbers(span: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    return trace_numbers(span)
 
 
 def _moved(suspects: Sequence[int], spans: Sequence[tuple[int, int]], places: Sequence[Sequence[int]]) -> list[int]:
