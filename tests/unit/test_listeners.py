@@ -93,7 +93,10 @@ def test_a_model_hears_the_chunk_once_and_scores_the_label() -> None:
     chunk = Chunk(0, (segment(0.0, 1.0, " 我們"), segment(1.0, 2.0, " use Kafka")))  # three tokens each
     speaker = Speaker(lambda *_: "我們 use cough")
     (said,) = hear(ModelListener(speaker, "zh-en"), chunk)
-    assert said == Opinion("model:a/small", "as is", "我們 use cough", -0.4, (-0.2, -2.0))
+    doubts = tuple(
+        round(sum(1 - math.exp(one) for one in part) / 3, 4) for part in ((-0.1, -0.2, -0.3), (-1.0, -2.0, -3.0))
+    )
+    assert said == Opinion("model:a/small", "as is", "我們 use cough", -0.4, (-0.2, -2.0), doubts=doubts)
     assert speaker.scored == ["我們 use Kafka"]
     assert speaker.decodes[0].temperatures == (0.0,)
 

@@ -141,7 +141,7 @@ def test_rules_see_the_worst_segment() -> None:
     assert [one.is_phrase for one in weighed.segment_evidence] == [False, True, False]
     assert weighed.evidence.is_phrase
     assert weighed.segment_evidence[2].loops == weighed.evidence.loops == 8
-    assert weighed.segment_evidence[0].loops == 1
+    assert weighed.segment_evidence[0].loops == 0
     echo = weigh(segments("今天的主題是強化學習與控制"), [opinion("")], prompt="今天的主題是強化學習與控制，還有別的")
     assert echo.evidence.is_echo
     assert not heard("今天的主題是強化學習與控制", "").evidence.is_echo
