@@ -12,9 +12,9 @@ process, the best of the repeats; every repeat has its own chunks.
   echo, scores, signals).
 - ours, distances: `k2d.distance.compare`, chunk by chunk: the paper's distances alone.
 - straightforward: what one writes with the usual packages, and less of it: error rates of the chunk in mixed tokens and
-  phonemes, the edits of each segment, repetition. OpenCC for each text, Whisper's basic normalisation, pypinyin to Zhuyin
-  for each character, English word by word with g2p-en (its dictionary, its tagger and its network), jiwer to align over
-  space-joined tokens.
+  phonemes, the edits of each segment, repetition. OpenCC for each text, Whisper's basic normalisation, pypinyin to
+  Zhuyin for each character, English word by word with g2p-en (its dictionary, its tagger and its network), jiwer to
+  align, over space-joined tokens.
 
 g2p-en fetches its dictionary and its tagger when it is first imported. Where it is not installed or they cannot be had,
 CMUdict as a plain dict stands in for it, with letter-to-sound rules for other words: a much faster peer. The table says

@@ -23,7 +23,7 @@ Column = npt.NDArray[Any]
 ECHO_MAX: Final = 0.8
 LOOP_GRAM: Final = 4  # tokens; in every loop some four of them come back (k2d.text.loops) …
 COUNTING: Final = 10  # … but in one that counts (第一步, 第二步 …), which has at least this many numbers
-_NUMERALS: Final = frozenset("一二三四五六七八九十百")
+_NUMERALS: Final = np.array([ord(one) for one in "一二三四五六七八九十百"], np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +140,13 @@ def _texts(batch: Batch, lengths: Sequence[int]) -> tuple[list[int], list[bool],
     """Loops, known phrases and echoes of the prompt, of every segment and then of every chunk."""
     spans = len(lengths)
     loops, phrases, echoes = [0] * spans, [False] * spans, [False] * spans
-    tokens, bounds, first = batch.readings.tokens, batch.readings.bounds.tolist(), batch.first.tolist()
+    tokens, bounds, first = batch.readings.tokens, batch.readings.stretches, batch.first.tolist()
+    numerals = _numerals(batch.readings)
     for place, (chunk, label) in enumerate(zip(batch.chunks, batch.labels, strict=True)):
         own = slice(first[place], first[place + 1])
         at, end = bounds[place]
         whole = tokens[at:end]
-        may_loop = batch.recurring[place] > 1 or _counts(whole)
+        may_loop = batch.recurring[place] > 1 or numerals[place] >= COUNTING
         may_be_credit = ":" in label or "：" in label or may_credit(whole)
         for span, segment in zip(range(own.start, own.stop), chunk.segments, strict=True):
             said = tokens[at : at + lengths[span]]
@@ -164,8 +165,13 @@ def _texts(batch: Batch, lengths: Sequence[int]) -> tuple[list[int], list[bool],
     return loops, phrases, echoes
 
 
-def _counts(tokens: Sequence[str]) -> bool:
-    return sum(token in _NUMERALS or token[0].isdigit() for token in tokens) >= COUNTING
+def _numerals(readings: Readings) -> list[int]:
+    """How many tokens of each text are numerals, in Han characters or digits."""
+    first = readings.codes[readings.places]
+    numeral = np.isin(first, _NUMERALS) | ((first >= ord("0")) & (first <= ord("9")))
+    upto = np.concatenate(([0], np.cumsum(numeral)))[readings.bounds]
+    counts: list[int] = (upto[:, 1] - upto[:, 0]).tolist()
+    return counts
 
 
 def _is_credit(text: str, tokens: Sequence[str]) -> bool:

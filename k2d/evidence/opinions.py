@@ -58,7 +58,7 @@ class Paired:
 
     def _pair(self, pair: int) -> None:
         place, text = self.label[pair], self.text[pair]
-        segments = int(self.first[place + 1] - self.first[place])
+        segments = len(self.chunks[place].segments)
         if text is None:
             self._pair_phonemes(place, self.opinions[pair].text, segments)
             return
@@ -95,7 +95,7 @@ class Paired:
         return self.recurring[text] > LOOPS_MAX // 2 and count_loops(tokens) > LOOPS_MAX
 
     def _stretch(self, text: int) -> tuple[int, int]:
-        first, end = self.readings.bounds[text].tolist()
+        first, end = self.readings.stretches[text]
         return first, end
 
     def _add(self, part: Pool) -> int:

@@ -109,7 +109,7 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
             ([[-s for s in one.scores] for one in chunk.opinions if one.scores and one.is_phonemes], unsounded),
         ):
             if given:
-                into[rows] = np.mean(given, axis=0)
+                into[rows] = given[0] if len(given) == 1 else np.mean(given, axis=0)
     starts = first[:-1]
     largest = np.maximum.reduceat(own[:, 2:], starts)
     weight = np.add.reduceat(weights, starts)

@@ -75,11 +75,14 @@ class Readings:
     words: Codes  # of each token: a code point, the same for equal tokens
     kinds: Kinds  # of each token
     starts: Places | None  # of each token: where it begins in its own text; -1 where that is not known
+    writing: str  # `words` as characters
     bounds: Places  # (texts, 2): each text's first token and its separator
+    stretches: list[list[int]]  # the same as lists
+    sounding: list[list[int]]  # of each text: where its phonemes begin and end in `sound`
     units: Places  # (tokens + 1,): where each token's phonemes begin in `sound`
 
     def __getitem__(self, text: int) -> Reading:
-        first, end = self.bounds[text].tolist()
+        first, end = self.stretches[text]
         return Reading(
             normalised=self.normalised[text],
             tokens=tuple(self.tokens[first:end]),
@@ -90,8 +93,8 @@ class Readings:
 
     def written(self, text: int) -> str:
         """A text's tokens, one character each."""
-        first, end = self.bounds[text].tolist()
-        return _decode(self.words[first:end])
+        first, end = self.stretches[text]
+        return self.writing[first:end]
 
     def recurring(self, n: int) -> list[int]:
         """How often the most frequent run of n tokens occurs in each text."""
@@ -101,7 +104,7 @@ class Readings:
 
     def said(self, text: int) -> str:
         """A text's phonemes, one character each."""
-        first, end = self.units[self.bounds[text]].tolist()
+        first, end = self.sounding[text]
         return self.sound[first:end]
 
 
@@ -132,7 +135,7 @@ def read_many(texts: Sequence[str]) -> Readings:
     separators = np.flatnonzero(newline[at])
     bounds = np.stack((np.concatenate(([0], separators[:-1] + 1)), separators), axis=1)
     read = sounds_in_context(tokens, alone, notable)
-    lengths = np.fromiter(map(len, read), np.intp, len(read))
+    units = np.concatenate(([0], np.cumsum(np.fromiter(map(len, read), np.intp, len(read)))))
     return Readings(
         normalised=lines,
         codes=codes,
@@ -144,8 +147,11 @@ def read_many(texts: Sequence[str]) -> Readings:
         words=words,
         kinds=kinds[at],
         starts=None if offsets is None else offsets[at],
+        writing=_decode(words),
         bounds=bounds,
-        units=np.concatenate(([0], np.cumsum(lengths))),
+        stretches=bounds.tolist(),
+        sounding=units[bounds].tolist(),
+        units=units,
     )
 
 
