@@ -70,7 +70,7 @@ class Maker:
     def chunk(self) -> Said:
         texts: list[str] = []
         length = 0
-        while length < TOKENS:
+        while length < TOKENS - 8:
             sentence = self.changed(self.random.choice(self.sentences), FRESH)
             found = len(mixed_tokens(sentence))
             if length + found > TOKENS + 10:

@@ -42,6 +42,7 @@ class Batch:
     chunks: Sequence[Said]
     labels: Sequence[str]
     readings: Readings  # of the labels, then of the opinions that are texts
+    phrases: Sequence[str | None]  # the known phrase that each label consists of
     recurring: Sequence[int]  # of each reading, how often its most frequent run of LOOP_GRAM tokens occurs
     first: Places  # the segment that each chunk begins with, counted over all chunks; and their number
     segment: Places  # of each of the labels' tokens, separators included
@@ -54,7 +55,8 @@ def read(chunks: Sequence[Said]) -> Batch:
     readings = read_many([*labels, *texts])
     first = np.concatenate(([0], np.cumsum([len(chunk.segments) for chunk in chunks])))
     segment = _token_segments(chunks, labels, readings)
-    return Batch(chunks, labels, readings, readings.recurring(LOOP_GRAM), first, segment)
+    phrases = [match_phrases(readings.tokens[begin:end]) for begin, end in readings.stretches[: len(chunks)]]
+    return Batch(chunks, labels, readings, phrases, readings.recurring(LOOP_GRAM), first, segment)
 
 
 def _token_segments(chunks: Sequence[Said], labels: Sequence[str], readings: Readings) -> Places:
@@ -160,7 +162,7 @@ def _texts(batch: Batch, lengths: Sequence[int]) -> tuple[list[int], list[bool],
             if chunk.prompt:
                 echoes[span] = echo_share(said, _tokens(chunk.prompt)) > ECHO_MAX
         loops.append(max(loop_turns(whole) if may_loop else 0, *loops[own]))
-        phrases.append(any(phrases[own]) or match_phrases(whole) is not None)
+        phrases.append(any(phrases[own]) or batch.phrases[place] is not None)
         echoes.append(any(echoes[own]))
     return loops, phrases, echoes
 

@@ -12,7 +12,6 @@ from k2d.evidence.alignment import ENGLISH, FOREIGN, MANDARIN, Pair, Pool, Tally
 from k2d.evidence.label import Batch
 from k2d.schema import Counts, Distances
 from k2d.text.loops import count_loops, unloop
-from k2d.text.phrases import match_phrases
 from k2d.text.reading import HAN_KIND, LATIN_KIND, SINGLE, Readings, read_many
 from k2d.text.repetition import REPETITION_MAX
 from k2d.text.sounds import encode, is_english, is_mandarin
@@ -30,6 +29,7 @@ class Paired:
     def __init__(self, batch: Batch) -> None:
         chunks, readings, segment, first = batch.chunks, batch.readings, batch.segment, batch.first
         self.chunks, self.readings, self.first, self.recurring = chunks, readings, first, batch.recurring
+        self.phrases = batch.phrases
         text = np.repeat(np.arange(len(chunks)), np.diff(readings.bounds[: len(chunks), 1], prepend=-1))
         self.segment = segment - first[text]  # within its chunk
         self.opinions = [opinion for chunk in chunks for opinion in chunk.opinions]
@@ -124,7 +124,7 @@ class Paired:
                     phonemes=sum((phonemes for _, phonemes in both[1:]), both[0][1]),
                     teacher_repetition=self.readings.repetition[place],
                     validator_repetition=min(self.repetition[one] for one in first),
-                    phrase=match_phrases(self.readings.tokens[begin:end]),
+                    phrase=self.phrases[place],
                     zh_tokens=kinds.count(HAN_KIND),
                     en_tokens=kinds.count(LATIN_KIND),
                 )

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import compress, count
+from itertools import count
 from typing import Final, TypeVar
 
 import numpy as np
@@ -135,7 +135,9 @@ def read_many(texts: Sequence[str]) -> Readings:
     separators = np.flatnonzero(newline[at])
     bounds = np.stack((np.concatenate(([0], separators[:-1] + 1)), separators), axis=1)
     read = sounds_in_context(tokens, alone, notable)
-    units = np.concatenate(([0], np.cumsum(np.fromiter(map(len, read), np.intp, len(read)))))
+    marked = SEPARATOR.join([*read, ""])
+    ends = np.flatnonzero(_encode(marked) == 0) - np.arange(len(read))  # in the sound without the marks
+    units = np.concatenate(([0], ends))
     return Readings(
         normalised=lines,
         codes=codes,
@@ -143,7 +145,7 @@ def read_many(texts: Sequence[str]) -> Readings:
         repetition=count_windows(codes, np.where(newline, -1, np.cumsum(newline)), len(texts)),
         tokens=tokens,
         sounds=read,
-        sound="".join(read),
+        sound=marked.replace(SEPARATOR, ""),
         words=words,
         kinds=kinds[at],
         starts=None if offsets is None else offsets[at],
@@ -179,7 +181,7 @@ def _tokens(text: str, codes: Codes, kinds: Kinds, at: Places) -> tuple[list[str
     known: dict[str, int] = {}
     names = np.fromiter(map(known.setdefault, written, count()), np.uint32, len(written)) + _FIRST_WORD
     words[places] = np.where(ends - at[places] > 1, names, words[places])
-    numbers = places[list(compress(count(), map(NUMBER.__eq__, said)))].tolist() if NUMBER in said else []
+    numbers = places[[place for place, sound in enumerate(said) if sound is NUMBER]].tolist() if NUMBER in said else []
     return found.tolist(), words, alone.tolist(), numbers
 
 
@@ -220,12 +222,12 @@ def count_windows(codes: Codes, group: Places, groups: int, *, n: int = NGRAM) -
     bits = np.uint64(groups.bit_length())
     where = group[:windows][whole].astype(np.uint64) << (np.uint64(64) - bits)
     hashed = np.sort((hashed[whole] >> bits) | where)
-    changes = np.flatnonzero(np.diff(hashed, prepend=hashed[:1] + np.uint64(1)))
-    runs = np.diff(changes, append=len(hashed))
-    owners = (hashed[changes] >> (np.uint64(64) - bits)).astype(np.intp)  # sorted
-    firsts = np.flatnonzero(np.diff(owners, prepend=-1))
-    if len(firsts):
-        counts[owners[firsts]] = np.maximum.reduceat(runs, firsts)
+    if len(hashed):
+        changes = np.flatnonzero(hashed[1:] != hashed[:-1]) + 1
+        edges = np.concatenate(([0], changes, [len(hashed)]))
+        owners = (hashed[edges[:-1]] >> (np.uint64(64) - bits)).astype(np.intp)  # sorted
+        firsts = np.concatenate(([0], np.flatnonzero(owners[1:] != owners[:-1]) + 1))
+        counts[owners[firsts]] = np.maximum.reduceat(edges[1:] - edges[:-1], firsts)
     found: list[int] = counts.tolist()
     return found
 
