@@ -283,7 +283,7 @@ class Evidence:
     opinion_repetition: int  # the same of what was heard, the least over all opinions
     loops: int  # how often the label says the same, where that is more than speech does; else 0 (k2d.text.suspicions)
     is_phrase: bool  # nothing but known hallucination phrases
-    is_echo: bool  # repeats the prompt, or the text before it
+    is_echo: bool  # repeats the prompt that the teacher was given
 
 
 @dataclass(frozen=True, slots=True)

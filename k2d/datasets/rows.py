@@ -11,8 +11,9 @@ from k2d.audio import decode_flac, encode_flac
 from k2d.chunks import Cut, cuts, follows, pack_kept, segment_id
 from k2d.datasets.plan import Selected
 from k2d.errors import NotFound, StoreError
+from k2d.evidence import mean_logprob
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Samples, Segment, join_text
-from k2d.shards.facts import main_language, mean_logprob
+from k2d.shards.facts import main_language
 from k2d.shards.parquet import AUDIO
 from k2d.store import Lake
 

@@ -84,16 +84,6 @@ def with_constants(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
     return table
 
 
-def mean_logprob(segments: Sequence[Segment]) -> float:
-    """The teacher's mean log-probability over segments, each weighted by how much it says.
-
-    The weight is the number of tokens; where tokens were not kept, a third of the text's UTF-8 bytes, which is what
-    a Whisper token covers (a Han character has 3 bytes, an English token about 4).
-    """
-    weights = [max(1.0, len(s.tokens) or len(s.text.encode("utf-8", "replace")) / 3) for s in segments]
-    return sum(w * s.avg_logprob for w, s in zip(weights, segments, strict=True)) / sum(weights)
-
-
 def main_language(segments: Sequence[Segment]) -> str:
     """The language of the most seconds; the first of them where several have as many."""
     seconds: dict[str, float] = {}

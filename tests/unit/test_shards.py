@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from lakes import TEACHER, chunk, fact, flac, recording, samples, segment, unflac
 
+from k2d.evidence import mean_logprob
 from k2d.schema import Chunk, LongformOptions, Opinion
 from k2d.shards import facts, labels, opinions
 from k2d.shards.parquet import dumps, meta_of, printable
@@ -133,9 +134,9 @@ def test_a_recording_of_silence_has_a_shard_too() -> None:
 def test_signals_are_weighted_by_what_is_said() -> None:
     long = dataclasses.replace(segment(0.0, 1.0), tokens=(1,) * 30, avg_logprob=-0.1)
     short = dataclasses.replace(segment(1.0, 9.0), tokens=(1,) * 10, avg_logprob=-0.9)
-    assert facts.mean_logprob([long, short]) == pytest.approx(-0.3)
+    assert mean_logprob([long, short]) == pytest.approx(-0.3)
     # without tokens: 3 bytes of UTF-8 count as one
-    assert facts.mean_logprob(
+    assert mean_logprob(
         [
             dataclasses.replace(long, tokens=(), text="我" * 30),
             dataclasses.replace(short, tokens=(), text="我" * 10),
