@@ -16,10 +16,13 @@ def reviews(rng, count, *, true):
     return x.astype(np.float32), rng.binomial(12, 1 / (1 + np.exp(-odds))) / 12
 
 
+def weighed(bias, **weights):
+    return np.array([bias, *(weights.get(name, 0.0) for name in NAMES)])
+
+
 def test_reviews_that_contradict_the_preset_move_the_weights():
     rng = np.random.default_rng(0)
-    true = np.array([-3.0, 2.0, 0.0, 6.0, 0.0, 0.0, 0.0])
-    x, wrong = reviews(rng, 1500, true=true)
+    x, wrong = reviews(rng, 1500, true=weighed(-3.0, disagreement=2.0, unsure=6.0))
     found = fit(x, wrong, np.ones(len(x)), PRESET)
     assert found.fitted
     assert found.loss < found.preset_loss
@@ -52,7 +55,7 @@ def test_the_minimum_is_one_and_no_weight_is_negative(seed):
 
 def test_a_feature_that_never_moves_keeps_its_weight():
     rng = np.random.default_rng(4)
-    x, wrong = reviews(rng, 800, true=np.array([-2.0, 1.0, 5.0, 0.0, 0.0, 0.0, 0.0]))
+    x, wrong = reviews(rng, 800, true=weighed(-2.0, disagreement=1.0, unlikely=5.0))
     x[:, NAMES.index("unsure")] = 0.25
     assert fit(x, wrong, np.ones(len(x)), PRESET).weights.unsure == PRESET.unsure
 
