@@ -157,9 +157,10 @@ def test_a_deadline_ends_the_waiting(http: httpx.Client) -> None:
 def test_a_client_that_leaves_takes_its_windows_along(server: Server, http: httpx.Client) -> None:
     wait_idle(server)
     before = server.metric("k2d_batch_size_sum")
-    body = pack(Head(), samples(30.0))  # full fallback: long work
+    # full fallback: long work; never the same window, whose encoder output would be remembered
+    bodies = [pack(Head(), np.roll(samples(30.0), 1000 * n)) for n in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
-        gone = [pool.submit(_leave_early, server.url, body) for _ in range(8)]
+        gone = [pool.submit(_leave_early, server.url, body) for body in bodies]
         assert all(isinstance(one.exception(), httpx.TimeoutException) for one in gone)
     wait_idle(server)
     assert server.metric("k2d_batch_size_sum") - before <= 6  # what the engine had begun; the rest was never decoded
