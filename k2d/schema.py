@@ -362,6 +362,7 @@ class Reason(StrEnum):
     LANGUAGE_FLIP = "language_flip"  # the teacher translated instead of transcribing
     SCRIPT_MIX = "script_mix"  # scripts that neither language is written in
     SPEECH_RATE = "speech_rate"  # more or less speech than the span can hold
+    UNHEARD = "unheard"  # the listeners heard next to nothing of it
     DISAGREEMENT = "disagreement"  # distance > α, by a metric that does not say how
     SUBSTITUTION = "substitution"  # risk > α, mostly for tokens heard differently
     DELETION = "deletion"  # … for tokens only the validator has: the label lacks speech

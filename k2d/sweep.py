@@ -31,6 +31,7 @@ RULES: Final = (
     Reason.LANGUAGE_FLIP,
     Reason.SCRIPT_MIX,
     Reason.SPEECH_RATE,
+    Reason.UNHEARD,
 )
 _BY_RULE: Final = np.array([reason in RULES for reason in REASONS])
 _CODES: Final = len(STATUSES) * len(REASONS)

@@ -255,6 +255,8 @@ def _rejections(policy: Policy, columns: Columns) -> dict[Reason, Flags]:
             rules[Reason.SPEECH_RATE] |= columns["units"] < slow * columns["duration_s"]
         if fast is not None:
             rules[Reason.SPEECH_RATE] |= columns["units"] > fast * columns["duration_s"]
+    if policy.disagreement_max is not None:
+        rules[Reason.UNHEARD] = columns[risks.QUORUM_COLUMNS[policy.quorum]] > policy.disagreement_max
     return rules
 
 

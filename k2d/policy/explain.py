@@ -43,6 +43,10 @@ def explain(policy: Policy) -> str:
     ]
     if rates:
         lines.append(f"- it has {' or '.join(rates)} phonemes a second (speech_rate);")
+    if policy.disagreement_max is not None:
+        lines.append(
+            f"- the listeners heard something else in more than {policy.disagreement_max:.0%} of it (unheard);"
+        )
     lines += _risk(policy) if policy.weights and policy.metric is Metric.EVIDENCE else _distance(policy)
     if policy.salvage:
         lines.append(

@@ -53,6 +53,8 @@ def policy_columns(policy: Policy) -> tuple[str, ...]:
         names.append("flip")
     if policy.min_units_per_s is not None or policy.max_units_per_s is not None:
         names += ["units", "duration_s"]
+    if policy.disagreement_max is not None:
+        names.append(QUORUM_COLUMNS[policy.quorum])
     names += metric_columns(policy.metric)
     if policy.metric is Metric.EVIDENCE and policy.weights is not None:
         for feature in weighed(policy.weights):

@@ -79,6 +79,9 @@ class Policy(BaseModel):
     )
     min_units_per_s: float | None = Field(default=None, ge=0, description="Reject labels with fewer phonemes a second.")
     max_units_per_s: float | None = Field(default=None, gt=0, description="Reject labels with more phonemes a second.")
+    disagreement_max: float | None = Field(
+        default=None, ge=0, le=1, description="Reject labels of which the listeners heard less than the rest of this."
+    )
     metric: Metric = Field(default=Metric.COMPOSITE, description="The distance or risk that is compared with alpha.")
     alpha: float = Field(default=0.4, ge=0, le=1, description="Keep a chunk when that is at most this: 0…1.")
     quorum: Quorum = Field(default=Quorum.MOST, description="Whose opinion counts as the disagreement.")

@@ -188,6 +188,7 @@ def test_explanations_name_every_rule(policy: Policy) -> None:
         (Reason.EMPTY, policy.reject_empty),
         (Reason.TEACHER_REPETITION, True),
         (Reason.DISAGREEMENT, policy.metric is not Metric.EVIDENCE),
+        (Reason.UNHEARD, policy.disagreement_max is not None),
         (Reason.PROMPT_ECHO, policy.reject_echoes),
         (Reason.LANGUAGE_FLIP, policy.flip_max is not None),
         (Reason.SCRIPT_MIX, policy.foreign_max is not None),
@@ -232,23 +233,22 @@ LOST = {"score": -5.0, "avg_logprob": -5.0, "doubt": 1.0}
         ({"other_tokens": 20}, Reason.SCRIPT_MIX),
         ({"units": 1}, Reason.SPEECH_RATE),
         ({"units": 400}, Reason.SPEECH_RATE),
-        (HEARD_NOTHING | LOST | {"substituted": 0.8, "deleted": 0.1, "inserted": 0.1}, None),
+        (HEARD_NOTHING | LOST, Reason.UNHEARD),
         (LOST, Reason.LOW_CONFIDENCE),
         (LOST | {"disagreement_most": 0.9}, Reason.UNRESOLVED),
         (LOST | {"opinion_repetition": 99}, Reason.VALIDATOR_REPETITION),
     ],
 )
-def test_reasons_of_the_default(changes: dict[str, float | bool], reason: Reason | None) -> None:
+def test_reasons_of_the_default(changes: dict[str, float | bool], reason: Reason) -> None:
     found = judged(**changes)
-    accepted = reason in (Reason.AGREEMENT, Reason.HOMOPHONE)
-    assert (found.status is Status.ACCEPTED) == accepted
-    assert reason is None or found.reason is reason
+    assert (found.status is Status.ACCEPTED) == (reason in (Reason.AGREEMENT, Reason.HOMOPHONE))
+    assert found.reason is reason
 
 
 @pytest.mark.parametrize("kind", ["substituted", "deleted", "inserted"])
 def test_what_was_heard_differently_says_how(kind: str) -> None:
     weights = Weights(bias=-4.0, disagreement=12.0, unsure=0.1)
-    policy = DEFAULT.model_copy(update={"weights": weights})
+    policy = DEFAULT.model_copy(update={"weights": weights, "disagreement_max": None})
     reason = {"substituted": "substitution", "deleted": "deletion", "inserted": "insertion"}[kind]
     assert judged(policy, **HEARD_NOTHING | {kind: 0.7}).reason == reason  # type: ignore[arg-type]
 
