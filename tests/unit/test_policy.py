@@ -181,7 +181,7 @@ def test_keys_name_the_rules() -> None:
 @pytest.mark.parametrize("policy", PRESETS.values(), ids=PRESETS)
 def test_explanations_name_every_rule(policy: Policy) -> None:
     text = explain(policy)
-    assert "0.4" in text
+    assert f"above {policy.alpha:g}" in text
     assert f"more than {policy.repetition_max} times" in text
     for reason, active in (
         (Reason.HALLUCINATION_PHRASE, policy.reject_phrases),
