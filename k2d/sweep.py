@@ -13,26 +13,15 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from k2d.policy import REASONS, STATUSES, Decision, Policy, decide, distance_column, metric_column
+from k2d.policy import REASONS, RULES, STATUSES, Decision, Policy, decide, distance_column, metric_column
 from k2d.policy.needed import metric_columns, policy_columns
 from k2d.salvage import milliseconds, salvaged
-from k2d.schema import Metric, Reason
+from k2d.schema import Metric
 from k2d.store.index import Part
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-# Reasons that rules give, whatever the distance: such a label is kept at no α.
-RULES: Final = (
-    Reason.EMPTY,
-    Reason.TEACHER_REPETITION,
-    Reason.HALLUCINATION_PHRASE,
-    Reason.PROMPT_ECHO,
-    Reason.LANGUAGE_FLIP,
-    Reason.SCRIPT_MIX,
-    Reason.SPEECH_RATE,
-    Reason.UNHEARD,
-)
 _BY_RULE: Final = np.array([reason in RULES for reason in REASONS])
 _CODES: Final = len(STATUSES) * len(REASONS)
 _T = TypeVar("_T")

@@ -40,6 +40,17 @@ CONTRADICTION: Final = 0.5
 
 STATUSES: Final = tuple(Status)  # a status code is a position in here
 REASONS: Final = tuple(Reason)  # a reason code is a position in here
+# Reasons that rules give, whatever the distance (`_rejections`, in this order): such a label is kept at no α.
+RULES: Final = (
+    Reason.EMPTY,
+    Reason.TEACHER_REPETITION,
+    Reason.HALLUCINATION_PHRASE,
+    Reason.PROMPT_ECHO,
+    Reason.LANGUAGE_FLIP,
+    Reason.SCRIPT_MIX,
+    Reason.SPEECH_RATE,
+    Reason.UNHEARD,
+)
 
 COMPOSITES: Final = (Metric.COMPOSITE, Metric.COMPOSITE_BOUNDED)
 

@@ -20,7 +20,6 @@ from services.inference import metrics
 log = structlog.get_logger()
 
 TEACHER, VALIDATOR = "teacher", "validator"
-ROLES = (TEACHER, VALIDATOR)
 
 
 class NotReady(ModelError):

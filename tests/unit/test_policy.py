@@ -17,6 +17,7 @@ from k2d.policy import (
     DISTANCE_COLUMNS,
     PAPER,
     PRESETS,
+    RULES,
     Policy,
     Quorum,
     Weights,
@@ -310,3 +311,10 @@ def test_a_changed_policy_keeps_no_claim() -> None:
     assert claimed.varied(metric=Metric.PER).salvage is False
     assert "8 %" in explain(claimed)
     assert "no label error is promised" in explain(DEFAULT)
+
+
+def test_what_rules_reject_is_told_apart_from_what_alpha_rejects() -> None:
+    everything = DEFAULT.model_copy(update={"alpha": 1.0})  # no risk is above it
+    broken = [{"units": 0, "zh_tokens": 0}, {"loops": 3}, {"is_phrase": True}, {"is_echo": True}, {"flip": 0.9}]
+    broken += [{"other_tokens": 20}, {"units": 400}, {"disagreement_middle": 1.0}]
+    assert {judged(everything, **changes).reason for changes in broken} == set(RULES)  # type: ignore[arg-type]

@@ -1,20 +1,17 @@
 """`k2d eval`: how well do models hear a set, side by side?"""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.app import Json, app, settings
+from trainer.commands.bars import bars
 
 if TYPE_CHECKING:
-    from trainer.evaluation.evaluate import Progress as Told
     from trainer.evaluation.report import Report
 
 
@@ -70,7 +67,7 @@ def evaluate(
     opened = open_set(source, found, split=split)
     if out is not None:
         files.prepare(out)  # before hours of hearing, not after them
-    with _bars() as told:
+    with bars(lambda model: f"{show.visible(model)} hears") as told:
         report = run(
             model or [found.teacher],
             opened,
@@ -88,20 +85,6 @@ def evaluate(
     _remarks(report)
     if out is not None:
         show.out.print(f"report: {escape(str(out / 'report.html'))}", soft_wrap=True)
-
-
-@contextmanager
-def _bars() -> Iterator["Told"]:
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=show.err) as progress:
-        tasks: dict[str, int] = {}
-
-        def told(model: str, done: int, total: int) -> None:
-            if model not in tasks:
-                tasks[model] = progress.add_task(f"{show.visible(model)} hears", total=total)
-            progress.update(tasks[model], completed=done)  # type: ignore[arg-type]
-
-        yield told
 
 
 def _table(report: "Report") -> Table:

@@ -1,20 +1,18 @@
 """`k2d probe`: train a second opinion from the labels that are already there."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.app import Json, app, settings
 from k2d.store import Lake
+from trainer.commands.bars import bars
 from trainer.need import need
 
 if TYPE_CHECKING:
-    from trainer.probe.crossfit import Told, Trained
+    from trainer.probe.crossfit import Trained
 
 
 @app.command("probe")
@@ -36,27 +34,13 @@ def probe(
 
     found = settings()
     recipe = Recipe(folds=folds, epochs=epochs, seed=seed, hours=hours)
-    with _bars() as told:
+    with bars() as told:
         trained = cross_fit(Lake(found.store), batch, recipe, settings=found, told=told)
     if as_json:
         show.dump(trained.document())
         return
     show.out.print(_table(trained))
     show.out.print(_summary(trained), soft_wrap=True)
-
-
-@contextmanager
-def _bars() -> Iterator["Told"]:
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=show.err) as progress:
-        tasks: dict[str, int] = {}
-
-        def told(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done)  # type: ignore[arg-type]
-
-        yield told
 
 
 def _table(trained: "Trained") -> Table:

@@ -2,24 +2,21 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.app import DEFAULT_POLICY, Json, app, settings
 from k2d.errors import BadRequest
 from k2d.policy import load as load_policy
+from trainer.commands.bars import bars
 
 if TYPE_CHECKING:
     from trainer.study.figures import Study
-    from trainer.study.walk import Told
 
 
 @app.command()
@@ -90,7 +87,7 @@ def study(
         if not material:
             why = next(iter(aside.values()), "the sets are empty")
             raise BadRequest(f"no recording can be studied ({why})", hint="rows need audio that exists, and a text")
-        with _bars() as told:
+        with bars() as told:
             walked = walk(material, panels, found, told=told, cost_audio_s=cost)
     walked.aside.update(aside)
     if not len(walked.labels):
@@ -104,20 +101,6 @@ def study(
     show.out.print(_table(judged))
     show.out.print(escape(document(judged, described).answer), soft_wrap=True)
     show.out.print(f"report: {escape(str(out / 'report.html'))}", soft_wrap=True)
-
-
-@contextmanager
-def _bars() -> Iterator["Told"]:
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=show.err) as progress:
-        tasks: dict[str, int] = {}
-
-        def told(panel: str, done: int, total: int) -> None:
-            if panel not in tasks:
-                tasks[panel] = progress.add_task(show.visible(panel), total=total)
-            progress.update(tasks[panel], completed=done)  # type: ignore[arg-type]
-
-        yield told
 
 
 def _table(judged: "Study") -> Table:

@@ -1,6 +1,7 @@
 """The files of a report."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,15 +12,15 @@ from trainer.evaluation.report import Report
 JSON = "report.json"
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder and see that it can be written.
+def prepare(folder: Path, first: str = JSON) -> None:
+    """Make the folder and see that it can be written, by the file named `first`.
 
     Raises:
         StoreError: it cannot.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / JSON).touch()
+        (folder / first).touch()
     except OSError as error:
         raise _unwritable(folder, error) from error
 
@@ -38,9 +39,18 @@ def write(report: Report, folder: Path) -> None:
         "report.html": html(report),
         JSON: json.dumps(report.document(), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
     }
-    for name, text in documents.items():
+    put(folder, {name: text.encode() for name, text in documents.items()})
+
+
+def put(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a report, in order.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    for name, data in files.items():
         try:
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).write_bytes(data)
         except OSError as error:
             raise _unwritable(folder, error) from error
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from k2d.errors import StoreError
+from trainer.evaluation import files
 from trainer.evaluation.bootstrap import COVERED
 from trainer.study.about import About
 from trainer.study.blocks import html, markdown
@@ -26,11 +26,7 @@ def prepare(folder: Path) -> None:
     Raises:
         StoreError: it cannot.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / LABELS).touch()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    files.prepare(folder, LABELS)
 
 
 def write(study: Study, about: About, folder: Path) -> None:
@@ -42,18 +38,14 @@ def write(study: Study, about: About, folder: Path) -> None:
     prepare(folder)
     drawn, told = pictures(study), document(study, about)
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in label_lines(study))
-    files = {
+    documents = {
         LABELS: lines.encode(),
         **drawn,
         "report.md": markdown(told).encode(),
         "report.html": html(told, drawn).encode(),
         JSON: (json.dumps(as_json(study, about), ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode(),
     }
-    for name, data in files.items():
-        try:
-            (folder / name).write_bytes(data)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
+    files.put(folder, documents)
 
 
 def as_json(study: Study, about: About) -> dict[str, Any]:
@@ -137,7 +129,3 @@ def _cut(one: Cut) -> dict[str, Any]:
     found = asdict(one)
     mean, low, high = one.random
     return found | {"random": {"value": mean, "low": low, "high": high}}
-
-
-def _unwritable(folder: Path, error: OSError) -> StoreError:
-    return StoreError(f"no report can be written to {folder}: {error.strerror}", hint="give another folder")
