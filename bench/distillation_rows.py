@@ -11,7 +11,7 @@ from k2d.schema import SAMPLE_RATE_HZ, WINDOW_S, Samples
 from k2d.whisper.features import FRAMES, TOKEN_S, log_mel
 from k2d.whisper.scoring import tokens as spelled
 from k2d.whisper.tokens import Vocabulary
-from trainer.batch import Example, Row
+from trainer.data.batch import Example, Row
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 MADE_UP_TOKENS = 150  # of a 30 s chunk of speech

@@ -29,12 +29,12 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from k2d.settings import load
 from k2d.whisper.models import resolve
 from k2d.whisper.tokens import Vocabulary
-from trainer.batch import IGNORED, Row
-from trainer.distiller import Distiller
-from trainer.flops import chunk_flops, peak_of
+from trainer.data.batch import IGNORED, Row
+from trainer.model.distiller import Distiller
+from trainer.model.flops import chunk_flops, peak_of
+from trainer.model.setup import kernels
+from trainer.model.student import cut_student, load_teacher
 from trainer.options import Recipe
-from trainer.setup import kernels
-from trainer.student import cut_student, load_teacher
 
 # encoder and decoder layers, width, heads: large-v2 is the paper's teacher; tiny only shows that this runs
 SHAPES = {"large-v2": (32, 1280, 20), "tiny": (4, 384, 6)}

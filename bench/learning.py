@@ -26,18 +26,18 @@ import numpy as np
 import torch
 
 from k2d.audio import SampleReader
-from k2d.batches import LabelRequest
-from k2d.distance import counts, read
-from k2d.embedded import Embedded
+from k2d.client.embedded import Embedded
+from k2d.filtering.distance import counts, read
+from k2d.filtering.policy import DEFAULT, Policy
+from k2d.labeling.request import LabelRequest
 from k2d.logs import setup
-from k2d.policy import DEFAULT, Policy
 from k2d.schema import WINDOW_SAMPLES, Metric
 from k2d.settings import load
 from k2d.whisper.features import log_mel
 from k2d.whisper.models import resolve
 from k2d.whisper.tokens import Vocabulary
-from trainer.decode import transcribe
-from trainer.student import load_teacher
+from trainer.model.decode import transcribe
+from trainer.model.student import load_teacher
 
 EVERYTHING = Policy(
     name="everything",
@@ -212,7 +212,7 @@ def curves(runs: list[tuple[str, int, Path]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from trainer.report import smooth
+    from trainer.run.report import smooth
 
     figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
     colours = {"filtered": "#1b4965", "everything": "#e07a5f", "random": "#2a9d8f"}

@@ -27,7 +27,7 @@ import soundfile
 from rapidfuzz.distance import Levenshtein
 
 from k2d.inference.batcher import MicroBatcher
-from k2d.longform import transcribe
+from k2d.inference.longform import transcribe
 from k2d.schema import DecodeOptions, LongformOptions, Samples, join_text
 from k2d.settings import load
 from k2d.text.tokens import mixed_tokens

@@ -23,16 +23,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from k2d import catalog
-from k2d.batches import LabelRequest, make_batch
-from k2d.policy import DEFAULT, PAPER, Policy
+from k2d.corpus import numbers
+from k2d.corpus import views as catalog
+from k2d.corpus.index import CHUNKS, stem
+from k2d.filtering.policy import DEFAULT, PAPER, Policy
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import Batch, Metric, Source
 from k2d.settings import Settings
-from k2d.shards import facts, numbers
-from k2d.shards.parquet import writer
 from k2d.store import Lake
+from k2d.store import facts_shard as facts
 from k2d.store.batches import PART
-from k2d.store.index import CHUNKS, stem
+from k2d.store.parquet import writer
 
 CHUNKS_A_RECORDING = 85  # half an hour of speech
 SEGMENTS_A_CHUNK = 6

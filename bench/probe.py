@@ -22,20 +22,20 @@ from pathlib import Path
 import numpy as np
 
 from k2d.audio import decode_flac
-from k2d.batches import LabelRequest
-from k2d.distance import counts, per_bounded
-from k2d.embedded import Embedded
+from k2d.client.embedded import Embedded
 from k2d.errors import NotFound
+from k2d.filtering.distance import counts, per_bounded
 from k2d.inference.opening import engine_of
+from k2d.labeling.request import LabelRequest
 from k2d.logs import setup
-from k2d.probe.listener import judge
-from k2d.probe.model import Probe, frames_of, load
 from k2d.schema import ChunkFacts, Window
 from k2d.settings import Settings
 from k2d.settings import load as settings_of
 from k2d.store import Lake
 from k2d.text.phonemes import phonemes
 from k2d.text.tokens import mixed_tokens
+from k2d.validators.probe.network import Probe, frames_of, load
+from k2d.validators.probe.validator import judge
 from trainer.probe.crossfit import Recipe, Trained, cross_fit
 
 MAX_S = 30.0

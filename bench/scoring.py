@@ -7,10 +7,10 @@ their tokens changed, packed to about 100 mixed tokens and four or five segments
 token in eight changed again. No text is scored twice, so no cache of whole texts helps. Times are CPU seconds of this
 process, the best of the repeats; every repeat has its own chunks.
 
-- ours: `k2d.evidence.weigh_many`: the paper's distances (counts of mixed tokens and phonemes, repetition, phrase) and
+- ours: `k2d.filtering.evidence.weigh_many`: the paper's distances (counts of mixed tokens and phonemes, repetition, phrase) and
   `Evidence` for the chunk and each segment (alignment by sound, errors by language, homophones, flips, loops, phrases,
   echo, scores, signals).
-- ours, distances: `k2d.distance.compare`, chunk by chunk: the paper's distances alone.
+- ours, distances: `k2d.filtering.distance.compare`, chunk by chunk: the paper's distances alone.
 - straightforward: what one writes with the usual packages, and less of it: error rates of the chunk in mixed tokens and
   phonemes, the edits of each segment, repetition. OpenCC for each text, Whisper's basic normalisation, pypinyin to
   Zhuyin for each character, English word by word with g2p-en (its dictionary, its tagger and its network), jiwer to
@@ -37,8 +37,8 @@ import jiwer
 import opencc
 from pypinyin import Style, lazy_pinyin
 
-from k2d.distance import compare
-from k2d.evidence import Said, weigh_many
+from k2d.filtering.distance import compare
+from k2d.filtering.evidence import Said, weigh_many
 from k2d.schema import Opinion, Segment, join_text
 from k2d.text import english
 from k2d.text.letters import letter_to_sound

@@ -28,14 +28,14 @@ import httpx
 import soundfile
 
 from k2d.inference.batcher import MicroBatcher
+from k2d.inference.longform import transcribe
 from k2d.inference.opening import engine_of, open_transcriber
 from k2d.inference.transcriber import Transcriber
 from k2d.logs import setup
-from k2d.longform import transcribe
-from k2d.redis_server import free_port
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, ModelInfo, Samples, Window, WindowResult
 from k2d.settings import Settings, load
 from k2d.whisper.engine import Engine
+from services.local.redis_server import free_port
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "public"
 OPTIONS = LongformOptions(decode=DecodeOptions(temperatures=(0.0,)))

@@ -19,15 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from k2d import audio
-from k2d.batches import LabelRequest, make_batch
-from k2d.labeling import Labeler
-from k2d.perturb import VIEWS
+from k2d.labeling.recording import Labeler
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import DecodeOptions, ModelInfo, Piece, TextScore, Window, WindowResult
 from k2d.settings import load
 from k2d.sources import from_path
 from k2d.store import Lake
-from k2d.validation.models import ModelListener
-from k2d.validation.panel import Panel
+from k2d.validators.model import ModelListener
+from k2d.validators.panel import Panel
+from k2d.validators.perturb import VIEWS
 
 TARGET_MB = 600
 WORDS = (

@@ -18,8 +18,8 @@ from pathlib import Path
 import soundfile
 from serving import DATA, recordings, server
 
-from k2d.batches import LabelRequest
-from k2d.embedded import Embedded
+from k2d.client.embedded import Embedded
+from k2d.labeling.request import LabelRequest
 from k2d.schema import SAMPLE_RATE_HZ
 from k2d.settings import Settings, load
 

@@ -12,7 +12,7 @@ from k2d.cli import commands  # noqa: F401 — registers them with `app`
 from k2d.cli.app import app
 from k2d.settings import PREFIX, Settings
 from trainer.options import PRESETS, Recipe
-from trainer.runs import FREE
+from trainer.run.runs import FREE
 
 HERE = Path(__file__).parent
 CHART = HERE.parent / "deploy" / "helm" / "k2d"

@@ -16,3 +16,8 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     raise TypeError(f"cannot be part of a key: {type(value).__name__}")
+
+
+def segment_id(chunk_id: str, number: int) -> str:
+    """How a segment is called in datasets, so that it can be left out of a later one."""
+    return f"{chunk_id}.{number:03d}"

@@ -26,5 +26,5 @@ triton() { # input, output
     "$uv" pip compile "requirements/$1" --universal --python-version 3.11 --quiet --no-emit-index-url --no-emit-find-links \
         --no-header --no-annotate --generate-hashes --override requirements/triton-without.in --constraint "$pins" -o "$2"
 }
-triton triton.in k2d/tritonserver/requirements.txt
+triton triton.in services/tritonserver/requirements.txt
 triton triton-image.in requirements/triton-image.txt

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from places import EXAMPLES, SHARED
 
-from k2d.redis_server import EmbeddedRedis
 from k2d.settings import PREFIX
+from services.local.redis_server import EmbeddedRedis
 
 
 @pytest.fixture(autouse=True)

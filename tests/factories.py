@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from k2d import audio
-from k2d.batches import LabelRequest, make_batch
-from k2d.doubt import facts_of
-from k2d.evidence import weigh
+from k2d.filtering.evidence import weigh
 from k2d.keys import digest
+from k2d.labeling.request import LabelRequest, make_batch
+from k2d.labeling.validate import facts_of
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     Batch,

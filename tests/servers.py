@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from weights import base
 
-from k2d.redis_server import free_port
+from services.local.redis_server import free_port
 
 READY_S = 90.0
 

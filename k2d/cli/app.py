@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 import k2d
-from k2d.backend import Backend
-from k2d.batches import check_name
-from k2d.client import Client
+from k2d.client.backend import Backend
+from k2d.client.http import Client
 from k2d.errors import BadRequest
-from k2d.policy import DEFAULT, Policy
-from k2d.policy import load as load_policy
+from k2d.filtering.policy import DEFAULT, Policy
+from k2d.filtering.policy import load as load_policy
+from k2d.labeling.request import check_name
 from k2d.schema import Metric
 from k2d.settings import PREFIX, Settings, load
 
@@ -71,7 +71,7 @@ def backend(api: str | None = None, embedded: bool = False) -> Backend:
         client = Client(api or found.api_url, token=token)
         if api or "api_url" in found.model_fields_set or client.is_up():
             return client
-    from k2d.embedded import Embedded  # loads audio, engines' front ends and Arrow: not needed to talk to an API
+    from k2d.client.embedded import Embedded  # loads audio, engines' front ends and Arrow: not needed to talk to an API
 
     return Embedded(found)
 

@@ -11,7 +11,7 @@ from k2d.cli.app import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyN
 from k2d.errors import BadRequest
 
 if TYPE_CHECKING:
-    from k2d.audit import Audit
+    from k2d.corpus.audit import Audit
 
 
 @app.command()
@@ -28,7 +28,7 @@ def audit(
     Warns where code-switched speech is removed faster than the rest, by a test over recordings. A warning does not
     change the exit status. Reads the store (K2D_STORE).
     """
-    from k2d.audit import audit as run
+    from k2d.corpus.audit import audit as run
     from k2d.store import Lake
 
     if not 0.5 <= confidence < 1:

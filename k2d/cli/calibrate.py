@@ -12,7 +12,7 @@ from k2d.cli.app import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyN
 from k2d.errors import BadRequest
 
 if TYPE_CHECKING:
-    from k2d.calibration.calibrate import Calibration
+    from k2d.corpus.calibration.calibrate import Calibration
 
 SHOWN = 16  # rows of the printed curve
 
@@ -34,8 +34,8 @@ def review(
     The reviewer fills in `reference` with what is said ("" for nothing), or sets `correct`. From the top, in order:
     stopping anywhere leaves a fair sample. Then: `k2d calibrate`. Reads the store (K2D_STORE).
     """
-    from k2d.calibration import review as make
-    from k2d.calibration import reviews
+    from k2d.corpus.calibration import review as make
+    from k2d.corpus.calibration import reviews
     from k2d.store import Lake
 
     if out.exists():
@@ -73,8 +73,8 @@ def calibrate(
     Without any review the preset is written with this corpus's speech rate and claims nothing. Reads the store
     (K2D_STORE). What is proved, and how: docs/calibration.md.
     """
-    from k2d.calibration import reviews
-    from k2d.calibration.calibrate import calibrate as run
+    from k2d.corpus.calibration import reviews
+    from k2d.corpus.calibration.calibrate import calibrate as run
     from k2d.store import Lake
 
     lake = Lake(settings().store)
@@ -92,8 +92,8 @@ def calibrate(
 
 
 def _write(found: "Calibration", out: Path) -> list[Path]:
-    from k2d.calibration.picture import can_draw, write_picture
-    from k2d.policy import to_yaml
+    from k2d.corpus.calibration.picture import can_draw, write_picture
+    from k2d.filtering.policy import to_yaml
 
     written = [out]
     try:

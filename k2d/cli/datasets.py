@@ -20,7 +20,7 @@ from k2d.cli.app import (
     name,
     policy,
 )
-from k2d.datasets.export import FORMATS
+from k2d.datasets.formats import FORMATS
 
 
 @app.command()

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from k2d.catalog import ChunkFilter
 from k2d.cli import show
 from k2d.cli.app import (
     DEFAULT_POLICY,
@@ -20,7 +19,8 @@ from k2d.cli.app import (
     backend,
     policy,
 )
-from k2d.client import Client
+from k2d.client.http import Client
+from k2d.corpus.views import ChunkFilter
 from k2d.errors import BadRequest
 from k2d.schema import Metric, Reason, Status
 

@@ -7,10 +7,10 @@ import typer
 from rich.markup import escape
 
 from k2d import audio, sources
-from k2d.batches import LabelRequest
 from k2d.cli import show
 from k2d.cli.app import Api, EmbeddedOption, Json, app, backend
 from k2d.errors import AudioError
+from k2d.labeling.request import LabelRequest
 
 
 @app.command()

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.app import Json, app, settings
+from k2d.corpus.independence import Hearing, Standing, phi, standings
 from k2d.errors import BadRequest
-from k2d.independence import Hearing, Standing, phi, standings
 
 
 @app.command()
@@ -27,8 +27,8 @@ def listeners(
     teacher is, beyond what the others bear out. *independence* = consensus · (1 − follows). *alone*: only it objects;
     *silent*: all others object. *passes*: of a model, for each chunk: what it costs. Reads the store at K2D_STORE.
     """
+    from k2d.corpus.agreement import gather
     from k2d.store import Lake
-    from k2d.validation.hearings import gather
 
     hearings, confidence = gather(Lake(settings().store), batch, most=most)
     if not hearings:

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from k2d.batches import PACKAGED, check_model
 from k2d.cli import show
 from k2d.cli.app import Json, app, settings
-from k2d.validation import PERTURBED, listeners_of
+from k2d.labeling.request import PACKAGED, check_model
+from k2d.validators import PERTURBED, listeners_of
 from k2d.whisper.models import resolve
 
 

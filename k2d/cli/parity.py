@@ -18,8 +18,8 @@ from k2d.cli.app import Json, app, settings
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.inference.address import is_address
 from k2d.inference.opening import open_transcriber
+from k2d.inference.parity import Heard, Recording, Report, Row, compare, golden_recordings, hear
 from k2d.inference.transcriber import Transcriber
-from k2d.parity import Heard, Recording, Report, Row, compare, golden_recordings, hear
 from k2d.schema import DecodeOptions, LongformOptions
 from k2d.settings import Settings
 
@@ -109,7 +109,7 @@ def _recording(path: Path, found: Settings) -> Recording:
 
 
 class _Forward:
-    """A file's samples, read forward: what lies behind is let go (`k2d.longform.Reader`)."""
+    """A file's samples, read forward: what lies behind is let go (`k2d.inference.longform.Reader`)."""
 
     def __init__(self, path: Path) -> None:
         self._reader = audio.SampleReader(path)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.app import Json, app
-from k2d.policy import PRESETS, Policy, explain, load, to_yaml
+from k2d.filtering.policy import PRESETS, Policy, explain, load, to_yaml
 
 policies = typer.Typer(
     name="policy", help="Look at policies: presets by name, files by path.", no_args_is_help=True, add_completion=False

@@ -12,8 +12,6 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 import k2d
-from k2d.batches import check_name
-from k2d.datasets.manifest import FORMAT_VERSION, Counts, Manifest, Seconds, Shard, Teacher, Validator, Without
 from k2d.datasets.plan import (
     DIGEST_DIGITS,
     SALVAGED,
@@ -27,10 +25,12 @@ from k2d.datasets.plan import (
 from k2d.datasets.revoked import revoked
 from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA, rows_of
 from k2d.errors import BadRequest, Conflict
-from k2d.policy import Policy, explain
+from k2d.filtering.policy import Policy, explain
+from k2d.labeling.request import check_name
 from k2d.schema import Batch, LongformOptions, Status
-from k2d.shards.parquet import describe, writer
 from k2d.store import Lake
+from k2d.store.manifest import FORMAT_VERSION, Counts, Manifest, Seconds, Shard, Teacher, Validator, Without
+from k2d.store.parquet import describe, writer
 
 # Large enough that a trainer reads sequentially, small enough to ship and retry one; what the hub advises for Parquet.
 SHARD_BYTES = 256 * 1024**2

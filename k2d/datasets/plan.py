@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from k2d.corpus.index import Part
 from k2d.datasets.revoked import Revoked
 from k2d.errors import Conflict
-from k2d.policy import REASONS, Columns, Decision, Policy, decide, distance_column
-from k2d.policy.needed import policy_columns
-from k2d.salvage import milliseconds, salvaged
+from k2d.filtering.policy import REASONS, Columns, Decision, Policy, decide, distance_column
+from k2d.filtering.policy.needed import policy_columns
+from k2d.filtering.policy.salvage import milliseconds, salvaged
 from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status
-from k2d.shards.parquet import dumps
 from k2d.store import Lake
-from k2d.store.index import Part
+from k2d.store.parquet import dumps
 
 _NAMES = ("recording", "recording_id", "label_key", "facts_key", "teacher_fingerprint", "validator_fingerprint")
 DIGEST_DIGITS = 32

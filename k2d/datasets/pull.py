@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from k2d.datasets.export import export
-from k2d.datasets.manifest import Manifest
+from k2d.datasets.formats import export
 from k2d.errors import StoreError
 from k2d.store import Lake
+from k2d.store.manifest import Manifest
 
 
 class Remote(Protocol):
-    """What of a client is needed (k2d.client.Client)."""
+    """What of a client is needed (k2d.client.http.Client)."""
 
     def manifest(self, name: str) -> dict[str, Any]: ...
 

@@ -8,14 +8,15 @@ import numpy as np
 import pyarrow as pa
 
 from k2d.audio import decode_flac, encode_flac
-from k2d.chunks import Cut, cuts, follows, pack_kept, segment_id
+from k2d.datasets.pack import Cut, cuts, follows, pack_kept
 from k2d.datasets.plan import Selected
 from k2d.errors import NotFound, StoreError
-from k2d.evidence import mean_logprob
+from k2d.filtering.evidence import mean_logprob
+from k2d.keys import segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Samples, Segment, join_text
-from k2d.shards.facts import main_language
-from k2d.shards.parquet import AUDIO
 from k2d.store import Lake
+from k2d.store.facts_shard import main_language
+from k2d.store.parquet import AUDIO
 
 ROWS_PER_GROUP = 64  # at most about 32 MB of FLAC in memory, for the writer and for whoever reads
 SCHEMA = pa.schema(

@@ -106,7 +106,9 @@ def check_length(samples: Samples) -> Samples:
         raise BadRequest("there are no samples", hint=HINT)
     if len(samples) > WINDOW_SAMPLES:
         seconds = len(samples) / SAMPLE_RATE_HZ
-        raise BadRequest(f"{seconds:.1f} s of audio; a window has at most 30 s", hint="cut it first: see k2d.longform")
+        raise BadRequest(
+            f"{seconds:.1f} s of audio; a window has at most 30 s", hint="cut it first: see k2d.inference.longform"
+        )
     return samples
 
 

@@ -3,8 +3,8 @@
 What lies where, and why, is in docs/store.md.
 """
 
+from k2d.store.examinations import Probe
 from k2d.store.labels import LabelWriter
 from k2d.store.lake import Lake
-from k2d.store.probes import Probe
 
 __all__ = ["LabelWriter", "Lake", "Probe"]

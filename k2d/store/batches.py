@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from k2d.errors import Conflict, NotFound
 from k2d.keys import digest
 from k2d.schema import Batch, RecordingResult
-from k2d.shards.parquet import dumps
+from k2d.store.parquet import dumps
 from k2d.store.rooted import Rooted, safe
 
 # Results and the index are kept in parts of this many positions: a folder stays listable, and a running batch's index
@@ -127,7 +127,7 @@ class Batches(Rooted):
         return found
 
     def _outdate(self, batch_id: str, position: int) -> None:
-        """Give the index of this part of the batch another name (k2d.store.index), so that what was built is not read.
+        """Give the index of this part of the batch another name (k2d.corpus.index), so that what was built is not read.
 
         Done before and after a change: an index built between the two, from the old ledger, has an old name too.
         Each mark is unique and only older ones go, so a set of marks, and the name made from it, never comes back.

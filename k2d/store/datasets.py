@@ -7,10 +7,10 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
-from k2d.datasets.manifest import Manifest
 from k2d.errors import NotFound
-from k2d.shards.parquet import dumps
 from k2d.store.errors import guard
+from k2d.store.manifest import Manifest
+from k2d.store.parquet import dumps
 from k2d.store.rooted import Rooted, safe
 
 
@@ -22,7 +22,7 @@ class Datasets(Rooted):
         return [name for name in self.files.folders("datasets") if self.files.exists(_manifest(name))]
 
     def dataset(self, name: str) -> dict[str, Any]:
-        """The manifest (fields of `k2d.datasets.manifest.Manifest`, as JSON values).
+        """The manifest (fields of `k2d.store.manifest.Manifest`, as JSON values).
 
         Raises:
             NotFound, StoreError

@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from k2d.schema import ChunkFacts
-from k2d.shards import facts as shard
-from k2d.shards.parquet import meta_of
+from k2d.store import facts_shard as shard
 from k2d.store.errors import guard
+from k2d.store.parquet import meta_of
 from k2d.store.rooted import Rooted, fanned
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from k2d.errors import NotFound
 from k2d.schema import Chunk
-from k2d.shards import labels as shard
-from k2d.shards.parquet import meta_of
+from k2d.store import label_shard as shard
 from k2d.store.errors import guard
+from k2d.store.parquet import meta_of
 from k2d.store.rooted import Rooted, fanned
 
 

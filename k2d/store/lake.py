@@ -4,15 +4,15 @@ import re
 import uuid
 from typing import Any, BinaryIO
 
+from k2d.corpus.index import Index
 from k2d.errors import NotFound
 from k2d.store.datasets import Datasets
 from k2d.store.errors import damaged
+from k2d.store.examinations import Probes
 from k2d.store.files import Files
-from k2d.store.index import Index
 from k2d.store.labels import Labels
 from k2d.store.listeners import Listeners
 from k2d.store.opinions import Opinions
-from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
 
 _SHARD = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")

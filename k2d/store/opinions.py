@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from k2d.schema import Opinion
-from k2d.shards import opinions as shard
-from k2d.shards.parquet import meta_of
+from k2d.store import opinions_shard as shard
 from k2d.store.errors import guard
+from k2d.store.parquet import meta_of
 from k2d.store.rooted import Rooted, fanned
 
 

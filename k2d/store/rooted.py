@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from k2d.errors import NotFound
-from k2d.shards.parquet import dumps
 from k2d.store.errors import damaged
 from k2d.store.files import Files
+from k2d.store.parquet import dumps
 
 # keys, ids and names that become file names: no separators, no leading dot
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
-from k2d import audio, catalog, sources
-from k2d.batches import LabelRequest, make_batch
+from k2d import audio, sources
+from k2d.corpus import views as catalog
 from k2d.errors import AudioError, BadRequest, K2DError
-from k2d.forecast import forecast
 from k2d.keys import digest
+from k2d.labeling.forecast import forecast
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import Batch, BatchState, Outcome, Source
 from k2d.settings import Settings
 from k2d.store import Lake

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from k2d import catalog, chunk_detail
+from k2d.corpus import chunk as chunk_detail
+from k2d.corpus import views as catalog
 from k2d.schema import Reason, Status
 from services.filter.context import InLake, InPolicy
 from services.filter.models import ChunkDetail, ChunkList

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Query, Request
 
 from k2d.errors import BadRequest
-from k2d.policy import DEFAULT, PRESETS, Policy, from_yaml
+from k2d.filtering.policy import DEFAULT, PRESETS, Policy, from_yaml
 from k2d.schema import Metric
 from k2d.settings import Settings
 from k2d.store import Lake

@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from k2d.batches import check_name
 from k2d.datasets.revoked import revoked
 from k2d.errors import Conflict, NotFound
+from k2d.labeling.request import check_name
 from k2d.store import Lake
 from services.filter.context import InLake, InQueue
 from services.filter.models import DatasetList, DatasetRequest, DatasetState

@@ -19,13 +19,13 @@ from rq import get_current_job
 from k2d import audio, sources
 from k2d.datasets.freeze import freeze
 from k2d.errors import AudioError, K2DError
-from k2d.group import Group
-from k2d.labeling import Labeler, Progress, Stage
-from k2d.policy import Policy
+from k2d.filtering.policy import Policy
+from k2d.labeling.group import Group
+from k2d.labeling.models import opened
+from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.schema import Batch, RecordingResult, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from k2d.validation.opening import opened
 from services.filter.queue import LABEL, AttemptsInRedis, WorkQueue
 
 log = structlog.get_logger()

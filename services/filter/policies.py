@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from k2d import catalog
-from k2d.policy import PRESETS, explain
+from k2d.corpus import views as catalog
+from k2d.filtering.policy import PRESETS, explain
 from services.filter.context import InLake
 from services.filter.models import PolicyListed, Preview, PreviewRequest
 from services.web.problems import responses

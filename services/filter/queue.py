@@ -199,7 +199,7 @@ class WorkQueue:
 
 
 class AttemptsInRedis:
-    """Starts that never ended, shared by all workers (see k2d.group.Attempts)."""
+    """Starts that never ended, shared by all workers (see k2d.labeling.group.Attempts)."""
 
     def __init__(self, connection: redis.Redis, batch: str) -> None:
         self.redis = connection

@@ -14,7 +14,7 @@ from k2d.inference.opening import engine_of
 from k2d.inference.unloading import UnloadableEngine
 from k2d.schema import ModelInfo
 from k2d.settings import Settings
-from k2d.validation import PERTURBED, served
+from k2d.validators import PERTURBED, served
 from services.inference import metrics
 
 log = structlog.get_logger()

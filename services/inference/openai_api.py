@@ -17,7 +17,7 @@ from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.languages import AUTO
 from k2d.schema import DecodeOptions, LongformOptions, Segment, join_text
 from k2d.settings import Settings
-from k2d.subtitles import srt, vtt
+from services.inference.subtitles import srt, vtt
 
 MAX_PROMPT = 8192  # characters; the model reads the first 223 tokens
 GRANULARITIES = "timestamp_granularities"

@@ -11,7 +11,7 @@ from k2d.settings import Settings
 
 
 class Recording:
-    """Samples of an uploaded file, decoded as they are asked for (`k2d.longform.Reader`); memory does not grow.
+    """Samples of an uploaded file, decoded as they are asked for (`k2d.inference.longform.Reader`); memory does not grow.
 
     `samples` and `duration_s` are known once it was examined.
     """

@@ -14,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from k2d.errors import BadRequest, Overloaded
 from k2d.inference.batcher import MicroBatcher
-from k2d.longform import transcribe
+from k2d.inference.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, ModelInfo, Segment, Window, WindowResult
 from services.inference import metrics
 from services.inference.host import Host

@@ -1,6 +1,6 @@
 """The model code Triton's Python backend runs: a thin host over the same engine as the FastAPI host.
 
-`k2d.tritonserver.repository` writes a model.py that imports `TritonPythonModel` from here. This module runs inside the
+`services.tritonserver.repository` writes a model.py that imports `TritonPythonModel` from here. This module runs inside the
 backend's stub process only, where `triton_python_backend_utils` exists.
 """
 
@@ -18,7 +18,7 @@ from k2d.inference.address import plain
 from k2d.logs import setup
 from k2d.schema import ModelInfo
 from k2d.settings import Settings, load
-from k2d.validation import served
+from k2d.validators import served
 from k2d.whisper.engine import Engine, open_engine
 from services.inference import triton_process
 from services.inference.triton_batch import Answer, Handler, Request

@@ -18,7 +18,7 @@ compose() { "$bin/docker-compose" --project-name "$project" --env-file "$work/en
 build() { # the classic builder tells every step: kept for when it fails
     compose --profile '*' build "$@" >"$work/build.log" 2>&1 || { tail -30 "$work/build.log" >&2; exit 1; }
 }
-free_port() { "$bin/python" -c 'from k2d.redis_server import free_port; print(free_port())'; }
+free_port() { "$bin/python" -c 'from services.local.redis_server import free_port; print(free_port())'; }
 secret() { "$bin/python" -c 'import secrets; print(secrets.token_hex(24))'; }
 
 clean_up() {

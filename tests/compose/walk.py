@@ -18,9 +18,9 @@ import pyarrow.dataset
 import pytest
 import soundfile
 
-from k2d.batches import LabelRequest
-from k2d.client import Client
-from k2d.policy import DEFAULT
+from k2d.client.http import Client
+from k2d.filtering.policy import DEFAULT
+from k2d.labeling.request import LabelRequest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "audio"

@@ -8,7 +8,7 @@ import pytest
 from factories import finished_batch, tone
 from fastapi.testclient import TestClient
 
-from k2d.policy import PAPER
+from k2d.filtering.policy import PAPER
 from k2d.settings import Settings
 from k2d.store import Lake
 from services.filter.app import create_app

@@ -24,14 +24,14 @@ from weights import base, cache
 from k2d.errors import ModelError
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.golden import clips
-from k2d.parity import golden_recordings, hear
+from k2d.inference.parity import golden_recordings, hear
 from k2d.schema import LongformOptions
 from k2d.whisper.engine import open_engine
 from trainer.export.convert import Export, convert
 from trainer.export.formats import FORMATS
 from trainer.export.ggml import write_ggml
 from trainer.export.source import MADE_BY
-from trainer.student import save_student
+from trainer.model.student import save_student
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 GOLDEN = Path(__file__).parents[2] / "k2d" / "inference" / "golden" / "english.flac"

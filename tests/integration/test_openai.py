@@ -17,9 +17,9 @@ from weights import open_base
 
 from k2d import audio
 from k2d.inference.batcher import MicroBatcher
-from k2d.longform import transcribe
+from k2d.inference.longform import transcribe
 from k2d.schema import LongformOptions, Segment
-from k2d.subtitles import srt, vtt
+from services.inference.subtitles import srt, vtt
 
 pytestmark = pytest.mark.slow
 

@@ -8,12 +8,10 @@ import pytest
 from weights import open_base
 
 from k2d.audio import encode_flac
-from k2d.batches import LabelRequest, make_batch
 from k2d.errors import BadRequest, ModelError, NotFound
 from k2d.inference import golden
 from k2d.inference.batcher import MicroBatcher
-from k2d.probe import open_probe
-from k2d.probe.model import load
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import (
     Chunk,
     DecodeOptions,
@@ -29,6 +27,8 @@ from k2d.schema import (
 )
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.validators.probe import open_probe
+from k2d.validators.probe.network import load
 from k2d.whisper.engine import Engine
 
 pytest.importorskip("torch")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from k2d import redis_server
 from k2d.errors import QueueError
-from k2d.redis_server import EmbeddedRedis
 from k2d.settings import Settings
 from services.filter.queue import LABEL, AttemptsInRedis, WorkQueue
+from services.local import redis_server
+from services.local.redis_server import EmbeddedRedis
 
 
 @pytest.fixture(params=["valkey from its wheel", "redis-server"])

@@ -14,13 +14,13 @@ from places import EXAMPLES
 from redis import Redis
 from test_walk import shards
 
-from k2d.batches import LabelRequest
-from k2d.client import Client
-from k2d.embedded import Embedded
-from k2d.policy import DEFAULT
-from k2d.redis_server import free_port
+from k2d.client.embedded import Embedded
+from k2d.client.http import Client
+from k2d.filtering.policy import DEFAULT
+from k2d.labeling.request import LabelRequest
 from k2d.settings import Settings
-from k2d.stack import Stack
+from services.local.redis_server import free_port
+from services.local.stack import Stack
 
 pytestmark = pytest.mark.slow
 

@@ -24,15 +24,15 @@ from k2d.errors import BadRequest, ModelError, TryAgain
 from k2d.inference import golden, wire
 from k2d.inference.triton_grpc import TritonEndpoint
 from k2d.inference.wire import Head
-from k2d.redis_server import free_port
 from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Samples, Window
 from k2d.settings import load
-from k2d.tritonserver import shm
-from k2d.tritonserver.healer import stubs
-from k2d.tritonserver.repository import LINGER_SHARE
-from k2d.tritonserver.runtime import TritonFailed
-from k2d.tritonserver.server import TritonServer
 from k2d.whisper import ct2_file
+from services.local.redis_server import free_port
+from services.tritonserver import shm
+from services.tritonserver.healer import stubs
+from services.tritonserver.repository import LINGER_SHARE
+from services.tritonserver.runtime import TritonFailed
+from services.tritonserver.server import TritonServer
 
 pytestmark = pytest.mark.slow
 

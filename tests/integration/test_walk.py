@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from k2d.batches import LabelRequest
-from k2d.catalog import ChunkFilter
-from k2d.embedded import Embedded
-from k2d.evidence import weigh
-from k2d.policy import DEFAULT
+from k2d.client.embedded import Embedded
+from k2d.corpus.views import ChunkFilter
+from k2d.filtering.evidence import weigh
+from k2d.filtering.policy import DEFAULT
+from k2d.labeling.request import LabelRequest
 from k2d.schema import QuarantineReason
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.validation.rescue import unresolved
+from k2d.validators.rescue import unresolved
 
 
 def shards(store: Path) -> dict[str, str]:

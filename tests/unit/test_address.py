@@ -2,9 +2,9 @@
 
 import pytest
 
-from k2d.batches import LabelRequest, make_batch
 from k2d.errors import BadRequest
 from k2d.inference.address import is_address, plain, split
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import Source
 from k2d.settings import load
 

@@ -280,7 +280,7 @@ def test_a_header_tells_the_duration_without_decoding(tmp_path: Path) -> None:
 
 
 def test_importing_pulls_in_no_engine_and_no_web() -> None:
-    code = "import sys, k2d.audio, k2d.perturb, k2d.sources; print(sorted(sys.modules))"
+    code = "import sys, k2d.audio, k2d.validators.perturb, k2d.sources; print(sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not [name for name in ("'torch'", "'ctranslate2'", "'fastapi'", "'rq'", "'s3fs'") if name in loaded]
 

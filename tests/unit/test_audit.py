@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from k2d.audit import _wilson, audit
-from k2d.calibration.population import parts
-from k2d.policy import DEFAULT, PAPER, decide
+from k2d.corpus.audit import _wilson, audit
+from k2d.corpus.calibration.population import parts
+from k2d.corpus.statistics import quantile, tail
+from k2d.filtering.policy import DEFAULT, PAPER, decide
 from k2d.store import Lake
-from k2d.student_t import quantile, tail
 
 sys.path.insert(0, str(Path(__file__).parent / "calibration"))
 from corpora import simulated
@@ -71,7 +71,7 @@ def test_a_bare_difference_is_no_warning(lake, fair):
 
 def test_a_fair_filter_is_warned_of_no_more_often_than_the_level_says(lake):
     """Recordings that vary as wholes: counting chunks as if they were independent would warn far too often."""
-    from k2d.audit import _FIXED, _judged, _Sums
+    from k2d.corpus.audit import _FIXED, _judged, _Sums
 
     rng = np.random.default_rng(8)
     fixed = [("all", "all"), *((by, name) for by, names in _FIXED.items() for name in names)]

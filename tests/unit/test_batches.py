@@ -1,7 +1,7 @@
 import pytest
 
-from k2d.batches import LabelRequest, make_batch
 from k2d.errors import BadRequest
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import Source
 from k2d.settings import Settings
 

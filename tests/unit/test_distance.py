@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2d.distance import (
+from k2d.filtering.distance import (
     DiffOp,
     aligned_diff,
     by_segment,

@@ -12,9 +12,9 @@ HEAVY = {"torch", "transformers", "ctranslate2", "fastapi", "starlette", "uvicor
     ("module", "allowed"),
     [
         ("k2d", set()),
-        ("k2d.labeling", set()),
-        ("k2d.embedded", set()),
-        ("k2d.client", set()),
+        ("k2d.labeling.recording", set()),
+        ("k2d.client.embedded", set()),
+        ("k2d.client.http", set()),
         ("k2d.cli.app", set()),
         ("k2d.whisper.engine", set()),
         ("services.filter.app", {"fastapi", "starlette", "rq"}),

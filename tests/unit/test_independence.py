@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from factories import TEXTS, finished_batch
 
-from k2d.independence import Hearing, phi, standings
+from k2d.corpus.agreement import gather
+from k2d.corpus.independence import Hearing, phi, standings
 from k2d.store import Lake
-from k2d.validation.hearings import gather
 
 CHUNKS = 600
 

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakes import TEACHER, put_recording, recording, samples, segment
 
-from k2d.doubt import Doubt
 from k2d.errors import BadRequest, ModelError
-from k2d.perturb import VIEWS
+from k2d.labeling.validate import Doubt
 from k2d.schema import Chunk, DecodeOptions, LongformOptions, Opinion, TextScore, Window, WindowResult
 from k2d.store import Lake
-from k2d.validation.listener import by_segment
-from k2d.validation.models import ModelListener
-from k2d.validation.panel import Panel, opinions_key
-from k2d.validation.rescue import RescueListener
+from k2d.validators.model import ModelListener
+from k2d.validators.panel import Panel, opinions_key
+from k2d.validators.perturb import VIEWS
+from k2d.validators.rescue import RescueListener
+from k2d.validators.validator import by_segment
 
 SMALL = dataclasses.replace(TEACHER, reference="a/small", digest="5" * 64)
 LABEL, NEAR, FAR = "我們先來看這個問題", "我們先來看那個問題", "天氣很好所以出門散步"

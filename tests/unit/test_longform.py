@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2d.errors import ModelError
-from k2d.longform import transcribe
+from k2d.inference.longform import transcribe
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,

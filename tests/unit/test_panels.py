@@ -2,11 +2,11 @@
 
 import pytest
 
-from k2d.batches import LabelRequest, make_batch
 from k2d.errors import BadRequest
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import Source
 from k2d.settings import load
-from k2d.validation import address_of, listeners_of, models_of, served
+from k2d.validators import address_of, listeners_of, models_of, served
 
 SOURCES = [Source("a.wav", "file:///a.wav", "k")]
 PROBE = "probe:0123456789abcdef"

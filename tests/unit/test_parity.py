@@ -9,7 +9,7 @@ import pytest
 
 from k2d.errors import ModelError
 from k2d.inference import golden
-from k2d.parity import Heard, Recording, compare, golden_recordings, hear
+from k2d.inference.parity import Heard, Recording, compare, golden_recordings, hear
 from k2d.schema import DecodeOptions, LongformOptions, ModelInfo, Piece, Samples, Segment, Window, WindowResult
 
 A = ModelInfo("folder/a", "a" * 64, "ctranslate2", "int8", "cpu")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from k2d.perturb import VIEWS, BandPass, Speed, apply
+from k2d.validators.perturb import VIEWS, BandPass, Speed, apply
 
 RATE_HZ = 16_000
 SPEED, BAND = VIEWS

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2d import distance
 from k2d.errors import BadRequest
-from k2d.policy import (
+from k2d.filtering import distance
+from k2d.filtering.policy import (
     COLUMNS,
     DEFAULT,
     DISTANCE_COLUMNS,

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from k2d.cli import commands  # noqa: F401 — registers them
 from k2d.cli.app import app, policy
 from k2d.errors import BadRequest
-from k2d.policy import DEFAULT, PAPER, PRESETS, from_yaml, to_yaml
+from k2d.filtering.policy import DEFAULT, PAPER, PRESETS, from_yaml, to_yaml
 from k2d.schema import Metric
 
 RUN = CliRunner()

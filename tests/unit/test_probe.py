@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from k2d.errors import ModelError
-from k2d.probe import ctc
-from k2d.probe.listener import judge
-from k2d.probe.model import Layers, Probe, dump, fold_of, frames_of, hash_of, load
+from k2d.validators.probe import ctc
+from k2d.validators.probe.network import Layers, Probe, dump, fold_of, frames_of, hash_of, load
+from k2d.validators.probe.validator import judge
 
 UNITS = ("-", "?", "m", "a", "uo", "K")
 

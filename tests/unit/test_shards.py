@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from lakes import TEACHER, chunk, fact, flac, recording, samples, segment, unflac
 
-from k2d.evidence import mean_logprob
+from k2d.filtering.evidence import mean_logprob
 from k2d.schema import Chunk, LongformOptions, Opinion
-from k2d.shards import facts, labels, opinions
-from k2d.shards.parquet import dumps, meta_of, printable
+from k2d.store import facts_shard as facts
+from k2d.store import label_shard as labels
+from k2d.store import opinions_shard as opinions
+from k2d.store.parquet import dumps, meta_of, printable
 
 META = {"recording": recording(1, 60.0), "teacher": TEACHER, "options": LongformOptions(), "version": 1}
 

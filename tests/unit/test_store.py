@@ -14,8 +14,8 @@ from lakes import REJECTED, audio_path, batch, chunk, flac, put_recording, recor
 
 from k2d.errors import Conflict, NotFound, StoreError
 from k2d.schema import Outcome, QuarantineReason, RecordingResult
-from k2d.shards.parquet import dumps
 from k2d.store import Lake, Probe
+from k2d.store.parquet import dumps
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from lakes import audio_path, batch, put_recording
 
+from k2d.corpus import index
 from k2d.errors import NotFound, StoreError
-from k2d.policy import columns_of, evidence_columns
+from k2d.filtering.policy import columns_of, evidence_columns
 from k2d.schema import Outcome, RecordingResult
-from k2d.shards.facts import INDEX_SCHEMA
-from k2d.store import Lake, index
+from k2d.store import Lake
+from k2d.store.facts_shard import INDEX_SCHEMA
 
 ID = "b_0123456789abcdef"
 

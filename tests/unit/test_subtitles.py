@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2d.schema import Segment
-from k2d.subtitles import clock, srt, vtt
+from services.inference.subtitles import clock, srt, vtt
 
 CUE = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d)([.,])(\d{3}) --> (\d{2,}):([0-5]\d):([0-5]\d)([.,])(\d{3})")
 
@@ -56,7 +56,7 @@ def test_the_clock(ms: int, shown: str) -> None:
 
 @st.composite
 def recordings(draw: st.DrawFn) -> list[Segment]:
-    """Segments as `k2d.longform` gives them: whole milliseconds, in order, not overlapping."""
+    """Segments as `k2d.inference.longform` gives them: whole milliseconds, in order, not overlapping."""
     at, found = 0, []
     for gap, length, text in draw(
         st.lists(st.tuples(st.integers(0, 10**7), st.integers(1, 10**7), st.text(max_size=20)), max_size=12)

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakes import batch, put_recording
 
-from k2d import catalog, chunk_detail, sweep
-from k2d.policy import DEFAULT, PAPER, PRESETS, Policy, Weights, curve, decide, evidence_columns
-from k2d.policy.needed import policy_columns
-from k2d.policy.rules import Quorum
+from k2d.corpus import chunk as chunk_detail
+from k2d.corpus import index as indices
+from k2d.corpus import numbers, sweep
+from k2d.corpus import views as catalog
+from k2d.filtering.policy import DEFAULT, PAPER, PRESETS, Policy, Weights, curve, decide, evidence_columns
+from k2d.filtering.policy.needed import policy_columns
+from k2d.filtering.policy.rules import Quorum
 from k2d.schema import Metric
-from k2d.shards import numbers
 from k2d.store import Lake
 from k2d.store import batches as positions
-from k2d.store import index as indices
 
 ID = "b_0123456789abcdef"
 JUDGE = Policy(name="judge", metric=Metric.EVIDENCE, weights=Weights(bias=-4.0, disagreement=8.0), salvage=True)

@@ -14,13 +14,13 @@ import pytest
 
 from k2d.errors import BadRequest, ModelError
 from k2d.settings import load
-from k2d.tritonserver import environment, repository, shm
-from k2d.tritonserver.admin import Admin
-from k2d.tritonserver.healer import Healer
-from k2d.tritonserver.output import Output
-from k2d.tritonserver.runtime import STUB, Runtime, TritonFailed
-from k2d.tritonserver.server import TritonServer
 from services.inference import triton_process
+from services.tritonserver import environment, repository, shm
+from services.tritonserver.admin import Admin
+from services.tritonserver.healer import Healer
+from services.tritonserver.output import Output
+from services.tritonserver.runtime import STUB, Runtime, TritonFailed
+from services.tritonserver.server import TritonServer
 
 # ---- the model repository -----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from k2d.cli import show
 from k2d.cli.app import DEFAULT_POLICY, Json, app, settings
 from k2d.errors import BadRequest
-from k2d.policy import load as load_policy
+from k2d.filtering.policy import load as load_policy
 from trainer.commands.bars import bars
 
 if TYPE_CHECKING:

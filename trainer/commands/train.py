@@ -9,7 +9,7 @@ import yaml
 
 from k2d.cli import show
 from k2d.cli.app import Api, app, name, settings
-from k2d.client import Client
+from k2d.client.http import Client
 from k2d.datasets.frozen import Frozen
 from k2d.datasets.pull import pull
 from k2d.errors import BadRequest
@@ -47,7 +47,7 @@ def train(
     found = settings()
     chosen = load_recipe(recipe, _changes(change or []))
     frozen = _dataset(name(dataset), api, found)
-    from trainer.loop import train as distil
+    from trainer.run.loop import train as distil
 
     outcome = distil(frozen, chosen, run, settings=found, resume=resume, dry_run=dry_run)
     if outcome.student is None:

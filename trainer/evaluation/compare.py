@@ -7,7 +7,7 @@ from operator import add
 
 import numpy as np
 
-from k2d.distance import aligned_diff, counts, read
+from k2d.filtering.distance import aligned_diff, counts, read
 from k2d.schema import WINDOW_S, Counts
 from trainer.evaluation.bootstrap import band, by_recording, point, resampled
 from trainer.evaluation.hearing import Heard, Hearing

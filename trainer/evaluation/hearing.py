@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from k2d.chunks import pack
 from k2d.errors import AudioError
 from k2d.inference import golden
+from k2d.inference.longform import transcribe
 from k2d.inference.transcriber import Transcriber
-from k2d.longform import transcribe
+from k2d.labeling.chunks import pack
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,

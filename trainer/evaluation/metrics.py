@@ -11,7 +11,7 @@ from operator import add
 
 from rapidfuzz.distance import Levenshtein
 
-from k2d.distance import counts, read
+from k2d.filtering.distance import counts, read
 from k2d.schema import Counts
 from k2d.text.repetition import REPETITION_MAX, count_ngrams
 from k2d.text.tokens import code_mixing_index, count_scripts, han_tokens, is_han, is_latin, latin_tokens

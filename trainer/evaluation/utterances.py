@@ -26,7 +26,7 @@ class Said:
 
 
 class Excerpt:
-    """Part of a file as a `k2d.longform.Reader`: read forward, nothing behind is kept."""
+    """Part of a file as a `k2d.inference.longform.Reader`: read forward, nothing behind is kept."""
 
     def __init__(self, file: AudioFile, *, start_s: float = 0.0, length_s: float | None = None) -> None:
         self._reader = SampleReader(file)

@@ -13,7 +13,7 @@ from k2d.whisper.convert import generation_settings, preprocessor_settings
 from k2d.whisper.prompts import MIXED_CODES
 from k2d.whisper.tokens import Vocabulary
 from trainer.export.tokenizer import write_tokenizer
-from trainer.student import load_teacher
+from trainer.model.student import load_teacher
 
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 
@@ -84,7 +84,7 @@ def alignment_heads(known: Any, config: Any) -> list[list[int]]:
 
 
 def speaks_mixed(model: Any, vocabulary: Vocabulary) -> bool:
-    """Whether zh and en are one prompt to this model, as in a student that `trainer.student.save_student` wrote."""
+    """Whether zh and en are one prompt to this model, as in a student that `trainer.model.student.save_student` wrote."""
     rows = model.model.decoder.embed_tokens.weight[[vocabulary.languages[code] for code in MIXED_CODES]]
     return bool((rows == rows[0]).all())
 

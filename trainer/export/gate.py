@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k2d.inference.golden import clips
-from k2d.parity import Heard, Row, compare, golden_recordings
+from k2d.inference.parity import Heard, Row, compare, golden_recordings
 from k2d.schema import ModelInfo, Segment
 from trainer.errors import ExportDrift
 from trainer.export.listeners import Listener, reference

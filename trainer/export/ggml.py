@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from k2d.errors import ModelError
 from k2d.whisper.features import mel_filters
-from trainer.student import load_teacher
+from trainer.model.student import load_teacher
 
 FILE = "ggml-model.bin"
 WIDENING = 4

@@ -19,7 +19,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from k2d.errors import ModelError
 from k2d.whisper.features import FRAMES
 from trainer.export.onnx_files import quantise, share_weights
-from trainer.student import load_teacher
+from trainer.model.student import load_teacher
 
 ENCODER, PROMPT, STEP = "encoder_model.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx"
 ENCODER_DATA, DECODER_DATA = "encoder_model.onnx_data", "decoder_model.onnx_data"  # the weights

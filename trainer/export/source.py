@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from k2d.errors import BadRequest, NotFound
 from k2d.whisper.models import resolve
-from trainer.runs import BEST, LAST, RECIPE, RUN
+from trainer.run.runs import BEST, LAST, RECIPE, RUN
 
 Which = Literal["best", "last"]
 

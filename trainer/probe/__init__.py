@@ -1,1 +1,1 @@
-"""Training of the CTC probe (k2d.probe): examples from label shards, the network, cross-fitting."""
+"""Training of the CTC probe (k2d.validators.probe): examples from label shards, the network, cross-fitting."""

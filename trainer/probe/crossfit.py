@@ -14,16 +14,16 @@ import structlog
 import torch
 
 import k2d
-from k2d.distance import counts
 from k2d.errors import BadRequest
+from k2d.filtering.distance import counts
 from k2d.inference.address import is_address, plain
 from k2d.inference.opening import engine_of
 from k2d.keys import digest
-from k2d.probe import ctc
-from k2d.probe.model import Probe, dump, encode_units, hash_of
 from k2d.schema import Counts
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.validators.probe import ctc
+from k2d.validators.probe.network import Probe, dump, encode_units, hash_of
 from k2d.whisper.engine import Engine
 from trainer.errors import NoTrainingData
 from trainer.probe import network

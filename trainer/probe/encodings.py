@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from k2d.probe.model import frames_of
 from k2d.schema import Samples, Window
+from k2d.validators.probe.network import frames_of
 from k2d.whisper.engine import Engine
 
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from k2d.audio import decode_flac
 from k2d.keys import digest
-from k2d.probe.model import BLANK_NAME, OTHER, STRIDE, fold_of, frames_of
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Outcome, Samples
 from k2d.store import Lake
 from k2d.text.loops import count_loops
@@ -16,6 +15,7 @@ from k2d.text.phonemes import phonemes
 from k2d.text.phrases import match_phrases
 from k2d.text.repetition import REPETITION_MAX, repetition
 from k2d.text.tokens import mixed_tokens
+from k2d.validators.probe.network import BLANK_NAME, OTHER, STRIDE, fold_of, frames_of
 
 RAREST = 5  # a unit seen less often than this is not learned by itself
 LOOP_TURNS = 4  # said four times in a row, over six tokens or more, a label is not learned from

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from k2d.probe.model import STRIDE, Layers
+from k2d.validators.probe.network import STRIDE, Layers
 from trainer.probe.encodings import Encodings
 
 CHANNELS = 192  # method.md, section 7

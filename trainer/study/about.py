@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import k2d
-from k2d.policy import Policy
+from k2d.filtering.policy import Policy
 from trainer.study.blocks import joined
 from trainer.study.walk import Walked
 

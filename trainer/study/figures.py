@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from k2d.policy import Policy
+from k2d.filtering.policy import Policy
 from trainer.evaluation.bootstrap import Band
 from trainer.evaluation.metrics import BUCKETS
 from trainer.study.draws import How, Pair, banded, paired

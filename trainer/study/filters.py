@@ -1,6 +1,6 @@
 """Every filter of the study, as a score (least is best) and a rule (rejected whatever the score is). Pure.
 
-What the project's own policies do is asked of them, not repeated here: `k2d.policy` gives scores and rejections.
+What the project's own policies do is asked of them, not repeated here: `k2d.filtering.policy` gives scores and rejections.
 """
 
 import math
@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.policy import FEATURES, PAPER, Policy, decide, distance_column, features
-from k2d.policy.decide import Columns
+from k2d.filtering.policy import FEATURES, PAPER, Policy, decide, distance_column, features
+from k2d.filtering.policy.decide import Columns
 from k2d.schema import DecodeOptions, Metric
 from trainer.study.table import Flags, Floats
 
@@ -62,7 +62,7 @@ class Filter:
 def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
     """All filters over the columns of one panel; the first policy's features are shown alone.
 
-    Columns are `k2d.policy.COLUMNS`; names are unique.
+    Columns are `k2d.filtering.policy.COLUMNS`; names are unique.
     """
     first = policies[0]
     names = [name for name in FEATURES if name not in _SIGNALS]

@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from k2d.policy import Policy, decide
-from k2d.salvage import salvaged as rescued
+from k2d.filtering.policy import Policy, decide
+from k2d.filtering.policy.salvage import salvaged as rescued
 from trainer.evaluation.bootstrap import Band
 from trainer.study.curves import divided, rate
 from trainer.study.draws import How, banded, weightings

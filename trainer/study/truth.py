@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.distance import by_segment, read
+from k2d.filtering.distance import by_segment, read
 from k2d.schema import ChunkFacts, Counts
 from trainer.evaluation.metrics import Tally, score
 from trainer.study.material import Sentence

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d import sources
-from k2d.batches import LabelRequest
-from k2d.embedded import Embedded
+from k2d.client.embedded import Embedded
 from k2d.errors import K2DError, StoreError
-from k2d.policy import columns_of, evidence_columns
-from k2d.policy.decide import Columns
+from k2d.filtering.policy import columns_of, evidence_columns
+from k2d.filtering.policy.decide import Columns
+from k2d.labeling.request import LabelRequest
 from k2d.schema import ChunkFacts, Outcome, RecordingResult
 from k2d.settings import Settings
 from k2d.store import Lake

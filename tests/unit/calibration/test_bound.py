@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from k2d.calibration.bound import Reviewed, band, needed, proved, rates
-from k2d.calibration.draw import MOST_WEIGHT, STRATA, chances_of
+from k2d.corpus.calibration.bound import Reviewed, band, needed, proved, rates
+from k2d.corpus.calibration.draw import MOST_WEIGHT, STRATA, chances_of
 
 ALPHAS = np.linspace(0.1, 1.0, 12)
 CONFIDENCE, TARGET = 0.95, 0.08
@@ -35,7 +35,7 @@ def world(kind: str, rng: np.random.Generator) -> Reviewed:
 
 
 class Draws:
-    """Draws as `k2d.calibration.draw` makes them: in proportion to size, some of them spread over strata of risk."""
+    """Draws as `k2d.corpus.calibration.draw` makes them: in proportion to size, some of them spread over strata of risk."""
 
     def __init__(self, truth: Reviewed) -> None:
         stratum = np.digitize(truth.risk, STRATA)

@@ -5,12 +5,12 @@ import pytest
 import yaml
 from corpora import simulated
 
-from k2d.calibration.calibrate import calibrate
-from k2d.calibration.corpus import ALPHAS, ranged, seconds_kept, speech_rate
-from k2d.calibration.population import parts
-from k2d.calibration.review import review
+from k2d.corpus.calibration.calibrate import calibrate
+from k2d.corpus.calibration.population import parts
+from k2d.corpus.calibration.rates import ALPHAS, ranged, seconds_kept, speech_rate
+from k2d.corpus.calibration.review import review
 from k2d.errors import BadRequest, NotFound
-from k2d.policy import DEFAULT, PAPER, columns_of, decide, evidence_columns, from_yaml, to_yaml
+from k2d.filtering.policy import DEFAULT, PAPER, columns_of, decide, evidence_columns, from_yaml, to_yaml
 from k2d.store import Lake
 
 
@@ -176,7 +176,7 @@ def test_the_command_writes_a_policy_that_every_command_takes(corpus, tmp_path, 
     assert unreviewed.exit_code == 0
     assert "claim" not in yaml.safe_load((tmp_path / "preset.yaml").read_text("utf-8"))
 
-    from k2d.calibration import reviews
+    from k2d.corpus.calibration import reviews
 
     head, rows = reviews.load(tmp_path / "r.jsonl")
     for row in rows:

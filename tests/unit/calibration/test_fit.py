@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from k2d.calibration.fit import fit, minimise
-from k2d.policy import DEFAULT, FEATURES, Weights
+from k2d.corpus.calibration.fit import fit, minimise
+from k2d.filtering.policy import DEFAULT, FEATURES, Weights
 
 PRESET = Weights(bias=-4.0, disagreement=6.0, unlikely=1.0, unsure=1.0)
 NAMES = tuple(FEATURES)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from corpora import simulated
 
-from k2d.calibration.draw import MOST_WEIGHT, chances_of, draw, sizes
-from k2d.calibration.population import parts, thresholds
-from k2d.calibration.review import review
-from k2d.calibration.reviews import Row, error_of, load, until, write
+from k2d.corpus.calibration.draw import MOST_WEIGHT, chances_of, draw, sizes
+from k2d.corpus.calibration.population import parts, thresholds
+from k2d.corpus.calibration.review import review
+from k2d.corpus.calibration.reviews import Row, error_of, load, until, write
 from k2d.errors import BadRequest, NotFound
-from k2d.policy import DEFAULT, PAPER, decide
+from k2d.filtering.policy import DEFAULT, PAPER, decide
 from k2d.store import Lake
 
 
@@ -81,7 +81,7 @@ def test_draws_fall_as_often_as_their_chances_say(corpus):
 def test_the_same_seed_draws_the_same_whatever_the_parts(corpus, monkeypatch):
     lake, batch, _ = corpus
     first = draw(lambda: parts(lake, [batch]), DEFAULT, count=200, seed=5)
-    monkeypatch.setattr("k2d.calibration.population.PART_CHUNKS", 1)  # a part for each recording
+    monkeypatch.setattr("k2d.corpus.calibration.population.PART_CHUNKS", 1)  # a part for each recording
     assert len(list(parts(lake, [batch]))) == 6
     again = draw(lambda: parts(lake, [batch]), DEFAULT, count=200, seed=5)
     assert [one.draws for one in again[0]] == [one.draws for one in first[0]]

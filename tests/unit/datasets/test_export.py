@@ -14,11 +14,10 @@ import webdataset
 import yaml
 from lakes import unflac
 
-from k2d.datasets import kaldi
-from k2d.datasets.export import FORMATS, export
+from k2d.datasets.formats import FORMATS, export, kaldi
 from k2d.datasets.freeze import freeze
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
-from k2d.policy import PAPER
+from k2d.filtering.policy import PAPER
 from k2d.store import Lake
 
 

@@ -12,7 +12,7 @@ from lakes import batch, put_recording, samples, unflac
 
 from k2d.datasets.freeze import freeze
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
-from k2d.policy import PAPER, Policy, explain
+from k2d.filtering.policy import PAPER, Policy, explain
 from k2d.schema import Outcome, RecordingResult
 from k2d.store import Lake
 

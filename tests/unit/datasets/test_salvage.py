@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 from lakes import batch, put_recording, samples, unflac
 
-from k2d import catalog
+from k2d.corpus import views as catalog
 from k2d.datasets.freeze import freeze
 from k2d.datasets.frozen import Frozen
-from k2d.datasets.manifest import Manifest
 from k2d.errors import BadRequest
-from k2d.policy import PAPER, Policy, Weights
+from k2d.filtering.policy import PAPER, Policy, Weights
 from k2d.schema import Metric, Outcome, RecordingResult
 from k2d.store import Lake
+from k2d.store.manifest import Manifest
 
 BATCH = "b_0123456789abcdef"
 # weights of this test: what is right must not depend on those that were fitted

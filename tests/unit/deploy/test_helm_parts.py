@@ -17,16 +17,16 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError
 from redis.retry import Retry
 
-from k2d.cli import serve  # noqa: F401 — registers the commands
 from k2d.cli.app import app as cli
-from k2d.redis_server import find_binary, free_port
 from k2d.settings import load
-from k2d.tritonserver.foreground import GRPC_PORT, HTTP_PORT, METRICS_PORT
-from k2d.tritonserver.repository import MODELS
+from services.commands import serve  # noqa: F401 — registers the commands
 from services.filter.app import create_app as labeling_app
 from services.filter.metrics import exposition
 from services.filter.queue import CONTROL, LABEL, WorkQueue
 from services.inference.app import create_app as server_app
+from services.local.redis_server import find_binary, free_port
+from services.tritonserver.foreground import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from services.tritonserver.repository import MODELS
 from trainer.commands import train  # noqa: F401 — registers the command
 from trainer.options import Recipe, load_recipe
 
@@ -111,7 +111,7 @@ def test_triton_is_started_as_its_image_expects(helm: Helm) -> None:
     assert server["readinessProbe"]["httpGet"]["path"] == "/v2/models/validator/ready"
     assert "/dev/shm" in {mount["mountPath"] for mount in server["volumeMounts"]}
     image = (ROOT / "deploy" / "triton" / "Dockerfile").read_text("utf-8")
-    assert 'ENTRYPOINT ["/opt/k2d/bin/python", "-m", "k2d.tritonserver"]' in image
+    assert 'ENTRYPOINT ["/opt/k2d/bin/python", "-m", "services.tritonserver"]' in image
 
 
 def test_gpus_are_asked_for_and_required(helm: Helm) -> None:

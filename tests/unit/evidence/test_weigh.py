@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2d.distance import compare
-from k2d.evidence import Said, Weighed, mean_logprob, weigh, weigh_many
+from k2d.filtering.distance import compare
+from k2d.filtering.evidence import Said, Weighed, mean_logprob, weigh, weigh_many
 from k2d.schema import Counts, Evidence, Opinion, Segment, join_text
 from k2d.text.phonemes import phonemes
 from k2d.text.sounds import decode, encode

@@ -6,7 +6,7 @@ import wave
 import pytest
 from factories import tone
 
-from k2d.batches import LabelRequest, make_batch
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import Source
 from k2d.settings import Settings
 from k2d.store import Lake

@@ -11,9 +11,9 @@ from lakes import batch, put_recording
 from k2d.datasets.freeze import freeze
 from k2d.datasets.frozen import Frozen
 from k2d.datasets.rows import ROWS_PER_GROUP
-from k2d.policy import PAPER
-from k2d.shards.parquet import writer
+from k2d.filtering.policy import PAPER
 from k2d.store import Lake
+from k2d.store.parquet import writer
 
 NAME = "talks"
 BATCH = "b_0123456789abcdef"

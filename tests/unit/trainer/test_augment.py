@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from lakes import samples
 
-from trainer.augment import FREQUENCY_MASK, NOISE_RANGE_DB, TIME_MASK, add_noise, spec_augment
-from trainer.draws import generator, share
+from trainer.data.augment import FREQUENCY_MASK, NOISE_RANGE_DB, TIME_MASK, add_noise, spec_augment
+from trainer.data.draws import generator, share
 
 
 def features(mels: int = 80) -> np.ndarray:

@@ -5,8 +5,8 @@ import torch
 from tiny import tiny_teacher
 
 from k2d.whisper.tokens import Vocabulary
-from trainer.decode import transcribe
-from trainer.student import load_teacher
+from trainer.model.decode import transcribe
+from trainer.model.student import load_teacher
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import torch
 from tiny import tiny_teacher
 
 from k2d.whisper.tokens import Vocabulary
-from trainer.batch import IGNORED
-from trainer.distiller import Distiller, Prompted
-from trainer.loss import Terms, chunk_rows, distillation_loss
+from trainer.data.batch import IGNORED
+from trainer.model.distiller import Distiller, Prompted
+from trainer.model.loss import Terms, chunk_rows, distillation_loss
+from trainer.model.student import cut_student, load_teacher
 from trainer.options import Recipe
-from trainer.student import cut_student, load_teacher
 
 TARGETS, WIDTH, WIDER, WORDS = 37, 12, 20, 101
 

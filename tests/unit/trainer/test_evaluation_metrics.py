@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2d.distance import counts, read
+from k2d.filtering.distance import counts, read
 from k2d.schema import Counts
 from trainer.evaluation.boundaries import languages, points_of_interest, switch_tokens, switches
 from trainer.evaluation.metrics import METRICS, bucket, embedded_language, language_of, pooled, score

@@ -162,7 +162,7 @@ def test_common_voice_as_parquet_with_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize("remote", [False, True])
 def test_a_frozen_dataset_by_name_and_exported(remote: bool, tmp_path: Path) -> None:
     """Its references are pseudo-labels, and its rows come from few recordings."""
-    from k2d.datasets.export import export
+    from k2d.datasets.formats import export
     from k2d.store import Lake
 
     root = f"memory://evaluation{tmp_path}" if remote else str(tmp_path / "lake")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny import tiny_teacher
 
-from trainer.frozen import Frozen
-from trainer.loss import Terms, distillation_loss
-from trainer.student import load_teacher
+from trainer.model.frozen import Frozen
+from trainer.model.loss import Terms, distillation_loss
+from trainer.model.student import load_teacher
 
 
 @pytest.fixture(scope="module")

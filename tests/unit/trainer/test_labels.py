@@ -9,8 +9,8 @@ from weights import base
 
 from k2d.whisper.tokens import Vocabulary
 from k2d.whisper.windows import read_window
-from trainer.batch import Example
-from trainer.labels import Skip, example
+from trainer.data.batch import Example
+from trainer.data.labels import Skip, example
 from trainer.options import Recipe
 
 PLAIN = {"timestamp_probability": 0.0, "prompt_probability": 0.0}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.order import Order, Place
+from trainer.data.order import Order, Place
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=40)
 

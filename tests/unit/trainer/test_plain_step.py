@@ -129,7 +129,7 @@ def _named(teacher):
 
 def test_the_trainer_computes_the_same_loss_and_gradient(plain, models, features):
     """On equal targets; ours leaves language and task out, which theirs counts."""
-    from trainer.distiller import Distiller
+    from trainer.model.distiller import Distiller
     from trainer.options import Recipe
 
     student, teacher = models

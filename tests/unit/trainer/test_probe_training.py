@@ -7,14 +7,14 @@ import pytest
 from lakes import TEACHER
 
 from k2d.audio import encode_flac
-from k2d.batches import LabelRequest, make_batch
 from k2d.errors import NotFound
-from k2d.probe.model import load
+from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Outcome, Recording, RecordingResult, Samples, Segment, Source, Window
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.text.phonemes import phonemes
 from k2d.text.tokens import mixed_tokens
+from k2d.validators.probe.network import load
 from k2d.whisper.features import log_mel
 
 torch = pytest.importorskip("torch")
@@ -94,7 +94,7 @@ def test_it_hears_recordings_that_it_never_saw(trained: tuple[Lake, Trained]) ->
 
 
 def test_it_finds_true_labels_likelier_than_wrong_ones(trained: tuple[Lake, Trained]) -> None:
-    from k2d.probe.listener import judge
+    from k2d.validators.probe.validator import judge
 
     lake, made = trained
     probe = load(lake.listener(made.digest))

@@ -8,8 +8,8 @@ from tiny import tiny_teacher
 
 from k2d.errors import BadRequest, ModelError
 from k2d.whisper.tokens import Vocabulary
-from trainer.flops import chunk_flops
-from trainer.student import (
+from trainer.model.flops import chunk_flops
+from trainer.model.student import (
     check_vocabulary,
     cut_student,
     layer_map,

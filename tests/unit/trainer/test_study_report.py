@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from walked import walked
 
-from k2d.policy import DEFAULT, PAPER, Policy, Weights, decide
+from k2d.filtering.policy import DEFAULT, PAPER, Policy, Weights, decide
 from trainer.evaluation.bootstrap import Band
 from trainer.study import files
 from trainer.study.about import about

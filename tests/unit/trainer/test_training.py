@@ -21,11 +21,11 @@ from k2d.errors import BadRequest, Conflict, StoreError
 from k2d.settings import Settings, load
 from k2d.store import Lake
 from k2d.whisper.engine import open_engine
-from trainer.checkpoints import Checkpoints, Position, need_space
 from trainer.errors import NoTrainingData, TrainingDiverged
-from trainer.loop import Outcome, train
 from trainer.options import Recipe
-from trainer.runs import METRICS, Run
+from trainer.run.checkpoints import Checkpoints, Position, need_space
+from trainer.run.loop import Outcome, train
+from trainer.run.runs import METRICS, Run
 
 TIMED = {"wall_s", "waited_s"}  # all else in a line of the curve is computed
 STEPS: dict[str, Any] = {
@@ -246,7 +246,7 @@ def test_the_curve_does_not_depend_on_how_it_runs(
 def test_a_trained_encoder_differs_from_its_teachers(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
     outcome = start(dataset, tmp_path / "run", teacher, steps=2, freeze_encoder=False, encoder_layers=1)
     assert outcome.finished
-    from trainer.student import load_teacher
+    from trainer.model.student import load_teacher
 
     ours, theirs = load_teacher(tmp_path / "run" / "student"), load_teacher(teacher)
     assert not torch.equal(ours.model.encoder.conv1.weight, theirs.model.encoder.conv1.weight)
@@ -305,7 +305,7 @@ import resource, signal, sys
 from pathlib import Path
 import torch
 from accelerate import Accelerator
-from trainer.checkpoints import Checkpoints, Position
+from trainer.run.checkpoints import Checkpoints, Position
 from k2d.errors import StoreError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 accelerator = Accelerator()

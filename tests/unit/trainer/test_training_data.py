@@ -21,16 +21,16 @@ from weights import base
 from k2d.datasets.freeze import freeze
 from k2d.datasets.frozen import Frozen
 from k2d.errors import BadRequest, StoreError
-from k2d.policy import DEFAULT
+from k2d.filtering.policy import DEFAULT
 from k2d.store import Lake
 from k2d.whisper.features import log_mel
 from k2d.whisper.tokens import Vocabulary
-from trainer.batch import MicroBatch
-from trainer.data import TrainingData
+from trainer.data.batch import MicroBatch
+from trainer.data.order import Order
+from trainer.data.reader import Loaded
+from trainer.data.stream import TrainingData
 from trainer.errors import NoTrainingData
 from trainer.options import Recipe
-from trainer.order import Order
-from trainer.reader import Loaded
 
 ROWS = 40  # of `dataset`, in 10 row groups
 SMALL: dict[str, Any] = {"batch": 8, "micro_batch": 4, "lanes": 2, "shuffle_groups": 2}

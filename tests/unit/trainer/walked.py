@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from k2d.evidence import weigh
-from k2d.policy import columns_of, evidence_columns
+from k2d.filtering.evidence import weigh
+from k2d.filtering.policy import columns_of, evidence_columns
 from k2d.schema import ChunkFacts, Opinion, Segment
 from trainer.study.table import Labels, numbered
 from trainer.study.truth import of_clip

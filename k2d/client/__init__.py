@@ -1,0 +1,1 @@
+"""Who does the work: a labeling API over HTTP, or this process. One interface, typed results."""

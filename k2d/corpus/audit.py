@@ -1,0 +1,273 @@
+"""Whom a policy leaves out: acceptance by code mixing, language, length and source, and a test where it matters.
+
+A filter that doubts code-switched speech more than the rest makes a corpus, and a student, that switch less. Recordings
+are what varies: chunks of one lecture pass or fail together. So every interval and test here is by recording (ratio
+estimates, linearised; Cochran, "Sampling Techniques", 1977, chapter 6). Sums are streamed: memory does not grow with
+the corpus, but for one pair of sums a source folder.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from k2d.corpus.calibration.population import Floats, Part, parts, thresholds
+from k2d.corpus.statistics import quantile, tail
+from k2d.filtering.policy import Columns, Policy
+from k2d.schema import Batch
+from k2d.store import Lake
+
+# Code-mixing index: 0 monolingual … 0.5. Edges as in the evaluation's groups, upper end included.
+MIXING: Final = (("none", 0.0), ("up to 0.1", 0.1), ("0.1 to 0.25", 0.25), ("over 0.25", 1.0))
+LENGTHS: Final = (("up to 5 s", 5.0), ("5 to 15 s", 15.0), ("over 15 s", float("inf")))
+LANGUAGES: Final = ("zh", "en", "zh-en", "other")
+SOURCES_SHOWN: Final = 20
+BY_MIXING, BY_LANGUAGE, BY_LENGTH, BY_SOURCE = "code mixing", "language", "duration", "source"
+MIXED: Final = (BY_LANGUAGE, "zh-en")
+FEWEST_RECORDINGS: Final = 5  # below, how much recordings vary is not known, and nothing is tested
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How much of a group is kept, and how that compares with all that is not in it."""
+
+    by: str
+    name: str
+    recordings: int
+    chunks: int
+    chunks_kept: float  # a chunk that is salvaged in part counts by the share of its seconds
+    seconds: float
+    seconds_kept: float
+    share: float  # of the seconds
+    share_band: tuple[float, float]
+    chunk_share: float
+    chunk_share_band: tuple[float, float]
+    behind: float | None  # share of the rest minus this share; None where there is no rest
+    behind_band: tuple[float, float] | None
+    p_value: float | None  # one-sided, of "not behind"; None where recordings are too few
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was found. A warning is made for code-switched groups alone, at `confidence` over all of them together."""
+
+    policy: str
+    confidence: float
+    recordings: int
+    seconds: float
+    share: float
+    groups: tuple[Group, ...]
+    sources_left_out: int
+    warnings: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+class _Sums:
+    """Sums over recordings of what a group has and keeps, and of their products; shape (groups,) each."""
+
+    def __init__(self, groups: int) -> None:
+        self.recordings = 0  # of the corpus
+        self.present = np.zeros(groups, np.int64)
+        # rows: kept s, s, kept chunks, chunks, then the same of everything
+        self.total = np.zeros((8, groups))
+        self.products = np.zeros((8, 8, groups))
+
+    def add(self, values: Floats) -> None:
+        """Add recordings: shape (recordings, 4, groups); group 0 is everything."""
+        both = np.concatenate([values, np.broadcast_to(values[:, :, :1], values.shape)], axis=1)
+        self.recordings += len(values)
+        self.present += (values[:, 3] > 0).sum(axis=0)
+        self.total += both.sum(axis=0)
+        self.products += np.einsum("rig,rjg->ijg", both, both)
+
+
+def audit(lake: Lake, batches: Sequence[Batch], policy: Policy, *, confidence: float = 0.95) -> Audit:
+    """Compare what `policy` keeps of each group with what it keeps of the rest.
+
+    Raises:
+        StoreError
+    """
+    fixed = [("all", "all"), *((by, name) for by, names in _FIXED.items() for name in names)]
+    sums = _Sums(len(fixed))
+    sources: dict[str, _Sums] = {}
+    for part in partial(parts, lake, batches)():
+        values = _values(part, policy, len(fixed))
+        sums.add(values)
+        for source, rows in _by_source(part):
+            one = sources.setdefault(source, _Sums(1))
+            one.add(values[rows][:, :, :1])
+    return _judged(fixed, sums, sources, policy=policy, confidence=confidence)
+
+
+_FIXED: Final = {
+    BY_MIXING: tuple(name for name, _ in MIXING),
+    BY_LANGUAGE: LANGUAGES,
+    BY_LENGTH: tuple(name for name, _ in LENGTHS),
+}
+
+
+def _values(part: Part, policy: Policy, groups: int) -> Floats:
+    """Of each recording and group: kept seconds, seconds, kept chunks, chunks; shape (recordings, 4, groups)."""
+    seconds = part.chunks["duration_s"].astype(np.float64)
+    share = np.minimum(_kept_seconds(part, policy) / np.maximum(seconds, 1e-3), 1.0)
+    what = np.stack([share * seconds, seconds, share, np.ones_like(seconds)], axis=1)
+    found = np.zeros((len(part.recordings), 4, groups))
+    rows = part.recording
+    everything = np.zeros(len(rows), np.int64)
+    offset = 0
+    for names, codes in zip((("all",), *_FIXED.values()), (everything, *_codes(part.chunks)), strict=True):
+        np.add.at(found, (rows[:, None], np.arange(4)[None, :], (offset + codes)[:, None]), what)
+        offset += len(names)
+    return found
+
+
+def _kept_seconds(part: Part, policy: Policy) -> Floats:
+    whole, kept = thresholds(policy, part.chunks, part.segments, part.owner)
+    accepted = whole <= policy.alpha
+    salvaged = (kept <= policy.alpha) & ~accepted[part.owner]
+    lengths = part.segments["duration_s"][salvaged].astype(np.float64)
+    rest = np.bincount(part.owner[salvaged], lengths, minlength=len(whole))
+    return np.where(accepted, part.chunks["duration_s"], rest)
+
+
+def _codes(chunks: Columns) -> tuple[npt.NDArray[np.int64], ...]:
+    """Each chunk's group by code mixing, by language, by duration."""
+    zh, en = chunks["zh_tokens"].astype(np.float64), chunks["en_tokens"].astype(np.float64)
+    index = np.minimum(zh, en) / np.maximum(zh + en, 1)
+    mixing = np.searchsorted([edge for _, edge in MIXING], index, side="left")
+    language = np.select([(zh > 0) & (en > 0), zh > 0, en > 0], [2, 0, 1], default=3)
+    length = np.searchsorted([edge for _, edge in LENGTHS], chunks["duration_s"], side="left")
+    return mixing, language, length
+
+
+def _by_source(part: Part) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    """The folders that recordings come from, as their names tell."""
+    rows: dict[str, list[int]] = {}
+    for row, result in enumerate(part.recordings):
+        rows.setdefault(result.name.replace("\\", "/").rpartition("/")[0] or ".", []).append(row)
+    for source, found in rows.items():
+        yield source, np.array(found)
+
+
+# ---- figures ------------------------------------------------------------------------------------------------------
+
+
+def _judged(
+    fixed: Sequence[tuple[str, str]], sums: _Sums, sources: dict[str, _Sums], *, policy: Policy, confidence: float
+) -> Audit:
+    groups = [_group(*fixed[at], sums, at, confidence) for at in range(1, len(fixed)) if sums.present[at]]
+    most = sorted(sources, key=lambda source: -sources[source].total[1, 0])[:SOURCES_SHOWN]
+    groups += [_group(BY_SOURCE, source, _of_source(sources[source], sums), 0, confidence) for source in most]
+    kept, total = sums.total[0, 0], sums.total[1, 0]
+    return Audit(
+        policy=policy.name,
+        confidence=confidence,
+        recordings=sums.recordings,
+        seconds=round(float(total), 3),
+        share=round(float(kept / total), 4) if total else 0.0,
+        groups=tuple(groups),
+        sources_left_out=len(sources) - len(most),
+        warnings=tuple(_warnings(groups, confidence)),
+    )
+
+
+def _of_source(source: _Sums, whole: _Sums) -> _Sums:
+    """A source's sums beside everything's. Its recordings are in no other: products of the two are its own."""
+    found = _Sums(1)
+    found.recordings, found.present = whole.recordings, source.present
+    found.total = np.concatenate([source.total[:4], whole.total[4:, :1]])
+    found.products = np.concatenate(
+        [
+            np.concatenate([source.products[:4, :4], source.products[:4, :4]], axis=1),
+            np.concatenate([source.products[:4, :4], whole.products[4:, 4:, :1]], axis=1),
+        ]
+    )
+    return found
+
+
+def _group(by: str, name: str, sums: _Sums, at: int, confidence: float) -> Group:
+    kept, seconds, chunks_kept, chunks = (float(value) for value in sums.total[:4, at])
+    share, chunk_share = kept / seconds, chunks_kept / chunks
+    products, recordings, present = sums.products[:, :, at], sums.recordings, int(sums.present[at])
+    slopes = np.array([1.0, -share, 0, 0, 0, 0, 0, 0]) / seconds
+    chunk_slopes = np.array([0, 0, 1.0, -chunk_share, 0, 0, 0, 0]) / chunks
+    behind, behind_band, p_value = _behind(share, slopes, sums.total[:, at], products, present, recordings, confidence)
+    return Group(
+        by=by,
+        name=name,
+        recordings=present,
+        chunks=round(chunks),
+        chunks_kept=round(chunks_kept, 2),
+        seconds=round(seconds, 3),
+        seconds_kept=round(kept, 3),
+        share=round(share, 4),
+        share_band=_wilson(share, _variance(slopes, products, present), chunks, present, confidence),
+        chunk_share=round(chunk_share, 4),
+        chunk_share_band=_wilson(chunk_share, _variance(chunk_slopes, products, present), chunks, present, confidence),
+        behind=behind,
+        behind_band=behind_band,
+        p_value=p_value,
+    )
+
+
+def _behind(
+    share: float, slopes: Floats, total: Floats, products: Floats, present: int, recordings: int, confidence: float
+) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    """How far a group's share is below that of the rest, its band, and how likely chance alone shows as much."""
+    rest_s = float(total[5] - total[1])
+    if rest_s <= 1e-6:
+        return None, None, None
+    rest = float(total[4] - total[0]) / rest_s
+    behind = rest - share
+    # the rest is everything less the group
+    rest_slopes = np.array([-1.0, rest, 0, 0, 1.0, -rest, 0, 0]) / rest_s
+    variance = _variance(rest_slopes - slopes, products, recordings)
+    if min(present, recordings) < FEWEST_RECORDINGS:
+        return round(behind, 4), None, None
+    deviation = max(float(np.sqrt(variance)), 1e-9)
+    reach = quantile(0.5 + confidence / 2, present - 1) * deviation
+    p_value = tail(behind / deviation, present - 1)
+    return round(behind, 4), (round(behind - reach, 4), round(behind + reach, 4)), round(p_value, 6)
+
+
+def _variance(slopes: Floats, products: Floats, recordings: int) -> float:
+    """Of a ratio, from what each recording contributes to it."""
+    return max(0.0, float(slopes @ products @ slopes)) * recordings / max(1, recordings - 1)
+
+
+def _wilson(share: float, variance: float, chunks: float, recordings: int, confidence: float) -> tuple[float, float]:
+    """Wilson's interval for as many independent chunks as would vary like these recordings do; never more than all."""
+    z = quantile(0.5 + confidence / 2, recordings - 1)
+    size = min(share * (1 - share) / variance, chunks) if variance > 0 else chunks
+    if recordings < FEWEST_RECORDINGS:  # too few to vary: they count as if each were one chunk
+        size = min(size, recordings)
+    size = max(size, 1.0)
+    middle, scale = (share + z * z / (2 * size)), 1 + z * z / size
+    reach = z * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+    low, high = float((middle - reach) / scale), float((middle + reach) / scale)
+    return round(max(0.0, low), 4), round(min(1.0, high), 4)
+
+
+def _warnings(groups: Iterable[Group], confidence: float) -> Iterator[str]:
+    """Holm's procedure over the code-switched groups: all warnings are right together with `confidence`."""
+    mixed = [g for g in groups if (g.by, g.name) == MIXED or (g.by == BY_MIXING and g.name != MIXING[0][0])]
+    tested = sorted((g for g in mixed if g.p_value is not None), key=lambda g: float(g.p_value or 0.0))
+    for place, group in enumerate(tested):
+        if float(group.p_value or 0.0) > (1 - confidence) / (len(tested) - place):
+            return
+        low, high = group.behind_band or (0.0, 0.0)
+        yield (
+            f"code-switched speech is filtered out faster: of {group.by} {group.name} {group.share:.1%} of the seconds "
+            f"are kept, {100 * (group.behind or 0):.1f} points less than of the rest ({100 * low:.1f} to "
+            f"{100 * high:.1f}; {_shown(group.p_value)} over {group.recordings} recordings)"
+        )
+
+
+def _shown(p_value: float | None) -> str:
+    return f"p = {p_value:.2g}" if p_value else "p < 0.000001"

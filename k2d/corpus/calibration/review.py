@@ -1,0 +1,99 @@
+"""Draw segments for review and lay them out for a person: texts, evidence, sound."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from k2d import audio
+from k2d.corpus.calibration.draw import Drawn, draw
+from k2d.corpus.calibration.population import parts
+from k2d.corpus.calibration.reviews import Head, Row
+from k2d.errors import BadRequest
+from k2d.filtering.policy import Policy
+from k2d.schema import SAMPLE_RATE_HZ, Batch, ChunkFacts
+from k2d.store import Lake
+
+FEWEST: Final = 30  # draws: fewer prove nothing under any circumstances
+
+
+def review(lake: Lake, batches: Sequence[Batch], policy: Policy, *, count: int, seed: int) -> tuple[Head, list[Row]]:
+    """Draw `count` times, for a review file (`k2d.corpus.calibration.reviews.write`). The same seed draws the same.
+
+    Raises:
+        BadRequest: too few draws, or nothing to review.
+        StoreError
+    """
+    if count < FEWEST:
+        raise BadRequest(f"{count} reviews prove nothing", hint=f"--count is at least {FEWEST}; 300 is usual")
+    drawn, population = draw(partial(parts, lake, batches), policy, count=count, seed=seed)
+    head = Head(
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        batches=[batch.id for batch in batches],
+        draws=count,
+        seed=seed,
+        segments=len(drawn),
+        population={
+            "recordings": population.recordings,
+            "segments": population.segments,
+            "reachable": population.reachable,
+            "seconds": population.seconds,
+            "reachable_s": population.reachable_s,
+        },
+        policy=policy,
+    )
+    return head, list(_rows(lake, drawn))
+
+
+def write_audio(lake: Lake, rows: Sequence[Row], folder: Path, batches: Sequence[Batch]) -> list[Row]:
+    """Write each segment's sound as FLAC into `folder`; returns the rows with their file's name.
+
+    Raises:
+        BadRequest: the folder cannot be written to.
+        StoreError
+    """
+    keys = {str(r.facts_key): r.label_key for batch in batches for r in lake.results(batch.id) if r.facts_key}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [row.model_copy(update={"audio": str(_cut(lake, row, folder, keys))}) for row in rows]
+    except OSError as error:
+        raise BadRequest(f"cannot write audio to {folder}: {error}") from error
+
+
+def _rows(lake: Lake, drawn: Sequence[Drawn]) -> Iterator[Row]:
+    remembered: dict[str, dict[int, ChunkFacts]] = {}
+    for one in drawn:
+        if one.facts_key not in remembered:
+            if len(remembered) > 64:  # recordings; a draw seldom falls on one twice
+                remembered.clear()
+            remembered[one.facts_key] = {fact.index: fact for fact in lake.facts(one.facts_key)}
+        fact = remembered[one.facts_key][one.chunk]
+        segment = fact.segments[one.segment]
+        yield Row(
+            id=f"{fact.id}/{one.segment}",
+            recording=one.recording,
+            start_s=segment.start_s,
+            end_s=segment.end_s,
+            label=segment.text.strip(),
+            around=fact.teacher_text,
+            heard=[{"listener": o.listener, "view": o.view, "text": o.text} for o in fact.opinions],
+            risk=round(one.risk, 4),
+            size=one.size,
+            weight=one.weight,
+            draws=list(one.draws),
+        )
+
+
+def _cut(lake: Lake, row: Row, folder: Path, keys: dict[str, str | None]) -> Path:
+    chunk, _, _ = row.id.partition("/")
+    facts_key, _, index = chunk.rpartition("-")
+    label_key = str(keys[facts_key])
+    for found, flac in lake.labels(label_key, audio=True, only=frozenset((int(index),))):
+        samples = audio.decode_flac(flac or b"")
+        first = round((row.start_s - found.start_s) * SAMPLE_RATE_HZ)
+        last = round((row.end_s - found.start_s) * SAMPLE_RATE_HZ)
+        path = folder / f"{row.draws[0]:04d}-{row.id.replace('/', '-')}.flac"
+        path.write_bytes(audio.encode_flac(samples[max(0, first) : last]))
+        return path
+    raise BadRequest(f"the audio of {row.id} is gone")

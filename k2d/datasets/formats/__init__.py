@@ -1,0 +1,58 @@
+"""Export a frozen dataset to what other toolkits read. Streamed; the folder appears when it is complete."""
+
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from k2d.datasets.formats.huggingface import write_huggingface
+from k2d.datasets.formats.kaldi import write_kaldi
+from k2d.datasets.formats.lhotse import write_lhotse
+from k2d.datasets.formats.nemo import write_nemo
+from k2d.datasets.formats.webdataset import write_webdataset
+from k2d.datasets.frozen import Frozen
+from k2d.errors import BadRequest, Conflict
+from k2d.store import Lake
+from k2d.store.errors import guard
+
+# each writes into a folder that exists; `final` is where the folder will be (Kaldi's files name absolute paths)
+Exporter = Callable[[Frozen, Path, Path], None]
+
+FORMATS: dict[str, Exporter] = {
+    "huggingface": write_huggingface,
+    "webdataset": write_webdataset,
+    "nemo": write_nemo,
+    "lhotse": write_lhotse,
+    "kaldi": write_kaldi,
+}
+
+
+def export(lake: Lake, name: str, format: str, folder: str | Path) -> Path:
+    """Write dataset `name` in `format` (a key of FORMATS) to a local `folder`, which must be empty or not there.
+
+    Returns the folder. When anything fails, nothing is left behind.
+
+    Raises:
+        BadRequest: an unknown format.
+        NotFound: no such dataset.
+        Conflict: the folder holds something, or is a file.
+        StoreError: the lake cannot be read, or the folder cannot be written.
+    """
+    exporter = FORMATS.get(format)
+    if exporter is None:
+        raise BadRequest(f"unknown export format: {format[:40]!r}", hint=f"formats are {', '.join(FORMATS)}")
+    frozen = Frozen(lake, name)
+    final = Path(folder).absolute()
+    with guard(str(final), writing=True):
+        if final.exists() and (not final.is_dir() or any(final.iterdir())):
+            raise Conflict(f"{final} is not empty", hint="export to a new folder; nothing is ever overwritten")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        staged = final.parent / f".{final.name}.{uuid.uuid4().hex}.tmp"
+        staged.mkdir()
+        try:
+            exporter(frozen, staged, final)
+            staged.rename(final)  # takes the place of an empty folder
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+    return final

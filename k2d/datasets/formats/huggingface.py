@@ -1,0 +1,96 @@
+"""The dataset as a folder that `datasets.load_dataset(folder)` reads and the hub shows: data/*.parquet and a card."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from k2d.datasets.frozen import Frozen
+from k2d.store.manifest import Manifest
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def write_huggingface(frozen: Frozen, folder: Path, final: Path) -> None:
+    """Copy the shards as they are; write README.md (the card) and the manifest beside."""
+    manifest = frozen.manifest
+    (folder / "data").mkdir()
+    for shard in manifest.shards:
+        name = f"train-{shard.number:05d}-of-{len(manifest.shards):05d}.parquet"
+        frozen.copy_shard(shard.number, folder / "data" / name)
+    (folder / "README.md").write_text(card(manifest), encoding="utf-8")
+    text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False)
+    (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
+
+
+def card(manifest: Manifest) -> str:
+    """The dataset card: what is in it, where each label comes from, and what was left out."""
+    rows = manifest.counts.rows
+    head = {
+        "pretty_name": manifest.name,
+        "task_categories": ["automatic-speech-recognition"],
+        "language": _languages(manifest),
+        "tags": ["code-switching", "pseudo-labels", "k2d"],
+        "size_categories": [next((name for limit, name in _SIZES if rows < limit), "n>1M")],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+    }
+    seconds, counts = manifest.seconds, manifest.counts
+    kept_s = seconds.accepted + seconds.salvaged
+    kept = 100 * kept_s / seconds.input if seconds.input else 0.0
+    gone = manifest.without
+    left_out = f"| left out | {gone.found} of {gone.ids} revoked ids (`{gone.hash}`) |\n" if gone else ""
+    reasons = "\n".join(f"| {reason} | {value:.3f} |" for reason, value in manifest.seconds.by_reason.items())
+    teachers = ", ".join(f"`{t.model.get('reference', '?')}` ({t.fingerprint})" for t in manifest.teachers)
+    validators = ", ".join(
+        f"`{v.name}` ({v.fingerprint})"
+        + (" — a fallback: no second model, the same weights on perturbed audio" * v.fallback)
+        for v in manifest.validators
+    )
+    return f"""---
+{yaml.safe_dump(head, allow_unicode=True, sort_keys=False).strip()}
+---
+
+# {manifest.name}
+
+Speech with machine-made labels: {kept_s / 3600:.2f} hours in {rows} rows of at most 30 s, 16 kHz mono FLAC.
+No person has checked the labels. A teacher wrote them, a validator doubted them, and a policy decided what to keep.
+
+| | |
+|---|---|
+| digest | `{manifest.digest}` |
+| frozen | {manifest.created_at}, k2d {manifest.k2d_version} |
+| batches | {", ".join(f"`{batch}`" for batch in manifest.batches)} |
+| teacher | {teachers} |
+| validator | {validators} |
+| policy | `{manifest.policy.get("name", "")}` ({manifest.policy_hash}) |
+| recordings | {counts.labeled} labeled, {counts.quarantined} quarantined, {counts.duplicates} duplicates left out |
+| kept | {kept_s:.3f} s of {seconds.input:.3f} s ({kept:.1f} %) |
+| salvaged | {seconds.salvaged:.3f} s of it: good segments of {counts.salvaged} chunks that were not kept whole |
+{left_out}
+## What was kept
+
+{manifest.policy_explanation}
+
+## Where every second went
+
+input {seconds.input:.3f} s = accepted {seconds.accepted:.3f} + salvaged {seconds.salvaged:.3f} \
++ rejected {seconds.rejected:.3f} + quarantined {seconds.quarantined:.3f} + silence {seconds.silence:.3f}
+
+| reason | seconds |
+|---|---|
+{reasons}
+
+## Columns
+
+`audio`, `text`, `segments` (times relative to the row's audio), `duration_s`, `recording_id`, `source`, `start_s`
+and `end_s` (in the recording), `language` (as the teacher was prompted), `previous_text`, `chunk_ids`, `segment_ids`,
+`distances` and `distance` (the policy's metric of each chunk or of what was salvaged of it; the largest),
+`avg_logprob` (the teacher's). `provenance.json` holds the whole manifest.
+"""
+
+
+def _languages(manifest: Manifest) -> list[str]:
+    """Language codes for the hub; the mixed prompt stands for its two languages."""
+    asked = {str(options.get("decode", {}).get("language", "")) for options in manifest.options}
+    codes = {code for language in asked for code in language.split("-")}
+    return sorted(code for code in codes if code and code != "auto") or ["zh", "en"]

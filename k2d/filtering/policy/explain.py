@@ -1,0 +1,107 @@
+"""A policy in plain language."""
+
+from typing import Final
+
+from k2d.filtering.policy.decide import COMPOSITES
+from k2d.filtering.policy.risk import weighed
+from k2d.filtering.policy.rules import Policy, Quorum, Weights
+from k2d.schema import Metric
+from k2d.text.repetition import NGRAM
+
+
+def explain(policy: Policy) -> str:
+    """The rules in plain language, one line each."""
+    lines = [f"Policy {policy.name!r} looks at each chunk's label (the teacher's text) and rejects it when"]
+    if policy.reject_empty:
+        lines.append("- no word is left of it after normalisation (empty);")
+    loops = (
+        ""
+        if policy.loops_max is None
+        else f", or it says the same more than {policy.loops_max} times and more than speech does"
+    )
+    lines.append(
+        f"- it loops: some {NGRAM} characters occur more than {policy.repetition_max} times{loops}"
+        " (teacher_repetition);"
+    )
+    if policy.reject_phrases:
+        lines.append(
+            "- it is nothing but known hallucination phrases, such as subtitle credits (hallucination_phrase);"
+        )
+    if policy.reject_echoes:
+        lines.append("- it repeats the prompt the teacher was given (prompt_echo);")
+    if policy.flip_max is not None:
+        lines.append(
+            f"- it is in another language than what was heard: shares of Mandarin more than {policy.flip_max:.0%} apart"
+            " (language_flip);"
+        )
+    if policy.foreign_max is not None:
+        lines.append(f"- more than {policy.foreign_max:.0%} of it is neither Chinese nor Latin script (script_mix);")
+    rates = [
+        f"{word} than {rate:g}"
+        for word, rate in (("fewer", policy.min_units_per_s), ("more", policy.max_units_per_s))
+        if rate is not None
+    ]
+    if rates:
+        lines.append(f"- it has {' or '.join(rates)} phonemes a second (speech_rate);")
+    if policy.disagreement_max is not None:
+        lines.append(
+            f"- the listeners heard something else in more than {policy.disagreement_max:.0%} of it (unheard);"
+        )
+    lines += _risk(policy) if policy.weights and policy.metric is Metric.EVIDENCE else _distance(policy)
+    if policy.salvage:
+        lines.append(
+            "Of a chunk that is not kept whole, segments that pass the same rules on their own evidence are salvaged."
+        )
+    lines.append(
+        f"Calibrated: {policy.claim}"
+        if policy.claim
+        else "α was not calibrated on reviewed segments: no label error is promised (`k2d calibrate`)."
+    )
+    return "\n".join(lines)
+
+
+def _distance(policy: Policy) -> list[str]:
+    lines = [
+        f"- its {_METRIC_WORDS[policy.metric]} from the validator's text is above {policy.alpha:g} (disagreement).",
+        "All else is kept (agreement).",
+    ]
+    if policy.metric in COMPOSITES:
+        lines.append(
+            "A chunk where only the validator loops is kept without having been checked (validator_repetition)."
+        )
+    return lines
+
+
+def _risk(policy: Policy) -> list[str]:
+    assert policy.weights is not None
+    weights = ", ".join(f"{weight:g} × {name}" for name, weight in weighed(policy.weights).items())
+    named = [f"  {name}: {_described(name)}" for name in weighed(policy.weights)]
+    return [
+        f"- its risk is above {policy.alpha:g}: 1 / (1 + e^-x), x = {policy.weights.bias:g} + {weights}, where",
+        *named,
+        f"  and of several opinions {_QUORUM_WORDS[policy.quorum]} counts"
+        " (substitution, deletion, insertion: how it was heard differently; low_confidence: the models doubt it;"
+        " unresolved: the opinions contradict one another; validator_repetition: every listener loops).",
+        "All else is kept (agreement; homophone where only the writing differs).",
+    ]
+
+
+def _described(name: str) -> str:
+    description = str(Weights.model_fields[name].description)
+    return description[0].lower() + description[1:].rstrip(".")
+
+
+_QUORUM_WORDS: Final = {
+    Quorum.ANY: "the nearest",
+    Quorum.MOST: "the median",
+    Quorum.ALL: "the farthest",
+}
+_BOUNDED_WORDS: Final = "edits divided by the longer of the two texts"
+_METRIC_WORDS: Final = {
+    Metric.MER: "mixed error rate (Chinese characters and English words)",
+    Metric.PER: "phoneme error rate (what it sounds like)",
+    Metric.COMPOSITE: "phoneme error rate (what it sounds like)",
+    Metric.MER_BOUNDED: f"mixed error rate (Chinese characters and English words; {_BOUNDED_WORDS})",
+    Metric.PER_BOUNDED: f"phoneme error rate (what it sounds like; {_BOUNDED_WORDS})",
+    Metric.COMPOSITE_BOUNDED: f"phoneme error rate (what it sounds like; {_BOUNDED_WORDS})",
+}

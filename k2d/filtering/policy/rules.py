@@ -1,0 +1,188 @@
+"""What a policy is: rules and weights that a person can read, version and hash."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from k2d.errors import BadRequest
+from k2d.keys import digest
+from k2d.schema import Metric
+from k2d.text.repetition import NGRAM, REPETITION_MAX
+
+VERSION = 1  # of the file format
+
+
+class Quorum(StrEnum):
+    """Whose opinion counts where a label has several."""
+
+    ANY = "any"  # the nearest: one that agrees is enough
+    MOST = "most"  # the median
+    ALL = "all"  # the farthest: every one must agree
+
+
+class Weights(BaseModel):
+    """Risk is the logistic function of `bias` plus each weight times its feature (`k2d.filtering.policy.risk`).
+
+    No weight is negative: more evidence against a label never makes it look better.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    bias: float = Field(description="Log-odds of a label against which nothing speaks.")
+    disagreement: float = Field(default=0.0, ge=0, description="Distance from the opinions by sound, 0…1.")
+    respelled: float = Field(default=0.0, ge=0, description="Share of tokens heard alike and written differently.")
+    doubted: float = Field(default=0.0, ge=0, description="Share of tokens the listeners expect to be wrong, 0…1.")
+    unsounded: float = Field(default=0.0, ge=0, description="How unlikely a probe finds the label, nats a phoneme.")
+    unlikely: float = Field(default=0.0, ge=0, description="How unlikely the listeners find the label, nats a token.")
+    unsure: float = Field(default=0.0, ge=0, description="How unsure the teacher was of it, nats a token.")
+    heated: float = Field(default=0.0, ge=0, description="The temperature the teacher needed, 0…1.")
+    silent: float = Field(default=0.0, ge=0, description="The teacher's no-speech probability, 0…1.")
+    rushed: float = Field(default=0.0, ge=0, description="How far the speech rate is from usual, as |ln(ratio)|.")
+
+
+class Policy(BaseModel):
+    """Rules that turn the facts of a chunk into a verdict. Rejections are tried in the order of the fields below."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    version: Literal[1] = Field(default=1, description="Of this format.")
+    name: str = Field(default="custom", min_length=1, max_length=100, description="Shown to people; part of the key.")
+    reject_empty: bool = Field(default=True, description="Reject labels in which no token survives normalisation.")
+    repetition_max: int = Field(
+        default=REPETITION_MAX,
+        ge=1,
+        description=f"A text loops when some {NGRAM} characters occur more often than this (c).",
+    )
+    loops_max: int | None = Field(
+        default=None,
+        ge=1,
+        description="A text loops when it says the same more often than this, and more than speech does.",
+    )
+    reject_phrases: bool = Field(
+        default=True, description="Reject labels that are nothing but known hallucination phrases."
+    )
+    reject_echoes: bool = Field(default=False, description="Reject labels that repeat their prompt.")
+    flip_max: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Reject labels whose share of Mandarin differs more than this: translated.",
+    )
+    foreign_max: float | None = Field(
+        default=None, ge=0, le=1, description="Reject labels with a larger share of tokens in other scripts."
+    )
+    min_units_per_s: float | None = Field(default=None, ge=0, description="Reject labels with fewer phonemes a second.")
+    max_units_per_s: float | None = Field(default=None, gt=0, description="Reject labels with more phonemes a second.")
+    disagreement_max: float | None = Field(
+        default=None, ge=0, le=1, description="Reject labels of which the listeners heard less than the rest of this."
+    )
+    metric: Metric = Field(default=Metric.COMPOSITE, description="The distance or risk that is compared with alpha.")
+    alpha: float = Field(default=0.4, ge=0, le=1, description="Keep a chunk when that is at most this: 0…1.")
+    quorum: Quorum = Field(default=Quorum.MOST, description="Whose opinion counts as the disagreement.")
+    usual_units_per_s: float = Field(default=9.0, gt=0, description="The corpus's phonemes a second, its median.")
+    weights: Weights | None = Field(default=None, description="How evidence becomes risk; only for that metric.")
+    salvage: bool = Field(default=False, description="Keep the good segments of chunks that are not kept whole.")
+    claim: str | None = Field(
+        default=None, max_length=500, description="What `k2d calibrate` proved of this policy; nothing when left out."
+    )
+
+    @model_validator(mode="after")
+    def _weighed(self) -> Self:
+        if self.metric is Metric.EVIDENCE and self.weights is None:
+            raise ValueError("metric evidence needs weights")
+        if self.salvage and self.metric is not Metric.EVIDENCE:
+            raise ValueError("salvage needs metric evidence: only evidence is known for each segment")
+        return self
+
+    @property
+    def key(self) -> str:
+        """32 hex characters that name exactly these rules."""
+        return digest(self.model_dump(mode="json"))
+
+    def varied(self, *, metric: Metric | None = None, alpha: float | None = None) -> "Policy":
+        """The same rules with another metric or α; named "custom", without its claim, when that makes them different.
+
+        Another metric than evidence knows nothing of segments, so it salvages nothing.
+        """
+        changes: dict[str, Any] = {
+            name: value for name, value in (("metric", metric), ("alpha", alpha)) if value is not None
+        }
+        if metric not in (None, Metric.EVIDENCE):
+            changes["salvage"] = False
+        varied = self.model_copy(update=changes)
+        return varied if varied == self else parse(varied.model_dump() | {"name": "custom", "claim": None})
+
+
+def parse(fields: Mapping[str, Any]) -> Policy:
+    """Make a policy of what a person wrote.
+
+    Raises:
+        BadRequest: an unknown field or an impossible value, such as an alpha of 1.5.
+    """
+    try:
+        return Policy.model_validate(dict(fields))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg']}" for e in error.errors())
+        raise BadRequest(
+            f"impossible policy: {problems}",
+            hint=f"alpha is 0…1; metric is one of {', '.join(Metric)}; fields are {', '.join(Policy.model_fields)}",
+        ) from error
+
+
+def from_yaml(text: str, *, name: str = "the policy") -> Policy:
+    """Read a policy file.
+
+    Raises:
+        BadRequest: no YAML, no mapping, or as `parse`.
+    """
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadRequest(f"{name} is no YAML: {error}", hint="key: value, one a line") from error
+    if not isinstance(fields, Mapping):
+        raise BadRequest(f"{name} holds no policy", hint="`k2d policy show evidence` prints one to start from")
+    return parse({str(key): value for key, value in fields.items()})
+
+
+def to_yaml(policy: Policy) -> str:
+    """Write a policy file; what is not set is left out, and reading it gives the same policy."""
+    fields = policy.model_dump(mode="json", exclude_none=True)
+    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+
+
+def load(preset_or_path: str) -> Policy:
+    """A preset by its name, or a policy file by its path (anything with a dot or a slash in it).
+
+    Raises:
+        BadRequest: no such preset or file, or as `from_yaml`.
+    """
+    if preset_or_path in PRESETS:
+        return PRESETS[preset_or_path]
+    if not any(sign in preset_or_path for sign in "./\\"):
+        raise BadRequest(
+            f"unknown policy: {preset_or_path!r}", hint=f"one of {', '.join(PRESETS)}, or the path of a YAML file"
+        )
+    try:
+        text = Path(preset_or_path).read_text("utf-8")
+    except (OSError, UnicodeError) as error:
+        raise BadRequest(f"cannot read the policy {preset_or_path}: {error}") from error
+    return from_yaml(text, name=preset_or_path)
+
+
+@cache
+def _shipped(name: str) -> Policy:
+    file = resources.files("k2d.filtering.policy") / "presets" / f"{name}.yaml"
+    return from_yaml(file.read_text("utf-8"), name=name)
+
+
+# As published: composite distance at most 0.4, nothing else (method.md, sections 1 and 2).
+PAPER = _shipped("paper")
+# Evidence for each segment instead of one blind distance for each chunk (docs/adr/0008).
+DEFAULT = _shipped("evidence")
+PRESETS = {policy.name: policy for policy in (DEFAULT, PAPER)}

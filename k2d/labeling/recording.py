@@ -1,0 +1,217 @@
+"""The walk of one recording: examine, label, doubt, write the facts. Each stage's shard at its key *is* "done".
+
+Called by the worker's job and by the embedded command alike; knows nothing of Redis or HTTP.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import BinaryIO
+
+import structlog
+
+from k2d import audio, sources
+from k2d.errors import AudioError
+from k2d.inference.longform import transcribe
+from k2d.inference.transcriber import Transcriber
+from k2d.keys import digest
+from k2d.labeling.cutter import Cutter
+from k2d.labeling.shared_clock import SharedClock
+from k2d.labeling.validate import FACTS_VERSION, Doubt
+from k2d.schema import (
+    Batch,
+    Outcome,
+    QuarantineReason,
+    Recording,
+    RecordingResult,
+    Source,
+)
+from k2d.settings import Settings
+from k2d.store import Lake, Probe
+from k2d.validators.panel import Panel
+
+log = structlog.get_logger()
+
+# Raise a stage's version when its code changes what it writes: old shards stay, new keys are computed beside them.
+EXAMINE_VERSION = 1
+LABEL_VERSION = 2
+
+
+class Stage(StrEnum):
+    """Where a recording is on its walk."""
+
+    EXAMINE = "examine"
+    LABEL = "label"
+    DOUBT = "doubt"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step forward: `seconds` of the recording are through `stage`."""
+
+    position: int
+    stage: Stage
+    seconds: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a recording must satisfy to be trusted with a teacher. Part of the key of its examination."""
+
+    min_s: float
+    max_s: float
+    silence_peak: float
+
+
+class Labeler:
+    """Takes one recording of a batch from its source to its facts."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        teacher: Transcriber,
+        panel: Panel,
+        batch: Batch,
+        settings: Settings,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.lake = lake
+        self.teacher = teacher
+        self.panel = panel
+        self.batch = batch
+        self.settings = settings
+        self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
+        self.on_progress = on_progress
+        self.clock = SharedClock()
+        self._doubt = Doubt(lake, panel, places=max(settings.concurrency, settings.batch_size))
+
+    async def run(self, position: int) -> RecordingResult:
+        """Label and doubt the source at `position`, reusing every stage that is already in the lake.
+
+        A recording that cannot be labeled comes back quarantined with its reason. Errors that are not the
+        recording's fault (store, model, queue) are raised.
+        """
+        entered = self.clock.enter()
+        try:
+            result = await self._walk(position)
+        finally:
+            share_s = self.clock.leave(entered)
+        return replace(result, wall_s=share_s)
+
+    async def _walk(self, position: int) -> RecordingResult:
+        source = self.batch.sources[position]
+        try:
+            recording = await self._examine(source, position)
+            label_key = self.label_key(recording)
+            facts_key = self.facts_key(label_key)
+            if not await asyncio.to_thread(self.lake.has_facts, facts_key):
+                if not await asyncio.to_thread(self.lake.has_labels, label_key):
+                    await self._label(source, position, recording, label_key)
+                await self._doubt.run(
+                    recording,
+                    label_key=label_key,
+                    facts_key=facts_key,
+                    options=self.batch.options,
+                    teacher=self.teacher.model,
+                )
+                self.on_progress(Progress(position, Stage.DOUBT, recording.duration_s, recording.duration_s))
+        except AudioError as error:
+            return quarantined(
+                position, source, error.reason, error.message, duration_s=float(error.details.get("duration_s", 0.0))
+            )
+        return RecordingResult(
+            position=position,
+            name=source.name,
+            outcome=Outcome.LABELED,
+            duration_s=recording.duration_s,
+            recording_id=recording.id,
+            label_key=label_key,
+            facts_key=facts_key,
+        )
+
+    # ---- keys -----------------------------------------------------------------------------------------------------
+
+    def examine_key(self, source: Source) -> str:
+        return digest("examine", EXAMINE_VERSION, source.key, self.limits)
+
+    def label_key(self, recording: Recording) -> str:
+        return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options)
+
+    def facts_key(self, label_key: str) -> str:
+        return digest("facts", FACTS_VERSION, label_key, *self.panel.key)
+
+    # ---- stages ---------------------------------------------------------------------------------------------------
+
+    async def _examine(self, source: Source, position: int) -> Recording:
+        """Decode once from end to end: the recording's identity, or why it is set aside. Remembered either way."""
+        key = self.examine_key(source)
+        known = await asyncio.to_thread(self.lake.probe, key)
+        if known is None:
+            self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
+            known = await asyncio.to_thread(self._examine_now, source)
+            if known.reason != QuarantineReason.UNREADABLE:  # a missing file may come back; what it holds may not
+                await asyncio.to_thread(self.lake.put_probe, key, known)
+        if known.recording is None:
+            raise AudioError(
+                known.detail or "the recording cannot be used",
+                reason=known.reason or QuarantineReason.UNREADABLE,
+                duration_s=known.duration_s,
+            )
+        return known.recording
+
+    def _examine_now(self, source: Source) -> Probe:
+        limits = self.limits
+        try:
+            with self._open(source) as file:
+                recording = audio.examine(
+                    file, min_s=limits.min_s, max_s=limits.max_s, silence_peak=limits.silence_peak
+                )
+        except AudioError as error:
+            return Probe(
+                recording=None,
+                reason=error.reason,
+                detail=error.message,
+                duration_s=float(error.details.get("duration_s", 0.0)),
+            )
+        return Probe(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
+
+    async def _label(self, source: Source, position: int, recording: Recording, label_key: str) -> None:
+        """Stream the recording through the teacher; write chunks with their audio as they close."""
+        meta = {
+            "label_key": label_key,
+            "recording": recording,
+            "teacher": self.teacher.model,
+            "options": self.batch.options,
+            "version": LABEL_VERSION,
+        }
+        with ExitStack() as stack:
+            file = stack.enter_context(await asyncio.to_thread(self._open, source))
+            reader = stack.enter_context(audio.SampleReader(file))
+            writer = stack.enter_context(self.lake.label_writer(label_key, meta))
+            cutter = Cutter(reader, writer)
+            async for segment in transcribe(cutter, self.teacher, self.batch.options, total_samples=recording.samples):
+                await asyncio.to_thread(cutter.push, segment)
+                self.on_progress(Progress(position, Stage.LABEL, segment.end_s, recording.duration_s))
+            await asyncio.to_thread(cutter.close)
+
+    def _open(self, source: Source) -> BinaryIO:
+        # judged again at every opening, since links change
+        allowed = None if self.batch.trusted else self.settings.allowed_sources
+        return sources.open_source(source, self.lake.open, allowed=allowed)
+
+
+def quarantined(position: int, source: Source, reason: str, detail: str, *, duration_s: float = 0.0) -> RecordingResult:
+    """A ledger line for a recording that is set aside."""
+    log.warning("recording quarantined", recording=source.name, reason=str(reason), detail=detail)
+    return RecordingResult(
+        position=position,
+        name=source.name,
+        outcome=Outcome.QUARANTINED,
+        duration_s=duration_s,
+        reason=str(reason),
+        detail=detail,
+    )

@@ -1,0 +1,127 @@
+"""Batches: what was asked, checked once, named by a hash of its content."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from k2d.errors import BadRequest
+from k2d.inference.address import SERVED, is_address, plain, split
+from k2d.keys import digest
+from k2d.languages import AUTO, LANGUAGES, MIXED
+from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
+from k2d.settings import Settings
+from k2d.validators import PERTURBED, address_of, listeners_of, models_of
+from k2d.validators.names import JOINT
+from k2d.whisper.packaged import NAME as BASE
+from k2d.whisper.packaged import PREFIX
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+PACKAGED = (PREFIX + BASE,)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRequest:
+    """What may differ from batch to batch; None means what the settings say."""
+
+    name: str | None = None
+    language: str | None = None
+    teacher: str | None = None
+    validator: str | None = None
+    vad: bool | None = None
+    condition_on_previous_text: bool | None = None
+
+
+def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Settings, *, trusted: bool = False) -> Batch:
+    """Build the batch of these sources and options. The same files and options always give the same id.
+
+    Raises:
+        BadRequest: no sources, a malformed name, an unknown language, no panel, or a model reference of no known form.
+    """
+    if not sources:
+        raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
+    check_name(request.name)
+    teacher = _served(plain(request.teacher or settings.teacher), settings)
+    listeners = listeners_of(request.validator or settings.validator)
+    validator = JOINT.join(_served(plain(name), settings) for name in listeners)
+    for reference in (teacher, *models_of(validator)):
+        if reference not in SERVED:
+            check_model(reference)
+    if teacher in models_of(validator):
+        raise BadRequest("a model cannot doubt itself", hint=f"name a second model as validator, or {PERTURBED!r}")
+    options = LongformOptions(
+        decode=DecodeOptions(language=check_language(request.language or settings.language)),
+        condition_on_previous_text=_or(request.condition_on_previous_text, settings.condition_on_previous_text),
+        vad=_or(request.vad, settings.vad),
+    )
+    # duplicates within one request are one recording; the order of files is not part of what was asked
+    unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
+    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, options)
+    return Batch(
+        id=f"b_{identity[:16]}",
+        name=request.name or f"b_{identity[:16]}",
+        sources=unique,
+        teacher=teacher,
+        validator=validator,
+        options=options,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        trusted=trusted,
+    )
+
+
+def check_name(name: str | None) -> None:
+    """Refuse names that could not be a file name, a URL segment and a shell word at once."""
+    if name is not None and not NAME.fullmatch(name):
+        raise BadRequest(
+            f"not a name: {name[:120]!r}", hint="up to 100 letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+
+
+def check_language(language: str) -> str:
+    """Return the language if Whisper knows it, or it is `auto` or the mixed prompt."""
+    if language not in LANGUAGES and language not in (AUTO, MIXED):
+        raise BadRequest(
+            f"unknown language: {language[:40]!r}",
+            hint=f"{MIXED!r} (code-switched), {AUTO!r} (per window), or one of {', '.join(sorted(LANGUAGES))}",
+        )
+    return language
+
+
+def check_model(reference: str) -> None:
+    """Refuse references that can be no model; whether a hub has it is only known when a worker fetches it."""
+    if reference in PACKAGED or Path(reference).is_dir():
+        return
+    local = reference.startswith(("/", "./", "../", "~"))
+    if local or not HUB_ID.fullmatch(reference):
+        raise BadRequest(
+            f"unknown model: {reference[:200]!r}" + (" (no such folder)" if local else ""),
+            hint="a hub id (openai/whisper-large-v2), a local folder, or packaged:whisper-base; see `k2d models`",
+        )
+
+
+def _served(reference: str, settings: Settings) -> str:
+    """What a batch keeps of an address: whose servers they are, not where; servers may move while batches wait.
+
+    Raises:
+        BadRequest: servers that the operator did not name. Who may POST a batch must not choose whom workers talk to.
+    """
+    if not is_address(reference):
+        return reference
+    split(reference)
+    for name, setting in SERVED.items():
+        if reference == address_of(getattr(settings, setting)):
+            return name
+    raise BadRequest(
+        f"{reference[:200]!r} is not an inference server of this installation",
+        hint="servers are named in K2D_TEACHER and K2D_VALIDATOR only",
+    )
+
+
+def _or(value: bool | None, default: bool) -> bool:
+    return default if value is None else value
+
+
+def _order(source: Source) -> tuple[str, str]:
+    return source.name, source.key

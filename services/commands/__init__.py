@@ -1,0 +1,1 @@
+"""The `k2d` commands that start services: up, serve, triton, demo, doctor."""

@@ -1,0 +1,125 @@
+"""`k2d demo`: the main job on the sample audio, over HTTP, with real weights; then a student from what came of it."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from k2d.cli import show
+from k2d.cli.app import app
+from k2d.cli.datasets import show_manifest
+from k2d.cli.label import header_seconds
+from k2d.corpus.views import ChunkFilter
+from k2d.errors import NotFound
+from k2d.filtering.policy import DEFAULT, explain
+from k2d.labeling.request import LabelRequest
+from k2d.logs import setup
+from k2d.settings import Settings, load
+from k2d.validators import PERTURBED, listeners_of
+from k2d.whisper.models import resolve
+from services.local.redis_server import free_port
+from services.local.stack import Stack
+
+LOAD = """from datasets import load_dataset  # pip install datasets
+rows = load_dataset("parquet", data_files="{shards}", split="train")
+rows.select_columns(["text", "duration_s"])[0]"""
+
+STEPS = 36
+RECIPE = (f"steps={STEPS}", "batch=4", "micro_batch=4", "keep_encoded_gib=1", "warmup_steps=5", "trackers=[]")
+
+
+@app.command()
+def demo(
+    audio: Annotated[Path, typer.Argument(help="Recordings to label.")] = Path("examples/audio"),
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its store and log.")] = Path("demo-output"),
+) -> None:
+    """Start everything, post the sample audio as a batch, freeze what survives, and distil a student from it."""
+    if not audio.is_dir():
+        raise NotFound(f"no folder {audio}", hint="run it in the repository's root, or name a folder of recordings")
+    store = folder / "store"
+    shutil.rmtree(store, ignore_errors=True)  # a demo starts from nothing
+    settings = load(store=str(store.absolute()), port=free_port(), log_level=os.environ.get("K2D_LOG_LEVEL", "info"))
+    setup(settings)
+    show.out.rule("[bold]1. weights", align="left")
+    model = resolve(
+        settings.teacher, engine=settings.engine, cache=settings.cache, allow_downloads=settings.allow_downloads
+    )
+    show.out.print(f"teacher: {settings.teacher} (digest {model.digest[:16]}…), verified")
+    show.out.print(f"validator: {settings.validator}" + _fallback_note(settings))
+    show.out.rule("[bold]2. Redis, API, worker", align="left")
+    with Stack(settings, workers=1, log_file=folder / "k2d.log") as stack:
+        show.out.print(f"API: {stack.url}/docs   log: {folder / 'k2d.log'}")
+        _walk(stack, audio, store)
+    _distil(settings, audio, folder)
+
+
+def _fallback_note(settings: Settings) -> str:
+    if PERTURBED not in listeners_of(settings.validator):
+        return ""
+    return " — the fallback where no second model is at hand: the same weights, on perturbed audio"
+
+
+def _walk(stack: Stack, audio: Path, store: Path) -> None:
+    client = stack.client()
+    request = LabelRequest(name="demo")
+    paths = [str(audio)]
+    show.out.rule("[bold]3. POST /v1/batches", align="left")
+    forecast = client.forecast(paths, request)
+    show.out.print(
+        f"forecast: {forecast['recordings']} recordings, {forecast['hours'] * 60:.1f} minutes, "
+        f"about {forecast['estimated_s']:.0f} s ({forecast['basis']})"
+    )
+    with show.bars(header_seconds(paths)) as on_status:
+        status = client.label(paths, request, wait=True, on_status=on_status)
+    show.out.rule("[bold]4. what came of it", align="left")
+    show.out.print(show.chunk_table(client.chunks("demo", DEFAULT, ChunkFilter())))
+    show.out.print(show.quarantine_table(status["quarantined"]))
+    show.out.print(f"[dim]{escape(explain(DEFAULT))}[/]")
+    show.out.print(show.ledger_table(status["ledger"]))
+    show.out.rule("[bold]5. a dataset", align="left")
+    manifest = client.freeze("demo-v1", ["demo"], DEFAULT)
+    show_manifest(manifest)
+    shards = store / "datasets" / "demo-v1" / manifest["digest"] / "*.parquet"
+    show.out.print(f"it is here: {shards.parent}", soft_wrap=True)
+    show.out.print("load it with:")
+    show.out.print(escape(LOAD.format(shards=shards)), style="cyan", soft_wrap=True)
+    show.out.print(f"look further: K2D_STORE={store} .venv/bin/k2d curve demo   (or chunks, status, export …)")
+
+
+def _distil(settings: Settings, audio: Path, folder: Path) -> None:
+    """Train, evaluate and export with the commands that anybody would use."""
+    environment = {**os.environ, "K2D_STORE": settings.store}
+    run, heard, exported = folder / "run", folder / "eval", folder / "student"
+    for old in (run, heard, exported):
+        shutil.rmtree(old, ignore_errors=True)
+    manifest = audio / "manifest.jsonl"
+    student = run / "student"
+    show.out.rule(f"[bold]6. a student, from {STEPS} steps on that dataset", align="left")
+    changes = [part for change in RECIPE for part in ("--set", change)]
+    _k2d(["train", "demo-v1", "--out", str(run), *changes], environment)
+    show.out.rule("[bold]7. beside its teacher, and as a model for CTranslate2", align="left")
+    models = [part for model in (settings.teacher, str(student)) for part in ("--model", model)]
+    _k2d(["eval", str(manifest), *models, "--no-long-form", "--out", str(heard)], environment)
+    # a student that has hardly learned may loop, and any rounding changes a loop: drift is shown here, not judged
+    _k2d(["convert", str(run), str(exported), "--format", "ctranslate2", "--max-drift", "100"], environment)
+    show.out.print(
+        f"So short a run proves the path, not the method: {STEPS} steps on two minutes of speech teach a student these "
+        "sentences, not a language. The paper takes 120,000 steps of 256 chunks (docs/training.md).",
+        soft_wrap=True,
+    )
+    show.out.print(f"serve it: K2D_TEACHER={exported} .venv/bin/k2d serve teacher", soft_wrap=True)
+
+
+def _k2d(arguments: list[str], environment: dict[str, str]) -> None:
+    """Run a k2d command as a person would, after showing it; its failure ends the demo with its own message."""
+    show.out.print(f"[cyan]$ k2d {escape(shlex.join(arguments))}[/]", soft_wrap=True)
+    sys.stdout.flush()
+    done = subprocess.run([sys.executable, "-m", "k2d.cli", *arguments], env=environment, check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)

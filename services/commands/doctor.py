@@ -1,0 +1,164 @@
+"""`k2d doctor`: what works on this machine, what does not, and what to do."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import typer
+from rich.markup import escape
+
+from k2d.cli import show
+from k2d.cli.app import Json, app, settings
+from k2d.client.http import Client
+from k2d.errors import K2DError
+from k2d.inference.address import is_address, plain
+from k2d.inference.opening import open_transcriber
+from k2d.settings import Settings
+from k2d.store import Lake
+from k2d.validators import PERTURBED, listeners_of, models_of
+from k2d.whisper.models import resolve
+from services.local.redis_server import find_binary
+
+LOW_DISK_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: did it pass, is it needed, what was seen, what to do."""
+
+    check: str
+    ok: bool
+    needed: bool
+    seen: str
+    advice: str = ""
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: packages, store, Redis, models, disk. Ends with status 1 when something needed is broken."""
+    found = settings()
+    findings = [_checked(name, needed, check, found) for name, needed, check in CHECKS]
+    if as_json:
+        show.dump([{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings])
+    for finding in () if as_json else findings:
+        mark = "[green]works[/]" if finding.ok else ("[red]broken[/]" if finding.needed else "[yellow]absent[/]")
+        show.out.print(f"{mark:<18} {finding.check:<22} {escape(finding.seen)}", soft_wrap=True)
+        if finding.advice:
+            show.out.print(f"{'':<10}[dim]→ {escape(finding.advice)}[/]", soft_wrap=True)
+    if any(finding.needed and not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _checked(name: str, needed: bool, check: Callable[[Settings], str], found: Settings) -> Finding:
+    try:
+        return Finding(name, True, needed, check(found))
+    except K2DError as error:
+        return Finding(name, False, needed, error.message, error.hint or "")
+
+
+def _python(_: Settings) -> str:
+    return f"{sys.version.split()[0]}, {os.cpu_count()} cores"
+
+
+def _package(module: str, extra: str) -> Callable[[Settings], str]:
+    def check(_: Settings) -> str:
+        if importlib.util.find_spec(module) is None:
+            raise K2DError(f"{module} is not installed", hint=f"pip install 'k2d[{extra}]'")
+        return f"{module} is installed"
+
+    return check
+
+
+def _store(found: Settings) -> str:
+    Lake(found.store).check()
+    return f"{found.store} can be read and written"
+
+
+def _disk(found: Settings) -> str:
+    if "://" in found.store:
+        return "the store is remote"
+    free = shutil.disk_usage(found.store).free
+    if free < LOW_DISK_BYTES:
+        raise K2DError(f"{free / 1024**3:.1f} GiB free", hint="labeling an hour of audio stores about 60 MB of FLAC")
+    return f"{free / 1024**3:.0f} GiB free at {found.store}"
+
+
+def _redis(found: Settings) -> str:
+    if "redis_url" in found.model_fields_set:
+        return _ping(found)
+    return f"embedded: {find_binary()}"
+
+
+def _ping(found: Settings) -> str:
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    try:
+        server = Redis.from_url(found.redis_url.get_secret_value(), socket_connect_timeout=2, socket_timeout=2)
+        server.ping()
+    except RedisError as error:
+        raise K2DError(f"does not answer: {error}", hint="check K2D_REDIS_URL") from error
+    return "answers at K2D_REDIS_URL"
+
+
+def _api(found: Settings) -> str:
+    if not Client(found.api_url).is_up():
+        raise K2DError(f"nobody answers at {found.api_url}", hint="`k2d up` starts one; commands work without it too")
+    return f"answers at {found.api_url}"
+
+
+def _engine(found: Settings) -> str:
+    if is_address(found.teacher):
+        return "not needed here: the teacher is on a server"
+    return _package("ctranslate2", "ct2")(found)
+
+
+def _teacher(found: Settings) -> str:
+    return _model(found.teacher, found)
+
+
+def _validator(found: Settings) -> str:
+    said = [_model(name, found) for name in models_of(found.validator)]
+    if PERTURBED in listeners_of(found.validator):
+        said.append(f"{PERTURBED}: the teacher on perturbed audio, a fallback")
+    return "; ".join(said)
+
+
+def _model(reference: str, found: Settings) -> str:
+    if is_address(reference):
+        return asyncio.run(_server(reference, found))
+    model = resolve(plain(reference), engine=found.engine, cache=found.cache, allow_downloads=False)
+    return f"{reference}: {model.kind}, digest {model.digest[:16]}"
+
+
+async def _server(address: str, found: Settings) -> str:
+    """What the servers at an address have; asked once, without patience."""
+    server = await open_transcriber(address, found.model_copy(update={"server_patience_s": 0.0}))
+    await server.close()
+    return f"{address}: {server.model.reference} ({server.model.fingerprint}) on {server.model.device}"
+
+
+def _gpu(_: Settings) -> str:
+    if shutil.which("nvidia-smi") is None:
+        raise K2DError("no NVIDIA driver", hint="the CPU is used: fine for Whisper base, slow for large models")
+    return "an NVIDIA driver is there"
+
+
+CHECKS: tuple[tuple[str, bool, Callable[[Settings], str]], ...] = (
+    ("Python", True, _python),
+    ("engine: CTranslate2", True, _engine),
+    ("engine: transformers", False, _package("torch", "torch")),
+    ("labeling API", False, _package("fastapi", "api")),
+    ("object stores", False, _package("s3fs", "s3")),
+    ("store", True, _store),
+    ("disk", True, _disk),
+    ("Redis", False, _redis),
+    ("teacher", True, _teacher),
+    ("validator", True, _validator),
+    ("API answers", False, _api),
+    ("GPU", False, _gpu),
+)

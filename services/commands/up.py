@@ -1,0 +1,34 @@
+"""`k2d up`: everything on one machine."""
+
+import signal
+from typing import Annotated
+
+import typer
+
+from k2d.cli import show
+from k2d.cli.app import app, settings
+from services.local.stack import Stack
+
+
+@app.command()
+def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processes.")] = 1) -> None:
+    """Start Redis, the labeling API and workers; stop them all with Ctrl-C.
+
+    Redis is embedded unless K2D_REDIS_URL names one. Batches that were interrupted are taken up again.
+    """
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
+        signal.signal(stop, _interrupt)
+    try:
+        with Stack(settings(), workers=workers) as stack:
+            show.out.print(f"API: {stack.url}   docs: {stack.url}/docs   store: {stack.settings.store}")
+            if missing := stack.client().resume():
+                left = ", ".join(f"{batch} ({count} recordings)" for batch, count in missing.items())
+                show.out.print(f"taking up again: {left}")
+            show.out.print("label something: k2d label FILES… --wait   (Ctrl-C here stops everything)")
+            stack.watch()
+    except KeyboardInterrupt:
+        show.out.print("stopped; what was in hand was put back")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""What starts services on one machine: Redis, and the whole stack."""

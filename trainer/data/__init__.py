@@ -1,0 +1,1 @@
+"""From rows of a frozen dataset to training batches."""

@@ -1,0 +1,1 @@
+"""The student, the frozen parts it shares with its teacher, and the loss."""
