@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from k2d.corpus import numbers
-from k2d.corpus import views as catalog
+from k2d.corpus import perturbations as catalog
 from k2d.corpus.index import CHUNKS, stem
 from k2d.filtering.policy import DEFAULT, PAPER, Policy
 from k2d.labeling.request import LabelRequest, make_batch
@@ -46,7 +46,7 @@ def build(folder: Path, chunks: int) -> Batch:
     parts = max(1, round(chunks / (PART * CHUNKS_A_RECORDING)))
     sources = [Source(f"talk-{n}.flac", f"file:///talks/{n}.flac", f"key{n}", 1) for n in range(parts * PART)]
     batch = make_batch(sources, LabelRequest(name="preview"), Settings(_env_file=None))
-    lake.put_batch(batch)
+    lake.batches.put(batch)
     stems = _stems(lake, batch, parts)
     made = [_part(np.random.default_rng(seed)) for seed in range(min(DIFFERENT, parts))]
     Path(stems[0]).parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _values(rng: np.random.Generator, schema: pa.Schema, bad: np.ndarray, length
             values[field.name] = np.round(bad * rng.random(rows), 4)
         elif field.name == "units":
             values[field.name] = ms / 1000 * rng.normal(9, 2, rows).clip(0.1)
-        elif field.name in ("teacher_repetition", "opinion_repetition", "validator_repetition", "loops"):
+        elif field.name in ("teacher_repetition", "hypothesis_repetition", "validator_repetition", "loops"):
             values[field.name] = rng.geometric(0.6, rows)
         else:
             values[field.name] = rng.poisson(np.where(bad > 0.3, 20, 4), rows)
@@ -136,7 +136,7 @@ ASKED: dict[str, tuple[Policy, tuple[Metric, ...]]] = {
 def measure(folder: Path, what: str, rounds: int) -> dict[str, float | str]:
     """Ask `rounds` times in this process: first and best time in seconds, peak memory in MB."""
     lake = Lake(str(folder))
-    batch = lake.batch("preview")
+    batch = lake.batches.get("preview")
     before = _peak_mb()
     policy, metrics = ASKED[what]
     times, works = [], []

@@ -1,4 +1,4 @@
-"""What is the CTC probe worth as a second opinion, alone and beside the perturbed pass?
+"""What is the CTC probe worth as a second hypothesis, alone and beside the perturbed pass?
 
     python bench/probe.py ../shared/data/public ../shared/data/real
 
@@ -35,7 +35,7 @@ from k2d.store import Lake
 from k2d.text.phonemes import phonemes
 from k2d.text.tokens import mixed_tokens
 from k2d.validators.probe.network import Probe, frames_of, load
-from k2d.validators.probe.validator import judge
+from k2d.validators.probe.validator import probe_hypothesis
 from trainer.probe.crossfit import Recipe, Trained, cross_fit
 
 MAX_S = 30.0
@@ -79,7 +79,7 @@ def label(folder: Path, lake: Lake, settings: Settings) -> dict[str, dict]:
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines()]
     usable = {row["audio"]: row for row in rows if row["duration"] <= MAX_S and row.get("text", "none") != "none"}
     try:
-        lake.batch(folder.name)
+        lake.batches.get(folder.name)
     except NotFound:
         paths = [str(folder / name) for name in usable]
         Embedded(settings).label(paths, LabelRequest(name=folder.name), wait=True)
@@ -87,13 +87,13 @@ def label(folder: Path, lake: Lake, settings: Settings) -> dict[str, dict]:
 
 
 def labels(folder: Path, rows: dict[str, dict], lake: Lake, probe: Probe, engine: Remembering) -> Iterator[Label]:
-    for result in lake.results(lake.batch(folder.name).id):
+    for result in lake.batches.results(lake.batches.get(folder.name).id):
         row = next((row for name, row in rows.items() if result.name.endswith(name)), None)
         if row is None or result.facts_key is None or result.label_key is None:
             continue
-        facts = list(lake.facts(result.facts_key))
+        facts = list(lake.facts.read(result.facts_key))
         if len(facts) == 1:
-            flac = lake.label_audio(result.label_key, 0)
+            flac = lake.labels.audio(result.label_key, 0)
             yield weigh(facts[0], flac, row, probe, engine)
 
 
@@ -101,10 +101,10 @@ def weigh(facts: ChunkFacts, flac: bytes, row: dict, probe: Probe, engine: Remem
     samples = decode_flac(flac)
     encoded = engine.encode([Window(samples)])[0][: frames_of(len(samples))]
     texts = [segment.text for segment in facts.segments]
-    opinion = judge(probe, texts, encoded, facts.recording_id, name="probe")
-    distance = counts(opinion.text.split(), phonemes(mixed_tokens(facts.teacher_text))).bounded
+    hypothesis = probe_hypothesis(probe, texts, encoded, facts.recording_id, name="probe")
+    distance = counts(hypothesis.text.split(), phonemes(mixed_tokens(facts.teacher_text))).bounded
     sizes = [max(1, len(probe.read(text))) for text in texts]
-    score = float(np.average(opinion.scores, weights=sizes))
+    score = float(np.average(hypothesis.scores, weights=sizes))
     own = sum(one.avg_logprob * (len(one.tokens) + 1) for one in facts.segments)
     teacher = own / sum(len(one.tokens) + 1 for one in facts.segments)
     perturbed = per_bounded(facts.distances)
@@ -115,7 +115,7 @@ def weigh(facts: ChunkFacts, flac: bytes, row: dict, probe: Probe, engine: Remem
         "teacher's log-probability": -teacher,
         "probe: distance": distance,
         "probe: log-probability of the label": -score,
-        "probe: likelihood ratio, label to best path": opinion.avg_logprob * len(opinion.text.split()) / sum(sizes)
+        "probe: likelihood ratio, label to best path": hypothesis.avg_logprob * len(hypothesis.text.split()) / sum(sizes)
         - score,
         "perturbed: phoneme distance, bounded": perturbed,
         "perturbed + probe: mean of both distances": (perturbed + distance) / 2,
@@ -188,7 +188,7 @@ def main() -> None:
     names = [folder.name for folder in arguments.folders]
     trained = cross_fit(lake, names, recipe, settings=settings, told=told, engine=engine)
     report(trained)
-    probe = load(lake.listener(trained.digest))
+    probe = load(lake.probes.get(trained.digest))
     started = time.monotonic()
     found = {folder.name: list(labels(folder, rows[folder], lake, probe, engine)) for folder in arguments.folders}
     count = sum(map(len, found.values()))

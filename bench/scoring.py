@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python bench/scoring.py [--chunks 2000] [--peer-chunks 60] [--repeats 5]
 
 Chunks are made up: sentences of the public measuring set (or, without it, the speech in zh-hallu) with three in ten of
-their tokens changed, packed to about 100 mixed tokens and four or five segments; the opinion is the label with one
+their tokens changed, packed to about 100 mixed tokens and four or five segments; the hypothesis is the label with one
 token in eight changed again. No text is scored twice, so no cache of whole texts helps. Times are CPU seconds of this
 process, the best of the repeats; every repeat has its own chunks.
 
@@ -39,7 +39,7 @@ from pypinyin import Style, lazy_pinyin
 
 from k2d.filtering.distance import compare
 from k2d.filtering.evidence import Said, weigh_many
-from k2d.schema import Opinion, Segment, join_text
+from k2d.schema import Hypothesis, Segment, join_text
 from k2d.text import english
 from k2d.text.letters import letter_to_sound
 from k2d.text.tokens import is_han, is_latin, mixed_tokens
@@ -50,7 +50,7 @@ SPEECH = HERE / "data" / "zh_hallu" / "zh_hallu.jsonl"
 
 TOKENS = 100  # a chunk
 FRESH = 0.3  # tokens of a sentence that are changed before it becomes a label
-ERRORS = 0.125  # tokens of a label that its opinion has otherwise
+ERRORS = 0.125  # tokens of a label that its hypothesis has otherwise
 SEGMENT_S = 5.0
 PIECE = re.compile(r"[㐀-鿿]|[A-Za-z0-9'-]+|.", re.DOTALL)
 
@@ -82,7 +82,7 @@ class Maker:
             for place, text in enumerate(texts)
         )
         heard = self.changed(" ".join(texts), ERRORS)
-        return Said(segments, (Opinion("model:base", "as is", heard, -0.3, (-0.4,) * len(texts)),))
+        return Said(segments, (Hypothesis("model:base", "as is", heard, -0.3, (-0.4,) * len(texts)),))
 
     def changed(self, text: str, share: float) -> str:
         """Three in five of the changed tokens are another one, one is left out, one has another after it."""
@@ -121,7 +121,7 @@ class Straightforward:
     def score(self, chunk: Said) -> dict[str, Any]:
         label = self.tokens(join_text(segment.text for segment in chunk.segments))
         owners = [place for place, one in enumerate(chunk.segments) for _ in self.tokens(one.text)]
-        heard = self.tokens(chunk.opinions[0].text)
+        heard = self.tokens(chunk.hypotheses[0].text)
         mixed = jiwer.process_words(" ".join(heard), " ".join(label))
         sound = jiwer.process_words(" ".join(self.phonemes(heard)), " ".join(self.phonemes(label)))
         edits = Counter(
@@ -186,7 +186,7 @@ def chunks_a_second(score: Callable[[list[Said]], object], maker: Maker, *, chun
 
 def distances(chunks: list[Said]) -> None:
     for chunk in chunks:
-        compare(join_text(segment.text for segment in chunk.segments), [chunk.opinions[0].text])
+        compare(join_text(segment.text for segment in chunk.segments), [chunk.hypotheses[0].text])
 
 
 @cache
@@ -217,7 +217,7 @@ def main() -> None:
         (f"straightforward (English by {name})", lambda chunks: [peer.score(one) for one in chunks], asked.peer_chunks),
     ]
     rates = [chunks_a_second(score, maker, chunks=count, repeats=asked.repeats) for _, score, count in rows]
-    print(f"Sentences of {source}; {tokens:.0f} tokens and {segments:.1f} segments a chunk, one opinion; one core,")
+    print(f"Sentences of {source}; {tokens:.0f} tokens and {segments:.1f} segments a chunk, one hypothesis; one core,")
     print(f"which turns {pace():.0f} million empty loops a second.\n")
     print("| what | chunks a second | µs a chunk | times slower |\n|---|---|---|---|")
     for (what, _, _), rate in zip(rows, rates, strict=True):

@@ -17,6 +17,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+from k2d.validators.validators import Validators
 
 from k2d import audio
 from k2d.labeling.recording import Labeler
@@ -25,9 +26,8 @@ from k2d.schema import DecodeOptions, ModelInfo, Piece, TextScore, Window, Windo
 from k2d.settings import load
 from k2d.sources import from_path
 from k2d.store import Lake
-from k2d.validators.model import ModelListener
-from k2d.validators.panel import Panel
-from k2d.validators.perturb import VIEWS
+from k2d.validators.model import ModelValidator
+from k2d.validators.perturb import PERTURBATIONS
 
 TARGET_MB = 600
 WORDS = (
@@ -94,7 +94,7 @@ async def walk(source: Path, store: str) -> float:
     labeler = Labeler(
         Lake(store),
         teacher=instant,
-        panel=Panel(ModelListener(instant, "zh-en", VIEWS)),
+        validators=Validators(ModelValidator(instant, "zh-en", PERTURBATIONS)),
         batch=batch,
         settings=settings,
     )

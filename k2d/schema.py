@@ -12,11 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLE_RATE_HZ = 16_000
-WINDOW_S = 30.0  # what Whisper's encoder hears at once
+WINDOW_S = 30.0  # what Whisper's encoder takes at once
 WINDOW_SAMPLES = int(WINDOW_S * SAMPLE_RATE_HZ)
-MAX_CHUNK_S = WINDOW_S  # a chunk must fit one window, so that the validator and the student hear all of it
+MAX_CHUNK_S = WINDOW_S  # a chunk must fit one window, so that the validator and the student get all of it
 
 Samples = npt.NDArray[np.int16]  # shape (n,), 16 kHz mono
+
+MIXED = "zh-en"  # the mixed prompt: mean of the zh and en embeddings (docs/method.md)
+AUTO = "auto"  # detected for every window
+
+# codes of Whisper's multilingual vocabulary in its order (openai/whisper, tokenizer.py); `yue` came with large-v3
+_CODES = """
+    en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml
+    cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am
+    yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue
+"""
+LANGUAGES: frozenset[str] = frozenset(_CODES.split())
 
 
 # ---- models and decoding ------------------------------------------------------------------------------------------
@@ -147,7 +158,7 @@ class Segment:
 class Chunk:
     """Adjacent segments of one recording, at most 30 s from the first's start to the last's end.
 
-    The audio of a chunk is cut to exactly that span: nobody hears what the label does not cover.
+    The audio of a chunk is cut to exactly that span: validators get nothing that the label does not cover.
     """
 
     index: int  # position in its recording
@@ -175,7 +186,7 @@ def join_text(parts: Iterable[str]) -> str:
     return "".join(parts).strip()
 
 
-# ---- doubt --------------------------------------------------------------------------------------------------------
+# ---- validation --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,24 +236,26 @@ class Distances:
     mixed: Counts  # over mixed tokens: MER
     phonemes: Counts  # over phonemes: PER
     teacher_repetition: int  # how often the most frequent character 6-gram occurs in the teacher's text
-    validator_repetition: int  # the same for the validator; over several views, the least
+    validator_repetition: int  # the same for the validator; over several perturbations, the least
     phrase: str | None  # the known hallucination phrase the teacher's text consists of, if it does
     zh_tokens: int  # Han characters in the teacher's normalised text
     en_tokens: int  # Latin/digit tokens in it
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
-    """What one listener makes of a chunk, in one view of its audio."""
+class Hypothesis:
+    """What one validator transcribed of a chunk, from its audio as it is or perturbed, and what it makes of the label."""
 
-    listener: str  # "model:<reference>", "perturbed:<reference>", "probe:<digest>", "rescue:<reference>"
-    view: str  # "as is", or how the audio was changed
-    text: str  # what it heard; of a probe: phonemes (k2d.text.phonemes), spaces between
-    avg_logprob: float  # of what it heard
-    scores: tuple[float, ...] = ()  # for each segment: how likely it finds the teacher's text (mean log-probability a
-    # token, teacher-forced: no decoding, so it cannot loop); empty where the listener cannot score
+    validator: str  # "model:<reference>", "perturbed:<reference>", "probe:<digest>", "second-decode:<reference>"
+    perturbation: str  # "as is", or how the audio was changed; of a second decode, how it was decoded
+    text: str  # of a probe: phonemes (k2d.text.phonemes), spaces between
+    avg_logprob: float  # of this text, natural log, mean over tokens
+    # For each segment of the label: the mean log-probability of its tokens under the validator, teacher-forced: nothing
+    # is decoded, so it cannot loop. Of a probe: of its phonemes. Empty where the validator gives none.
+    forced_logprobs: tuple[float, ...] = ()
     is_phonemes: bool = False
-    doubts: tuple[float, ...] = ()  # for each segment: mean over the label's tokens of 1 - probability; as `scores`
+    # For each segment of the label: mean over its tokens of 1 - forced probability; empty as `forced_logprobs`
+    expected_token_errors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,26 +274,26 @@ class Evidence:
     zh_tokens: int  # Han characters in the teacher's text
     en_tokens: int  # Latin tokens
     other_tokens: int  # neither: kana, Hangul …
-    units: int  # phonemes of the teacher's text
-    disagreement_least: float  # of all opinions, the one nearest to the label
+    phonemes: int  # of the teacher's text
+    disagreement_least: float  # of all hypotheses, the one nearest to the label
     disagreement_middle: float  # their median
     disagreement_most: float
-    zh_error: float  # phoneme edits in Mandarin over the longer side's phonemes; median of the opinions; 0 without any
+    zh_error: float  # phoneme edits in Mandarin over the longer side's phonemes; median of the hypotheses; 0 without any
     en_error: float  # wrong English words over the longer side's words; median; 0 without any
-    substituted: float  # tokens, over the longer side's tokens; mean over opinions
-    deleted: float  # only the listener has them
+    substituted: float  # tokens, over the longer side's tokens; mean over hypotheses
+    deleted: float  # only the hypothesis has them
     inserted: float  # only the teacher has them
     homophones: float  # share of the teacher's tokens that are written differently and sound the same; mean
-    flip: float  # how far the share of Mandarin differs between label and opinion where they disagree, 0…1; mean
-    score: float  # listeners' mean log-probability of the label, a token; the teacher's own where none can score
-    doubt: float  # share of the label's tokens that listeners expect to be wrong: mean of 1 - probability
-    unsounded: float  # a probe's mean -log-probability of the label, a phoneme; 0 where no probe listens
+    flip: float  # how far the share of Mandarin differs between label and hypothesis where they disagree, 0…1; mean
+    forced_logprob: float  # validators' mean log-probability of the label, a token; the teacher's own where none gives it
+    expected_token_error: float  # share of the label's tokens that validators expect to be wrong: mean of 1 - probability
+    probe_nll: float  # a probe's mean negative log-probability of the label, a phoneme; 0 without a probe
     avg_logprob: float  # the teacher's, a token
     no_speech_prob: float  # the largest of the segments'
     compression_ratio: float  # the largest
     temperature: float  # the largest
     teacher_repetition: int  # how often the label's most frequent character 6-gram occurs
-    opinion_repetition: int  # the same of what was heard, the least over all opinions
+    hypothesis_repetition: int  # the same of the hypotheses, the least over all of them
     loops: int  # how often the label says the same, where that is more than speech does; else 0 (k2d.text.suspicions)
     is_phrase: bool  # nothing but known hallucination phrases
     is_echo: bool  # repeats the prompt that the teacher was given
@@ -290,17 +303,17 @@ class Evidence:
 class ChunkFacts:
     """One row of a facts shard: all that a policy or a person wants to know of a chunk, without its audio."""
 
-    id: str  # "{facts_key}-{index:05d}"
+    id: str  # k2d.keys.chunk_id
     recording_id: str
     index: int
     start_s: float
     end_s: float
     teacher_text: str
     segments: tuple[Segment, ...]
-    validator: str  # its listeners, joined by "+": "model:<reference>", "perturbed:<reference>+rescue:<reference>"
-    opinions: tuple[Opinion, ...]  # of the first listener one for each view, then of the others
-    distances: Distances  # from the first listener, as in the paper; counts are summed over its views
-    evidence: Evidence  # from all opinions, over the chunk
+    validators: str  # their names joined by "+": "model:<reference>", "perturbed:<reference>+second-decode:<reference>"
+    hypotheses: tuple[Hypothesis, ...]  # of the first validator one for each perturbation, then of the others
+    distances: Distances  # from the first validator, as in the paper; counts are summed over its perturbations
+    evidence: Evidence  # from all hypotheses, over the chunk
     segment_evidence: tuple[Evidence, ...]  # the same for each segment
 
     @property
@@ -308,24 +321,24 @@ class ChunkFacts:
         return round(self.end_s - self.start_s, 3)
 
     @property
-    def first(self) -> tuple[Opinion, ...]:
-        """The first listener's opinions: the validator of the paper."""
-        return tuple(one for one in self.opinions if one.listener == self.opinions[0].listener)
+    def first(self) -> tuple[Hypothesis, ...]:
+        """The first validator's hypotheses: the validator of the paper."""
+        return tuple(value for value in self.hypotheses if value.validator == self.hypotheses[0].validator)
 
     @property
-    def views(self) -> tuple[str, ...]:
-        """What the first listener heard: ("as is",) or the perturbations."""
-        return tuple(one.view for one in self.first)
+    def perturbations(self) -> tuple[str, ...]:
+        """What the first validator transcribed: ("as is",) or the perturbations."""
+        return tuple(value.perturbation for value in self.first)
 
     @property
     def validator_texts(self) -> tuple[str, ...]:
-        """What the first listener wrote, one for each view."""
-        return tuple(one.text for one in self.first)
+        """What the first validator wrote, one for each perturbation."""
+        return tuple(value.text for value in self.first)
 
     @property
     def validator_avg_logprob(self) -> float:
-        """Mean over the first listener's views."""
-        return sum(one.avg_logprob for one in self.first) / len(self.first)
+        """Mean over the first validator's hypotheses."""
+        return sum(value.avg_logprob for value in self.first) / len(self.first)
 
 
 class Metric(StrEnum):
@@ -337,7 +350,7 @@ class Metric(StrEnum):
     MER_BOUNDED = "mer_bounded"
     PER_BOUNDED = "per_bounded"
     COMPOSITE_BOUNDED = "composite_bounded"
-    EVIDENCE = "evidence"  # risk: all evidence, weighed (k2d.risk)
+    EVIDENCE = "evidence"  # risk: all evidence, weighted (k2d.filtering.policy.risk)
 
 
 class Status(StrEnum):
@@ -362,13 +375,13 @@ class Reason(StrEnum):
     LANGUAGE_FLIP = "language_flip"  # the teacher translated instead of transcribing
     SCRIPT_MIX = "script_mix"  # scripts that neither language is written in
     SPEECH_RATE = "speech_rate"  # more or less speech than the span can hold
-    UNHEARD = "unheard"  # the listeners heard next to nothing of it
+    UNCONFIRMED = "unconfirmed"  # the validators confirm next to nothing of it
     DISAGREEMENT = "disagreement"  # distance > α, by a metric that does not say how
-    SUBSTITUTION = "substitution"  # risk > α, mostly for tokens heard differently
+    SUBSTITUTION = "substitution"  # risk > α, mostly for tokens that validators transcribe differently
     DELETION = "deletion"  # … for tokens only the validator has: the label lacks speech
     INSERTION = "insertion"  # … for tokens only the teacher has: the label invents speech
-    LOW_CONFIDENCE = "low_confidence"  # risk > α though the texts agree: the models doubt what they wrote
-    UNRESOLVED = "unresolved"  # risk > α and the opinions contradict one another
+    LOW_CONFIDENCE = "low_confidence"  # risk > α though the texts agree: the models find it improbable
+    UNRESOLVED = "unresolved"  # risk > α and the hypotheses contradict one another
 
 
 class QuarantineReason(StrEnum):
@@ -409,13 +422,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """An immutable request: which sources, labeled and doubted how."""
+    """An immutable request: which sources, labeled and validated how."""
 
     id: str
     name: str
     sources: tuple[Source, ...]
     teacher: str  # model reference
-    validator: str  # model reference, or "perturbed"
+    validator: str  # validators joined by "+": model references, "perturbed", "probe:<digest>", "second-decode"
     options: LongformOptions
     created_at: str  # ISO 8601, UTC
     trusted: bool = False  # made by a command on this machine: the API's allow-list does not judge its files

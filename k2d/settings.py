@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     )
     validator: str = Field(
         "perturbed",
-        description="Who doubts: listeners joined by `+`, the first of them the paper's validator. A model as above; "
+        description="Who expected_token_errors: validators joined by `+`, the first of them the paper's validator. A model as above; "
         "`perturbed`, the fallback: the teacher's weights on perturbed audio; after it `probe:DIGEST` (`k2d probe`) "
         "and `rescue`, another decode of what the others leave unresolved.",
     )

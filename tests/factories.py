@@ -13,8 +13,8 @@ from k2d.schema import (
     SAMPLE_RATE_HZ,
     Batch,
     Chunk,
+    Hypothesis,
     ModelInfo,
-    Opinion,
     Outcome,
     QuarantineReason,
     Recording,
@@ -56,10 +56,10 @@ def finished_batch(
     sources.append(Source("z-broken.mp3", "lake://uploads/broken", digest("upload", name, "broken")))
     request = LabelRequest(name=name, teacher=TEACHER.reference, validator=VALIDATOR.reference)
     batch = make_batch(sources, request, Settings(_env_file=None))
-    lake.put_batch(batch)
+    lake.batches.put(batch)
     for position in range(recordings):
-        lake.put_result(batch.id, _labeled(lake, batch, position, texts))
-    lake.put_result(
+        lake.batches.put_result(batch.id, _labeled(lake, batch, position, texts))
+    lake.batches.put_result(
         batch.id,
         RecordingResult(
             recordings, "z-broken.mp3", Outcome.QUARANTINED, 0.0, reason=QuarantineReason.NOT_AUDIO, detail="garbage"
@@ -74,16 +74,16 @@ def _labeled(lake: Lake, batch: Batch, position: int, texts: Sequence[tuple[str,
     label_key, facts_key = digest("label", recording.id), digest("facts", recording.id)
     rows = []
     meta = {"label_key": label_key, "recording": recording, "teacher": TEACHER, "options": batch.options, "version": 1}
-    with lake.label_writer(label_key, meta) as writer:
+    with lake.labels.writer(label_key, meta) as writer:
         for index, (teacher, validator) in enumerate(texts):
             start = index * 6.0 + position * 0.1
             chunk = Chunk(index, (segment(start, start + 5.0, teacher),))
             writer.write(chunk, audio.encode_flac(tone(5.0, 300.0 + 50 * index)))
-            said = (Opinion(PANEL, "as is", validator, -0.4, (-0.5,)),)
+            said = (Hypothesis(PANEL, "as is", validator, -0.4, (-0.5,)),)
             weighed = weigh(chunk.segments, said)
-            rows.append(facts_of(chunk, said, weighed, facts_key=facts_key, recording_id=recording.id, panel=PANEL))
-    opinions_key = digest("opinions", recording.id)
-    lake.write_opinions(opinions_key, ((row.index, row.opinions) for row in rows), {"label_key": label_key})
-    meta |= {"validator": VALIDATOR, "validator_name": PANEL, "views": ["as is"], "opinions": [opinions_key]}
-    lake.write_facts(facts_key, rows, meta)
+            rows.append(facts_of(chunk, said, weighed, facts_key=facts_key, recording_id=recording.id, validators=PANEL))
+    hypotheses_key = digest("hypotheses", recording.id)
+    lake.hypotheses.write(hypotheses_key, ((row.index, row.hypotheses) for row in rows), {"label_key": label_key})
+    meta |= {"validator": VALIDATOR, "validator_name": PANEL, "perturbations": ["as is"], "hypotheses": [hypotheses_key]}
+    lake.facts.write(facts_key, rows, meta)
     return RecordingResult(position, name, Outcome.LABELED, 25.0, recording.id, label_key, facts_key, wall_s=2.5)

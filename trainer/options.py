@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from k2d.errors import BadRequest
-from k2d.languages import MIXED
+from k2d.schema import MIXED
 
 HASH_DIGITS = 16
 CONTEXT = 448  # as k2d.whisper.prompts has it, whose import needs tokenizers: a service has none

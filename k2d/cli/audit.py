@@ -34,7 +34,7 @@ def audit(
     if not 0.5 <= confidence < 1:
         raise BadRequest(f"confidence lies between 0.5 and 1, not {confidence}", hint="0.95 is usual")
     lake = Lake(settings().store)
-    batches = [lake.batch(name) for name in dict.fromkeys(batch)]
+    batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
     found = run(lake, batches, policy(preset, metric, alpha), confidence=confidence)
     if as_json:
         show.dump(found.document())

@@ -41,7 +41,7 @@ def review(
     if out.exists():
         raise BadRequest(f"{out} exists", hint="reviews are not overwritten: choose another name")
     lake = Lake(settings().store)
-    batches = [lake.batch(name) for name in dict.fromkeys(batch)]
+    batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
     head, rows = make.review(lake, batches, policy(preset, metric, alpha), count=count, seed=seed)
     if audio is not None:
         rows = make.write_audio(lake, rows, audio, batches)
@@ -79,7 +79,7 @@ def calibrate(
 
     lake = Lake(settings().store)
     head, rows = reviews.load(review_file)
-    batches = [lake.batch(name) for name in dict.fromkeys(batch or head.batches)]
+    batches = [lake.batches.get(name) for name in dict.fromkeys(batch or head.batches)]
     name = out.stem if out else "calibrated"
     found = run(lake, head, rows, batches, target=target, confidence=confidence, name=name)
     written = _write(found, out) if out is not None and (found.alpha is not None or not found.draws) else []

@@ -5,7 +5,7 @@ The trainer's come by entry point (pyproject.toml, group k2d.commands): the kern
 
 from importlib.metadata import entry_points
 
-from k2d.cli import audit, calibrate, datasets, inspect, label, listeners, models, parity, policy  # noqa: F401
+from k2d.cli import audit, calibrate, datasets, inspect, label, models, parity, policy, validators  # noqa: F401
 from services.commands import demo, doctor, serve, triton, up  # noqa: F401
 
 for _entry in sorted(entry_points(group="k2d.commands")):

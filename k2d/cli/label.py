@@ -20,7 +20,7 @@ def label(
     language: Annotated[str | None, typer.Option(help="`zh-en` (mixed prompt), `auto`, or a Whisper code.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Model that labels; see `k2d models`.")] = None,
     validator: Annotated[
-        str | None, typer.Option(help="Who doubts: listeners joined by `+`; K2D_VALIDATOR says which there are.")
+        str | None, typer.Option(help="Who expected_token_errors: validators joined by `+`; K2D_VALIDATOR says which there are.")
     ] = None,
     vad: Annotated[bool | None, typer.Option(help="Skip what a voice activity detector calls silence.")] = None,
     condition_on_previous_text: Annotated[

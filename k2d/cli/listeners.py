@@ -1,4 +1,4 @@
-"""`k2d listeners`: which listener shares the teacher's errors least."""
+"""`k2d validators`: which validator shares the teacher's errors least."""
 
 from dataclasses import asdict
 from itertools import combinations
@@ -14,16 +14,16 @@ from k2d.errors import BadRequest
 
 
 @app.command()
-def listeners(
+def validators(
     batch: Annotated[
-        list[str], typer.Argument(metavar="BATCH...", help="Batches over the same recordings, by any panels.")
+        list[str], typer.Argument(metavar="BATCH...", help="Batches over the same recordings, by any sets of validators.")
     ],
     most: Annotated[int, typer.Option(help="Chunks to look at; recordings are drawn at random.", min=100)] = 20_000,
     as_json: Json = False,
 ) -> None:
-    """Compare the listeners that doubted the same labels, without references: who shares the teacher's errors least?
+    """Compare the validators that doubted the same labels, without references: who shares the teacher's errors least?
 
-    *consensus*: how well a listener's doubt agrees with that of the others. *follows*: how far it is sure where the
+    *consensus*: how well a validator's doubt agrees with that of the others. *follows*: how far it is sure where the
     teacher is, beyond what the others bear out. *independence* = consensus · (1 − follows). *alone*: only it objects;
     *silent*: all others object. *passes*: of a model, for each chunk: what it costs. Reads the store at K2D_STORE.
     """
@@ -38,9 +38,9 @@ def listeners(
     hearings.sort(key=lambda one: places[one.name])
     alike = [(one.name, other.name, phi(one, other)) for one, other in combinations(hearings, 2)]
     if as_json:
-        show.dump({"chunks": len(confidence), "listeners": [asdict(row) for row in found], "phi": alike})
+        show.dump({"chunks": len(confidence), "validators": [asdict(row) for row in found], "phi": alike})
         return
-    show.out.print(f"listeners over {len(confidence)} chunks")
+    show.out.print(f"validators over {len(confidence)} chunks")
     for name, place in places.items():
         show.out.print(f"  {place}  {name}", soft_wrap=True)
     show.out.print(_table(found, chunks=len(confidence)))
@@ -52,7 +52,7 @@ def listeners(
 
 def _table(found: list[Standing], *, chunks: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("", "heard", "passes", "apart", "consensus", "follows", "independ.", "alone", "silent"):
+    for name in ("", "heard", "passes", "apart", "consensus", "follows", "independ.", "alone", "no_speech_prob"):
         table.add_column(name, justify="right", no_wrap=True)
     for place, row in enumerate(found, 1):
         table.add_row(
@@ -69,9 +69,9 @@ def _table(found: list[Standing], *, chunks: int) -> Table:
 def _answer(found: list[Standing], hearings: list[Hearing]) -> str:
     compared = [row for row in found if row.independence is not None]
     if len(hearings) < 2:
-        return "One listener cannot be compared: name more in the panel, or give more batches over these recordings."
+        return "One validator cannot be compared: name more in the validators, or give more batches over these recordings."
     if not compared:
-        return "Too few chunks were heard by more than one listener to compare them."
+        return "Too few chunks were heard by more than one validator to compare them."
     sure = f" (first in {compared[0].first:.0%} of draws)" if compared[0].first is not None else ""
     return f"Shares the teacher's errors least: {compared[0].name}{sure}."
 

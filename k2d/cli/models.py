@@ -8,7 +8,7 @@ import typer
 from k2d.cli import show
 from k2d.cli.app import Json, app, settings
 from k2d.labeling.request import PACKAGED, check_model
-from k2d.validators import PERTURBED, listeners_of
+from k2d.validators import PERTURBED, validators_of
 from k2d.whisper.models import resolve
 
 
@@ -50,5 +50,5 @@ def models(
         return
     for key, value in document.items():
         show.out.print(f"{key:<10} {value}", soft_wrap=True)
-    if PERTURBED in listeners_of(found.validator):
+    if PERTURBED in validators_of(found.validator):
         show.out.print("[dim]perturbed: a fallback, weaker than a second model; every record names it[/]")

@@ -109,7 +109,7 @@ def chunk_table(rows: Iterable[dict[str, Any]], metric: Metric = Metric.EVIDENCE
 
 
 def chunk(found: dict[str, Any]) -> None:
-    """Everything of one chunk: verdict, why, each opinion beside the label, each segment with its verdict."""
+    """Everything of one chunk: verdict, why, each hypothesis beside the label, each segment with its verdict."""
     style = VERDICT_STYLES[found["verdict"]]
     out.print(f"chunk [bold]{found['id']}[/], {found['start_s']:.2f}–{found['end_s']:.2f} s", soft_wrap=True)
     out.print(f"[{style}]{found['verdict']}[/] ({_words(found['reason'])}) by policy {escape(found['policy'])}")
@@ -117,12 +117,12 @@ def chunk(found: dict[str, Any]) -> None:
         risk = found["distances"]["evidence"]
         out.print(f"risk {risk:.2f}: log-odds {_sum(found['contributions'])}")
     out.print(f"\n{escape(found['teacher_text']) or '(nothing)'}")
-    for opinion in found["opinions"]:
+    for hypothesis in found["hypotheses"]:
         out.print(
-            f"\n[dim]{escape(opinion['listener'])}, {escape(opinion['view'])}, "
-            f"log-probability {opinion['avg_logprob']:.2f}[/]"
+            f"\n[dim]{escape(hypothesis['validator'])}, {escape(hypothesis['perturbation'])}, "
+            f"log-probability {hypothesis['avg_logprob']:.2f}[/]"
         )
-        out.print(_diff(opinion["diff"]) or escape(opinion["text"]) or "(nothing)")
+        out.print(_diff(hypothesis["diff"]) or escape(hypothesis["text"]) or "(nothing)")
     table = Table(title="\nSegments", title_justify="left", box=SIMPLE_HEAD)
     for name in ("", "s", "text", "risk", "verdict"):
         table.add_column(name, justify="right" if name in ("", "risk") else "left", overflow="fold")

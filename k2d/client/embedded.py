@@ -10,7 +10,7 @@ from typing import Any
 from k2d import audio, sources
 from k2d.client.backend import OnStatus
 from k2d.corpus import chunk as chunk_detail
-from k2d.corpus import views as catalog
+from k2d.corpus import perturbations as catalog
 from k2d.corpus.views import ChunkFilter
 from k2d.datasets.formats import export
 from k2d.datasets.freeze import freeze
@@ -40,7 +40,7 @@ class Embedded:
     def label(self, paths: Sequence[str], request: LabelRequest, *, wait: bool, on_status: OnStatus) -> dict[str, Any]:
         self.lake.check()
         batch = make_batch(self._sources(paths), request, self.settings, trusted=True)
-        self.lake.put_batch(batch)
+        self.lake.batches.put(batch)
         self._run(batch, on_status)
         return catalog.status(self.lake, batch)
 
@@ -50,17 +50,17 @@ class Embedded:
 
     def batches(self) -> list[dict[str, Any]]:
         found = []
-        for batch in self.lake.batches():
-            pending = len(batch.sources) - len(self.lake.result_positions(batch.id))
+        for batch in self.lake.batches.all():
+            pending = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
             state = catalog.state(self.lake, batch, pending=pending, jobs=None)
             found.append({**catalog.summary(batch), "state": state, "pending": pending})
         return found
 
     def status(self, batch: str, policy: Policy) -> dict[str, Any]:
-        return catalog.status(self.lake, self.lake.batch(batch), policy)
+        return catalog.status(self.lake, self.lake.batches.get(batch), policy)
 
     def chunks(self, batch: str, policy: Policy, where: ChunkFilter) -> Iterator[dict[str, Any]]:
-        return catalog.all_chunks(self.lake, self.lake.batch(batch), policy, where=where)
+        return catalog.all_chunks(self.lake, self.lake.batches.get(batch), policy, where=where)
 
     def chunk(self, chunk_id: str, policy: Policy) -> dict[str, Any]:
         return chunk_detail.detail(self.lake, chunk_id, policy)
@@ -68,24 +68,24 @@ class Embedded:
     def preview(
         self, batches: Sequence[str], policy: Policy, *, metrics: Sequence[Metric] | None = None
     ) -> dict[str, Any]:
-        found = [self.lake.batch(batch) for batch in dict.fromkeys(batches)]
+        found = [self.lake.batches.get(batch) for batch in dict.fromkeys(batches)]
         return catalog.preview(self.lake, found, policy, metrics=metrics)
 
     def freeze(
         self, name: str, batches: Sequence[str], policy: Policy, *, without: Collection[str] = ()
     ) -> dict[str, Any]:
-        ids = [self.lake.batch(batch).id for batch in dict.fromkeys(batches)]
+        ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
         return freeze(self.lake, name=name, batches=ids, policy=policy, without=without)
 
     def export(self, name: str, format_: str, folder: Path) -> dict[str, Any]:
         export(self.lake, name, format_, folder)
-        return self.lake.dataset(name)
+        return self.lake.datasets.manifest(name)
 
     def resume(self) -> dict[str, int]:
         missing = {}
-        for batch in self.lake.batches():
-            left = len(batch.sources) - len(self.lake.result_positions(batch.id))
-            if left and not self.lake.is_cancelled(batch.id):
+        for batch in self.lake.batches.all():
+            left = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
+            if left and not self.lake.batches.is_cancelled(batch.id):
                 missing[batch.id] = left
                 self._run(batch, lambda _: None)
         return missing
@@ -104,7 +104,7 @@ class Embedded:
         """Finish the batch; a recording that fails unexpectedly is tried again alone, then set aside."""
         attempts = AttemptsInMemory()
         while True:
-            done = self.lake.result_positions(batch.id)
+            done = self.lake.batches.result_positions(batch.id)
             missing = [position for position in range(len(batch.sources)) if position not in done]
             if not missing:
                 return
@@ -117,14 +117,14 @@ class Embedded:
         told = _Told(total=len(batch.sources), finished=len(batch.sources) - len(positions), on_status=on_status)
 
         def on_result(result: RecordingResult) -> None:
-            self.lake.put_result(batch.id, result)
+            self.lake.batches.put_result(batch.id, result)
             told.result(result)
 
-        async with opened(self.settings, batch, self.lake) as (teacher, panel):
+        async with opened(self.settings, batch, self.lake) as (teacher, validators):
             labeler = Labeler(
                 self.lake,
                 teacher=teacher,
-                panel=panel,
+                validators=validators,
                 batch=batch,
                 settings=self.settings,
                 on_progress=told.progress,

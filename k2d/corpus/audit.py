@@ -1,6 +1,6 @@
 """Whom a policy leaves out: acceptance by code mixing, language, length and source, and a test where it matters.
 
-A filter that doubts code-switched speech more than the rest makes a corpus, and a student, that switch less. Recordings
+A filter that expected_token_errors code-switched speech more than the rest makes a corpus, and a student, that switch less. Recordings
 are what varies: chunks of one lecture pass or fail together. So every interval and test here is by recording (ratio
 estimates, linearised; Cochran, "Sampling Techniques", 1977, chapter 6). Sums are streamed: memory does not grow with
 the corpus, but for one pair of sums a source folder.

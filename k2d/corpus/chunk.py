@@ -43,15 +43,15 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any
         "duration_s": facts.duration_s,
         "teacher_text": facts.teacher_text,
         "validator": facts.validator,
-        "opinions": [
+        "hypotheses": [
             {
-                **asdict(opinion),
+                **asdict(hypothesis),
                 # phonemes are no text that could be laid beside the label
                 "diff": []
-                if opinion.is_phonemes
-                else [asdict(operation) for operation in aligned_diff(facts.teacher_text, opinion.text)],
+                if hypothesis.is_phonemes
+                else [asdict(operation) for operation in aligned_diff(facts.teacher_text, hypothesis.text)],
             }
-            for opinion in facts.opinions
+            for hypothesis in facts.hypotheses
         ],
         "distances": {str(m): None if d is None else shown(d[0]) for m, d in distances(policy, columns).items()},
         "counts": {"mixed": asdict(facts.distances.mixed), "phonemes": asdict(facts.distances.phonemes)},
@@ -109,8 +109,8 @@ def _contributions(policy: Policy, columns: Columns) -> list[dict[str, float]]:
 def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
     """The facts of a chunk by its id ("{facts_key}-{index:05d}")."""
     key, _, index = chunk_id.rpartition("-")
-    if key.isalnum() and index.isdigit() and lake.has_facts(key):
-        for facts in lake.facts(key):
+    if key.isalnum() and index.isdigit() and lake.facts.has(key):
+        for facts in lake.facts.read(key):
             if facts.id == chunk_id:
                 return facts
     raise NotFound(f"no chunk is called {chunk_id[:80]!r}", hint="GET /v1/chunks?batch=… lists them")

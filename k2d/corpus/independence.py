@@ -1,8 +1,8 @@
-"""Which listener shares the teacher's errors least: estimated without a single reference. Pure.
+"""Which validator shares the teacher's errors least: estimated without a single reference. Pure.
 
-No one knows which labels are wrong, but listeners with errors of their own agree on it more than chance would have it:
+No one knows which labels are wrong, but validators with errors of their own agree on it more than chance would have it:
 where a label is wrong, each of them tends to hear something else. One that shares the teacher's errors is silent
-there. Two measures of each listener over the same chunks say so; correlations are of ranks (Spearman's), as phoneme
+there. Two measures of each validator over the same chunks say so; correlations are of ranks (Spearman's), as phoneme
 and text distances have different scales.
 
 - `consensus`: the correlation of its disagreement with the mean disagreement of the others. High: it objects where
@@ -13,8 +13,8 @@ and text distances have different scales.
 
     independence = consensus · (1 − max(0, follows))
 
-Listeners with the same weights are one family: they have one voice in the consensus, and none in that of one another
-as long as there is another family. What this cannot see: an error that all listeners share, and, with two listeners,
+Validators with the same weights are one family: they have one voice in the consensus, and none in that of one another
+as long as there is another family. What this cannot see: an error that all validators share, and, with two validators,
 which of them is the noisy one (the consensus is then the same for both, and `follows` alone decides).
 """
 
@@ -27,17 +27,17 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-OBJECTS: Final = 0.2  # a listener objects to a label from this disagreement on: what sends a label to rescue as well
+OBJECTS: Final = 0.2  # a validator objects to a label from this disagreement on: what sends a label to rescue as well
 FEWEST: Final = 20  # chunks: below, a rank correlation is anything (its standard error is about 1 / √n)
 SELECTIVE: Final = 0.5  # who hears a smaller share was shown the doubtful ones only, and cannot be compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hearing:
-    """One listener over chunks that all listeners are lined up by; NaN where it did not hear, or has no score."""
+    """One validator over chunks that all validators are lined up by; NaN where it did not hear, or has no score."""
 
     name: str
-    family: str  # listeners that share weights
+    family: str  # validators that share weights
     disagreement: Floats  # shape (chunks,), 0…1
     score: Floats  # shape (chunks,), mean log-probability of the label
     passes: int  # of a model over a chunk, decoding or scoring: what it costs
@@ -45,7 +45,7 @@ class Hearing:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of one listener."""
+    """What is known of one validator."""
 
     name: str
     heard: int  # chunks
@@ -60,7 +60,7 @@ class Standing:
 
 
 def standings(hearings: Sequence[Hearing], confidence: Floats, *, draws: int = 100, seed: int = 0) -> list[Standing]:
-    """Compare listeners over the same chunks, the most independent first, then those that cannot be compared.
+    """Compare validators over the same chunks, the most independent first, then those that cannot be compared.
 
     Args:
         confidence: the teacher's mean log-probability of each label, shape (chunks,).
@@ -74,7 +74,7 @@ def standings(hearings: Sequence[Hearing], confidence: Floats, *, draws: int = 1
 
 
 def phi(one: Hearing, other: Hearing) -> float | None:
-    """How alike two listeners object: the correlation of objecting, over chunks that both heard; −1…1."""
+    """How alike two validators object: the correlation of objecting, over chunks that both heard; −1…1."""
     both = np.isfinite(one.disagreement) & np.isfinite(other.disagreement)
     if both.sum() < FEWEST:
         return None
@@ -114,7 +114,7 @@ def _others(one: Hearing, able: Sequence[Hearing]) -> Floats | None:
 
 
 def _firsts(able: Sequence[Hearing], confidence: Floats, *, draws: int, seed: int) -> dict[str, float]:
-    """How often each listener is the most independent one when chunks are drawn anew."""
+    """How often each validator is the most independent one when chunks are drawn anew."""
     if len(able) < 2 or not draws:
         return {}
     random = np.random.default_rng(seed)
@@ -143,7 +143,7 @@ def _standing(
         follows=None if measured is None else round(measured[1], 4),
         independence=None if measured is None else round(_independence(*measured), 4),
         alone=alone,
-        silent=silent,
+        no_speech_prob=silent,
         first=first if measured is not None else None,
     )
 
@@ -153,7 +153,7 @@ def _independence(consensus: float, follows: float) -> float:
 
 
 def _objections(one: Hearing, able: Sequence[Hearing]) -> tuple[float, float]:
-    """The share of chunks to which only this listener objects, and to which all but this one do."""
+    """The share of chunks to which only this validator objects, and to which all but this one do."""
     all_heard = np.all([np.isfinite(each.disagreement) for each in able], axis=0)
     objects = one.disagreement[all_heard] > OBJECTS
     others = np.array([each.disagreement[all_heard] > OBJECTS for each in able if each is not one])

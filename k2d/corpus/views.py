@@ -32,7 +32,7 @@ TEXT_COLUMNS = (
     "recording",
     "teacher_text",
     "validator",
-    "views",
+    "perturbations",
     "validator_texts",
     "phrase",
 )
@@ -77,7 +77,7 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> dict[str, Any]
     Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are segments of
     chunks that are not kept whole; what was excised of those, pauses between their segments too, is rejected.
     """
-    results = list(lake.results(batch.id))
+    results = list(lake.batches.results(batch.id))
     sums = sweep(lake.parts(batch.id), policy)
     in_ms = sum(_ms_of(result.duration_s) for result in results)
     quarantined_ms = sum(_ms_of(r.duration_s) for r in results if r.outcome == Outcome.QUARANTINED)
@@ -107,7 +107,7 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> dict[str, Any]
 def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: dict[str, Any] | None = None) -> dict[str, Any]:
     """A batch's state, ledger and quarantined recordings. `jobs`: what the queue knows, None where there is none."""
     book = ledger(lake, batch, policy)
-    aside = [r for r in lake.results(batch.id) if r.outcome == Outcome.QUARANTINED]
+    aside = [r for r in lake.batches.results(batch.id) if r.outcome == Outcome.QUARANTINED]
     return {
         **summary(batch),
         "state": state(lake, batch, pending=book["recordings"]["pending"], jobs=jobs),
@@ -122,7 +122,7 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: dict[str, Any] | None
     """Derive the batch's state; see BatchState."""
     if pending == 0:
         return BatchState.DONE
-    if lake.is_cancelled(batch.id):
+    if lake.batches.is_cancelled(batch.id):
         return BatchState.CANCELLED
     if jobs and jobs["jobs_running"]:
         return BatchState.RUNNING
@@ -278,7 +278,7 @@ def _rows(part: Part, policy: Policy, columns: Columns, rows: npt.NDArray[np.int
             "validator_text": text["validator_texts"][0],
             "validator_texts": text["validator_texts"],
             "validator": text["validator"],
-            "views": text["views"],
+            "perturbations": text["perturbations"],
             **{str(metric): None if each is None else shown(each[row]) for metric, each in measured.items()},
             "teacher_repetition": int(few["teacher_repetition"][row]),
             "validator_repetition": int(few["validator_repetition"][row]),

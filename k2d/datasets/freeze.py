@@ -62,7 +62,7 @@ def freeze(
         StoreError
     """
     check_name(name)
-    chosen = list({batch.id: batch for batch in map(lake.batch, batches)}.values())
+    chosen = list({batch.id: batch for batch in map(lake.batches.get, batches)}.values())
     if not chosen:
         raise BadRequest("a dataset needs at least one batch", hint="`k2d batches` lists them")
     gone = revoked(without)
@@ -71,7 +71,7 @@ def freeze(
     plan = make_plan(lake, chosen, policy, without=gone, head=head)
     if not plan.selected:
         raise BadRequest(f"policy {policy.name!r} keeps nothing of these batches", hint=_why(plan))
-    if name in lake.datasets():
+    if name in lake.datasets.names():
         return _same(lake, name, plan)
 
     rows = _Stream(lake, selections(lake, chosen, policy, without=gone), head=head, max_gap_s=max_gap_s)
@@ -79,10 +79,10 @@ def freeze(
     packer = _Packer(rows, shard_bytes)
     shards: list[Shard] = []
     while not packer.done:
-        size, sha256 = lake.put_shard(name, plan.digest, len(shards), packer.fill)
+        size, sha256 = lake.datasets.put_shard(name, plan.digest, len(shards), packer.fill)
         shards.append(Shard(number=len(shards), rows=packer.rows, bytes=size, sha256=sha256, seconds=packer.ms / 1000))
     if rows.digest != plan.digest:
-        lake.drop_shards(name, plan.digest)
+        lake.datasets.drop_shards(name, plan.digest)
         raise Conflict("the batches changed while the dataset was written", hint="freeze it again when nothing runs")
     manifest = Manifest(
         name=name,
@@ -104,7 +104,7 @@ def freeze(
         seconds=_seconds(plan),
         shards=shards,
     )
-    if not lake.put_manifest(manifest):
+    if not lake.datasets.put(manifest):
         return _same(lake, name, plan)  # someone else was faster
     return manifest.model_dump(mode="json")
 
@@ -165,9 +165,9 @@ class _Packer:
 
 def _same(lake: Lake, name: str, plan: Plan) -> dict[str, Any]:
     """The manifest that is there, if it is of the same content."""
-    manifest = lake.dataset(name)
+    manifest = lake.datasets.manifest(name)
     if manifest["digest"] != plan.digest:
-        lake.drop_shards(name, plan.digest)
+        lake.datasets.drop_shards(name, plan.digest)
         raise Conflict(
             f"dataset {name!r} exists with other content", hint="datasets never change: take a new name", name=name
         )
@@ -186,7 +186,7 @@ def _options(batches: list[Batch]) -> list[dict[str, Any]]:
 
 def _teachers(lake: Lake, plan: Plan) -> list[Teacher]:
     return [
-        Teacher(fingerprint=fingerprint, model=lake.label_meta(key).get("teacher") or {})
+        Teacher(fingerprint=fingerprint, model=lake.labels.meta(key).get("teacher") or {})
         for fingerprint, key in sorted(plan.tally.teachers.items())
     ]
 

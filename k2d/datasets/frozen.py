@@ -49,11 +49,11 @@ class Frozen:
 
     def __init__(self, lake: Lake, name: str) -> None:
         self._lake = lake
-        self.manifest = Manifest.model_validate(lake.dataset(name))
+        self.manifest = Manifest.model_validate(lake.datasets.manifest(name))
 
     def rows(self, shard: int) -> Iterator[Row]:
         """The rows of one shard, in order."""
-        with self._lake.shard_table(self.manifest.name, shard) as file:
+        with self._lake.datasets.shard(self.manifest.name, shard) as file:
             batches = file.iter_batches(batch_size=ROWS_PER_GROUP)
             while True:
                 with guard(f"shard {shard} of dataset {self.manifest.name}"):
@@ -76,7 +76,7 @@ class Frozen:
         Raises:
             StoreError
         """
-        missing = self._lake.missing_shards(self.manifest.name)
+        missing = self._lake.datasets.missing_shards(self.manifest.name)
         if missing:
             raise self._gone(missing[0], more=len(missing) - 1)
 
@@ -96,7 +96,7 @@ class Frozen:
 
     def copy_shard(self, shard: int, target: Path) -> None:
         """Write a shard's bytes as they are to a local file."""
-        with self._lake.open_shard(self.manifest.name, shard) as source, open(target, "wb") as out:
+        with self._lake.datasets.open_shard(self.manifest.name, shard) as source, open(target, "wb") as out:
             while block := source.read(1 << 20):
                 out.write(block)
 
@@ -104,7 +104,7 @@ class Frozen:
     def _open(self, shard: int) -> Iterator[pq.ParquetFile]:
         """A shard for reading; what is wrong with it is said in terms of the dataset."""
         try:
-            file = self._lake.shard_table(self.manifest.name, shard, digest=self.manifest.digest)
+            file = self._lake.datasets.shard(self.manifest.name, shard, digest=self.manifest.digest)
             with file, guard(f"shard {shard}"):
                 yield file
         except NotFound as error:

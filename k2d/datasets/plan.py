@@ -242,7 +242,7 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], tally: Tally) -> Non
     aside: list[tuple[str, RecordingResult]] = []
     for batch in batches:
         done = 0
-        for result in lake.results(batch.id):
+        for result in lake.batches.results(batch.id):
             done += 1
             key = batch.sources[result.position].key
             if result.outcome is not Outcome.LABELED or result.recording_id is None:
@@ -254,7 +254,7 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], tally: Tally) -> Non
                 tally.recordings["labeled"] += 1
                 tally.input_ms += round(result.duration_s * 1000)
         pending = len(batch.sources) - done
-        if pending and not lake.is_cancelled(batch.id):
+        if pending and not lake.batches.is_cancelled(batch.id):
             hint = "wait until it is done, or cancel it to freeze what there is"
             raise Conflict(f"batch {batch.name!r} still has {pending} recordings to do", hint=hint, batch=batch.id)
         tally.recordings["pending"] += pending

@@ -33,12 +33,12 @@ def pull(remote: Remote, name: str, lake: Lake) -> dict[str, Any]:
             for block in remote.shard(name, number):
                 file.write(block)
 
-        _, sha256 = lake.put_shard(name, manifest.digest, shard.number, fill)
+        _, sha256 = lake.datasets.put_shard(name, manifest.digest, shard.number, fill)
         if sha256 != shard.sha256:
-            lake.drop_shards(name, manifest.digest)
+            lake.datasets.drop_shards(name, manifest.digest)
             raise StoreError(f"shard {shard.number} of {name!r} arrived damaged", hint="try again")
-    lake.put_manifest(manifest)
-    return lake.dataset(name)
+    lake.datasets.put(manifest)
+    return lake.datasets.manifest(name)
 
 
 def export_pulled(remote: Remote, name: str, format_: str, folder: Path) -> dict[str, Any]:

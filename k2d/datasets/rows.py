@@ -52,8 +52,8 @@ def rows_of(lake: Lake, chosen: Selected, *, max_gap_s: float) -> Iterator[dict[
     wanted = frozenset(chosen.chunks.tolist()) | frozenset(chosen.segments[:, 0].tolist())
     measured = _Measured(chosen)
     try:
-        chunks = {chunk.index: chunk for chunk, _ in lake.labels(chosen.label_key, only=wanted)}
-        audio = lake.labels(chosen.label_key, audio=True, only=wanted)
+        chunks = {chunk.index: chunk for chunk, _ in lake.labels.read(chosen.label_key, only=wanted)}
+        audio = lake.labels.read(chosen.label_key, audio=True, only=wanted)
         heard: tuple[Chunk, bytes] | None = None
         before: Cut | None = None  # the last of the row before
         text = ""  # of that row

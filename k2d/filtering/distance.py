@@ -44,32 +44,32 @@ def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
 
 
 def compare(teacher_text: str, validator_texts: Sequence[str]) -> Distances:
-    """Compare a teacher's transcript of one chunk with what the validator heard in each view of it.
+    """Compare a teacher's transcript of one chunk with what the validator heard in each perturbation of it.
 
-    Counts are summed over the views; `validator_repetition` is the least of them, since one view that does not loop is
+    Counts are summed over the perturbations; `validator_repetition` is the least of them, since one perturbation that does not loop is
     evidence. Token counts are the teacher's.
 
     Raises:
-        ValueError: there is no view.
+        ValueError: there is no perturbation.
     """
     readings = read_many([teacher_text, *validator_texts])
     return distances(readings[0], [readings[place] for place in range(1, len(validator_texts) + 1)])
 
 
-def distances(teacher: Reading, views: Sequence[Reading]) -> Distances:
+def distances(teacher: Reading, perturbations: Sequence[Reading]) -> Distances:
     """`compare` for texts that one `read_many` has read.
 
     Raises:
-        ValueError: there is no view.
+        ValueError: there is no perturbation.
     """
-    if not views:
+    if not perturbations:
         raise ValueError("a comparison needs at least one validator transcript")
     zh_tokens, en_tokens = count_scripts(teacher.normalised)
     return Distances(
-        mixed=sum((counts(view.written, teacher.written) for view in views), Counts()),
-        phonemes=sum((counts(view.sound, teacher.sound) for view in views), Counts()),
+        mixed=sum((counts(perturbation.written, teacher.written) for perturbation in perturbations), Counts()),
+        phonemes=sum((counts(perturbation.sound, teacher.sound) for perturbation in perturbations), Counts()),
         teacher_repetition=teacher.repetition,
-        validator_repetition=min(view.repetition for view in views),
+        validator_repetition=min(perturbation.repetition for perturbation in perturbations),
         phrase=match_phrases(teacher.tokens),
         zh_tokens=zh_tokens,
         en_tokens=en_tokens,

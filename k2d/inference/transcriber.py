@@ -26,7 +26,7 @@ class Transcriber(Protocol):
 
 
 class ScoringTranscriber(Transcriber, Protocol):
-    """A transcriber that also says how likely it finds a given text: what a listener needs."""
+    """A transcriber that also says how likely it finds a given text: what a validator needs."""
 
     async def score(self, window: Window, text: str, options: DecodeOptions) -> TextScore:
         """How likely the model finds `text` for the window: teacher-forced, without decoding.

@@ -45,8 +45,8 @@ def forecast(durations_s: Iterable[float | None], lake: Lake, *, workers: int = 
 
 def measured_speed(lake: Lake) -> tuple[float, str]:
     """× real time of the latest finished batches in this lake, and a phrase that says so."""
-    for batch in lake.batches():
-        done = [r for _, r in zip(range(RECENT), lake.results(batch.id), strict=False) if r.wall_s > 0.05]
+    for batch in lake.batches.all():
+        done = [r for _, r in zip(range(RECENT), lake.batches.results(batch.id), strict=False) if r.wall_s > 0.05]
         seconds = sum(r.duration_s for r in done)
         spent = sum(r.wall_s for r in done)
         if seconds > 30:

@@ -1,7 +1,7 @@
-"""A group of recordings in one worker: many in flight at once, so that windows meet in batches across recordings.
+"""Runs a group of recordings in one worker, many concurrently, so that batches form across recordings.
 
-A recording that took a worker down, or failed unexpectedly, is tried again alone, so that it cannot take its
-neighbours with it; on the third time it is set aside.
+A recording that took a worker down, or failed unexpectedly, is tried again alone, so that it cannot fail the others;
+on the third time it is quarantined.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from k2d.schema import QuarantineReason, RecordingResult
 
 log = structlog.get_logger()
 
-MAX_ATTEMPTS = 3  # the first may be a neighbour's fault; the later two run alone
+MAX_ATTEMPTS = 3  # the first may be another recording's fault; the later two run alone
 
 
 class Attempts(Protocol):
-    """Remembers starts that never ended. Lives in Redis for workers, in memory for embedded runs."""
+    """Counts starts of recordings that never ended. Kept in Redis for workers, in memory for embedded runs."""
 
     def unfinished(self, position: int) -> int:
         """How often the recording was started and neither finished nor was put back."""
@@ -124,7 +124,7 @@ class Group:
 
     async def _run_one(self, position: int) -> bool:
         if self.attempts.unfinished(position) >= MAX_ATTEMPTS:
-            self._set_aside(position)
+            self._give_up(position)
             return True
         self.attempts.begin(position)
         try:
@@ -143,7 +143,7 @@ class Group:
         self.attempts.end(position)
         return True
 
-    def _set_aside(self, position: int) -> None:
+    def _give_up(self, position: int) -> None:
         error = self.attempts.last_error(position)
         reason = QuarantineReason.FAILED if error else QuarantineReason.CRASHES_WORKER
         detail = f"given up after {MAX_ATTEMPTS} attempts: {error or 'the worker died while it had this recording'}"

@@ -1,14 +1,15 @@
-"""The walk of one recording: examine, label, doubt, write the facts. Each stage's shard at its key *is* "done".
+"""The walk of one recording: examine, label, validate, write the facts. A shard at a stage's key means the stage is done.
 
 Called by the worker's job and by the embedded command alike; knows nothing of Redis or HTTP.
 """
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import structlog
 
@@ -17,26 +18,29 @@ from k2d.errors import AudioError
 from k2d.inference.longform import transcribe
 from k2d.inference.transcriber import Transcriber
 from k2d.keys import digest
-from k2d.labeling.cutter import Cutter
-from k2d.labeling.shared_clock import SharedClock
-from k2d.labeling.validate import FACTS_VERSION, Doubt
+from k2d.labeling.packer import Packer
+from k2d.labeling.validate import FACTS_VERSION, Validation
 from k2d.schema import (
+    SAMPLE_RATE_HZ,
     Batch,
+    Chunk,
     Outcome,
     QuarantineReason,
     Recording,
     RecordingResult,
+    Samples,
+    Segment,
     Source,
 )
 from k2d.settings import Settings
-from k2d.store import Lake, Probe
-from k2d.validators.panel import Panel
+from k2d.store import Examination, Lake, LabelWriter
+from k2d.validators.validator import Validators
 
 log = structlog.get_logger()
 
 # Raise a stage's version when its code changes what it writes: old shards stay, new keys are computed beside them.
-EXAMINE_VERSION = 1
-LABEL_VERSION = 2
+EXAMINE_VERSION: Final = 1
+LABEL_VERSION: Final = 2
 
 
 class Stage(StrEnum):
@@ -44,7 +48,7 @@ class Stage(StrEnum):
 
     EXAMINE = "examine"
     LABEL = "label"
-    DOUBT = "doubt"
+    VALIDATE = "validate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a recording must satisfy to be trusted with a teacher. Part of the key of its examination."""
+    """What a recording must satisfy before the teacher labels it. Part of the key of its examination."""
 
     min_s: float
     max_s: float
@@ -74,23 +78,23 @@ class Labeler:
         lake: Lake,
         *,
         teacher: Transcriber,
-        panel: Panel,
+        validators: Validators,
         batch: Batch,
         settings: Settings,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self.lake = lake
         self.teacher = teacher
-        self.panel = panel
+        self.validators = validators
         self.batch = batch
         self.settings = settings
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
-        self._doubt = Doubt(lake, panel, places=max(settings.concurrency, settings.batch_size))
+        self._validation = Validation(lake, validators, places=max(settings.concurrency, settings.batch_size))
 
     async def run(self, position: int) -> RecordingResult:
-        """Label and doubt the source at `position`, reusing every stage that is already in the lake.
+        """Label and validate the source at `position`, reusing every stage that is already in the lake.
 
         A recording that cannot be labeled comes back quarantined with its reason. Errors that are not the
         recording's fault (store, model, queue) are raised.
@@ -108,17 +112,17 @@ class Labeler:
             recording = await self._examine(source, position)
             label_key = self.label_key(recording)
             facts_key = self.facts_key(label_key)
-            if not await asyncio.to_thread(self.lake.has_facts, facts_key):
-                if not await asyncio.to_thread(self.lake.has_labels, label_key):
+            if not await asyncio.to_thread(self.lake.facts.has, facts_key):
+                if not await asyncio.to_thread(self.lake.labels.has, label_key):
                     await self._label(source, position, recording, label_key)
-                await self._doubt.run(
+                await self._validation.run(
                     recording,
                     label_key=label_key,
                     facts_key=facts_key,
                     options=self.batch.options,
                     teacher=self.teacher.model,
                 )
-                self.on_progress(Progress(position, Stage.DOUBT, recording.duration_s, recording.duration_s))
+                self.on_progress(Progress(position, Stage.VALIDATE, recording.duration_s, recording.duration_s))
         except AudioError as error:
             return quarantined(
                 position, source, error.reason, error.message, duration_s=float(error.details.get("duration_s", 0.0))
@@ -142,28 +146,28 @@ class Labeler:
         return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options)
 
     def facts_key(self, label_key: str) -> str:
-        return digest("facts", FACTS_VERSION, label_key, *self.panel.key)
+        return digest("facts", FACTS_VERSION, label_key, *self.validators.key)
 
     # ---- stages ---------------------------------------------------------------------------------------------------
 
     async def _examine(self, source: Source, position: int) -> Recording:
-        """Decode once from end to end: the recording's identity, or why it is set aside. Remembered either way."""
+        """Decode once from end to end: the recording's identity, or why it is quarantined. Stored either way."""
         key = self.examine_key(source)
-        known = await asyncio.to_thread(self.lake.probe, key)
-        if known is None:
+        examination = await asyncio.to_thread(self.lake.examinations.get, key)
+        if examination is None:
             self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
-            known = await asyncio.to_thread(self._examine_now, source)
-            if known.reason != QuarantineReason.UNREADABLE:  # a missing file may come back; what it holds may not
-                await asyncio.to_thread(self.lake.put_probe, key, known)
-        if known.recording is None:
+            examination = await asyncio.to_thread(self._examine_now, source)
+            if examination.reason != QuarantineReason.UNREADABLE:  # a missing file may come back; what it holds may not
+                await asyncio.to_thread(self.lake.examinations.put, key, examination)
+        if examination.recording is None:
             raise AudioError(
-                known.detail or "the recording cannot be used",
-                reason=known.reason or QuarantineReason.UNREADABLE,
-                duration_s=known.duration_s,
+                examination.detail or "the recording cannot be used",
+                reason=examination.reason or QuarantineReason.UNREADABLE,
+                duration_s=examination.duration_s,
             )
-        return known.recording
+        return examination.recording
 
-    def _examine_now(self, source: Source) -> Probe:
+    def _examine_now(self, source: Source) -> Examination:
         limits = self.limits
         try:
             with self._open(source) as file:
@@ -171,13 +175,13 @@ class Labeler:
                     file, min_s=limits.min_s, max_s=limits.max_s, silence_peak=limits.silence_peak
                 )
         except AudioError as error:
-            return Probe(
+            return Examination(
                 recording=None,
                 reason=error.reason,
                 detail=error.message,
                 duration_s=float(error.details.get("duration_s", 0.0)),
             )
-        return Probe(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
+        return Examination(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
 
     async def _label(self, source: Source, position: int, recording: Recording, label_key: str) -> None:
         """Stream the recording through the teacher; write chunks with their audio as they close."""
@@ -191,7 +195,7 @@ class Labeler:
         with ExitStack() as stack:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
             reader = stack.enter_context(audio.SampleReader(file))
-            writer = stack.enter_context(self.lake.label_writer(label_key, meta))
+            writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             cutter = Cutter(reader, writer)
             async for segment in transcribe(cutter, self.teacher, self.batch.options, total_samples=recording.samples):
                 await asyncio.to_thread(cutter.push, segment)
@@ -205,7 +209,7 @@ class Labeler:
 
 
 def quarantined(position: int, source: Source, reason: str, detail: str, *, duration_s: float = 0.0) -> RecordingResult:
-    """A ledger line for a recording that is set aside."""
+    """The result of a recording that cannot be labeled."""
     log.warning("recording quarantined", recording=source.name, reason=str(reason), detail=detail)
     return RecordingResult(
         position=position,
@@ -215,3 +219,61 @@ def quarantined(position: int, source: Source, reason: str, detail: str, *, dura
         reason=str(reason),
         detail=detail,
     )
+
+
+class Cutter:
+    """Reads windows for the teacher, packs its segments into chunks, and cuts each chunk's audio from the same stream.
+
+    Keeps no more audio than the open chunk and the current window need, however long the recording is.
+    """
+
+    def __init__(self, reader: audio.SampleReader, writer: LabelWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.packer = Packer()
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples [start, stop) of the recording. The teacher only moves forward, so what lies behind is dropped."""
+        self._write(self.packer.advance(start / SAMPLE_RATE_HZ))
+        open_s = self.packer.open_start_s
+        self.reader.forget(start if open_s is None else min(start, round(open_s * SAMPLE_RATE_HZ)))
+        return self.reader.read(start, stop)
+
+    def push(self, segment: Segment) -> None:
+        self._write(self.packer.push(segment))
+
+    def close(self) -> None:
+        """Write the last, partial chunk."""
+        self._write(self.packer.close())
+
+    def _write(self, chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            start, stop = (round(t * SAMPLE_RATE_HZ) for t in (chunk.start_s, chunk.end_s))
+            self.writer.write(chunk, audio.encode_flac(self.reader.read(start, stop)))
+
+
+class SharedClock:
+    """Splits a worker's wall time among the recordings it processes concurrently; the shares add up to it."""
+
+    def __init__(self) -> None:
+        self._active = 0
+        self._virtual_s = 0.0  # advances at 1 / active: the share of each recording in flight
+        self._advanced_at = time.monotonic()
+
+    def enter(self) -> float:
+        """Start a recording; returns the token that `leave` takes."""
+        self._advance()
+        self._active += 1
+        return self._virtual_s
+
+    def leave(self, token: float) -> float:
+        """End a recording; returns its share in seconds."""
+        self._advance()
+        self._active -= 1
+        return round(self._virtual_s - token, 3)
+
+    def _advance(self) -> None:
+        now = time.monotonic()
+        if self._active:
+            self._virtual_s += (now - self._advanced_at) / self._active
+        self._advanced_at = now

@@ -1,4 +1,4 @@
-"""Batches: what was asked, checked once, named by a hash of its content."""
+"""Builds a batch from a request: checks what was asked once, and names it by a hash of its content."""
 
 import re
 from collections.abc import Sequence
@@ -9,10 +9,9 @@ from pathlib import Path
 from k2d.errors import BadRequest
 from k2d.inference.address import SERVED, is_address, plain, split
 from k2d.keys import digest
-from k2d.languages import AUTO, LANGUAGES, MIXED
-from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
+from k2d.schema import AUTO, LANGUAGES, MIXED, Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
-from k2d.validators import PERTURBED, address_of, listeners_of, models_of
+from k2d.validators import PERTURBED, address_of, models_of, validators_of
 from k2d.validators.names import JOINT
 from k2d.whisper.packaged import NAME as BASE
 from k2d.whisper.packaged import PREFIX
@@ -38,19 +37,20 @@ def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Setti
     """Build the batch of these sources and options. The same files and options always give the same id.
 
     Raises:
-        BadRequest: no sources, a malformed name, an unknown language, no panel, or a model reference of no known form.
+        BadRequest: no sources, a malformed name, an unknown language, no validator, or a model reference of no known
+            form.
     """
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
     check_name(request.name)
     teacher = _served(plain(request.teacher or settings.teacher), settings)
-    listeners = listeners_of(request.validator or settings.validator)
-    validator = JOINT.join(_served(plain(name), settings) for name in listeners)
+    validators = validators_of(request.validator or settings.validator)
+    validator = JOINT.join(_served(plain(name), settings) for name in validators)
     for reference in (teacher, *models_of(validator)):
         if reference not in SERVED:
             check_model(reference)
     if teacher in models_of(validator):
-        raise BadRequest("a model cannot doubt itself", hint=f"name a second model as validator, or {PERTURBED!r}")
+        raise BadRequest(f"teacher and validator are the same model: {teacher}", hint=f"name a second model as validator, or {PERTURBED!r}")
     options = LongformOptions(
         decode=DecodeOptions(language=check_language(request.language or settings.language)),
         condition_on_previous_text=_or(request.condition_on_previous_text, settings.condition_on_previous_text),
@@ -102,7 +102,7 @@ def check_model(reference: str) -> None:
 
 
 def _served(reference: str, settings: Settings) -> str:
-    """What a batch keeps of an address: whose servers they are, not where; servers may move while batches wait.
+    """The setting that an address stands for: batches record that, since servers may move while batches wait.
 
     Raises:
         BadRequest: servers that the operator did not name. Who may POST a batch must not choose whom workers talk to.

@@ -1,135 +1,156 @@
-"""The last stage of a recording's walk: each listener of the panel hears its chunks, and all that was said is weighed.
+"""The last stage of a recording's walk: each validator transcribes the chunks, then the evidence is computed.
 
-Opinions are stored for each listener by itself, and facts follow from labels and opinions alone. So another listener
-never makes the others hear anything again, and a new way to weigh costs no model time.
+Hypotheses are stored for each validator by itself, and facts follow from labels and hypotheses alone. So another
+validator never makes the others transcribe anything again, and new evidence code costs no model time.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from k2d import audio
 from k2d.errors import StoreError
-from k2d.filtering.evidence import Said, Weighed, weigh_many
-from k2d.schema import Chunk, ChunkFacts, LongformOptions, ModelInfo, Opinion, Recording
+from k2d.filtering.evidence import ChunkEvidence, ChunkTexts, weigh_many
+from k2d.keys import chunk_id
+from k2d.schema import Chunk, ChunkFacts, Hypothesis, LongformOptions, ModelInfo, Recording
 from k2d.store import Lake
-from k2d.validators.panel import Panel, opinions_key
-from k2d.validators.validator import Listener
+from k2d.validators.validator import Validator, Validators, hypotheses_key
 
-# Raise it when weighing writes other facts: old shards stay, new ones are made of the same opinions beside them.
-FACTS_VERSION = 3
+# Raise it when the evidence code writes other facts: old shards stay, new ones are made of the same hypotheses.
+FACTS_VERSION: Final = 4
 
-Opinions = Mapping[int, tuple[Opinion, ...]]  # one listener's on a recording, by the chunk's index
+RecordingHypotheses = Mapping[int, tuple[Hypothesis, ...]]  # one validator's on a recording, by the chunk's index
 
 
-class Doubt:
-    """A panel at work on one recording after the other, or on many at once.
+class Validation:
+    """Runs a batch's validators over recordings, one after the other or many at once.
 
-    `places` bounds the chunks whose audio is in memory for a listener, over all recordings in flight: what keeps a
+    `places` bounds the chunks whose audio is in memory for a validator, over all recordings in flight: what keeps a
     worker small.
     """
 
-    def __init__(self, lake: Lake, panel: Panel, *, places: int) -> None:
+    def __init__(self, lake: Lake, validators: Validators, *, places: int) -> None:
         self.lake = lake
-        self.panel = panel
+        self.validators = validators
         self._places = asyncio.Semaphore(places)
 
     async def run(
         self, recording: Recording, *, label_key: str, facts_key: str, options: LongformOptions, teacher: ModelInfo
     ) -> None:
-        """Let each listener hear the recording's chunks, unless it has; then write the facts at `facts_key`.
+        """Let each validator transcribe the recording's chunks, unless it has; then write the facts at `facts_key`.
 
         Raises:
             NotFound: there are no labels at `label_key`.
             ModelError, StoreError
         """
-        said: list[Opinions] = []
-        keys = [opinions_key(label_key, listener) for listener in self.panel]
-        for key, listener in zip(keys, self.panel, strict=True):
-            if not await asyncio.to_thread(self.lake.has_opinions, key):
-                await self._hear(recording, listener, said, label_key=label_key, key=key)
-            said.append(await asyncio.to_thread(self.lake.opinions, key))
+        before: list[RecordingHypotheses] = []
+        keys = [hypotheses_key(label_key, validator) for validator in self.validators]
+        for key, validator in zip(keys, self.validators, strict=True):
+            if not await asyncio.to_thread(self.lake.hypotheses.has, key):
+                await self._validate(recording, validator, before, label_key=label_key, key=key)
+            before.append(await asyncio.to_thread(self.lake.hypotheses.read, key))
         meta = {
             "facts_key": facts_key,
             "label_key": label_key,
             "recording": recording,
             "teacher": teacher,
-            "validator": self.panel.first.model,
-            "validator_name": self.panel.name,
-            "views": list(self.panel.first.views),
-            "opinions": keys,
+            "validator": self.validators.first.model,
+            "validators": self.validators.name,
+            "perturbations": list(self.validators.first.perturbation_names),
+            "hypotheses": keys,
             "options": options,
             "version": FACTS_VERSION,
         }
-        await asyncio.to_thread(self._weigh, said, meta, options.decode.initial_prompt or "")
+        await asyncio.to_thread(self._write_facts, before, meta, options.decode.initial_prompt or "")
 
-    async def _hear(
-        self, recording: Recording, listener: Listener, before: Sequence[Opinions], *, label_key: str, key: str
+    async def _validate(
+        self,
+        recording: Recording,
+        validator: Validator,
+        before: Sequence[RecordingHypotheses],
+        *,
+        label_key: str,
+        key: str,
     ) -> None:
-        """Let one listener hear the chunks it wants, and write down what it says, in order."""
-        wanted = await asyncio.to_thread(self._wanted, label_key, listener, before)
-        hearings: dict[int, asyncio.Task[tuple[Opinion, ...]]] = {}
-        stored = self.lake.labels(label_key, audio=True, only=wanted)
+        """Let one validator transcribe the chunks it wants, and store its hypotheses in order."""
+        wanted = await asyncio.to_thread(self._wanted, label_key, validator, before)
+        tasks: dict[int, asyncio.Task[tuple[Hypothesis, ...]]] = {}
+        stored = self.lake.labels.read(label_key, audio=True, only=wanted)
         try:
             async with asyncio.TaskGroup() as group:
                 while wanted and (row := await asyncio.to_thread(next, stored, None)) is not None:
                     await self._places.acquire()  # given back with the task: a shard that cannot be read costs none
-                    hearing = group.create_task(self._hear_chunk(*row, listener, recording.id, before))
-                    hearing.add_done_callback(lambda _: self._places.release())
-                    hearings[row[0].index] = hearing
+                    task = group.create_task(self._validate_chunk(*row, validator, recording.id, before))
+                    task.add_done_callback(lambda _: self._places.release())
+                    tasks[row[0].index] = task
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors  # the first fault stopped the others; one is enough to report
-        rows = [(index, hearing.result()) for index, hearing in hearings.items()]
+        rows = [(index, task.result()) for index, task in tasks.items()]
         meta = {
             "label_key": label_key,
             "recording_id": recording.id,
-            "listener": listener.name,
-            "listener_key": listener.key,
+            "validator": validator.name,
+            "validator_key": validator.key,
         }
-        await asyncio.to_thread(self.lake.write_opinions, key, rows, meta)
+        await asyncio.to_thread(self.lake.hypotheses.write, key, rows, meta)
 
-    async def _hear_chunk(
-        self, chunk: Chunk, flac: bytes | None, listener: Listener, recording_id: str, before: Sequence[Opinions]
-    ) -> tuple[Opinion, ...]:
+    async def _validate_chunk(
+        self,
+        chunk: Chunk,
+        flac: bytes | None,
+        validator: Validator,
+        recording_id: str,
+        before: Sequence[RecordingHypotheses],
+    ) -> tuple[Hypothesis, ...]:
         if flac is None:
             raise StoreError(f"label shard has no audio for chunk {chunk.index} of {recording_id}")
         samples = await asyncio.to_thread(audio.decode_flac, flac)
-        return await listener.hear(chunk, samples, _of(chunk, before), recording_id=recording_id)
+        return await validator.validate(chunk, samples, _of_chunk(chunk, before), recording_id=recording_id)
 
-    def _wanted(self, label_key: str, listener: Listener, before: Sequence[Opinions]) -> frozenset[int]:
-        """The chunks that this listener hears."""
-        chunks = (chunk for chunk, _ in self.lake.labels(label_key))
-        return frozenset(chunk.index for chunk in chunks if listener.wants(chunk, _of(chunk, before)))
+    def _wanted(self, label_key: str, validator: Validator, before: Sequence[RecordingHypotheses]) -> frozenset[int]:
+        """The chunks that this validator validates."""
+        chunks = (chunk for chunk, _ in self.lake.labels.read(label_key))
+        return frozenset(chunk.index for chunk in chunks if validator.wants(chunk, _of_chunk(chunk, before)))
 
-    def _weigh(self, said: Sequence[Opinions], meta: Mapping[str, Any], prompt: str) -> None:
-        chunks = [chunk for chunk, _ in self.lake.labels(meta["label_key"])]
-        opinions = [_of(chunk, said) for chunk in chunks]
-        weighed = weigh_many([Said(*one, prompt) for one in zip((c.segments for c in chunks), opinions, strict=True)])
-        named = {"facts_key": meta["facts_key"], "recording_id": meta["recording"].id, "panel": self.panel.name}
-        rows = (facts_of(*one, **named) for one in zip(chunks, opinions, weighed, strict=True))
-        self.lake.write_facts(meta["facts_key"], rows, meta)
+    def _write_facts(self, said: Sequence[RecordingHypotheses], meta: Mapping[str, Any], prompt: str) -> None:
+        chunks = [chunk for chunk, _ in self.lake.labels.read(meta["label_key"])]
+        hypotheses = [_of_chunk(chunk, said) for chunk in chunks]
+        texts = [ChunkTexts(chunk.segments, own, prompt) for chunk, own in zip(chunks, hypotheses, strict=True)]
+        named = {
+            "facts_key": meta["facts_key"],
+            "recording_id": meta["recording"].id,
+            "validators": self.validators.name,
+        }
+        rows = (facts_of(*row, **named) for row in zip(chunks, hypotheses, weigh_many(texts), strict=True))
+        self.lake.facts.write(meta["facts_key"], rows, meta)
 
 
 def facts_of(
-    chunk: Chunk, opinions: Sequence[Opinion], weighed: Weighed, *, facts_key: str, recording_id: str, panel: str
+    chunk: Chunk,
+    hypotheses: Sequence[Hypothesis],
+    evidence: ChunkEvidence,
+    *,
+    facts_key: str,
+    recording_id: str,
+    validators: str,
 ) -> ChunkFacts:
-    """The row of a chunk: its label, what the panel (by its name) said of it, and what follows from the two."""
+    """The facts of a chunk: its label, the hypotheses of the validators (by their name), and what follows from both."""
     return ChunkFacts(
-        id=f"{facts_key}-{chunk.index:05d}",
+        id=chunk_id(facts_key, chunk.index),
         recording_id=recording_id,
         index=chunk.index,
         start_s=chunk.start_s,
         end_s=chunk.end_s,
         teacher_text=chunk.text,
         segments=chunk.segments,
-        validator=panel,
-        opinions=tuple(opinions),
-        distances=weighed.distances,
-        evidence=weighed.evidence,
-        segment_evidence=weighed.segment_evidence,
+        validators=validators,
+        hypotheses=tuple(hypotheses),
+        distances=evidence.distances,
+        evidence=evidence.evidence,
+        segment_evidence=evidence.segment_evidence,
     )
 
 
-def _of(chunk: Chunk, said: Sequence[Opinions]) -> tuple[Opinion, ...]:
-    """What was said of one chunk, listener after listener."""
-    return tuple(opinion for one in said for opinion in one.get(chunk.index, ()))
+def _of_chunk(chunk: Chunk, of_validators: Sequence[RecordingHypotheses]) -> tuple[Hypothesis, ...]:
+    """The hypotheses of one chunk, validator after validator."""
+    return tuple(value for by_chunk in of_validators for value in by_chunk.get(chunk.index, ()))

@@ -3,8 +3,8 @@
 What lies where, and why, is in docs/store.md.
 """
 
-from k2d.store.examinations import Probe
+from k2d.store.examinations import Examination
 from k2d.store.labels import LabelWriter
 from k2d.store.lake import Lake
 
-__all__ = ["LabelWriter", "Lake", "Probe"]
+__all__ = ["Examination", "LabelWriter", "Lake"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from k2d.errors import Conflict, NotFound
 from k2d.keys import digest
 from k2d.schema import Batch, RecordingResult
+from k2d.store.files import Files
 from k2d.store.parquet import dumps
 from k2d.store.rooted import Rooted, safe
 
@@ -19,9 +20,12 @@ REMEMBERED = 4  # batch documents kept in memory
 class Batches(Rooted):
     """batches/<id>/…, names/<hash of name>.json, recent/<time>~<id>"""
 
-    _remembered: dict[str, Batch]  # documents never change, and one of 100,000 sources takes half a second to read
+    def __init__(self, files: Files) -> None:
+        super().__init__(files)
+        # documents never change, and one of 100,000 sources takes half a second to read
+        self._remembered: dict[str, Batch] = {}
 
-    def put_batch(self, batch: Batch) -> None:
+    def put(self, batch: Batch) -> None:
         """Store a batch and let its name stand for its id. Done again, or under a second name, it stays as it was.
 
         Raises:
@@ -33,14 +37,14 @@ class Batches(Rooted):
         created = self.files.create(path, dumps(batch))
         if batch.name != batch.id and not self.files.create(_alias(batch.name), _naming(batch)):
             self._refuse_taken(batch)
-        if not created and self._named(self.batch(batch.id).name) not in (batch.id, None):
+        if not created and self._named(self.get(batch.id).name) not in (batch.id, None):
             # stored by a request that lost its name to another batch in the same moment
             self._remembered.pop(batch.id, None)
             self.files.write(path, dumps(batch))
         stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
         self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
 
-    def batch(self, id_or_name: str) -> Batch:
+    def get(self, id_or_name: str) -> Batch:
         """The batch with this id or name.
 
         Raises:
@@ -53,15 +57,15 @@ class Batches(Rooted):
             return found
         raise NotFound(f"no batch is called {id_or_name[:100]!r}", hint="`k2d batches` lists them")
 
-    def batch_ids(self) -> list[str]:
+    def ids(self) -> list[str]:
         """Ids of all batches, newest first, by one listing."""
         marks = sorted((path.rpartition("/")[2] for path in self.files.listing("recent")), reverse=True)
         return list(dict.fromkeys(mark.partition("~")[2] for mark in marks))
 
-    def batches(self) -> Iterator[Batch]:
+    def all(self) -> Iterator[Batch]:
         """All batches, newest first, read one by one."""
-        for batch_id in self.batch_ids():
-            yield self.batch(batch_id)
+        for batch_id in self.ids():
+            yield self.get(batch_id)
 
     def cancel(self, batch_id: str) -> None:
         """Mark a batch: workers begin no more of its recordings."""

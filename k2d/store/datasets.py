@@ -17,11 +17,11 @@ from k2d.store.rooted import Rooted, safe
 class Datasets(Rooted):
     """datasets/<name>/manifest.json, datasets/<name>/<digest>/00000.parquet"""
 
-    def datasets(self) -> list[str]:
+    def names(self) -> list[str]:
         """Names of all datasets that are finished, sorted."""
         return [name for name in self.files.folders("datasets") if self.files.exists(_manifest(name))]
 
-    def dataset(self, name: str) -> dict[str, Any]:
+    def manifest(self, name: str) -> dict[str, Any]:
         """The manifest (fields of `k2d.store.manifest.Manifest`, as JSON values).
 
         Raises:
@@ -33,7 +33,7 @@ class Datasets(Rooted):
             raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets` lists them") from error
         return manifest.model_dump(mode="json")
 
-    def put_manifest(self, manifest: Manifest) -> bool:
+    def put(self, manifest: Manifest) -> bool:
         """Finish a dataset; False when the name is taken."""
         return self.files.create(_manifest(manifest.name), dumps(manifest.model_dump(mode="json")))
 
@@ -49,13 +49,13 @@ class Datasets(Rooted):
         """A shard's bytes."""
         return self.files.open(self._shard(name, number))
 
-    def shard_table(self, name: str, number: int, *, digest: str | None = None) -> pq.ParquetFile:
+    def shard(self, name: str, number: int, *, digest: str | None = None) -> pq.ParquetFile:
         """A shard as an open Parquet file; a context manager. Who knows the digest spares a look at the manifest."""
         return self.files.parquet(_path(name, digest, number) if digest else self._shard(name, number))
 
     def missing_shards(self, name: str) -> list[int]:
         """Numbers of the shards that the manifest names and the store does not hold."""
-        manifest = self.dataset(name)
+        manifest = self.manifest(name)
         there = set(self.files.listing(f"{_folder(name)}/{manifest['digest']}"))
         numbers = [shard["number"] for shard in manifest["shards"]]
         return [number for number in numbers if _path(name, manifest["digest"], number) not in there]
@@ -79,11 +79,11 @@ class Datasets(Rooted):
 
     def drop_shards(self, name: str, digest: str) -> None:
         """Remove shards that no manifest names; those of a finished dataset stay."""
-        if not self.files.exists(_manifest(name)) or self.dataset(name)["digest"] != digest:
+        if not self.files.exists(_manifest(name)) or self.manifest(name)["digest"] != digest:
             self.files.remove_folder(f"{_folder(name)}/{safe(digest)}")
 
     def _shard(self, name: str, number: int) -> str:
-        manifest = self.dataset(name)
+        manifest = self.manifest(name)
         if not 0 <= number < len(manifest["shards"]):
             raise NotFound(f"dataset {name!r} has {len(manifest['shards'])} shards, none with number {number}")
         return _path(name, manifest["digest"], number)

@@ -1,4 +1,4 @@
-"""What was found when a source was decoded for the first time: a recording, or why it is set aside."""
+"""Examinations: what decoding a source for the first time told: a recording, or why it is quarantined."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from k2d.store.rooted import Rooted, fanned
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Examination:
     """The outcome of examining a source. Exactly one of `recording` and `reason` is set."""
 
     recording: Recording | None
@@ -17,17 +17,21 @@ class Probe:
     duration_s: float  # of the recording, or what could be decoded of it
 
 
-class Probes(Rooted):
-    """probes/ab/<key>.json"""
+class Examinations(Rooted):
+    """examinations/ab/<key>.json (probes/ in stores of version 0.1)"""
 
-    def put_probe(self, key: str, probe: Probe) -> None:
-        """Remember what the source with this key holds."""
-        self.write_document(fanned("probes", key, ".json"), probe)
+    def put(self, key: str, examination: Examination) -> None:
+        """Store what the source with this key holds."""
+        self.write_document(_path(key), examination)
 
-    def probe(self, key: str) -> Probe | None:
+    def get(self, key: str) -> Examination | None:
         """What is known of the source with this key; None when it was never examined."""
         try:
-            probe: Probe = self.read_document(fanned("probes", key, ".json"), Probe)
+            examination: Examination = self.read_document(self.located(_path(key)), Examination)
         except NotFound:
             return None
-        return probe
+        return examination
+
+
+def _path(key: str) -> str:
+    return fanned("examinations", key, ".json")

@@ -1,67 +1,182 @@
-"""Facts shards in the lake: what the validator's doubt measured, one small file for each recording."""
+"""Facts shards: one row for each chunk of a recording, in flat columns that a policy can read without Python."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
-from k2d.schema import ChunkFacts
-from k2d.store import facts_shard as shard
+from k2d.errors import NotFound
+from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
 from k2d.store.errors import guard
-from k2d.store.parquet import meta_of
+from k2d.store.hypotheses import HYPOTHESIS, hypothesis, hypothesis_row
+from k2d.store.labels import segment, segment_row
+from k2d.store.parquet import SEGMENT, describe, meta_of, writer
 from k2d.store.rooted import Rooted, fanned
+
+COUNTS: Final = ("hits", "substitutions", "deletions", "insertions")
+_INT, _FLOAT, _TEXT = pa.int32(), pa.float64(), pa.string()
+_TYPES: Final[Mapping[Any, pa.DataType]] = {int: _INT, float: pa.float32(), bool: pa.bool_()}
+EVIDENCE: Final = tuple(one.name for one in dataclasses.fields(Evidence))
+_EVIDENCE_FIELDS: Final = [(one.name, _TYPES[one.type]) for one in dataclasses.fields(Evidence)]
+
+SCHEMA: Final = pa.schema(
+    [
+        ("id", _TEXT),
+        ("recording_id", _TEXT),
+        ("index", _INT),
+        ("start_s", _FLOAT),
+        ("end_s", _FLOAT),
+        ("duration_s", _FLOAT),
+        *((f"mer_{name}", _INT) for name in COUNTS),
+        *((f"per_{name}", _INT) for name in COUNTS),
+        ("teacher_repetition", _INT),
+        ("validator_repetition", _INT),
+        *(one for one in _EVIDENCE_FIELDS if one[0] not in ("duration_s", "teacher_repetition")),
+        ("phrase", _TEXT),
+        ("language", _TEXT),  # of the most seconds
+        ("validator_avg_logprob", _FLOAT),
+        ("teacher_text", _TEXT),
+        ("validators", _TEXT),
+        ("perturbations", pa.list_(_TEXT)),
+        ("validator_texts", pa.list_(_TEXT)),
+        ("segments", pa.list_(SEGMENT)),
+        ("hypotheses", pa.list_(HYPOTHESIS)),
+        ("segment_evidence", pa.list_(pa.struct(_EVIDENCE_FIELDS))),
+    ]
+)
+# what a policy looks at
+POLICY_COLUMNS: Final = (
+    *(f"mer_{name}" for name in COUNTS),
+    *(f"per_{name}" for name in COUNTS),
+    "validator_repetition",
+    *(name for name in EVIDENCE if name != "duration_s"),
+)
+# what a person looks at when one chunk is asked for; left out of the index
+DETAILS: Final = ("segments", "hypotheses", "segment_evidence")
 
 
 class Facts(Rooted):
     """facts/ab/<facts_key>.parquet"""
 
-    def has_facts(self, key: str) -> bool:
-        """Whether the stage is done."""
+    def has(self, key: str) -> bool:
+        """Whether the recording is labeled and validated."""
         return self.files.exists(_path(key))
 
-    def write_facts(self, key: str, rows: Iterable[ChunkFacts], meta: Mapping[str, Any]) -> None:
-        """Write the facts shard at `key` atomically. `meta` comes back from `facts_meta`."""
+    def write(self, key: str, rows: Iterable[ChunkFacts], meta: Mapping[str, Any]) -> None:
+        """Write the facts shard at `key` atomically, as one row group. `meta` comes back from `meta`."""
         path = _path(key)
+        schema = describe(SCHEMA, {**meta, "facts_key": key})
         with self.files.pending(path.rpartition("/")[0]) as pending:
-            with guard(path, writing=True):
-                shard.write(pending.file, rows, {**meta, "facts_key": key})
+            with guard(path, writing=True), writer(pending.file, schema) as out:
+                out.write_table(pa.Table.from_pylist([_row(fact) for fact in rows], schema=schema))
             pending.commit(path)
 
-    def facts(self, key: str) -> list[ChunkFacts]:
+    def read(self, key: str) -> list[ChunkFacts]:
         """All facts of one recording, in order.
 
         Raises:
-            NotFound, StoreError
+            NotFound: there are none, or only those of an earlier version.
+            StoreError
         """
-        return shard.facts(self.facts_shard(key)[0])
+        return [_fact(row) for row in self.shard(key)[0].to_pylist()]
 
-    def facts_meta(self, key: str) -> dict[str, Any]:
-        """What `write_facts` was given, as JSON values, and the key."""
+    def shard(self, key: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
+        """Columns of one facts shard (all of SCHEMA when None) and its metadata, in one read.
+
+        Raises:
+            NotFound: there is none, or it lacks columns of this version: it was written by an earlier one.
+            StoreError
+        """
+        path = _path(key)
+        wanted = list(SCHEMA.names if columns is None else columns)
+        with self.files.parquet(path) as file, guard(path):
+            if missing := set(wanted) - set(file.schema_arrow.names):
+                raise outdated(path, sorted(missing)[0])
+            table = file.read(columns=wanted, use_threads=False)
+            return table.replace_schema_metadata(), meta_of(file.schema_arrow)
+
+    def meta(self, key: str) -> dict[str, Any]:
+        """What `write` was given, as JSON values, and the key."""
         path = _path(key)
         with self.files.parquet(path) as file, guard(path):
             return meta_of(file.schema_arrow)
 
-    def facts_shard(self, key: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
-        """Columns of one facts shard (all when None) and its metadata, in one read."""
-        path = _path(key)
-        with self.files.parquet(path) as file, guard(path):
-            table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)
-            return table.replace_schema_metadata(), meta_of(file.schema_arrow)
 
-    def facts_table(self, keys: Iterable[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """Columns of many facts shards as one table, in the order of `keys`, with a column facts_key before them.
+def outdated(path: str, column: str) -> NotFound:
+    """The error for facts of an earlier version, which count as missing: they are computed anew without the teacher."""
+    return NotFound(
+        f"{path} was written by an earlier version of k2d (it has no column {column})",
+        hint="run `k2d resume`: facts are computed anew from the labels and hypotheses that are there",
+    )
 
-        Raises:
-            NotFound, StoreError
-        """
-        wanted = [name for name in columns or shard.SCHEMA.names if name != "facts_key"]
-        schema = pa.schema([shard.INDEX_SCHEMA.field("facts_key"), *(shard.SCHEMA.field(name) for name in wanted)])
 
-        def one(key: str) -> pa.Table:
-            return shard.with_constants(self.facts_shard(key, wanted)[0], {"facts_key": key}).select(schema.names)
+def main_language(segments: Sequence[Segment]) -> str:
+    """The language of the most seconds; the first of them where several have as many."""
+    seconds: dict[str, float] = {}
+    for value in segments:
+        seconds[value.language] = seconds.get(value.language, 0.0) + value.end_s - value.start_s
+    return max(seconds, key=lambda language: seconds[language])
 
-        tables = list(self.files.many(one, keys))
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+def _row(fact: ChunkFacts) -> dict[str, Any]:
+    distances, segments = fact.distances, fact.segments
+    return {
+        "id": fact.id,
+        "recording_id": fact.recording_id,
+        "index": fact.index,
+        "start_s": fact.start_s,
+        "end_s": fact.end_s,
+        **_evidence_row(fact.evidence),
+        "duration_s": fact.duration_s,  # to the millisecond, as ledgers add it up; evidence has it as float32
+        **{f"mer_{name}": getattr(distances.mixed, name) for name in COUNTS},
+        **{f"per_{name}": getattr(distances.phonemes, name) for name in COUNTS},
+        "validator_repetition": distances.validator_repetition,
+        "phrase": distances.phrase,
+        "language": main_language(segments),
+        "validator_avg_logprob": fact.validator_avg_logprob,
+        "teacher_text": fact.teacher_text,
+        "validators": fact.validators,
+        "perturbations": list(fact.perturbations),
+        "validator_texts": list(fact.validator_texts),
+        "segments": [segment_row(s) for s in segments],
+        "hypotheses": [hypothesis_row(one) for one in fact.hypotheses],
+        "segment_evidence": [_evidence_row(one) for one in fact.segment_evidence],
+    }
+
+
+def _evidence_row(evidence: Evidence) -> dict[str, Any]:
+    return {name: getattr(evidence, name) for name in EVIDENCE}
+
+
+def _evidence(row: Mapping[str, Any]) -> Evidence:
+    return Evidence(**{name: row[name] for name in EVIDENCE})
+
+
+def _fact(row: Mapping[str, Any]) -> ChunkFacts:
+    return ChunkFacts(
+        id=row["id"],
+        recording_id=row["recording_id"],
+        index=row["index"],
+        start_s=row["start_s"],
+        end_s=row["end_s"],
+        teacher_text=row["teacher_text"],
+        segments=tuple(segment(value) for value in row["segments"]),
+        validators=row["validators"],
+        hypotheses=tuple(hypothesis(one) for one in row["hypotheses"]),
+        distances=Distances(
+            mixed=Counts(*(row[f"mer_{name}"] for name in COUNTS)),
+            phonemes=Counts(*(row[f"per_{name}"] for name in COUNTS)),
+            teacher_repetition=row["teacher_repetition"],
+            validator_repetition=row["validator_repetition"],
+            phrase=row["phrase"],
+            zh_tokens=row["zh_tokens"],
+            en_tokens=row["en_tokens"],
+        ),
+        evidence=_evidence({**row, "duration_s": float(np.float32(row["duration_s"]))}),
+        segment_evidence=tuple(_evidence(one) for one in row["segment_evidence"]),
+    )
 
 
 def _path(key: str) -> str:

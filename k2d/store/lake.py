@@ -1,28 +1,35 @@
-"""The lake as everyone else sees it: one object over one root."""
+"""The lake: one object over one root, with a part for each kind of thing that lasts."""
 
 import re
 import uuid
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
-from k2d.corpus.index import Index
 from k2d.errors import NotFound
+from k2d.keys import chunk_of
+from k2d.store.batches import Batches
 from k2d.store.datasets import Datasets
 from k2d.store.errors import damaged
-from k2d.store.examinations import Probes
+from k2d.store.examinations import Examinations
+from k2d.store.facts import Facts
 from k2d.store.files import Files
+from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
-from k2d.store.listeners import Listeners
-from k2d.store.opinions import Opinions
+from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
 
-_SHARD = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
+_SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
 
 
-class Lake(Uploads, Probes, Labels, Opinions, Listeners, Index, Datasets):
-    """Everything that lasts: uploads, probes, labels, opinions, facts, batches with their results, datasets.
+class Lake:
+    """Everything that lasts: uploads, examinations, labels, hypotheses, facts, batches with their results, datasets.
 
     Safe to share between threads and processes: each write appears whole or not at all, and the same key always
     holds the same content, so it does not matter who writes first.
+
+        lake = Lake("data")
+        batch = lake.batches.get("lectures")
+        for result in lake.batches.results(batch.id):
+            print(result.name, len(lake.facts.read(result.facts_key)))
     """
 
     def __init__(self, root: str = "data", **storage_options: Any) -> None:
@@ -32,7 +39,14 @@ class Lake(Uploads, Probes, Labels, Opinions, Listeners, Index, Datasets):
             StoreError: the URL's protocol is unknown or its package is missing.
         """
         self.files = Files(root, **storage_options)
-        self._remembered = {}
+        self.uploads = Uploads(self.files)
+        self.examinations = Examinations(self.files)
+        self.labels = Labels(self.files)
+        self.hypotheses = Hypotheses(self.files)
+        self.probes = Probes(self.files)
+        self.facts = Facts(self.files)
+        self.batches = Batches(self.files)
+        self.datasets = Datasets(self.files)
 
     def __repr__(self) -> str:
         return f"Lake({self.files.url('')!r})"
@@ -63,18 +77,16 @@ class Lake(Uploads, Probes, Labels, Opinions, Listeners, Index, Datasets):
             if not _SHARD.fullmatch(path) or ".." in path:
                 raise NotFound(f"not a dataset's shard: {uri[:200]!r}")
             return self.files.open(path)
-        return super().open(uri)
+        return self.uploads.open(uri)
 
     def chunk_audio(self, chunk_id: str) -> bytes:
-        """The FLAC of a chunk by its id ("{facts_key}-{index:05d}").
+        """The FLAC of a chunk by its id (`k2d.keys.chunk_id`).
 
         Raises:
             NotFound, StoreError
         """
-        key, _, index = chunk_id.rpartition("-")
-        if not key or not index.isdecimal():
-            raise NotFound(f"not a chunk id: {chunk_id[:100]!r}")
-        return self.label_audio(str(self.facts_meta(key)["label_key"]), int(index))
+        key, index = chunk_of(chunk_id)
+        return self.labels.audio(str(self.facts.meta(key)["label_key"]), index)
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
         """Remove unfinished writes that killed processes left in a local lake; how many there were."""

@@ -1,7 +1,8 @@
-"""What every part of the lake stands on: the root, documents, and names that are safe in a path."""
+"""What every part of the lake is built on: the root, JSON documents, and names that are safe in a path."""
 
 import re
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -11,18 +12,22 @@ from k2d.store.files import Files
 from k2d.store.parquet import dumps
 
 # keys, ids and names that become file names: no separators, no leading dot
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+# Folders that version 0.1 called something else. They are read for ever and never written.
+EARLIER_FOLDERS: Final = {"examinations": "probes", "hypotheses": "opinions", "probes": "listeners"}
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 class Rooted:
-    """A part of the lake. Parts share one `Files` and do not know of one another's paths."""
+    """A part of the lake. Parts share one `Files` and do not know one another's paths."""
 
-    files: Files
+    def __init__(self, files: Files) -> None:
+        self.files = files
 
     def read_document(self, path: str, kind: type[Any]) -> Any:
-        """A JSON document as an instance of `kind` (a dataclass or a pydantic model).
+        """Read a JSON document as an instance of `kind` (a dataclass or a pydantic model).
 
         Raises:
             NotFound: there is none.
@@ -36,6 +41,25 @@ class Rooted:
     def write_document(self, path: str, value: Any) -> None:
         """Write a dataclass or JSON value atomically."""
         self.files.write(path, dumps(value))
+
+    def located(self, path: str) -> str:
+        """`path`, or where version 0.1 put the same file, if it is there and not at `path`."""
+        folder, _, rest = path.partition("/")
+        earlier = self._earlier_folders.get(folder)
+        if earlier is None or self.files.exists(path):
+            return path
+        return f"{earlier}/{rest}" if self.files.exists(f"{earlier}/{rest}") else path
+
+    def folders_of(self, folder: str) -> tuple[str, ...]:
+        """The folder, and the one that version 0.1 kept the same files in, if this lake has it."""
+        earlier = self._earlier_folders.get(folder)
+        return (folder,) if earlier is None else (folder, earlier)
+
+    @cached_property
+    def _earlier_folders(self) -> dict[str, str]:
+        """By today's name; looked up once, so that a lake without them pays nothing for them."""
+        there = set(self.files.folders(""))
+        return {now: earlier for now, earlier in EARLIER_FOLDERS.items() if earlier in there}
 
 
 def fanned(folder: str, key: str, suffix: str = "") -> str:

@@ -17,7 +17,7 @@ _UPLOAD = re.compile(r"uploads/([0-9a-f]{64})")
 class Uploads(Rooted):
     """uploads/ab/<sha256 of the bytes>"""
 
-    def put_upload(self, source: BinaryIO | str | Path) -> tuple[str, str, int]:
+    def put(self, source: BinaryIO | str | Path) -> tuple[str, str, int]:
         """Store a file's bytes, streamed; returns its URI (lake://uploads/<sha256>), the sha256 and the size in bytes.
 
         The same bytes are stored once. Decoders look at content, so no file name is kept with them.
@@ -29,7 +29,7 @@ class Uploads(Rooted):
         if isinstance(source, str | Path):
             try:
                 with open(source, "rb") as file:
-                    return self.put_upload(file)
+                    return self.put(file)
             except FileNotFoundError as error:
                 raise NotFound(f"no such file: {source}") from error
         sha256, size = hashlib.sha256(), 0

@@ -1,5 +1,5 @@
-"""Who doubts: a panel of listeners, each with an opinion on every chunk. Importing this loads names only."""
+"""Validators: whoever checks a label, each with its own hypotheses. Importing this loads names only."""
 
-from k2d.validators.names import PERTURBED, PROBE, RESCUE, address_of, listeners_of, models_of, served
+from k2d.validators.names import PERTURBED, PROBE, SECOND_DECODE, address_of, models_of, served, validators_of
 
-__all__ = ["PERTURBED", "PROBE", "RESCUE", "address_of", "listeners_of", "models_of", "served"]
+__all__ = ["PERTURBED", "PROBE", "SECOND_DECODE", "address_of", "models_of", "served", "validators_of"]

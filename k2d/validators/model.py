@@ -1,30 +1,30 @@
-"""Listeners that are a model: a second one, or the teacher's own weights on perturbed audio."""
+"""Validators that are a model: a second one, or the teacher's own weights on perturbed audio."""
 
 import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from k2d.errors import BadRequest
 from k2d.inference.transcriber import ScoringTranscriber
-from k2d.schema import Chunk, DecodeOptions, ModelInfo, Opinion, Samples, TextScore, Window
-from k2d.validators.perturb import View, apply
+from k2d.schema import Chunk, DecodeOptions, Hypothesis, ModelInfo, Samples, TextScore, Window
+from k2d.validators.perturb import Perturbation, apply
 from k2d.validators.validator import AS_IS, by_segment
 
-SCORE_VERSION = 1  # of how a score is asked for and shared out among segments
+SCORE_VERSION: Final = 1  # of how forced log-probabilities are computed and shared out among segments
 
 
 @dataclass(frozen=True, slots=True)
-class ModelListener:
-    """Writes down what it hears, once for each view, and scores the label there, teacher-forced.
+class ModelValidator:
+    """Transcribes a chunk, once for each perturbation, and computes the label's forced log-probabilities there.
 
-    Without perturbations it hears the audio as it is: then the model must not be the teacher.
+    Without perturbations it takes the audio as it is: then the model must not be the teacher.
     """
 
     transcriber: ScoringTranscriber
     language: str
-    perturbations: tuple[View, ...] = ()
+    perturbations: tuple[Perturbation, ...] = ()
 
     @property
     def name(self) -> str:
@@ -35,8 +35,8 @@ class ModelListener:
         return self.transcriber.model
 
     @property
-    def views(self) -> tuple[str, ...]:
-        return tuple(view.name for view in self.perturbations) or (AS_IS,)
+    def perturbation_names(self) -> tuple[str, ...]:
+        return tuple(perturbation.name for perturbation in self.perturbations) or (AS_IS,)
 
     @property
     def options(self) -> DecodeOptions:
@@ -47,33 +47,34 @@ class ModelListener:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return (self.model.fingerprint, self.views, self.options, SCORE_VERSION)
+        return (self.model.fingerprint, self.perturbation_names, self.options, SCORE_VERSION)
 
-    def wants(self, chunk: Chunk, before: Sequence[Opinion]) -> bool:
+    def wants(self, chunk: Chunk, before: Sequence[Hypothesis]) -> bool:
         return True
 
-    async def hear(
-        self, chunk: Chunk, samples: Samples, before: Sequence[Opinion], *, recording_id: str
-    ) -> tuple[Opinion, ...]:
-        heard = await asyncio.to_thread(self._views, samples)
-        views = zip(self.views, heard, strict=True)
-        return tuple(await asyncio.gather(*(self._opinion(chunk, view, window) for view, window in views)))
+    async def validate(
+        self, chunk: Chunk, samples: Samples, before: Sequence[Hypothesis], *, recording_id: str
+    ) -> tuple[Hypothesis, ...]:
+        windows = await asyncio.to_thread(self._windows, samples)
+        perturbed = zip(self.perturbation_names, windows, strict=True)
+        return tuple(await asyncio.gather(*(self._hypothesis(chunk, name, window) for name, window in perturbed)))
 
-    async def _opinion(self, chunk: Chunk, view: str, window: Window) -> Opinion:
+    async def _hypothesis(self, chunk: Chunk, perturbation: str, window: Window) -> Hypothesis:
         result, score = await asyncio.gather(
             self.transcriber.transcribe(window, self.options), self._score(window, chunk.text)
         )
-        return Opinion(
-            listener=self.name,
-            view=view,
+        logprobs = score.logprobs if score else ()
+        return Hypothesis(
+            validator=self.name,
+            perturbation=perturbation,
             text=result.text,
             avg_logprob=result.avg_logprob,
-            scores=by_segment(score.logprobs, chunk.segments) if score else (),
-            doubts=by_segment([1.0 - math.exp(one) for one in score.logprobs], chunk.segments) if score else (),
+            forced_logprobs=by_segment(logprobs, chunk.segments),
+            expected_token_errors=by_segment([1.0 - math.exp(value) for value in logprobs], chunk.segments),
         )
 
     async def _score(self, window: Window, text: str) -> TextScore | None:
-        """How likely the model finds the label; None where it cannot say.
+        """The label's forced log-probabilities; None where the model cannot give them.
 
         The same window under the same options is decoded beside it, so what is refused here is the text: longer than
         the context (a loop), or spelling a special token.
@@ -85,7 +86,7 @@ class ModelListener:
         except BadRequest:
             return None
 
-    def _views(self, samples: Samples) -> list[Window]:
+    def _windows(self, samples: Samples) -> list[Window]:
         if not self.perturbations:
             return [Window(samples)]
-        return [Window(apply(view, samples)) for view in self.perturbations]
+        return [Window(apply(perturbation, samples)) for perturbation in self.perturbations]

@@ -1,71 +1,87 @@
-"""A panel in words: listeners joined by "+", the first of them the paper's validator. Pure.
+"""The names of a batch's validators: joined by "+", the first of them the paper's validator. Pure.
 
 perturbed                             the teacher's weights on perturbed audio: the fallback
 Systran/faster-whisper-small          a second model
-perturbed+rescue                      … and another decode of what is unresolved then
-small+perturbed+probe:1a2b3c4d5e6f    three opinions: a quorum
+perturbed+second-decode               … and another decode of the labels that are unresolved then
+small+perturbed+probe:1a2b3c4d5e6f    three validators: a quorum
 """
 
 import re
+from typing import Final
 
 from k2d.errors import BadRequest
 from k2d.inference.address import is_address
 
-PERTURBED = "perturbed"  # the teacher's weights on perturbed audio
-RESCUE = "rescue"  # the teacher again, under other options, where those before it leave a label unresolved
-PROBE = "probe:"  # a CTC probe on the teacher's encoder, by its digest (`k2d probe`)
-JOINT = "+"
+PERTURBED: Final = "perturbed"  # the teacher's weights on perturbed audio
+SECOND_DECODE: Final = "second-decode"  # the teacher again, with other options, for labels that others leave unresolved
+PROBE: Final = "probe:"  # a CTC probe on the teacher's encoder, by its digest (`k2d probe`)
+JOINT: Final = "+"
 
-_DIGEST = re.compile(r"[0-9a-f]{8,64}")
-_HINT = f"listeners are joined by '+': a model, {PERTURBED!r}, '{PROBE}DIGEST', {RESCUE!r}; say {PERTURBED}+{RESCUE}"
+_EARLIER: Final = {"rescue": SECOND_DECODE}  # what version 0.1 called it: batches and settings may still say so
+_DIGEST: Final = re.compile(r"[0-9a-f]{8,64}")
+_HINT: Final = (
+    f"validators are joined by '+': a model, {PERTURBED!r}, '{PROBE}DIGEST', {SECOND_DECODE!r}; "
+    f"for example {PERTURBED}+{SECOND_DECODE}"
+)
 
 
-def listeners_of(validator: str) -> tuple[str, ...]:
-    """The listeners of a panel, in order; whether a model of that name exists is not asked here.
+def validators_of(reference: str) -> tuple[str, ...]:
+    """Split a reference into the names of its validators, in order; whether a model of a name exists is not checked.
+
+        validators_of("small+perturbed")  -> ("small", "perturbed")
 
     Raises:
-        BadRequest: no listener, an empty or repeated one, a first one that writes no text or waits for others.
+        BadRequest: no validator, an empty or repeated one, a first one that writes no text or depends on others.
     """
-    names = tuple(part.strip() for part in validator.split(JOINT))
+    names = tuple(_EARLIER.get(part.strip(), part.strip()) for part in reference.split(JOINT))
     if not all(names):
-        raise BadRequest(f"a listener has no name: {validator[:200]!r}", hint=_HINT)
+        raise BadRequest(f"empty entry in K2D_VALIDATOR: {reference[:200]!r}", hint=_HINT)
     if len(set(names)) < len(names):
-        raise BadRequest(f"a listener is named twice: {validator[:200]!r}", hint=_HINT)
+        raise BadRequest(f"K2D_VALIDATOR names a validator twice: {reference[:200]!r}", hint=_HINT)
     for name in names:
         if name.startswith(PROBE) and not _DIGEST.fullmatch(name.removeprefix(PROBE)):
-            raise BadRequest(f"no digest of a probe: {name[:200]!r}", hint="`k2d probe` prints its name")
-    if names[0] == RESCUE:
-        raise BadRequest("rescue comes after others: it hears what they leave unresolved", hint=_HINT)
+            raise BadRequest(f"not the digest of a probe: {name[:200]!r}", hint="`k2d probe` prints its name")
+    if names[0] == SECOND_DECODE:
+        raise BadRequest(
+            f"{SECOND_DECODE!r} cannot be the first validator: it only decodes what others leave unresolved", hint=_HINT
+        )
     if names[0].startswith(PROBE):
         raise BadRequest(
-            "a probe comes after others: it writes no text to compare words with", hint=f"{PERTURBED}+{names[0]}, say"
+            "a probe cannot be the first validator: it writes no text, so there is no error rate",
+            hint=f"for example {PERTURBED}+{names[0]}",
         )
     if sum(map(is_address, names)) > 1:
         raise BadRequest(
-            f"servers of two models in one panel: {validator[:200]!r}", hint="several of one model are comma-separated"
+            f"K2D_VALIDATOR names servers of two models: {reference[:200]!r}",
+            hint="name one model's servers, comma-separated",
         )
     return names
 
 
-def models_of(validator: str) -> tuple[str, ...]:
-    """The listeners of a panel that are models of their own, in order; errors as for `listeners_of`."""
+def models_of(reference: str) -> tuple[str, ...]:
+    """The validators that are models of their own, in order; errors as for `validators_of`."""
     return tuple(
-        name for name in listeners_of(validator) if name not in (PERTURBED, RESCUE) and not name.startswith(PROBE)
+        name
+        for name in validators_of(reference)
+        if name not in (PERTURBED, SECOND_DECODE) and not name.startswith(PROBE)
     )
 
 
-def served(validator: str) -> str:
-    """What a validator's server has: the panel's one model; `PERTURBED` where there is none, which nobody serves.
+def served(reference: str) -> str:
+    """The model that a validator's server loads; `PERTURBED` where no validator is a model of its own.
 
     Raises:
-        BadRequest: several models, or as `listeners_of`.
+        BadRequest: several models, or as `validators_of`.
     """
-    models = models_of(validator)
+    models = models_of(reference)
     if len(models) > 1:
-        raise BadRequest(f"a server has one model, {validator[:200]!r} several", hint="name one in K2D_VALIDATOR")
+        raise BadRequest(
+            f"a server loads one model, and K2D_VALIDATOR names {len(models)}: {reference[:200]!r}",
+            hint="name one in K2D_VALIDATOR",
+        )
     return models[0] if models else PERTURBED
 
 
 def address_of(reference: str) -> str:
-    """The servers that a teacher or a panel names; the reference itself where it names none."""
+    """The servers that a teacher or validator reference names; the reference itself where it names none."""
     return next((part.strip() for part in reference.split(JOINT) if is_address(part)), reference)

@@ -1,8 +1,8 @@
-"""Two perturbed views of a chunk, for a second opinion where no second model is to be had.
+"""Perturbs a chunk's audio in two ways, so that the teacher's own weights can check it where no second model is at hand.
 
-What a model recognises for good reasons survives a small change of the signal; what it made up tends to change. This
-is a fallback, weaker than an independent model, and every record says so (method notes, section 7: the mean bounded
-distance of the two views, α = 0.4, keeps 96 % and halves the label error).
+What a model recognises correctly survives a small change of the signal; what it invented tends to change. This is a
+fallback, weaker than an independent model, and every record says so (docs/method.md: at α = 0.4 the mean bounded
+distance of the two keeps 96 % of the clips and halves the label error).
 """
 
 from dataclasses import dataclass
@@ -40,11 +40,11 @@ class BandPass:
         return f"band {self.low_hz:g}-{self.high_hz:g} Hz"
 
 
-View = Speed | BandPass
+Perturbation = Speed | BandPass
 
-# The two views the figures above were measured with; 300–3400 Hz is the telephone band
-# (ITU-T G.712). Names go into keys: a changed parameter is a changed view.
-VIEWS: tuple[View, ...] = (Speed(1.12), BandPass(300.0, 3400.0))
+# The two perturbations the figures above were measured with; 300–3400 Hz is the telephone band
+# (ITU-T G.712). Names go into keys: a changed parameter is a changed perturbation.
+PERTURBATIONS: tuple[Perturbation, ...] = (Speed(1.12), BandPass(300.0, 3400.0))
 
 # 1,023 taps of a Blackman window have transitions of about 5.6 · rate / taps ≈ 90 Hz, centred on the edges, and more
 # than 70 dB beyond them.
@@ -52,8 +52,8 @@ _TAPS = 1023
 _FFT = 16_384  # samples in one transform: 16 times the taps, small enough for a cache
 
 
-def apply(view: View, samples: Samples) -> Samples:
-    """The samples as this view has them, int16, shape (m,); deterministic.
+def apply(perturbation: Perturbation, samples: Samples) -> Samples:
+    """The samples as this perturbation has them, int16, shape (m,); deterministic.
 
     m is n / factor (rounded) for Speed and n for BandPass, which adds no delay. Where the result would exceed full
     scale it is scaled down as a whole: perturbing never clips.
@@ -61,10 +61,10 @@ def apply(view: View, samples: Samples) -> Samples:
     if not len(samples):
         return samples.copy()
     signal = samples.astype(np.float64)
-    if isinstance(view, Speed):
-        changed = soxr.resample(signal, SAMPLE_RATE_HZ * view.factor, SAMPLE_RATE_HZ, quality="HQ")
+    if isinstance(perturbation, Speed):
+        changed = soxr.resample(signal, SAMPLE_RATE_HZ * perturbation.factor, SAMPLE_RATE_HZ, quality="HQ")
     else:
-        changed = _convolve(signal, _band_pass(view))
+        changed = _convolve(signal, _band_pass(perturbation))
     peak = max(float(changed.max(initial=0.0)), -float(changed.min(initial=0.0)))
     if peak > FULL_SCALE:
         changed *= FULL_SCALE / peak
@@ -73,10 +73,10 @@ def apply(view: View, samples: Samples) -> Samples:
 
 
 @cache
-def _band_pass(view: BandPass) -> npt.NDArray[np.float64]:
+def _band_pass(perturbation: BandPass) -> npt.NDArray[np.float64]:
     """A windowed-sinc band-pass of odd length, symmetric, so that it delays all frequencies alike; shape (taps,)."""
     at = np.arange(_TAPS) - _TAPS // 2
-    low, high = 2 * view.low_hz / SAMPLE_RATE_HZ, 2 * view.high_hz / SAMPLE_RATE_HZ
+    low, high = 2 * perturbation.low_hz / SAMPLE_RATE_HZ, 2 * perturbation.high_hz / SAMPLE_RATE_HZ
     taps: npt.NDArray[np.float64] = (high * np.sinc(high * at) - low * np.sinc(low * at)) * np.blackman(_TAPS)
     return taps
 

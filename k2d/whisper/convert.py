@@ -73,18 +73,18 @@ def to_transformers(source: Path, target: Path) -> None:
         raise ModelError("converting needs safetensors", hint='pip install "k2d[torch]"') from error
     file = source / "model.bin"
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        view = memoryview(data)
-        found = ct2_file.tensors(view, file=file)
+        perturbation = memoryview(data)
+        found = ct2_file.tensors(perturbation, file=file)
         if any(name.endswith("weight_scale") for name in found):
             raise ModelError(
                 f"{source} is quantised; the transformers engine needs floating point", hint="give the original model"
             )
         state = {}
         for name, tensor in found.items():
-            state.update(_renamed(name, np.array(ct2_file.array(view, tensor))))
+            state.update(_renamed(name, np.array(ct2_file.array(perturbation, tensor))))
         shapes = {name: tensor.shape for name, tensor in found.items()}
-        heads = {side: int(ct2_file.array(view, found[f"{side}/num_heads"])) for side in ("encoder", "decoder")}
-        view.release()
+        heads = {side: int(ct2_file.array(perturbation, found[f"{side}/num_heads"])) for side in ("encoder", "decoder")}
+        perturbation.release()
     save_file(state, target / "model.safetensors", metadata={"format": "pt"})
     vocabulary = Vocabulary(source / "tokenizer.json")
     known = json.loads((source / "config.json").read_text("utf-8"))

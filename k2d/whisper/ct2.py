@@ -16,8 +16,7 @@ import numpy.typing as npt
 import structlog
 
 from k2d.errors import ModelError
-from k2d.languages import AUTO
-from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
+from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import ct2_file, prompts, scoring
 from k2d.whisper.engine import Encoding
 from k2d.whisper.fallback import Draft, decode_with_fallback
@@ -253,20 +252,20 @@ class Encoded:
 
     def array(self) -> Encoding:
         """All rows in float16, whatever the engine computes in."""
-        view = self.all
-        if view.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type
-            view = view.to(ctranslate2.DataType.float32)
-        return np.array(view).astype(np.float16)
+        perturbation = self.all
+        if perturbation.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type
+            perturbation = perturbation.to(ctranslate2.DataType.float32)
+        return np.array(perturbation).astype(np.float16)
 
     def rows(self, indices: Sequence[int]) -> Any:
         """The rows of some windows, in that order, as a StorageView."""
         if list(indices) == list(range(self.count)):
             return self.all
-        view = self.all
-        if view.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type; float32 holds its values exactly
-            exact = np.array(view.to(ctranslate2.DataType.float32))[list(indices)]
+        perturbation = self.all
+        if perturbation.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type; float32 holds its values exactly
+            exact = np.array(perturbation.to(ctranslate2.DataType.float32))[list(indices)]
             return ctranslate2.StorageView.from_array(exact).to(ctranslate2.DataType.bfloat16)
-        return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(view)[list(indices)]))
+        return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(perturbation)[list(indices)]))
 
 
 def _device(asked: str) -> tuple[str, str]:
@@ -292,11 +291,11 @@ def _load(folder: Path, *, vocabulary: Vocabulary, device: str, compute_type: st
     sources = tuple(vocabulary.languages[code] for code in prompts.MIXED_CODES)
     try:
         with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            view = memoryview(data)
+            perturbation = memoryview(data)
             try:
-                weights = ct2_file.with_mixed_row(view, file=file, sources=sources, target=vocabulary.sot_lm)
+                weights = ct2_file.with_mixed_row(perturbation, file=file, sources=sources, target=vocabulary.sot_lm)
             finally:
-                view.release()
+                perturbation.release()
         files = {name: (folder / name).read_bytes() for name in SIDE_FILES if (folder / name).is_file()}
         files["config.json"] = _config(files.get("config.json", b"{}"))
         model = ctranslate2.models.Whisper(

@@ -84,7 +84,7 @@ def _read(reader: _Reader, file: Path) -> Iterator[Tensor]:
 
 
 def array(data: Buffer, tensor: Tensor) -> npt.NDArray[Any]:
-    """A view of a tensor's values (bfloat16 comes as a float32 copy)."""
+    """A perturbation of a tensor's values (bfloat16 comes as a float32 copy)."""
     raw = data[tensor.offset : tensor.offset + tensor.size]
     if tensor.type_id == BFLOAT16:
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(tensor.shape)
@@ -117,9 +117,9 @@ def with_mixed_row(data: memoryview, *, file: Path, sources: tuple[int, ...], ta
     whole = io.BytesIO()  # its buffer is handed over without another copy
     for part in (data[:end], added, data[end:]):
         whole.write(part)
-    with whole.getbuffer() as view:
-        struct.pack_into("<I", view, _count_at(view), len(found) + 1)
-        _write_mean_row(view, found, sources=sources, target=target)
+    with whole.getbuffer() as perturbation:
+        struct.pack_into("<I", perturbation, _count_at(perturbation), len(found) + 1)
+        _write_mean_row(perturbation, found, sources=sources, target=target)
     whole.seek(0)
     return whole
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from k2d.errors import BadRequest
-from k2d.languages import AUTO, MIXED
-from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Window
+from k2d.schema import AUTO, MIXED, WINDOW_SAMPLES, DecodeOptions, Window
 from k2d.whisper.tokens import Vocabulary
 
 CONTEXT = 448  # tokens of Whisper's decoder

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from k2d.errors import BadRequest, ModelError
-from k2d.languages import MIXED
-from k2d.schema import DecodeOptions, TextScore, Window
+from k2d.schema import MIXED, DecodeOptions, TextScore, Window
 from k2d.whisper import prompts
 from k2d.whisper.fallback import DECIMALS
 from k2d.whisper.tokens import Vocabulary

@@ -12,8 +12,7 @@ from safetensors import SafetensorError
 from transformers import WhisperForConditionalGeneration
 
 from k2d.errors import ModelError
-from k2d.languages import AUTO
-from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
+from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import prompts, scoring
 from k2d.whisper.engine import Encoding
 from k2d.whisper.fallback import Draft, decode_with_fallback

@@ -21,7 +21,7 @@ from k2d.filtering.policy import DEFAULT, explain
 from k2d.labeling.request import LabelRequest
 from k2d.logs import setup
 from k2d.settings import Settings, load
-from k2d.validators import PERTURBED, listeners_of
+from k2d.validators import PERTURBED, validators_of
 from k2d.whisper.models import resolve
 from services.local.redis_server import free_port
 from services.local.stack import Stack
@@ -60,7 +60,7 @@ def demo(
 
 
 def _fallback_note(settings: Settings) -> str:
-    if PERTURBED not in listeners_of(settings.validator):
+    if PERTURBED not in validators_of(settings.validator):
         return ""
     return " — the fallback where no second model is at hand: the same weights, on perturbed audio"
 

@@ -19,7 +19,7 @@ from k2d.inference.address import is_address, plain
 from k2d.inference.opening import open_transcriber
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.validators import PERTURBED, listeners_of, models_of
+from k2d.validators import PERTURBED, models_of, validators_of
 from k2d.whisper.models import resolve
 from services.local.redis_server import find_binary
 
@@ -123,7 +123,7 @@ def _teacher(found: Settings) -> str:
 
 def _validator(found: Settings) -> str:
     said = [_model(name, found) for name in models_of(found.validator)]
-    if PERTURBED in listeners_of(found.validator):
+    if PERTURBED in validators_of(found.validator):
         said.append(f"{PERTURBED}: the teacher on perturbed audio, a fallback")
     return "; ".join(said)
 

@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
 from k2d import audio, sources
-from k2d.corpus import views as catalog
+from k2d.corpus import perturbations as catalog
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.keys import digest
 from k2d.labeling.forecast import forecast
@@ -107,7 +107,7 @@ def _from_form(form: FormData, lake: Lake, queue: WorkQueue, settings: Settings,
     found = []
     for upload in uploads:
         name = _file_name(upload)
-        uri, sha256, size = lake.put_upload(upload.file)
+        uri, sha256, size = lake.uploads.put(upload.file)
         found.append(Source(name=name, uri=uri, key=digest("upload", sha256), size_bytes=size))
     return _accept(make_batch(found, _request(options), settings), lake, queue)
 
@@ -131,9 +131,9 @@ def _by_reference(body: BatchByReference, lake: Lake, queue: WorkQueue, settings
 
 def _accept(batch: Batch, lake: Lake, queue: WorkQueue) -> Response:
     """Store the batch, then queue its planning; a batch that is there already is answered as it stands."""
-    lake.put_batch(batch)
-    stored = lake.batch(batch.id)
-    if len(lake.result_positions(stored.id)) < len(stored.sources):
+    lake.batches.put(batch)
+    stored = lake.batches.get(batch.id)
+    if len(lake.batches.result_positions(stored.id)) < len(stored.sources):
         request_plan(queue, stored.id)
         code = 202
     else:
@@ -179,14 +179,14 @@ def _status(batch: Batch, lake: Lake, queue: WorkQueue) -> dict[str, Any]:
 def list_batches(
     lake: InLake, queue: InQueue, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: str | None = None
 ) -> BatchList:
-    ids = lake.batch_ids()
+    ids = lake.batches.ids()
     if cursor is not None and cursor not in ids:
         raise BadRequest("the cursor names no batch", hint="use `next` of the page before as it is")
     after = ids.index(cursor) + 1 if cursor is not None else 0
     shown = ids[after : after + limit]
     listed = []
-    for batch in map(lake.batch, shown):
-        pending = len(batch.sources) - len(lake.result_positions(batch.id))
+    for batch in map(lake.batches.get, shown):
+        pending = len(batch.sources) - len(lake.batches.result_positions(batch.id))
         live = queue.live(batch.id) if pending else None
         state = catalog.state(lake, batch, pending=pending, jobs=asdict(live) if live else None)
         listed.append(BatchListed(**catalog.summary(batch), state=state, pending=pending))
@@ -195,7 +195,7 @@ def list_batches(
 
 @router.get("/batches/{batch}", summary="State, ledger, quarantined recordings", responses=responses(404))
 def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> BatchStatus:
-    found = lake.batch(batch)
+    found = lake.batches.get(batch)
     live = queue.live(found.id)
     return BatchStatus.model_validate(catalog.status(lake, found, policy, jobs=asdict(live) if live else None))
 
@@ -207,8 +207,8 @@ def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> Bat
     responses=responses(404),
 )
 def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
-    found = lake.batch(batch)
-    lake.cancel(found.id)
+    found = lake.batches.get(batch)
+    lake.batches.cancel(found.id)
     return BatchStatus.model_validate(_status(found, lake, queue))
 
 
@@ -219,11 +219,11 @@ def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     responses=responses(404, 503),
 )
 def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
-    found = lake.batch(batch)
-    lake.uncancel(found.id)
-    for result in list(lake.results(found.id)):
+    found = lake.batches.get(batch)
+    lake.batches.uncancel(found.id)
+    for result in list(lake.batches.results(found.id)):
         if result.outcome == Outcome.QUARANTINED:
-            lake.delete_result(found.id, result.position)
+            lake.batches.delete_result(found.id, result.position)
     queue.forget(found.id)
     request_plan(queue, found.id)
     return BatchStatus.model_validate(_status(found, lake, queue))
@@ -237,9 +237,9 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
 )
 def resume(lake: InLake, queue: InQueue) -> Resumed:
     missing = {}
-    for batch in lake.batches():
-        left = len(batch.sources) - len(lake.result_positions(batch.id))
-        if left and not lake.is_cancelled(batch.id):
+    for batch in lake.batches.all():
+        left = len(batch.sources) - len(lake.batches.result_positions(batch.id))
+        if left and not lake.batches.is_cancelled(batch.id):
             request_plan(queue, batch.id)
             missing[batch.id] = left
     return Resumed(batches=missing)
@@ -252,7 +252,7 @@ def resume(lake: InLake, queue: InQueue) -> Resumed:
     responses={200: {"content": {"text/event-stream": {}}}, **responses(404)},
 )
 async def batch_events(batch: str, request: Request, lake: InLake, queue: InQueue) -> StreamingResponse:
-    found = await asyncio.to_thread(lake.batch, batch)
+    found = await asyncio.to_thread(lake.batches.get, batch)
 
     async def events() -> AsyncIterator[str]:
         said = ""

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from k2d.corpus import chunk as chunk_detail
-from k2d.corpus import views as catalog
+from k2d.corpus import perturbations as catalog
 from k2d.schema import Reason, Status
 from services.filter.context import InLake, InPolicy
 from services.filter.models import ChunkDetail, ChunkList
@@ -32,12 +32,12 @@ def list_chunks(
     cursor: str | None = None,
 ) -> ChunkList:
     where = catalog.ChunkFilter(verdict, reason, recording, text, min_distance, max_distance)
-    found = catalog.page(lake, lake.batch(batch), policy, where=where, limit=limit, cursor=cursor)
+    found = catalog.page(lake, lake.batches.get(batch), policy, where=where, limit=limit, cursor=cursor)
     return ChunkList.model_validate(found)
 
 
 @router.get(
-    "/{chunk_id}", summary="Opinions with the aligned diff, evidence, verdicts and why", responses=responses(404)
+    "/{chunk_id}", summary="Hypotheses with the aligned diff, evidence, verdicts and why", responses=responses(404)
 )
 def get_chunk(chunk_id: str, lake: InLake, policy: InPolicy) -> ChunkDetail:
     return ChunkDetail.model_validate(chunk_detail.detail(lake, chunk_id, policy))

@@ -28,10 +28,10 @@ BLOCK_BYTES = 1024 * 1024
 )
 def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue) -> Response:
     check_name(body.name)
-    batches = [lake.batch(name).id for name in dict.fromkeys(body.batches)]
+    batches = [lake.batches.get(name).id for name in dict.fromkeys(body.batches)]
     policy, gone = body.policy.model_dump(mode="json"), revoked(body.without)
-    if body.name in lake.datasets():
-        manifest = lake.dataset(body.name)
+    if body.name in lake.datasets.names():
+        manifest = lake.datasets.manifest(body.name)
         left_out = (manifest["without"] or {}).get("hash")
         if (manifest["policy"], manifest["batches"], left_out) != (policy, batches, gone.hash if gone.ids else None):
             raise Conflict(
@@ -51,7 +51,7 @@ def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue) -> Respon
 @router.get("", summary="All datasets")
 def list_datasets(lake: InLake) -> DatasetList:
     shown = ("name", "created_at", "digest", "counts", "seconds")
-    found = [lake.dataset(name) for name in lake.datasets()]
+    found = [lake.datasets.manifest(name) for name in lake.datasets.names()]
     return DatasetList(datasets=[{key: manifest[key] for key in shown} for manifest in found])
 
 
@@ -67,11 +67,11 @@ def get_dataset(name: str, lake: InLake, queue: InQueue) -> DatasetState:
     responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **responses(404)},
 )
 def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
-    manifest = lake.dataset(name)
+    manifest = lake.datasets.manifest(name)
     if not 0 <= number < len(manifest["shards"]):
         raise NotFound(f"dataset {name!r} has shards 0…{len(manifest['shards']) - 1}, not {number}")
     shard = manifest["shards"][number]
-    file = lake.open_shard(name, number)
+    file = lake.datasets.open_shard(name, number)
 
     def blocks() -> Iterator[bytes]:
         with file:
@@ -92,8 +92,8 @@ def _slot(name: str) -> str:
 
 def _state(name: str, lake: Lake, queue: WorkQueue) -> dict[str, Any]:
     """A dataset's state: its manifest is the truth, the queue only says whether one is on its way."""
-    if name in lake.datasets():
-        return {"name": name, "state": "ready", "manifest": lake.dataset(name)}
+    if name in lake.datasets.names():
+        return {"name": name, "state": "ready", "manifest": lake.datasets.manifest(name)}
     there = queue.occupant(_slot(name))
     if there is not None:
         return {"name": name, "state": "building" if there.live else "failed", "error": there.error}

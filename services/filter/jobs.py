@@ -43,10 +43,10 @@ def plan_batch(batch_id: str) -> int:
     settings = load()
     lake, queue = Lake(settings.store), WorkQueue(settings)
     with _reported():
-        batch = lake.batch(batch_id)
-        if lake.is_cancelled(batch.id):
+        batch = lake.batches.get(batch_id)
+        if lake.batches.is_cancelled(batch.id):
             return 0
-        done = lake.result_positions(batch.id)
+        done = lake.batches.result_positions(batch.id)
         enqueued = 0
         for index, group in enumerate(_groups(batch, lake, settings)):
             if not done.issuperset(group):
@@ -94,10 +94,10 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
     lake, queue = Lake(settings.store), WorkQueue(settings)
     finished = 0
     with _reported():
-        batch = lake.batch(batch_id)
+        batch = lake.batches.get(batch_id)
         # again until nothing is missing: `retry` may take results away while this job holds the group
-        while missing := sorted(set(positions) - lake.result_positions(batch.id)):
-            if lake.is_cancelled(batch.id):
+        while missing := sorted(set(positions) - lake.batches.result_positions(batch.id)):
+            if lake.batches.is_cancelled(batch.id):
                 break
             run = GroupRun(lake=lake, queue=queue, batch=batch, settings=settings)
             asyncio.run(run.run(missing))
@@ -123,11 +123,11 @@ class GroupRun:
     async def run(self, positions: Sequence[int]) -> None:
         """Finish `positions`, or as many as can be before a stop or cancel."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
-        async with opened(self.settings, self.batch, self.lake) as (teacher, panel):
+        async with opened(self.settings, self.batch, self.lake) as (teacher, validators):
             labeler = Labeler(
                 self.lake,
                 teacher=teacher,
-                panel=panel,
+                validators=validators,
                 batch=self.batch,
                 settings=self.settings,
                 on_progress=self._on_progress,
@@ -156,7 +156,7 @@ class GroupRun:
             await asyncio.sleep(POLL_S)
             if os.getppid() != parent:
                 os._exit(1)  # the worker was killed: its job will be given to another, do not compete with it
-            self.cancelled = self.cancelled or await asyncio.to_thread(self.lake.is_cancelled, self.batch.id)
+            self.cancelled = self.cancelled or await asyncio.to_thread(self.lake.batches.is_cancelled, self.batch.id)
             if self.stopping and stop_at is None:
                 stop_at = time.monotonic() + STOP_GRACE_S
             if self.cancelled or (stop_at is not None and time.monotonic() >= stop_at):
@@ -171,7 +171,7 @@ class GroupRun:
                 self.queue.heard(self.batch.id, step.position, step.seconds)
 
     def _on_result(self, result: RecordingResult) -> None:
-        self.lake.put_result(self.batch.id, result)
+        self.lake.batches.put_result(self.batch.id, result)
         self.finished.add(result.position)
         with suppress(RedisError):
             self.queue.finished(self.batch.id, result.position)

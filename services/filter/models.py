@@ -23,7 +23,7 @@ class BatchOptions(Request):
     )
     teacher: str | None = Field(None, description="Model that labels.", examples=["openai/whisper-large-v2"])
     validator: str | None = Field(
-        None, description="Model that doubts, or `perturbed`.", examples=["openai/whisper-base"]
+        None, description="Model that expected_token_errors, or `perturbed`.", examples=["openai/whisper-base"]
     )
     vad: bool | None = Field(None, description="Skip what a voice activity detector calls silence.")
     condition_on_previous_text: bool | None = Field(None, description="Give each window the previous window's text.")
@@ -158,7 +158,7 @@ class ChunkRow(BaseModel):
     validator_text: str = Field(examples=["今天這堂課我們先來 review 一下"])
     validator_texts: list[str]
     validator: str = Field(examples=["model:openai/whisper-base"])
-    views: list[str] = Field(examples=[["as is"]])
+    perturbations: list[str] = Field(examples=[["as is"]])
     mer: float
     per: float
     composite: float
@@ -187,15 +187,15 @@ class DiffOperation(BaseModel):
     op: Literal["equal", "substitute", "delete", "insert"]
 
 
-class OpinionDetail(BaseModel):
-    """What one listener heard in one view of the audio."""
+class HypothesisDetail(BaseModel):
+    """What one validator heard in one perturbation of the audio."""
 
-    listener: str = Field(examples=["model:openai/whisper-base"])
-    view: str = Field(examples=["as is"])
+    validator: str = Field(examples=["model:openai/whisper-base"])
+    perturbation: str = Field(examples=["as is"])
     text: str = Field(description="Phonemes, where `is_phonemes`.")
     avg_logprob: float
     scores: list[float] = Field(description="How likely it finds each segment's label; empty where it cannot score.")
-    doubts: list[float] = Field(description="Share of each segment's tokens it expects to be wrong; empty as `scores`.")
+    expected_token_errors: list[float] = Field(description="Share of each segment's tokens it expects to be wrong; empty as `scores`.")
     is_phonemes: bool
     diff: list[DiffOperation] = Field(description="The label beside this text; empty for phonemes.")
 
@@ -232,7 +232,7 @@ class ChunkDetail(BaseModel):
     duration_s: float
     teacher_text: str
     validator: str
-    opinions: list[OpinionDetail]
+    hypotheses: list[HypothesisDetail]
     distances: dict[Metric, float | None]
     counts: dict[str, dict[str, int]]
     repetition: dict[str, int]
@@ -240,7 +240,7 @@ class ChunkDetail(BaseModel):
     evidence: dict[str, float | int | bool]
     contributions: dict[str, float] = Field(
         description="What the bias and each feature add to the log-odds of the risk; empty by a distance.",
-        examples=[{"bias": -4.0, "disagreement": 3.1, "unlikely": 0.4}],
+        examples=[{"bias": -4.0, "disagreement": 3.1, "forced_logprob": 0.4}],
     )
     segments: list[SegmentDetail]
     salvaged_s: float

@@ -14,8 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from k2d.errors import AudioError, BadRequest, K2DError
-from k2d.languages import AUTO
-from k2d.schema import DecodeOptions, LongformOptions, Segment, join_text
+from k2d.schema import AUTO, DecodeOptions, LongformOptions, Segment, join_text
 from k2d.settings import Settings
 from services.inference.subtitles import srt, vtt
 

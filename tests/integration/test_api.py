@@ -83,7 +83,7 @@ def test_post_files_is_accepted_queued_and_idempotent(api):
 def test_odd_file_names_survive(api, lake):
     names = ["line\nbreak 🎧.wav", 'quo"te.wav', "../../etc/passwd.wav", "講座.wav"]
     batch = upload(api, *((name, wav(1 + n / 10)) for n, name in enumerate(names))).json()
-    assert {source.name for source in lake.batch(batch["id"]).sources} == set(names)
+    assert {source.name for source in lake.batches.get(batch["id"]).sources} == set(names)
 
 
 def test_dry_run_forecasts_and_stores_nothing(api, lake):
@@ -93,7 +93,7 @@ def test_dry_run_forecasts_and_stores_nothing(api, lake):
     assert (forecast["recordings"], forecast["unknown"], forecast["windows"]) == (2, 1, 1)
     assert forecast["estimated_s"] > 0
     assert "assumed" in forecast["basis"]
-    assert list(lake.batches()) == []
+    assert list(lake.batches.all()) == []
 
 
 def test_post_by_reference_needs_an_allowed_prefix(api, settings, tmp_path):
@@ -138,7 +138,7 @@ def test_post_by_reference_needs_an_allowed_prefix(api, settings, tmp_path):
 )
 def test_bad_posts_are_problems_and_store_nothing(api, lake, arguments, status, code):
     assert_problem(api.post("/v1/batches", **arguments), status, code)
-    assert list(lake.batches()) == []
+    assert list(lake.batches.all()) == []
 
 
 def test_a_body_over_the_limit_is_refused_by_its_claim_and_by_its_bytes(api, lake):
@@ -150,7 +150,7 @@ def test_a_body_over_the_limit_is_refused_by_its_claim_and_by_its_bytes(api, lak
 
     headers = {"content-type": "multipart/form-data; boundary=x"}  # chunked: no claim at all
     assert_problem(api.post("/v1/batches", content=endless(), headers=headers), 413, "too_large")
-    assert list(lake.batches()) == []
+    assert list(lake.batches.all()) == []
 
 
 def test_a_name_belongs_to_one_batch(api):
@@ -239,7 +239,7 @@ def test_chunk_detail_and_audio_ranges(api, lake):
     row = api.get("/v1/chunks", params={"batch": "lectures", "verdict": "rejected"}).json()["chunks"][0]
     chunk = api.get(f"/v1/chunks/{row['id']}").json()
     assert chunk["teacher_text"] == row["teacher_text"]
-    assert {step["op"] for step in chunk["opinions"][0]["diff"]} > {"equal"}
+    assert {step["op"] for step in chunk["hypotheses"][0]["diff"]} > {"equal"}
     assert chunk["distances"]["per"] == row["per"]
     whole = api.get(f"/v1/chunks/{row['id']}/audio")
     assert whole.headers["content-type"] == "audio/flac"
@@ -338,8 +338,8 @@ def test_a_dataset_is_frozen_by_a_job_and_pulled_with_nothing_but_the_api(api, l
             yield api.get(f"/v1/datasets/{name}/shards/{number}").content
 
     mine = Lake(str(tmp_path / "mine"))
-    assert pull(Remote(), "v1", mine) == lake.dataset("v1")
-    assert mine.open_shard("v1", 0).read() == lake.open_shard("v1", 0).read()
+    assert pull(Remote(), "v1", mine) == lake.datasets.manifest("v1")
+    assert mine.open_shard("v1", 0).read() == lake.datasets.open_shard("v1", 0).read()
     assert_problem(api.get("/v1/datasets/v1/shards/7"), 404, "not_found")
 
 
@@ -362,7 +362,7 @@ def test_without_redis_the_api_says_so_and_loses_nothing(settings, lake):
         assert_problem(api.get("/readyz"), 503, "queue_unavailable")
         assert api.get("/healthz").status_code == 200
         assert_problem(upload(api, ("a.wav", wav())), 503, "queue_unavailable")
-        assert len(list(lake.batches())) == 1  # stored: `resume` will queue it
+        assert len(list(lake.batches.all())) == 1  # stored: `resume` will queue it
         assert api.get("/v1/batches").json()["batches"][0]["state"] == "stalled"
         assert "k2d_queue_up 0.0" in api.get("/metrics").text
 

@@ -62,7 +62,7 @@ def test_status_chunks_and_curve_of_a_finished_batch(k2d, batch):
     curve = json.loads(k2d("curve", "lectures", "--json")[1])
     assert set(curve["curve"]) >= {"mer", "per", "composite"}
     one = ("chunks", "--id", rows[1]["id"])
-    assert json.loads(k2d(*one, "--jsonl")[1])["opinions"][0]["text"] == rows[1]["validator_text"]
+    assert json.loads(k2d(*one, "--jsonl")[1])["hypotheses"][0]["text"] == rows[1]["validator_text"]
     for command in (("status", "lectures"), ("chunks", "lectures"), one, ("curve", "lectures"), ("batches",)):
         code, out, _ = k2d(*command)
         assert code == 0

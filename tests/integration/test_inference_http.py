@@ -283,15 +283,15 @@ async def test_a_server_that_hangs_is_given_up(tmp_path_factory: pytest.TempPath
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(30)
 
-    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
+    validator = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = validator.sockets[0].getsockname()[1]
     endpoint = HttpEndpoint(f"http://127.0.0.1:{port}")
     started = time.monotonic()
     with pytest.raises(TryAgain):
         await endpoint.call(Head(), samples(), timeout_s=0.3)
     assert time.monotonic() - started < 2
     await endpoint.close()
-    listener.close()
+    validator.close()
 
 
 @pytest.mark.parametrize(
@@ -314,12 +314,12 @@ async def test_whatever_answers_instead_is_an_error_with_a_reason(
         await writer.drain()
         writer.close()
 
-    listener = await asyncio.start_server(somebody, "127.0.0.1", 0)
-    endpoint = HttpEndpoint(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    validator = await asyncio.start_server(somebody, "127.0.0.1", 0)
+    endpoint = HttpEndpoint(f"http://127.0.0.1:{validator.sockets[0].getsockname()[1]}")
     with pytest.raises(error, match=why):
         await endpoint.call(Head(), samples(0.01), timeout_s=5)
     await endpoint.close()
-    listener.close()
+    validator.close()
 
 
 async def test_a_refused_request_is_the_callers_fault_and_not_tried_again(server: Server) -> None:

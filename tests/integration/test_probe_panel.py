@@ -1,4 +1,4 @@
-"""The probe on real weights: encoders of both engines, training from a lake, an opinion through the batcher."""
+"""The probe on real weights: encoders of both engines, training from a lake, an hypothesis through the batcher."""
 
 import asyncio
 from collections.abc import Iterator
@@ -80,13 +80,13 @@ def lake(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Lake:
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     sources = [Source(clip.name, f"lake://uploads/{n}", f"key{n}") for n, clip in enumerate(CLIPS)]
     batch = make_batch(sources, LabelRequest(name="golden", teacher=engine.model.reference), Settings(_env_file=None))
-    lake.put_batch(batch)
+    lake.batches.put(batch)
     for n, clip in enumerate(CLIPS):
         recording = Recording(f"rec_{n:024x}", len(clip.samples) / 16_000, len(clip.samples), 0.5, "flac")
-        with lake.label_writer(f"{n:032x}", {"recording": recording, "teacher": engine.model}) as writer:
+        with lake.labels.writer(f"{n:032x}", {"recording": recording, "teacher": engine.model}) as writer:
             writer.write(chunk(n), encode_flac(clip.samples))
         line = RecordingResult(n, clip.name, Outcome.LABELED, recording.duration_s, recording.id, f"{n:032x}")
-        lake.put_result(batch.id, line)
+        lake.batches.put_result(batch.id, line)
     return lake
 
 
@@ -105,31 +105,31 @@ def test_both_engines_encode_alike_and_company_does_not_matter(engine: Engine) -
 
 def test_a_panel_gets_the_opinion_of_a_probe_trained_on_its_batch(lake: Lake, engine: Engine) -> None:
     settings = Settings(store=str(lake.files.root), _env_file=None)
-    with pytest.raises(NotFound, match="no listener"):
+    with pytest.raises(NotFound, match="no validator"):
         open_probe("0123456789abcdef", lake=lake, teacher=MicroBatcher(engine, batch_size=4))
     recipe = Recipe(folds=2, epochs=1)
     made = cross_fit(lake, ["golden"], recipe, settings=settings, told=lambda *_: None, engine=engine)
     batcher = MicroBatcher(engine, batch_size=4)
-    listener = open_probe(made.digest, lake=lake, teacher=batcher)
+    validator = open_probe(made.digest, lake=lake, teacher=batcher)
 
     async def hear() -> list:
         return await asyncio.gather(
-            *(listener.hear(chunk(n), clip.samples, (), recording_id=f"rec_{n:024x}") for n, clip in enumerate(CLIPS))
+            *(validator.hear(chunk(n), clip.samples, (), recording_id=f"rec_{n:024x}") for n, clip in enumerate(CLIPS))
         )
 
-    opinions = asyncio.run(hear())
-    assert [len(few) for few in opinions] == [1] * len(CLIPS)
-    for (opinion,) in opinions:
-        assert (opinion.listener, opinion.view, opinion.is_phonemes) == (made.name, "as is", True)
-        assert len(opinion.scores) == 1
-        assert -100 < opinion.scores[0] < 0
-    assert listener.wants(chunk(0), ())
-    assert made.digest in listener.key
+    hypotheses = asyncio.run(hear())
+    assert [len(few) for few in hypotheses] == [1] * len(CLIPS)
+    for (hypothesis,) in hypotheses:
+        assert (hypothesis.validator, hypothesis.perturbation, hypothesis.is_phonemes) == (made.name, "as is", True)
+        assert len(hypothesis.scores) == 1
+        assert -100 < hypothesis.scores[0] < 0
+    assert validator.wants(chunk(0), ())
+    assert made.digest in validator.key
 
 
 def test_a_probe_is_refused_beside_other_weights_and_without_the_encoder(lake: Lake, engine: Engine) -> None:
-    (digest,) = lake.listeners()
-    assert load(lake.listener(digest)).about["teacher_digest"] == engine.model.digest
+    (digest,) = lake.probes.digests()
+    assert load(lake.probes.get(digest)).about["teacher_digest"] == engine.model.digest
 
     with pytest.raises(BadRequest, match="on a server"):
         open_probe(digest, lake=lake, teacher=Elsewhere(engine.model))

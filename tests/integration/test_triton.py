@@ -329,8 +329,8 @@ def test_a_model_that_hears_nothing_never_becomes_ready(tmp_path: Path) -> None:
     """Not-a-number in one layer: it loads, and all it says is nonsense."""
     folder = copied(tmp_path)
     weights = bytearray((folder / "model.bin").read_bytes())
-    with memoryview(weights) as view:
-        found = ct2_file.tensors(view, file=folder)
+    with memoryview(weights) as perturbation:
+        found = ct2_file.tensors(perturbation, file=folder)
         tensor = found["decoder/layer_norm/gamma"]
     start = tensor.offset
     weights[start : start + 64] = np.full(32, np.nan, np.float16).tobytes()

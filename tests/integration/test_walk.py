@@ -14,14 +14,14 @@ from k2d.labeling.request import LabelRequest
 from k2d.schema import QuarantineReason
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.validators.rescue import unresolved
+from k2d.validators.second_decode import unresolved
 
 
 def shards(store: Path) -> dict[str, str]:
-    """Every label, opinions and facts shard of a local lake, by path, with its hash."""
+    """Every label, hypotheses and facts shard of a local lake, by path, with its hash."""
     return {
         str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for folder in ("labels", "opinions", "facts")
+        for folder in ("labels", "hypotheses", "facts")
         for path in sorted((store / folder).rglob("*.parquet"))
     }
 
@@ -74,7 +74,7 @@ def test_chunks_are_ordered_disjoint_and_at_most_30_s(labeled):
         by_recording.setdefault(chunk["recording"], []).append(chunk)
         assert 0 < chunk["end_s"] - chunk["start_s"] <= 30.0
         assert chunk["validator"] == "perturbed:packaged:whisper-base"  # the fallback is named as such
-        assert len(chunk["validator_texts"]) == len(chunk["views"]) == 2
+        assert len(chunk["validator_texts"]) == len(chunk["perturbations"]) == 2
     for chunks in by_recording.values():
         assert [chunk["index"] for chunk in chunks] == list(range(len(chunks)))
         for before, after in pairwise(chunks):
@@ -88,8 +88,8 @@ def test_the_label_audio_is_cut_to_its_label(labeled):
 
     settings, _, _ = labeled
     lake = Lake(settings.store)
-    for result in lake.results(lake.batch("sample").id):
-        for chunk, flac in lake.labels(result.label_key, audio=True) if result.label_key else ():
+    for result in lake.batches.results(lake.batches.get("sample").id):
+        for chunk, flac in lake.labels.read(result.label_key, audio=True) if result.label_key else ():
             assert len(audio.decode_flac(flac)) == round(chunk.duration_s * 16_000)
 
 
@@ -105,7 +105,7 @@ def test_the_same_recording_is_never_labeled_twice(labeled, examples):
     assert other["id"] != status["id"]
     assert other["state"] == "done"
     assert shards(Path(settings.store)) == before
-    kept = {"labels", "opinions"}
+    kept = {"labels", "hypotheses"}
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items() if kept & set(path.parts))
 
 
@@ -126,12 +126,12 @@ def test_another_listener_hears_what_the_first_left_unresolved_and_nothing_else_
     status, _ = run(settings, clips, name="rescued", validator="perturbed+rescue")
     assert status["state"] == "done"
     new = [path.partition("/")[0] for path in shards(Path(settings.store)) if path not in before]
-    assert sorted(new) == ["facts", "facts", "opinions", "opinions"]  # no label, and no perturbed audio heard again
+    assert sorted(new) == ["facts", "facts", "hypotheses", "hypotheses"]  # no label, and no perturbed audio heard again
     lake = Lake(settings.store)
-    rows = [row for result in lake.results(lake.batch("rescued").id) for row in lake.facts(result.facts_key)]
+    rows = [row for result in lake.batches.results(lake.batches.get("rescued").id) for row in lake.facts.read(result.facts_key)]
     for row in rows:
-        heard, rescued = row.opinions[:2], row.opinions[2:]
+        heard, rescued = row.hypotheses[:2], row.hypotheses[2:]
         assert all(len(one.scores) == len(row.segments) and max(one.scores) <= 0 for one in heard)
         unsure = unresolved(weigh(row.segments, heard).evidence)
-        assert [one.view.partition(" ")[0] for one in rescued] == (["language", "fallback"] if unsure else [])
-    assert any(len(row.opinions) > 2 for row in rows)
+        assert [one.perturbation.partition(" ")[0] for one in rescued] == (["language", "fallback"] if unsure else [])
+    assert any(len(row.hypotheses) > 2 for row in rows)

@@ -15,9 +15,9 @@ from k2d.schema import (
     Counts,
     Distances,
     Evidence,
+    Hypothesis,
     LongformOptions,
     ModelInfo,
-    Opinion,
     Outcome,
     Recording,
     RecordingResult,
@@ -62,7 +62,7 @@ def chunk(index: int, start_s: float, end_s: float, text: str = " 我們 use Kaf
 
 
 def evidence(duration_s: float, *, good: bool = True, segments: int = 1) -> Evidence:
-    """Invented: of a label that every listener agrees with, or of one that none does."""
+    """Invented: of a label that every validator agrees with, or of one that none does."""
     apart = 0.05 if good else 0.95
     return Evidence(
         duration_s=float(np.float32(duration_s)),
@@ -82,13 +82,13 @@ def evidence(duration_s: float, *, good: bool = True, segments: int = 1) -> Evid
         flip=0.0,
         score=-0.25 if good else -4.0,
         doubt=0.125 if good else 0.875,
-        unsounded=0.0,
+        probe_nll=0.0,
         avg_logprob=-0.25 if good else -4.0,
         no_speech_prob=0.0,
         compression_ratio=1.25,
         temperature=0.0,
         teacher_repetition=1,
-        opinion_repetition=1,
+        hypothesis_repetition=1,
         loops=1,
         is_phrase=False,
         is_echo=False,
@@ -105,7 +105,7 @@ def fact(
     """Facts of a chunk; `bad` names the segments that nobody agrees with (None: all of a chunk that is REJECTED)."""
     wrong = range(len(chunk.segments)) if bad is None and counts == REJECTED else (bad or ())
     good = [number not in wrong for number in range(len(chunk.segments))]
-    listener = "perturbed:packaged:whisper-base"
+    validator = "perturbed:packaged:whisper-base"
     return ChunkFacts(
         id=f"{key}-{chunk.index:05d}",
         recording_id=recording_id,
@@ -114,10 +114,10 @@ def fact(
         end_s=chunk.end_s,
         teacher_text=chunk.text,
         segments=chunk.segments,
-        validator=listener,
-        opinions=(
-            Opinion(listener, "speed 1.12", "我們 use kafka", -0.5),
-            Opinion(listener, "band-pass", "我們 use cough", -0.5, tuple(-0.25 if one else -4.0 for one in good)),
+        validator=validator,
+        hypotheses=(
+            Hypothesis(validator, "speed 1.12", "我們 use kafka", -0.5),
+            Hypothesis(validator, "band-pass", "我們 use cough", -0.5, tuple(-0.25 if one else -4.0 for one in good)),
         ),
         distances=Distances(Counts(*counts), Counts(*counts), 1, 2, None, 4, 4),
         evidence=evidence(chunk.duration_s, good=all(good), segments=len(good)),
@@ -152,7 +152,7 @@ def put_recording(
     label_key, facts_key = f"{number:02x}abel{number:026x}", f"{number:02x}facts{number:025x}"
     chunks = [chunk(i, start, end, f" 第{i}段 of talk {number}") for i, (start, end) in enumerate(spans)]
     meta = {"recording": found, "teacher": TEACHER, "options": LongformOptions(), "version": 1}
-    with lake.label_writer(label_key, meta) as writer:
+    with lake.labels.writer(label_key, meta) as writer:
         for one in chunks:
             cut = heard[round(one.start_s * SAMPLE_RATE_HZ) : round(one.end_s * SAMPLE_RATE_HZ)]
             writer.write(one, flac(cut))
@@ -161,7 +161,7 @@ def put_recording(
         spoiled = {segment for chunk_index, segment in bad if chunk_index == one.index}
         counts = REJECTED if one.index in rejected or spoiled else ACCEPTED
         facts.append(fact(facts_key, found.id, one, counts, spoiled or None))
-    lake.write_facts(facts_key, facts, {**meta, "label_key": label_key, "validator": TEACHER})
+    lake.facts.write(facts_key, facts, {**meta, "label_key": label_key, "validator": TEACHER})
     return RecordingResult(
         position=number,
         name=f"talk-{number}.flac",

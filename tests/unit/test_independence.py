@@ -1,4 +1,4 @@
-"""Independence without references: simulated listeners whose errors are known must come out in their order."""
+"""Independence without references: simulated validators whose errors are known must come out in their order."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ CHUNKS = 600
 
 
 class World:
-    """Labels with errors, some of which the teacher is unsure of; listeners that hear the truth, or what it heard."""
+    """Labels with errors, some of which the teacher is unsure of; validators that hear the truth, or what it heard."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.error = np.where(self.random.random(CHUNKS) < 0.4, self.random.random(CHUNKS), 0.0)
         self.confidence = -0.4 - 0.8 * self.error - 0.3 * self.random.random(CHUNKS)
 
-    def listener(self, name: str, *, shared: float, noise: float = 0.15, family: str | None = None) -> Hearing:
+    def validator(self, name: str, *, shared: float, noise: float = 0.15, family: str | None = None) -> Hearing:
         """One that misses the share `shared` of the teacher's errors, and errs by itself."""
         misses = self.random.random(CHUNKS) < shared
         apart = np.where(misses, 0.0, self.error) + noise * self.random.random(CHUNKS)
@@ -34,8 +34,8 @@ def order(world: World, *hearings: Hearing) -> list[str]:
 @pytest.mark.parametrize("seed", range(8))
 def test_who_copies_the_teachers_errors_comes_out_last(seed: int) -> None:
     world = World(seed)
-    copy = world.listener("copy", shared=0.95)
-    others = [world.listener("a", shared=0.0), world.listener("b", shared=0.1)]
+    copy = world.validator("copy", shared=0.95)
+    others = [world.validator("a", shared=0.0), world.validator("b", shared=0.1)]
     assert order(world, copy, *others)[-1] == "copy"
     assert order(world, copy, others[0]) == ["a", "copy"]
 
@@ -43,14 +43,14 @@ def test_who_copies_the_teachers_errors_comes_out_last(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_more_errors_are_shared_the_lower_a_listener_stands(seed: int) -> None:
     world = World(seed)
-    hearings = [world.listener(f"{share:.1f}", shared=share) for share in (0.9, 0.0, 0.5)]
+    hearings = [world.validator(f"{share:.1f}", shared=share) for share in (0.9, 0.0, 0.5)]
     assert order(world, *hearings) == ["0.0", "0.5", "0.9"]
 
 
 def test_who_objects_at_random_is_not_independent_but_useless() -> None:
     world = World(1)
     noise = Hearing("noise", "noise", world.random.random(CHUNKS), np.full(CHUNKS, np.nan), CHUNKS)
-    found = standings([noise, world.listener("a", shared=0.0), world.listener("b", shared=0.2)], world.confidence)
+    found = standings([noise, world.validator("a", shared=0.0), world.validator("b", shared=0.2)], world.confidence)
     assert found[-1].name == "noise"
     assert found[-1].consensus == pytest.approx(0.0, abs=0.15)
     assert found[-1].alone > found[0].alone
@@ -60,16 +60,16 @@ def test_two_of_one_family_do_not_outvote_a_third() -> None:
     right = 0
     for seed in range(20):
         world = World(seed)
-        one = world.listener("perturbed", shared=0.9, family="teacher")
+        one = world.validator("perturbed", shared=0.9, family="teacher")
         twin = Hearing("twin", "teacher", one.disagreement, one.score, CHUNKS)
-        right += order(world, one, twin, world.listener("small", shared=0.1))[0] == "small"
+        right += order(world, one, twin, world.validator("small", shared=0.1))[0] == "small"
     assert right >= 18  # 96 % of 200 worlds
 
 
 def test_who_hears_only_the_doubtful_is_not_compared() -> None:
     world = World(3)
-    one, other = world.listener("a", shared=0.0), world.listener("b", shared=0.2)
-    some = world.listener("rescue", shared=0.5)
+    one, other = world.validator("a", shared=0.0), world.validator("b", shared=0.2)
+    some = world.validator("rescue", shared=0.5)
     some.disagreement[: CHUNKS * 3 // 4] = np.nan
     found = standings([one, other, some], world.confidence)
     assert found[-1].name == "rescue"
@@ -81,9 +81,9 @@ def test_who_hears_only_the_doubtful_is_not_compared() -> None:
 
 def test_a_bootstrap_says_how_sure_the_first_is() -> None:
     world = World(4)
-    far = standings([world.listener("a", shared=0.0), world.listener("copy", shared=0.95)], world.confidence, draws=40)
+    far = standings([world.validator("a", shared=0.0), world.validator("copy", shared=0.95)], world.confidence, draws=40)
     assert far[0].first == 1.0
-    alike = [world.listener(name, shared=0.2) for name in "xyz"]
+    alike = [world.validator(name, shared=0.2) for name in "xyz"]
     near = standings(alike, world.confidence, draws=40)
     assert near[0].first < 1.0
     assert sum(row.first for row in near) == pytest.approx(1.0)
@@ -91,7 +91,7 @@ def test_a_bootstrap_says_how_sure_the_first_is() -> None:
 
 def test_phi_says_who_objects_alike() -> None:
     world = World(5)
-    one = world.listener("a", shared=0.0)
+    one = world.validator("a", shared=0.0)
     assert phi(one, one) == pytest.approx(1.0)
     noise = Hearing("noise", "noise", world.random.random(CHUNKS), one.score, CHUNKS)
     assert abs(phi(one, noise)) < 0.15

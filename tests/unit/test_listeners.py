@@ -1,4 +1,4 @@
-"""Listeners and the stage that asks them: who hears what, what is never heard twice, and whose score is whose."""
+"""Validators and the stage that asks them: who hears what, what is never heard twice, and whose score is whose."""
 
 import asyncio
 import dataclasses
@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from k2d.validators.validators import Validators, hypotheses_key
 from lakes import TEACHER, put_recording, recording, samples, segment
 
 from k2d.errors import BadRequest, ModelError
 from k2d.labeling.validate import Doubt
-from k2d.schema import Chunk, DecodeOptions, LongformOptions, Opinion, TextScore, Window, WindowResult
+from k2d.schema import Chunk, DecodeOptions, Hypothesis, LongformOptions, TextScore, Window, WindowResult
 from k2d.store import Lake
-from k2d.validators.model import ModelListener
-from k2d.validators.panel import Panel, opinions_key
-from k2d.validators.perturb import VIEWS
-from k2d.validators.rescue import RescueListener
+from k2d.validators.model import ModelValidator
+from k2d.validators.perturb import PERTURBATIONS
+from k2d.validators.second_decode import SecondDecode
 from k2d.validators.validator import by_segment
 
 SMALL = dataclasses.replace(TEACHER, reference="a/small", digest="5" * 64)
@@ -50,8 +50,8 @@ class Speaker:
         return None
 
 
-def hear(listener, chunk: Chunk, before: tuple[Opinion, ...] = ()) -> tuple[Opinion, ...]:
-    return asyncio.run(listener.hear(chunk, samples(chunk.duration_s), before, recording_id="rec_1"))
+def hear(validator, chunk: Chunk, before: tuple[Hypothesis, ...] = ()) -> tuple[Hypothesis, ...]:
+    return asyncio.run(validator.hear(chunk, samples(chunk.duration_s), before, recording_id="rec_1"))
 
 
 # ---- scores of segments -------------------------------------------------------------------------------------------
@@ -86,25 +86,25 @@ def test_no_tokens_no_scores() -> None:
     assert by_segment((), [segment(0.0, 1.0)]) == ()
 
 
-# ---- one listener -------------------------------------------------------------------------------------------------
+# ---- one validator -------------------------------------------------------------------------------------------------
 
 
 def test_a_model_hears_the_chunk_once_and_scores_the_label() -> None:
     chunk = Chunk(0, (segment(0.0, 1.0, " 我們"), segment(1.0, 2.0, " use Kafka")))  # three tokens each
     speaker = Speaker(lambda *_: "我們 use cough")
-    (said,) = hear(ModelListener(speaker, "zh-en"), chunk)
-    doubts = tuple(
+    (said,) = hear(ModelValidator(speaker, "zh-en"), chunk)
+    expected_token_errors = tuple(
         round(sum(1 - math.exp(one) for one in part) / 3, 4) for part in ((-0.1, -0.2, -0.3), (-1.0, -2.0, -3.0))
     )
-    assert said == Opinion("model:a/small", "as is", "我們 use cough", -0.4, (-0.2, -2.0), doubts=doubts)
+    assert said == Hypothesis("model:a/small", "as is", "我們 use cough", -0.4, (-0.2, -2.0), expected_token_errors=expected_token_errors)
     assert speaker.scored == ["我們 use Kafka"]
     assert speaker.decodes[0].temperatures == (0.0,)
 
 
 def test_perturbed_audio_is_heard_in_every_view() -> None:
     chunk = Chunk(0, (segment(0.0, 1.12, LABEL),))
-    said = hear(ModelListener(Speaker(lambda _, n: f"{n}"), "zh-en", VIEWS), chunk)
-    assert [(one.listener, one.view, one.text) for one in said] == [
+    said = hear(ModelValidator(Speaker(lambda _, n: f"{n}"), "zh-en", PERTURBATIONS), chunk)
+    assert [(one.validator, one.perturbation, one.text) for one in said] == [
         ("perturbed:a/small", "speed 1.12", "16000"),
         ("perturbed:a/small", "band 300-3400 Hz", "17920"),
     ]
@@ -113,13 +113,13 @@ def test_perturbed_audio_is_heard_in_every_view() -> None:
 @pytest.mark.parametrize(("text", "refuses"), [(LABEL * 60, True), ("", False), (" ", False)])
 def test_a_label_that_cannot_be_scored_has_no_scores(text: str, refuses: bool) -> None:
     speaker = Speaker(lambda *_: NEAR, refuses=refuses)
-    (said,) = hear(ModelListener(speaker, "zh-en"), Chunk(0, (segment(0.0, 1.0, text),)))
+    (said,) = hear(ModelValidator(speaker, "zh-en"), Chunk(0, (segment(0.0, 1.0, text),)))
     assert said.scores == ()
     assert said.text == NEAR
 
 
-def opinions(*texts: str) -> tuple[Opinion, ...]:
-    return tuple(Opinion("perturbed:x", f"view {i}", text, -0.4) for i, text in enumerate(texts))
+def hypotheses(*texts: str) -> tuple[Hypothesis, ...]:
+    return tuple(Hypothesis("perturbed:x", f"perturbation {i}", text, -0.4) for i, text in enumerate(texts))
 
 
 @pytest.mark.parametrize(
@@ -134,25 +134,25 @@ def opinions(*texts: str) -> tuple[Opinion, ...]:
     ],
 )
 def test_rescue_wants_what_is_unresolved(label: str, texts: tuple[str, ...], wanted: bool) -> None:
-    listener = RescueListener(Speaker(lambda *_: ""), "zh-en", ())
-    assert listener.wants(Chunk(0, (segment(0.0, 2.0, label),)), opinions(*texts)) is wanted
+    validator = SecondDecode(Speaker(lambda *_: ""), "zh-en", ())
+    assert validator.wants(Chunk(0, (segment(0.0, 2.0, label),)), hypotheses(*texts)) is wanted
 
 
 def test_rescue_decodes_otherwise_than_the_label_was() -> None:
     speaker = Speaker(lambda options, _: options.language)
-    listener = RescueListener(speaker, "zh-en", ())
-    mandarin = hear(listener, Chunk(0, (segment(0.0, 2.0, LABEL),)), opinions(FAR))
-    assert [(one.view, one.text) for one in mandarin] == [("language zh", "zh"), ("fallback", "zh-en")]
-    english = hear(listener, Chunk(0, (segment(0.0, 2.0, "the deadline is Friday 五"),)), opinions(FAR))
-    assert [one.view for one in english] == ["language en", "fallback"]
+    validator = SecondDecode(speaker, "zh-en", ())
+    mandarin = hear(validator, Chunk(0, (segment(0.0, 2.0, LABEL),)), hypotheses(FAR))
+    assert [(one.perturbation, one.text) for one in mandarin] == [("language zh", "zh"), ("fallback", "zh-en")]
+    english = hear(validator, Chunk(0, (segment(0.0, 2.0, "the deadline is Friday 五"),)), hypotheses(FAR))
+    assert [one.perturbation for one in english] == ["language en", "fallback"]
     assert not speaker.scored
     assert all(one.temperatures == (0.0,) or 0.0 not in one.temperatures for one in speaker.decodes)
 
 
 def test_who_is_rescued_depends_on_who_was_asked_before() -> None:
     speaker = Speaker(lambda *_: LABEL)
-    one, other = (ModelListener(speaker, "zh-en", views) for views in ((), VIEWS))
-    assert RescueListener(speaker, "zh-en", (one.key,)).key != RescueListener(speaker, "zh-en", (other.key,)).key
+    one, other = (ModelValidator(speaker, "zh-en", perturbations) for perturbations in ((), PERTURBATIONS))
+    assert SecondDecode(speaker, "zh-en", (one.key,)).key != SecondDecode(speaker, "zh-en", (other.key,)).key
 
 
 # ---- the stage ----------------------------------------------------------------------------------------------------
@@ -165,10 +165,10 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-def doubt(lake: Lake, panel: Panel, facts_key: str) -> None:
+def doubt(lake: Lake, validators: Validators, facts_key: str) -> None:
     found = recording(1, 10.0)
     label_key = f"01abel{1:026x}"
-    run = Doubt(lake, panel, places=2).run(
+    run = Doubt(lake, validators, places=2).run(
         found, label_key=label_key, facts_key=facts_key, options=LongformOptions(), teacher=TEACHER
     )
     asyncio.run(run)
@@ -176,36 +176,36 @@ def doubt(lake: Lake, panel: Panel, facts_key: str) -> None:
 
 def test_a_second_listener_costs_the_first_nothing(lake: Lake) -> None:
     small = Speaker(lambda *_: FAR)
-    doubt(lake, Panel(ModelListener(small, "zh-en")), "alone")
+    doubt(lake, Validators(ModelValidator(small, "zh-en")), "alone")
     assert len(small.decodes) == len(small.scored) == len(SPANS)
     perturbed = Speaker(lambda *_: FAR, model=TEACHER)
-    both = Panel(ModelListener(small, "zh-en"), (ModelListener(perturbed, "zh-en", VIEWS),))
+    both = Validators(ModelValidator(small, "zh-en"), (ModelValidator(perturbed, "zh-en", PERTURBATIONS),))
     doubt(lake, both, "both")
     assert len(small.decodes) == len(SPANS)
-    assert len(perturbed.decodes) == len(VIEWS) * len(SPANS)
-    row = lake.facts("both")[0]
+    assert len(perturbed.decodes) == len(PERTURBATIONS) * len(SPANS)
+    row = lake.facts.read("both")[0]
     assert row.validator == "model:a/small+perturbed:packaged:whisper-base"
-    assert [one.view for one in row.opinions] == ["as is", *(view.name for view in VIEWS)]
-    assert row.distances == lake.facts("alone")[0].distances  # the paper's come from the first alone
-    assert lake.facts_meta("both")["opinions"] == [opinions_key(f"01abel{1:026x}", one) for one in both]
+    assert [one.perturbation for one in row.hypotheses] == ["as is", *(perturbation.name for perturbation in PERTURBATIONS)]
+    assert row.distances == lake.facts.read("alone")[0].distances  # the paper's come from the first alone
+    assert lake.facts.meta("both")["hypotheses"] == [hypotheses_key(f"01abel{1:026x}", one) for one in both]
 
 
 def test_facts_are_made_of_stored_opinions_byte_for_byte(lake: Lake) -> None:
-    panel = Panel(ModelListener(Speaker(lambda *_: FAR), "zh-en"))
-    doubt(lake, panel, "first")
+    validators = Validators(ModelValidator(Speaker(lambda *_: FAR), "zh-en"))
+    doubt(lake, validators, "first")
     before = Path(lake.files.full("facts/fi/first.parquet")).read_bytes()
     Path(lake.files.full("facts/fi/first.parquet")).unlink()
-    doubt(lake, Panel(ModelListener(Speaker(lambda *_: pytest.fail("heard again")), "zh-en")), "first")
+    doubt(lake, Validators(ModelValidator(Speaker(lambda *_: pytest.fail("heard again")), "zh-en")), "first")
     assert Path(lake.files.full("facts/fi/first.parquet")).read_bytes() == before
 
 
 def test_rescue_hears_only_the_unresolved(lake: Lake) -> None:
-    labels = [chunk.text for chunk, _ in lake.labels(f"01abel{1:026x}")]
+    labels = [chunk.text for chunk, _ in lake.labels.read(f"01abel{1:026x}")]
     heard = {48_000: labels[0], 32_000: FAR, 64_000: labels[2]}  # by length: which chunk comes first is open
     teacher = Speaker(lambda *_: NEAR, model=TEACHER)
-    first = ModelListener(Speaker(lambda _, n: heard[n]), "zh-en")
-    doubt(lake, Panel(first, (RescueListener(teacher, "zh-en", (first.key,)),)), "rescued")
-    assert [len(row.opinions) for row in lake.facts("rescued")] == [1, 3, 1]
+    first = ModelValidator(Speaker(lambda _, n: heard[n]), "zh-en")
+    doubt(lake, Validators(first, (SecondDecode(teacher, "zh-en", (first.key,)),)), "rescued")
+    assert [len(row.hypotheses) for row in lake.facts.read("rescued")] == [1, 3, 1]
     assert len(teacher.decodes) == 2
 
 
@@ -214,9 +214,9 @@ def test_a_listener_that_fails_leaves_nothing_and_keeps_what_was_said(lake: Lake
         raise ModelError("gone")
 
     small = Speaker(lambda *_: FAR)
-    panel = Panel(ModelListener(small, "zh-en"), (ModelListener(Speaker(broken, model=TEACHER), "zh-en", VIEWS),))
+    validators = Validators(ModelValidator(small, "zh-en"), (ModelValidator(Speaker(broken, model=TEACHER), "zh-en", PERTURBATIONS),))
     with pytest.raises(ModelError, match="gone"):
-        doubt(lake, panel, "facts")
-    assert not lake.has_facts("facts")
-    said = [lake.has_opinions(opinions_key(f"01abel{1:026x}", one)) for one in panel]
+        doubt(lake, validators, "facts")
+    assert not lake.facts.has("facts")
+    said = [lake.hypotheses.has(hypotheses_key(f"01abel{1:026x}", one)) for one in validators]
     assert said == [True, False]

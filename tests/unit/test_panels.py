@@ -6,14 +6,14 @@ from k2d.errors import BadRequest
 from k2d.labeling.request import LabelRequest, make_batch
 from k2d.schema import Source
 from k2d.settings import load
-from k2d.validators import address_of, listeners_of, models_of, served
+from k2d.validators import address_of, models_of, served, validators_of
 
 SOURCES = [Source("a.wav", "file:///a.wav", "k")]
 PROBE = "probe:0123456789abcdef"
 
 
 @pytest.mark.parametrize(
-    ("validator", "listeners", "models"),
+    ("validator", "validators", "models"),
     [
         ("perturbed", ("perturbed",), ()),
         ("a/small", ("a/small",), ("a/small",)),
@@ -22,8 +22,8 @@ PROBE = "probe:0123456789abcdef"
         ("http://a:1,http://b:1+perturbed", ("http://a:1,http://b:1", "perturbed"), ("http://a:1,http://b:1",)),
     ],
 )
-def test_listeners_are_joined_by_a_plus(validator: str, listeners: tuple[str, ...], models: tuple[str, ...]) -> None:
-    assert listeners_of(validator) == listeners
+def test_listeners_are_joined_by_a_plus(validator: str, validators: tuple[str, ...], models: tuple[str, ...]) -> None:
+    assert validators_of(validator) == validators
     assert models_of(validator) == models
 
 
@@ -44,7 +44,7 @@ def test_listeners_are_joined_by_a_plus(validator: str, listeners: tuple[str, ..
 )
 def test_what_is_no_panel_is_refused(validator: str, why: str) -> None:
     with pytest.raises(BadRequest, match=why) as error:
-        listeners_of(validator)
+        validators_of(validator)
     assert error.value.hint
 
 

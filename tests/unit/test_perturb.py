@@ -1,12 +1,12 @@
-"""The fallback validator's views: lengths, spectra, levels."""
+"""The fallback validator's perturbations: lengths, spectra, levels."""
 
 import numpy as np
 import pytest
 
-from k2d.validators.perturb import VIEWS, BandPass, Speed, apply
+from k2d.validators.perturb import PERTURBATIONS, BandPass, Speed, apply
 
 RATE_HZ = 16_000
-SPEED, BAND = VIEWS
+SPEED, BAND = PERTURBATIONS
 
 
 def tone(hz: float, seconds: float = 2.0, level: float = 0.5) -> np.ndarray:
@@ -21,8 +21,8 @@ def gain_db(hz: float) -> float:
 
 
 def test_the_views_are_those_that_were_measured() -> None:
-    assert [view.name for view in VIEWS] == ["speed 1.12", "band 300-3400 Hz"]
-    assert (Speed(1.12), BandPass(300.0, 3400.0)) == VIEWS
+    assert [perturbation.name for perturbation in PERTURBATIONS] == ["speed 1.12", "band 300-3400 Hz"]
+    assert (Speed(1.12), BandPass(300.0, 3400.0)) == PERTURBATIONS
 
 
 @pytest.mark.parametrize("hz", [50, 100, 150, 4000, 6000, 7900])
@@ -53,21 +53,21 @@ def test_speed_raises_pitch_by_its_factor() -> None:
     assert spectrum.argmax() * RATE_HZ / len(heard) == pytest.approx(1120, abs=2)
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_a_full_scale_signal_is_scaled_not_clipped(view: Speed | BandPass) -> None:
+@pytest.mark.parametrize("perturbation", PERTURBATIONS)
+def test_a_full_scale_signal_is_scaled_not_clipped(perturbation: Speed | BandPass) -> None:
     """A square wave at full scale overshoots in any filter; clipped, it would not have its quiet twin's shape."""
     square = np.where(np.arange(32_000) // 20 % 2, 32767, -32768).astype(np.int16)
-    loud, quiet = apply(view, square).astype(float), apply(view, square // 4).astype(float)
+    loud, quiet = apply(perturbation, square).astype(float), apply(perturbation, square // 4).astype(float)
     assert np.abs(quiet).max() * 4 > 33_000  # it does overshoot
     assert 32_700 < np.abs(loud).max() <= 32767
     assert np.abs(loud / np.abs(loud).max() - quiet / np.abs(quiet).max()).max() < 2e-3
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_quiet_stays_as_quiet_silence_stays_silent_and_twice_is_the_same(view: Speed | BandPass) -> None:
+@pytest.mark.parametrize("perturbation", PERTURBATIONS)
+def test_quiet_stays_as_quiet_silence_stays_silent_and_twice_is_the_same(perturbation: Speed | BandPass) -> None:
     quiet = tone(1000, level=0.01)
-    assert np.abs(apply(view, quiet).astype(int))[2000:-2000].max() == pytest.approx(328, abs=3)
-    assert not apply(view, np.zeros(5000, np.int16)).any()
-    assert len(apply(view, np.zeros(0, np.int16))) == 0
-    assert np.array_equal(apply(view, quiet), apply(view, quiet.copy()))
+    assert np.abs(apply(perturbation, quiet).astype(int))[2000:-2000].max() == pytest.approx(328, abs=3)
+    assert not apply(perturbation, np.zeros(5000, np.int16)).any()
+    assert len(apply(perturbation, np.zeros(0, np.int16))) == 0
+    assert np.array_equal(apply(perturbation, quiet), apply(perturbation, quiet.copy()))
     assert np.array_equal(quiet, tone(1000, level=0.01))  # the input is left alone

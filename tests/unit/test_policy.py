@@ -189,11 +189,11 @@ def test_explanations_name_every_rule(policy: Policy) -> None:
         (Reason.EMPTY, policy.reject_empty),
         (Reason.TEACHER_REPETITION, True),
         (Reason.DISAGREEMENT, policy.metric is not Metric.EVIDENCE),
-        (Reason.UNHEARD, policy.disagreement_max is not None),
+        (Reason.UNCONFIRMED, policy.disagreement_max is not None),
         (Reason.PROMPT_ECHO, policy.reject_echoes),
         (Reason.LANGUAGE_FLIP, policy.flip_max is not None),
         (Reason.SCRIPT_MIX, policy.foreign_max is not None),
-        (Reason.SPEECH_RATE, policy.max_units_per_s is not None),
+        (Reason.SPEECH_RATE, policy.max_phonemes_per_s is not None),
     ):
         assert (f"({reason})" in text) == active
 
@@ -208,7 +208,7 @@ def test_explanations_of_plain_metrics_promise_no_exception() -> None:
 def evidence(**changes: float | bool) -> Evidence:
     """Of a label that nothing speaks against: twelve Mandarin tokens in three seconds."""
     plain: dict[str, float | bool] = {field.name: field.type(0) for field in fields(Evidence)}  # type: ignore[operator,misc]
-    plain |= {"duration_s": 3.0, "zh_tokens": 12, "units": 24, "teacher_repetition": 1, "opinion_repetition": 1}
+    plain |= {"duration_s": 3.0, "zh_tokens": 12, "units": 24, "teacher_repetition": 1, "hypothesis_repetition": 1}
     return Evidence(**(plain | changes))  # type: ignore[arg-type]
 
 
@@ -234,10 +234,10 @@ LOST = {"score": -5.0, "avg_logprob": -5.0, "doubt": 1.0}
         ({"other_tokens": 20}, Reason.SCRIPT_MIX),
         ({"units": 1}, Reason.SPEECH_RATE),
         ({"units": 400}, Reason.SPEECH_RATE),
-        (HEARD_NOTHING | LOST, Reason.UNHEARD),
+        (HEARD_NOTHING | LOST, Reason.UNCONFIRMED),
         (LOST, Reason.LOW_CONFIDENCE),
         (LOST | {"disagreement_most": 0.9}, Reason.UNRESOLVED),
-        (LOST | {"opinion_repetition": 99}, Reason.VALIDATOR_REPETITION),
+        (LOST | {"hypothesis_repetition": 99}, Reason.VALIDATOR_REPETITION),
     ],
 )
 def test_reasons_of_the_default(changes: dict[str, float | bool], reason: Reason) -> None:
@@ -248,7 +248,7 @@ def test_reasons_of_the_default(changes: dict[str, float | bool], reason: Reason
 
 @pytest.mark.parametrize("kind", ["substituted", "deleted", "inserted"])
 def test_what_was_heard_differently_says_how(kind: str) -> None:
-    weights = Weights(bias=-4.0, disagreement=12.0, unsure=0.1)
+    weights = Weights(bias=-4.0, disagreement=12.0, avg_logprob=0.1)
     policy = DEFAULT.model_copy(update={"weights": weights, "disagreement_max": None})
     reason = {"substituted": "substitution", "deleted": "deletion", "inserted": "insertion"}[kind]
     assert judged(policy, **HEARD_NOTHING | {kind: 0.7}).reason == reason  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ AGAINST = {
     "disagreement_middle": 1.0,
     "homophones": 1.0,
     "doubt": 1.0,
-    "unsounded": 9.0,
+    "probe_nll": 9.0,
     "temperature": 1.0,
     "no_speech_prob": 1.0,
     "score": -9.0,

@@ -10,7 +10,7 @@ import pytest
 from k2d.errors import ModelError
 from k2d.validators.probe import ctc
 from k2d.validators.probe.network import Layers, Probe, dump, fold_of, frames_of, hash_of, load
-from k2d.validators.probe.validator import judge
+from k2d.validators.probe.validator import probe_hypothesis
 
 UNITS = ("-", "?", "m", "a", "uo", "K")
 
@@ -47,9 +47,9 @@ def probe(folds: int = 3, *, seen: tuple[str, ...] = (), width: int = 8, seed: i
 
 
 def test_the_best_path_drops_blanks_and_repeats() -> None:
-    heard = ctc.best(saying([2, 3, 3, 5]))
+    heard = ctc.best_path(saying([2, 3, 3, 5]))
     assert heard.units == (2, 3, 3, 5)
-    assert ctc.best(np.zeros((0, 6), np.float32)) == ctc.Heard((), 0.0)
+    assert ctc.best_path(np.zeros((0, 6), np.float32)) == ctc.BestPath((), 0.0)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -84,7 +84,7 @@ def test_alignment_finds_what_a_plain_search_finds(seed: int) -> None:
 def test_a_text_that_was_said_scores_as_the_best_path_does() -> None:
     said = [2, 3, 5, 5, 4]
     posteriors = saying(said)
-    assert ctc.align(posteriors, said).sum() == pytest.approx(ctc.best(posteriors).logprob, abs=1e-4)
+    assert ctc.align(posteriors, said).sum() == pytest.approx(ctc.best_path(posteriors).logprob, abs=1e-4)
 
 
 def test_what_is_wrong_costs_where_it_is_wrong() -> None:
@@ -186,15 +186,15 @@ def test_another_version_is_refused() -> None:
         load(len(text).to_bytes(8, "little") + text + data[8 + size :])
 
 
-# ---- opinions -----------------------------------------------------------------------------------------------------
+# ---- hypotheses -----------------------------------------------------------------------------------------------------
 
 
 def test_an_opinion_scores_each_segment_and_one_without_sounds_not_at_all() -> None:
-    opinion = judge(probe(), ["媽", " ...", " 我 K"], np.ones((40, 8), np.float16), "rec_1", name="probe:ab")
-    assert (opinion.listener, opinion.view, opinion.is_phonemes) == ("probe:ab", "as is", True)
-    assert len(opinion.scores) == 3
-    assert opinion.scores[1] == pytest.approx(ctc.FLOOR, abs=1e-3)
-    assert all(ctc.FLOOR * 40 <= score <= 0 for score in opinion.scores)
-    assert all(float(np.float32(score)) == score for score in (*opinion.scores, opinion.avg_logprob))
-    assert set(opinion.text.split()) <= set(UNITS)
-    assert all(a != ctc.BLANK for a, _ in pairwise(ctc.best(saying([2, 2])).units))
+    hypothesis = probe_hypothesis(probe(), ["媽", " ...", " 我 K"], np.ones((40, 8), np.float16), "rec_1", name="probe:ab")
+    assert (hypothesis.validator, hypothesis.perturbation, hypothesis.is_phonemes) == ("probe:ab", "as is", True)
+    assert len(hypothesis.forced_logprobs) == 3
+    assert hypothesis.forced_logprobs[1] == pytest.approx(ctc.FLOOR, abs=1e-3)
+    assert all(ctc.FLOOR * 40 <= score <= 0 for score in hypothesis.forced_logprobs)
+    assert all(float(np.float32(score)) == score for score in (*hypothesis.forced_logprobs, hypothesis.avg_logprob))
+    assert set(hypothesis.text.split()) <= set(UNITS)
+    assert all(a != ctc.BLANK for a, _ in pairwise(ctc.best_path(saying([2, 2])).units))

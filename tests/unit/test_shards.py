@@ -11,10 +11,10 @@ import pytest
 from lakes import TEACHER, chunk, fact, flac, recording, samples, segment, unflac
 
 from k2d.filtering.evidence import mean_logprob
-from k2d.schema import Chunk, LongformOptions, Opinion
+from k2d.schema import Chunk, Hypothesis, LongformOptions
 from k2d.store import facts_shard as facts
 from k2d.store import label_shard as labels
-from k2d.store import opinions_shard as opinions
+from k2d.store import opinions_shard as hypotheses
 from k2d.store.parquet import dumps, meta_of, printable
 
 META = {"recording": recording(1, 60.0), "teacher": TEACHER, "options": LongformOptions(), "version": 1}
@@ -115,16 +115,16 @@ def test_facts_come_back_as_they_were() -> None:
 
 def test_opinions_come_back_as_they_were_in_equal_bytes() -> None:
     said = {
-        0: (Opinion("model:a", "as is", "我們 ✓", -0.123456, (-0.1, -2.5)), Opinion("model:a", "again", "", 0.0)),
-        7: (Opinion("probe:0123456789abcdef", "as is", "w o m en", -0.5, (-1.0,), True),),
+        0: (Hypothesis("model:a", "as is", "我們 ✓", -0.123456, (-0.1, -2.5)), Hypothesis("model:a", "again", "", 0.0)),
+        7: (Hypothesis("probe:0123456789abcdef", "as is", "w o m en", -0.5, (-1.0,), True),),
         8: (),
     }
     files = [io.BytesIO(), io.BytesIO()]
     for file in files:
-        opinions.write(file, said.items(), META)
+        hypotheses.write(file, said.items(), META)
     assert files[0].getvalue() == files[1].getvalue()
     table = pq.read_table(files[0])
-    assert opinions.opinions(table) == said
+    assert hypotheses.hypotheses(table) == said
     assert meta_of(table.schema)["version"] == 1
 
 

@@ -40,8 +40,8 @@ def test_check_leaves_nothing_behind(lake: Lake) -> None:
 def test_equal_bytes_are_stored_once(lake: Lake, tmp_path: Path) -> None:
     data = os.urandom(3 << 20)
     (tmp_path / "a.wav").write_bytes(data)
-    uri, sha256, size = lake.put_upload(tmp_path / "a.wav")
-    assert (uri, sha256, size) == lake.put_upload(io.BytesIO(data))
+    uri, sha256, size = lake.uploads.put(tmp_path / "a.wav")
+    assert (uri, sha256, size) == lake.uploads.put(io.BytesIO(data))
     assert size == len(data)
     assert files(lake) == [f"uploads/{sha256[:2]}/{sha256}"]
     with lake.open(uri) as file:
@@ -57,7 +57,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(lake: Lake) -> None:
             return super().read(10)
 
     with pytest.raises(ConnectionResetError):  # the client's fault is not the store's
-        lake.put_upload(Broken(b"x" * 100))
+        lake.uploads.put(Broken(b"x" * 100))
     assert files(lake) == []
 
 
@@ -75,11 +75,11 @@ def test_only_uploads_are_opened(lake: Lake, uri: str) -> None:
 def test_probes_remember_a_recording_or_why_there_is_none(lake: Lake) -> None:
     good = Probe(recording(1, 12.5), None, None, 12.5)
     bad = Probe(None, QuarantineReason.TRUNCATED, "it ends after 3.2 of 9 s", 3.2)
-    lake.put_probe("a1", good)
-    lake.put_probe("b2", bad)
-    assert lake.probe("a1") == good
-    assert lake.probe("b2") == bad
-    assert lake.probe("c3") is None
+    lake.examinations.put("a1", good)
+    lake.examinations.put("b2", bad)
+    assert lake.examinations.get("a1") == good
+    assert lake.examinations.get("b2") == bad
+    assert lake.examinations.get("c3") is None
 
 
 # ---- labels and facts ---------------------------------------------------------------------------------------------
@@ -89,29 +89,29 @@ def test_labels_stream_back_with_their_audio(lake: Lake) -> None:
     result = put_recording(lake, 1, [(i * 0.2, i * 0.2 + 0.2) for i in range(40)])
     assert result.label_key is not None
     heard = samples(result.duration_s, 1)
-    read = list(lake.labels(result.label_key, audio=True))
+    read = list(lake.labels.read(result.label_key, audio=True))
     assert [one.index for one, _ in read] == list(range(40))
     for one, data in read:
         assert data is not None
         expected = heard[round(one.start_s * 16_000) : round(one.end_s * 16_000)]
         assert np.array_equal(unflac(data), expected)
-    assert lake.label_audio(result.label_key, 35) == read[35][1]
+    assert lake.labels.audio(result.label_key, 35) == read[35][1]
     assert lake.chunk_audio(f"{result.facts_key}-00035") == read[35][1]
-    assert [one for one, _ in lake.labels(result.label_key)] == [one for one, _ in read]
+    assert [one for one, _ in lake.labels.read(result.label_key)] == [one for one, _ in read]
     with pytest.raises(NotFound):
-        lake.label_audio(result.label_key, 40)
+        lake.labels.audio(result.label_key, 40)
 
 
 def test_a_label_shard_appears_only_when_it_is_whole(lake: Lake) -> None:
     def break_off() -> None:
-        with lake.label_writer("ab12", {}) as writer:
+        with lake.labels.writer("ab12", {}) as writer:
             writer.write(chunk(0, 0.0, 1.0), flac(samples(1.0)))
-            assert not lake.has_labels("ab12")
+            assert not lake.labels.has("ab12")
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
         break_off()
-    assert not lake.has_labels("ab12")
+    assert not lake.labels.has("ab12")
     assert files(lake) == []
 
 
@@ -128,10 +128,10 @@ def test_a_long_recording_is_written_in_bounded_memory(lake: Lake) -> None:
 
     noise = os.urandom(500_000)  # what 30 s of FLAC weigh
     tracemalloc.start()
-    with lake.label_writer("ab12", {}) as writer:
+    with lake.labels.writer("ab12", {}) as writer:
         for index in range(320):  # 160 MB
             writer.write(chunk(index, index * 30.0, index * 30.0 + 30.0), noise)
-    for _, data in lake.labels("ab12", audio=True):
+    for _, data in lake.labels.read("ab12", audio=True):
         assert data == noise
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -146,22 +146,22 @@ def test_facts_table_joins_shards_in_the_order_asked(lake: Lake) -> None:
     assert table["facts_key"].to_pylist() == [b.facts_key, a.facts_key, a.facts_key]
     assert table["duration_s"].to_pylist() == [1.5, 1.0, 1.0]
     assert lake.facts_table([], ["index"]).num_rows == 0
-    assert [fact.id for fact in lake.facts(a.facts_key)] == [f"{a.facts_key}-00000", f"{a.facts_key}-00001"]
-    assert lake.facts_meta(a.facts_key)["label_key"] == a.label_key
+    assert [fact.id for fact in lake.facts.read(a.facts_key)] == [f"{a.facts_key}-00000", f"{a.facts_key}-00001"]
+    assert lake.facts.meta(a.facts_key)["label_key"] == a.label_key
 
 
 @pytest.mark.parametrize("key", ["nothing", "../../etc", "", "a/b", ".hidden"])
 def test_keys_that_are_not_there_are_not_found(lake: Lake, key: str) -> None:
     with pytest.raises(NotFound):
-        list(lake.labels(key))
+        list(lake.labels.read(key))
     with pytest.raises(NotFound):
-        lake.facts(key)
+        lake.facts.read(key)
     with pytest.raises(NotFound):
         lake.chunk_audio(f"{key}-00000")
     with pytest.raises(NotFound):
-        lake.batch(key)
+        lake.batches.get(key)
     with pytest.raises(NotFound):
-        lake.dataset(key)
+        lake.datasets.manifest(key)
 
 
 # ---- batches ------------------------------------------------------------------------------------------------------
@@ -169,62 +169,62 @@ def test_keys_that_are_not_there_are_not_found(lake: Lake, key: str) -> None:
 
 def test_a_batch_is_found_by_id_and_by_name(lake: Lake) -> None:
     one = batch(3)
-    lake.put_batch(one)
-    lake.put_batch(dataclasses.replace(one, created_at="2030-01-01T00:00:00+00:00"))  # again: nothing changes
-    assert lake.batch(one.id) == lake.batch("lectures") == Lake(lake.files.root).batch("lectures") == one
-    lake.put_batch(dataclasses.replace(one, name="talks"))  # a second name for the same content
-    assert lake.batch("talks") == one
+    lake.batches.put(one)
+    lake.batches.put(dataclasses.replace(one, created_at="2030-01-01T00:00:00+00:00"))  # again: nothing changes
+    assert lake.batches.get(one.id) == lake.batches.get("lectures") == Lake(lake.files.root).batches.get("lectures") == one
+    lake.batches.put(dataclasses.replace(one, name="talks"))  # a second name for the same content
+    assert lake.batches.get("talks") == one
 
 
 def test_a_name_belongs_to_one_batch(lake: Lake) -> None:
-    lake.put_batch(batch(3))
+    lake.batches.put(batch(3))
     with pytest.raises(Conflict, match="lectures"):
-        lake.put_batch(batch(4, batch_id="b_ffffffffffffffff"))
-    assert lake.batch_ids() == ["b_0123456789abcdef"]
+        lake.batches.put(batch(4, batch_id="b_ffffffffffffffff"))
+    assert lake.batches.ids() == ["b_0123456789abcdef"]
 
 
 def test_a_batch_that_lost_its_name_takes_another(lake: Lake) -> None:
     winner, loser = batch(3), batch(4, batch_id="b_ffffffffffffffff")
-    lake.put_batch(winner)
+    lake.batches.put(winner)
     # what is left of a request that found the name free, wrote its document, and then came second
     lake.files.write("batches/b_ffffffffffffffff/batch.json", dumps(loser))
     with pytest.raises(Conflict):
-        lake.put_batch(loser)
+        lake.batches.put(loser)
     renamed = dataclasses.replace(loser, name="others")
-    lake.put_batch(renamed)
-    assert lake.batch("others") == Lake(lake.files.root).batch("others") == renamed
-    assert lake.batch("lectures") == winner
+    lake.batches.put(renamed)
+    assert lake.batches.get("others") == Lake(lake.files.root).batches.get("others") == renamed
+    assert lake.batches.get("lectures") == winner
 
 
 def test_batches_come_newest_first(lake: Lake) -> None:
     for day in (3, 1, 2):
-        lake.put_batch(batch(1, batch_id=f"b_{day}", name=f"day-{day}", at=f"2026-11-0{day}T00:00:00+00:00"))
-    assert [one.name for one in lake.batches()] == ["day-3", "day-2", "day-1"]
+        lake.batches.put(batch(1, batch_id=f"b_{day}", name=f"day-{day}", at=f"2026-11-0{day}T00:00:00+00:00"))
+    assert [one.name for one in lake.batches.all()] == ["day-3", "day-2", "day-1"]
 
 
 def test_cancel_is_a_mark(lake: Lake) -> None:
-    lake.put_batch(batch(1))
-    assert not lake.is_cancelled("b_0123456789abcdef")
-    lake.cancel("b_0123456789abcdef")
-    assert lake.is_cancelled("b_0123456789abcdef")
-    lake.uncancel("b_0123456789abcdef")
-    assert not lake.is_cancelled("b_0123456789abcdef")
+    lake.batches.put(batch(1))
+    assert not lake.batches.is_cancelled("b_0123456789abcdef")
+    lake.batches.cancel("b_0123456789abcdef")
+    assert lake.batches.is_cancelled("b_0123456789abcdef")
+    lake.batches.uncancel("b_0123456789abcdef")
+    assert not lake.batches.is_cancelled("b_0123456789abcdef")
     with pytest.raises(NotFound):
-        lake.cancel("b_nothing")
+        lake.batches.cancel("b_nothing")
 
 
 def test_results_are_a_ledger_in_order(lake: Lake) -> None:
     one = batch(3000)
-    lake.put_batch(one)
+    lake.batches.put(one)
     for position in (2047, 5, 0, 2999):
-        lake.put_result(one.id, quarantined(position))
-    assert [result.position for result in lake.results(one.id)] == [0, 5, 2047, 2999]
-    assert [result.position for result in lake.results(one.id, part=1)] == [2047]
-    assert lake.result_positions(one.id) == {0, 5, 2047, 2999}
-    assert lake.result(one.id, 5) == dataclasses.replace(quarantined(5), name="talk-\\udcff\n🎙.wav")
-    lake.delete_result(one.id, 5)
-    assert lake.result(one.id, 5) is None
-    assert lake.result_positions(one.id) == {0, 2047, 2999}
+        lake.batches.put_result(one.id, quarantined(position))
+    assert [result.position for result in lake.batches.results(one.id)] == [0, 5, 2047, 2999]
+    assert [result.position for result in lake.batches.results(one.id, part=1)] == [2047]
+    assert lake.batches.result_positions(one.id) == {0, 5, 2047, 2999}
+    assert lake.batches.result(one.id, 5) == dataclasses.replace(quarantined(5), name="talk-\\udcff\n🎙.wav")
+    lake.batches.delete_result(one.id, 5)
+    assert lake.batches.result(one.id, 5) is None
+    assert lake.batches.result_positions(one.id) == {0, 2047, 2999}
 
 
 def quarantined(position: int) -> RecordingResult:
@@ -237,12 +237,12 @@ def test_a_name_is_claimed_by_one_of_many_processes(lake: Lake) -> None:
     with context.Pool(4) as pool:
         won = pool.starmap(_claim, [(lake.files.root, number) for number in range(16)])
     assert sum(won) == 1
-    assert len(lake.batch_ids()) == 1
+    assert len(lake.batches.ids()) == 1
 
 
 def _claim(root: str, number: int) -> bool:
     try:
-        Lake(root).put_batch(batch(1, batch_id=f"b_{number:016x}", name="wanted"))
+        Lake(root).batches.put(batch(1, batch_id=f"b_{number:016x}", name="wanted"))
     except Conflict:
         return False
     return True
@@ -259,7 +259,7 @@ def test_a_writer_that_is_killed_leaves_no_shard(lake: Lake) -> None:
     left = files(lake)
     assert left
     assert all(name.endswith(".tmp") for name in left)
-    assert not lake.has_labels("ab12")
+    assert not lake.labels.has("ab12")
     assert lake.files.listing("") == []  # unfinished writes are never listed
     assert lake.sweep() == 0  # too young: someone may be writing
     assert lake.sweep(older_than_s=-1.0) == len(left)
@@ -267,7 +267,7 @@ def test_a_writer_that_is_killed_leaves_no_shard(lake: Lake) -> None:
 
 
 def _write_for_ever(lake: Lake) -> None:
-    with lake.label_writer("ab12", {}) as writer:
+    with lake.labels.writer("ab12", {}) as writer:
         for index in range(100_000):
             writer.write(chunk(index, index * 1.0, index + 1.0), b"x" * 100_000)
 
@@ -278,8 +278,8 @@ def _write_for_ever(lake: Lake) -> None:
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage"])
 def test_damaged_files_are_named(lake: Lake, damage: str) -> None:
     result = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)])
-    lake.put_batch(batch(2))
-    lake.put_result("b_0123456789abcdef", result)
+    lake.batches.put(batch(2))
+    lake.batches.put_result("b_0123456789abcdef", result)
     paths = [
         f"labels/{result.label_key[:2]}/{result.label_key}.parquet",
         f"facts/{result.facts_key[:2]}/{result.facts_key}.parquet",
@@ -308,7 +308,7 @@ def test_what_a_reader_does_with_a_row_is_not_the_stores_fault(lake: Lake) -> No
     result = put_recording(lake, 1, [(0.0, 1.0)])
 
     def send_away() -> None:
-        for _ in lake.labels(result.label_key):
+        for _ in lake.labels.read(result.label_key):
             raise ConnectionError("the validator went away")
 
     with pytest.raises(ConnectionError):
@@ -317,5 +317,5 @@ def test_what_a_reader_does_with_a_row_is_not_the_stores_fault(lake: Lake) -> No
 
 def test_counts_of_a_rejected_chunk_are_kept(lake: Lake) -> None:
     result = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)], rejected=frozenset({1}))
-    counts = lake.facts(result.facts_key)[1].distances.mixed
+    counts = lake.facts.read(result.facts_key)[1].distances.mixed
     assert (counts.hits, counts.substitutions, counts.deletions, counts.insertions) == REJECTED

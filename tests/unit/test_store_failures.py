@@ -17,12 +17,12 @@ from k2d.store import Lake, Probe
 
 WRITES: dict[str, Callable[[Lake], object]] = {
     "check": lambda lake: lake.check(),
-    "upload": lambda lake: lake.put_upload(Path(__file__).resolve()),
-    "probe": lambda lake: lake.put_probe("ab12", Probe(recording(1, 1.0), None, None, 1.0)),
+    "upload": lambda lake: lake.uploads.put(Path(__file__).resolve()),
+    "probe": lambda lake: lake.examinations.put("ab12", Probe(recording(1, 1.0), None, None, 1.0)),
     "labels and facts": lambda lake: put_recording(lake, 7, [(0.0, 20.0)]),
-    "batch": lambda lake: lake.put_batch(batch(100, batch_id="b_new", name="new")),
-    "result": lambda lake: lake.put_result("b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0)),
-    "cancel": lambda lake: lake.cancel("b_0123456789abcdef"),
+    "batch": lambda lake: lake.batches.put(batch(100, batch_id="b_new", name="new")),
+    "result": lambda lake: lake.batches.put_result("b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0)),
+    "cancel": lambda lake: lake.batches.cancel("b_0123456789abcdef"),
 }
 
 
@@ -42,16 +42,16 @@ def mount(tmp_path: Path) -> Iterator[Path]:
 
 def prepared(folder: Path) -> Lake:
     lake = Lake(str(folder))
-    lake.put_batch(batch(2))
-    lake.put_result("b_0123456789abcdef", put_recording(lake, 0, [(0.0, 1.0)]))
+    lake.batches.put(batch(2))
+    lake.batches.put_result("b_0123456789abcdef", put_recording(lake, 0, [(0.0, 1.0)]))
     return lake
 
 
 def assert_readable(lake: Lake) -> None:
     """What was written before the trouble is all there."""
-    (result,) = lake.results("b_0123456789abcdef")
-    assert len(lake.facts(str(result.facts_key))) == 1
-    assert len(list(lake.labels(str(result.label_key), audio=True))) == 1
+    (result,) = lake.batches.results("b_0123456789abcdef")
+    assert len(lake.facts.read(str(result.facts_key))) == 1
+    assert len(list(lake.labels.read(str(result.label_key), audio=True))) == 1
     assert lake.index("b_0123456789abcdef").num_rows == 1
 
 
@@ -77,15 +77,15 @@ def test_a_full_disk(mount: Path, what: str) -> None:
 def test_a_batch_can_be_cancelled_on_a_full_disk(mount: Path) -> None:
     lake = prepared(mount)
     fill(mount)
-    lake.cancel("b_0123456789abcdef")  # an empty mark takes no block
-    assert lake.is_cancelled("b_0123456789abcdef")
+    lake.batches.cancel("b_0123456789abcdef")  # an empty mark takes no block
+    assert lake.batches.is_cancelled("b_0123456789abcdef")
 
 
 @pytest.mark.parametrize("what", WRITES)
 def test_a_read_only_mount(mount: Path, what: str) -> None:
     lake = prepared(mount)
-    lake.put_result("b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
-    lake.delete_result("b_0123456789abcdef", 1)
+    lake.batches.put_result("b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
+    lake.batches.delete_result("b_0123456789abcdef", 1)
     subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
     with pytest.raises(StoreError, match="read-only") as caught:
         WRITES[what](lake)
@@ -95,7 +95,7 @@ def test_a_read_only_mount(mount: Path, what: str) -> None:
 
 def test_an_index_that_cannot_be_stored_is_still_read(mount: Path) -> None:
     lake = prepared(mount)
-    lake.put_result("b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
+    lake.batches.put_result("b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
     subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
     assert lake.index("b_0123456789abcdef").num_rows == 1
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from k2d.store.facts_shard import INDEX_SCHEMA
 from lakes import audio_path, batch, put_recording
 
 from k2d.corpus import index
@@ -12,7 +13,6 @@ from k2d.errors import NotFound, StoreError
 from k2d.filtering.policy import columns_of, evidence_columns
 from k2d.schema import Outcome, RecordingResult
 from k2d.store import Lake
-from k2d.store.facts_shard import INDEX_SCHEMA
 
 ID = "b_0123456789abcdef"
 
@@ -21,10 +21,10 @@ ID = "b_0123456789abcdef"
 def lake(tmp_path: Path) -> Lake:
     """A batch of four: two labeled, one quarantined, the last one without a result."""
     lake = Lake(str(tmp_path / "lake"))
-    lake.put_batch(batch(4))
-    lake.put_result(ID, put_recording(lake, 0, [(0.0, 0.2), (0.2, 0.5)]))
-    lake.put_result(ID, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 0.0, reason="not_audio"))
-    lake.put_result(ID, put_recording(lake, 2, [(0.1, 0.4)]))
+    lake.batches.put(batch(4))
+    lake.batches.put_result(ID, put_recording(lake, 0, [(0.0, 0.2), (0.2, 0.5)]))
+    lake.batches.put_result(ID, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 0.0, reason="not_audio"))
+    lake.batches.put_result(ID, put_recording(lake, 2, [(0.1, 0.4)]))
     return lake
 
 
@@ -50,7 +50,7 @@ def test_it_is_stored_once_everything_has_a_result(lake: Lake) -> None:
     places(lake)
     assert stored(lake) == []
     assert lake.compact(ID) == 1
-    lake.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
+    lake.batches.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
     assert places(lake) == [(0, 0), (0, 1), (2, 0), (3, 0)]
     assert len(stored(lake)) == 3
     assert lake.compact(ID) == 0
@@ -62,13 +62,13 @@ def test_it_is_stored_once_everything_has_a_result(lake: Lake) -> None:
 
 def test_it_follows_every_change_of_the_ledger(lake: Lake) -> None:
     last = put_recording(lake, 3, [(0.0, 0.3)])
-    lake.put_result(ID, last)
+    lake.batches.put_result(ID, last)
     assert len(places(lake)) == 4
-    lake.delete_result(ID, 0)
+    lake.batches.delete_result(ID, 0)
     assert places(lake) == [(2, 0), (3, 0)]
-    lake.put_result(ID, put_recording(lake, 0, [(0.0, 0.2)]))
+    lake.batches.put_result(ID, put_recording(lake, 0, [(0.0, 0.2)]))
     assert places(lake) == [(0, 0), (2, 0), (3, 0)]
-    lake.put_result(ID, dataclasses.replace(last, outcome=Outcome.QUARANTINED, facts_key=None, reason="failed"))
+    lake.batches.put_result(ID, dataclasses.replace(last, outcome=Outcome.QUARANTINED, facts_key=None, reason="failed"))
     assert places(lake) == [(0, 0), (2, 0)]
     assert len(lake.files.listing(f"batches/{ID}/index")) == 4  # the part and one mark: neither piles up
 
@@ -82,7 +82,7 @@ def test_it_follows_every_change_of_the_ledger(lake: Lake) -> None:
     ],
 )
 def test_a_broken_part_is_made_again(lake: Lake, damage: str, suffix: str) -> None:
-    lake.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
+    lake.batches.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
     before = lake.index(ID)
     (path,) = (audio_path(lake, name) for name in stored(lake) if name.endswith(suffix))
     whole = path.read_bytes()
@@ -104,7 +104,7 @@ def test_some_rows_are_read_by_number(lake: Lake) -> None:
         assert [text[:8] for text in table["teacher_text"].to_pylist()] == ["第0段 of t"] * 3
         assert table["id"].to_pylist()[1].startswith("00facts")
         assert table["id"].to_pylist()[0] == table["id"].to_pylist()[2]
-        lake.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
+        lake.batches.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="no_speech_prob"))
         assert lake.compact(ID) == 0
     assert lake.index_rows(ID, [], ["id"]).num_rows == 0
     with pytest.raises(NotFound):
@@ -120,8 +120,8 @@ def test_facts_that_are_gone_are_the_stores_fault(lake: Lake) -> None:
 
 
 def test_numbers_are_those_of_the_facts(lake: Lake) -> None:
-    facts = [fact for n in (0, 2) for fact in lake.facts(f"{n:02x}facts{n:025x}")]
-    lake.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
+    facts = [fact for n in (0, 2) for fact in lake.facts.read(f"{n:02x}facts{n:025x}")]
+    lake.batches.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="no_speech_prob"))
     for _ in range(2):  # first as gathered, then from mapped files
         (part,) = lake.parts(ID)
         chunks, segments = part.chunks(), part.segments()
@@ -140,7 +140,7 @@ def test_numbers_are_those_of_the_facts(lake: Lake) -> None:
 
 
 def test_an_index_of_an_older_version_is_made_anew(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    lake.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
+    lake.batches.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
     monkeypatch.setattr(index, "INDEX_VERSION", 2)
     lake.compact(ID)
     before = stored(lake)

@@ -44,23 +44,23 @@ def lake(endpoint: str, request: pytest.FixtureRequest) -> Lake:
 
 def test_everything_comes_back(lake: Lake) -> None:
     lake.check()
-    uri, _, _ = lake.put_upload(io.BytesIO(b"RIFF" * 1000))
+    uri, _, _ = lake.uploads.put(io.BytesIO(b"RIFF" * 1000))
     assert lake.open(uri).read() == b"RIFF" * 1000
     probe = Probe(recording(1, 2.0), None, None, 2.0)
-    lake.put_probe("ab12", probe)
-    assert lake.probe("ab12") == probe
-    lake.put_batch(batch(2))
-    lake.put_batch(batch(2))
-    assert lake.batch("lectures") == batch(2)
-    assert [one.id for one in lake.batches()] == [ID]
+    lake.examinations.put("ab12", probe)
+    assert lake.examinations.get("ab12") == probe
+    lake.batches.put(batch(2))
+    lake.batches.put(batch(2))
+    assert lake.batches.get("lectures") == batch(2)
+    assert [one.id for one in lake.batches.all()] == [ID]
     result = put_recording(lake, 0, [(i * 0.1, i * 0.1 + 0.1) for i in range(40)])
-    assert lake.has_labels(str(result.label_key))
-    assert lake.has_facts(str(result.facts_key))
-    assert len(list(lake.labels(str(result.label_key), audio=True))) == 40
+    assert lake.labels.has(str(result.label_key))
+    assert lake.facts.has(str(result.facts_key))
+    assert len(list(lake.labels.read(str(result.label_key), audio=True))) == 40
     assert lake.chunk_audio(f"{result.facts_key}-00039")[:4] == b"fLaC"
-    lake.put_result(ID, result)
-    lake.put_result(ID, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
-    assert lake.result_positions(ID) == {0, 1}
+    lake.batches.put_result(ID, result)
+    lake.batches.put_result(ID, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 0.0, reason="no_speech_prob"))
+    assert lake.batches.result_positions(ID) == {0, 1}
     assert lake.index(ID).num_rows == 40
     assert lake.index_rows(ID, [39], ["index"])["index"].to_pylist() == [39]
     assert lake.files.url("datasets").startswith("s3://lake-")
@@ -68,41 +68,41 @@ def test_everything_comes_back(lake: Lake) -> None:
 
 def test_another_process_is_seen_at_once(lake: Lake, endpoint: str) -> None:
     other = Lake(lake.files.url("").rstrip("/"), endpoint_url=endpoint, skip_instance_cache=True, **OPTIONS)
-    lake.put_batch(batch(3))
-    assert lake.result_positions(ID) == set()
+    lake.batches.put(batch(3))
+    assert lake.batches.result_positions(ID) == set()
     other.put_result(ID, RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
-    assert lake.result_positions(ID) == {1}
+    assert lake.batches.result_positions(ID) == {1}
     other.cancel(ID)
-    assert lake.is_cancelled(ID)
+    assert lake.batches.is_cancelled(ID)
     other.uncancel(ID)
-    assert not lake.is_cancelled(ID)
+    assert not lake.batches.is_cancelled(ID)
 
 
 def test_a_result_that_is_replaced_changes_the_index(lake: Lake) -> None:
-    lake.put_batch(batch(1))
-    lake.put_result(ID, put_recording(lake, 0, [(0.0, 0.1)]))
+    lake.batches.put(batch(1))
+    lake.batches.put_result(ID, put_recording(lake, 0, [(0.0, 0.1)]))
     assert lake.index(ID).num_rows == 1
-    lake.put_result(ID, RecordingResult(0, "talk-0.flac", Outcome.QUARANTINED, 0.0, reason="failed"))
+    lake.batches.put_result(ID, RecordingResult(0, "talk-0.flac", Outcome.QUARANTINED, 0.0, reason="failed"))
     assert lake.index(ID).num_rows == 0
-    lake.delete_result(ID, 0)
-    assert lake.result_positions(ID) == set()
+    lake.batches.delete_result(ID, 0)
+    assert lake.batches.result_positions(ID) == set()
 
 
 def test_a_name_belongs_to_one_batch(lake: Lake) -> None:
-    lake.put_batch(batch(1))
+    lake.batches.put(batch(1))
     with pytest.raises(Conflict):
-        lake.put_batch(batch(1, batch_id="b_other"))
+        lake.batches.put(batch(1, batch_id="b_other"))
 
 
 def test_what_is_not_there(lake: Lake) -> None:
     with pytest.raises(NotFound):
-        lake.batch("nothing")
+        lake.batches.get("nothing")
     with pytest.raises(NotFound):
-        lake.facts("ab12")
+        lake.facts.read("ab12")
     with pytest.raises(NotFound):
-        list(lake.labels("ab12"))
-    assert lake.datasets() == []
-    assert lake.batch_ids() == []
+        list(lake.labels.read("ab12"))
+    assert lake.datasets.names() == []
+    assert lake.batches.ids() == []
 
 
 def test_a_damaged_object_is_named(lake: Lake) -> None:
@@ -110,7 +110,7 @@ def test_a_damaged_object_is_named(lake: Lake) -> None:
     path = f"facts/{str(result.facts_key)[:2]}/{result.facts_key}.parquet"
     lake.files.write(path, lake.files.read(path)[:-20])
     with pytest.raises(StoreError, match="damaged") as caught:
-        lake.facts(str(result.facts_key))
+        lake.facts.read(str(result.facts_key))
     assert path in caught.value.message
 
 
@@ -130,19 +130,19 @@ def test_a_store_that_does_not_answer() -> None:
             lake.check()
         assert "K2D_STORE" in (caught.value.hint or "")
         with pytest.raises(StoreError):
-            lake.batch("lectures")
+            lake.batches.get("lectures")
 
 
 def test_a_lake_works_in_a_forked_child(lake: Lake) -> None:
     """RQ forks a work horse for each job; the client's event loop does not survive that, the lake does."""
-    lake.put_batch(batch(1))
+    lake.batches.put(batch(1))
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            lake.put_result(ID, RecordingResult(0, "x", Outcome.QUARANTINED, 0.0))
+            lake.batches.put_result(ID, RecordingResult(0, "x", Outcome.QUARANTINED, 0.0))
             code = 0
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert lake.result_positions(ID) == {0}
+    assert lake.batches.result_positions(ID) == {0}

@@ -11,7 +11,7 @@ from lakes import batch, put_recording
 from k2d.corpus import chunk as chunk_detail
 from k2d.corpus import index as indices
 from k2d.corpus import numbers, sweep
-from k2d.corpus import views as catalog
+from k2d.corpus import perturbations as catalog
 from k2d.filtering.policy import DEFAULT, PAPER, PRESETS, Policy, Weights, curve, decide, evidence_columns
 from k2d.filtering.policy.needed import policy_columns
 from k2d.filtering.policy.rules import Quorum
@@ -29,12 +29,12 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     for module in (positions, indices, catalog):
         monkeypatch.setattr(module, "PART", 2)
     lake = Lake(str(tmp_path / "lake"))
-    lake.put_batch(batch(6))
+    lake.batches.put(batch(6))
     for number in range(6):
         spans = [(i / 5, i / 5 + 0.2) for i in range(number)]
         spoiled = frozenset((i, i % 2) for i in range(0, number, 3))
         put = put_recording(lake, number, spans, bad=spoiled, rejected=frozenset({4}))
-        lake.put_result(ID, put)
+        lake.batches.put_result(ID, put)
     return lake
 
 
@@ -46,7 +46,7 @@ some_weights = st.builds(
     bias=st.floats(-5, 5),
     **{
         name: st.one_of(st.just(0.0), st.floats(0, 8))
-        for name in ("disagreement", "unlikely", "unsure", "heated", "silent", "rushed")
+        for name in ("disagreement", "forced_logprob", "avg_logprob", "temperature", "no_speech_prob", "speech_rate")
     },
 )
 optional = st.one_of(st.none(), st.floats(0, 1))
@@ -59,8 +59,8 @@ some_policies = st.builds(
     reject_echoes=st.booleans(),
     flip_max=optional,
     foreign_max=optional,
-    min_units_per_s=optional,
-    max_units_per_s=st.one_of(st.none(), st.floats(1, 20)),
+    min_phonemes_per_s=optional,
+    max_phonemes_per_s=st.one_of(st.none(), st.floats(1, 20)),
     metric=st.sampled_from(Metric),
     alpha=st.floats(0, 1),
     quorum=st.sampled_from(Quorum),
@@ -95,9 +95,9 @@ def test_the_columns_a_policy_needs_give_the_verdicts_of_all_columns(
 
 @pytest.mark.parametrize("policy", [JUDGE, DEFAULT, PAPER, PAPER.varied(metric=Metric.MER_BOUNDED, alpha=0.15)])
 def test_a_preview_is_the_sum_of_the_chunks(lake: Lake, policy: Policy) -> None:
-    chunks = list(catalog.all_chunks(lake, lake.batch(ID), policy, where=catalog.ChunkFilter()))
+    chunks = list(catalog.all_chunks(lake, lake.batches.get(ID), policy, where=catalog.ChunkFilter()))
     assert len(chunks) == 15
-    found = catalog.preview(lake, [lake.batch(ID)], policy)
+    found = catalog.preview(lake, [lake.batches.get(ID)], policy)
     spans = {chunk["id"]: round(1000 * (chunk["end_s"] - chunk["start_s"])) for chunk in chunks}
     accepted = [chunk for chunk in chunks if chunk["verdict"] == "accepted"]
     partly = [chunk for chunk in chunks if chunk["salvaged_s"]]
@@ -119,7 +119,7 @@ def test_a_preview_is_the_sum_of_the_chunks(lake: Lake, policy: Policy) -> None:
 @pytest.mark.parametrize("preset", [*PRESETS, "judge"])
 def test_the_curve_is_that_of_every_alpha(lake: Lake, preset: str) -> None:
     policy = PRESETS.get(preset, JUDGE)
-    found = catalog.preview(lake, [lake.batch(ID)], policy, metrics=tuple(Metric))
+    found = catalog.preview(lake, [lake.batches.get(ID)], policy, metrics=tuple(Metric))
     assert set(found["curve"]) == set(Metric) - ({Metric.EVIDENCE} if policy.weights is None else set())
     parts = [part.chunks() for part in lake.parts(ID)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in numbers.CHUNKS.names}
@@ -130,7 +130,7 @@ def test_the_curve_is_that_of_every_alpha(lake: Lake, preset: str) -> None:
         assert [point["seconds"] for point in points] == pytest.approx(line.seconds.tolist())
     for alpha in (0.0, 0.4, 0.8):
         at = policy.varied(alpha=alpha)
-        direct = catalog.preview(lake, [lake.batch(ID)], at)
+        direct = catalog.preview(lake, [lake.batches.get(ID)], at)
         point = found["curve"][policy.metric][catalog.ALPHAS.index(alpha)]
         assert point["chunks"] == direct["chunks"]["accepted"]
         assert point["seconds"] == direct["seconds"]["accepted"]
@@ -151,7 +151,7 @@ def test_beyond_a_limit_salvage_is_estimated_and_says_so(lake: Lake) -> None:
 def test_pages_go_through_all_parts(lake: Lake) -> None:
     cursor, seen = None, []
     while True:
-        page = catalog.page(lake, lake.batch(ID), JUDGE, limit=4, cursor=cursor)
+        page = catalog.page(lake, lake.batches.get(ID), JUDGE, limit=4, cursor=cursor)
         seen += [chunk["id"] for chunk in page["chunks"]]
         cursor = page["next"]
         if cursor is None:
@@ -162,7 +162,7 @@ def test_pages_go_through_all_parts(lake: Lake) -> None:
 
 def test_a_chunk_tells_all_that_is_known_of_it(lake: Lake) -> None:
     (chunk, *_) = catalog.all_chunks(
-        lake, lake.batch(ID), JUDGE, where=catalog.ChunkFilter(recording="talk-3.flac", verdict="rejected")
+        lake, lake.batches.get(ID), JUDGE, where=catalog.ChunkFilter(recording="talk-3.flac", verdict="rejected")
     )
     found = chunk_detail.detail(lake, chunk["id"], JUDGE)
     assert (found["verdict"], found["reason"]) == ("rejected", "substitution")
@@ -172,8 +172,8 @@ def test_a_chunk_tells_all_that_is_known_of_it(lake: Lake) -> None:
     assert (good["verdict"], good["salvaged"], good["id"]) == ("accepted", True, f"{chunk['id']}.001")
     assert found["contributions"] == {"bias": -4.0, "disagreement": pytest.approx(7.6)}
     assert found["distances"]["evidence"] == pytest.approx(1 / (1 + np.exp(4 - 7.6)), abs=1e-4)
-    assert [opinion["view"] for opinion in found["opinions"]] == ["speed 1.12", "band-pass"]
-    steps = found["opinions"][0]["diff"]
+    assert [hypothesis["perturbation"] for hypothesis in found["hypotheses"]] == ["speed 1.12", "band-pass"]
+    steps = found["hypotheses"][0]["diff"]
     assert "".join(step["teacher_text"] for step in steps) == found["teacher_text"]
     assert "".join(step["validator_text"] for step in steps) == "我們 use kafka"
     assert "judge" in found["explanation"]

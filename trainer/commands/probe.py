@@ -1,4 +1,4 @@
-"""`k2d probe`: train a second opinion from the labels that are already there."""
+"""`k2d probe`: train a second hypothesis from the labels that are already there."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +26,7 @@ def probe(
 ) -> None:
     """Train a CTC probe on the teacher's encoder from labels in the store: a validator nobody has to find.
 
-    Prints what each fold's network makes of recordings it never heard, and the name to use in a panel:
+    Prints what each fold's network makes of recordings it never heard, and the name to use in a validators:
     `--validator perturbed+probe:DIGEST`. See docs/probe.md.
     """
     need("torch")
@@ -59,5 +59,5 @@ def _summary(trained: "Trained") -> str:
         f"{trained.recordings} recordings, {trained.units} units; passed over: {passed}\n"
         f"encoded in {trained.encode_s:.0f} s ({trained.encoded_bytes / 1e6:.0f} MB), "
         f"trained in {trained.train_s:.0f} s on {trained.device}\n"
-        f"in a panel it is [bold]{trained.name}[/]: --validator perturbed+{trained.name}"
+        f"in a validators it is [bold]{trained.name}[/]: --validator perturbed+{trained.name}"
     )

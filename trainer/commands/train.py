@@ -59,7 +59,7 @@ def train(
 
 def _dataset(wanted: str, api: str | None, found: Settings) -> Frozen:
     lake = Lake(found.store)
-    if api and wanted not in lake.datasets():
+    if api and wanted not in lake.datasets.names():
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise BadRequest(
                 "several processes would each fetch the dataset", hint="first: k2d train … --api URL --dry-run"

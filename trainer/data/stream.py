@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from k2d.datasets.frozen import Frozen
 from k2d.errors import BadRequest
-from k2d.languages import MIXED
+from k2d.schema import MIXED
 from k2d.whisper.tokens import Vocabulary
 from trainer.data.batch import MicroBatch, Row, collate
 from trainer.data.holdout import HeldOut, choose

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2d.errors import BadRequest
-from k2d.languages import MIXED
+from k2d.schema import MIXED
 from trainer.evaluation.utterances import Said, Utterance, opener, said
 
 ROWS = 16  # in memory at once

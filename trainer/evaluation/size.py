@@ -42,11 +42,11 @@ def size_of(reference: str, settings: Settings) -> Size | None:
 def _parameters(file: Path) -> int:
     if file.name == CT2_WEIGHTS:
         with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            view = memoryview(data)
+            perturbation = memoryview(data)
             try:
-                found = ct2_file.tensors(view, file=file).values()
+                found = ct2_file.tensors(perturbation, file=file).values()
             finally:
-                view.release()
+                perturbation.release()
         return sum(math.prod(tensor.shape) for tensor in found if tensor.shape and not tensor.name.endswith(SCALE))
     try:
         with file.open("rb") as handle:  # safetensors: length of the header, then the header as JSON

@@ -12,12 +12,12 @@ from k2d.inference.golden import clips
 from k2d.inference.parity import Heard, Row, compare, golden_recordings
 from k2d.schema import ModelInfo, Segment
 from trainer.errors import ExportDrift
-from trainer.export.listeners import Listener, reference
+from trainer.export.validators import Validator, reference
 
 # Largest mixed error rate over all clips together. Whisper base in CTranslate2's int8 differs in 1 of their 54 tokens
 INT8_DRIFT = 0.1
 
-Opens = Callable[[Path, str, Path], Iterator[Listener]]
+Opens = Callable[[Path, str, Path], Iterator[Validator]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +55,20 @@ def listen(student: Path, export: Path, *, opens: Opens, precision: str, cache: 
     Raises:
         ModelError: a tool cannot load the export, or fails.
     """
-    truth = {listener.way: _texts(listener) for listener in reference(student, cache)}
-    return [check(listener, truth[listener.way], _texts(listener)) for listener in opens(export, precision, cache)]
+    truth = {validator.way: _texts(validator) for validator in reference(student, cache)}
+    return [check(validator, truth[validator.way], _texts(validator)) for validator in opens(export, precision, cache)]
 
 
-def _texts(listener: Listener) -> list[str]:
-    return [listener.hear(clip.samples, listener.way.language(clip.language)).strip() for clip in clips()]
+def _texts(validator: Validator) -> list[str]:
+    return [validator.hear(clip.samples, validator.way.language(clip.language)).strip() for clip in clips()]
 
 
-def check(listener: Listener, expected: list[str], heard: list[str]) -> Check:
+def check(validator: Validator, expected: list[str], heard: list[str]) -> Check:
     """One tool's texts beside the student's, clip by clip. Pure."""
-    report = compare(golden_recordings(), _heard("student", expected), _heard(listener.tool, heard))
+    report = compare(golden_recordings(), _heard("student", expected), _heard(validator.tool, heard))
     same = sum(row.same_text for row in report.rows)
     return Check(
-        listener.tool, listener.way.timestamps, report.drift, same, len(report.rows), report.rows, listener.exact
+        validator.tool, validator.way.timestamps, report.drift, same, len(report.rows), report.rows, validator.exact
     )
 
 

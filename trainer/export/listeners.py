@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.errors import ModelError
-from k2d.languages import MIXED
-from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, DecodeOptions, Samples, Window
+from k2d.schema import MIXED, SAMPLE_RATE_HZ, WINDOW_SAMPLES, DecodeOptions, Samples, Window
 from k2d.whisper.engine import CTRANSLATE2, TRANSFORMERS, open_engine
 from k2d.whisper.features import FULL_SCALE
 
@@ -40,7 +39,7 @@ STAMPED, TEXT, PLAIN = Way(True, True), Way(False, True), Way(False, False)
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class Validator:
     """One tool with one model in it."""
 
     tool: str
@@ -58,7 +57,7 @@ def options(language: str, *, timestamps: bool) -> DecodeOptions:
 
 def engine(
     folder: Path, kind: str, compute_type: str, cache: Path, *, ways: tuple[Way, ...] = (STAMPED, TEXT)
-) -> Iterator[Listener]:
+) -> Iterator[Validator]:
     """k2d's own engine, each way; loaded until the last one has been used.
 
     Raises:
@@ -82,17 +81,17 @@ def engine(
 
     try:
         for way in ways:
-            yield Listener(f"k2d, {kind}", hearing(way), way)
+            yield Validator(f"k2d, {kind}", hearing(way), way)
     finally:
         model.close()
 
 
-def reference(folder: Path, cache: Path) -> Iterator[Listener]:
+def reference(folder: Path, cache: Path) -> Iterator[Validator]:
     """The student itself, in torch at float32, every way."""
     return engine(folder, TRANSFORMERS, "float32", cache, ways=(STAMPED, TEXT, PLAIN))
 
 
-def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[Listener]:
+def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
     """k2d's engine, and transformers alone, both computing in float32 whatever precision the file keeps."""
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
@@ -116,10 +115,10 @@ def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[List
         text: str = processor.batch_decode(made, skip_special_tokens=True)[0]
         return text
 
-    yield Listener("transformers", hear, PLAIN)
+    yield Validator("transformers", hear, PLAIN)
 
 
-def for_ctranslate2(folder: Path, precision: str, cache: Path) -> Iterator[Listener]:
+def for_ctranslate2(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
     """k2d's engine, and faster-whisper where it is installed."""
     compute_type = "int8" if precision.startswith("int8") else "float32"  # a CPU computes nothing in float16
     yield from engine(folder, CTRANSLATE2, compute_type, cache)
@@ -145,10 +144,10 @@ def for_ctranslate2(folder: Path, precision: str, cache: Path) -> Iterator[Liste
         )
         return "".join(segment.text for segment in segments)
 
-    yield Listener("faster-whisper", hear, PLAIN)
+    yield Validator("faster-whisper", hear, PLAIN)
 
 
-def for_onnx(folder: Path, precision: str, cache: Path) -> Iterator[Listener]:
+def for_onnx(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
     """ONNX Runtime."""
     from trainer.export.onnx_decoding import OnnxWhisper
 
@@ -158,10 +157,10 @@ def for_onnx(folder: Path, precision: str, cache: Path) -> Iterator[Listener]:
     def hear(samples: Samples, language: str) -> str:
         return model.transcribe(samples, options(language, timestamps=False))
 
-    yield Listener("onnxruntime", hear, TEXT)
+    yield Validator("onnxruntime", hear, TEXT)
 
 
-def for_ggml(folder: Path, precision: str, cache: Path) -> Iterator[Listener]:
+def for_ggml(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
     """whisper.cpp."""
     from pywhispercpp.model import Model
 
@@ -187,7 +186,7 @@ def for_ggml(folder: Path, precision: str, cache: Path) -> Iterator[Listener]:
     def hear(samples: Samples, language: str) -> str:
         return "".join(segment.text for segment in model.transcribe(padded(samples), language=language))
 
-    yield Listener("whisper.cpp", hear, PLAIN, exact=False)  # float16 all along, tables for functions
+    yield Validator("whisper.cpp", hear, PLAIN, exact=False)  # float16 all along, tables for functions
 
 
 def padded(samples: Samples) -> npt.NDArray[np.float32]:

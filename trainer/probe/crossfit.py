@@ -72,7 +72,7 @@ class Trained:
 
     @property
     def name(self) -> str:
-        """As it is written into a panel."""
+        """As it is written into a validators."""
         return f"probe:{self.digest}"
 
     def document(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _open(settings: Settings) -> Engine:
 
 def _compare(lake: Lake, shard: Shard, engine: Engine) -> None:
     """Tell when the labels are another teacher's: a label is a label, but it is worth knowing."""
-    labeled_by = lake.label_meta(shard.label_key)["teacher"]
+    labeled_by = lake.labels.meta(shard.label_key)["teacher"]
     if labeled_by["digest"] != engine.model.digest:
         log.warning("the labels are another model's", labels=labeled_by["reference"], encoder=engine.model.reference)
 
@@ -205,7 +205,7 @@ def _fit(
     distances = _distances(probe, gathered, told)
     each = tuple(_fold(gathered.found, fold, losses[fold], distances) for fold in range(recipe.folds))
     return Trained(
-        digest=lake.put_listener(dump(probe)),
+        digest=lake.probes.put(dump(probe)),
         folds=each,
         all=Fold(
             chunks=len(gathered.found),
@@ -240,7 +240,7 @@ def _distances(probe: Probe, gathered: Gathered, told: Told) -> list[float]:
     """The bounded phoneme distance of each example's label to what the probe that never saw it hears."""
     found: list[float] = []
     for position, example in enumerate(gathered.found):
-        heard = ctc.best(probe.posteriors(gathered.encodings.one(position), example.recording_id))
+        heard = ctc.best_path(probe.posteriors(gathered.encodings.one(position), example.recording_id))
         between: Counts = counts([probe.units[unit] for unit in heard.units], list(example.phonemes))
         found.append(between.bounded)
         told("chunks heard", position + 1, len(gathered.found))

@@ -56,7 +56,7 @@ def shards(lake: Lake, batches: Iterable[str], *, hours: float) -> list[Shard]:
     """
     found: dict[str, Shard] = {}
     for name in batches:
-        for result in lake.results(lake.batch(name).id):
+        for result in lake.batches.results(lake.batches.get(name).id):
             if result.outcome is Outcome.LABELED and result.recording_id and result.label_key:
                 shard = Shard(result.recording_id, result.label_key, result.duration_s)
                 found.setdefault(result.recording_id, shard)
@@ -71,7 +71,7 @@ def shards(lake: Lake, batches: Iterable[str], *, hours: float) -> list[Shard]:
 
 def examples(lake: Lake, shard: Shard, *, folds: int, passed: Passed) -> Iterator[tuple[Example, Samples]]:
     """A shard's chunks that can be learned from, with their audio."""
-    for chunk, flac in lake.labels(shard.label_key, audio=True):
+    for chunk, flac in lake.labels.read(shard.label_key, audio=True):
         units = phonemes(mixed_tokens(chunk.text))
         why = _reason_to_pass(chunk, units)
         if why or flac is None:

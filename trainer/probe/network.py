@@ -37,7 +37,7 @@ class Network(nn.Module):
         return scores
 
     def layers(self) -> Layers:
-        """The weights as the listener takes them."""
+        """The weights as the validator takes them."""
         state = {name: tensor.detach().float().cpu().numpy() for name, tensor in self.state_dict().items()}
         return Layers(state["first.weight"], state["first.bias"], state["second.weight"], state["second.bias"])
 

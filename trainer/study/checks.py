@@ -21,7 +21,7 @@ class Check:
 
 
 def checks(study: Study) -> tuple[Check, ...]:
-    """The targets of the project (issue 5), for the first policy under the first panel."""
+    """The targets of the project (issue 5), for the first policy under the first validators."""
     name = study.first.best.name
     composite, single = study.compared[0], study.compared[1:]
     ratio = composite.area.ratio

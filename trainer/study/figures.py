@@ -14,7 +14,7 @@ from trainer.study.filters import COMPOSITE, LOG_PROBABILITY, NO_FILTER, SINGLE,
 from trainer.study.judge import ALPHAS, BAD, DRAWN, KEPT, TOTAL_FAILURE, Chance, Cuts, Ranked, chance, cuts, ranked
 from trainer.study.salvage import Salvaged, salvaged
 from trainer.study.table import Flags, Floats, Labels
-from trainer.study.walk import NOTHING_SAID, Panel, Walked
+from trainer.study.walk import NOTHING_SAID, Validators, Walked
 
 SPLIT_BY: Final = ("language", "length", "set", "code mixing")
 SHOWN: Final = (NO_FILTER, LOG_PROBABILITY, "MER", "PER", COMPOSITE)  # beside the policies, in groups
@@ -54,7 +54,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One filter against another of the same panel."""
+    """One filter against another of the same validators."""
 
     name: str
     against: str
@@ -89,9 +89,9 @@ class Survivor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanelFigures:
-    """All filters under one panel."""
+    """All filters under one validators."""
 
-    panel: Panel
+    validators: Validators
     filters: tuple[Filter, ...]
     ranked: Ranked
     figures: tuple[Figures, ...]
@@ -123,16 +123,16 @@ class PanelFigures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """Everything that was found; the first panel is the one that is looked at closely."""
+    """Everything that was found; the first validators is the one that is looked at closely."""
 
     walked: Walked
     how: How
     policies: tuple[Policy, ...]
-    panels: tuple[PanelFigures, ...]
+    sets of validators: tuple[PanelFigures, ...]
     cuts: tuple[Cut, ...]
     own: tuple[Cut, ...]  # each policy at its own α
     compared: tuple[Compared, ...]  # the first policy against the composite, then against every single measure
-    across: tuple[Pair, ...]  # areas of the first policy: every panel against the first
+    across: tuple[Pair, ...]  # areas of the first policy: every validators against the first
     groups: tuple[Group, ...]
     survivors: tuple[Survivor, ...]
     failures: int  # total failures among the labels
@@ -141,14 +141,14 @@ class Study:
 
     @property
     def first(self) -> PanelFigures:
-        return self.panels[0]
+        return self.sets of validators[0]
 
 
 def study(walked: Walked, policies: Sequence[Policy], how: How) -> Study:
-    """Judge every filter over every panel."""
+    """Judge every filter over every validators."""
     labels = walked.labels
-    panels = tuple(_panel(labels, panel, policies, how) for panel in walked.panels)
-    first = panels[0]
+    sets of validators = tuple(_panel(labels, validators, policies, how) for validators in walked.sets of validators)
+    first = sets of validators[0]
     best = first.best.name
     by_chance = chance(labels, how)
     single = [one.name for one in first.filters if one.kind in SINGLE and one.name != COMPOSITE]
@@ -157,23 +157,23 @@ def study(walked: Walked, policies: Sequence[Policy], how: How) -> Study:
         walked=walked,
         how=how,
         policies=tuple(policies),
-        panels=panels,
+        sets of validators=sets of validators,
         cuts=_cuts(labels, _grid(first.filters), how, by_chance),
         own=_cuts(labels, _own_alphas([one for one in first.filters if one.kind is Kind.POLICY]), how, by_chance),
         compared=tuple(first.compared(best, other) for other in (COMPOSITE, *single)),
-        across=tuple(paired(one.ranked.areas[:, column], first.ranked.areas[:, column]) for one in panels),
+        across=tuple(paired(one.ranked.areas[:, column], first.ranked.areas[:, column]) for one in sets of validators),
         groups=tuple(_groups(labels, first, how)),
         survivors=tuple(_survivors(labels, first.filters)),
         failures=int((labels.true_mer > TOTAL_FAILURE).sum()),
-        salvage=salvaged(labels, first.panel, policies[0], how) if policies[0].salvage else (),
+        salvage=salvaged(labels, first.validators, policies[0], how) if policies[0].salvage else (),
         chance=by_chance,
     )
 
 
-def _panel(labels: Labels, panel: Panel, policies: Sequence[Policy], how: How) -> PanelFigures:
-    judged = filters(panel.columns, policies)
+def _panel(labels: Labels, validators: Validators, policies: Sequence[Policy], how: How) -> PanelFigures:
+    judged = filters(validators.columns, policies)
     found = ranked(labels, judged, how)
-    return PanelFigures(panel, judged, found, _figures(judged, found))
+    return PanelFigures(validators, judged, found, _figures(judged, found))
 
 
 def _figures(judged: Sequence[Filter], found: Ranked) -> tuple[Figures, ...]:

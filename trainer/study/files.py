@@ -67,12 +67,12 @@ def as_json(study: Study, about: About) -> dict[str, Any]:
             "set_aside": walked.aside,
         },
         "checks": [asdict(one) for one in checks(study)],
-        "panels": [
+        "sets of validators": [
             {
-                "name": found.panel.name,
-                "listeners": found.panel.listeners,
-                "fingerprint": found.panel.fingerprints[1],
-                "compute_s_per_hour": found.panel.cost_s,
+                "name": found.validators.name,
+                "validators": found.validators.validators,
+                "fingerprint": found.validators.fingerprints[1],
+                "compute_s_per_hour": found.validators.cost_s,
                 "filters": [asdict(one) for one in found.figures],
                 "curves": {
                     one.name: [round(float(value), 5) for value in found.ranked.drawn[0, at]]
@@ -80,7 +80,7 @@ def as_json(study: Study, about: About) -> dict[str, Any]:
                 },
                 "difference_to_first": asdict(pair),
             }
-            for found, pair in zip(study.panels, study.across, strict=True)
+            for found, pair in zip(study.sets of validators, study.across, strict=True)
         ],
         "shares": [round(float(share), 4) for share in DRAWN],  # of the curves
         "cuts": [_cut(one) for one in study.cuts],
@@ -103,7 +103,7 @@ def as_json(study: Study, about: About) -> dict[str, Any]:
 
 
 def label_lines(study: Study) -> list[dict[str, Any]]:
-    """Every label with its reference, its truth, and every score of the first panel."""
+    """Every label with its reference, its truth, and every score of the first validators."""
     labels, first = study.walked.labels, study.first
     return [
         {
@@ -115,12 +115,12 @@ def label_lines(study: Study) -> list[dict[str, Any]]:
             "tokens": int(labels.tokens[row]),
             "reference": truth.reference,
             "text": facts.teacher_text,
-            "heard": [one.text for one in facts.opinions],
+            "heard": [one.text for one in facts.hypotheses],
             "scores": {one.name: round(float(one.score[row]), 5) for one in first.filters},
             "rejected": [one.name for one in first.filters if one.rejected[row]],
         }
         for row, (name, facts, truth) in enumerate(
-            zip(labels.names, first.panel.facts, study.walked.truths, strict=True)
+            zip(labels.names, first.validators.facts, study.walked.truths, strict=True)
         )
     ]
 

@@ -60,7 +60,7 @@ class Filter:
 
 
 def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
-    """All filters over the columns of one panel; the first policy's features are shown alone.
+    """All filters over the columns of one validators; the first policy's features are shown alone.
 
     Columns are `k2d.filtering.policy.COLUMNS`; names are unique.
     """
@@ -81,7 +81,7 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
     )
 
 
-_SIGNALS: Final = ("unsure", "silent")  # features that are the teacher's log-probability and no-speech probability
+_SIGNALS: Final = ("avg_logprob", "no_speech_prob")  # features that are the teacher's log-probability and no-speech probability
 _DISTANCES: Final = {
     Metric.MER: "MER",
     Metric.PER: "PER",

@@ -1,4 +1,4 @@
-"""All figures of all filters over one panel's labels, draw by draw. Pure numpy."""
+"""All figures of all filters over one validators's labels, draw by draw. Pure numpy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ def pictures(study: Study) -> dict[str, bytes]:
     """All pictures by file name."""
     made = {"risk-coverage.png": _draw(_coverage, study), "areas.png": _draw(_areas, study)}
     made["alpha.png"] = _draw(_alpha, study)
-    if len(study.panels) > 1:
+    if len(study.sets of validators) > 1:
         made["validators.png"] = _draw(_validators, study)
     return made
 
@@ -51,7 +51,7 @@ def _draw(what: Callable[[Any, Study], None], study: Study) -> bytes:
 
 
 def _coverage(figure: Any, study: Study) -> None:
-    """Risk–coverage curves of the first panel, with the bands of the first policy and of the composite."""
+    """Risk–coverage curves of the first validators, with the bands of the first policy and of the composite."""
     figure.set_size_inches(9.6, 5.0)
     axis = figure.subplots()
     found = study.first
@@ -99,7 +99,7 @@ def _lines(found: PanelFigures) -> list[tuple[str, str, Any, float]]:
 
 
 def _areas(figure: Any, study: Study) -> None:
-    """The area of every filter of the first panel, with its band, best first."""
+    """The area of every filter of the first validators, with its band, best first."""
     ordered = sorted(study.first.figures, key=lambda one: one.area.value or 0.0)
     figure.set_size_inches(9.0, 0.9 + 0.27 * len(ordered))
     axis = figure.subplots()
@@ -175,11 +175,11 @@ def _at_ends(axis: Any, ends: list[tuple[float, str, str]], *, x: float) -> None
 
 
 def _validators(figure: Any, study: Study) -> None:
-    """Areas of the first policy and of the composite under every panel."""
-    figure.set_size_inches(9.0, 1.2 + 0.62 * len(study.panels))
+    """Areas of the first policy and of the composite under every validators."""
+    figure.set_size_inches(9.0, 1.2 + 0.62 * len(study.sets of validators))
     axis = figure.subplots()
     rows = []
-    for place, found in enumerate(study.panels):
+    for place, found in enumerate(study.sets of validators):
         for offset, name, colour, marker in ((-0.14, found.best.name, BLUE, "o"), (0.14, COMPOSITE, ORANGE, "s")):
             band = found.figures[found.at(name)].area
             rows.append(band)
@@ -189,8 +189,8 @@ def _validators(figure: Any, study: Study) -> None:
                     name, (band.high or band.value, place + offset), xytext=(6, 0), textcoords="offset points",
                     color=colour, va="center", fontsize=9.5,
                 )  # fmt: skip
-    axis.set_yticks(range(len(study.panels)), [found.panel.name for found in study.panels])
-    axis.set_ylim(len(study.panels) - 0.5, -0.5)
+    axis.set_yticks(range(len(study.sets of validators)), [found.validators.name for found in study.sets of validators])
+    axis.set_ylim(len(study.sets of validators) - 0.5, -0.5)
     axis.set_xscale("log")
     _plain_log(axis, rows)
     axis.grid(axis="x", color="#e5e5e5")

@@ -24,7 +24,7 @@ def document(study: Study, about: About) -> Document:
         _thresholds(study),
         _survivors(study),
         *([_salvage(study)] if study.salvage else []),
-        *([_validators(study)] if len(study.panels) > 1 or study.first.panel.cost_s is not None else []),
+        *([_validators(study)] if len(study.sets of validators) > 1 or study.first.validators.cost_s is not None else []),
         *(_split(study, by) for by in ("language", "length", "set") if len(_groups(study, by)) > 1),
         _fairness(study),
         reading(study.how),
@@ -47,7 +47,7 @@ def _answer(study: Study) -> str:
     return (
         f"Of {len(labels)} labels ({hours:.2f} h, label MER {number(whole.area.value)} unfiltered), the best 70 % of"
         f" the hours have label MER {banded(best.kept[0.7])} by {best.name} and {banded(paper.kept[0.7])} by the"
-        f" paper's composite (validator: {first.panel.name}). The area under the risk–coverage curve is"
+        f" paper's composite (validator: {first.validators.name}). The area under the risk–coverage curve is"
         f" {banded(best.area)} against {banded(paper.area)}: {banded(compared.area.ratio, 2)} times as large, smaller"
         f" in {_share(compared.area.below)} of the draws, {wins}. At its own α of {own.alpha:g}, {best.name} keeps"
         f" {percent(own.share)} of the hours at label MER {banded(own.mer_kept)}; of {study.failures} total failures"
@@ -200,7 +200,7 @@ def _salvage(study: Study) -> Section:
 def _validators(study: Study) -> Section:
     header = (
         "validator",
-        "listeners",
+        "validators",
         "compute, s for an hour of audio",
         f"area, {study.first.best.name}",
         "difference to the first",
@@ -210,14 +210,14 @@ def _validators(study: Study) -> Section:
         f"AUC, true MER > {WRONG:g}",
     )
     rows = []
-    for at, (found, pair) in enumerate(zip(study.panels, study.across, strict=True)):
+    for at, (found, pair) in enumerate(zip(study.sets of validators, study.across, strict=True)):
         best, paper = _named(found.figures, found.best.name), _named(found.figures, COMPOSITE)
         against = found.compared(found.best.name, COMPOSITE)
         rows.append(
             (
-                found.panel.name,
-                f"{found.panel.listeners} ({found.panel.fingerprints[1]})",
-                number(found.panel.cost_s, 0),
+                found.validators.name,
+                f"{found.validators.validators} ({found.validators.fingerprints[1]})",
+                number(found.validators.cost_s, 0),
                 banded(best.area),
                 signed(pair.difference) if at else "–",
                 banded(paper.area),
@@ -226,9 +226,9 @@ def _validators(study: Study) -> Section:
                 banded(best.auc[WRONG], 2),
             )
         )
-    pictures = [Picture("validators.png", "Areas under every validator")] if len(study.panels) > 1 else []
+    pictures = [Picture("validators.png", "Areas under every validator")] if len(study.sets of validators) > 1 else []
     told = (
-        "The same labels, doubted by others. Compute is the wall time of the opinions on this machine, labels being"
+        "The same labels, doubted by others. Compute is the wall time of the hypotheses on this machine, labels being"
         " there and models loaded, in a store of its own over a sample of the material."
     )
     return Section("Validators side by side", (Text(told), *pictures, Table(header, tuple(rows))))

@@ -12,7 +12,7 @@ from trainer.study.curves import divided, rate
 from trainer.study.draws import How, banded, weightings
 from trainer.study.judge import ALPHAS
 from trainer.study.table import Flags, Floats, Labels
-from trainer.study.walk import LENGTHS, Panel, Segments
+from trainer.study.walk import LENGTHS, Segments, Validators
 
 _PARTS: Final = ("whole", "salvaged", "together")
 
@@ -34,11 +34,11 @@ class Salvaged:
     part: Part
 
 
-def salvaged(labels: Labels, panel: Panel, policy: Policy, how: How) -> tuple[Salvaged, ...]:
+def salvaged(labels: Labels, validators: Validators, policy: Policy, how: How) -> tuple[Salvaged, ...]:
     """Judge the policy with salvage at every α: over all labels, and over those of each length."""
     found = []
-    milliseconds = np.rint(panel.segments.seconds * 1000).astype(np.int64)
-    spans = {**panel.segments.columns, "chunk": panel.segments.owner, "ms": milliseconds}
+    milliseconds = np.rint(validators.segments.seconds * 1000).astype(np.int64)
+    spans = {**validators.segments.columns, "chunk": validators.segments.owner, "ms": milliseconds}
     every = np.ones(len(labels), np.bool_)
     lengths = {"all": every} | {length: labels.kinds["length"] == length for length in LENGTHS}
     for length, rows in lengths.items():
@@ -46,10 +46,10 @@ def salvaged(labels: Labels, panel: Panel, policy: Policy, how: How) -> tuple[Sa
             continue
         for alpha in ALPHAS:
             at = policy.model_copy(update={"alpha": alpha})
-            whole = decide(at, panel.columns).accepted
-            saved = np.zeros(len(panel.segments.owner), np.bool_)
+            whole = decide(at, validators.columns).accepted
+            saved = np.zeros(len(validators.segments.owner), np.bool_)
             saved[rescued(at, spans, whole)] = True
-            found.append(Salvaged(alpha, length, _part(labels, panel.segments, rows, whole, saved, how)))
+            found.append(Salvaged(alpha, length, _part(labels, validators.segments, rows, whole, saved, how)))
     return tuple(found)
 
 

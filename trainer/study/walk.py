@@ -24,7 +24,7 @@ from trainer.study.material import Material
 from trainer.study.table import Floats, Labels, numbered
 from trainer.study.truth import Truth, of_clip, of_stretch
 
-Told = Callable[[str, int, int], None]  # panel, recordings done, of how many
+Told = Callable[[str, int, int], None]  # validators, recordings done, of how many
 LENGTHS: Final = ("up to 30 s", "longer than 30 s")
 NOTHING_SAID: Final = "nothing said"
 
@@ -41,11 +41,11 @@ class Segments:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Panel:
+class Validators:
     """What one validator, or several, made of the labels; in the order of the labels."""
 
     name: str  # as it was asked for
-    listeners: str  # as facts name them
+    validators: str  # as facts name them
     fingerprints: tuple[str, str]  # of teacher and validator
     teacher: str
     columns: Columns
@@ -60,7 +60,7 @@ class Walked:
 
     labels: Labels
     truths: tuple[Truth, ...]
-    panels: tuple[Panel, ...]
+    sets of validators: tuple[Validators, ...]
     aside: dict[str, str]
     unlabeled: dict[str, str]  # recordings in which the teacher heard nothing: no label, nothing to filter
     seconds_in: float
@@ -71,25 +71,25 @@ _Heard = dict[str, tuple[RecordingResult, tuple[ChunkFacts, ...]]]  # by the mat
 
 
 def walk(
-    material: Sequence[Material], panels: Sequence[str], settings: Settings, *, told: Told, cost_audio_s: float
+    material: Sequence[Material], sets of validators: Sequence[str], settings: Settings, *, told: Told, cost_audio_s: float
 ) -> Walked:
-    """Label the recordings once and doubt them with every panel; find each label's truth.
+    """Label the recordings once and doubt them with every validators; find each label's truth.
 
     Raises:
         BadRequest, ModelError, StoreError: as the walk does.
-        StoreError: panels have other labels than one another.
+        StoreError: sets of validators have other labels than one another.
     """
-    heard = {panel: _heard(material, panel, settings, told) for panel in panels}
-    labels, truths, chunks, aside, unlabeled = _truths(material, heard[panels[0]])
-    made = [_panel(panel, heard[panel], chunks, truths, settings) for panel in panels]
-    results = [result for result, _ in heard[panels[0]].values()]
+    heard = {validators: _heard(material, validators, settings, told) for validators in sets of validators}
+    labels, truths, chunks, aside, unlabeled = _truths(material, heard[sets of validators[0]])
+    made = [_panel(validators, heard[validators], chunks, truths, settings) for validators in sets of validators]
+    results = [result for result, _ in heard[sets of validators[0]].values()]
     if cost_audio_s > 0:
-        sample = _sample(material, heard[panels[0]], cost_audio_s)
+        sample = _sample(material, heard[sets of validators[0]], cost_audio_s)
         made = [replace(one, cost_s=_cost(sample, one.name, settings, told)) for one in made]
     return Walked(
         labels=labels,
         truths=truths,
-        panels=tuple(made),
+        sets of validators=tuple(made),
         aside=aside,
         unlabeled=unlabeled,
         seconds_in=sum(result.duration_s for result in results),
@@ -97,19 +97,19 @@ def walk(
     )
 
 
-def _heard(material: Sequence[Material], panel: str, settings: Settings, told: Told) -> _Heard:
+def _heard(material: Sequence[Material], validators: str, settings: Settings, told: Told) -> _Heard:
     backend = Embedded(settings)
     status = backend.label(
         [str(one.path) for one in material],
-        LabelRequest(validator=panel),
+        LabelRequest(validator=validators),
         wait=True,
-        on_status=lambda status: told(panel, status["recordings"], status["total"]),
+        on_status=lambda status: told(validators, status["recordings"], status["total"]),
     )
-    results = {result.name: result for result in backend.lake.results(status["id"])}
+    results = {result.name: result for result in backend.lake.batches.results(status["id"])}
     found: _Heard = {}
     for one in material:
         result = results[sources.from_path(one.path).name]
-        facts = tuple(backend.lake.facts(result.facts_key)) if result.facts_key else ()
+        facts = tuple(backend.lake.facts.read(result.facts_key)) if result.facts_key else ()
         found[one.name] = result, facts
     return found
 
@@ -157,7 +157,7 @@ def _truths(
 
 def _panel(
     name: str, heard: _Heard, places: Sequence[tuple[str, int]], truths: Sequence[Truth], settings: Settings
-) -> Panel:
+) -> Validators:
     rows = []
     for recording, index in places:
         facts = heard[recording][1]
@@ -168,12 +168,12 @@ def _panel(
     if places:
         key = heard[places[0][0]][0].facts_key
         assert key is not None
-        meta = Lake(settings.store).facts_meta(key)
+        meta = Lake(settings.store).facts.meta(key)
     spans = [(at, segment) for at, fact in enumerate(rows) for segment in fact.segments]
     counts = [one for truth in truths for one in truth.segments]
-    return Panel(
+    return Validators(
         name=name,
-        listeners=rows[0].validator if rows else name,
+        validators=rows[0].validator if rows else name,
         fingerprints=(_fingerprint(meta.get("teacher")), _fingerprint(meta.get("validator"))),
         teacher=_reference(meta.get("teacher")),
         columns=columns_of([fact.distances for fact in rows], [fact.evidence for fact in rows]),
@@ -219,8 +219,8 @@ def _sample(material: Sequence[Material], heard: _Heard, audio_s: float) -> list
     return found
 
 
-def _cost(sample: Sequence[tuple[Material, str, float]], panel: str, settings: Settings, told: Told) -> float | None:
-    """Seconds of compute that a panel needs for an hour of audio, where the labels are there already.
+def _cost(sample: Sequence[tuple[Material, str, float]], validators: str, settings: Settings, told: Told) -> float | None:
+    """Seconds of compute that a validators needs for an hour of audio, where the labels are there already.
 
     Measured in a store of its own, with nothing in it but the labels of the sample; loading models does not count.
     """
@@ -237,10 +237,10 @@ def _cost(sample: Sequence[tuple[Material, str, float]], panel: str, settings: S
         try:
             status = backend.label(
                 [str(one.path) for one, *_ in sample],
-                LabelRequest(validator=panel),
+                LabelRequest(validator=validators),
                 wait=True,
-                on_status=lambda status: told(f"{panel}, cost", status["recordings"], status["total"]),
+                on_status=lambda status: told(f"{validators}, cost", status["recordings"], status["total"]),
             )
         except K2DError:
-            return None  # what a panel needs may be in the other store only
-        return sum(result.wall_s for result in backend.lake.results(status["id"])) / audio_s * 3600
+            return None  # what a validators needs may be in the other store only
+        return sum(result.wall_s for result in backend.lake.batches.results(status["id"])) / audio_s * 3600

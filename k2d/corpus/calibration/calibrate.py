@@ -191,7 +191,7 @@ def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[Row]) -> list[tu
         )
     found = {}
     for key in dict.fromkeys(wanted.values()):
-        found.update({fact.id: fact for fact in lake.facts(key)})
+        found.update({fact.id: fact for fact in lake.facts.read(key)})
     pairs = [(row.id.partition("/")[0], int(row.id.partition("/")[2] or -1)) for row in rows]
     for (chunk, number), row in zip(pairs, rows, strict=True):
         if chunk not in found or not 0 <= number < len(found[chunk].segments):

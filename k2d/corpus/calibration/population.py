@@ -59,7 +59,7 @@ def labeled(lake: Lake, batches: Sequence[Batch]) -> Iterator[RecordingResult]:
     """The labeled recordings of the batches; of one that is in several, the first counts, as in a freeze."""
     seen: set[str] = set()
     for batch in batches:
-        for result in lake.results(batch.id):
+        for result in lake.batches.results(batch.id):
             name = str(result.recording_id)
             if result.outcome is Outcome.LABELED and name not in seen:
                 seen.add(name)
@@ -91,7 +91,7 @@ def _least(policy: Policy, columns: Columns) -> Floats:
 
 
 def _read(lake: Lake, result: RecordingResult) -> pa.Table:
-    return lake.facts_shard(str(result.facts_key), [*COLUMNS, "index", "segment_evidence"])[0]
+    return lake.facts.shard(str(result.facts_key), [*COLUMNS, "index", "segment_evidence"])[0]
 
 
 def _part(gathered: Sequence[tuple[RecordingResult, pa.Table]]) -> Part:

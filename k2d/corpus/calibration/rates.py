@@ -73,9 +73,9 @@ def ranged(policy: Policy, rate: SpeechRate | None) -> Policy:
     """The policy with this corpus's speech rate. Its limits may only get narrower: what was ruled out stays so."""
     if rate is None or policy.metric is not Metric.EVIDENCE:
         return policy
-    least = max(rate.least, policy.min_units_per_s or 0.0)
-    most = min(rate.most, policy.max_units_per_s or float("inf"))
-    changes = {"usual_units_per_s": rate.usual, "min_units_per_s": least, "max_units_per_s": most}
+    least = max(rate.least, policy.min_phonemes_per_s or 0.0)
+    most = min(rate.most, policy.max_phonemes_per_s or float("inf"))
+    changes = {"usual_phonemes_per_s": rate.usual, "min_phonemes_per_s": least, "max_phonemes_per_s": most}
     return policy.model_copy(update=changes)
 
 

@@ -53,7 +53,7 @@ def write_audio(lake: Lake, rows: Sequence[Row], folder: Path, batches: Sequence
         BadRequest: the folder cannot be written to.
         StoreError
     """
-    keys = {str(r.facts_key): r.label_key for batch in batches for r in lake.results(batch.id) if r.facts_key}
+    keys = {str(r.facts_key): r.label_key for batch in batches for r in lake.batches.results(batch.id) if r.facts_key}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [row.model_copy(update={"audio": str(_cut(lake, row, folder, keys))}) for row in rows]
@@ -67,7 +67,7 @@ def _rows(lake: Lake, drawn: Sequence[Drawn]) -> Iterator[Row]:
         if one.facts_key not in remembered:
             if len(remembered) > 64:  # recordings; a draw seldom falls on one twice
                 remembered.clear()
-            remembered[one.facts_key] = {fact.index: fact for fact in lake.facts(one.facts_key)}
+            remembered[one.facts_key] = {fact.index: fact for fact in lake.facts.read(one.facts_key)}
         fact = remembered[one.facts_key][one.chunk]
         segment = fact.segments[one.segment]
         yield Row(
@@ -77,7 +77,7 @@ def _rows(lake: Lake, drawn: Sequence[Drawn]) -> Iterator[Row]:
             end_s=segment.end_s,
             label=segment.text.strip(),
             around=fact.teacher_text,
-            heard=[{"listener": o.listener, "view": o.view, "text": o.text} for o in fact.opinions],
+            heard=[{"validator": o.validator, "perturbation": o.perturbation, "text": o.text} for o in fact.hypotheses],
             risk=round(one.risk, 4),
             size=one.size,
             weight=one.weight,
@@ -89,7 +89,7 @@ def _cut(lake: Lake, row: Row, folder: Path, keys: dict[str, str | None]) -> Pat
     chunk, _, _ = row.id.partition("/")
     facts_key, _, index = chunk.rpartition("-")
     label_key = str(keys[facts_key])
-    for found, flac in lake.labels(label_key, audio=True, only=frozenset((int(index),))):
+    for found, flac in lake.labels.read(label_key, audio=True, only=frozenset((int(index),))):
         samples = audio.decode_flac(flac or b"")
         first = round((row.start_s - found.start_s) * SAMPLE_RATE_HZ)
         last = round((row.end_s - found.start_s) * SAMPLE_RATE_HZ)

@@ -48,7 +48,7 @@ class Row(BaseModel):
     end_s: float
     label: str  # what the teacher wrote
     around: str  # the label of the whole chunk
-    heard: list[dict[str, str]]  # listener, view, text: what others heard of the whole chunk
+    heard: list[dict[str, str]]  # validator, perturbation, text: what others heard of the whole chunk
     risk: float
     size: float = Field(gt=0)
     weight: float = Field(gt=0)

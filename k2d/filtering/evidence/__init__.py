@@ -1,6 +1,6 @@
-"""Evidence: all that speaks for or against a label, from what its listeners said. Pure.
+"""Evidence: all that speaks for or against a label, from what its validators said. Pure.
 
-Labels and opinions are read together (`k2d.text.reading`) and aligned by sound; what the alignments count becomes the
+Labels and hypotheses are read together (`k2d.text.reading`) and aligned by sound; what the alignments count becomes the
 evidence of each segment and of the chunk. The paper's distances come out of the same alignments.
 """
 

@@ -1,8 +1,8 @@
-"""What of a label its listeners confirm: one alignment by sound for each pair of texts, and its edits token by token.
+"""What of a label its validators confirm: one alignment by sound for each pair of texts, and its edits token by token.
 
 Pure, and over many pairs at once: rapidfuzz aligns each pair, everything after that is arithmetic on flat arrays. Two
 texts are aligned phoneme by phoneme (`k2d.text.sounds`); each phoneme belongs to a token, each token of the label to a
-segment. What only the opinion has belongs to the segment of the label's phoneme before it (to the first where there is
+segment. What only the hypothesis has belongs to the segment of the label's phoneme before it (to the first where there is
 none), what both have to the label's segment.
 """
 
@@ -42,10 +42,10 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A label and an opinion as stretches of a pool's tokens, and how many segments the label has."""
+    """A label and an hypothesis as stretches of a pool's tokens, and how many segments the label has."""
 
     label: tuple[int, int]
-    opinion: tuple[int, int]
+    hypothesis: tuple[int, int]
     segments: int
 
 
@@ -53,7 +53,7 @@ class Pair:
 class Tally:
     """What each span's alignment counts, shape (spans,) each. Sums over segments are those of the whole.
 
-    Tokens of the label and of the opinion count by the share that is wrong of them. `heard` are the opinion's.
+    Tokens of the label and of the hypothesis count by the share that is wrong of them. `heard` are the hypothesis's.
     """
 
     tokens: Floats
@@ -71,10 +71,10 @@ class Tally:
     words_heard_wrong: Floats
     wrong: Floats  # of the label's tokens
     wrong_mandarin: Floats
-    wrong_heard: Floats  # of the opinion's tokens
+    wrong_heard: Floats  # of the hypothesis's tokens
     wrong_heard_mandarin: Floats
     hits: Floats  # the label's tokens without a wrong phoneme
-    alone: Floats  # the label's tokens that the opinion lacks altogether
+    alone: Floats  # the label's tokens that the hypothesis lacks altogether
 
     def summed(self, first: Places) -> "Tally":
         """Spans put together; `first` are the first of each."""
@@ -96,12 +96,12 @@ class Tally:
 
     @property
     def flip(self) -> Floats:
-        """How far the share of Mandarin differs where label and opinion differ, by how much of the span differs."""
+        """How far the share of Mandarin differs where label and hypothesis differ, by how much of the span differs."""
         both = (self.wrong > 0) & (self.wrong_heard > 0)
         label = self.wrong_mandarin / np.maximum(self.wrong, _LEAST)
-        opinion = self.wrong_heard_mandarin / np.maximum(self.wrong_heard, _LEAST)
+        hypothesis = self.wrong_heard_mandarin / np.maximum(self.wrong_heard, _LEAST)
         differing = np.minimum(self.wrong, self.wrong_heard) / (self._longer + _FEW_TOKENS)
-        flip: Floats = np.where(both, np.abs(label - opinion) * np.minimum(1.0, differing), 0.0)
+        flip: Floats = np.where(both, np.abs(label - hypothesis) * np.minimum(1.0, differing), 0.0)
         return flip
 
     def rates(self) -> Floats:
@@ -137,11 +137,11 @@ def _share(part: Floats, whole: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alignments:
-    """Edits of all pairs in a row, shape (edits,) each; `opinion` and `label` are places in the pair's own strings."""
+    """Edits of all pairs in a row, shape (edits,) each; `hypothesis` and `label` are places in the pair's own strings."""
 
     pair: Places
     tag: Kinds  # _REPLACED, _INSERTED or _DELETED
-    opinion: Places
+    hypothesis: Places
     label: Places
 
     def count(self, pairs: int) -> npt.NDArray[np.int64]:
@@ -150,19 +150,19 @@ class Alignments:
         return found.reshape(pairs, 3)
 
     def missed(self, pair: int) -> Places:
-        """Where a pair's label has what its opinion has not."""
+        """Where a pair's label has what its hypothesis has not."""
         found: Places = self.label[(self.pair == pair) & (self.tag != _DELETED)]
         return found
 
 
 def align(texts: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Alignments:
-    """Align each opinion with its label, in that order, with the fewest edits; a text is a string or its parts."""
+    """Align each hypothesis with its label, in that order, with the fewest edits; a text is a string or its parts."""
     counts: list[int] = []
     tags: list[str] = []
     sources: list[int] = []
     destinations: list[int] = []
-    for opinion, label in texts:
-        edits = Levenshtein.editops(opinion, label).as_list() if opinion != label else []
+    for hypothesis, label in texts:
+        edits = Levenshtein.editops(hypothesis, label).as_list() if hypothesis != label else []
         counts.append(len(edits))
         if edits:
             tag, source, destination = zip(*edits, strict=True)
@@ -172,7 +172,7 @@ def align(texts: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Alignments:
     return Alignments(
         pair=np.repeat(np.arange(len(counts)), counts),
         tag=np.fromiter(map(_TAGS.__getitem__, tags), np.uint8, len(tags)),
-        opinion=np.array(sources, np.intp),
+        hypothesis=np.array(sources, np.intp),
         label=np.array(destinations, np.intp),
     )
 
@@ -183,24 +183,24 @@ def tally(pool: Pool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: A
     `by_sound` aligns the pairs' sounds, `by_writing` their tokens (nothing for a pair without).
     """
     label = _Side(pool, [pair.label for pair in pairs])
-    opinion = _Side(pool, [pair.opinion for pair in pairs])
+    hypothesis = _Side(pool, [pair.hypothesis for pair in pairs])
     first = np.concatenate(([0], np.cumsum([pair.segments for pair in pairs])))
     label.mark(by_sound, by_sound.label, _DELETED)
-    opinion.mark(by_sound, by_sound.opinion, _INSERTED)
+    hypothesis.mark(by_sound, by_sound.hypothesis, _INSERTED)
     segment = pool.segments[label.token] + first[label.pair]
-    heard = _heard_segments(label, opinion, segment[label.owner], first, by_sound)
+    heard = _heard_segments(label, hypothesis, segment[label.owner], first, by_sound)
 
     replaced, alone = label.edits()
     wrong = replaced + alone
     mostly_alone = label.whole & (alone > replaced)
     substituted = np.where(label.whole, (wrong > 0) & ~mostly_alone, replaced / label.least_lengths)
     inserted = np.where(label.whole, mostly_alone, alone / label.least_lengths)
-    replaced_heard, alone_heard = opinion.edits()
+    replaced_heard, alone_heard = hypothesis.edits()
     wrong_heard = replaced_heard + alone_heard
     # a word that was partly replaced is counted where the label has something else
-    deleted = np.where(opinion.whole, (alone_heard > 0) & (replaced_heard == 0), alone_heard / opinion.least_lengths)
+    deleted = np.where(hypothesis.whole, (alone_heard > 0) & (replaced_heard == 0), alone_heard / hypothesis.least_lengths)
     share = np.where(label.whole, wrong > 0, wrong / label.least_lengths)
-    share_heard = np.where(opinion.whole, wrong_heard > 0, wrong_heard / opinion.least_lengths)
+    share_heard = np.where(hypothesis.whole, wrong_heard > 0, wrong_heard / hypothesis.least_lengths)
 
     unwritten = np.zeros(len(label.token), np.bool_)
     differs = by_writing.tag != _DELETED
@@ -215,10 +215,10 @@ def tally(pool: Pool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: A
     def heard_sum(what: npt.NDArray[Any]) -> Floats:
         return np.bincount(heard, what, spans).astype(np.float64)
 
-    mandarin, mandarin_heard = label.kinds == MANDARIN, opinion.kinds == MANDARIN
-    word, word_heard = label.kinds == ENGLISH, opinion.kinds == ENGLISH
+    mandarin, mandarin_heard = label.kinds == MANDARIN, hypothesis.kinds == MANDARIN
+    word, word_heard = label.kinds == ENGLISH, hypothesis.kinds == ENGLISH
     # a Mandarin phoneme for an English one is one edit, not two
-    both = _pairs_of_mandarin(label, opinion)
+    both = _pairs_of_mandarin(label, hypothesis)
     unit_edits = label_sum(mandarin * wrong) + heard_sum(mandarin_heard * wrong_heard)
     unit_edits -= np.bincount(segment[label.owner[label.state == _REPLACED]], both, spans)
     return Tally(
@@ -229,7 +229,7 @@ def tally(pool: Pool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: A
         deleted=heard_sum(deleted),
         homophones=label_sum(unwritten & spoken & (wrong == 0)),
         units=label_sum(mandarin * label.lengths),
-        units_heard=heard_sum(mandarin_heard * opinion.lengths),
+        units_heard=heard_sum(mandarin_heard * hypothesis.lengths),
         unit_edits=unit_edits,
         words=label_sum(word),
         words_heard=heard_sum(word_heard),
@@ -271,33 +271,33 @@ class _Side:
         return replaced.astype(np.float64), alone.astype(np.float64)
 
 
-def _pairs_of_mandarin(label: _Side, opinion: _Side) -> Flags:
+def _pairs_of_mandarin(label: _Side, hypothesis: _Side) -> Flags:
     """Of each replaced phoneme of the labels, whether both it and what replaced it are Mandarin."""
-    ours, theirs = label.owner[label.state == _REPLACED], opinion.owner[opinion.state == _REPLACED]
-    both: Flags = (label.kinds[ours] == MANDARIN) & (opinion.kinds[theirs] == MANDARIN)
+    ours, theirs = label.owner[label.state == _REPLACED], hypothesis.owner[hypothesis.state == _REPLACED]
+    both: Flags = (label.kinds[ours] == MANDARIN) & (hypothesis.kinds[theirs] == MANDARIN)
     return both
 
 
 def _heard_segments(
-    label: _Side, opinion: _Side, unit_segment: Places, first: Places, edits: Alignments
+    label: _Side, hypothesis: _Side, unit_segment: Places, first: Places, edits: Alignments
 ) -> npt.NDArray[np.intp]:
-    """The segment of each of the opinions' tokens: that of its first phoneme, or of the token before where it has none.
+    """The segment of each of the hypotheses' tokens: that of its first phoneme, or of the token before where it has none.
 
-    The k-th phoneme that an opinion shares with its label or has instead of it is the k-th of the label's own.
+    The k-th phoneme that an hypothesis shares with its label or has instead of it is the k-th of the label's own.
     """
-    of_unit = np.zeros(len(opinion.state) + 1, np.intp)
-    aligned = np.flatnonzero(opinion.state <= _REPLACED)
+    of_unit = np.zeros(len(hypothesis.state) + 1, np.intp)
+    aligned = np.flatnonzero(hypothesis.state <= _REPLACED)
     of_unit[aligned] = unit_segment[label.state <= _REPLACED]
     deleted = edits.tag == _DELETED
     pair, before = edits.pair[deleted], edits.label[deleted] - 1
     place = label.first_unit[pair] + before
-    of_unit[opinion.first_unit[pair] + edits.opinion[deleted]] = np.where(
+    of_unit[hypothesis.first_unit[pair] + edits.hypothesis[deleted]] = np.where(
         before >= 0, unit_segment[np.maximum(place, 0)] if len(unit_segment) else 0, first[pair]
     )
-    start, begin, end = np.cumsum(opinion.lengths) - opinion.lengths, *_unit_bounds(opinion)
-    silent = opinion.lengths == 0
+    start, begin, end = np.cumsum(hypothesis.lengths) - hypothesis.lengths, *_unit_bounds(hypothesis)
+    silent = hypothesis.lengths == 0
     start = np.where(silent & (start > begin), start - 1, start)
-    return np.where(begin < end, of_unit[np.minimum(start, len(opinion.state))], first[opinion.pair])
+    return np.where(begin < end, of_unit[np.minimum(start, len(hypothesis.state))], first[hypothesis.pair])
 
 
 def _unit_bounds(side: _Side) -> tuple[Places, Places]:

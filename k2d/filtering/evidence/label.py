@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.schema import Opinion, Segment, join_text
+from k2d.schema import Hypothesis, Segment, join_text
 from k2d.text.echo import echo_share
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_begin, may_credit
 from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows, read_many
@@ -28,20 +28,20 @@ _NUMERALS: Final = np.array([ord(one) for one in "一二三四五六七八九十
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A chunk's label and what was said of it, the first listener's opinions first."""
+    """A chunk's label and what was said of it, the first validator's hypotheses first."""
 
     segments: Sequence[Segment]
-    opinions: Sequence[Opinion]
+    hypotheses: Sequence[Hypothesis]
     prompt: str = ""  # the teacher's initial prompt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Chunks whose labels and opinions have been read."""
+    """Chunks whose labels and hypotheses have been read."""
 
     chunks: Sequence[Said]
     labels: Sequence[str]
-    readings: Readings  # of the labels, then of the opinions that are texts
+    readings: Readings  # of the labels, then of the hypotheses that are texts
     phrases: Sequence[str | None]  # the known phrase that each label consists of
     recurring: Sequence[int]  # of each reading, how often its most frequent run of LOOP_GRAM tokens occurs
     first: Places  # the segment that each chunk begins with, counted over all chunks; and their number
@@ -49,9 +49,9 @@ class Batch:
 
 
 def read(chunks: Sequence[Said]) -> Batch:
-    """Read chunks' labels and opinions, and find out which of the labels' tokens are whose."""
+    """Read chunks' labels and hypotheses, and find out which of the labels' tokens are whose."""
     labels = [join_text(segment.text for segment in chunk.segments) for chunk in chunks]
-    texts = [opinion.text for chunk in chunks for opinion in chunk.opinions if not opinion.is_phonemes]
+    texts = [hypothesis.text for chunk in chunks for hypothesis in chunk.hypotheses if not hypothesis.is_phonemes]
     readings = read_many([*labels, *texts])
     first = np.concatenate(([0], np.cumsum([len(chunk.segments) for chunk in chunks])))
     segment = _token_segments(chunks, labels, readings)

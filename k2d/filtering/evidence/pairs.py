@@ -1,4 +1,4 @@
-"""Labels and opinions, paired and aligned."""
+"""Labels and hypotheses, paired and aligned."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,13 +18,13 @@ from k2d.text.sounds import encode, is_english, is_mandarin
 
 Places = npt.NDArray[np.intp]
 
-# An opinion that says something more often than this in a row is compared after its loops are written once. People do
+# An hypothesis that says something more often than this in a row is compared after its loops are written once. People do
 # say a word six times (對對對對對對); as in the preset `evidence`.
 LOOPS_MAX: Final = 6
 
 
 class Paired:
-    """All opinions on a batch of chunks beside their labels, aligned."""
+    """All hypotheses on a batch of chunks beside their labels, aligned."""
 
     def __init__(self, batch: Batch) -> None:
         chunks, readings, segment, first = batch.chunks, batch.readings, batch.segment, batch.first
@@ -32,17 +32,17 @@ class Paired:
         self.phrases = batch.phrases
         text = np.repeat(np.arange(len(chunks)), np.diff(readings.bounds[: len(chunks), 1], prepend=-1))
         self.segment = segment - first[text]  # within its chunk
-        self.opinions = [opinion for chunk in chunks for opinion in chunk.opinions]
-        self.label = [place for place, chunk in enumerate(chunks) for _ in chunk.opinions]
+        self.hypotheses = [hypothesis for chunk in chunks for hypothesis in chunk.hypotheses]
+        self.label = [place for place, chunk in enumerate(chunks) for _ in chunk.hypotheses]
         following = iter(range(len(chunks), len(readings.bounds)))
-        self.text = [None if opinion.is_phonemes else next(following) for opinion in self.opinions]
+        self.text = [None if hypothesis.is_phonemes else next(following) for hypothesis in self.hypotheses]
         self.parts = [_part(readings)]
         self.size = len(readings.tokens)
         self.rewritten: set[int] = set()
         self.pairs: list[Pair] = []
         self.sounds: list[tuple[str, str]] = []
         self.written: list[tuple[Sequence[str], Sequence[str]]] = []
-        for pair in range(len(self.opinions)):
+        for pair in range(len(self.hypotheses)):
             self._pair(pair)
         self.pool = _pool(self.parts, self.segment)
         self.by_sound, self.by_writing = align(self.sounds), align(self.written)
@@ -50,17 +50,17 @@ class Paired:
 
     @cached_property
     def repetition(self) -> list[int]:
-        """How often each opinion repeats itself (`count_ngrams`); a probe cannot."""
+        """How often each hypothesis repeats itself (`count_ngrams`); a probe cannot."""
         return [
-            min(1, len(opinion.text)) if text is None else self.readings.repetition[text]
-            for text, opinion in zip(self.text, self.opinions, strict=True)
+            min(1, len(hypothesis.text)) if text is None else self.readings.repetition[text]
+            for text, hypothesis in zip(self.text, self.hypotheses, strict=True)
         ]
 
     def _pair(self, pair: int) -> None:
         place, text = self.label[pair], self.text[pair]
         segments = len(self.chunks[place].segments)
         if text is None:
-            self._pair_phonemes(place, self.opinions[pair].text, segments)
+            self._pair_phonemes(place, self.hypotheses[pair].text, segments)
             return
         label = self._stretch(place)
         first, end = self._stretch(text)
@@ -84,8 +84,8 @@ class Paired:
         owners = np.repeat(self.segment[first:end], np.diff(units))
         label = self._add(_phonemes(said, owners))
         sound = encode(heard.split())
-        opinion = self._add(_phonemes(sound, np.zeros(len(sound), np.intp)))
-        self.pairs.append(Pair((label, label + len(said)), (opinion, opinion + len(sound)), segments))
+        hypothesis = self._add(_phonemes(sound, np.zeros(len(sound), np.intp)))
+        self.pairs.append(Pair((label, label + len(said)), (hypothesis, hypothesis + len(sound)), segments))
         self.sounds.append((sound, said))
         self.written.append(("", ""))
 
@@ -107,14 +107,14 @@ class Paired:
     # ---- the paper's distances ----
 
     def distances(self) -> list[Distances]:
-        """Of each chunk, from its first listener."""
+        """Of each chunk, from its first validator."""
         counts = np.stack((self.by_writing.count(len(self.pairs)), self.by_sound.count(len(self.pairs))), axis=1)
         edits: list[list[list[int]]] = counts.tolist()
         found = []
         pair = 0
         for place, chunk in enumerate(self.chunks):
-            first = [at for at, one in enumerate(chunk.opinions, pair) if one.listener == chunk.opinions[0].listener]
-            pair += len(chunk.opinions)
+            first = [at for at, one in enumerate(chunk.hypotheses, pair) if one.validator == chunk.hypotheses[0].validator]
+            pair += len(chunk.hypotheses)
             both = [self._counts(one, place, *edits[one]) for one in first]
             begin, end = self._stretch(place)
             kinds = self.readings.kinds[begin:end].tobytes()

@@ -1,4 +1,4 @@
-"""Evidence from a label and what its listeners said. What each number means stands in `k2d.schema.Evidence`."""
+"""Evidence from a label and what its validators said. What each number means stands in `k2d.schema.Evidence`."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from k2d.filtering.evidence.alignment import RATES
 from k2d.filtering.evidence.label import Said, label_columns, read
 from k2d.filtering.evidence.pairs import Paired
-from k2d.schema import Distances, Evidence, Opinion, Segment
+from k2d.schema import Distances, Evidence, Hypothesis, Segment
 
 Column = npt.NDArray[Any]
 
@@ -25,33 +25,33 @@ _FLOATS: Final = tuple(field.name for field in fields(Evidence) if field.type is
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What follows from a chunk's label and opinions."""
+    """What follows from a chunk's label and hypotheses."""
 
-    distances: Distances  # from the first listener, as in the paper
+    distances: Distances  # from the first validator, as in the paper
     evidence: Evidence  # from all, over the chunk
     segment_evidence: tuple[Evidence, ...]
 
 
-def weigh(segments: Sequence[Segment], opinions: Sequence[Opinion], *, prompt: str = "") -> Weighed:
-    """Weigh one chunk's label by its opinions, the first listener's first.
+def weigh(segments: Sequence[Segment], hypotheses: Sequence[Hypothesis], *, prompt: str = "") -> Weighed:
+    """Weigh one chunk's label by its hypotheses, the first validator's first.
 
-    `prompt` is the teacher's initial prompt. The order of the opinions matters for the distances alone. Many chunks are
+    `prompt` is the teacher's initial prompt. The order of the hypotheses matters for the distances alone. Many chunks are
     weighed several times faster by `weigh_many`.
 
     Raises:
-        ValueError: there is no segment or no opinion.
+        ValueError: there is no segment or no hypothesis.
     """
-    return weigh_many([Said(segments, opinions, prompt)])[0]
+    return weigh_many([Said(segments, hypotheses, prompt)])[0]
 
 
 def weigh_many(chunks: Sequence[Said]) -> list[Weighed]:
     """`weigh` for many chunks.
 
     Raises:
-        ValueError: a chunk has no segment or no opinion.
+        ValueError: a chunk has no segment or no hypothesis.
     """
-    if not all(chunk.segments and chunk.opinions for chunk in chunks):
-        raise ValueError("to weigh a label takes a segment and an opinion")
+    if not all(chunk.segments and chunk.hypotheses for chunk in chunks):
+        raise ValueError("to weigh a label takes a segment and an hypothesis")
     return [one for start in range(0, len(chunks), BATCH) for one in _batch(chunks[start : start + BATCH])]
 
 
@@ -99,14 +99,14 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
     own[:, 0] = own[:, 1] - own[:, 0]
     own = np.delete(own, 1, axis=1)
     scores = own[:, 1].copy()
-    doubts = 1.0 - np.exp(np.minimum(scores, 0.0))
-    unsounded = np.zeros(len(segments))
+    expected_token_errors = 1.0 - np.exp(np.minimum(scores, 0.0))
+    probe_nll = np.zeros(len(segments))
     for chunk, begin in zip(chunks, first.tolist(), strict=False):
         rows = slice(begin, begin + len(chunk.segments))
         for given, into in (
-            ([one.scores for one in chunk.opinions if one.scores and not one.is_phonemes], scores),
-            ([one.doubts for one in chunk.opinions if one.doubts], doubts),
-            ([[-s for s in one.scores] for one in chunk.opinions if one.scores and one.is_phonemes], unsounded),
+            ([one.scores for one in chunk.hypotheses if one.scores and not one.is_phonemes], scores),
+            ([one.expected_token_errors for one in chunk.hypotheses if one.expected_token_errors], expected_token_errors),
+            ([[-s for s in one.scores] for one in chunk.hypotheses if one.scores and one.is_phonemes], probe_nll),
         ):
             if given:
                 into[rows] = given[0] if len(given) == 1 else np.mean(given, axis=0)
@@ -117,8 +117,8 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
     return {
         "duration_s": np.concatenate((own[:, 0], lengths)),
         "score": np.concatenate((scores, np.add.reduceat(scores * weights, starts) / weight)),
-        "doubt": np.concatenate((doubts, np.add.reduceat(doubts * weights, starts) / weight)),
-        "unsounded": np.concatenate((unsounded, np.add.reduceat(unsounded * weights, starts) / weight)),
+        "doubt": np.concatenate((expected_token_errors, np.add.reduceat(expected_token_errors * weights, starts) / weight)),
+        "probe_nll": np.concatenate((probe_nll, np.add.reduceat(probe_nll * weights, starts) / weight)),
         "avg_logprob": np.concatenate((own[:, 1], np.add.reduceat(own[:, 1] * weights, starts) / weight)),
         "no_speech_prob": np.concatenate((own[:, 2], largest[:, 0])),
         "compression_ratio": np.concatenate((own[:, 3], largest[:, 1])),
@@ -127,19 +127,19 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
 
 
 def _heard(paired: Paired) -> dict[str, Column]:
-    """What the opinions say: of every segment, and after those of every chunk."""
+    """What the hypotheses say: of every segment, and after those of every chunk."""
     first, segments = paired.first, int(paired.first[-1])
     in_pairs = np.cumsum([0, *(pair.segments for pair in paired.pairs)])
     rates = np.concatenate((paired.tally.rates(), paired.tally.summed(in_pairs[:-1]).rates()))
-    opinions = np.array([len(chunk.opinions) for chunk in paired.chunks])
-    first_pair = np.cumsum(opinions) - opinions
-    found = np.empty((segments + len(opinions), len(RATES) + 2))
-    chunk_of = np.repeat(np.arange(len(opinions)), np.diff(first))
+    hypotheses = np.array([len(chunk.hypotheses) for chunk in paired.chunks])
+    first_pair = np.cumsum(hypotheses) - hypotheses
+    found = np.empty((segments + len(hypotheses), len(RATES) + 2))
+    chunk_of = np.repeat(np.arange(len(hypotheses)), np.diff(first))
     within = np.arange(segments) - first[chunk_of]
-    for count in np.unique(opinions).tolist():  # chunks with as many opinions, at once
-        chunks = np.flatnonzero(opinions == count)
+    for count in np.unique(hypotheses).tolist():  # chunks with as many hypotheses, at once
+        chunks = np.flatnonzero(hypotheses == count)
         pairs = first_pair[:, None] + np.arange(count)
-        spans = np.flatnonzero(opinions[chunk_of] == count)
+        spans = np.flatnonzero(hypotheses[chunk_of] == count)
         found[spans] = _over_opinions(rates[in_pairs[pairs[chunk_of[spans]]] + within[spans, None]])
         found[segments + chunks] = _over_opinions(rates[int(in_pairs[-1]) + pairs[chunks]])
     least = np.minimum.reduceat(np.array(paired.repetition), first_pair)
@@ -149,11 +149,11 @@ def _heard(paired: Paired) -> dict[str, Column]:
     )
     flips = columns["flip"]
     flips[int(first[-1]) :] = np.maximum.reduceat(flips[: int(first[-1])], first[:-1])
-    return {**columns, "opinion_repetition": repetition}
+    return {**columns, "hypothesis_repetition": repetition}
 
 
 def _over_opinions(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(spans, opinions, RATES) → the middle of the first three, the mean of the others, least and most of the first."""
+    """(spans, hypotheses, RATES) → the middle of the first three, the mean of the others, least and most of the first."""
     disagreement = rates[:, :, 0]
     if rates.shape[1] == 1:
         return np.concatenate((rates[:, 0], disagreement, disagreement), axis=1)

@@ -35,7 +35,7 @@ DISTANCE_COLUMNS: Final = (
 EVIDENCE_COLUMNS: Final = tuple(field.name for field in fields(Evidence))
 COLUMNS: Final = (*dict.fromkeys((*DISTANCE_COLUMNS, *EVIDENCE_COLUMNS)),)
 
-# Opinions further apart than this contradict one another: then the label is not wrong but unresolved.
+# Hypotheses further apart than this contradict one another: then the label is not wrong but unresolved.
 CONTRADICTION: Final = 0.5
 
 STATUSES: Final = tuple(Status)  # a status code is a position in here
@@ -49,7 +49,7 @@ RULES: Final = (
     Reason.LANGUAGE_FLIP,
     Reason.SCRIPT_MIX,
     Reason.SPEECH_RATE,
-    Reason.UNHEARD,
+    Reason.UNCONFIRMED,
 )
 
 COMPOSITES: Final = (Metric.COMPOSITE, Metric.COMPOSITE_BOUNDED)
@@ -205,7 +205,7 @@ def _why(policy: Policy, columns: Columns) -> Codes:
     reasons[doubted > heard] = REASONS.index(Reason.LOW_CONFIDENCE)
     apart = columns["disagreement_most"] - columns["disagreement_least"]
     reasons[apart > CONTRADICTION] = REASONS.index(Reason.UNRESOLVED)
-    reasons[columns["opinion_repetition"] > policy.repetition_max] = REASONS.index(Reason.VALIDATOR_REPETITION)
+    reasons[columns["hypothesis_repetition"] > policy.repetition_max] = REASONS.index(Reason.VALIDATOR_REPETITION)
     return reasons
 
 
@@ -259,7 +259,7 @@ def _rejections(policy: Policy, columns: Columns) -> dict[Reason, Flags]:
         rules[Reason.LANGUAGE_FLIP] = columns["flip"] > policy.flip_max
     if policy.foreign_max is not None:
         rules[Reason.SCRIPT_MIX] = columns["other_tokens"] > policy.foreign_max * _tokens(columns)
-    slow, fast = policy.min_units_per_s, policy.max_units_per_s
+    slow, fast = policy.min_phonemes_per_s, policy.max_phonemes_per_s
     if slow is not None or fast is not None:
         rules[Reason.SPEECH_RATE] = np.zeros(len(columns["units"]), np.bool_)
         if slow is not None:
@@ -267,7 +267,7 @@ def _rejections(policy: Policy, columns: Columns) -> dict[Reason, Flags]:
         if fast is not None:
             rules[Reason.SPEECH_RATE] |= columns["units"] > fast * columns["duration_s"]
     if policy.disagreement_max is not None:
-        rules[Reason.UNHEARD] = columns[risks.QUORUM_COLUMNS[policy.quorum]] > policy.disagreement_max
+        rules[Reason.UNCONFIRMED] = columns[risks.QUORUM_COLUMNS[policy.quorum]] > policy.disagreement_max
     return rules
 
 

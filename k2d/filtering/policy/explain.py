@@ -38,14 +38,14 @@ def explain(policy: Policy) -> str:
         lines.append(f"- more than {policy.foreign_max:.0%} of it is neither Chinese nor Latin script (script_mix);")
     rates = [
         f"{word} than {rate:g}"
-        for word, rate in (("fewer", policy.min_units_per_s), ("more", policy.max_units_per_s))
+        for word, rate in (("fewer", policy.min_phonemes_per_s), ("more", policy.max_phonemes_per_s))
         if rate is not None
     ]
     if rates:
         lines.append(f"- it has {' or '.join(rates)} phonemes a second (speech_rate);")
     if policy.disagreement_max is not None:
         lines.append(
-            f"- the listeners heard something else in more than {policy.disagreement_max:.0%} of it (unheard);"
+            f"- the validators heard something else in more than {policy.disagreement_max:.0%} of it (unheard);"
         )
     lines += _risk(policy) if policy.weights and policy.metric is Metric.EVIDENCE else _distance(policy)
     if policy.salvage:
@@ -79,9 +79,9 @@ def _risk(policy: Policy) -> list[str]:
     return [
         f"- its risk is above {policy.alpha:g}: 1 / (1 + e^-x), x = {policy.weights.bias:g} + {weights}, where",
         *named,
-        f"  and of several opinions {_QUORUM_WORDS[policy.quorum]} counts"
+        f"  and of several hypotheses {_QUORUM_WORDS[policy.quorum]} counts"
         " (substitution, deletion, insertion: how it was heard differently; low_confidence: the models doubt it;"
-        " unresolved: the opinions contradict one another; validator_repetition: every listener loops).",
+        " unresolved: the hypotheses contradict one another; validator_repetition: every validator loops).",
         "All else is kept (agreement; homophone where only the writing differs).",
     ]
 

@@ -7,16 +7,16 @@ from k2d.schema import Metric
 
 _TOKENS = ("zh_tokens", "en_tokens", "other_tokens")
 _FEATURES = {
-    "respelled": ("homophones",),
-    "doubted": ("doubt",),
-    "unsounded": ("unsounded",),
-    "unlikely": ("score",),
-    "unsure": ("avg_logprob",),
-    "heated": ("temperature",),
-    "silent": ("no_speech_prob",),
-    "rushed": ("units", "duration_s"),
+    "homophones": ("homophones",),
+    "expected_token_error": ("doubt",),
+    "probe_nll": ("probe_nll",),
+    "forced_logprob": ("score",),
+    "avg_logprob": ("avg_logprob",),
+    "temperature": ("temperature",),
+    "no_speech_prob": ("no_speech_prob",),
+    "speech_rate": ("units", "duration_s"),
 }
-# of rejected rows alone: which way they were heard differently, and whether the opinions contradict one another
+# of rejected rows alone: which way they were heard differently, and whether the hypotheses contradict one another
 WHY_COLUMNS = (
     "score",
     "homophones",
@@ -25,7 +25,7 @@ WHY_COLUMNS = (
     "inserted",
     "disagreement_least",
     "disagreement_most",
-    "opinion_repetition",
+    "hypothesis_repetition",
 )
 
 
@@ -51,7 +51,7 @@ def policy_columns(policy: Policy) -> tuple[str, ...]:
         names.append("is_echo")
     if policy.flip_max is not None:
         names.append("flip")
-    if policy.min_units_per_s is not None or policy.max_units_per_s is not None:
+    if policy.min_phonemes_per_s is not None or policy.max_phonemes_per_s is not None:
         names += ["units", "duration_s"]
     if policy.disagreement_max is not None:
         names.append(QUORUM_COLUMNS[policy.quorum])

@@ -26,14 +26,14 @@ QUORUM_COLUMNS: Final = {
 _Feature = Callable[[Columns, Policy], npt.NDArray[Any]]
 FEATURES: Final[Mapping[str, _Feature]] = {
     "disagreement": lambda columns, policy: columns[QUORUM_COLUMNS[policy.quorum]],
-    "respelled": lambda columns, policy: columns["homophones"],
-    "doubted": lambda columns, policy: columns["doubt"],
-    "unsounded": lambda columns, policy: np.clip(columns["unsounded"], 0.0, MOST_NATS),
-    "unlikely": lambda columns, policy: np.clip(-columns["score"], 0.0, MOST_NATS),
-    "unsure": lambda columns, policy: np.clip(-columns["avg_logprob"], 0.0, MOST_NATS),
-    "heated": lambda columns, policy: columns["temperature"],
-    "silent": lambda columns, policy: columns["no_speech_prob"],
-    "rushed": lambda columns, policy: _rushed(columns, policy.usual_units_per_s),
+    "homophones": lambda columns, policy: columns["homophones"],
+    "expected_token_error": lambda columns, policy: columns["doubt"],
+    "probe_nll": lambda columns, policy: np.clip(columns["probe_nll"], 0.0, MOST_NATS),
+    "forced_logprob": lambda columns, policy: np.clip(-columns["score"], 0.0, MOST_NATS),
+    "avg_logprob": lambda columns, policy: np.clip(-columns["avg_logprob"], 0.0, MOST_NATS),
+    "temperature": lambda columns, policy: columns["temperature"],
+    "no_speech_prob": lambda columns, policy: columns["no_speech_prob"],
+    "speech_rate": lambda columns, policy: _rushed(columns, policy.usual_phonemes_per_s),
 }
 
 

@@ -19,7 +19,7 @@ VERSION = 1  # of the file format
 
 
 class Quorum(StrEnum):
-    """Whose opinion counts where a label has several."""
+    """Whose hypothesis counts where a label has several."""
 
     ANY = "any"  # the nearest: one that agrees is enough
     MOST = "most"  # the median
@@ -35,11 +35,11 @@ class Weights(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bias: float = Field(description="Log-odds of a label against which nothing speaks.")
-    disagreement: float = Field(default=0.0, ge=0, description="Distance from the opinions by sound, 0…1.")
+    disagreement: float = Field(default=0.0, ge=0, description="Distance from the hypotheses by sound, 0…1.")
     respelled: float = Field(default=0.0, ge=0, description="Share of tokens heard alike and written differently.")
-    doubted: float = Field(default=0.0, ge=0, description="Share of tokens the listeners expect to be wrong, 0…1.")
-    unsounded: float = Field(default=0.0, ge=0, description="How unlikely a probe finds the label, nats a phoneme.")
-    unlikely: float = Field(default=0.0, ge=0, description="How unlikely the listeners find the label, nats a token.")
+    doubted: float = Field(default=0.0, ge=0, description="Share of tokens the validators expect to be wrong, 0…1.")
+    probe_nll: float = Field(default=0.0, ge=0, description="How unlikely a probe finds the label, nats a phoneme.")
+    unlikely: float = Field(default=0.0, ge=0, description="How unlikely the validators find the label, nats a token.")
     unsure: float = Field(default=0.0, ge=0, description="How unsure the teacher was of it, nats a token.")
     heated: float = Field(default=0.0, ge=0, description="The temperature the teacher needed, 0…1.")
     silent: float = Field(default=0.0, ge=0, description="The teacher's no-speech probability, 0…1.")
@@ -77,15 +77,15 @@ class Policy(BaseModel):
     foreign_max: float | None = Field(
         default=None, ge=0, le=1, description="Reject labels with a larger share of tokens in other scripts."
     )
-    min_units_per_s: float | None = Field(default=None, ge=0, description="Reject labels with fewer phonemes a second.")
-    max_units_per_s: float | None = Field(default=None, gt=0, description="Reject labels with more phonemes a second.")
+    min_phonemes_per_s: float | None = Field(default=None, ge=0, description="Reject labels with fewer phonemes a second.")
+    max_phonemes_per_s: float | None = Field(default=None, gt=0, description="Reject labels with more phonemes a second.")
     disagreement_max: float | None = Field(
-        default=None, ge=0, le=1, description="Reject labels of which the listeners heard less than the rest of this."
+        default=None, ge=0, le=1, description="Reject labels of which the validators heard less than the rest of this."
     )
     metric: Metric = Field(default=Metric.COMPOSITE, description="The distance or risk that is compared with alpha.")
     alpha: float = Field(default=0.4, ge=0, le=1, description="Keep a chunk when that is at most this: 0…1.")
-    quorum: Quorum = Field(default=Quorum.MOST, description="Whose opinion counts as the disagreement.")
-    usual_units_per_s: float = Field(default=9.0, gt=0, description="The corpus's phonemes a second, its median.")
+    quorum: Quorum = Field(default=Quorum.MOST, description="Whose hypothesis counts as the disagreement.")
+    usual_phonemes_per_s: float = Field(default=9.0, gt=0, description="The corpus's phonemes a second, its median.")
     weights: Weights | None = Field(default=None, description="How evidence becomes risk; only for that metric.")
     salvage: bool = Field(default=False, description="Keep the good segments of chunks that are not kept whole.")
     claim: str | None = Field(

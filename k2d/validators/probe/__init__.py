@@ -1,10 +1,10 @@
-"""The CTC probe: a small network over the teacher's own encoder output that hears phonemes and cannot loop.
+"""The CTC probe: a small network over the teacher's own encoder output that recognises phonemes and cannot loop.
 
 It is trained on the corpus's own labels (`k2d probe`, trainer/probe) and cross-fitted by recording, so that no label is
-judged by a network that saw it. Source: method.md, section 7. Here is what judging needs, in numpy.
+checked by a network that was trained on it (docs/probe.md). This package has what checking needs, in numpy.
 """
 
 from k2d.validators.probe.network import Probe, dump, fold_of, load
-from k2d.validators.probe.validator import ProbeListener, open_probe
+from k2d.validators.probe.validator import ProbeValidator, open_probe
 
-__all__ = ["Probe", "ProbeListener", "dump", "fold_of", "load", "open_probe"]
+__all__ = ["Probe", "ProbeValidator", "dump", "fold_of", "load", "open_probe"]

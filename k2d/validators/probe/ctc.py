@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 BLANK = 0
-# The least log-probability a frame can have, and the price of a unit that is nowhere to be heard: a hundredth of what
+# The least log-probability a frame can have, and the cost of a unit that no frame has: a hundredth of what
 # chance gives among a hundred units. With it every text has a path, however much longer than the audio it is.
 FLOOR = float(np.log(1e-4))
 
@@ -19,21 +19,21 @@ Posteriors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """The best path: units without blanks and repeats, and its log-probability over all frames."""
+class BestPath:
+    """The likeliest path: units without blanks and repeats, and its log-probability over all frames."""
 
     units: tuple[int, ...]
     logprob: float
 
 
-def best(posteriors: Posteriors) -> Heard:
+def best_path(posteriors: Posteriors) -> BestPath:
     """Take the likeliest unit of each frame, then drop repeats and blanks."""
     if not len(posteriors):
-        return Heard((), 0.0)
+        return BestPath((), 0.0)
     path = posteriors.argmax(axis=1)
     changes = np.concatenate(([True], path[1:] != path[:-1]))
     units = path[changes & (path != BLANK)]
-    return Heard(tuple(units.tolist()), float(posteriors.max(axis=1).clip(FLOOR).sum(dtype=np.float64)))
+    return BestPath(tuple(units.tolist()), float(posteriors.max(axis=1).clip(FLOOR).sum(dtype=np.float64)))
 
 
 def align(posteriors: Posteriors, units: Sequence[int]) -> npt.NDArray[np.float64]:

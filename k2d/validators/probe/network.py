@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
 
 from k2d.errors import ModelError
 from k2d.text.phonemes import phonemes
@@ -20,8 +22,6 @@ BLANK_NAME = "-"
 OTHER = "?"  # any unit too rare in the corpus to be learned: it is scored as one, whatever it is
 STRIDE = 2  # encoder frames (20 ms) in one of the probe's: 25 Hz. Speech has 10 to 20 phonemes a second
 ENCODER_SAMPLES = 320  # of 16 kHz audio in one encoder frame
-_DTYPES = {"F32": np.float32, "U64": np.uint64, "U8": np.uint8}
-_NAMES = {np.dtype(kind): name for name, kind in _DTYPES.items()}
 
 Encoded = npt.NDArray[Any]  # float16 or float32, shape (frames, width)
 
@@ -58,7 +58,7 @@ class Probe:
 
     @property
     def width(self) -> int:
-        """Of the encoder it listens to."""
+        """Of the encoder whose output it takes."""
         return len(self.mean)
 
     def read(self, text: str) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ class Probe:
         """
         if encoded.shape[-1] != self.width:
             raise ModelError(
-                f"the probe listens to an encoder of width {self.width}, not {encoded.shape[-1]}",
+                f"the probe takes an encoder of width {self.width}, not {encoded.shape[-1]}",
                 hint="it was trained on another teacher: `k2d probe` trains one on this",
             )
         normal = (encoded.astype(np.float32) - self.mean) * self.scale
@@ -151,36 +151,21 @@ def _log_softmax(logits: npt.NDArray[np.float32]) -> Posteriors:
 
 
 def dump(probe: Probe) -> bytes:
-    """The probe as one safetensors file; equal probes give equal bytes."""
-    tensors = dict(_tensors(probe))
-    about = json.dumps(
-        {"version": VERSION, "units": probe.units, "folds": len(probe.folds), **probe.about},
-        ensure_ascii=False,
-        sort_keys=True,
-    )
-    header: dict[str, Any] = {"__metadata__": {"probe": about}}
-    at = 0
-    for name, tensor in tensors.items():
-        span = [at, at + tensor.nbytes]
-        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": span}
-        at = span[1]
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + b"".join(tensor.tobytes() for tensor in tensors.values())
+    """Write the probe as one safetensors file; equal probes give equal bytes."""
+    about = {"version": VERSION, "units": probe.units, "folds": len(probe.folds), **probe.about}
+    return safetensors.numpy.save(_tensors(probe), {_ABOUT: json.dumps(about, ensure_ascii=False, sort_keys=True)})
 
 
 def load(data: bytes) -> Probe:
-    """A probe from its bytes.
+    """Read a probe from its bytes.
 
     Raises:
         ModelError: they are damaged, or of another version of this code.
     """
     try:
-        size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + size])
-        about = json.loads(header.pop("__metadata__")["probe"])
+        tensors = safetensors.numpy.load(data)
+        about = json.loads(_metadata(data)[_ABOUT])
         version = about.pop("version")
-        tensors = {name: _tensor(memoryview(data)[8 + size :], **facts) for name, facts in header.items()}
         units, folds = tuple(about.pop("units")), range(about.pop("folds"))
         if version == VERSION:
             return Probe(
@@ -191,22 +176,33 @@ def load(data: bytes) -> Probe:
                 recordings=tensors["recordings"],
                 about=about,
             )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"the stored probe is damaged: {error}", hint="train it again with `k2d probe`") from error
     raise ModelError(f"the stored probe has version {version}, not {VERSION}", hint="train it again with `k2d probe`")
 
 
-_PARTS = ("first", "first_bias", "second", "second_bias")
+_PARTS: Final = ("first", "first_bias", "second", "second_bias")
+_ABOUT: Final = "probe"  # the metadata entry with all that is no tensor
 
 
-def _tensors(probe: Probe) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    yield "recordings", np.ascontiguousarray(probe.recordings, np.uint64)  # the widest first: all stay aligned
-    yield "mean", np.ascontiguousarray(probe.mean, np.float32)
-    yield "scale", np.ascontiguousarray(probe.scale, np.float32)
-    for fold, layers in enumerate(probe.folds):
-        for part in _PARTS:
-            yield f"{fold}.{part}", np.ascontiguousarray(getattr(layers, part), np.float32)
+def _tensors(probe: Probe) -> dict[str, npt.NDArray[Any]]:
+    shared = {
+        "recordings": np.ascontiguousarray(probe.recordings, np.uint64),
+        "mean": np.ascontiguousarray(probe.mean, np.float32),
+        "scale": np.ascontiguousarray(probe.scale, np.float32),
+    }
+    return shared | {
+        f"{fold}.{part}": np.ascontiguousarray(getattr(layers, part), np.float32)
+        for fold, layers in enumerate(probe.folds)
+        for part in _PARTS
+    }
 
 
-def _tensor(data: memoryview, *, dtype: str, shape: list[int], data_offsets: list[int]) -> npt.NDArray[Any]:
-    return np.frombuffer(data[data_offsets[0] : data_offsets[1]], _DTYPES[dtype]).reshape(shape)
+def _metadata(data: bytes) -> dict[str, str]:
+    """The `__metadata__` of a safetensors file in memory, which the library reads from files only.
+
+    A file begins with the length of its JSON header in 8 bytes, little-endian.
+    """
+    size = int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
+    return metadata

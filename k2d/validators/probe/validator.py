@@ -1,21 +1,21 @@
-"""The probe in a panel: it hears a chunk through the teacher's encoder, which is already in memory."""
+"""A CTC probe as a validator: it works on the output of the teacher's encoder, which is already in memory."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
 from k2d.errors import BadRequest, ModelError
 from k2d.inference.transcriber import Transcriber
-from k2d.schema import Chunk, Opinion, Samples, Window
+from k2d.schema import Chunk, Hypothesis, Samples, Window
 from k2d.store import Lake
 from k2d.validators.probe import ctc
 from k2d.validators.probe.network import Encoded, Probe, frames_of, load
+from k2d.validators.validator import AS_IS
 
-KIND = "probe"
-VIEW = "as is"
-HEARING_VERSION = 1  # of what is made of a probe's posteriors; part of the opinions' key
+KIND: Final = "probe"
+VERSION: Final = 1  # of what is made of a probe's posteriors; part of the hypotheses' key
 
 
 @runtime_checkable
@@ -27,8 +27,8 @@ class EncoderInside(Protocol):
         ...
 
 
-class ProbeListener:
-    """One opinion for each chunk: the phonemes that the probe hears, and how likely it finds each segment's."""
+class ProbeValidator:
+    """One hypothesis for each chunk: the phonemes that the probe recognises, and the log-probability of each segment's."""
 
     def __init__(self, probe: Probe, digest: str, *, teacher: Transcriber) -> None:
         """Put a probe beside its teacher.
@@ -40,7 +40,7 @@ class ProbeListener:
         if not isinstance(teacher, EncoderInside):
             raise BadRequest(
                 "a probe needs the teacher's encoder in the worker's process, and the teacher is on a server",
-                hint="set K2D_TEACHER to a model instead of an address, or leave the probe out of the panel",
+                hint="set K2D_TEACHER to a model instead of an address, or leave the probe out of K2D_VALIDATOR",
             )
         trained_on = probe.about.get("teacher_digest")
         if trained_on != teacher.model.digest:
@@ -59,61 +59,62 @@ class ProbeListener:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What of the probe goes into the key of its opinions."""
-        return (KIND, HEARING_VERSION, self._digest, self._fingerprint)
+        """What of the probe goes into the key of its hypotheses."""
+        return (KIND, VERSION, self._digest, self._fingerprint)
 
-    def wants(self, chunk: Chunk, before: Sequence[Opinion]) -> bool:
+    def wants(self, chunk: Chunk, before: Sequence[Hypothesis]) -> bool:
         """Every chunk: it costs one encoder pass."""
         return True
 
-    async def hear(
-        self, chunk: Chunk, samples: Samples, before: Sequence[Opinion], *, recording_id: str
-    ) -> tuple[Opinion, ...]:
-        """Hear the chunk's audio (shape (n,), exactly the label's span); `before` does not matter to it.
+    async def validate(
+        self, chunk: Chunk, samples: Samples, before: Sequence[Hypothesis], *, recording_id: str
+    ) -> tuple[Hypothesis, ...]:
+        """Return its hypothesis of a chunk; samples have shape (n,), exactly the label's span. `before` does not matter.
 
         Raises:
             ModelError: the engine failed.
         """
         encoded = await self._encoder.encode(Window(samples))
-        return (await asyncio.to_thread(self._judge, chunk, encoded[: frames_of(len(samples))], recording_id),)
+        return (await asyncio.to_thread(self._hypothesis, chunk, encoded[: frames_of(len(samples))], recording_id),)
 
-    def _judge(self, chunk: Chunk, encoded: Encoded, recording_id: str) -> Opinion:
-        return judge(self._probe, [segment.text for segment in chunk.segments], encoded, recording_id, name=self.name)
+    def _hypothesis(self, chunk: Chunk, encoded: Encoded, recording_id: str) -> Hypothesis:
+        return probe_hypothesis(self._probe, [segment.text for segment in chunk.segments], encoded, recording_id, name=self.name)
 
 
-def judge(probe: Probe, texts: Sequence[str], encoded: Encoded, recording_id: str, *, name: str) -> Opinion:
-    """A probe's opinion of a chunk's segments, from the encoder's output for the chunk, shape (frames, width).
+def probe_hypothesis(probe: Probe, texts: Sequence[str], encoded: Encoded, recording_id: str, *, name: str) -> Hypothesis:
+    """Return a probe's hypothesis of a chunk's segments, from the encoder's output for the chunk, shape (frames, width).
 
-    Log-probabilities are those of whole paths through the chunk, a unit: what a text does not say and the probe hears
-    costs as much as what it says and the probe does not hear. Rounded to four decimals, which hold on any machine.
+    Log-probabilities are those of whole paths through the chunk, divided by their units: a unit that the probe
+    recognises and the text lacks costs as much as one the text has and the probe does not recognise. Rounded to four
+    decimals, which hold on any machine.
     """
     posteriors = probe.posteriors(encoded, recording_id)
-    heard = ctc.best(posteriors)
+    best = ctc.best_path(posteriors)
     segments = [probe.read(text) for text in texts]
     owned = ctc.align(posteriors, [unit for segment in segments for unit in segment])
-    scores, done = [], 0
+    logprobs, done = [], 0
     for segment in segments:
         part = owned[done : done + len(segment)]
         done += len(segment)
-        scores.append(_rounded(part.mean() if len(part) else ctc.FLOOR))  # a label of nothing finds no support
-    return Opinion(
-        listener=name,
-        view=VIEW,
-        text=" ".join(probe.units[unit] for unit in heard.units),
-        avg_logprob=_rounded(heard.logprob / max(1, len(heard.units))),
-        scores=tuple(scores),
+        logprobs.append(_rounded(part.mean() if len(part) else ctc.FLOOR))  # an empty label has no support
+    return Hypothesis(
+        validator=name,
+        perturbation=AS_IS,
+        text=" ".join(probe.units[unit] for unit in best.units),
+        avg_logprob=_rounded(best.logprob / max(1, len(best.units))),
+        forced_logprobs=tuple(logprobs),
         is_phonemes=True,
     )
 
 
-def open_probe(digest: str, *, lake: Lake, teacher: Transcriber) -> ProbeListener:
-    """The probe that the lake has under this digest, as a listener.
+def open_probe(digest: str, *, lake: Lake, teacher: Transcriber) -> ProbeValidator:
+    """Open the probe that the lake has under this digest.
 
     Raises:
         NotFound: there is none.
-        BadRequest, ModelError: as `ProbeListener`.
+        BadRequest, ModelError: as `ProbeValidator`.
     """
-    return ProbeListener(load(lake.listener(digest)), digest, teacher=teacher)
+    return ProbeValidator(load(lake.probes.get(digest)), digest, teacher=teacher)
 
 
 def _rounded(value: float) -> float:

@@ -12,9 +12,9 @@ from k2d.schema import (
     Counts,
     Distances,
     Evidence,
+    Hypothesis,
     LongformOptions,
     ModelInfo,
-    Opinion,
     Outcome,
     RecordingResult,
     Segment,
@@ -30,7 +30,7 @@ def evidence(**changes) -> Evidence:
     """Of a label that nothing speaks against: twelve Mandarin tokens in three seconds."""
     plain = {field.name: field.type(0) for field in fields(Evidence)}
     plain |= {"duration_s": 3.0, "zh_tokens": 12, "units": 24, "score": -0.25, "avg_logprob": -0.25}
-    plain |= {"compression_ratio": 1.0, "teacher_repetition": 1, "opinion_repetition": 1, "loops": 1}
+    plain |= {"compression_ratio": 1.0, "teacher_repetition": 1, "hypothesis_repetition": 1, "loops": 1}
     return Evidence(**(plain | changes))
 
 
@@ -55,15 +55,15 @@ def simulated(
         LongformOptions(),
         "2026-11-23T00:00:00+00:00",
     )
-    lake.put_batch(batch)
+    lake.batches.put(batch)
     truth: dict[str, str] = {}
     for n, source in enumerate(sources):
         key, label_key, recording_id = digest("f", name, n), digest("l", name, n), f"rec_{digest(name, n)[:24]}"
         facts = [
             _chunk(rng, key, recording_id, index, mixed=n % 2 == 1, doubt=mixed_risk, truth=truth) for index in range(8)
         ]
-        lake.write_facts(key, facts, {"label_key": label_key, "teacher": MODEL, "validator": MODEL, "version": 3})
-        lake.put_result(
+        lake.facts.write(key, facts, {"label_key": label_key, "teacher": MODEL, "validator": MODEL, "version": 3})
+        lake.batches.put_result(
             batch.id, RecordingResult(n, source.name, Outcome.LABELED, 100.0, recording_id, label_key, key, wall_s=1.0)
         )
     return batch, truth
@@ -120,7 +120,7 @@ def _chunk(rng, key, recording_id, index, *, mixed, doubt, truth) -> ChunkFacts:
         teacher_text=chunk.text,
         segments=chunk.segments,
         validator="perturbed:packaged:whisper-base",
-        opinions=(Opinion("perturbed:packaged:whisper-base", "speed 1.12", chunk.text, -0.3, (-0.3,) * 4),),
+        hypotheses=(Hypothesis("perturbed:packaged:whisper-base", "speed 1.12", chunk.text, -0.3, (-0.3,) * 4),),
         distances=Distances(
             Counts(48 - edits, edits, 0, 0),
             Counts(96 - 2 * edits, 2 * edits, 0, 0),

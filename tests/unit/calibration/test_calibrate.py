@@ -38,8 +38,8 @@ def true_mer(corpus, policy) -> float:
     """Label error of all that a policy keeps, by the truth nobody reviewed."""
     lake, batch, truth = corpus
     edits = tokens = 0
-    for result in lake.results(batch.id):
-        for fact in lake.facts(result.facts_key):
+    for result in lake.batches.results(batch.id):
+        for fact in lake.facts.read(result.facts_key):
             whole = decide(policy, columns_of([fact.distances], [fact.evidence])).accepted[0]
             kept = decide(policy, evidence_columns(fact.segment_evidence)).accepted if policy.salvage else [False] * 4
             for number, segment in enumerate(fact.segments):
@@ -69,9 +69,9 @@ def test_weights_are_fitted_on_reviews_that_do_not_prove(corpus):
     found = run(corpus, *reviewed(corpus))
     assert found.fit is not None
     assert (found.draws, found.pilot, found.holes) == (400, 100, 0)
-    assert found.policy.usual_units_per_s == pytest.approx(8.0, rel=0.02)  # 24 phonemes in 3 s
-    assert found.policy.min_units_per_s > 0.5
-    assert found.policy.max_units_per_s < 30
+    assert found.policy.usual_phonemes_per_s == pytest.approx(8.0, rel=0.02)  # 24 phonemes in 3 s
+    assert found.policy.min_phonemes_per_s > 0.5
+    assert found.policy.max_phonemes_per_s < 30
     few = run(corpus, *reviewed(corpus, count=150))
     assert few.fit is None
     assert few.policy.weights == DEFAULT.weights
@@ -88,7 +88,7 @@ def test_nothing_reviewed_claims_nothing(corpus):
     found = run(corpus, *reviewed(corpus, upto=0))
     assert (found.draws, found.alpha, found.policy.claim) == (0, None, None)
     assert (found.policy.weights, found.policy.alpha) == (DEFAULT.weights, DEFAULT.alpha)
-    assert found.policy.usual_units_per_s != DEFAULT.usual_units_per_s  # no review is needed to know how they speak
+    assert found.policy.usual_phonemes_per_s != DEFAULT.usual_phonemes_per_s  # no review is needed to know how they speak
 
 
 def test_what_cannot_be_proved_says_how_many_reviews_it_takes(corpus):
@@ -143,8 +143,8 @@ def test_limits_of_the_speech_rate_only_get_narrower(corpus):
     lake, batch, _ = corpus
     rate = speech_rate(lambda: parts(lake, [batch]), DEFAULT)
     assert rate.least < rate.usual < rate.most
-    narrow = DEFAULT.model_copy(update={"min_units_per_s": 7.9, "max_units_per_s": 8.1})
-    assert (ranged(narrow, rate).min_units_per_s, ranged(narrow, rate).max_units_per_s) == (7.9, 8.1)
+    narrow = DEFAULT.model_copy(update={"min_phonemes_per_s": 7.9, "max_phonemes_per_s": 8.1})
+    assert (ranged(narrow, rate).min_phonemes_per_s, ranged(narrow, rate).max_phonemes_per_s) == (7.9, 8.1)
     assert ranged(PAPER, rate) == PAPER
 
 

@@ -6,7 +6,7 @@ import pytest
 from k2d.corpus.calibration.fit import fit, minimise
 from k2d.filtering.policy import DEFAULT, FEATURES, Weights
 
-PRESET = Weights(bias=-4.0, disagreement=6.0, unlikely=1.0, unsure=1.0)
+PRESET = Weights(bias=-4.0, disagreement=6.0, forced_logprob=1.0, avg_logprob=1.0)
 NAMES = tuple(FEATURES)
 
 
@@ -22,7 +22,7 @@ def weighed(bias, **weights):
 
 def test_reviews_that_contradict_the_preset_move_the_weights():
     rng = np.random.default_rng(0)
-    x, wrong = reviews(rng, 1500, true=weighed(-3.0, disagreement=2.0, unsure=6.0))
+    x, wrong = reviews(rng, 1500, true=weighed(-3.0, disagreement=2.0, avg_logprob=6.0))
     found = fit(x, wrong, np.ones(len(x)), PRESET)
     assert found.fitted
     assert found.loss < found.preset_loss
@@ -55,8 +55,8 @@ def test_the_minimum_is_one_and_no_weight_is_negative(seed):
 
 def test_a_feature_that_never_moves_keeps_its_weight():
     rng = np.random.default_rng(4)
-    x, wrong = reviews(rng, 800, true=weighed(-2.0, disagreement=1.0, unlikely=5.0))
-    x[:, NAMES.index("unsure")] = 0.25
+    x, wrong = reviews(rng, 800, true=weighed(-2.0, disagreement=1.0, forced_logprob=5.0))
+    x[:, NAMES.index("avg_logprob")] = 0.25
     assert fit(x, wrong, np.ones(len(x)), PRESET).weights.unsure == PRESET.unsure
 
 

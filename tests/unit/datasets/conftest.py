@@ -22,11 +22,11 @@ def lake(tmp_path: Path) -> Lake:
     Talk 0: chunks 0–1 (adjacent), 2 (after 1 s), 3 rejected, 4 (alone). Talk 1: all rejected. Talk 3: no speech.
     """
     lake = Lake(str(tmp_path / "lake"))
-    lake.put_batch(batch(5))
+    lake.batches.put(batch(5))
     spans = [(0.5, 2.0), (2.0, 3.5), (4.5, 6.0), (6.0, 8.0), (8.0, 9.0)]
-    lake.put_result(BATCH, put_recording(lake, 0, spans, rejected=frozenset({3})))
-    lake.put_result(BATCH, put_recording(lake, 1, [(0.0, 1.0)], rejected=frozenset({0})))
-    lake.put_result(BATCH, RecordingResult(2, "talk-2.flac", Outcome.QUARANTINED, 2.5, reason="truncated"))
-    lake.put_result(BATCH, put_recording(lake, 3, [], tail_s=7.0))
-    lake.put_result(BATCH, put_recording(lake, 4, [(0.0, 1.25)]))
+    lake.batches.put_result(BATCH, put_recording(lake, 0, spans, rejected=frozenset({3})))
+    lake.batches.put_result(BATCH, put_recording(lake, 1, [(0.0, 1.0)], rejected=frozenset({0})))
+    lake.batches.put_result(BATCH, RecordingResult(2, "talk-2.flac", Outcome.QUARANTINED, 2.5, reason="truncated"))
+    lake.batches.put_result(BATCH, put_recording(lake, 3, [], tail_s=7.0))
+    lake.batches.put_result(BATCH, put_recording(lake, 4, [(0.0, 1.25)]))
     return lake

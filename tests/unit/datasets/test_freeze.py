@@ -22,13 +22,13 @@ STRICT = Policy(name="strict", alpha=0.0)
 
 def rows(lake: Lake, name: str = "talks") -> list[dict]:
     found = []
-    for shard in lake.dataset(name)["shards"]:
-        found += pq.read_table(lake.shard_path(name, shard["number"])).to_pylist()
+    for shard in lake.datasets.manifest(name)["shards"]:
+        found += pq.read_table(lake.datasets.shard_path(name, shard["number"])).to_pylist()
     return found
 
 
 def shard_bytes(lake: Lake, name: str) -> list[bytes]:
-    return [Path(lake.shard_path(name, s["number"])).read_bytes() for s in lake.dataset(name)["shards"]]
+    return [Path(lake.datasets.shard_path(name, s["number"])).read_bytes() for s in lake.datasets.manifest(name)["shards"]]
 
 
 def test_rows_are_accepted_chunks_packed_with_true_silence_between(lake: Lake) -> None:
@@ -71,9 +71,9 @@ def test_a_pause_longer_than_the_gap_ends_a_row_and_text_goes_on(lake: Lake) -> 
 
 def test_rows_are_at_most_30_s(lake: Lake) -> None:
     spans = [(i * 9.0, i * 9.0 + 9.0) for i in range(7)]
-    lake.put_batch(batch(7, batch_id="b_long", name="long"))
-    lake.put_result("b_long", put_recording(lake, 6, spans))
-    lake.cancel("b_long")
+    lake.batches.put(batch(7, batch_id="b_long", name="long"))
+    lake.batches.put_result("b_long", put_recording(lake, 6, spans))
+    lake.batches.cancel("b_long")
     freeze(lake, name="talks", batches=["long"], policy=PAPER)
     assert [row["duration_s"] for row in rows(lake)] == [27.0, 27.0, 9.0]
 
@@ -104,8 +104,8 @@ def test_every_second_is_accounted_for(lake: Lake) -> None:
 
 def test_the_manifest_tells_where_everything_comes_from(lake: Lake) -> None:
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
-    assert manifest == lake.dataset("talks")
-    assert lake.datasets() == ["talks"]
+    assert manifest == lake.datasets.manifest("talks")
+    assert lake.datasets.names() == ["talks"]
     assert manifest["batches"] == [BATCH]
     assert manifest["policy"] == PAPER.model_dump(mode="json")
     assert manifest["policy_hash"] == PAPER.key
@@ -118,7 +118,7 @@ def test_the_manifest_tells_where_everything_comes_from(lake: Lake) -> None:
     for shard, data in zip(manifest["shards"], shard_bytes(lake, "talks"), strict=True):
         assert shard["sha256"] == hashlib.sha256(data).hexdigest()
         assert shard["bytes"] == len(data)
-    with lake.open(lake.shard_path("talks", 0)) as file:  # what the API hands out
+    with lake.open(lake.datasets.shard_path("talks", 0)) as file:  # what the API hands out
         assert file.read() == shard_bytes(lake, "talks")[0]
 
 
@@ -127,7 +127,7 @@ def test_shards_are_cut_by_size(lake: Lake) -> None:
     assert [shard["rows"] for shard in manifest["shards"]] == [1, 2]
     assert sum(shard["seconds"] for shard in manifest["shards"]) == sum(row["duration_s"] for row in rows(lake))
     with pytest.raises(NotFound):
-        lake.shard_path("talks", 2)
+        lake.datasets.shard_path("talks", 2)
 
 
 def test_freezing_again_changes_nothing(lake: Lake) -> None:
@@ -143,9 +143,9 @@ def test_other_content_needs_another_name(lake: Lake) -> None:
     looser = PAPER.varied(alpha=1.0)
     with pytest.raises(Conflict, match="talks"):
         freeze(lake, name="talks", batches=["lectures"], policy=looser)
-    assert lake.dataset("talks") == first
+    assert lake.datasets.manifest("talks") == first
     assert len(lake.files.folders("datasets/talks")) == 1
-    lake.drop_shards("talks", first["digest"])  # named by the manifest: they stay
+    lake.datasets.drop_shards("talks", first["digest"])  # named by the manifest: they stay
     assert len(rows(lake)) == 3
 
 
@@ -153,7 +153,7 @@ def test_nothing_accepted_says_why(lake: Lake) -> None:
     with pytest.raises(BadRequest, match="strict") as caught:
         freeze(lake, name="talks", batches=["lectures"], policy=STRICT)
     assert "disagreement 9.8 s" in (caught.value.hint or "")
-    assert lake.datasets() == []
+    assert lake.datasets.names() == []
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a b", "-x", "x" * 101])
@@ -171,9 +171,9 @@ def test_an_interrupted_freeze_leaves_no_dataset_and_is_done_again_alike(lake: L
 
     with pytest.raises(KeyboardInterrupt):
         freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000, progress=pull_the_plug)
-    assert lake.datasets() == ["whole"]
+    assert lake.datasets.names() == ["whole"]
     with pytest.raises(NotFound):
-        lake.dataset("talks")
+        lake.datasets.manifest("talks")
     assert (
         freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)["shards"] == whole["shards"]
     )
@@ -187,10 +187,10 @@ def test_progress_counts_recordings(lake: Lake) -> None:
 
 
 def test_a_recording_in_two_batches_enters_once(lake: Lake) -> None:
-    lake.put_batch(batch(5, batch_id="b_more", name="more"))
-    for result in lake.results(BATCH):
+    lake.batches.put(batch(5, batch_id="b_more", name="more"))
+    for result in lake.batches.results(BATCH):
         # the same files once more; what the first batch could not read, this one labeled
-        lake.put_result("b_more", put_recording(lake, 2, [(0.0, 1.5)]) if result.position == 2 else result)
+        lake.batches.put_result("b_more", put_recording(lake, 2, [(0.0, 1.5)]) if result.position == 2 else result)
     manifest = freeze(lake, name="talks", batches=["lectures", "more"], policy=PAPER)
     assert [row["source"] for row in rows(lake)] == ["talk-0.flac", "talk-0.flac", "talk-4.flac", "talk-2.flac"]
     assert manifest["seconds"]["input"] == 10.0 + 2.0 + 2.5 + 7.0 + 2.25
@@ -200,10 +200,10 @@ def test_a_recording_in_two_batches_enters_once(lake: Lake) -> None:
 
 
 def test_an_unfinished_batch_is_refused_until_it_is_cancelled(lake: Lake) -> None:
-    lake.delete_result(BATCH, 0)
+    lake.batches.delete_result(BATCH, 0)
     with pytest.raises(Conflict, match="1 recordings to do"):
         freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
-    lake.cancel(BATCH)
+    lake.batches.cancel(BATCH)
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     assert manifest["counts"]["pending"] == 1
     assert [row["source"] for row in rows(lake)] == ["talk-4.flac"]
@@ -211,14 +211,14 @@ def test_an_unfinished_batch_is_refused_until_it_is_cancelled(lake: Lake) -> Non
 
 def test_a_batch_that_changes_meanwhile_is_noticed(lake: Lake) -> None:
     def take_away(done: int, _: int) -> None:
-        lake.put_result(BATCH, RecordingResult(4, "talk-4.flac", Outcome.QUARANTINED, 0.0, reason="failed"))
+        lake.batches.put_result(BATCH, RecordingResult(4, "talk-4.flac", Outcome.QUARANTINED, 0.0, reason="failed"))
 
-    lake.put_batch(batch(5, batch_id="b_first", name="first"))
-    lake.put_result("b_first", dataclasses.replace(put_recording(lake, 9, [(0.0, 1.0)]), position=0))
-    lake.cancel("b_first")
+    lake.batches.put(batch(5, batch_id="b_first", name="first"))
+    lake.batches.put_result("b_first", dataclasses.replace(put_recording(lake, 9, [(0.0, 1.0)]), position=0))
+    lake.batches.cancel("b_first")
     with pytest.raises(Conflict, match="changed"):
         freeze(lake, name="talks", batches=["first", "lectures"], policy=PAPER, progress=take_away)
-    assert lake.datasets() == []
+    assert lake.datasets.names() == []
     assert lake.files.listing("datasets") == []
 
 
@@ -228,12 +228,12 @@ def test_labels_that_are_gone_are_the_stores_fault(lake: Lake) -> None:
     with pytest.raises(StoreError, match=r"talk-0\.flac") as caught:
         freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     assert "resume" in (caught.value.hint or "")
-    assert lake.datasets() == []
+    assert lake.datasets.names() == []
 
 
 def test_datasets_reads_shards_as_they_are(lake: Lake, tmp_path: Path) -> None:
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)
-    paths = [lake.shard_path("talks", shard["number"]) for shard in manifest["shards"]]
+    paths = [lake.datasets.shard_path("talks", shard["number"]) for shard in manifest["shards"]]
     loaded = datasets.load_dataset("parquet", data_files=paths, split="train", cache_dir=str(tmp_path / "cache"))
     assert isinstance(loaded.features["audio"], datasets.Audio)
     assert loaded.features["audio"].sampling_rate == 16_000

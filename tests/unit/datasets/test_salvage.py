@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from lakes import batch, put_recording, samples, unflac
 
-from k2d.corpus import views as catalog
+from k2d.corpus import perturbations as catalog
 from k2d.datasets.freeze import freeze
 from k2d.datasets.frozen import Frozen
 from k2d.errors import BadRequest
@@ -30,16 +30,16 @@ KEY = f"00facts{0:025x}"
 def lake(tmp_path: Path) -> Lake:
     """Talk 0: chunks 0–3 of two segments; the second of 1 and the first of 2 are bad. Talk 1: quarantined."""
     lake = Lake(str(tmp_path / "lake"))
-    lake.put_batch(batch(2))
+    lake.batches.put(batch(2))
     spans = [(0.5, 2.0), (2.0, 3.5), (3.5, 6.0), (6.0, 8.0)]
-    lake.put_result(BATCH, put_recording(lake, 0, spans, bad=frozenset({(1, 1), (2, 0)})))
-    lake.put_result(BATCH, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 2.5, reason="truncated"))
+    lake.batches.put_result(BATCH, put_recording(lake, 0, spans, bad=frozenset({(1, 1), (2, 0)})))
+    lake.batches.put_result(BATCH, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 2.5, reason="truncated"))
     return lake
 
 
 def rows(lake: Lake, name: str = "talks") -> list[dict]:
-    shards = lake.dataset(name)["shards"]
-    return [row for one in shards for row in pq.read_table(lake.shard_path(name, one["number"])).to_pylist()]
+    shards = lake.datasets.manifest(name)["shards"]
+    return [row for one in shards for row in pq.read_table(lake.datasets.shard_path(name, one["number"])).to_pylist()]
 
 
 def kept(lake: Lake, name: str = "talks") -> list[str]:
@@ -67,9 +67,9 @@ def test_good_segments_of_bad_chunks_are_packed_with_their_neighbours(lake: Lake
 
 def test_text_goes_on_where_nothing_was_excised(lake: Lake) -> None:
     freeze(lake, name="talks", batches=["lectures"], policy=JUDGE, max_gap_s=0.0)
-    lake.put_batch(batch(10, batch_id="b_gap", name="gap"))
-    lake.put_result("b_gap", put_recording(lake, 9, [(0.0, 1.0), (2.0, 3.0)], bad=frozenset({(0, 0)})))
-    lake.cancel("b_gap")
+    lake.batches.put(batch(10, batch_id="b_gap", name="gap"))
+    lake.batches.put_result("b_gap", put_recording(lake, 9, [(0.0, 1.0), (2.0, 3.0)], bad=frozenset({(0, 0)})))
+    lake.batches.cancel("b_gap")
     freeze(lake, name="gap", batches=["gap"], policy=JUDGE, max_gap_s=0.5)
     first, second = rows(lake, "gap")
     assert (first["start_s"], first["end_s"]) == (0.5, 1.0)
@@ -83,7 +83,7 @@ def test_the_ledger_counts_what_was_salvaged(lake: Lake) -> None:
     assert seconds["by_reason"] == {"agreement": 3.5, "substitution": 2.0, "truncated": 2.5}
     counts = manifest["counts"]
     assert (counts["accepted"], counts["salvaged"], counts["rejected"], counts["chunks"]) == (2, 2, 0, 4)
-    book = catalog.ledger(lake, lake.batch(BATCH), JUDGE)
+    book = catalog.ledger(lake, lake.batches.get(BATCH), JUDGE)
     assert book["chunks"] == {"accepted": 2, "salvaged": 2, "rejected": 0}
     for name in ("accepted", "salvaged", "rejected", "quarantined", "silence"):
         assert book["seconds"][name] == seconds[name], name
@@ -101,7 +101,7 @@ def test_without_salvage_the_whole_chunk_goes(lake: Lake) -> None:
 def test_excision_conserves_seconds(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     lake = Lake(str(tmp_path / "lake"))
-    lake.put_batch(batch(3))
+    lake.batches.put(batch(3))
     for number in range(3):
         spans, at = [], 0
         for _ in range(rng.randint(1, 12)):
@@ -110,7 +110,7 @@ def test_excision_conserves_seconds(tmp_path: Path, seed: int) -> None:
             spans.append((start / 1000, at / 1000))
         every = [(chunk, segment) for chunk in range(len(spans)) for segment in (0, 1)]
         bad = frozenset(one for one in every if rng.random() < 0.4)
-        lake.put_result(BATCH, put_recording(lake, number, spans, bad=bad))
+        lake.batches.put_result(BATCH, put_recording(lake, number, spans, bad=bad))
     try:
         manifest = freeze(lake, name="talks", batches=["lectures"], policy=JUDGE)
     except BadRequest:
@@ -162,11 +162,11 @@ def test_what_is_no_id_is_refused(lake: Lake, bad: str) -> None:
 
 def test_datasets_of_the_first_format_are_still_read(lake: Lake) -> None:
     freeze(lake, name="talks", batches=["lectures"], policy=JUDGE)
-    old = lake.dataset("talks")
+    old = lake.datasets.manifest("talks")
     old["format_version"] = 1
     del old["counts"]["salvaged"], old["seconds"]["salvaged"], old["without"]
     Path(lake.files.full("datasets/talks/manifest.json")).unlink()
-    lake.put_manifest(Manifest.model_validate(old))
+    lake.datasets.put(Manifest.model_validate(old))
     frozen = Frozen(lake, "talks")
     assert frozen.manifest.seconds.salvaged == 0.0
     assert sum(len(frozen.read(group, ("id", "audio.bytes", "text"))) for group in frozen.groups()) == 2

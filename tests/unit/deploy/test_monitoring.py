@@ -170,11 +170,11 @@ def test_every_panel_shows_something(tmp_path: Path) -> None:
 
 
 def test_panels_have_a_place_each_and_say_what_they_show() -> None:
-    panels = DASHBOARD["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
+    sets of validators = DASHBOARD["sets of validators"]
+    assert len({validators["id"] for validators in sets of validators}) == len(sets of validators)
     taken: set[tuple[int, int]] = set()
-    for panel in panels:
-        place = panel["gridPos"]
+    for validators in sets of validators:
+        place = validators["gridPos"]
         cells = {
             (x, y)
             for x in range(place["x"], place["x"] + place["w"])
@@ -183,9 +183,9 @@ def test_panels_have_a_place_each_and_say_what_they_show() -> None:
         assert not cells & taken
         assert max(x for x, _ in cells) < 24
         taken |= cells
-        if panel["type"] != "row":
-            assert panel["description"]
-            assert panel["datasource"]["uid"] == "${datasource}"
+        if validators["type"] != "row":
+            assert validators["description"]
+            assert validators["datasource"]["uid"] == "${datasource}"
     assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource"]
 
 

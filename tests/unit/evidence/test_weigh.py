@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from k2d.filtering.distance import compare
 from k2d.filtering.evidence import Said, Weighed, mean_logprob, weigh, weigh_many
-from k2d.schema import Counts, Evidence, Opinion, Segment, join_text
+from k2d.schema import Counts, Evidence, Hypothesis, Segment, join_text
 from k2d.text.phonemes import phonemes
 from k2d.text.sounds import decode, encode
 from k2d.text.tokens import mixed_tokens
@@ -30,15 +30,15 @@ def segments(*texts: str, logprob: float = -0.3) -> list[Segment]:
     ]
 
 
-def opinion(
-    text: str, *, listener: str = "model:small", scores: tuple[float, ...] = (), probe: bool = False
-) -> Opinion:
-    return Opinion(listener, "as is", text, -0.2, scores, is_phonemes=probe)
+def hypothesis(
+    text: str, *, validator: str = "model:small", scores: tuple[float, ...] = (), probe: bool = False
+) -> Hypothesis:
+    return Hypothesis(validator, "as is", text, -0.2, scores, is_phonemes=probe)
 
 
 def heard(label: str | list[str], *said: str) -> Weighed:
     label = [label] if isinstance(label, str) else label
-    return weigh(segments(*label), [opinion(text) for text in said])
+    return weigh(segments(*label), [hypothesis(text) for text in said])
 
 
 # ---- plain cases --------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_opinions_are_gathered_as_least_middle_and_most() -> None:
 def test_a_looping_opinion_is_compared_for_what_it_heard() -> None:
     weighed = heard("謝謝大家來上課", "謝謝大家" * 30)
     assert weighed.distances.validator_repetition > 5
-    assert weighed.evidence.opinion_repetition > 5
+    assert weighed.evidence.hypothesis_repetition > 5
     assert 0.3 < weighed.evidence.disagreement_middle < 0.6
     assert heard("今天我們要談 model 的架構", "好" * 200).evidence.disagreement_middle > 0.9
 
@@ -127,10 +127,10 @@ def test_signals_of_the_teacher_and_scores_of_the_listeners() -> None:
         replace(segments("你好")[0], avg_logprob=-1.0, temperature=0.4),
         replace(segments("謝謝大家來")[0], avg_logprob=-0.1, no_speech_prob=0.7, compression_ratio=2.0),
     ]
-    e = weigh(label, [opinion("你好"), opinion("謝謝", listener="b")]).evidence
+    e = weigh(label, [hypothesis("你好"), hypothesis("謝謝", validator="b")]).evidence
     assert e.score == e.avg_logprob == pytest.approx(mean_logprob(label), abs=1e-4)
     assert (e.temperature, e.no_speech_prob, e.compression_ratio) == pytest.approx((0.4, 0.7, 2.0))
-    scored = [opinion("你好", scores=(-0.5, -2.5)), opinion("你好", listener="b", scores=(-1.5, -0.5)), opinion("x")]
+    scored = [hypothesis("你好", scores=(-0.5, -2.5)), hypothesis("你好", validator="b", scores=(-1.5, -0.5)), hypothesis("x")]
     weighed = weigh(label, scored)
     assert [one.score for one in weighed.segment_evidence] == [-1.0, -1.5]
     assert weighed.evidence.score == pytest.approx((2 * -1.0 + 5 * -1.5) / 7, abs=1e-4)  # a token's mean
@@ -142,7 +142,7 @@ def test_rules_see_the_worst_segment() -> None:
     assert weighed.evidence.is_phrase
     assert weighed.segment_evidence[2].loops == weighed.evidence.loops == 8
     assert weighed.segment_evidence[0].loops == 0
-    echo = weigh(segments("今天的主題是強化學習與控制"), [opinion("")], prompt="今天的主題是強化學習與控制，還有別的")
+    echo = weigh(segments("今天的主題是強化學習與控制"), [hypothesis("")], prompt="今天的主題是強化學習與控制，還有別的")
     assert echo.evidence.is_echo
     assert not heard("今天的主題是強化學習與控制", "").evidence.is_echo
 
@@ -155,10 +155,10 @@ def test_repetition_is_counted_within_a_segment() -> None:
 
 def test_a_probe_is_aligned_by_phonemes_alone() -> None:
     label = segments("我們", " train model")
-    e = weigh(label, [opinion("uo m en T R EY N M AA D AH L", listener="probe:1", probe=True)])
+    e = weigh(label, [hypothesis("uo m en T R EY N M AA D AH L", validator="probe:1", probe=True)])
     assert e.evidence.disagreement_most == 0
     assert (e.distances.mixed, e.distances.phonemes) == (Counts(hits=4), Counts(hits=12))
-    e = weigh(label, [opinion("uo m en T R EY N M AA T AH L", listener="probe:1", probe=True)])
+    e = weigh(label, [hypothesis("uo m en T R EY N M AA T AH L", validator="probe:1", probe=True)])
     assert e.segment_evidence[0].disagreement_most == 0
     assert e.segment_evidence[1].en_error == e.segment_evidence[1].disagreement_most == pytest.approx(1 / 9, abs=1e-4)
     assert e.distances.mixed == Counts(hits=3, substitutions=1)
@@ -168,7 +168,7 @@ def test_to_weigh_takes_a_segment_and_an_opinion() -> None:
     with pytest.raises(ValueError, match="takes a segment"):
         weigh(segments("你好"), [])
     with pytest.raises(ValueError, match="takes a segment"):
-        weigh([], [opinion("你好")])
+        weigh([], [hypothesis("你好")])
 
 
 # ---- laws ---------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_evidence_is_in_range_and_survives_storing(label: list[str], said: list[
             if name not in ("duration_s", "score", "avg_logprob", "compression_ratio"):
                 assert 0 <= value <= 1, name
         assert e.disagreement_least <= e.disagreement_middle <= e.disagreement_most
-        if e.disagreement_least == e.disagreement_most:  # one opinion, or all alike
+        if e.disagreement_least == e.disagreement_most:  # one hypothesis, or all alike
             parts = e.substituted + e.deleted + e.inserted
             assert parts == pytest.approx(e.disagreement_middle, abs=3e-4) or parts > 1
 
@@ -224,8 +224,8 @@ def test_more_edits_never_lower_disagreement(order: list[int], how: str) -> None
 @settings(max_examples=60)
 @given(st.lists(texts, min_size=1, max_size=3), st.lists(texts, min_size=2, max_size=4), st.randoms())
 def test_order_matters_for_the_distances_alone(label: list[str], said: list[str], random: object) -> None:
-    opinions = [opinion(text, listener=f"model:{place}") for place, text in enumerate(said)]
-    there, back = weigh(segments(*label), opinions), weigh(segments(*label), opinions[::-1])
+    hypotheses = [hypothesis(text, validator=f"model:{place}") for place, text in enumerate(said)]
+    there, back = weigh(segments(*label), hypotheses), weigh(segments(*label), hypotheses[::-1])
     assert there.evidence == back.evidence
     assert there.segment_evidence == back.segment_evidence
     assert there.distances == compare(join_text(label), [said[0]])
@@ -236,8 +236,8 @@ def test_order_matters_for_the_distances_alone(label: list[str], said: list[str]
     st.lists(st.tuples(st.lists(texts, min_size=1, max_size=3), st.lists(texts, min_size=1, max_size=2)), max_size=5)
 )
 def test_many_are_weighed_as_each_alone(chunks: list[tuple[list[str], list[str]]]) -> None:
-    said = [Said(segments(*label), [opinion(text) for text in heard]) for label, heard in chunks]
-    assert weigh_many(said) == [weigh(one.segments, one.opinions) for one in said]
+    said = [Said(segments(*label), [hypothesis(text) for text in heard]) for label, heard in chunks]
+    assert weigh_many(said) == [weigh(one.segments, one.hypotheses) for one in said]
 
 
 @settings(max_examples=60)
@@ -246,7 +246,7 @@ def test_an_opinion_in_phonemes_is_heard_as_one_in_text(label: list[str], said: 
     """Of Mandarin alone, where a token is wrong by the share of its phonemes, the two count the same phonemes."""
     label = ["".join(c for c in text if c in "我你好天") for text in label]
     spoken = "".join(c for c in said if c in "我你好天")
-    as_units = opinion(" ".join(phonemes(mixed_tokens(spoken))), probe=True)
+    as_units = hypothesis(" ".join(phonemes(mixed_tokens(spoken))), probe=True)
     by_text, by_units = heard(label, spoken), weigh(segments(*label), [as_units])
     assert by_text.evidence.zh_error == by_units.evidence.zh_error
     assert by_text.distances.phonemes == by_units.distances.phonemes

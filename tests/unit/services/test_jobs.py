@@ -26,7 +26,7 @@ def stored(lake, seconds):
         out.setframerate(16_000)
         out.writeframes(tone(seconds, 200 + seconds).tobytes())
     file.seek(0)
-    uri, sha256, size = lake.put_upload(file)
+    uri, sha256, size = lake.uploads.put(file)
     return Source(f"{seconds:05.1f}.wav", uri, sha256, size)
 
 
@@ -42,7 +42,7 @@ def test_groups_hold_about_group_s_seconds_and_every_recording_once(lake):
 
 def test_what_has_no_length_counts_by_its_size(lake):
     settings = Settings(group_s=10.0, _env_file=None)
-    uri, sha256, size = lake.put_upload(io.BytesIO(b"\1" * 100_000))  # about 6 s at 128 kbit/s
+    uri, sha256, size = lake.uploads.put(io.BytesIO(b"\1" * 100_000))  # about 6 s at 128 kbit/s
     sources = [Source(f"{n}.bin", uri, f"{sha256}{n}", size) for n in range(4)]
     batch = make_batch(sources, LabelRequest(), settings)
     assert [len(group) for group in _groups(batch, lake, settings)] == [1, 1, 1, 1]

@@ -24,17 +24,17 @@ APART_S = 3.0  # more than a row may bridge
 def frozen(root: Path | Lake, *, recordings: int = 4, rows: int = 10, shard_bytes: int = 20_000) -> Frozen:
     """A dataset of `recordings` × `rows` rows of 0.2 s, a few to a shard."""
     lake = root if isinstance(root, Lake) else Lake(str(root))
-    lake.put_batch(batch(recordings))
+    lake.batches.put(batch(recordings))
     spans = [(round(i * APART_S, 3), round(i * APART_S + ROW_S, 3)) for i in range(rows)]
     for number in range(recordings):
-        lake.put_result(BATCH, put_recording(lake, number, spans))
+        lake.batches.put_result(BATCH, put_recording(lake, number, spans))
     freeze(lake, name=NAME, batches=["lectures"], policy=PAPER, shard_bytes=shard_bytes)
     return Frozen(lake, NAME)
 
 
 def change(lake: Lake, shard: int, edit: Callable[[list[dict[str, Any]]], None]) -> None:
     """Rewrite a shard of a local lake after `edit` has changed its rows in place."""
-    path = lake.shard_path(NAME, shard)
+    path = lake.datasets.shard_path(NAME, shard)
     table = pq.read_table(path)
     rows = table.to_pylist()
     edit(rows)

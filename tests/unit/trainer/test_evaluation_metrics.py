@@ -72,10 +72,10 @@ SAID = "我們 review 一下 gradient descent 的部分"  # 我 們 review 一 �
         ("我們 review 一下 gradient descent 的很部分", "poi", (3, 0, 0, 0)),
         ("我們複習一下梯度下降的部分", "poi", (0, 3, 0, 3)),  # translated: 6 characters for 3 words
         # by script: taken out first, or attributed by the one alignment
-        ("我們 view 一下 gradient 的部分 okay", "en_wer", (1, 2, 0, 0)),
-        ("我們 view 一下 gradient 的部分 okay", "en_wer_aligned", (1, 1, 1, 1)),
-        ("我們 view 一下 gradient 的部分 okay", "zh_cer", (7, 0, 0, 0)),
-        ("我們 view 一下 gradient descent 地不分", "zh_cer_aligned", (5, 2, 0, 0)),
+        ("我們 perturbation 一下 gradient 的部分 okay", "en_wer", (1, 2, 0, 0)),
+        ("我們 perturbation 一下 gradient 的部分 okay", "en_wer_aligned", (1, 1, 1, 1)),
+        ("我們 perturbation 一下 gradient 的部分 okay", "zh_cer", (7, 0, 0, 0)),
+        ("我們 perturbation 一下 gradient descent 地不分", "zh_cer_aligned", (5, 2, 0, 0)),
     ],
 )
 def test_counts_by_hand(heard: str, metric: str, expected: tuple[int, int, int, int]) -> None:

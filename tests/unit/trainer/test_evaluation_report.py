@@ -26,7 +26,7 @@ from trainer.evaluation.report import Report
 from trainer.evaluation.size import Size
 
 TRUTH = ["我們 review 一下", "hello world", "", "天氣很好 <b>|x|</b> 嗎", "我用 GPU 算", "今天天氣很好 deadline 明天"]
-STUDENT = ["我們 view 一下", "hello world", "謝謝收看", "天氣很好", "我用 GPU 算", "今天天氣很好 deadline 明天"]
+STUDENT = ["我們 perturbation 一下", "hello world", "謝謝收看", "天氣很好", "我用 GPU 算", "今天天氣很好 deadline 明天"]
 
 
 class ByHeart:
@@ -95,7 +95,7 @@ def test_the_numbers_by_hand(clips: JsonLines, models: dict[str, ByHeart]) -> No
     teacher, student = report.models
     # tokens said: 5, 2, 0, 8 (<b> and </b> are remarks, so 天氣很好 x 嗎 has 6), 4, 9
     assert student.figures["mer"].counts.reference_length == 5 + 2 + 6 + 4 + 9
-    assert student.figures["mer"].counts.edits == 1 + 0 + 4 + 2  # view; nothing; 謝謝收看; x 嗎
+    assert student.figures["mer"].counts.edits == 1 + 0 + 4 + 2  # perturbation; nothing; 謝謝收看; x 嗎
     assert student.figures["mer_speech"].counts.edits == 3
     assert student.figures["mer"].rate.value == 7 / 26
     assert teacher.figures["mer"].counts.edits == 0

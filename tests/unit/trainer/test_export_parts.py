@@ -11,6 +11,7 @@ import yaml
 pytest.importorskip("torch", reason="needs the torch extra")
 pytest.importorskip("jinja2", reason="needs the train extra")
 
+from trainer.export.validators import PLAIN, STAMPED, TEXT, Validator
 from weights import base
 
 from k2d.errors import BadRequest, Conflict, ModelError, NotFound
@@ -19,7 +20,6 @@ from trainer.errors import ExportDrift
 from trainer.export import card, gate, ggml
 from trainer.export.convert import Export, convert
 from trainer.export.folder import alignment_heads, generation
-from trainer.export.listeners import PLAIN, STAMPED, TEXT, Listener
 from trainer.export.source import Source, find
 from trainer.export.tokenizer import write_tokenizer
 from trainer.options import Recipe
@@ -102,8 +102,8 @@ def test_no_language_is_forced(tokenizer: Path) -> None:
 
 
 def _check(expected: str, heard: str, *, exact: bool = True) -> gate.Check:
-    listener = Listener("a tool", lambda samples, language: heard, TEXT, exact)
-    return gate.check(listener, [expected, "same", "same"], [heard, "same", "same"])
+    validator = Validator("a tool", lambda samples, language: heard, TEXT, exact)
+    return gate.check(validator, [expected, "same", "same"], [heard, "same", "same"])
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,11 @@ def store(folder: Path, labels: list[list[str]], *, audio: list[list[str]] | Non
     lake = Lake(str(folder))
     sources = [Source(f"{n}.wav", f"lake://uploads/{n}", f"key{n}") for n in range(len(labels))]
     batch = make_batch(sources, LabelRequest(name="tones", teacher=TEACHER.reference), Settings(_env_file=None))
-    lake.put_batch(batch)
+    lake.batches.put(batch)
     for position, texts in enumerate(labels):
         recording = Recording(f"rec_{position:024x}", 30.0 * len(texts), 480_000 * len(texts), 0.5, "wav")
         key = f"{position:032x}"
-        with lake.label_writer(key, {"recording": recording, "teacher": TEACHER}) as writer:
+        with lake.labels.writer(key, {"recording": recording, "teacher": TEACHER}) as writer:
             for index, text in enumerate(texts):
                 samples = spoken(audio[position][index] if audio else text)
                 start = 30.0 * index
@@ -66,7 +66,7 @@ def store(folder: Path, labels: list[list[str]], *, audio: list[list[str]] | Non
                 segment = Segment(start, end, text, (1, 2, 3), -0.2, 0.0, 1.0, 0.0, "zh")
                 writer.write(Chunk(index, (segment,)), encode_flac(samples))
         result = RecordingResult(position, f"{position}.wav", Outcome.LABELED, recording.duration_s, recording.id, key)
-        lake.put_result(batch.id, result)
+        lake.batches.put_result(batch.id, result)
     return lake
 
 
@@ -94,15 +94,15 @@ def test_it_hears_recordings_that_it_never_saw(trained: tuple[Lake, Trained]) ->
 
 
 def test_it_finds_true_labels_likelier_than_wrong_ones(trained: tuple[Lake, Trained]) -> None:
-    from k2d.validators.probe.validator import judge
+    from k2d.validators.probe.validator import probe_hypothesis
 
     lake, made = trained
-    probe = load(lake.listener(made.digest))
+    probe = load(lake.probes.get(made.digest))
     right, wrong = "媽爸他你我好大小我你", "小大好我你他爸媽你我"
     encoded = Ears().encode([Window(spoken(right))])[0][: len(spoken(right)) // 320]
     new = "rec_new"
-    assert judge(probe, [right], encoded, new, name="p").scores > judge(probe, [wrong], encoded, new, name="p").scores
-    first, second = judge(probe, [right[:5], wrong[5:]], encoded, new, name="p").scores
+    assert probe_hypothesis(probe, [right], encoded, new, name="p").forced_logprobs > probe_hypothesis(probe, [wrong], encoded, new, name="p").forced_logprobs
+    first, second = probe_hypothesis(probe, [right[:5], wrong[5:]], encoded, new, name="p").forced_logprobs
     assert first > second + 1, "the wrong half is found out where it is"
 
 
@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same_probe(tmp_path: Path) -> None:
     lake = store(tmp_path, sentences(6))
     digests = [fit(lake, epochs=2, seed=seed).digest for seed in (1, 1, 2)]
     assert digests[0] == digests[1] != digests[2]
-    assert sorted(set(digests)) == lake.listeners()
+    assert sorted(set(digests)) == lake.probes.digests()
 
 
 def test_no_fold_learns_from_the_recordings_that_it_judges(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def command(dataset: Frozen, folder: Path, teacher: Path, *, processes: int = 1,
 
 
 def dataset_root(dataset: Frozen) -> str:
-    path = Path(dataset._lake.shard_path(NAME, 0))
+    path = Path(dataset._lake.datasets.shard_path(NAME, 0))
     return str(path.parents[3])
 
 

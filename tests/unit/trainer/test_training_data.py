@@ -158,7 +158,7 @@ def test_seeds_change_everything(dataset: Frozen, vocabulary: Vocabulary) -> Non
 
 
 def test_a_row_that_needs_no_features_is_not_decoded(lake: Lake, vocabulary: Vocabulary) -> None:
-    for shard in range(len(lake.dataset(NAME)["shards"])):
+    for shard in range(len(lake.datasets.manifest(NAME)["shards"])):
         change(lake, shard, damage)
     data = open_data(Frozen(lake, NAME), vocabulary, **BARE)
     for one in itertools.chain(*steps(data, 3, features=False)):
@@ -254,11 +254,11 @@ def test_a_dataset_without_rows(lake: Lake, vocabulary: Vocabulary) -> None:
 
 
 def test_a_shard_that_is_gone_is_found_before_anything_starts(lake: Lake, vocabulary: Vocabulary) -> None:
-    Path(lake.shard_path(NAME, 2)).unlink()
+    Path(lake.datasets.shard_path(NAME, 2)).unlink()
     with pytest.raises(StoreError, match="shard 2 of dataset 'talks' is gone") as caught:
         open_data(Frozen(lake, NAME), vocabulary, **SMALL)
     assert caught.value.hint
-    Path(lake.shard_path(NAME, 5)).unlink()
+    Path(lake.datasets.shard_path(NAME, 5)).unlink()
     with pytest.raises(StoreError, match="shard 2 and 1 more of"):
         open_data(Frozen(lake, NAME), vocabulary, **SMALL)
 
@@ -275,7 +275,7 @@ def test_a_shard_that_is_gone_is_found_before_anything_starts(lake: Lake, vocabu
 )
 def test_a_shard_that_breaks_meanwhile(lake: Lake, vocabulary: Vocabulary, harm: Any, message: str) -> None:
     data = open_data(Frozen(lake, NAME), vocabulary, **SMALL)
-    harm(Path(lake.shard_path(NAME, 4)))
+    harm(Path(lake.datasets.shard_path(NAME, 4)))
     with pytest.raises(StoreError, match=message) as caught:
         steps(data, 10, features=False)
     assert "pull" in str(caught.value.hint)
@@ -398,13 +398,13 @@ def test_an_object_store_gives_the_same(
 def test_a_manifest_says_how_rows_are_grouped(tmp_path: Path, vocabulary: Vocabulary) -> None:
     """Row groups are taken from the manifest: this fails when `freeze` groups rows in another way."""
     lake = Lake(str(tmp_path / "lake"))
-    lake.put_batch(batch(2))
+    lake.batches.put(batch(2))
     for number in range(2):
         spans = [(i * 3.0, i * 3.0 + 0.1) for i in range(70)]
-        lake.put_result(BATCH, put_recording(lake, number, spans))
+        lake.batches.put_result(BATCH, put_recording(lake, number, spans))
     freeze(lake, name=NAME, batches=["lectures"], policy=DEFAULT)
     dataset = Frozen(lake, NAME)
     assert [group.rows for group in dataset.groups()] == [64, 64, 12]
-    with lake.shard_table(NAME, 0) as file:
+    with lake.datasets.shard(NAME, 0) as file:
         assert [file.metadata.row_group(n).num_rows for n in range(3)] == [64, 64, 12]
     assert len(set(ids(steps(open_data(dataset, vocabulary, **BARE), 18, features=False)))) == 140

@@ -4,10 +4,10 @@ import numpy as np
 
 from k2d.filtering.evidence import weigh
 from k2d.filtering.policy import columns_of, evidence_columns
-from k2d.schema import ChunkFacts, Opinion, Segment
+from k2d.schema import ChunkFacts, Hypothesis, Segment
 from trainer.study.table import Labels, numbered
 from trainer.study.truth import of_clip
-from trainer.study.walk import LENGTHS, Panel, Segments, Walked
+from trainer.study.walk import LENGTHS, Validators, Segments, Walked
 
 SAID = (
     "今天我們來 review 這個 deadline",
@@ -18,10 +18,10 @@ SAID = (
 
 
 def fact(index, text, heard, *, start_s=0.0, logprob=-0.2, facts_key="f" * 32):
-    """The facts of a label of two segments: the text and a filler that nobody doubts."""
+    """The facts of a label of two segments: the text and a filler that nobody expected_token_errors."""
     segments = (segment(start_s, start_s + 3.0, text, logprob), segment(start_s + 3.5, start_s + 5.0, " 謝謝", logprob))
-    opinions = tuple(Opinion("model:small", "as is", f"{one} 謝謝", -0.3, (logprob * 2, -0.1)) for one in heard)
-    weighed = weigh(segments, opinions)
+    hypotheses = tuple(Hypothesis("model:small", "as is", f"{one} 謝謝", -0.3, (logprob * 2, -0.1)) for one in heard)
+    weighed = weigh(segments, hypotheses)
     return ChunkFacts(
         id=f"{facts_key}-{index:05d}",
         recording_id="rec",
@@ -31,7 +31,7 @@ def fact(index, text, heard, *, start_s=0.0, logprob=-0.2, facts_key="f" * 32):
         teacher_text=text + " 謝謝",
         segments=segments,
         validator="model:small",
-        opinions=opinions,
+        hypotheses=hypotheses,
         distances=weighed.distances,
         evidence=weighed.evidence,
         segment_evidence=weighed.segment_evidence,
@@ -42,7 +42,7 @@ def segment(start_s, end_s, text, logprob):
     return Segment(start_s, end_s, text, (1, 2, 3), logprob, 0.01, 1.1, 0.0, "zh-en")
 
 
-def walked(*, panels=("small", "perturbed"), recordings=8):
+def walked(*, sets of validators=("small", "perturbed"), recordings=8):
     """Labels of growing error; the last recording is a loop where nothing is said."""
     random = np.random.default_rng(3)
     rows, truths, groups = [], [], []
@@ -59,7 +59,7 @@ def walked(*, panels=("small", "perturbed"), recordings=8):
         truths.append((facts, of_clip(facts, references)))
         groups.append(recording)
     labels = _labels(truths, groups)
-    made = tuple(_panel(name, truths, at) for at, name in enumerate(panels))
+    made = tuple(_panel(name, truths, at) for at, name in enumerate(sets of validators))
     return Walked(labels, tuple(truth for _, truth in truths), made, {"set: x": "no reference"}, {}, 150.0, recordings)
 
 
@@ -90,9 +90,9 @@ def _panel(name, truths, at):
     if at:  # another validator hears worse
         columns["disagreement_middle"] = np.clip(columns["disagreement_middle"] + 0.3, 0, 1).astype(np.float32)
     counts = [one for _, truth in truths for one in truth.segments]
-    return Panel(
+    return Validators(
         name=name,
-        listeners=f"model:{name}",
+        validators=f"model:{name}",
         fingerprints=("a" * 16, "b" * 16),
         teacher="packaged:whisper-base",
         columns=columns,

@@ -1,7 +1,7 @@
-"""Rescue: another decode of a chunk that the opinions so far leave unresolved.
+"""Decodes a chunk again, without previous text, when every validator loops or most disagree with the label.
 
-Nothing is trusted because it could not be checked: where every opinion loops, or most contradict the label, the
-teacher hears the chunk again, cut to its label and without previous text, as it did not hear it when it wrote it.
+The teacher decodes the chunk cut to its label, as it did not when it wrote the label, so that no label is kept only
+because nobody could check it.
 """
 
 import asyncio
@@ -12,53 +12,54 @@ from typing import Any, Final
 from k2d.filtering.evidence import weigh
 from k2d.filtering.policy.decide import CONTRADICTION
 from k2d.inference.transcriber import Transcriber
-from k2d.schema import Chunk, DecodeOptions, Evidence, Opinion, Samples, Window
+from k2d.schema import Chunk, DecodeOptions, Evidence, Hypothesis, Samples, Window
 from k2d.text.repetition import REPETITION_MAX
+from k2d.validators.names import SECOND_DECODE
 
-RESCUE_VERSION = 1  # raise it when the rule, the decodes, or evidence itself choose otherwise
+VERSION: Final = 1  # raise it when the rule, the decodes, or evidence itself choose otherwise
 
-# Opinions that differ this much from a label call it into question: a little more than twice what two decodes of clean
-# speech differ in (method notes, section 7: a median distance of 0.09 to unseen labels).
+# Hypotheses that differ this much from a label call it into question: a little more than twice what two decodes of
+# clean speech differ in (docs/method.md: a median distance of 0.09 to unseen labels).
 DOUBTFUL: Final = 0.2
-FALLBACK = "fallback"
+FALLBACK: Final = "fallback"
 
 
 @dataclass(frozen=True, slots=True)
-class RescueListener:
+class SecondDecode:
     """The teacher again: prompted with the label's main language, then as before but at rising temperatures.
 
-    Temperature 0 is left out of the second decode: it would repeat the one that is in doubt. There are no scores, so
-    that a label's score means the same whether it was rescued or not.
+    Temperature 0 is left out of the second of these decodes: it would repeat the one in question. It gives no forced
+    log-probabilities, so that a label's mean the same whether it was decoded again or not.
     """
 
     transcriber: Transcriber
     language: str  # of the batch
-    before: tuple[Any, ...]  # keys of the listeners before it: they say what is unresolved
+    before: tuple[Any, ...]  # keys of the validators before it: their hypotheses say what is unresolved
 
     @property
     def name(self) -> str:
-        return f"rescue:{self.transcriber.model.reference}"
+        return f"{SECOND_DECODE}:{self.transcriber.model.reference}"
 
     @property
     def key(self) -> tuple[Any, ...]:
         decodes = (self._prompted("zh"), self._prompted("en"), self._heated())
         rule = (DOUBTFUL, CONTRADICTION, REPETITION_MAX)
-        return ("rescue", RESCUE_VERSION, self.transcriber.model.fingerprint, decodes, rule, self.before)
+        return (SECOND_DECODE, VERSION, self.transcriber.model.fingerprint, decodes, rule, self.before)
 
-    def wants(self, chunk: Chunk, before: Sequence[Opinion]) -> bool:
+    def wants(self, chunk: Chunk, before: Sequence[Hypothesis]) -> bool:
         return unresolved(weigh(chunk.segments, before).evidence)
 
-    async def hear(
-        self, chunk: Chunk, samples: Samples, before: Sequence[Opinion], *, recording_id: str
-    ) -> tuple[Opinion, ...]:
+    async def validate(
+        self, chunk: Chunk, samples: Samples, before: Sequence[Hypothesis], *, recording_id: str
+    ) -> tuple[Hypothesis, ...]:
         evidence = weigh(chunk.segments, before).evidence
         language = "zh" if evidence.zh_tokens >= evidence.en_tokens else "en"
         decodes = {f"language {language}": self._prompted(language), FALLBACK: self._heated()}
         window = Window(samples)
         results = await asyncio.gather(*(self.transcriber.transcribe(window, each) for each in decodes.values()))
         return tuple(
-            Opinion(listener=self.name, view=view, text=result.text, avg_logprob=result.avg_logprob)
-            for view, result in zip(decodes, results, strict=True)
+            Hypothesis(validator=self.name, perturbation=decode, text=result.text, avg_logprob=result.avg_logprob)
+            for decode, result in zip(decodes, results, strict=True)
         )
 
     def _prompted(self, language: str) -> DecodeOptions:
@@ -70,12 +71,12 @@ class RescueListener:
 
 
 def unresolved(evidence: Evidence) -> bool:
-    """Whether the opinions leave a label neither confirmed nor plainly empty.
+    """Whether the hypotheses leave a label neither confirmed nor plainly empty.
 
     That is so where all of them loop, where their median is far from the label, or where they contradict one another.
     """
-    if not evidence.units:
+    if not evidence.phonemes:
         return False  # nothing is written, so nothing can be confirmed
-    all_loop = evidence.opinion_repetition > REPETITION_MAX
+    all_loop = evidence.hypothesis_repetition > REPETITION_MAX
     apart = evidence.disagreement_most - evidence.disagreement_least
     return all_loop or evidence.disagreement_middle > DOUBTFUL or apart > CONTRADICTION

@@ -14,7 +14,7 @@ class Packer:
 
     Streams: a chunk comes out as soon as nothing more can join it, the last one when it is closed. A segment without
     text is silence and is dropped. A segment without length keeps its text in the chunk it falls into, but a chunk
-    that spans nothing has no audio to be checked against and is dropped. Source: method.md, section 1.
+    that spans nothing has no audio to be checked against and is dropped. Source: docs/method.md.
     """
 
     def __init__(self, max_s: float = MAX_CHUNK_S) -> None:

@@ -1,0 +1,75 @@
+"""Opens the models of a batch: the teacher that labels, and the validators that check its labels."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from k2d.errors import ModelError
+from k2d.inference.address import SERVED
+from k2d.inference.opening import open_transcriber
+from k2d.inference.transcriber import ScoringTranscriber, Transcriber
+from k2d.schema import Batch, ModelInfo
+from k2d.settings import Settings
+from k2d.store import Lake
+from k2d.validators.model import ModelValidator
+from k2d.validators.names import PERTURBED, PROBE, SECOND_DECODE, address_of, validators_of
+from k2d.validators.perturb import PERTURBATIONS
+from k2d.validators.probe import open_probe
+from k2d.validators.second_decode import SecondDecode
+from k2d.validators.validator import Validator, Validators
+
+
+@asynccontextmanager
+async def open_models(settings: Settings, batch: Batch, lake: Lake) -> AsyncIterator[tuple[Transcriber, Validators]]:
+    """Open the batch's teacher and validators until the block ends; weights that several share are loaded once.
+
+    Raises:
+        BadRequest: no validator; a probe beside a teacher that is on a server.
+        NotFound: no such probe in the lake.
+        ModelError: as `open_transcriber`, or two of the models are the same weights.
+    """
+    language = batch.options.decode.language
+    names = validators_of(batch.validator)
+    async with AsyncExitStack() as stack:
+        teacher = await _open(stack, batch.teacher, settings)
+        weights = {teacher.model.digest: "the teacher"}
+        validators: list[Validator] = []
+        for name in names:
+            if name == PERTURBED:
+                validators.append(ModelValidator(teacher, language, PERTURBATIONS))
+            elif name == SECOND_DECODE:
+                validators.append(SecondDecode(teacher, language, tuple(one.key for one in validators)))
+            elif name.startswith(PROBE):
+                validators.append(open_probe(name.removeprefix(PROBE), lake=lake, teacher=teacher))
+            else:
+                model = await _open(stack, name, settings)
+                _check_weights(model.model, weights)
+                validators.append(ModelValidator(model, language))
+        first, *others = validators
+        assert isinstance(first, ModelValidator)  # validators_of lets no other be the first
+        yield teacher, Validators(first, tuple(others))
+
+
+async def _open(stack: AsyncExitStack, reference: str, settings: Settings) -> ScoringTranscriber:
+    transcriber = await open_transcriber(_where(reference, settings), settings)
+    stack.push_async_callback(transcriber.close)
+    return transcriber
+
+
+def _check_weights(model: ModelInfo, weights: dict[str, str]) -> None:
+    """Reject a validator with the same weights as another model of this batch; remember these.
+
+    Raises:
+        ModelError
+    """
+    if model.digest in weights:
+        raise ModelError(
+            f"{weights[model.digest]} and {model.reference} are the same weights: they would always agree",
+            hint=f"name another model as validator, or {PERTURBED!r}",
+        )
+    weights[model.digest] = model.reference
+
+
+def _where(reference: str, settings: Settings) -> str:
+    """The address of the operator's servers now; any other reference as it is."""
+    setting = SERVED.get(reference)
+    return address_of(getattr(settings, setting)) if setting else reference

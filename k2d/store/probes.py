@@ -1,0 +1,47 @@
+"""Probe networks: small networks that check labels, stored under the hash of their bytes."""
+
+import hashlib
+from typing import Final
+
+from k2d.errors import NotFound
+from k2d.store.rooted import Rooted, safe
+
+DIGEST_DIGITS: Final = 16  # of the hash: 64 bits tell all probes of a lake apart, and a person can still copy them
+_SUFFIX: Final = ".safetensors"
+
+
+class Probes(Rooted):
+    """probes/<digest>.safetensors (listeners/ in stores of version 0.1)"""
+
+    def put(self, data: bytes) -> str:
+        """Store a probe's file; returns its digest, the name it is asked for by. The same bytes are stored once.
+
+        Raises:
+            StoreError
+        """
+        digest = hashlib.sha256(data).hexdigest()[:DIGEST_DIGITS]
+        self.files.create(_path(digest), data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a probe's file.
+
+        Raises:
+            NotFound, StoreError
+        """
+        try:
+            return self.files.read(self.located(_path(digest)))
+        except NotFound as error:
+            known = ", ".join(self.digests()[:5]) or "none yet"
+            raise NotFound(
+                f"no probe has the digest {digest[:100]!r}", hint=f"`k2d probe` trains one; the store has: {known}"
+            ) from error
+
+    def digests(self) -> list[str]:
+        """Digests of all probes."""
+        names = [path.rpartition("/")[2] for folder in self.folders_of("probes") for path in self.files.listing(folder)]
+        return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+
+
+def _path(digest: str) -> str:
+    return f"probes/{safe(digest)}{_SUFFIX}"
