@@ -29,7 +29,7 @@ from k2d.audio import SampleReader
 from k2d.client.embedded import Embedded
 from k2d.filtering.distance import counts, read
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.labeling.request import LabelRequest
+from k2d.documents import BatchOptions
 from k2d.logs import setup
 from k2d.schema import WINDOW_SAMPLES, Metric
 from k2d.settings import load
@@ -127,7 +127,7 @@ def label_and_freeze(args: argparse.Namespace, training: list[dict]) -> dict[int
 
     def label(name: str, rows: list[dict]) -> None:
         files = [str(args.data / row["audio"]) for row in rows]
-        backend.label(files, LabelRequest(name=name), wait=True, on_status=lambda _: None)
+        backend.label(files, BatchOptions(name=name), wait=True, on_status=lambda _: None)
 
     def freeze(name: str, batch: str, policy: Policy) -> float:
         manifest = backend.freeze(name, [batch], policy)

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from k2d.corpus import numbers
-from k2d.corpus import perturbations as catalog
+from k2d.corpus import numbers, views
 from k2d.corpus.index import CHUNKS, stem
 from k2d.filtering.policy import DEFAULT, PAPER, Policy
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.schema import Batch, Metric, Source
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -45,7 +45,7 @@ def build(folder: Path, chunks: int) -> Batch:
     lake = Lake(str(folder))
     parts = max(1, round(chunks / (PART * CHUNKS_A_RECORDING)))
     sources = [Source(f"talk-{n}.flac", f"file:///talks/{n}.flac", f"key{n}", 1) for n in range(parts * PART)]
-    batch = make_batch(sources, LabelRequest(name="preview"), Settings(_env_file=None))
+    batch = make_batch(sources, BatchOptions(name="preview"), Settings(_env_file=None))
     lake.batches.put(batch)
     stems = _stems(lake, batch, parts)
     made = [_part(np.random.default_rng(seed)) for seed in range(min(DIFFERENT, parts))]
@@ -142,7 +142,7 @@ def measure(folder: Path, what: str, rounds: int) -> dict[str, float | str]:
     times, works = [], []
     for _ in range(rounds):
         started, worked = time.perf_counter(), time.process_time()
-        found = catalog.preview(lake, [batch], policy, metrics=metrics)
+        found = views.preview(lake, [batch], policy, metrics=metrics)
         times.append(time.perf_counter() - started)
         works.append(time.process_time() - worked)
     anonymous = next(

@@ -26,7 +26,7 @@ from k2d.client.embedded import Embedded
 from k2d.errors import NotFound
 from k2d.filtering.distance import counts, per_bounded
 from k2d.inference.opening import engine_of
-from k2d.labeling.request import LabelRequest
+from k2d.documents import BatchOptions
 from k2d.logs import setup
 from k2d.schema import ChunkFacts, Window
 from k2d.settings import Settings
@@ -82,7 +82,7 @@ def label(folder: Path, lake: Lake, settings: Settings) -> dict[str, dict]:
         lake.batches.get(folder.name)
     except NotFound:
         paths = [str(folder / name) for name in usable]
-        Embedded(settings).label(paths, LabelRequest(name=folder.name), wait=True)
+        Embedded(settings).label(paths, BatchOptions(name=folder.name), wait=True)
     return usable
 
 
@@ -115,7 +115,9 @@ def weigh(facts: ChunkFacts, flac: bytes, row: dict, probe: Probe, engine: Remem
         "teacher's log-probability": -teacher,
         "probe: distance": distance,
         "probe: log-probability of the label": -score,
-        "probe: likelihood ratio, label to best path": hypothesis.avg_logprob * len(hypothesis.text.split()) / sum(sizes)
+        "probe: likelihood ratio, label to best path": hypothesis.avg_logprob
+        * len(hypothesis.text.split())
+        / sum(sizes)
         - score,
         "perturbed: phoneme distance, bounded": perturbed,
         "perturbed + probe: mean of both distances": (perturbed + distance) / 2,

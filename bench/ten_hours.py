@@ -21,7 +21,8 @@ from k2d.validators.validators import Validators
 
 from k2d import audio
 from k2d.labeling.recording import Labeler
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.schema import DecodeOptions, ModelInfo, Piece, TextScore, Window, WindowResult
 from k2d.settings import load
 from k2d.sources import from_path
@@ -89,7 +90,7 @@ def long_wav(path: Path, hours: float, parts: list[Path]) -> None:
 
 async def walk(source: Path, store: str) -> float:
     settings = load(store=store)
-    batch = make_batch([from_path(source)], LabelRequest(), settings, trusted=True)
+    batch = make_batch([from_path(source)], BatchOptions(), settings, trusted=True)
     instant = Instant()
     labeler = Labeler(
         Lake(store),

@@ -19,7 +19,7 @@ import soundfile
 from serving import DATA, recordings, server
 
 from k2d.client.embedded import Embedded
-from k2d.labeling.request import LabelRequest
+from k2d.documents import BatchOptions
 from k2d.schema import SAMPLE_RATE_HZ
 from k2d.settings import Settings, load
 
@@ -32,7 +32,7 @@ def work(address: str, folder: str, in_flight: int) -> tuple[float, float]:
 
     before = resident_mb()
     settings = Settings(store=f"{folder}/lake", teacher=address, concurrency=in_flight, _env_file=None)
-    Embedded(settings).label([f"{folder}/audio"], LabelRequest(), wait=True, on_status=lambda _: None)
+    Embedded(settings).label([f"{folder}/audio"], BatchOptions(), wait=True, on_status=lambda _: None)
     return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,7 +1,7 @@
 """Keys and ids: results are facts named by a hash of everything that went into them; chunks and segments by place.
 
-    chunk_id("4f…", 3)          -> "4f…-00003"
-    segment_id("4f…-00003", 2)  -> "4f…-00003.002"
+chunk_id("4f…", 3)          -> "4f…-00003"
+segment_id("4f…-00003", 2)  -> "4f…-00003.002"
 """
 
 import dataclasses
@@ -66,7 +66,9 @@ def chunk_of(id_: str) -> tuple[str, int]:
     """
     place = place_of(id_)
     if place.segment is not None:
-        raise NotFound(f"not the id of a chunk: {id_[:100]!r}", hint="this is a segment's: leave out what follows the dot")
+        raise NotFound(
+            f"not the id of a chunk: {id_[:100]!r}", hint="this is a segment's: leave out what follows the dot"
+        )
     return place.facts_key, place.chunk
 
 

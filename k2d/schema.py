@@ -258,6 +258,11 @@ class Hypothesis:
     expected_token_errors: tuple[float, ...] = ()
 
 
+# Raise it when Evidence has other members, or the same ones come out otherwise: facts that are stored count as missing
+# then, and are made again of the labels and hypotheses that are there.
+FACTS_VERSION = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that speaks for or against the label of a span: a segment, or a chunk as a whole.
@@ -278,15 +283,21 @@ class Evidence:
     disagreement_least: float  # of all hypotheses, the one nearest to the label
     disagreement_middle: float  # their median
     disagreement_most: float
-    zh_error: float  # phoneme edits in Mandarin over the longer side's phonemes; median of the hypotheses; 0 without any
+    zh_error: (
+        float  # phoneme edits in Mandarin over the longer side's phonemes; median of the hypotheses; 0 without any
+    )
     en_error: float  # wrong English words over the longer side's words; median; 0 without any
     substituted: float  # tokens, over the longer side's tokens; mean over hypotheses
     deleted: float  # only the hypothesis has them
     inserted: float  # only the teacher has them
     homophones: float  # share of the teacher's tokens that are written differently and sound the same; mean
     flip: float  # how far the share of Mandarin differs between label and hypothesis where they disagree, 0…1; mean
-    forced_logprob: float  # validators' mean log-probability of the label, a token; the teacher's own where none gives it
-    expected_token_error: float  # share of the label's tokens that validators expect to be wrong: mean of 1 - probability
+    forced_logprob: (
+        float  # validators' mean log-probability of the label, a token; the teacher's own where none gives it
+    )
+    expected_token_error: (
+        float  # share of the label's tokens that validators expect to be wrong: mean of 1 - probability
+    )
     probe_nll: float  # a probe's mean negative log-probability of the label, a phoneme; 0 without a probe
     avg_logprob: float  # the teacher's, a token
     no_speech_prob: float  # the largest of the segments'
@@ -351,6 +362,14 @@ class Metric(StrEnum):
     PER_BOUNDED = "per_bounded"
     COMPOSITE_BOUNDED = "composite_bounded"
     EVIDENCE = "evidence"  # risk: all evidence, weighted (k2d.filtering.policy.risk)
+
+
+class Quorum(StrEnum):
+    """Which hypothesis counts where a label has several."""
+
+    ANY = "any"  # the nearest: one that agrees is enough
+    MOST = "most"  # the median
+    ALL = "all"  # the farthest: every one must agree
 
 
 class Status(StrEnum):

@@ -7,7 +7,8 @@ import numpy as np
 from k2d import audio
 from k2d.filtering.evidence import weigh
 from k2d.keys import digest
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.labeling.validate import facts_of
 from k2d.schema import (
     SAMPLE_RATE_HZ,
@@ -54,7 +55,7 @@ def finished_batch(
     """Store a batch of `recordings` recordings of 25 s with four 5 s chunks each, and one quarantined file."""
     sources = [Source(f"talk-{n}.wav", f"lake://uploads/{n}", digest("upload", name, n)) for n in range(recordings)]
     sources.append(Source("z-broken.mp3", "lake://uploads/broken", digest("upload", name, "broken")))
-    request = LabelRequest(name=name, teacher=TEACHER.reference, validator=VALIDATOR.reference)
+    request = BatchOptions(name=name, teacher=TEACHER.reference, validator=VALIDATOR.reference)
     batch = make_batch(sources, request, Settings(_env_file=None))
     lake.batches.put(batch)
     for position in range(recordings):
@@ -81,9 +82,16 @@ def _labeled(lake: Lake, batch: Batch, position: int, texts: Sequence[tuple[str,
             writer.write(chunk, audio.encode_flac(tone(5.0, 300.0 + 50 * index)))
             said = (Hypothesis(PANEL, "as is", validator, -0.4, (-0.5,)),)
             weighed = weigh(chunk.segments, said)
-            rows.append(facts_of(chunk, said, weighed, facts_key=facts_key, recording_id=recording.id, validators=PANEL))
+            rows.append(
+                facts_of(chunk, said, weighed, facts_key=facts_key, recording_id=recording.id, validators=PANEL)
+            )
     hypotheses_key = digest("hypotheses", recording.id)
     lake.hypotheses.write(hypotheses_key, ((row.index, row.hypotheses) for row in rows), {"label_key": label_key})
-    meta |= {"validator": VALIDATOR, "validator_name": PANEL, "perturbations": ["as is"], "hypotheses": [hypotheses_key]}
+    meta |= {
+        "validator": VALIDATOR,
+        "validator_name": PANEL,
+        "perturbations": ["as is"],
+        "hypotheses": [hypotheses_key],
+    }
     lake.facts.write(facts_key, rows, meta)
     return RecordingResult(position, name, Outcome.LABELED, 25.0, recording.id, label_key, facts_key, wall_s=2.5)

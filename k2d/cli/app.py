@@ -1,4 +1,4 @@
-"""The command group, and the choice every command makes: who does the work."""
+"""The `k2d` command group, the options that commands share, and the choice of who does the work."""
 
 import os
 from typing import Annotated
@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 import k2d
-from k2d.client.backend import Backend
-from k2d.client.http import Client
+from k2d.client import Backend, Client
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.filtering.policy import load as load_policy
@@ -29,8 +28,8 @@ Api = Annotated[str | None, typer.Option("--api", help="Use the labeling API at 
 EmbeddedOption = Annotated[
     bool, typer.Option("--embedded", help="Do the work in this process, even if an API answers.")
 ]
-MetricOption = Annotated[Metric | None, typer.Option(help="Distance to judge by.")]
-AlphaOption = Annotated[float | None, typer.Option(help="Threshold α, 0…1: what is at most this far apart is kept.")]
+MetricOption = Annotated[Metric | None, typer.Option(help="Metric to compare with α.")]
+AlphaOption = Annotated[float | None, typer.Option(help="Threshold α, 0…1: what is at most this is kept.")]
 PolicyName = Annotated[
     str,
     typer.Option("--policy", metavar="NAME-OR-FILE", help="A preset (`k2d policy list`), or a policy file (YAML)."),

@@ -44,10 +44,10 @@ def review(
     batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
     head, rows = make.review(lake, batches, policy(preset, metric, alpha), count=count, seed=seed)
     if audio is not None:
-        rows = make.write_audio(lake, rows, audio, batches)
+        rows = make.write_audio(lake, rows, audio)
     reviews.write(out, head, rows)
     if as_json:
-        show.dump(head.model_dump(mode="json", exclude_none=True))
+        show.dump(head)
         return
     seconds = sum(row.end_s - row.start_s for row in rows)
     show.out.print(

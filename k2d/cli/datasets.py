@@ -1,10 +1,12 @@
-"""`k2d freeze`, `export`: from what is kept to training data."""
+"""`k2d freeze`, `k2d export`, `k2d datasets`: from what is kept to training data."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
+from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.app import (
@@ -21,6 +23,14 @@ from k2d.cli.app import (
     policy,
 )
 from k2d.datasets.formats import FORMATS
+from k2d.store.manifest import Manifest
+
+datasets = typer.Typer(
+    name="datasets", help="List, show and delete frozen datasets.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(datasets)
+
+DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="A frozen dataset.")]
 
 
 @app.command()
@@ -39,8 +49,8 @@ def freeze(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Freeze what a policy keeps into Parquet shards with a manifest."""
-    gone = [line.strip() for line in without if line.strip()] if without is not None else []
-    manifest = backend(api, embedded).freeze(name(dataset), batch, policy(preset, metric, alpha), without=gone)
+    ids = [line.strip() for line in without if line.strip()] if without is not None else []
+    manifest = backend(api, embedded).freeze(name(dataset), batch, policy(preset, metric, alpha), without=ids)
     if as_json:
         show.dump(manifest)
     else:
@@ -49,7 +59,7 @@ def freeze(
 
 @app.command()
 def export(
-    dataset: Annotated[str, typer.Argument(metavar="NAME", help="A frozen dataset.")],
+    dataset: DatasetName,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; must be empty or not exist.")],
     format_: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")],
     as_json: Json = False,
@@ -57,30 +67,74 @@ def export(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Write a dataset in another toolkit's format."""
-    written = backend(api, embedded).export(name(dataset), format_, folder)
+    manifest = backend(api, embedded).export(name(dataset), format_, folder)
     if as_json:
-        show.dump(written)
+        show.dump(manifest)
     else:
-        show.out.print(f"{written['counts']['rows']} rows as {format_} in {folder}", soft_wrap=True)
+        show.out.print(f"{manifest.counts.rows} rows as {format_} in {folder}", soft_wrap=True)
 
 
-def show_manifest(manifest: dict[str, Any]) -> None:
-    """Say what a dataset holds, how it came about, and that a fallback doubted it if one did."""
-    counts, seconds = manifest["counts"], manifest["seconds"]
-    kept_s = seconds["accepted"] + seconds["salvaged"]
-    share = kept_s / seconds["input"] if seconds["input"] else 0.0
-    size = sum(shard["bytes"] for shard in manifest["shards"]) / 1e6
+@datasets.command("list")
+def list_(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
+    """List all datasets, by name."""
+    rows = backend(api, embedded).datasets()
+    if as_json:
+        show.dump(rows)
+        return
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("dataset", "frozen", "rows", "hours", "MB"):
+        table.add_column(column, justify="left" if column in ("dataset", "frozen") else "right")
+    for row in rows:
+        table.add_row(row.name, row.created_at, f"{row.rows:,}", f"{row.hours:.2f}", f"{row.bytes / 1e6:.1f}")
+    show.out.print(table if rows else "no datasets yet: k2d freeze NAME --batch BATCH")
+
+
+@datasets.command("show")
+def show_(dataset: DatasetName, as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
+    """Show what a dataset holds, and how it came about."""
+    manifest = backend(api, embedded).manifest(name(dataset))
+    if as_json:
+        show.dump(manifest)
+        return
+    show_manifest(manifest)
+    show.out.print(f"\n{escape(manifest.policy_explanation)}", soft_wrap=True)
+
+
+@datasets.command()
+def delete(
+    dataset: DatasetName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+    api: Api = None,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Delete a dataset and its shards. The labels it was made of stay, so it can be frozen again."""
+    who = backend(api, embedded)
+    manifest = who.manifest(name(dataset))
+    if not yes:
+        typer.confirm(f"delete dataset {dataset} ({manifest.counts.rows} rows) from {who.where}?", abort=True, err=True)
+    deleted = who.delete_dataset(dataset)
+    if as_json:
+        show.dump(deleted)
+    else:
+        show.out.print(f"deleted dataset {deleted.name}: {deleted.bytes / 1e6:.1f} MB are free again", soft_wrap=True)
+
+
+def show_manifest(manifest: Manifest) -> None:
+    """Print what a dataset holds and how it came about, and that its validator was a fallback if it was."""
+    counts, seconds = manifest.counts, manifest.seconds
+    kept_s = seconds.accepted + seconds.salvaged
+    share = kept_s / seconds.input if seconds.input else 0.0
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
     show.out.print(
-        f"dataset [bold]{manifest['name']}[/]: {counts['rows']} rows, {kept_s:.1f} s of speech "
-        f"({share:.0%} of {seconds['input']:.1f} s), {len(manifest['shards'])} shard(s), {size:.1f} MB"
+        f"dataset [bold]{manifest.name}[/]: {counts.rows} rows, {kept_s:.1f} s of speech "
+        f"({share:.0%} of {seconds.input:.1f} s), {len(manifest.shards)} shard(s), {size:.1f} MB"
     )
-    if seconds["salvaged"]:
-        show.out.print(f"of it {seconds['salvaged']:.1f} s salvaged from {counts['salvaged']} chunks not kept whole")
-    if manifest["without"]:
-        show.out.print(
-            f"left out: {manifest['without']['found']} of {manifest['without']['ids']} revoked ids were found"
-        )
-    for validator in manifest["validators"]:
-        note = " (a fallback: no second model)" if validator["fallback"] else ""
-        show.out.print(f"doubted by {escape(validator['name'])}{note}, judged by policy {manifest['policy']['name']}")
-    show.out.print(f"digest {manifest['digest']}; the manifest tells the rest (--json)", style="dim")
+    if seconds.salvaged:
+        show.out.print(f"of it {seconds.salvaged:.1f} s salvaged from {counts.salvaged} chunks not kept whole")
+    if manifest.without:
+        show.out.print(f"left out: {manifest.without.found} of {manifest.without.ids} revoked ids were found")
+    for validator in manifest.validators:
+        note = " (a fallback: no second model)" if validator.fallback else ""
+        show.out.print(f"validated by {escape(validator.name)}{note}, judged by policy {manifest.policy['name']}")
+    show.out.print(f"digest {manifest.digest}; --json prints the whole manifest", style="dim")

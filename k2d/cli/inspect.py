@@ -1,6 +1,5 @@
-"""`k2d status`, `batches`, `chunks`, `curve`, `cancel`, `retry`, `resume`: look at batches and push them on."""
+"""`k2d status`, `batches`, `chunks`, `curve`, `cancel`, `retry`, `resume`: look at batches and act on them."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -19,10 +18,10 @@ from k2d.cli.app import (
     backend,
     policy,
 )
-from k2d.client.http import Client
-from k2d.corpus.views import ChunkFilter
+from k2d.client import Client
+from k2d.documents import ChunkFilter
 from k2d.errors import BadRequest
-from k2d.schema import Metric, Reason, Status
+from k2d.schema import BatchState, Metric, Reason, Status
 
 BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 
@@ -38,32 +37,35 @@ def status(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Show where a batch is, its ledger under a policy, and what was quarantined."""
-    found = backend(api, embedded).status(batch, policy(preset, metric, alpha))
+    batch_status = backend(api, embedded).status(batch, policy(preset, metric, alpha))
     if as_json:
-        show.dump(found)
+        show.dump(batch_status)
         return
-    show.out.print(f"batch [bold]{found['name']}[/] ({found['id']}): [bold]{found['state']}[/]")
-    show.out.print(f"teacher {found['teacher']}, validator {found['validator']}, language {found['language']}")
-    show.out.print(show.ledger_table(found["ledger"]))
-    if found["quarantined"]:
-        show.out.print(show.quarantine_table(found["quarantined"]))
-    if (found["jobs"] or {}).get("last_error"):
-        show.out.print(f"[red]last error[/]: {escape(found['jobs']['last_error'])}")
+    show.out.print(f"batch [bold]{batch_status.name}[/] ({batch_status.id}): [bold]{batch_status.state}[/]")
+    show.out.print(
+        f"teacher {batch_status.teacher}, validator {batch_status.validator}, language {batch_status.language}"
+    )
+    show.out.print(show.ledger_table(batch_status.ledger))
+    if batch_status.quarantined:
+        show.out.print(show.quarantine_table(batch_status.quarantined))
+    if batch_status.jobs and batch_status.jobs.last_error:
+        show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
+    if batch_status.state is BatchState.STALLED:
+        pending = show.counted(batch_status.ledger.recordings.pending, "recording")
+        show.out.print(f"{pending} not done, and no job is there to do them: k2d resume", soft_wrap=True)
 
 
 @app.command()
 def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """List all batches, newest first."""
-    found = backend(api, embedded).batches()
+    rows = backend(api, embedded).batches()
     if as_json:
-        show.dump(found)
+        show.dump(rows)
         return
-    for row in found:
-        done = row["recordings"] - row["pending"]
-        show.out.print(
-            f"{row['created_at']}  {row['name']:<32} {row['state']:<10} {done}/{row['recordings']} recordings"
-        )
-    if not found:
+    for row in rows:
+        done = row.recordings - row.pending
+        show.out.print(f"{row.created_at}  {row.name:<32} {row.state:<10} {done}/{row.recordings} recordings")
+    if not rows:
         show.out.print("no batches yet: k2d label FILES…")
 
 
@@ -82,18 +84,20 @@ def chunks(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """List a batch's chunks: span, what was said and heard, distances, verdict, reason. With --id, all of one."""
+    """List a batch's chunks: span, label, what the validator transcribed, distances, verdict, reason. With --id, all of
+    one."""
     rules = policy(preset, metric, alpha)
     if chunk is not None:
-        found = backend(api, embedded).chunk(chunk, rules)
-        show.dump(found) if jsonl else show.chunk(found)
+        detail = backend(api, embedded).chunk(chunk, rules)
+        show.dump(detail) if jsonl else show.chunk(detail)
         return
     if batch is None:
         raise BadRequest("which batch?", hint="k2d chunks BATCH, or k2d chunks --id CHUNK")
-    rows = backend(api, embedded).chunks(batch, rules, ChunkFilter(verdict, reason, recording, text))
+    where = ChunkFilter(verdict=verdict, reason=reason, recording=recording, text=text)
+    rows = backend(api, embedded).chunks(batch, rules, where)
     if jsonl:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            print(row.model_dump_json())
     else:
         show.out.print(show.chunk_table(rows, rules.metric))
 
@@ -107,16 +111,16 @@ def curve(
     embedded: EmbeddedOption = False,
 ) -> None:
     """Show what each α would keep, for every metric. Answered from stored evidence: no model runs."""
-    found = backend(api, embedded).preview(batch, policy(preset), metrics=tuple(Metric))
+    preview = backend(api, embedded).preview(batch, policy(preset), metrics=tuple(Metric))
     if as_json:
-        show.dump(found)
+        show.dump(preview)
     else:
-        show.out.print(show.curve_table(found["curve"], sum(found["seconds"].values())))
+        show.out.print(show.curve_table(preview.curve, preview.seconds.total))
 
 
 @app.command()
 def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
-    """Do exactly what is missing in every batch: after Redis was lost, or an embedded run was interrupted."""
+    """Do exactly what is missing in every batch: after Redis was lost, an embedded run was interrupted, or an upgrade."""
     who = backend(api, embedded)
     missing = who.resume()
     if as_json:
@@ -131,13 +135,13 @@ def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fa
 @app.command()
 def cancel(batch: BatchArgument, api: Api = None) -> None:
     """Cancel a batch: nothing new is begun; what is done stays."""
-    show.out.print(f"state: {_remote(api).cancel(batch)['state']}")
+    show.out.print(f"state: {_remote(api).cancel(batch).state}")
 
 
 @app.command()
 def retry(batch: BatchArgument, api: Api = None) -> None:
     """Do what is missing in a batch and try its quarantined recordings again."""
-    show.out.print(f"state: {_remote(api).retry(batch)['state']}")
+    show.out.print(f"state: {_remote(api).retry(batch).state}")
 
 
 def _remote(api: str | None) -> Client:

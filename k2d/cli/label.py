@@ -1,4 +1,4 @@
-"""`k2d label`: audio in, ledger out."""
+"""`k2d label`: label recordings and print their ledger."""
 
 from contextlib import nullcontext
 from typing import Annotated
@@ -9,8 +9,10 @@ from rich.markup import escape
 from k2d import audio, sources
 from k2d.cli import show
 from k2d.cli.app import Api, EmbeddedOption, Json, app, backend
+from k2d.client.backend import ignore
+from k2d.documents import BatchOptions
 from k2d.errors import AudioError
-from k2d.labeling.request import LabelRequest
+from k2d.schema import BatchState
 
 
 @app.command()
@@ -20,7 +22,8 @@ def label(
     language: Annotated[str | None, typer.Option(help="`zh-en` (mixed prompt), `auto`, or a Whisper code.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Model that labels; see `k2d models`.")] = None,
     validator: Annotated[
-        str | None, typer.Option(help="Who expected_token_errors: validators joined by `+`; K2D_VALIDATOR says which there are.")
+        str | None,
+        typer.Option(help="Validators that check the labels, joined by `+`; see K2D_VALIDATOR."),
     ] = None,
     vad: Annotated[bool | None, typer.Option(help="Skip what a voice activity detector calls silence.")] = None,
     condition_on_previous_text: Annotated[
@@ -32,12 +35,12 @@ def label(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Label recordings: teacher, validator, distances. Prints the ledger.
+    """Label recordings, validate the labels, and print the ledger.
 
-    Labeled is labeled: the same files with the same options are never labeled twice, and an interrupted run goes on
+    The same files with the same options are never labeled twice, and an interrupted run goes on
     where it stopped.
     """
-    request = LabelRequest(
+    options = BatchOptions(
         name=batch,
         language=language,
         teacher=teacher,
@@ -48,27 +51,27 @@ def label(
     who = backend(api, embedded)
     show.err.print(f"[dim]labeling with {escape(who.where)}[/]")
     if dry_run:
-        forecast = who.forecast(paths, request)
+        forecast = who.forecast(paths, options)
         if as_json:
             show.dump(forecast)
         else:
             show.out.print(
-                f"{forecast['recordings']} recordings, {forecast['hours']:.2f} hours, about "
-                f"{forecast['windows']} windows: about {forecast['estimated_s']:.0f} s"
+                f"{forecast.recordings} recordings, {forecast.hours:.2f} hours, about {forecast.windows} windows: "
+                f"about {forecast.estimated_s:.0f} s"
             )
-            show.out.print(f"[dim]{forecast['basis']}[/]")
+            show.out.print(f"[dim]{forecast.basis}[/]")
         return
-    progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(lambda _: None)
+    progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
     with progress as on_status:
-        status = who.label(paths, request, wait=wait, on_status=on_status)
+        status = who.label(paths, options, wait=wait, on_status=on_status)
     if as_json:
-        show.dump({**status["ledger"], "state": status["state"]})
+        show.dump(status.ledger.as_json() | {"state": status.state})
         return
-    show.out.print(show.ledger_table(status["ledger"]))
-    if status["quarantined"]:
-        show.out.print(show.quarantine_table(status["quarantined"]))
-    if status["state"] not in ("done", "cancelled"):
-        show.out.print(f"state: {status['state']}; follow it with: k2d status {status['name']}")
+    show.out.print(show.ledger_table(status.ledger))
+    if status.quarantined:
+        show.out.print(show.quarantine_table(status.quarantined))
+    if status.state not in (BatchState.DONE, BatchState.CANCELLED):
+        show.out.print(f"state: {status.state}; follow it with: k2d status {status.name}")
 
 
 def header_seconds(paths: list[str]) -> float:

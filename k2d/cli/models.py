@@ -1,4 +1,4 @@
-"""`k2d models`: what can label and doubt."""
+"""`k2d models`: which models label and validate."""
 
 from dataclasses import asdict
 from typing import Annotated, Any

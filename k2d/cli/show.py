@@ -1,38 +1,48 @@
-"""What a person sees: tables, bars, one error message. Results go to standard output, all else to standard error."""
+"""Tables, progress bars and error messages of the commands. Results go to standard output, all else to standard error."""
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from k2d.client.backend import OnStatus
+from k2d.documents import (
+    ChunkDetail,
+    ChunkRow,
+    CurvePoint,
+    DiffStep,
+    Ledger,
+    PartialResult,
+    QuarantinedRecording,
+)
 from k2d.errors import K2DError
+from k2d.filtering.distance import DiffOp
+from k2d.filtering.policy import SHORT_NAMES
 from k2d.schema import Metric
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 VERDICT_STYLES = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
-METRIC_NAMES = {
-    Metric.MER: "MER",
-    Metric.PER: "PER",
-    Metric.COMPOSITE: "composite",
-    Metric.MER_BOUNDED: "bounded MER",
-    Metric.PER_BOUNDED: "bounded PER",
-    Metric.COMPOSITE_BOUNDED: "bounded comp.",
-    Metric.EVIDENCE: "risk",
-}
 
 
 def dump(document: Any) -> None:
-    """Print one JSON document to standard output."""
-    print(json.dumps(document, ensure_ascii=False, indent=2))
+    """Print one JSON document to standard output: JSON values, a pydantic model, or a list of models."""
+    print(json.dumps(document, ensure_ascii=False, indent=2, default=_as_json))
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    raise TypeError(f"cannot be printed as JSON: {type(value).__name__}")
 
 
 def fail(error: BaseException) -> int:
@@ -53,30 +63,29 @@ def visible(name: str, width: int = 48) -> str:
     return escape(text if len(text) <= width else f"{text[: width // 2 - 1]}…{text[-width // 2 :]}")
 
 
-def ledger_table(book: dict[str, Any]) -> Table:
+def ledger_table(book: Ledger) -> Table:
     """Where every second went: the rows add up to the last."""
     table = Table(
-        title=f"Ledger of batch {escape(book['name'])} (policy: {escape(book['policy'])})",
+        title=f"Ledger of batch {escape(book.name)} (policy: {escape(book.policy)})",
         title_justify="left",
         box=SIMPLE_HEAD,
     )
     for column, justify in (("", "left"), ("seconds", "right"), ("share", "right"), ("", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    seconds, chunks, recordings = book["seconds"], book["chunks"], book["recordings"]
-    counts = {
-        "accepted": counted(chunks["accepted"], "chunk"),
-        "salvaged": f"good segments of {counted(chunks['salvaged'], 'other chunk')}" if chunks["salvaged"] else "",
-        "rejected": f"{counted(chunks['rejected'], 'chunk')}{', parts of others' if chunks['salvaged'] else ''}",
-        "quarantined": counted(recordings["quarantined"], "recording"),
-        "silence": "",
-    }
-    for row, count in counts.items():
-        share = seconds[row] / seconds["in"] if seconds["in"] else 0.0
-        table.add_row(row, f"{seconds[row]:.1f}", f"{share:.0%}", count, style=VERDICT_STYLES.get(row, "dim"))
-    table.add_section()
-    table.add_row(
-        "in", f"{seconds['in']:.1f}", "100%", counted(recordings["total"] - recordings["pending"], "recording")
+    seconds, chunks, recordings = book.seconds, book.chunks, book.recordings
+    others = chunks.salvaged > 0
+    rows = (
+        ("accepted", seconds.accepted, counted(chunks.accepted, "chunk")),
+        ("salvaged", seconds.salvaged, f"good segments of {counted(chunks.salvaged, 'other chunk')}" * others),
+        ("rejected", seconds.rejected, counted(chunks.rejected, "chunk") + ", parts of others" * others),
+        ("quarantined", seconds.quarantined, counted(recordings.quarantined, "recording")),
+        ("silence", seconds.silence, ""),
     )
+    for name, value, count in rows:
+        share = value / seconds.input if seconds.input else 0.0
+        table.add_row(name, f"{value:.1f}", f"{share:.0%}", count, style=VERDICT_STYLES.get(name, "dim"))
+    table.add_section()
+    table.add_row("in", f"{seconds.input:.1f}", "100%", counted(recordings.total - recordings.pending, "recording"))
     return table
 
 
@@ -85,58 +94,59 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + "s" * (number != 1)
 
 
-def chunk_table(rows: Iterable[dict[str, Any]], metric: Metric = Metric.EVIDENCE) -> Table:
-    """Chunks with what was said and heard, the metric that decided, verdict and reason; readable at 80 columns."""
+def chunk_table(rows: Iterable[ChunkRow], metric: Metric = Metric.EVIDENCE) -> Table:
+    """Chunks with label and hypothesis, the metric that decided, verdict and reason; readable at 80 columns."""
     table = Table(
-        title="Chunks: the label, and below it what the validator heard (k2d chunks --id ID tells all of one)",
+        title="Chunks: the label, and below it the validator's hypothesis (k2d chunks --id ID shows all of one)",
         title_justify="left",
         box=SIMPLE_HEAD,
     )
     table.add_column("text", ratio=1, overflow="fold")
-    table.add_column(METRIC_NAMES[metric], justify="right")
+    table.add_column(SHORT_NAMES[metric], justify="right")
     table.add_column("verdict", min_width=14)
     for row in rows:
-        style = VERDICT_STYLES[row["verdict"]]
-        place = f"{visible(row['recording'].rsplit('/', 1)[-1], 28)} {row['start_s']:.1f}–{row['end_s']:.1f} s"
-        salvaged = f"\n[yellow]{row['salvaged_s']:.1f} s salvaged[/]" if row["salvaged_s"] else ""
+        style = VERDICT_STYLES[row.verdict]
+        place = f"{visible(row.recording.rsplit('/', 1)[-1], 28)} {row.start_s:.1f}–{row.end_s:.1f} s"
+        salvaged = f"\n[yellow]{row.salvaged_s:.1f} s salvaged[/]" if row.salvaged_s else ""
+        distance = row.distances[metric]
         table.add_row(
-            f"[bold]{place}[/]\n{_text(row['teacher_text'])}\n[dim]{_text(row['validator_text'])}\n{row['id']}[/]",
-            f"{row[metric]:.2f}",
-            f"[{style}]{row['verdict']}[/]\n[dim]{_words(row['reason'])}[/]{salvaged}",
+            f"[bold]{place}[/]\n{_text(row.teacher_text)}\n[dim]{_text(row.validator_texts[0])}\n{row.id}[/]",
+            "–" if distance is None else f"{distance:.2f}",
+            f"[{style}]{row.verdict}[/]\n[dim]{_words(row.reason)}[/]{salvaged}",
         )
         table.add_section()
     return table
 
 
-def chunk(found: dict[str, Any]) -> None:
-    """Everything of one chunk: verdict, why, each hypothesis beside the label, each segment with its verdict."""
-    style = VERDICT_STYLES[found["verdict"]]
-    out.print(f"chunk [bold]{found['id']}[/], {found['start_s']:.2f}–{found['end_s']:.2f} s", soft_wrap=True)
-    out.print(f"[{style}]{found['verdict']}[/] ({_words(found['reason'])}) by policy {escape(found['policy'])}")
-    if found["contributions"]:
-        risk = found["distances"]["evidence"]
-        out.print(f"risk {risk:.2f}: log-odds {_sum(found['contributions'])}")
-    out.print(f"\n{escape(found['teacher_text']) or '(nothing)'}")
-    for hypothesis in found["hypotheses"]:
+def chunk(detail: ChunkDetail) -> None:
+    """Print everything of one chunk: verdict, why, each hypothesis beside the label, each segment with its verdict."""
+    style = VERDICT_STYLES[detail.verdict]
+    out.print(f"chunk [bold]{detail.id}[/], {detail.start_s:.2f}–{detail.end_s:.2f} s", soft_wrap=True)
+    out.print(f"[{style}]{detail.verdict}[/] ({_words(detail.reason)}) by policy {escape(detail.policy)}")
+    risk = detail.distances[Metric.EVIDENCE]
+    if detail.contributions and risk is not None:
+        out.print(f"risk {risk:.2f}: log-odds {_sum(detail.contributions)}")
+    out.print(f"\n{escape(detail.teacher_text) or '(nothing)'}")
+    for hypothesis in detail.hypotheses:
         out.print(
-            f"\n[dim]{escape(hypothesis['validator'])}, {escape(hypothesis['perturbation'])}, "
-            f"log-probability {hypothesis['avg_logprob']:.2f}[/]"
+            f"\n[dim]{escape(hypothesis.validator)}, {escape(hypothesis.perturbation)}, "
+            f"log-probability {hypothesis.avg_logprob:.2f}[/]"
         )
-        out.print(_diff(hypothesis["diff"]) or escape(hypothesis["text"]) or "(nothing)")
+        out.print(_diff(hypothesis.diff) or escape(hypothesis.text) or "(nothing)")
     table = Table(title="\nSegments", title_justify="left", box=SIMPLE_HEAD)
     for name in ("", "s", "text", "risk", "verdict"):
         table.add_column(name, justify="right" if name in ("", "risk") else "left", overflow="fold")
-    for number, one in enumerate(found["segments"]):
-        verdict = "salvaged" if one["salvaged"] else one["verdict"]
+    for number, segment in enumerate(detail.segments):
+        verdict = "salvaged" if segment.salvaged else segment.verdict
         table.add_row(
             str(number),
-            f"{one['start_s']:.2f}–{one['end_s']:.2f}",
-            _text(one["text"].strip()),
-            "" if one["risk"] is None else f"{one['risk']:.2f}",
-            "" if verdict is None else f"[{VERDICT_STYLES[verdict]}]{verdict}[/]\n[dim]{_words(one['reason'])}[/]",
+            f"{segment.start_s:.2f}–{segment.end_s:.2f}",
+            _text(segment.text.strip()),
+            "" if segment.risk is None else f"{segment.risk:.2f}",
+            "" if verdict is None else f"[{VERDICT_STYLES[verdict]}]{verdict}[/]\n[dim]{_words(segment.reason)}[/]",
         )
     out.print(table)
-    out.print(f"[dim]{escape(found['explanation'])}[/]")
+    out.print(f"[dim]{escape(detail.explanation)}[/]")
 
 
 def _sum(contributions: dict[str, float]) -> str:
@@ -145,62 +155,61 @@ def _sum(contributions: dict[str, float]) -> str:
     return " + ".join(terms)
 
 
-def _diff(steps: list[dict[str, Any]]) -> str:
-    """The label with what was heard: [-only in the label-] and {+only heard+}, as git's word diff has it."""
+def _diff(steps: Iterable[DiffStep]) -> str:
+    """The label beside a hypothesis: [-only in the label-] and {+only in the hypothesis+}, as git's word diff."""
     parts = []
     for step in steps:
-        if step["op"] == "equal":
-            parts.append(escape(step["teacher_text"]))
+        if step.op is DiffOp.EQUAL:
+            parts.append(escape(step.teacher_text))
             continue
-        if step["teacher_text"]:
-            parts.append(f"[red]\\[-{escape(step['teacher_text'])}-][/]")
-        if step["validator_text"]:
-            parts.append(f"[green]{{+{escape(step['validator_text'])}+}}[/]")
+        if step.teacher_text:
+            parts.append(f"[red]\\[-{escape(step.teacher_text)}-][/]")
+        if step.validator_text:
+            parts.append(f"[green]{{+{escape(step.validator_text)}+}}[/]")
     return "".join(parts)
 
 
-def _words(code: str) -> str:
-    return code.replace("_", " ")
+def _words(code: str | None) -> str:
+    return (code or "").replace("_", " ")
 
 
 def _text(text: str, width: int = 70) -> str:
     return escape(text if len(text) <= width else text[: width - 1] + "…") or "(nothing)"
 
 
-def quarantine_table(rows: Iterable[dict[str, Any]]) -> Table:
-    """Recordings that were set aside, and why."""
+def quarantine_table(rows: Iterable[QuarantinedRecording]) -> Table:
+    """Recordings that were quarantined, and why."""
     table = Table(title="Quarantined recordings", title_justify="left", box=SIMPLE_HEAD)
     for column in ("recording", "reason", "detail"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(visible(row["recording"]), row["reason"], escape(row["detail"] or ""))
+        table.add_row(visible(row.recording), row.reason, escape(row.detail or ""))
     return table
 
 
-def curve_table(curves: dict[str, list[dict[str, Any]]], total_s: float) -> Table:
+def curve_table(curves: Mapping[Metric, Sequence[CurvePoint]], total_s: float) -> Table:
     """Share of seconds kept over α, a column for each metric: whole chunks, and + what is salvaged of others."""
     table = Table(
         title=f"Share of {total_s:.1f} s of chunks kept, by α; + salvaged", title_justify="left", box=SIMPLE_HEAD
     )
     table.add_column("α", justify="right")
     for metric in curves:
-        table.add_column(METRIC_NAMES[Metric(metric)], justify="right")
+        table.add_column(SHORT_NAMES[metric], justify="right")
     for points in zip(*curves.values(), strict=True):
-        shares = (_share(point, total_s) for point in points)
-        table.add_row(f"{points[0]['alpha']:.2f}", *shares)
+        table.add_row(f"{points[0].alpha:.2f}", *(_share(point, total_s) for point in points))
     return table
 
 
-def _share(point: dict[str, Any], total_s: float) -> str:
+def _share(point: CurvePoint, total_s: float) -> str:
     if not total_s:
         return "–"
-    salvaged = f" +{point['salvaged'] / total_s:.0%}" if point["salvaged"] else ""
-    return f"{point['seconds'] / total_s:.0%}{salvaged}"
+    salvaged = f" +{point.salvaged / total_s:.0%}" if point.salvaged else ""
+    return f"{point.seconds / total_s:.0%}{salvaged}"
 
 
 @contextmanager
-def bars(total_s: float) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Progress bars on standard error: recordings, audio seconds, × real time. Yields what takes a status."""
+def bars(total_s: float) -> Iterator[OnStatus]:
+    """Show progress bars on standard error: recordings, audio seconds, × real time. Yields what takes the progress."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=32),
@@ -213,16 +222,16 @@ def bars(total_s: float) -> Iterator[Callable[[dict[str, Any]], None]]:
         recordings = progress.add_task("recordings", total=None, note="")
         audio = progress.add_task("audio, s", total=round(total_s) or None, note="")
         before_s: float | None = None
-        complained: str | None = None
+        shown_error: str | None = None
 
-        def show(status: dict[str, Any]) -> None:
-            nonlocal before_s, complained
-            if status["error"] and status["error"] != complained:
-                complained = status["error"]
-                progress.console.print(f"[yellow]a worker failed and will try again[/]: {escape(complained)}")
-            before_s = status["seconds"] if before_s is None else before_s
-            speed = (status["seconds"] - before_s) / max(0.001, time.monotonic() - started)
-            progress.update(recordings, completed=status["recordings"], total=status["total"])
-            progress.update(audio, completed=round(status["seconds"]), note=f"{speed:.1f} × real time")
+        def on_status(status: PartialResult) -> None:
+            nonlocal before_s, shown_error
+            if status.error and status.error != shown_error:
+                shown_error = status.error
+                progress.console.print(f"[yellow]a worker failed and will try again[/]: {escape(shown_error)}")
+            before_s = status.seconds if before_s is None else before_s
+            speed = (status.seconds - before_s) / max(0.001, time.monotonic() - started)
+            progress.update(recordings, completed=status.recordings, total=status.total)
+            progress.update(audio, completed=round(status.seconds), note=f"{speed:.1f} × real time")
 
-        yield show
+        yield on_status

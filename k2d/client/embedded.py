@@ -3,31 +3,46 @@
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from k2d import audio, sources
-from k2d.client.backend import OnStatus
-from k2d.corpus import chunk as chunk_detail
-from k2d.corpus import perturbations as catalog
-from k2d.corpus.views import ChunkFilter
+from k2d.client.backend import OnStatus, ignore
+from k2d.corpus import chunk as chunk_view
+from k2d.corpus import views
+from k2d.corpus.index import take_back_outdated
+from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
 from k2d.datasets.freeze import freeze
+from k2d.documents import (
+    BatchListed,
+    BatchOptions,
+    BatchStatus,
+    ChunkDetail,
+    ChunkFilter,
+    ChunkRow,
+    DatasetListed,
+    Forecast,
+    PartialResult,
+    Preview,
+)
 from k2d.errors import AudioError
-from k2d.filtering.policy import Policy
+from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.forecast import forecast
 from k2d.labeling.group import AttemptsInMemory, Group, RecordingsFailed
-from k2d.labeling.models import opened
+from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.labeling.request import make_batch
 from k2d.schema import Batch, Metric, RecordingResult, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.manifest import Manifest
 
 
 class Embedded:
-    """A backend that does the work itself."""
+    """A backend that does the work itself.
+
+    status = Embedded(k2d.settings.load(store="data")).label(["talk.m4a"], BatchOptions(name="talks"))
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -37,57 +52,66 @@ class Embedded:
     def where(self) -> str:
         return f"this process (store: {self.settings.store})"
 
-    def label(self, paths: Sequence[str], request: LabelRequest, *, wait: bool, on_status: OnStatus) -> dict[str, Any]:
+    def label(
+        self, paths: Sequence[str], options: BatchOptions, *, wait: bool = True, on_status: OnStatus = ignore
+    ) -> BatchStatus:
         self.lake.check()
-        batch = make_batch(self._sources(paths), request, self.settings, trusted=True)
+        batch = make_batch(self._sources(paths), options, self.settings, trusted=True)
         self.lake.batches.put(batch)
+        take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
-        return catalog.status(self.lake, batch)
+        return views.status(self.lake, batch)
 
-    def forecast(self, paths: Sequence[str], request: LabelRequest) -> dict[str, Any]:
-        batch = make_batch(self._sources(paths), request, self.settings)
-        return asdict(forecast([self._header_duration(source) for source in batch.sources], self.lake))
+    def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
+        batch = make_batch(self._sources(paths), options, self.settings)
+        return forecast([self._header_duration(source) for source in batch.sources], self.lake)
 
-    def batches(self) -> list[dict[str, Any]]:
-        found = []
-        for batch in self.lake.batches.all():
-            pending = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
-            state = catalog.state(self.lake, batch, pending=pending, jobs=None)
-            found.append({**catalog.summary(batch), "state": state, "pending": pending})
-        return found
+    def batches(self) -> list[BatchListed]:
+        return [views.listed(self.lake, batch) for batch in self.lake.batches.all()]
 
-    def status(self, batch: str, policy: Policy) -> dict[str, Any]:
-        return catalog.status(self.lake, self.lake.batches.get(batch), policy)
+    def status(self, batch: str, policy: Policy = DEFAULT) -> BatchStatus:
+        return views.status(self.lake, self.lake.batches.get(batch), policy)
 
-    def chunks(self, batch: str, policy: Policy, where: ChunkFilter) -> Iterator[dict[str, Any]]:
-        return catalog.all_chunks(self.lake, self.lake.batches.get(batch), policy, where=where)
+    def chunks(self, batch: str, policy: Policy = DEFAULT, where: ChunkFilter | None = None) -> Iterator[ChunkRow]:
+        return views.all_chunks(self.lake, self.lake.batches.get(batch), policy, where=where or ChunkFilter())
 
-    def chunk(self, chunk_id: str, policy: Policy) -> dict[str, Any]:
-        return chunk_detail.detail(self.lake, chunk_id, policy)
+    def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
+        return chunk_view.detail(self.lake, chunk_id, policy)
 
     def preview(
-        self, batches: Sequence[str], policy: Policy, *, metrics: Sequence[Metric] | None = None
-    ) -> dict[str, Any]:
-        found = [self.lake.batches.get(batch) for batch in dict.fromkeys(batches)]
-        return catalog.preview(self.lake, found, policy, metrics=metrics)
+        self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
+    ) -> Preview:
+        chosen = [self.lake.batches.get(batch) for batch in dict.fromkeys(batches)]
+        return views.preview(self.lake, chosen, policy, metrics=metrics)
 
     def freeze(
-        self, name: str, batches: Sequence[str], policy: Policy, *, without: Collection[str] = ()
-    ) -> dict[str, Any]:
+        self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
+    ) -> Manifest:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
         return freeze(self.lake, name=name, batches=ids, policy=policy, without=without)
 
-    def export(self, name: str, format_: str, folder: Path) -> dict[str, Any]:
+    def datasets(self) -> list[DatasetListed]:
+        return list_datasets(self.lake)
+
+    def manifest(self, name: str) -> Manifest:
+        return self.lake.datasets.manifest(name)
+
+    def delete_dataset(self, name: str) -> DatasetListed:
+        return delete_dataset(self.lake, name)
+
+    def export(self, name: str, format_: str, folder: Path) -> Manifest:
         export(self.lake, name, format_, folder)
         return self.lake.datasets.manifest(name)
 
     def resume(self) -> dict[str, int]:
         missing = {}
         for batch in self.lake.batches.all():
+            take_back_outdated(self.lake, batch)
             left = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
             if left and not self.lake.batches.is_cancelled(batch.id):
                 missing[batch.id] = left
-                self._run(batch, lambda _: None)
+                self._run(batch, ignore)
+        self.lake.mark_current()
         return missing
 
     # ---- helpers --------------------------------------------------------------------------------------------------
@@ -101,7 +125,7 @@ class Embedded:
         return None
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:
-        """Finish the batch; a recording that fails unexpectedly is tried again alone, then set aside."""
+        """Finish the batch; a recording that fails unexpectedly is tried again alone, then quarantined."""
         attempts = AttemptsInMemory()
         while True:
             done = self.lake.batches.result_positions(batch.id)
@@ -114,27 +138,29 @@ class Embedded:
     async def _round(
         self, batch: Batch, positions: Sequence[int], attempts: AttemptsInMemory, on_status: OnStatus
     ) -> None:
-        told = _Told(total=len(batch.sources), finished=len(batch.sources) - len(positions), on_status=on_status)
+        progress = _ProgressSum(
+            total=len(batch.sources), finished=len(batch.sources) - len(positions), on_status=on_status
+        )
 
         def on_result(result: RecordingResult) -> None:
             self.lake.batches.put_result(batch.id, result)
-            told.result(result)
+            progress.on_result(result)
 
-        async with opened(self.settings, batch, self.lake) as (teacher, validators):
+        async with open_models(self.settings, batch, self.lake) as (teacher, validators):
             labeler = Labeler(
                 self.lake,
                 teacher=teacher,
                 validators=validators,
                 batch=batch,
                 settings=self.settings,
-                on_progress=told.progress,
+                on_progress=progress.on_step,
             )
             concurrency = self.settings.concurrency
             await Group(labeler=labeler, attempts=attempts, on_result=on_result, concurrency=concurrency).run(positions)
 
 
-class _Told:
-    """Turns steps and results into the status a progress bar needs."""
+class _ProgressSum:
+    """Adds up steps and results into what a progress bar needs."""
 
     def __init__(self, *, total: int, finished: int, on_status: OnStatus) -> None:
         self.total = total
@@ -143,17 +169,17 @@ class _Told:
         self.done_s = 0.0
         self.in_flight: dict[int, float] = {}
 
-    def progress(self, step: Progress) -> None:
+    def on_step(self, step: Progress) -> None:
         if step.stage == Stage.LABEL:
             self.in_flight[step.position] = step.seconds
-            self._tell()
+            self._report()
 
-    def result(self, result: RecordingResult) -> None:
+    def on_result(self, result: RecordingResult) -> None:
         self.in_flight.pop(result.position, None)
         self.done_s += result.duration_s
         self.finished += 1
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         seconds = self.done_s + sum(self.in_flight.values())
-        self.on_status({"seconds": seconds, "recordings": self.finished, "total": self.total, "error": None})
+        self.on_status(PartialResult(seconds=seconds, recordings=self.finished, total=self.total))

@@ -1,29 +1,51 @@
-"""The Python SDK: the labeling API as a backend. Needs nothing but HTTP."""
+"""The labeling API as a backend. Needs nothing but HTTP.
+
+client = Client("http://127.0.0.1:8080", token="…")
+status = client.label(["talk.m4a"], BatchOptions(name="talks"), wait=True)
+"""
 
 import json
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 import stamina
 
 from k2d import sources
-from k2d.client.backend import OnStatus
-from k2d.corpus.views import ChunkFilter
+from k2d.client.backend import OnStatus, ignore
+from k2d.documents import (
+    BatchList,
+    BatchListed,
+    BatchOptions,
+    BatchStatus,
+    ChunkDetail,
+    ChunkFilter,
+    ChunkList,
+    ChunkRow,
+    DatasetList,
+    DatasetListed,
+    DatasetRequest,
+    DatasetState,
+    Forecast,
+    PartialResult,
+    Preview,
+    PreviewRequest,
+    Resumed,
+)
 from k2d.errors import K2DError
 from k2d.filtering.policy import DEFAULT, PRESETS, Policy
-from k2d.labeling.request import LabelRequest
-from k2d.schema import Metric
+from k2d.schema import BatchState, Metric
+from k2d.store.manifest import Manifest
 
-POLL_S = 0.5
-TERMINAL = ("done", "cancelled")
+POLL_S: Final = 0.5
+PAGE: Final = 1000  # chunks asked for at once
 
 
-class RemoteError(K2DError):
+class ApiError(K2DError):
     """The API answered with a problem document; `remote_code` is its code."""
 
     code = "remote_error"
@@ -64,83 +86,81 @@ class Client:
 
     # ---- the backend ----------------------------------------------------------------------------------------------
 
-    def label(self, paths: Sequence[str], request: LabelRequest, *, wait: bool, on_status: OnStatus) -> dict[str, Any]:
-        status = self._post_files(paths, request, dry_run=False)
-        while wait and status["state"] not in TERMINAL:
-            self._tell(status, on_status)
-            if status["state"] == "stalled" and (status["jobs"] or {}).get("jobs_failed"):
-                error = (status["jobs"] or {}).get("last_error") or "see the worker's log"
-                raise K2DError(f"the batch cannot go on: {error}", hint=f"mend it, then: k2d retry {status['name']}")
+    def label(
+        self, paths: Sequence[str], options: BatchOptions, *, wait: bool = False, on_status: OnStatus = ignore
+    ) -> BatchStatus:
+        status = BatchStatus.model_validate(self._post_files(paths, options, dry_run=False))
+        while wait and status.state not in (BatchState.DONE, BatchState.CANCELLED):
+            on_status(_progress(status))
+            if status.state is BatchState.STALLED and status.jobs and status.jobs.jobs_failed:
+                error = status.jobs.last_error or "see the worker's log"
+                raise K2DError(
+                    f"the batch cannot go on: {error}", hint=f"remove the cause, then: k2d retry {status.name}"
+                )
             time.sleep(POLL_S)
-            status = self._get(f"/v1/batches/{status['id']}")
-        self._tell(status, on_status)
+            status = self.status(status.id)
+        on_status(_progress(status))
         return status
 
-    def forecast(self, paths: Sequence[str], request: LabelRequest) -> dict[str, Any]:
-        return self._post_files(paths, request, dry_run=True)
+    def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
+        return Forecast.model_validate(self._post_files(paths, options, dry_run=True))
 
-    def batches(self) -> list[dict[str, Any]]:
-        return list(self._pages("/v1/batches", "batches", {"limit": 200}))
+    def batches(self) -> list[BatchListed]:
+        return [batch for page in self._pages("/v1/batches", {"limit": 200}) for batch in _batch_page(page)]
 
-    def status(self, batch: str, policy: Policy) -> dict[str, Any]:
-        return self._get(f"/v1/batches/{batch}", _judged_by(policy))
+    def status(self, batch: str, policy: Policy = DEFAULT) -> BatchStatus:
+        return BatchStatus.model_validate(self._get(f"/v1/batches/{batch}", _judged_by(policy)))
 
-    def chunks(self, batch: str, policy: Policy, where: ChunkFilter) -> Iterator[dict[str, Any]]:
-        query = {key: getattr(where, key) for key in where.__slots__ if getattr(where, key) is not None}
-        return self._pages("/v1/chunks", "chunks", {"batch": batch, "limit": 1000, **query, **_judged_by(policy)})
+    def chunks(self, batch: str, policy: Policy = DEFAULT, where: ChunkFilter | None = None) -> Iterator[ChunkRow]:
+        asked = (where or ChunkFilter()).model_dump(mode="json", exclude_none=True)
+        for page in self._pages("/v1/chunks", {"batch": batch, "limit": PAGE, **asked, **_judged_by(policy)}):
+            yield from ChunkList.model_validate(page).chunks
 
-    def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> dict[str, Any]:
-        return self._get(f"/v1/chunks/{quote(chunk_id, safe='')}", _judged_by(policy))
+    def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
+        return ChunkDetail.model_validate(self._get(f"/v1/chunks/{quote(chunk_id, safe='')}", _judged_by(policy)))
 
     def preview(
-        self, batches: Sequence[str], policy: Policy, *, metrics: Sequence[Metric] | None = None
-    ) -> dict[str, Any]:
-        curve = None if metrics is None else [str(metric) for metric in metrics]
-        body = {"batches": list(batches), "policy": policy.model_dump(mode="json"), "curve": curve}
-        return self._send("POST", "/v1/policies/preview", json=body)
+        self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
+    ) -> Preview:
+        asked = PreviewRequest(batches=list(batches), policy=policy, curve=None if metrics is None else list(metrics))
+        return Preview.model_validate(self._send("POST", "/v1/policies/preview", json=asked.model_dump(mode="json")))
 
     def freeze(
-        self, name: str, batches: Sequence[str], policy: Policy, *, without: Collection[str] = ()
-    ) -> dict[str, Any]:
-        body = {
-            "name": name,
-            "batches": list(batches),
-            "policy": policy.model_dump(mode="json"),
-            "without": sorted(set(without)),
-        }
-        dataset = self._send("POST", "/v1/datasets", json=body)
-        while dataset["state"] == "building":
+        self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
+    ) -> Manifest:
+        asked = DatasetRequest(name=name, batches=list(batches), policy=policy, without=sorted(set(without)))
+        dataset = DatasetState.model_validate(self._send("POST", "/v1/datasets", json=asked.model_dump(mode="json")))
+        while dataset.state == "building":
             time.sleep(POLL_S)
-            dataset = self._get(f"/v1/datasets/{name}")
-        if dataset["state"] == "failed":
-            raise K2DError(f"freezing {name!r} failed: {dataset['error']}")
-        manifest: dict[str, Any] = dataset["manifest"]
-        return manifest
+            dataset = self._dataset(name)
+        return _finished(dataset)
 
-    def export(self, name: str, format_: str, folder: Path) -> dict[str, Any]:
+    def datasets(self) -> list[DatasetListed]:
+        return DatasetList.model_validate(self._get("/v1/datasets")).datasets
+
+    def manifest(self, name: str) -> Manifest:
+        return _finished(self._dataset(name))
+
+    def delete_dataset(self, name: str) -> DatasetListed:
+        return DatasetListed.model_validate(self._send("DELETE", f"/v1/datasets/{name}"))
+
+    def export(self, name: str, format_: str, folder: Path) -> Manifest:
         from k2d.datasets.pull import export_pulled  # needs Arrow; the rest of the client does not
 
         return export_pulled(self, name, format_, folder)
 
     def resume(self) -> dict[str, int]:
-        missing: dict[str, int] = self._send("POST", "/v1/resume")["batches"]
-        return missing
+        return Resumed.model_validate(self._send("POST", "/v1/resume")).batches
 
     # ---- more acts ------------------------------------------------------------------------------------------------
 
-    def cancel(self, batch: str) -> dict[str, Any]:
-        return self._send("DELETE", f"/v1/batches/{batch}")
+    def cancel(self, batch: str) -> BatchStatus:
+        """Cancel a batch: nothing new is begun; what is done stays."""
+        return BatchStatus.model_validate(self._send("DELETE", f"/v1/batches/{batch}"))
 
-    def retry(self, batch: str) -> dict[str, Any]:
-        return self._send("POST", f"/v1/batches/{batch}/retry")
-
-    def manifest(self, name: str) -> dict[str, Any]:
-        """A frozen dataset's manifest."""
-        dataset = self._get(f"/v1/datasets/{name}")
-        if dataset["state"] != "ready":
-            raise K2DError(f"dataset {name!r} is {dataset['state']}: {dataset.get('error') or 'not there yet'}")
-        manifest: dict[str, Any] = dataset["manifest"]
-        return manifest
+    def retry(self, batch: str) -> BatchStatus:
+        """Do what is missing in a batch and try its quarantined recordings again."""
+        return BatchStatus.model_validate(self._send("POST", f"/v1/batches/{batch}/retry"))
 
     def shard(self, name: str, number: int) -> Iterator[bytes]:
         """The bytes of one Parquet shard, as they arrive."""
@@ -152,36 +172,27 @@ class Client:
 
     # ---- HTTP -----------------------------------------------------------------------------------------------------
 
-    def _post_files(self, paths: Sequence[str], request: LabelRequest, *, dry_run: bool) -> dict[str, Any]:
-        data = {key: getattr(request, key) for key in request.__slots__ if getattr(request, key) is not None}
+    def _dataset(self, name: str) -> DatasetState:
+        return DatasetState.model_validate(self._get(f"/v1/datasets/{name}"))
+
+    def _post_files(self, paths: Sequence[str], options: BatchOptions, *, dry_run: bool) -> dict[str, Any]:
+        asked = options.model_dump(mode="json", exclude_none=True)
+        form = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in asked.items()}
         with ExitStack() as files:
             parts = [
                 ("files", (str(path), files.enter_context(Path(path).open("rb")), "application/octet-stream"))
                 for path in sources.expand(paths)
             ]
-            form = {key: json.dumps(value) if isinstance(value, bool) else value for key, value in data.items()}
             return self._send(
                 "POST", "/v1/batches", params={"dry_run": dry_run}, files=parts, data=form, timeout=httpx.Timeout(None)
             )
 
-    def _tell(self, status: dict[str, Any], on_status: OnStatus) -> None:
-        book, jobs = status["ledger"], status["jobs"] or {}
-        counts = book["recordings"]
-        on_status(
-            {
-                "seconds": book["seconds"]["in"] + jobs.get("seconds_in_flight", 0.0),
-                "recordings": counts["total"] - counts["pending"],
-                "total": counts["total"],
-                "error": jobs.get("last_error"),
-            }
-        )
-
-    def _pages(self, path: str, member: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _pages(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
         while True:
-            found = self._get(path, query | ({"cursor": cursor} if cursor else {}))
-            yield from found[member]
-            cursor = found["next"]
+            page = self._get(path, query | ({"cursor": cursor} if cursor else {}))
+            yield page
+            cursor = page["next"]
             if cursor is None:
                 return
 
@@ -199,30 +210,41 @@ class Client:
         document: dict[str, Any] = answer.json()
         return document
 
-    def _connected(self) -> "_Connected":
-        return _Connected(self.url)
-
-
-class _Connected:
-    """Turns transport errors into Unreachable."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, httpx.TransportError):
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Turn transport errors into Unreachable."""
+        try:
+            yield
+        except httpx.TransportError as error:
             raise Unreachable(f"nobody answers at {self.url} ({type(error).__name__})") from error
 
 
-def _problem(answer: httpx.Response) -> RemoteError:
+def _batch_page(page: dict[str, Any]) -> list[BatchListed]:
+    return BatchList.model_validate(page).batches
+
+
+def _progress(status: BatchStatus) -> PartialResult:
+    counts, jobs = status.ledger.recordings, status.jobs
+    return PartialResult(
+        seconds=status.ledger.seconds.input + (jobs.seconds_in_flight if jobs else 0.0),
+        recordings=counts.total - counts.pending,
+        total=counts.total,
+        error=jobs.last_error if jobs else None,
+    )
+
+
+def _finished(dataset: DatasetState) -> Manifest:
+    if dataset.manifest is None:
+        raise K2DError(f"dataset {dataset.name!r} is {dataset.state}: {dataset.error or 'not there yet'}")
+    return dataset.manifest
+
+
+def _problem(answer: httpx.Response) -> ApiError:
     try:
         document = answer.json()
     except ValueError:
         document = {"detail": f"the API answered {answer.status_code}: {answer.text[:200]}"}
-    return RemoteError(document if isinstance(document, dict) else {}, answer.status_code)
+    return ApiError(document if isinstance(document, dict) else {}, answer.status_code)
 
 
 def _judged_by(policy: Policy) -> dict[str, Any]:

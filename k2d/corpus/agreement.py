@@ -1,71 +1,72 @@
-"""What validators made of the same chunks, gathered from the facts of one or more batches."""
+"""Gathers what validators made of the same labels from the facts of one or more batches, to compare the validators."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from k2d.corpus.independence import Hearing
+from k2d.corpus.independence import Observations
 from k2d.filtering.evidence import weigh
 from k2d.keys import digest
 from k2d.schema import ChunkFacts, Hypothesis, Segment
 from k2d.store import Lake
 
-# Whose weights are the teacher's: they share what the teacher does not know.
-_TEACHERS = ("perturbed", "rescue")
+# Kinds of validators that run the teacher's own weights: they share its errors.
+_TEACHERS: Final = ("perturbed", "second-decode", "rescue")
+
+_Row = tuple[float, float, int]  # disagreement, forced log-probability, passes
 
 
-def gather(
-    lake: Lake, batches: Sequence[str], *, most: int
-) -> tuple[list[Hearing], np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """Line up what validators said of the same labels, and the teacher's confidence in them, shape (chunks,).
+def gather(lake: Lake, batches: Sequence[str], *, most: int) -> tuple[list[Observations], npt.NDArray[np.float64]]:
+    """Align what each validator made of the same labels, and the teacher's confidence in them, shape (chunks,).
 
-    Batches over the same recordings with other sets of validators add their validators. Recordings are taken in an order that is
-    random and always the same, until `most` chunks are there; chunks without a sound in their label are left out.
+    Batches over the same recordings with other validators add theirs. Recordings are taken in an order that is random
+    and always the same, until `most` chunks are there; chunks without a sound in their label are left out.
 
     Raises:
         NotFound: no such batch.
         StoreError
     """
-    rows: dict[str, dict[int, tuple[float, float, int]]] = {}  # by validator, by row: disagreement, score, passes
+    rows: dict[str, dict[int, _Row]] = {}  # by validator, by row
     confidence: list[float] = []
     for segments, hypotheses in _chunks(lake, batches):
         if len(confidence) >= most:
             break
-        by_listener: dict[str, list[Hypothesis]] = {}
-        for one in hypotheses:
-            by_listener.setdefault(one.validator, []).append(one)
-        weighed = [(name, said, weigh(segments, said).evidence) for name, said in by_listener.items()]
-        if not weighed[0][2].units:
+        by_validator: dict[str, list[Hypothesis]] = {}
+        for hypothesis in hypotheses:
+            by_validator.setdefault(hypothesis.validator, []).append(hypothesis)
+        weighed = [(name, own, weigh(segments, own).evidence) for name, own in by_validator.items()]
+        if not weighed[0][2].phonemes:
             continue
-        for name, said, evidence in weighed:
-            score = evidence.score if any(one.scores for one in said) else np.nan
-            passes = sum(1 + (bool(one.scores) and not one.is_phonemes) for one in said)
-            rows.setdefault(name, {})[len(confidence)] = (evidence.disagreement_middle, score, passes)
+        for name, own, evidence in weighed:
+            forced = evidence.forced_logprob if any(each.forced_logprobs for each in own) else np.nan
+            passes = sum(1 + (bool(each.forced_logprobs) and not each.is_phonemes) for each in own)
+            rows.setdefault(name, {})[len(confidence)] = (evidence.disagreement_middle, forced, passes)
         confidence.append(weighed[0][2].avg_logprob)
-    return [_hearing(name, said, len(confidence)) for name, said in rows.items()], np.array(confidence)
+    return [_observations(name, own, len(confidence)) for name, own in rows.items()], np.array(confidence)
 
 
 def _chunks(lake: Lake, batches: Sequence[str]) -> Iterator[tuple[tuple[Segment, ...], list[Hypothesis]]]:
-    """Each labelled chunk once, with what all sets of validators said of it."""
+    """Each labeled chunk once, with the hypotheses of all validators."""
     facts: dict[str, set[str]] = {}
     for batch in dict.fromkeys(batches):
         for result in lake.batches.results(lake.batches.get(batch).id):
             if result.label_key and result.facts_key:
                 facts.setdefault(result.label_key, set()).add(result.facts_key)
     for label_key in sorted(facts, key=digest):
-        found: dict[int, list[ChunkFacts]] = {}
+        by_index: dict[int, list[ChunkFacts]] = {}
         for key in sorted(facts[label_key]):
             for row in lake.facts.read(key):
-                found.setdefault(row.index, []).append(row)
-        for rows in found.values():
-            said = {(one.validator, one.perturbation): one for row in rows for one in row.hypotheses}
-            yield rows[0].segments, list(said.values())
+                by_index.setdefault(row.index, []).append(row)
+        for rows in by_index.values():
+            hypotheses = {(each.validator, each.perturbation): each for row in rows for each in row.hypotheses}
+            yield rows[0].segments, list(hypotheses.values())
 
 
-def _hearing(name: str, said: dict[int, tuple[float, float, int]], chunks: int) -> Hearing:
-    disagreement, score = np.full(chunks, np.nan), np.full(chunks, np.nan)
-    for row, (apart, likely, _) in said.items():
-        disagreement[row], score[row] = apart, likely
-    kind = name.partition(":")[0]
-    family = "teacher" if kind in _TEACHERS else name
-    return Hearing(name, family, disagreement, score, sum(passes for _, _, passes in said.values()))
+def _observations(name: str, rows: dict[int, _Row], chunks: int) -> Observations:
+    disagreement, forced = np.full(chunks, np.nan), np.full(chunks, np.nan)
+    for row, (apart, logprob, _) in rows.items():
+        disagreement[row], forced[row] = apart, logprob
+    family = "teacher" if name.partition(":")[0] in _TEACHERS else name
+    return Observations(name, family, disagreement, forced, sum(passes for _, _, passes in rows.values()))

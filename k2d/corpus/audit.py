@@ -1,24 +1,26 @@
-"""Whom a policy leaves out: acceptance by code mixing, language, length and source, and a test where it matters.
+"""Audits a policy: the share it keeps by code mixing, language, length and source, and a test for code-switched speech.
 
-A filter that expected_token_errors code-switched speech more than the rest makes a corpus, and a student, that switch less. Recordings
-are what varies: chunks of one lecture pass or fail together. So every interval and test here is by recording (ratio
-estimates, linearised; Cochran, "Sampling Techniques", 1977, chapter 6). Sums are streamed: memory does not grow with
-the corpus, but for one pair of sums a source folder.
+A filter that rejects more of code-switched speech than of the rest makes a corpus, and a student, that switch less.
+Recordings are what varies: chunks of one lecture pass or fail together. So every interval and test here is by recording
+(ratio estimates, linearised; Cochran, "Sampling Techniques", 1977, chapter 6). Sums are streamed: memory does not grow
+with the corpus, but for one pair of sums a source folder.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.calibration.population import Floats, Part, parts, thresholds
+from k2d.corpus.index import DistinctPart, distinct_parts
 from k2d.corpus.statistics import quantile, tail
-from k2d.filtering.policy import Columns, Policy
+from k2d.corpus.sweep import salvaged_ms
+from k2d.filtering.policy import Columns, Policy, thresholds
 from k2d.schema import Batch
 from k2d.store import Lake
+
+Floats = npt.NDArray[np.float64]
 
 # Code-mixing index: 0 monolingual … 0.5. Edges as in the evaluation's groups, upper end included.
 MIXING: Final = (("none", 0.0), ("up to 0.1", 0.1), ("0.1 to 0.25", 0.25), ("over 0.25", 1.0))
@@ -96,12 +98,11 @@ def audit(lake: Lake, batches: Sequence[Batch], policy: Policy, *, confidence: f
     fixed = [("all", "all"), *((by, name) for by, names in _FIXED.items() for name in names)]
     sums = _Sums(len(fixed))
     sources: dict[str, _Sums] = {}
-    for part in partial(parts, lake, batches)():
+    for part in distinct_parts(lake, batches):
         values = _values(part, policy, len(fixed))
         sums.add(values)
         for source, rows in _by_source(part):
-            one = sources.setdefault(source, _Sums(1))
-            one.add(values[rows][:, :, :1])
+            sources.setdefault(source, _Sums(1)).add(values[rows][:, :, :1])
     return _judged(fixed, sums, sources, policy=policy, confidence=confidence)
 
 
@@ -112,28 +113,27 @@ _FIXED: Final = {
 }
 
 
-def _values(part: Part, policy: Policy, groups: int) -> Floats:
+def _values(part: DistinctPart, policy: Policy, groups: int) -> Floats:
     """Of each recording and group: kept seconds, seconds, kept chunks, chunks; shape (recordings, 4, groups)."""
-    seconds = part.chunks["duration_s"].astype(np.float64)
-    share = np.minimum(_kept_seconds(part, policy) / np.maximum(seconds, 1e-3), 1.0)
-    what = np.stack([share * seconds, seconds, share, np.ones_like(seconds)], axis=1)
-    found = np.zeros((len(part.recordings), 4, groups))
-    rows = part.recording
-    everything = np.zeros(len(rows), np.int64)
+    ms = part.chunks["ms"].astype(np.float64)
+    share = _kept_ms(part, policy) / np.maximum(ms, 1.0)
+    amounts = np.stack([share * ms / 1000, ms / 1000, share, np.ones_like(ms)], axis=1)
+    sizes = part.part.recordings.sizes[part.fresh]
+    recording = np.repeat(np.arange(len(sizes)), sizes)
+    values = np.zeros((len(sizes), 4, groups))
+    everything = np.zeros(len(ms), np.int64)
     offset = 0
     for names, codes in zip((("all",), *_FIXED.values()), (everything, *_codes(part.chunks)), strict=True):
-        np.add.at(found, (rows[:, None], np.arange(4)[None, :], (offset + codes)[:, None]), what)
+        np.add.at(values, (recording[:, None], np.arange(4)[None, :], (offset + codes)[:, None]), amounts)
         offset += len(names)
-    return found
+    return values
 
 
-def _kept_seconds(part: Part, policy: Policy) -> Floats:
-    whole, kept = thresholds(policy, part.chunks, part.segments, part.owner)
-    accepted = whole <= policy.alpha
-    salvaged = (kept <= policy.alpha) & ~accepted[part.owner]
-    lengths = part.segments["duration_s"][salvaged].astype(np.float64)
-    rest = np.bincount(part.owner[salvaged], lengths, minlength=len(whole))
-    return np.where(accepted, part.chunks["duration_s"], rest)
+def _kept_ms(part: DistinctPart, policy: Policy) -> Floats:
+    """Milliseconds kept of each chunk, shape (chunks,): all of it, or its salvaged segments."""
+    least = thresholds(policy, part, alpha=policy.alpha)
+    salvaged = salvaged_ms(part.segments, least, policy.alpha)
+    return np.where(least.whole(policy.alpha), part.chunks["ms"], salvaged).astype(np.float64)
 
 
 def _codes(chunks: Columns) -> tuple[npt.NDArray[np.int64], ...]:
@@ -146,13 +146,14 @@ def _codes(chunks: Columns) -> tuple[npt.NDArray[np.int64], ...]:
     return mixing, language, length
 
 
-def _by_source(part: Part) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
-    """The folders that recordings come from, as their names tell."""
+def _by_source(part: DistinctPart) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    """The folders that recordings come from, as their names tell, and which recordings of the part those are."""
     rows: dict[str, list[int]] = {}
-    for row, result in enumerate(part.recordings):
-        rows.setdefault(result.name.replace("\\", "/").rpartition("/")[0] or ".", []).append(row)
-    for source, found in rows.items():
-        yield source, np.array(found)
+    names = part.part.recordings.column("recording")
+    for row, name in enumerate(name for name, fresh in zip(names, part.fresh.tolist(), strict=True) if fresh):
+        rows.setdefault(name.replace("\\", "/").rpartition("/")[0] or ".", []).append(row)
+    for source, recordings in rows.items():
+        yield source, np.array(recordings)
 
 
 # ---- figures ------------------------------------------------------------------------------------------------------

@@ -1,21 +1,21 @@
 """Which validator shares the teacher's errors least: estimated without a single reference. Pure.
 
-No one knows which labels are wrong, but validators with errors of their own agree on it more than chance would have it:
-where a label is wrong, each of them tends to hear something else. One that shares the teacher's errors is silent
-there. Two measures of each validator over the same chunks say so; correlations are of ranks (Spearman's), as phoneme
-and text distances have different scales.
+Nobody knows which labels are wrong, but validators with errors of their own agree on it more than chance would have it:
+where a label is wrong, each of them tends to transcribe something else. One that shares the teacher's errors does not
+object there. Two measures of each validator over the same chunks tell; correlations are of ranks (Spearman's), as
+phoneme and text distances have different scales.
 
 - `consensus`: the correlation of its disagreement with the mean disagreement of the others. High: it objects where
   others do. A copy of the teacher, and one that objects at random, are both near 0.
-- `follows`: the correlation of its support for labels (its teacher-forced score where it gives one, else its
+- `follows`: the correlation of its support for labels (its forced log-probability where it gives one, else its
   agreement) with the teacher's own confidence, *given* what the others say (a partial correlation). Sure wherever the
-  teacher is, beyond what anyone else bears out: that is what sharing errors looks like.
+  teacher is, beyond what any other confirms: that is what sharing errors looks like.
 
     independence = consensus · (1 − max(0, follows))
 
-Validators with the same weights are one family: they have one voice in the consensus, and none in that of one another
-as long as there is another family. What this cannot see: an error that all validators share, and, with two validators,
-which of them is the noisy one (the consensus is then the same for both, and `follows` alone decides).
+Validators with the same weights are one family: they count as one in the consensus, and not at all in that of one
+another as long as there is another family. What this cannot see: an error that all validators share, and, with two
+validators, which of them is the noisy one (the consensus is then the same for both, and `follows` alone decides).
 """
 
 from collections.abc import Sequence
@@ -27,19 +27,21 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-OBJECTS: Final = 0.2  # a validator objects to a label from this disagreement on: what sends a label to rescue as well
+OBJECTS: Final = (
+    0.2  # a validator objects to a label from this disagreement on: what sends a label to a second decode as well
+)
 FEWEST: Final = 20  # chunks: below, a rank correlation is anything (its standard error is about 1 / √n)
-SELECTIVE: Final = 0.5  # who hears a smaller share was shown the doubtful ones only, and cannot be compared
+SELECTIVE: Final = 0.5  # a validator of a smaller share got the doubtful chunks only, and cannot be compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hearing:
-    """One validator over chunks that all validators are lined up by; NaN where it did not hear, or has no score."""
+class Observations:
+    """What one validator made of aligned chunks; NaN where it did not validate one, or gives no forced log-probability."""
 
     name: str
     family: str  # validators that share weights
     disagreement: Floats  # shape (chunks,), 0…1
-    score: Floats  # shape (chunks,), mean log-probability of the label
+    forced_logprob: Floats  # shape (chunks,), of the label, mean over tokens
     passes: int  # of a model over a chunk, decoding or scoring: what it costs
 
 
@@ -48,7 +50,7 @@ class Standing:
     """What is known of one validator."""
 
     name: str
-    heard: int  # chunks
+    validated: int  # chunks
     passes: float  # of a model, per chunk of the corpus
     disagreement: float  # its mean
     consensus: float | None  # None where it cannot be compared
@@ -59,49 +61,51 @@ class Standing:
     first: float | None  # share of bootstrap draws (chunks drawn anew) in which it is the most independent
 
 
-def standings(hearings: Sequence[Hearing], confidence: Floats, *, draws: int = 100, seed: int = 0) -> list[Standing]:
+def standings(
+    observations: Sequence[Observations], confidence: Floats, *, draws: int = 100, seed: int = 0
+) -> list[Standing]:
     """Compare validators over the same chunks, the most independent first, then those that cannot be compared.
 
     Args:
         confidence: the teacher's mean log-probability of each label, shape (chunks,).
         draws: bootstrap draws for `first`; 0: none.
     """
-    able = [one for one in hearings if _comparable(one, hearings)]
+    able = [one for one in observations if _comparable(one, observations)]
     found = {one.name: _measures(one, able, confidence) for one in able}
     firsts = _firsts(able, confidence, draws=draws, seed=seed)
-    rows = [_standing(one, able, found.get(one.name), firsts.get(one.name)) for one in hearings]
+    rows = [_standing(one, able, found.get(one.name), firsts.get(one.name)) for one in observations]
     return sorted(rows, key=lambda row: (row.independence is None, -(row.independence or 0.0), row.name))
 
 
-def phi(one: Hearing, other: Hearing) -> float | None:
-    """How alike two validators object: the correlation of objecting, over chunks that both heard; −1…1."""
+def phi(one: Observations, other: Observations) -> float | None:
+    """How alike two validators object: the correlation of objecting, over chunks that both validated; −1…1."""
     both = np.isfinite(one.disagreement) & np.isfinite(other.disagreement)
     if both.sum() < FEWEST:
         return None
     return _correlation(*(np.where(each.disagreement[both] > OBJECTS, 1.0, 0.0) for each in (one, other)))
 
 
-def _comparable(one: Hearing, hearings: Sequence[Hearing]) -> bool:
-    heard = np.isfinite(one.disagreement).sum()
-    return bool(len(hearings) > 1 and heard >= FEWEST and heard >= SELECTIVE * len(one.disagreement))
+def _comparable(one: Observations, observations: Sequence[Observations]) -> bool:
+    validated = np.isfinite(one.disagreement).sum()
+    return bool(len(observations) > 1 and validated >= FEWEST and validated >= SELECTIVE * len(one.disagreement))
 
 
-def _measures(one: Hearing, able: Sequence[Hearing], confidence: Floats) -> tuple[float, float] | None:
-    """Consensus and follows; None where nobody else heard enough of the same chunks."""
+def _measures(one: Observations, able: Sequence[Observations], confidence: Floats) -> tuple[float, float] | None:
+    """Consensus and follows; None where no other validated enough of the same chunks."""
     others = _others(one, able)
     if others is None:
         return None
     both = np.isfinite(one.disagreement) & np.isfinite(others) & np.isfinite(confidence)
     if both.sum() < FEWEST:
         return None
-    scored = np.isfinite(one.score[both]).all()
-    support = _ranks(one.score[both] if scored else -one.disagreement[both])
-    doubt, consensus, sure = _ranks(one.disagreement[both]), _ranks(others[both]), _ranks(confidence[both])
-    return _correlation(doubt, consensus), _partial(support, sure, given=consensus)
+    scored = np.isfinite(one.forced_logprob[both]).all()
+    support = _ranks(one.forced_logprob[both] if scored else -one.disagreement[both])
+    disagreement, consensus, sure = _ranks(one.disagreement[both]), _ranks(others[both]), _ranks(confidence[both])
+    return _correlation(disagreement, consensus), _partial(support, sure, given=consensus)
 
 
-def _others(one: Hearing, able: Sequence[Hearing]) -> Floats | None:
-    """What the others make of each chunk: mean rank of each family, then over families; NaN where none heard it."""
+def _others(one: Observations, able: Sequence[Observations]) -> Floats | None:
+    """What the others make of each chunk: mean rank of each family, then over families; NaN where none validated it."""
     families: dict[str, list[Floats]] = {}
     for other in able:
         if other is not one:
@@ -113,7 +117,7 @@ def _others(one: Hearing, able: Sequence[Hearing]) -> Floats | None:
     return _mean([_mean(members) for members in families.values()])
 
 
-def _firsts(able: Sequence[Hearing], confidence: Floats, *, draws: int, seed: int) -> dict[str, float]:
+def _firsts(able: Sequence[Observations], confidence: Floats, *, draws: int, seed: int) -> dict[str, float]:
     """How often each validator is the most independent one when chunks are drawn anew."""
     if len(able) < 2 or not draws:
         return {}
@@ -121,7 +125,10 @@ def _firsts(able: Sequence[Hearing], confidence: Floats, *, draws: int, seed: in
     wins = dict.fromkeys((one.name for one in able), 0)
     for _ in range(draws):
         drawn = random.integers(0, len(confidence), len(confidence))
-        again = [Hearing(one.name, one.family, one.disagreement[drawn], one.score[drawn], one.passes) for one in able]
+        again = [
+            Observations(one.name, one.family, one.disagreement[drawn], one.forced_logprob[drawn], one.passes)
+            for one in able
+        ]
         found = {one.name: _measures(one, again, confidence[drawn]) for one in again}
         known = {name: _independence(*measured) for name, measured in found.items() if measured is not None}
         if known:
@@ -130,20 +137,20 @@ def _firsts(able: Sequence[Hearing], confidence: Floats, *, draws: int, seed: in
 
 
 def _standing(
-    one: Hearing, able: Sequence[Hearing], measured: tuple[float, float] | None, first: float | None
+    one: Observations, able: Sequence[Observations], measured: tuple[float, float] | None, first: float | None
 ) -> Standing:
-    heard = np.isfinite(one.disagreement)
+    validated = np.isfinite(one.disagreement)
     alone, silent = _objections(one, able) if one in able else (None, None)
     return Standing(
         name=one.name,
-        heard=int(heard.sum()),
-        passes=round(one.passes / max(1, len(heard)), 4),
-        disagreement=round(float(one.disagreement[heard].mean()), 4) if heard.any() else 0.0,
+        validated=int(validated.sum()),
+        passes=round(one.passes / max(1, len(validated)), 4),
+        disagreement=round(float(one.disagreement[validated].mean()), 4) if validated.any() else 0.0,
         consensus=None if measured is None else round(measured[0], 4),
         follows=None if measured is None else round(measured[1], 4),
         independence=None if measured is None else round(_independence(*measured), 4),
         alone=alone,
-        no_speech_prob=silent,
+        silent=silent,
         first=first if measured is not None else None,
     )
 
@@ -152,12 +159,12 @@ def _independence(consensus: float, follows: float) -> float:
     return consensus * (1.0 - max(0.0, follows)) if consensus > 0 else consensus
 
 
-def _objections(one: Hearing, able: Sequence[Hearing]) -> tuple[float, float]:
+def _objections(one: Observations, able: Sequence[Observations]) -> tuple[float, float]:
     """The share of chunks to which only this validator objects, and to which all but this one do."""
-    all_heard = np.all([np.isfinite(each.disagreement) for each in able], axis=0)
-    objects = one.disagreement[all_heard] > OBJECTS
-    others = np.array([each.disagreement[all_heard] > OBJECTS for each in able if each is not one])
-    if not len(others) or not all_heard.any():
+    all_validated = np.all([np.isfinite(each.disagreement) for each in able], axis=0)
+    objects = one.disagreement[all_validated] > OBJECTS
+    others = np.array([each.disagreement[all_validated] > OBJECTS for each in able if each is not one])
+    if not len(others) or not all_validated.any():
         return 0.0, 0.0
     alone, silent = objects & ~others.any(axis=0), ~objects & others.all(axis=0)
     return round(float(alone.mean()), 4), round(float(silent.mean()), 4)

@@ -16,7 +16,7 @@ from k2d.datasets.plan import (
     DIGEST_DIGITS,
     SALVAGED,
     Plan,
-    Selected,
+    Selection,
     content_digest,
     content_line,
     make_plan,
@@ -29,7 +29,16 @@ from k2d.filtering.policy import Policy, explain
 from k2d.labeling.request import check_name
 from k2d.schema import Batch, LongformOptions, Status
 from k2d.store import Lake
-from k2d.store.manifest import FORMAT_VERSION, Counts, Manifest, Seconds, Shard, Teacher, Validator, Without
+from k2d.store.manifest import (
+    FORMAT_VERSION,
+    DatasetCounts,
+    DatasetSeconds,
+    DatasetShard,
+    DatasetTeacher,
+    DatasetValidator,
+    Manifest,
+    Without,
+)
 from k2d.store.parquet import describe, writer
 
 # Large enough that a trainer reads sequentially, small enough to ship and retry one; what the hub advises for Parquet.
@@ -48,7 +57,7 @@ def freeze(
     max_gap_s: float = MAX_GAP_S,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write the dataset `name` and return its manifest; nothing is written when it exists with the same content.
 
     `batches` are ids or names; a recording in several of them enters once, from the first. `without` are ids of chunks
@@ -60,6 +69,10 @@ def freeze(
         NotFound: no such batch.
         Conflict: the name is taken by other content, or a batch is unfinished and not cancelled.
         StoreError
+
+    Example:
+        manifest = freeze(lake, name="lectures-v1", batches=["lectures"], policy=DEFAULT)
+        print(manifest.counts.rows, manifest.seconds.accepted)
     """
     check_name(name)
     chosen = list({batch.id: batch for batch in map(lake.batches.get, batches)}.values())
@@ -77,10 +90,12 @@ def freeze(
     rows = _Stream(lake, selections(lake, chosen, policy, without=gone), head=head, max_gap_s=max_gap_s)
     rows.progress = lambda done: progress(done, plan.selected) if progress is not None else None
     packer = _Packer(rows, shard_bytes)
-    shards: list[Shard] = []
+    shards: list[DatasetShard] = []
     while not packer.done:
         size, sha256 = lake.datasets.put_shard(name, plan.digest, len(shards), packer.fill)
-        shards.append(Shard(number=len(shards), rows=packer.rows, bytes=size, sha256=sha256, seconds=packer.ms / 1000))
+        shards.append(
+            DatasetShard(number=len(shards), rows=packer.rows, bytes=size, sha256=sha256, seconds=packer.ms / 1000)
+        )
     if rows.digest != plan.digest:
         lake.datasets.drop_shards(name, plan.digest)
         raise Conflict("the batches changed while the dataset was written", hint="freeze it again when nothing runs")
@@ -94,7 +109,7 @@ def freeze(
         policy=policy.model_dump(mode="json"),
         policy_hash=policy.key,
         policy_explanation=explain(policy),
-        without=Without(ids=len(gone.ids), found=plan.tally.revoked, hash=gone.hash) if gone.ids else None,
+        without=Without(ids=len(gone.ids), found=plan.sums.revoked, hash=gone.hash) if gone.ids else None,
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
         options=_options(chosen),
@@ -106,13 +121,13 @@ def freeze(
     )
     if not lake.datasets.put(manifest):
         return _same(lake, name, plan)  # someone else was faster
-    return manifest.model_dump(mode="json")
+    return manifest
 
 
 class _Stream:
     """All rows of the dataset in order, and the digest of what they were made from."""
 
-    def __init__(self, lake: Lake, chosen: Iterable[Selected], *, head: Any, max_gap_s: float) -> None:
+    def __init__(self, lake: Lake, chosen: Iterable[Selection], *, head: Any, max_gap_s: float) -> None:
         self._lake = lake
         self._selections = chosen
         self._sha256 = content_digest(head)
@@ -163,10 +178,10 @@ class _Packer:
                 out.write_table(pa.Table.from_pylist(group, schema=self._schema))
 
 
-def _same(lake: Lake, name: str, plan: Plan) -> dict[str, Any]:
+def _same(lake: Lake, name: str, plan: Plan) -> Manifest:
     """The manifest that is there, if it is of the same content."""
     manifest = lake.datasets.manifest(name)
-    if manifest["digest"] != plan.digest:
+    if manifest.digest != plan.digest:
         lake.datasets.drop_shards(name, plan.digest)
         raise Conflict(
             f"dataset {name!r} exists with other content", hint="datasets never change: take a new name", name=name
@@ -175,7 +190,7 @@ def _same(lake: Lake, name: str, plan: Plan) -> dict[str, Any]:
 
 
 def _why(plan: Plan) -> str:
-    reasons = ", ".join(f"{reason} {ms / 1000:.1f} s" for reason, ms in plan.tally.reason_ms.most_common())
+    reasons = ", ".join(f"{reason} {ms / 1000:.1f} s" for reason, ms in plan.sums.reason_ms.most_common())
     return f"what they hold was rejected or set aside: {reasons or 'no speech at all'}; see `k2d chunks` or raise α"
 
 
@@ -184,23 +199,23 @@ def _options(batches: list[Batch]) -> list[dict[str, Any]]:
     return [TypeAdapter(LongformOptions).dump_python(options, mode="json") for options in different]
 
 
-def _teachers(lake: Lake, plan: Plan) -> list[Teacher]:
+def _teachers(lake: Lake, plan: Plan) -> list[DatasetTeacher]:
     return [
-        Teacher(fingerprint=fingerprint, model=lake.labels.meta(key).get("teacher") or {})
-        for fingerprint, key in sorted(plan.tally.teachers.items())
+        DatasetTeacher(fingerprint=fingerprint, model=lake.labels.meta(key).get("teacher") or {})
+        for fingerprint, key in sorted(plan.sums.teachers.items())
     ]
 
 
-def _validators(plan: Plan) -> list[Validator]:
+def _validators(plan: Plan) -> list[DatasetValidator]:
     return [
-        Validator(name=name, fingerprint=fingerprint, fallback=name.startswith(FALLBACK))
-        for name, fingerprint in sorted(plan.tally.validators)
+        DatasetValidator(name=name, fingerprint=fingerprint, fallback=name.startswith(FALLBACK))
+        for name, fingerprint in sorted(plan.sums.validators)
     ]
 
 
-def _counts(plan: Plan, *, rows: int) -> Counts:
-    recordings, chunks = plan.tally.recordings, plan.tally.chunks
-    return Counts(
+def _counts(plan: Plan, *, rows: int) -> DatasetCounts:
+    recordings, chunks = plan.sums.recordings, plan.sums.chunks
+    return DatasetCounts(
         recordings=recordings["labeled"] + recordings["quarantined"] + recordings["pending"],
         labeled=recordings["labeled"],
         quarantined=recordings["quarantined"],
@@ -214,14 +229,14 @@ def _counts(plan: Plan, *, rows: int) -> Counts:
     )
 
 
-def _seconds(plan: Plan) -> Seconds:
-    tally = plan.tally
-    return Seconds(
-        input=tally.input_ms / 1000,
-        accepted=tally.status_ms[Status.ACCEPTED] / 1000,
-        salvaged=tally.status_ms[SALVAGED] / 1000,
-        rejected=tally.status_ms[Status.REJECTED] / 1000,
-        quarantined=tally.quarantined_ms / 1000,
-        silence=tally.silence_ms / 1000,
-        by_reason={reason: ms / 1000 for reason, ms in sorted(tally.reason_ms.items())},
+def _seconds(plan: Plan) -> DatasetSeconds:
+    sums = plan.sums
+    return DatasetSeconds(
+        input=sums.input_ms / 1000,
+        accepted=sums.status_ms[Status.ACCEPTED] / 1000,
+        salvaged=sums.status_ms[SALVAGED] / 1000,
+        rejected=sums.status_ms[Status.REJECTED] / 1000,
+        quarantined=sums.quarantined_ms / 1000,
+        silence=sums.silence_ms / 1000,
+        by_reason={reason: ms / 1000 for reason, ms in sorted(sums.reason_ms.items())},
     )

@@ -4,29 +4,30 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.index import Part
-from k2d.datasets.revoked import Revoked
+from k2d.corpus.index import DistinctPart, distinct_parts, outdated
+from k2d.datasets.revoked import RevokedIds
 from k2d.errors import Conflict
-from k2d.filtering.policy import REASONS, Columns, Decision, Policy, decide, distance_column
-from k2d.filtering.policy.needed import policy_columns
-from k2d.filtering.policy.salvage import milliseconds, salvaged
+from k2d.filtering.policy import REASONS, Policy, decide, metric_column, policy_columns, thresholds
+from k2d.filtering.policy.decide import Taken
 from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.parquet import dumps
 
-_NAMES = ("recording", "recording_id", "label_key", "facts_key", "teacher_fingerprint", "validator_fingerprint")
-DIGEST_DIGITS = 32
-SALVAGED = "salvaged"  # beside the statuses: chunks kept in part, and the seconds of their segments that are
-REVOKED = "revoked"  # beside the reasons: what someone asked to do without
+DIGEST_DIGITS: Final = 32
+SALVAGED: Final = "salvaged"  # beside the statuses: chunks kept in part, and the seconds of their segments that are
+REVOKED: Final = "revoked"  # beside the reasons: what someone asked to do without
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Selected:
+class Selection:
     """A recording of which something is kept: whole chunks, and segments of others."""
 
     recording_id: str
@@ -40,8 +41,8 @@ class Selected:
 
 
 @dataclass(slots=True)
-class Tally:
-    """Running sums over different recordings, in milliseconds, so that the ledger adds up exactly."""
+class LedgerSums:
+    """Running sums over distinct recordings, in milliseconds, so that the ledger adds up exactly."""
 
     input_ms: int = 0
     quarantined_ms: int = 0
@@ -55,7 +56,7 @@ class Tally:
 
     @property
     def silence_ms(self) -> int:
-        """What no chunk covers and no quarantine swallowed."""
+        """What no chunk covers and is not quarantined."""
         return self.input_ms - self.quarantined_ms - sum(self.status_ms.values())
 
 
@@ -65,35 +66,33 @@ class Plan:
 
     digest: str
     selected: int  # recordings of which something is kept
-    tally: Tally
+    sums: LedgerSums
 
 
-def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: Revoked, head: Any) -> Plan:
+def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any) -> Plan:
     """Walk the ledgers and the index once; `head` is what else determines the content (JSON values).
 
     Raises:
-        Conflict: a batch is unfinished and not cancelled.
+        Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
         StoreError
     """
-    tally = Tally()
-    _count_recordings(lake, batches, tally)
+    sums = LedgerSums()
+    _count_recordings(lake, batches, sums)
     sha256 = content_digest(head)
     selected = 0
-    for chosen in selections(lake, batches, policy, without=without, tally=tally):
-        sha256.update(content_line(chosen))
+    for selection in selections(lake, batches, policy, without=without, sums=sums):
+        sha256.update(content_line(selection))
         selected += 1
-    return Plan(sha256.hexdigest()[:DIGEST_DIGITS], selected, tally)
+    return Plan(sha256.hexdigest()[:DIGEST_DIGITS], selected, sums)
 
 
 def selections(
-    lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: Revoked, tally: Tally | None = None
-) -> Iterator[Selected]:
+    lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, sums: LedgerSums | None = None
+) -> Iterator[Selection]:
     """Every recording of which something is kept, each once (the first batch and position win), in a fixed order."""
-    seen: set[str] = set()
-    for batch in batches:
-        for part in lake.parts(batch.id):
-            if part.rows():
-                yield from _of_part(part, policy, without, seen, tally)
+    for part in distinct_parts(lake, batches):
+        if len(part.chunks["ms"]):
+            yield from _of_part(part, policy, without, sums)
 
 
 def content_digest(head: Any) -> "hashlib._Hash":
@@ -101,170 +100,165 @@ def content_digest(head: Any) -> "hashlib._Hash":
     return hashlib.sha256(dumps(head))
 
 
-def content_line(chosen: Selected) -> bytes:
+def content_line(selection: Selection) -> bytes:
     """What a recording adds to the digest. Facts and labels are named by their inputs, so their keys stand for them."""
-    names = [chosen.recording_id, chosen.source, chosen.label_key, chosen.facts_key]
-    return dumps([*names, chosen.chunks.tolist(), chosen.segments.tolist()])
+    names = [selection.recording_id, selection.source, selection.label_key, selection.facts_key]
+    return dumps([*names, selection.chunks.tolist(), selection.segments.tolist()])
 
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """What is kept of one part, before recordings are told apart."""
+    """What is kept of one part; revoking changes it."""
 
-    whole: npt.NDArray[np.bool_]  # chunks, shape (chunks,)
-    segments: npt.NDArray[np.bool_]  # of other chunks, shape (segments,)
-    revoked: npt.NDArray[np.bool_]  # chunks of which something was revoked, shape (chunks,)
+    whole: Flags  # chunks, shape (chunks,)
+    segments: Flags  # of other chunks, shape (segments,)
+    revoked: Flags  # chunks of which something was revoked, shape (chunks,)
 
 
-def _of_part(part: Part, policy: Policy, without: Revoked, seen: set[str], tally: Tally | None) -> Iterator[Selected]:
-    chunks, segments = part.chunks(), part.segments()
-    positions = chunks["position"]
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(positions)) + 1])
-    stops = np.append(starts[1:], len(positions))
-    first = part.take(starts, [*_NAMES, "validator"]).to_pylist()  # a row for each recording
-    fresh = np.zeros(len(first), dtype=np.bool_)
-    for i, recording in enumerate(first):
-        fresh[i] = recording["recording_id"] not in seen
-        seen.add(recording["recording_id"])
+def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: LedgerSums | None) -> Iterator[Selection]:
+    chunks, segments = part.chunks, part.segments
+    names = {name: _fresh(part, name) for name in ("recording_id", "recording", "label_key", "facts_key")}
+    sizes = part.part.recordings.sizes[part.fresh]
+    bounds = np.concatenate([[0], np.cumsum(sizes)])  # of each recording's chunks
+    kept = _keep(part, policy)
+    for place, facts_key in enumerate(names["facts_key"]):
+        if without.of(facts_key):
+            found = _revoke(part, kept, slice(bounds[place], bounds[place + 1]), without, facts_key)
+            if sums is not None:
+                sums.revoked += found
+    if sums is not None:
+        _count_chunks(sums, part, policy, kept)
+        for fingerprint, label_key in zip(_fresh(part, "teacher_fingerprint"), names["label_key"], strict=True):
+            sums.teachers.setdefault(fingerprint, label_key)
+        sums.validators.update(zip(_fresh(part, "validators"), _fresh(part, "validator_fingerprint"), strict=True))
 
-    decision = decide(policy, {name: chunks[name] for name in policy_columns(policy)})
-    kept = _keep(policy, decision, segments)
-    for i in np.flatnonzero(fresh).tolist():
-        if without.of(first[i]["facts_key"]):
-            found = _revoke(kept, chunks, segments, slice(starts[i], stops[i]), without, first[i]["facts_key"])
-            if tally is not None:
-                tally.revoked += found
-    if tally is not None:
-        _count_chunks(tally, decision, kept, chunks, segments, rows=np.repeat(fresh, stops - starts))
-        for recording in (recording for i, recording in enumerate(first) if fresh[i]):
-            tally.teachers.setdefault(recording["teacher_fingerprint"], recording["label_key"])
-            tally.validators.add((recording["validator"], recording["validator_fingerprint"]))
-
-    whole, some = np.flatnonzero(kept.whole), np.flatnonzero(kept.segments)
-    distances = _distances(policy, chunks, whole)
-    risks = _risks(policy, chunks, segments, some)
-    whole_at = np.searchsorted(whole, np.append(starts, len(positions)))
-    some_at = np.searchsorted(segments["chunk"][some], np.append(starts, len(positions)))
-    for i in np.flatnonzero(fresh).tolist():
-        mine, few = slice(whole_at[i], whole_at[i + 1]), slice(some_at[i], some_at[i + 1])
-        if mine.start == mine.stop and few.start == few.stop:
+    whole, salvaged = np.flatnonzero(kept.whole), np.flatnonzero(kept.segments)
+    distances = metric_column(policy, Taken(chunks, whole))
+    risks = _segment_risks(part, policy, salvaged)
+    whole_at = np.searchsorted(whole, bounds)
+    salvaged_at = np.searchsorted(segments["chunk"][salvaged], bounds)
+    for place in range(len(sizes)):
+        own = slice(whole_at[place], whole_at[place + 1])
+        own_segments = slice(salvaged_at[place], salvaged_at[place + 1])
+        if own.start == own.stop and own_segments.start == own_segments.stop:
             continue
-        of = chunks["index"][segments["chunk"][some[few]]]
-        yield Selected(
-            recording_id=first[i]["recording_id"],
-            source=first[i]["recording"],
-            label_key=first[i]["label_key"],
-            facts_key=first[i]["facts_key"],
-            chunks=chunks["index"][whole[mine]],
-            distances=distances[mine],
-            segments=np.stack([of, segments["number"][some[few]]], axis=1),
-            risks=risks[few],
+        rows = salvaged[own_segments]
+        yield Selection(
+            recording_id=names["recording_id"][place],
+            source=names["recording"][place],
+            label_key=names["label_key"][place],
+            facts_key=names["facts_key"][place],
+            chunks=chunks["index"][whole[own]],
+            distances=distances[own],
+            segments=np.stack([chunks["index"][segments["chunk"][rows]], segments["number"][rows]], axis=1),
+            risks=risks[own_segments],
         )
 
 
-def _keep(policy: Policy, decision: Decision, segments: Columns) -> _Kept:
-    some = np.zeros(len(segments["chunk"]), np.bool_)
-    some[salvaged(policy, segments, decision.accepted)] = True
-    return _Kept(decision.accepted, some, np.zeros(len(decision.accepted), np.bool_))
+def _fresh(part: DistinctPart, name: str) -> list[str]:
+    """A column of the part's recordings, without those that an earlier part had."""
+    values = part.part.recordings.column(name)
+    return [value for value, fresh in zip(values, part.fresh.tolist(), strict=True) if fresh]
 
 
-def _revoke(kept: _Kept, chunks: Columns, segments: Columns, rows: slice, without: Revoked, facts_key: str) -> int:
+def _keep(part: DistinctPart, policy: Policy) -> _Kept:
+    least = thresholds(policy, part, alpha=policy.alpha)
+    segments = np.zeros(len(least.segments), np.bool_)
+    segments[least.salvaged(policy.alpha)] = True
+    return _Kept(least.whole(policy.alpha), segments, np.zeros(len(least.chunks), np.bool_))
+
+
+def _revoke(part: DistinctPart, kept: _Kept, rows: slice, without: RevokedIds, facts_key: str) -> int:
     """Take what is revoked of one recording (its rows of the part) out of `kept`; returns how many ids were found.
 
     Of a chunk that was kept whole, the segments that nobody revoked stay.
     """
+    chunks, segments = part.chunks, part.segments
     found = 0
-    every = np.arange(*np.searchsorted(segments["chunk"], [rows.start, rows.stop]))
+    own = np.arange(*np.searchsorted(segments["chunk"], [rows.start, rows.stop]))
     for row in np.arange(rows.start, rows.stop)[np.isin(chunks["index"][rows], [*without.chunks.get(facts_key, ())])]:
         kept.whole[row] = False
-        kept.segments[every[segments["chunk"][every] == row]] = False
+        kept.segments[own[segments["chunk"][own] == row]] = False
         kept.revoked[row] = True
         found += 1
-    index_of = chunks["index"][segments["chunk"][every]]
+    index_of = chunks["index"][segments["chunk"][own]]
     for chunk, number in without.segments.get(facts_key, ()):
-        siblings = every[index_of == chunk]
-        gone = siblings[segments["number"][siblings] == number]
-        if not len(gone):
+        siblings = own[index_of == chunk]
+        revoked = siblings[segments["number"][siblings] == number]
+        if not len(revoked):
             continue
         found += 1
-        row = segments["chunk"][gone[0]]
+        row = segments["chunk"][revoked[0]]
         if kept.whole[row]:
             kept.whole[row] = False
             kept.segments[siblings] = segments["ms"][siblings] > 0
-        kept.segments[gone] = False
+        kept.segments[revoked] = False
         kept.revoked[row] = True
     return found
 
 
-def _distances(policy: Policy, columns: Columns, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    return distance_column(policy, {name: columns[name][rows] for name in policy_columns(policy)})
-
-
-def _risks(policy: Policy, chunks: Columns, segments: Columns, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Of kept segments: their own by evidence; a distance is known of their chunks alone."""
+def _segment_risks(part: DistinctPart, policy: Policy, rows: Ints) -> npt.NDArray[Any]:
+    """Of kept segments: their own risk by evidence; a distance is known of their chunks alone."""
     if policy.metric is Metric.EVIDENCE:
-        return _distances(policy, segments, rows)
-    return _distances(policy, chunks, segments["chunk"][rows])
+        return metric_column(policy, Taken(part.segments, rows))
+    return metric_column(policy, Taken(part.chunks, part.segments["chunk"][rows]))
 
 
-def _count_chunks(
-    tally: Tally,
-    decision: Decision,
-    kept: _Kept,
-    chunks: Columns,
-    segments: Columns,
-    *,
-    rows: npt.NDArray[np.bool_],
-) -> None:
-    """Add up the chunks in `rows`. What was excised of a chunk is rejected for the chunk's reason, or as revoked."""
-    salvaged_ms = milliseconds(segments, np.flatnonzero(kept.segments), len(rows))
-    left_ms = chunks["ms"] - salvaged_ms  # of a whole chunk, all of it
-    whole, partly = rows & kept.whole, rows & (salvaged_ms > 0)
-    for name, mask in ((Status.ACCEPTED, whole), (SALVAGED, partly), (Status.REJECTED, rows & ~whole & ~partly)):
-        tally.chunks[str(name)] += int(np.count_nonzero(mask))
-    tally.status_ms[Status.ACCEPTED] += int(left_ms[whole].sum())
-    tally.status_ms[SALVAGED] += int(salvaged_ms[rows].sum())
-    tally.status_ms[Status.REJECTED] += int(left_ms[rows & ~kept.whole].sum())
-    named = rows & ~kept.revoked
-    sums = np.bincount(decision.reason[named], left_ms[named], minlength=len(REASONS))
-    tally.reason_ms.update(_named(REASONS, sums))
-    if kept.revoked[rows].any():
-        tally.reason_ms[REVOKED] += int(left_ms[rows & kept.revoked].sum())
+def _count_chunks(sums: LedgerSums, part: DistinctPart, policy: Policy, kept: _Kept) -> None:
+    """Add up the chunks. What was excised of a chunk is rejected for the chunk's reason, or as revoked."""
+    chunks, segments = part.chunks, part.segments
+    decision = decide(policy, {name: chunks[name] for name in policy_columns(policy)})
+    rows = np.flatnonzero(kept.segments)
+    salvaged = np.bincount(segments["chunk"][rows], segments["ms"][rows], minlength=len(kept.whole)).astype(np.int64)
+    left_ms = chunks["ms"] - salvaged  # of a whole chunk, all of it
+    whole, partly = kept.whole, salvaged > 0
+    for name, mask in ((Status.ACCEPTED, whole), (SALVAGED, partly), (Status.REJECTED, ~whole & ~partly)):
+        sums.chunks[str(name)] += int(np.count_nonzero(mask))
+    sums.status_ms[Status.ACCEPTED] += int(left_ms[whole].sum())
+    sums.status_ms[SALVAGED] += int(salvaged.sum())
+    sums.status_ms[Status.REJECTED] += int(left_ms[~whole].sum())
+    named = ~kept.revoked
+    by_reason = np.bincount(decision.reason[named], left_ms[named], minlength=len(REASONS))
+    sums.reason_ms.update({str(name): int(ms) for name, ms in zip(REASONS, by_reason, strict=True) if ms})
+    if kept.revoked.any():
+        sums.reason_ms[REVOKED] += int(left_ms[kept.revoked].sum())
 
 
-def _named(names: Sequence[str], sums: npt.NDArray[Any]) -> dict[str, int]:
-    return {str(name): int(value) for name, value in zip(names, sums, strict=True) if value}
-
-
-def _count_recordings(lake: Lake, batches: Sequence[Batch], tally: Tally) -> None:
-    """Add up the ledgers. A recording that one batch labeled and another set aside counts as labeled."""
+def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) -> None:
+    """Add up the ledgers. A recording that one batch labeled and another quarantined counts as labeled."""
     seen: set[str] = set()  # recording ids, and source keys for what could not even be decoded
-    aside: list[tuple[str, RecordingResult]] = []
+    quarantined: list[tuple[str, RecordingResult]] = []
     for batch in batches:
+        if missing := len(outdated(lake, batch)):
+            raise Conflict(
+                f"batch {batch.name!r} has {missing} recordings with facts of an earlier version of k2d",
+                hint="run `k2d resume`: facts are computed anew from the labels and hypotheses that are there",
+                batch=batch.id,
+            )
         done = 0
         for result in lake.batches.results(batch.id):
             done += 1
             key = batch.sources[result.position].key
             if result.outcome is not Outcome.LABELED or result.recording_id is None:
-                aside.append((key, result))
+                quarantined.append((key, result))
             elif result.recording_id in seen:
-                tally.recordings["duplicates"] += 1
+                sums.recordings["duplicates"] += 1
             else:
                 seen |= {result.recording_id, f"source {key}"}
-                tally.recordings["labeled"] += 1
-                tally.input_ms += round(result.duration_s * 1000)
+                sums.recordings["labeled"] += 1
+                sums.input_ms += round(result.duration_s * 1000)
         pending = len(batch.sources) - done
         if pending and not lake.batches.is_cancelled(batch.id):
             hint = "wait until it is done, or cancel it to freeze what there is"
             raise Conflict(f"batch {batch.name!r} still has {pending} recordings to do", hint=hint, batch=batch.id)
-        tally.recordings["pending"] += pending
-    for key, result in aside:
+        sums.recordings["pending"] += pending
+    for key, result in quarantined:
         if f"source {key}" in seen:
-            tally.recordings["duplicates"] += 1
+            sums.recordings["duplicates"] += 1
             continue
         seen.add(f"source {key}")
         ms = round(result.duration_s * 1000)
-        tally.recordings["quarantined"] += 1
-        tally.input_ms += ms
-        tally.quarantined_ms += ms
-        tally.reason_ms[str(result.reason)] += ms
+        sums.recordings["quarantined"] += 1
+        sums.input_ms += ms
+        sums.quarantined_ms += ms
+        sums.reason_ms[str(result.reason)] += ms

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from k2d.datasets.formats import export
 from k2d.errors import StoreError
@@ -14,19 +14,19 @@ from k2d.store.manifest import Manifest
 class Remote(Protocol):
     """What of a client is needed (k2d.client.http.Client)."""
 
-    def manifest(self, name: str) -> dict[str, Any]: ...
+    def manifest(self, name: str) -> Manifest: ...
 
     def shard(self, name: str, number: int) -> Iterator[bytes]: ...
 
 
-def pull(remote: Remote, name: str, lake: Lake) -> dict[str, Any]:
+def pull(remote: Remote, name: str, lake: Lake) -> Manifest:
     """Copy dataset `name` into `lake`, checking every shard's hash; returns its manifest.
 
     Raises:
         StoreError: a shard arrived damaged, or the lake cannot be written.
         Conflict: the lake holds another dataset of that name.
     """
-    manifest = Manifest.model_validate(remote.manifest(name))
+    manifest = remote.manifest(name)
     for shard in manifest.shards:
 
         def fill(file: BinaryIO, number: int = shard.number) -> None:
@@ -41,7 +41,7 @@ def pull(remote: Remote, name: str, lake: Lake) -> dict[str, Any]:
     return lake.datasets.manifest(name)
 
 
-def export_pulled(remote: Remote, name: str, format_: str, folder: Path) -> dict[str, Any]:
+def export_pulled(remote: Remote, name: str, format_: str, folder: Path) -> Manifest:
     """Export a remote dataset to a local folder, by way of a temporary copy; returns its manifest."""
     with tempfile.TemporaryDirectory(prefix="k2d-pull-") as temporary:
         lake = Lake(temporary)

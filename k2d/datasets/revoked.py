@@ -1,20 +1,15 @@
 """What a dataset must do without: chunks and segments that someone revoked, by their ids."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
-from k2d.errors import BadRequest
-from k2d.keys import digest
-
-# "{facts_key}-{chunk:05d}" is a chunk, with ".{segment:03d}" a segment of it (rows' chunk_ids and segment_ids)
-_ID: Final = re.compile(r"([0-9A-Za-z]+)-(\d{5,})(?:\.(\d{3,}))?")
+from k2d.errors import BadRequest, NotFound
+from k2d.keys import digest, place_of
 
 
 @dataclass(frozen=True, slots=True)
-class Revoked:
-    """Ids by the facts they are of."""
+class RevokedIds:
+    """Ids of chunks and segments, by the facts they are of."""
 
     ids: tuple[str, ...]  # sorted, each once
     chunks: dict[str, frozenset[int]]
@@ -30,8 +25,10 @@ class Revoked:
         return facts_key in self.chunks or facts_key in self.segments
 
 
-def revoked(ids: Iterable[str]) -> Revoked:
-    """Read ids as datasets and `k2d chunks` write them.
+def revoked(ids: Iterable[str]) -> RevokedIds:
+    """Read ids as datasets, reviews and `k2d chunks` write them (`k2d.keys`).
+
+        revoked(["4f…-00003", "4f…-00004.002"])
 
     Raises:
         BadRequest: something is no id.
@@ -39,20 +36,17 @@ def revoked(ids: Iterable[str]) -> Revoked:
     unique = sorted(set(ids))
     chunks: dict[str, set[int]] = {}
     segments: dict[str, set[tuple[int, int]]] = {}
-    for one in unique:
-        found = _ID.fullmatch(one)
-        if found is None:
-            raise BadRequest(
-                f"no id of a chunk or a segment: {one[:80]!r}",
-                hint="one a line, as in a dataset's chunk_ids and segment_ids: <key>-00003 or <key>-00003.002",
-            )
-        key, chunk, segment = found.groups()
-        if segment is None:
-            chunks.setdefault(key, set()).add(int(chunk))
+    for value in unique:
+        try:
+            place = place_of(value)
+        except NotFound as error:
+            raise BadRequest(error.message, hint=f"one id a line; {error.hint}") from error
+        if place.segment is None:
+            chunks.setdefault(place.facts_key, set()).add(place.chunk)
         else:
-            segments.setdefault(key, set()).add((int(chunk), int(segment)))
-    return Revoked(
+            segments.setdefault(place.facts_key, set()).add((place.chunk, place.segment))
+    return RevokedIds(
         tuple(unique),
-        {key: frozenset(found) for key, found in chunks.items()},
-        {key: frozenset(found) for key, found in segments.items()},
+        {key: frozenset(places) for key, places in chunks.items()},
+        {key: frozenset(places) for key, places in segments.items()},
     )

@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from k2d.audio import decode_flac, encode_flac
 from k2d.datasets.pack import Cut, cuts, follows, pack_kept
-from k2d.datasets.plan import Selected
+from k2d.datasets.plan import Selection
 from k2d.errors import NotFound, StoreError
 from k2d.filtering.evidence import mean_logprob
-from k2d.keys import segment_id
+from k2d.keys import chunk_id, segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Samples, Segment, join_text
 from k2d.store import Lake
-from k2d.store.facts_shard import main_language
+from k2d.store.facts import main_language
 from k2d.store.parquet import AUDIO
 
 ROWS_PER_GROUP = 64  # at most about 32 MB of FLAC in memory, for the writer and for whoever reads
@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
 )
 
 
-def rows_of(lake: Lake, chosen: Selected, *, max_gap_s: float) -> Iterator[dict[str, Any]]:
+def rows_of(lake: Lake, chosen: Selection, *, max_gap_s: float) -> Iterator[dict[str, Any]]:
     """Rows of one recording in order of time; its audio is streamed, one row group of its shard at a time.
 
     Raises:
@@ -77,7 +77,7 @@ def rows_of(lake: Lake, chosen: Selected, *, max_gap_s: float) -> Iterator[dict[
 class _Measured:
     """Looks up what was selected of a chunk: which segments, and how far they are from what was heard."""
 
-    def __init__(self, chosen: Selected) -> None:
+    def __init__(self, chosen: Selection) -> None:
         self._whole: dict[int, float] = dict(zip(chosen.chunks.tolist(), chosen.distances.tolist(), strict=True))
         self._parts: dict[int, dict[int, float]] = {}
         for (chunk, segment), risk in zip(chosen.segments.tolist(), chosen.risks.tolist(), strict=True):
@@ -112,11 +112,11 @@ class _Piece:
         return range(self.cut.first, self.cut.last + 1)
 
 
-def _row(chosen: Selected, pieces: list[_Piece]) -> dict[str, Any]:
+def _row(chosen: Selection, pieces: list[_Piece]) -> dict[str, Any]:
     start_s, end_s = pieces[0].cut.start_s, pieces[-1].cut.end_s
     segments = [segment for piece in pieces for segment in piece.segments]
     row_id = f"{chosen.recording_id}-{round(start_s * 1000):09d}-{round(end_s * 1000):09d}"
-    chunk_ids = [f"{chosen.facts_key}-{piece.cut.chunk:05d}" for piece in pieces]
+    chunk_ids = [chunk_id(chosen.facts_key, piece.cut.chunk) for piece in pieces]
     as_it_is = len(pieces) == 1 and pieces[0].cut.whole
     return {
         "id": row_id,
@@ -131,9 +131,7 @@ def _row(chosen: Selected, pieces: list[_Piece]) -> dict[str, Any]:
         "language": main_language(segments),
         "chunk_ids": chunk_ids,
         "segment_ids": [
-            segment_id(chunk_id, number)
-            for chunk_id, piece in zip(chunk_ids, pieces, strict=True)
-            for number in piece.ids
+            segment_id(id_, number) for id_, piece in zip(chunk_ids, pieces, strict=True) for number in piece.ids
         ],
         "distances": [piece.distance for piece in pieces],
         "distance": max(piece.distance for piece in pieces),

@@ -1,7 +1,8 @@
 """How far two transcripts of the same sound are apart. Pure: text in, counts and rates out.
 
 The validator is the reference and the teacher the hypothesis, as in the paper's code: a deletion is a token that only
-the validator has, an insertion one that only the teacher has. Source of the metrics: method.md, section 2.
+the validator has, an insertion one that only the teacher has. Source of the metrics: docs/method.md; rates of
+many chunks are computed in `k2d.filtering.policy.metrics`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from rapidfuzz.distance import Levenshtein
 from k2d.schema import Counts, Distances
 from k2d.text.phrases import match_phrases
 from k2d.text.reading import Reading, read_many
-from k2d.text.repetition import REPETITION_MAX
 from k2d.text.tokens import count_scripts, mixed_tokens
 from k2d.text.trace import token_starts
 
@@ -76,53 +76,14 @@ def distances(teacher: Reading, perturbations: Sequence[Reading]) -> Distances:
     )
 
 
-# ---- metrics ------------------------------------------------------------------------------------------------------
-
-
-def mer(distances: Distances) -> float:
-    """Mixed error rate, edits / |validator|: unbounded. (Not match error rate, which is what `jiwer.mer` is.)"""
-    return distances.mixed.rate
-
-
-def per(distances: Distances) -> float:
-    """Phoneme error rate, edits / |validator|: unbounded."""
-    return distances.phonemes.rate
-
-
-def composite(distances: Distances, repetition_max: int = REPETITION_MAX) -> float:
-    """max(h(Y), min(1 - h(V), PER)): 1 when the teacher loops, 0 when only the validator does. Never above 1."""
-    return _composite(distances, distances.phonemes.rate, repetition_max)
-
-
-def mer_bounded(distances: Distances) -> float:
-    """Mixed edits / max(|teacher|, |validator|): at most 1, the same from both sides."""
-    return distances.mixed.bounded
-
-
-def per_bounded(distances: Distances) -> float:
-    """Phoneme edits / max(|teacher|, |validator|): at most 1, the same from both sides."""
-    return distances.phonemes.bounded
-
-
-def composite_bounded(distances: Distances, repetition_max: int = REPETITION_MAX) -> float:
-    """The composite over the bounded phoneme distance."""
-    return _composite(distances, distances.phonemes.bounded, repetition_max)
-
-
-def _composite(distances: Distances, error: float, repetition_max: int) -> float:
-    teacher_loops = float(distances.teacher_repetition > repetition_max)
-    validator_loops = float(distances.validator_repetition > repetition_max)
-    return max(teacher_loops, min(1.0 - validator_loops, error))
-
-
 # ---- where the edits are ------------------------------------------------------------------------------------------
 
 
-def by_segment(segment_texts: Sequence[str], validator_text: str) -> tuple[Counts, ...]:
+def counts_by_segment(segment_texts: Sequence[str], validator_text: str) -> tuple[Counts, ...]:
     """Align the validator's mixed tokens with all of a chunk's segments at once and give each segment its own edits.
 
     A token that only the validator has belongs to the segment of the teacher's token before it (the first segment when
-    there is none). The counts add up to those of the whole chunk. Source: method.md, section 6, point 3.
+    there is none). The counts add up to those of the whole chunk. Source: docs/method.md.
 
     Raises:
         ValueError: there is no segment.

@@ -83,7 +83,7 @@ async def transcribe(
                 kept.append(piece)
                 yield segment
         context = _next_context(context, result, kept, options)
-        seek += _step(result, len(samples), no_speech_prob=not heard and bool(result.pieces))
+        seek += _step(result, len(samples), silent=not heard and bool(result.pieces))
         _tell(progress, seek, total_samples)
 
 

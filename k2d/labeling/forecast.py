@@ -1,8 +1,8 @@
-"""What a batch will cost, before it is paid for: hours, windows, seconds, and what the estimate stands on."""
+"""Estimates what a batch will cost before it runs: hours, windows, seconds, and what the estimate is based on."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from k2d.documents import Forecast
 from k2d.store import Lake
 
 # Seconds a window moves forward on average: Whisper seeks to its last timestamp, a little short of 30. An estimate.
@@ -11,18 +11,6 @@ WINDOW_ADVANCE_S = 27.0
 # with the perturbed validator does on 2 cores. Large models on a GPU differ; the first finished batch replaces it.
 ASSUMED_SPEED = 2.0
 RECENT = 200  # results looked at for the measured speed
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """An estimate and its basis."""
-
-    recordings: int
-    unknown: int  # recordings whose header does not tell their length
-    hours: float
-    windows: int
-    estimated_s: float
-    basis: str
 
 
 def forecast(durations_s: Iterable[float | None], lake: Lake, *, workers: int = 1) -> Forecast:

@@ -19,8 +19,9 @@ from k2d.inference.longform import transcribe
 from k2d.inference.transcriber import Transcriber
 from k2d.keys import digest
 from k2d.labeling.packer import Packer
-from k2d.labeling.validate import FACTS_VERSION, Validation
+from k2d.labeling.validate import Validation
 from k2d.schema import (
+    FACTS_VERSION,
     SAMPLE_RATE_HZ,
     Batch,
     Chunk,
@@ -33,7 +34,7 @@ from k2d.schema import (
     Source,
 )
 from k2d.settings import Settings
-from k2d.store import Examination, Lake, LabelWriter
+from k2d.store import Examination, LabelWriter, Lake
 from k2d.validators.validator import Validators
 
 log = structlog.get_logger()

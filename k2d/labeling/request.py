@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
 from k2d.inference.address import SERVED, is_address, plain, split
 from k2d.keys import digest
@@ -21,19 +21,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PACKAGED = (PREFIX + BASE,)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelRequest:
-    """What may differ from batch to batch; None means what the settings say."""
-
-    name: str | None = None
-    language: str | None = None
-    teacher: str | None = None
-    validator: str | None = None
-    vad: bool | None = None
-    condition_on_previous_text: bool | None = None
-
-
-def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Settings, *, trusted: bool = False) -> Batch:
+def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Settings, *, trusted: bool = False) -> Batch:
     """Build the batch of these sources and options. The same files and options always give the same id.
 
     Raises:
@@ -42,30 +30,33 @@ def make_batch(sources: Sequence[Source], request: LabelRequest, settings: Setti
     """
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
-    check_name(request.name)
-    teacher = _served(plain(request.teacher or settings.teacher), settings)
-    validators = validators_of(request.validator or settings.validator)
+    check_name(options.name)
+    teacher = _served(plain(options.teacher or settings.teacher), settings)
+    validators = validators_of(options.validator or settings.validator)
     validator = JOINT.join(_served(plain(name), settings) for name in validators)
     for reference in (teacher, *models_of(validator)):
         if reference not in SERVED:
             check_model(reference)
     if teacher in models_of(validator):
-        raise BadRequest(f"teacher and validator are the same model: {teacher}", hint=f"name a second model as validator, or {PERTURBED!r}")
-    options = LongformOptions(
-        decode=DecodeOptions(language=check_language(request.language or settings.language)),
-        condition_on_previous_text=_or(request.condition_on_previous_text, settings.condition_on_previous_text),
-        vad=_or(request.vad, settings.vad),
+        raise BadRequest(
+            f"teacher and validator are the same model: {teacher}",
+            hint=f"name a second model as validator, or {PERTURBED!r}",
+        )
+    longform = LongformOptions(
+        decode=DecodeOptions(language=check_language(options.language or settings.language)),
+        condition_on_previous_text=_or(options.condition_on_previous_text, settings.condition_on_previous_text),
+        vad=_or(options.vad, settings.vad),
     )
     # duplicates within one request are one recording; the order of files is not part of what was asked
     unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
-    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, options)
+    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform)
     return Batch(
         id=f"b_{identity[:16]}",
-        name=request.name or f"b_{identity[:16]}",
+        name=options.name or f"b_{identity[:16]}",
         sources=unique,
         teacher=teacher,
         validator=validator,
-        options=options,
+        options=longform,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         trusted=trusted,
     )

@@ -6,18 +6,15 @@ validator never makes the others transcribe anything again, and new evidence cod
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from k2d import audio
 from k2d.errors import StoreError
 from k2d.filtering.evidence import ChunkEvidence, ChunkTexts, weigh_many
 from k2d.keys import chunk_id
-from k2d.schema import Chunk, ChunkFacts, Hypothesis, LongformOptions, ModelInfo, Recording
+from k2d.schema import FACTS_VERSION, Chunk, ChunkFacts, Hypothesis, LongformOptions, ModelInfo, Recording
 from k2d.store import Lake
 from k2d.validators.validator import Validator, Validators, hypotheses_key
-
-# Raise it when the evidence code writes other facts: old shards stay, new ones are made of the same hypotheses.
-FACTS_VERSION: Final = 4
 
 RecordingHypotheses = Mapping[int, tuple[Hypothesis, ...]]  # one validator's on a recording, by the chunk's index
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow.parquet as pq
 
@@ -21,8 +21,8 @@ class Datasets(Rooted):
         """Names of all datasets that are finished, sorted."""
         return [name for name in self.files.folders("datasets") if self.files.exists(_manifest(name))]
 
-    def manifest(self, name: str) -> dict[str, Any]:
-        """The manifest (fields of `k2d.store.manifest.Manifest`, as JSON values).
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of a finished dataset.
 
         Raises:
             NotFound, StoreError
@@ -31,7 +31,7 @@ class Datasets(Rooted):
             manifest: Manifest = self.read_document(_manifest(name), Manifest)
         except NotFound as error:
             raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets` lists them") from error
-        return manifest.model_dump(mode="json")
+        return manifest
 
     def put(self, manifest: Manifest) -> bool:
         """Finish a dataset; False when the name is taken."""
@@ -56,9 +56,9 @@ class Datasets(Rooted):
     def missing_shards(self, name: str) -> list[int]:
         """Numbers of the shards that the manifest names and the store does not hold."""
         manifest = self.manifest(name)
-        there = set(self.files.listing(f"{_folder(name)}/{manifest['digest']}"))
-        numbers = [shard["number"] for shard in manifest["shards"]]
-        return [number for number in numbers if _path(name, manifest["digest"], number) not in there]
+        there = set(self.files.listing(f"{_folder(name)}/{manifest.digest}"))
+        numbers = [shard.number for shard in manifest.shards]
+        return [number for number in numbers if _path(name, manifest.digest, number) not in there]
 
     def put_shard(self, name: str, digest: str, number: int, fill: Callable[[BinaryIO], None]) -> tuple[int, str]:
         """Write a shard by letting `fill` write its file; returns its size in bytes and its sha256.
@@ -79,14 +79,19 @@ class Datasets(Rooted):
 
     def drop_shards(self, name: str, digest: str) -> None:
         """Remove shards that no manifest names; those of a finished dataset stay."""
-        if not self.files.exists(_manifest(name)) or self.manifest(name)["digest"] != digest:
+        if not self.files.exists(_manifest(name)) or self.manifest(name).digest != digest:
             self.files.remove_folder(f"{_folder(name)}/{safe(digest)}")
+
+    def delete(self, name: str) -> None:
+        """Remove a dataset: its manifest first, so that it never counts without its shards."""
+        self.files.remove(_manifest(name))
+        self.files.remove_folder(_folder(name))
 
     def _shard(self, name: str, number: int) -> str:
         manifest = self.manifest(name)
-        if not 0 <= number < len(manifest["shards"]):
-            raise NotFound(f"dataset {name!r} has {len(manifest['shards'])} shards, none with number {number}")
-        return _path(name, manifest["digest"], number)
+        if not 0 <= number < len(manifest.shards):
+            raise NotFound(f"dataset {name!r} has {len(manifest.shards)} shards, none with number {number}")
+        return _path(name, manifest.digest, number)
 
 
 def _folder(name: str) -> str:

@@ -56,6 +56,18 @@ POLICY_COLUMNS: Final = (
 # what a person looks at when one chunk is asked for; left out of the index
 DETAILS: Final = ("segments", "hypotheses", "segment_evidence")
 
+# What version 0.1 called the same columns, and the same members of segment_evidence.
+_EARLIER: Final = {
+    "phonemes": "units",
+    "forced_logprob": "score",
+    "expected_token_error": "doubt",
+    "probe_nll": "unsounded",
+    "hypothesis_repetition": "opinion_repetition",
+    "validators": "validator",
+    "perturbations": "views",
+    "hypotheses": "opinions",
+}
+
 
 class Facts(Rooted):
     """facts/ab/<facts_key>.parquet"""
@@ -63,6 +75,15 @@ class Facts(Rooted):
     def has(self, key: str) -> bool:
         """Whether the recording is labeled and validated."""
         return self.files.exists(_path(key))
+
+    def is_current(self, key: str) -> bool:
+        """Whether the facts at `key` are there and have every column of this version."""
+        try:
+            with self.files.parquet(_path(key)) as file, guard(_path(key)):
+                _stored_names(file.schema_arrow, SCHEMA.names, _path(key))
+        except NotFound:
+            return False
+        return True
 
     def write(self, key: str, rows: Iterable[ChunkFacts], meta: Mapping[str, Any]) -> None:
         """Write the facts shard at `key` atomically, as one row group. `meta` comes back from `meta`."""
@@ -90,12 +111,10 @@ class Facts(Rooted):
             StoreError
         """
         path = _path(key)
-        wanted = list(SCHEMA.names if columns is None else columns)
         with self.files.parquet(path) as file, guard(path):
-            if missing := set(wanted) - set(file.schema_arrow.names):
-                raise outdated(path, sorted(missing)[0])
-            table = file.read(columns=wanted, use_threads=False)
-            return table.replace_schema_metadata(), meta_of(file.schema_arrow)
+            stored = _stored_names(file.schema_arrow, SCHEMA.names if columns is None else columns, path)
+            table = file.read(columns=list(stored.values()), use_threads=False).select(list(stored.values()))
+            return _today(table, list(stored)), meta_of(file.schema_arrow)
 
     def meta(self, key: str) -> dict[str, Any]:
         """What `write` was given, as JSON values, and the key."""
@@ -110,6 +129,46 @@ def outdated(path: str, column: str) -> NotFound:
         f"{path} was written by an earlier version of k2d (it has no column {column})",
         hint="run `k2d resume`: facts are computed anew from the labels and hypotheses that are there",
     )
+
+
+def _stored_names(schema: pa.Schema, wanted: Sequence[str], path: str) -> dict[str, str]:
+    """What each wanted column is called in a shard of this schema.
+
+    Raises:
+        NotFound: the shard lacks one: it was written by an earlier version.
+    """
+    there = set(schema.names)
+    stored = {name: name if name in there else _EARLIER.get(name, name) for name in wanted}
+    missing = next((name for name, earlier in stored.items() if earlier not in there), None)
+    if missing is not None:
+        raise outdated(path, missing)
+    return stored
+
+
+def _today(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """A table of version 0.1 under today's names; any other as it is."""
+    table = table.replace_schema_metadata().rename_columns(list(names))
+    if (
+        "segment_evidence" in names
+        and table.schema.field("segment_evidence").type != SCHEMA.field("segment_evidence").type
+    ):
+        at = list(names).index("segment_evidence")
+        lists = pa.chunked_array([_renamed(chunk) for chunk in table["segment_evidence"].chunks], _EVIDENCE_LIST)
+        table = table.set_column(at, SCHEMA.field("segment_evidence"), lists)
+    return table
+
+
+def _renamed(lists: pa.ListArray) -> pa.ListArray:
+    """Lists of segment evidence with today's names of its members, in today's order."""
+    members = lists.flatten()
+    fields = {_TODAY.get(field.name, field.name): members.field(place) for place, field in enumerate(members.type)}
+    evidence = pa.StructArray.from_arrays([fields[name] for name in EVIDENCE], fields=list(_EVIDENCE_LIST.value_type))
+    offsets = lists.offsets if lists.offset == 0 else pa.array(lists.offsets.to_numpy() - lists.offsets[0].as_py())
+    return pa.ListArray.from_arrays(offsets, evidence, type=_EVIDENCE_LIST)
+
+
+_EVIDENCE_LIST: Final = SCHEMA.field("segment_evidence").type
+_TODAY: Final = {earlier: name for name, earlier in _EARLIER.items()}
 
 
 def main_language(segments: Sequence[Segment]) -> str:

@@ -82,8 +82,9 @@ def hypothesis_row(value: Hypothesis) -> dict[str, Any]:
 
 def hypothesis(row: Mapping[str, Any]) -> Hypothesis:
     """A stored hypothesis as the noun; members may have the names that version 0.1 gave them."""
-    fields = {name: row[name] if name in row else row[_EARLIER[name]] for name in HYPOTHESIS.names}
-    return Hypothesis(**{name: tuple(field) if isinstance(field, list) else field for name, field in fields.items()})
+    stored = {name: row[name] if name in row else row[_EARLIER[name]] for name in HYPOTHESIS.names}
+    tuples = {name: tuple(stored[name]) for name in ("forced_logprobs", "expected_token_errors")}
+    return Hypothesis(**(stored | tuples))
 
 
 def _write(file: BinaryIO, rows: Iterable[tuple[int, tuple[Hypothesis, ...]]], meta: Mapping[str, Any]) -> None:

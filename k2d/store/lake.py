@@ -1,11 +1,13 @@
 """The lake: one object over one root, with a part for each kind of thing that lasts."""
 
+import json
 import re
 import uuid
 from typing import Any, BinaryIO, Final
 
 from k2d.errors import NotFound
 from k2d.keys import chunk_of
+from k2d.schema import FACTS_VERSION
 from k2d.store.batches import Batches
 from k2d.store.datasets import Datasets
 from k2d.store.errors import damaged
@@ -14,9 +16,11 @@ from k2d.store.facts import Facts
 from k2d.store.files import Files
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
+from k2d.store.parquet import dumps
 from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
 
+_STORE: Final = "store.json"  # what is true of the lake as a whole
 _SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
 
 
@@ -47,6 +51,7 @@ class Lake:
         self.facts = Facts(self.files)
         self.batches = Batches(self.files)
         self.datasets = Datasets(self.files)
+        self._is_current = False
 
     def __repr__(self) -> str:
         return f"Lake({self.files.url('')!r})"
@@ -64,6 +69,23 @@ class Lake:
                 raise damaged(path, "the store gave back other bytes than were written")
         finally:
             self.files.remove(path)
+        if not self.is_current() and not self.files.folders("batches"):
+            self.mark_current()  # a new lake
+
+    def is_current(self) -> bool:
+        """Whether all facts in this lake have this version of them, as far as `mark_current` has said."""
+        if not self._is_current:
+            try:
+                marked = json.loads(self.files.read(_STORE)).get("facts_version")
+            except (NotFound, ValueError):
+                marked = None
+            self._is_current = marked == FACTS_VERSION
+        return self._is_current
+
+    def mark_current(self) -> None:
+        """Record that no facts of an earlier version are left: nobody needs to search for them any more."""
+        if not self.is_current():
+            self.files.write(_STORE, dumps({"facts_version": FACTS_VERSION}))
 
     def open(self, uri: str) -> BinaryIO:
         """An upload (lake://uploads/…) or a dataset's shard (what `shard_path` says) as a seekable binary file.

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 FORMAT_VERSION = 2
 
 
-class _Frozen(BaseModel):
+class _Immutable(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Shard(_Frozen):
+class DatasetShard(_Immutable):
     """One Parquet file."""
 
     number: int
@@ -23,7 +23,7 @@ class Shard(_Frozen):
     seconds: float = Field(description="Audio in it, with the silence that fills gaps.")
 
 
-class Counts(_Frozen):
+class DatasetCounts(_Immutable):
     """How many of what."""
 
     recordings: int = Field(description="Different recordings in the batches.")
@@ -38,7 +38,7 @@ class Counts(_Frozen):
     rows: int = Field(description="Training rows: neighbours that were kept, packed to at most 30 s.")
 
 
-class Seconds(_Frozen):
+class DatasetSeconds(_Immutable):
     """The ledger, exact in milliseconds: input = accepted + salvaged + rejected + quarantined + silence."""
 
     input: float
@@ -50,7 +50,7 @@ class Seconds(_Frozen):
     by_reason: dict[str, float] = Field(description="Of all but silence and salvaged; `revoked` were asked away.")
 
 
-class Without(_Frozen):
+class Without(_Immutable):
     """Ids of chunks and segments that were asked to be left out."""
 
     ids: int
@@ -58,14 +58,14 @@ class Without(_Frozen):
     hash: str = Field(description="Of the sorted ids; part of the digest.")
 
 
-class Teacher(_Frozen):
+class DatasetTeacher(_Immutable):
     """A model that labeled."""
 
     fingerprint: str
     model: dict[str, Any] = Field(description="As recorded with the labels: reference, digest, engine, precision.")
 
 
-class Validator(_Frozen):
+class DatasetValidator(_Immutable):
     """A model that doubted."""
 
     name: str = Field(description="model:… or perturbed:…")
@@ -73,7 +73,7 @@ class Validator(_Frozen):
     fallback: bool = Field(description="Whether this was no second model but the teacher's weights on perturbed audio.")
 
 
-class Manifest(_Frozen):
+class Manifest(_Immutable):
     """Everything about a dataset but its rows."""
 
     name: str
@@ -91,8 +91,8 @@ class Manifest(_Frozen):
     max_gap_s: float
     shard_bytes: int
     options: list[dict[str, Any]] = Field(description="How the batches were decoded, each set of options once.")
-    teachers: list[Teacher]
-    validators: list[Validator]
-    counts: Counts
-    seconds: Seconds
-    shards: list[Shard]
+    teachers: list[DatasetTeacher]
+    validators: list[DatasetValidator]
+    counts: DatasetCounts
+    seconds: DatasetSeconds
+    shards: list[DatasetShard]

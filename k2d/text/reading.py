@@ -127,7 +127,7 @@ def read_many(texts: Sequence[str]) -> Readings:
     tokens, words, alone, numbers = _tokens(simplified, codes, kinds, at)
     first = codes[at]
     notable = Notable(
-        homophones=np.flatnonzero((first == _ZHU) | (first == _AGAIN)).tolist(),
+        respelled=np.flatnonzero((first == _ZHU) | (first == _AGAIN)).tolist(),
         numbers=numbers,
         hundreds=np.flatnonzero(first == _HUNDRED).tolist(),
         odd=_odd_pairs(first),

@@ -59,7 +59,7 @@ def sounds(tokens: Sequence[str]) -> list[str]:
     odd = mandarin.odd_phrases()
     alone = list(map(ALONE.__getitem__, tokens))
     notable = Notable(
-        homophones=[place for sign in mandarin.RESPELLED for place in _places_of(sign, tokens)],
+        respelled=[place for sign in mandarin.RESPELLED for place in _places_of(sign, tokens)],
         numbers=_places_of(NUMBER, alone),
         hundreds=_places_of("百", tokens),
         odd=list(compress(count(), map(odd.__contains__, map(add, tokens, tokens[1:])))),

@@ -10,7 +10,7 @@ from k2d.errors import BadRequest
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.schema import Chunk, DecodeOptions, Hypothesis, ModelInfo, Samples, TextScore, Window
 from k2d.validators.perturb import Perturbation, apply
-from k2d.validators.validator import AS_IS, by_segment
+from k2d.validators.validator import AS_IS, mean_by_segment
 
 SCORE_VERSION: Final = 1  # of how forced log-probabilities are computed and shared out among segments
 
@@ -69,8 +69,8 @@ class ModelValidator:
             perturbation=perturbation,
             text=result.text,
             avg_logprob=result.avg_logprob,
-            forced_logprobs=by_segment(logprobs, chunk.segments),
-            expected_token_errors=by_segment([1.0 - math.exp(value) for value in logprobs], chunk.segments),
+            forced_logprobs=mean_by_segment(logprobs, chunk.segments),
+            expected_token_errors=mean_by_segment([1.0 - math.exp(value) for value in logprobs], chunk.segments),
         )
 
     async def _score(self, window: Window, text: str) -> TextScore | None:

@@ -86,7 +86,7 @@ def hypotheses_key(label_key: str, validator: Validator) -> str:
     return digest(HYPOTHESES_TAG, HYPOTHESES_VERSION, label_key, validator.name, validator.key)
 
 
-def by_segment(values: Sequence[float], segments: Sequence[Segment]) -> tuple[float, ...]:
+def mean_by_segment(values: Sequence[float], segments: Sequence[Segment]) -> tuple[float, ...]:
     """Average values of a text's tokens over each segment; `values` are those of all segments' tokens in a row.
 
     A segment gets as many of the tokens as it has itself, exactly where those add up; where they do not (another

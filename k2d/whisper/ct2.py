@@ -262,7 +262,9 @@ class Encoded:
         if list(indices) == list(range(self.count)):
             return self.all
         perturbation = self.all
-        if perturbation.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type; float32 holds its values exactly
+        if (
+            perturbation.dtype == ctranslate2.DataType.bfloat16
+        ):  # numpy has no such type; float32 holds its values exactly
             exact = np.array(perturbation.to(ctranslate2.DataType.float32))[list(indices)]
             return ctranslate2.StorageView.from_array(exact).to(ctranslate2.DataType.bfloat16)
         return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(perturbation)[list(indices)]))

@@ -15,10 +15,9 @@ from k2d.cli import show
 from k2d.cli.app import app
 from k2d.cli.datasets import show_manifest
 from k2d.cli.label import header_seconds
-from k2d.corpus.views import ChunkFilter
+from k2d.documents import BatchOptions
 from k2d.errors import NotFound
 from k2d.filtering.policy import DEFAULT, explain
-from k2d.labeling.request import LabelRequest
 from k2d.logs import setup
 from k2d.settings import Settings, load
 from k2d.validators import PERTURBED, validators_of
@@ -67,25 +66,25 @@ def _fallback_note(settings: Settings) -> str:
 
 def _walk(stack: Stack, audio: Path, store: Path) -> None:
     client = stack.client()
-    request = LabelRequest(name="demo")
+    options = BatchOptions(name="demo")
     paths = [str(audio)]
     show.out.rule("[bold]3. POST /v1/batches", align="left")
-    forecast = client.forecast(paths, request)
+    forecast = client.forecast(paths, options)
     show.out.print(
-        f"forecast: {forecast['recordings']} recordings, {forecast['hours'] * 60:.1f} minutes, "
-        f"about {forecast['estimated_s']:.0f} s ({forecast['basis']})"
+        f"forecast: {forecast.recordings} recordings, {forecast.hours * 60:.1f} minutes, "
+        f"about {forecast.estimated_s:.0f} s ({forecast.basis})"
     )
     with show.bars(header_seconds(paths)) as on_status:
-        status = client.label(paths, request, wait=True, on_status=on_status)
+        status = client.label(paths, options, wait=True, on_status=on_status)
     show.out.rule("[bold]4. what came of it", align="left")
-    show.out.print(show.chunk_table(client.chunks("demo", DEFAULT, ChunkFilter())))
-    show.out.print(show.quarantine_table(status["quarantined"]))
+    show.out.print(show.chunk_table(client.chunks("demo")))
+    show.out.print(show.quarantine_table(status.quarantined))
     show.out.print(f"[dim]{escape(explain(DEFAULT))}[/]")
-    show.out.print(show.ledger_table(status["ledger"]))
+    show.out.print(show.ledger_table(status.ledger))
     show.out.rule("[bold]5. a dataset", align="left")
-    manifest = client.freeze("demo-v1", ["demo"], DEFAULT)
+    manifest = client.freeze("demo-v1", ["demo"])
     show_manifest(manifest)
-    shards = store / "datasets" / "demo-v1" / manifest["digest"] / "*.parquet"
+    shards = store / "datasets" / "demo-v1" / manifest.digest / "*.parquet"
     show.out.print(f"it is here: {shards.parent}", soft_wrap=True)
     show.out.print("load it with:")
     show.out.print(escape(LOAD.format(shards=shards)), style="cyan", soft_wrap=True)

@@ -1,39 +1,40 @@
-"""Batches: take audio, answer 202, tell how it goes."""
+"""Batches: accept audio, answer 202 at once, and report progress."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
 from k2d import audio, sources
-from k2d.corpus import perturbations as catalog
-from k2d.errors import AudioError, BadRequest, K2DError
-from k2d.keys import digest
-from k2d.labeling.forecast import forecast
-from k2d.labeling.request import LabelRequest, make_batch
-from k2d.schema import Batch, BatchState, Outcome, Source
-from k2d.settings import Settings
-from k2d.store import Lake
-from services.filter.context import InLake, InPolicy, InQueue, InSettings
-from services.filter.models import (
+from k2d.corpus import views
+from k2d.corpus.index import take_back_outdated
+from k2d.documents import (
     BatchByReference,
     BatchList,
-    BatchListed,
     BatchOptions,
     BatchStatus,
     BatchUpload,
     Forecast,
     Resumed,
 )
+from k2d.errors import AudioError, BadRequest, K2DError
+from k2d.filtering.policy import DEFAULT, Policy
+from k2d.keys import digest
+from k2d.labeling.forecast import forecast
+from k2d.labeling.request import make_batch
+from k2d.schema import Batch, BatchState, Outcome, Source
+from k2d.settings import Settings
+from k2d.store import Lake
+from services.filter.context import InLake, InPolicy, InQueue, InSettings
 from services.filter.queue import WorkQueue, request_plan
 from services.web.problems import responses
 
@@ -42,7 +43,8 @@ router = APIRouter(prefix="/v1", tags=["batches"])
 Options = TypeVar("Options", bound=BatchOptions)
 
 MAX_FILES = 10_000  # in one request; larger corpora come by reference or in several batches
-EVENT_S = 1.0  # between server-sent events
+EVENT_S = 1.0  # between looks at a batch for its events
+PING_S = 15  # between comments that keep proxies from closing an idle stream
 
 BODY = {
     "requestBody": {
@@ -102,21 +104,21 @@ def _from_form(form: FormData, lake: Lake, queue: WorkQueue, settings: Settings,
     options = _checked(BatchOptions, json.dumps(fields, default=str).encode())
     if dry_run:
         durations = [_header_duration(upload) for upload in uploads]
-        make_batch([Source("x", "x", "x")] * bool(uploads), _request(options), settings)  # the options are checked too
-        return JSONResponse(asdict(forecast(durations, lake)))
-    found = []
+        make_batch([Source("x", "x", "x")] * bool(uploads), options, settings)  # the options are checked too
+        return JSONResponse(forecast(durations, lake).as_json())
+    uploaded = []
     for upload in uploads:
         name = _file_name(upload)
         uri, sha256, size = lake.uploads.put(upload.file)
-        found.append(Source(name=name, uri=uri, key=digest("upload", sha256), size_bytes=size))
-    return _accept(make_batch(found, _request(options), settings), lake, queue)
+        uploaded.append(Source(name=name, uri=uri, key=digest("upload", sha256), size_bytes=size))
+    return _accept(make_batch(uploaded, options, settings), lake, queue)
 
 
 def _by_reference(body: BatchByReference, lake: Lake, queue: WorkQueue, settings: Settings, dry_run: bool) -> Response:
     for uri in body.sources:
         sources.check_allowed(uri, settings.allowed_sources)
-    found = [sources.describe(uri, allowed=settings.allowed_sources) for uri in body.sources]
-    batch = make_batch(found, _request(body), settings)
+    described = [sources.describe(uri, allowed=settings.allowed_sources) for uri in body.sources]
+    batch = make_batch(described, body, settings)
     if not dry_run:
         return _accept(batch, lake, queue)
     durations: list[float | None] = []
@@ -126,20 +128,21 @@ def _by_reference(body: BatchByReference, lake: Lake, queue: WorkQueue, settings
         with suppress(AudioError, OSError), opened() as file:
             duration = audio.probe_duration_s(file)
         durations.append(duration)
-    return JSONResponse(asdict(forecast(durations, lake)))
+    return JSONResponse(forecast(durations, lake).as_json())
 
 
 def _accept(batch: Batch, lake: Lake, queue: WorkQueue) -> Response:
     """Store the batch, then queue its planning; a batch that is there already is answered as it stands."""
     lake.batches.put(batch)
     stored = lake.batches.get(batch.id)
+    take_back_outdated(lake, stored)
     if len(lake.batches.result_positions(stored.id)) < len(stored.sources):
         request_plan(queue, stored.id)
         code = 202
     else:
         code = 200
     return JSONResponse(
-        _status(stored, lake, queue), status_code=code, headers={"Location": f"/v1/batches/{stored.id}"}
+        _status(stored, lake, queue).as_json(), status_code=code, headers={"Location": f"/v1/batches/{stored.id}"}
     )
 
 
@@ -157,10 +160,6 @@ def _header_duration(upload: UploadFile) -> float | None:
     return None
 
 
-def _request(options: BatchOptions) -> LabelRequest:
-    return LabelRequest(**options.model_dump(exclude={"sources"}))
-
-
 def _checked(model: type[Options], body: bytes) -> Options:
     try:
         return model.model_validate_json(body)
@@ -170,12 +169,11 @@ def _checked(model: type[Options], body: bytes) -> Options:
         raise BadRequest(detail, hint="see /docs for what is expected", errors=problems) from error
 
 
-def _status(batch: Batch, lake: Lake, queue: WorkQueue) -> dict[str, Any]:
-    live = queue.live(batch.id)
-    return catalog.status(lake, batch, jobs=asdict(live) if live else None)
+def _status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:
+    return views.status(lake, batch, policy, jobs=queue.live(batch.id))
 
 
-@router.get("/batches", summary="All batches, newest first")
+@router.get("/batches", summary="All batches, newest first", responses=responses(400, 422))
 def list_batches(
     lake: InLake, queue: InQueue, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: str | None = None
 ) -> BatchList:
@@ -183,21 +181,14 @@ def list_batches(
     if cursor is not None and cursor not in ids:
         raise BadRequest("the cursor names no batch", hint="use `next` of the page before as it is")
     after = ids.index(cursor) + 1 if cursor is not None else 0
-    shown = ids[after : after + limit]
-    listed = []
-    for batch in map(lake.batches.get, shown):
-        pending = len(batch.sources) - len(lake.batches.result_positions(batch.id))
-        live = queue.live(batch.id) if pending else None
-        state = catalog.state(lake, batch, pending=pending, jobs=asdict(live) if live else None)
-        listed.append(BatchListed(**catalog.summary(batch), state=state, pending=pending))
-    return BatchList(batches=listed, next=shown[-1] if after + limit < len(ids) else None)
+    page = ids[after : after + limit]
+    listed = [views.listed(lake, batch, jobs=queue.live(batch.id)) for batch in map(lake.batches.get, page)]
+    return BatchList(batches=listed, next=page[-1] if after + limit < len(ids) else None)
 
 
 @router.get("/batches/{batch}", summary="State, ledger, quarantined recordings", responses=responses(404))
 def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> BatchStatus:
-    found = lake.batches.get(batch)
-    live = queue.live(found.id)
-    return BatchStatus.model_validate(catalog.status(lake, found, policy, jobs=asdict(live) if live else None))
+    return _status(lake.batches.get(batch), lake, queue, policy)
 
 
 @router.delete(
@@ -207,9 +198,9 @@ def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> Bat
     responses=responses(404),
 )
 def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
-    found = lake.batches.get(batch)
-    lake.batches.cancel(found.id)
-    return BatchStatus.model_validate(_status(found, lake, queue))
+    stored = lake.batches.get(batch)
+    lake.batches.cancel(stored.id)
+    return _status(stored, lake, queue)
 
 
 @router.post(
@@ -219,14 +210,14 @@ def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     responses=responses(404, 503),
 )
 def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
-    found = lake.batches.get(batch)
-    lake.batches.uncancel(found.id)
-    for result in list(lake.batches.results(found.id)):
+    stored = lake.batches.get(batch)
+    lake.batches.uncancel(stored.id)
+    for result in list(lake.batches.results(stored.id)):
         if result.outcome == Outcome.QUARANTINED:
-            lake.batches.delete_result(found.id, result.position)
-    queue.forget(found.id)
-    request_plan(queue, found.id)
-    return BatchStatus.model_validate(_status(found, lake, queue))
+            lake.batches.delete_result(stored.id, result.position)
+    queue.forget(stored.id)
+    request_plan(queue, stored.id)
+    return _status(stored, lake, queue)
 
 
 @router.post(
@@ -238,35 +229,35 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
 def resume(lake: InLake, queue: InQueue) -> Resumed:
     missing = {}
     for batch in lake.batches.all():
+        take_back_outdated(lake, batch)
         left = len(batch.sources) - len(lake.batches.result_positions(batch.id))
         if left and not lake.batches.is_cancelled(batch.id):
             request_plan(queue, batch.id)
             missing[batch.id] = left
+    lake.mark_current()
     return Resumed(batches=missing)
 
 
 @router.get(
     "/batches/{batch}/events",
     summary="Server-sent events: `status` while it goes on, `end` when nothing more will happen",
-    response_class=StreamingResponse,
+    response_class=EventSourceResponse,
     responses={200: {"content": {"text/event-stream": {}}}, **responses(404)},
 )
-async def batch_events(batch: str, request: Request, lake: InLake, queue: InQueue) -> StreamingResponse:
-    found = await asyncio.to_thread(lake.batches.get, batch)
+async def batch_events(batch: str, lake: InLake, queue: InQueue) -> EventSourceResponse:
+    stored = await asyncio.to_thread(lake.batches.get, batch)
 
-    async def events() -> AsyncIterator[str]:
-        said = ""
-        while not await request.is_disconnected():
-            status = await asyncio.to_thread(_status, found, lake, queue)
-            ended = status["state"] in (BatchState.DONE, BatchState.CANCELLED)
-            text = json.dumps(status, ensure_ascii=False)
-            if text != said or ended:
-                yield f"event: {'end' if ended else 'status'}\ndata: {text}\n\n"
-                said = text
-            else:
-                yield ": waiting\n\n"  # keeps proxies from closing an idle stream
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        sent = ""
+        while True:
+            status = await asyncio.to_thread(_status, stored, lake, queue)
+            ended = status.state in (BatchState.DONE, BatchState.CANCELLED)
+            text = status.model_dump_json(by_alias=True)
+            if text != sent or ended:
+                yield ServerSentEvent(text, event="end" if ended else "status", sep="\n")
+                sent = text
             if ended:
                 return
             await asyncio.sleep(EVENT_S)
 
-    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return EventSourceResponse(events(), sep="\n", ping=PING_S)

@@ -3,13 +3,11 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
-from k2d.corpus import chunk as chunk_detail
-from k2d.corpus import perturbations as catalog
-from k2d.schema import Reason, Status
+from k2d.corpus import chunk, views
+from k2d.documents import ChunkDetail, ChunkFilter, ChunkList
 from services.filter.context import InLake, InPolicy
-from services.filter.models import ChunkDetail, ChunkList
 from services.web.problems import problem, responses
 
 router = APIRouter(prefix="/v1/chunks", tags=["chunks"])
@@ -22,25 +20,18 @@ def list_chunks(
     lake: InLake,
     policy: InPolicy,
     batch: Annotated[str, Query(description="Batch id or name.")],
-    verdict: Status | None = None,
-    reason: Reason | None = None,
-    recording: Annotated[str | None, Query(description="Exact source name.")] = None,
-    text: Annotated[str | None, Query(description="Part of the teacher's text.", max_length=200)] = None,
-    min_distance: float | None = None,
-    max_distance: float | None = None,
-    limit: Annotated[int, Query(ge=1, le=catalog.MAX_PAGE)] = 100,
+    where: Annotated[ChunkFilter, Depends()],
+    limit: Annotated[int, Query(ge=1, le=views.MAX_PAGE)] = 100,
     cursor: str | None = None,
 ) -> ChunkList:
-    where = catalog.ChunkFilter(verdict, reason, recording, text, min_distance, max_distance)
-    found = catalog.page(lake, lake.batches.get(batch), policy, where=where, limit=limit, cursor=cursor)
-    return ChunkList.model_validate(found)
+    return views.page(lake, lake.batches.get(batch), policy, where=where, limit=limit, cursor=cursor)
 
 
 @router.get(
     "/{chunk_id}", summary="Hypotheses with the aligned diff, evidence, verdicts and why", responses=responses(404)
 )
 def get_chunk(chunk_id: str, lake: InLake, policy: InPolicy) -> ChunkDetail:
-    return ChunkDetail.model_validate(chunk_detail.detail(lake, chunk_id, policy))
+    return chunk.detail(lake, chunk_id, policy)
 
 
 @router.get(
@@ -50,7 +41,7 @@ def get_chunk(chunk_id: str, lake: InLake, policy: InPolicy) -> ChunkDetail:
     responses={200: {"content": {"audio/flac": {}}}, 206: {"content": {"audio/flac": {}}}, **responses(404, 416)},
 )
 def get_audio(chunk_id: str, lake: InLake, range_: Annotated[str | None, Header(alias="Range")] = None) -> Response:
-    facts = chunk_detail.find_chunk(lake, chunk_id)
+    facts = chunk.find_chunk(lake, chunk_id)
     flac = lake.chunk_audio(facts.id)
     headers = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=31536000, immutable"}
     wanted = RANGE.fullmatch(range_ or "")

@@ -1,18 +1,20 @@
-"""Datasets: freeze, list, and hand out shards, so that a trainer elsewhere needs nothing but the API."""
+"""Datasets: freeze, list, delete, and download shards, so that a trainer elsewhere needs nothing but the API."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
-from k2d.datasets.revoked import revoked
+from k2d.datasets.catalog import delete_dataset, list_datasets
+from k2d.datasets.revoked import RevokedIds, revoked
+from k2d.documents import DatasetList, DatasetListed, DatasetRequest, DatasetState
 from k2d.errors import Conflict, NotFound
+from k2d.filtering.policy import Policy
 from k2d.labeling.request import check_name
 from k2d.store import Lake
+from k2d.store.manifest import Manifest
 from services.filter.context import InLake, InQueue
-from services.filter.models import DatasetList, DatasetRequest, DatasetState
-from services.filter.queue import CONTROL, WorkQueue
+from services.filter.queue import CONTROL, Work, WorkQueue
 from services.web.problems import responses
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -24,40 +26,33 @@ BLOCK_BYTES = 1024 * 1024
     "",
     status_code=202,
     summary="Freeze what a policy keeps of these batches under a name",
-    responses={200: {"model": DatasetState}, 202: {"model": DatasetState}, **responses(400, 404, 409, 422, 503)},
+    responses=responses(400, 404, 409, 422, 503),
 )
-def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue) -> Response:
+def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue, response: Response) -> DatasetState:
     check_name(body.name)
     batches = [lake.batches.get(name).id for name in dict.fromkeys(body.batches)]
-    policy, gone = body.policy.model_dump(mode="json"), revoked(body.without)
+    without = revoked(body.without)
     if body.name in lake.datasets.names():
-        manifest = lake.datasets.manifest(body.name)
-        left_out = (manifest["without"] or {}).get("hash")
-        if (manifest["policy"], manifest["batches"], left_out) != (policy, batches, gone.hash if gone.ids else None):
-            raise Conflict(
-                f"dataset {body.name!r} exists with other content", hint="datasets never change: take a new name"
-            )
+        _check_same(lake.datasets.manifest(body.name), batches, body.policy, without)
     else:
-        args, slot = [body.name, batches, policy, list(gone.ids)], _slot(body.name)
-        there = queue.occupant(slot)
-        if there is not None and there.live and there.args != args:
-            raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")
-        queue.enqueue(CONTROL, "freeze_dataset", args, slot=slot)
-    return JSONResponse(
-        _state(body.name, lake, queue), status_code=202, headers={"Location": f"/v1/datasets/{body.name}"}
-    )
+        _enqueue(queue, body, batches, without)
+    response.headers["Location"] = f"/v1/datasets/{body.name}"
+    return _state(body.name, lake, queue)
 
 
 @router.get("", summary="All datasets")
-def list_datasets(lake: InLake) -> DatasetList:
-    shown = ("name", "created_at", "digest", "counts", "seconds")
-    found = [lake.datasets.manifest(name) for name in lake.datasets.names()]
-    return DatasetList(datasets=[{key: manifest[key] for key in shown} for manifest in found])
+def get_datasets(lake: InLake) -> DatasetList:
+    return DatasetList(datasets=list_datasets(lake))
 
 
 @router.get("/{name}", summary="State and manifest", responses=responses(404))
 def get_dataset(name: str, lake: InLake, queue: InQueue) -> DatasetState:
-    return DatasetState.model_validate(_state(name, lake, queue))
+    return _state(name, lake, queue)
+
+
+@router.delete("/{name}", summary="Delete a dataset and its shards; labels stay", responses=responses(404, 503))
+def remove_dataset(name: str, lake: InLake) -> DatasetListed:
+    return delete_dataset(lake, name)
 
 
 @router.get(
@@ -68,9 +63,9 @@ def get_dataset(name: str, lake: InLake, queue: InQueue) -> DatasetState:
 )
 def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
     manifest = lake.datasets.manifest(name)
-    if not 0 <= number < len(manifest["shards"]):
-        raise NotFound(f"dataset {name!r} has shards 0…{len(manifest['shards']) - 1}, not {number}")
-    shard = manifest["shards"][number]
+    if not 0 <= number < len(manifest.shards):
+        raise NotFound(f"dataset {name!r} has shards 0…{len(manifest.shards) - 1}, not {number}")
+    shard = manifest.shards[number]
     file = lake.datasets.open_shard(name, number)
 
     def blocks() -> Iterator[bytes]:
@@ -79,22 +74,40 @@ def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
                 yield block
 
     headers = {
-        "Content-Length": str(shard["bytes"]),
-        "ETag": f'"{shard["sha256"]}"',
+        "Content-Length": str(shard.bytes),
+        "ETag": f'"{shard.sha256}"',
         "Content-Disposition": f'attachment; filename="{name}-{number:05d}.parquet"',
     }
     return StreamingResponse(blocks(), media_type="application/vnd.apache.parquet", headers=headers)
+
+
+def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without: RevokedIds) -> None:
+    """Raise Conflict when a dataset of this name was frozen from something else."""
+    left_out = manifest.without.hash if manifest.without else None
+    asked = (policy, batches, without.hash if without.ids else None)
+    if (Policy.model_validate(manifest.policy), manifest.batches, left_out) != asked:
+        raise Conflict(
+            f"dataset {manifest.name!r} exists with other content", hint="datasets never change: take a new name"
+        )
+
+
+def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without: RevokedIds) -> None:
+    args = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids)]
+    job = queue.occupant(_slot(body.name))
+    if job is not None and job.live and job.args != args:
+        raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")
+    queue.enqueue(CONTROL, Work("freeze_dataset", args, slot=_slot(body.name)))
 
 
 def _slot(name: str) -> str:
     return f"freeze:{name}"
 
 
-def _state(name: str, lake: Lake, queue: WorkQueue) -> dict[str, Any]:
+def _state(name: str, lake: Lake, queue: WorkQueue) -> DatasetState:
     """A dataset's state: its manifest is the truth, the queue only says whether one is on its way."""
     if name in lake.datasets.names():
-        return {"name": name, "state": "ready", "manifest": lake.datasets.manifest(name)}
-    there = queue.occupant(_slot(name))
-    if there is not None:
-        return {"name": name, "state": "building" if there.live else "failed", "error": there.error}
+        return DatasetState(name=name, state="ready", manifest=lake.datasets.manifest(name))
+    job = queue.occupant(_slot(name))
+    if job is not None:
+        return DatasetState(name=name, state="building" if job.live else "failed", error=job.error)
     raise NotFound(f"no dataset is called {name[:100]!r}", hint="GET /v1/datasets lists them")

@@ -1,13 +1,13 @@
-"""Is it alive, is it ready, how is it doing."""
+"""Liveness, readiness and metrics."""
 
 import asyncio
 
 from fastapi import APIRouter, Response
 
 import k2d
+from k2d.documents import Health
 from services.filter.context import InLake, InQueue
-from services.filter.metrics import exposition
-from services.filter.models import Health
+from services.filter.queue_metrics import exposition
 from services.web.problems import responses
 
 router = APIRouter(tags=["operations"])

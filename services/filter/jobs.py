@@ -7,9 +7,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -21,12 +21,12 @@ from k2d.datasets.freeze import freeze
 from k2d.errors import AudioError, K2DError
 from k2d.filtering.policy import Policy
 from k2d.labeling.group import Group
-from k2d.labeling.models import opened
+from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.schema import Batch, RecordingResult, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter.queue import LABEL, AttemptsInRedis, WorkQueue
+from services.filter.queue import LABEL, AttemptsInRedis, Work, WorkQueue
 
 log = structlog.get_logger()
 
@@ -47,20 +47,15 @@ def plan_batch(batch_id: str) -> int:
         if lake.batches.is_cancelled(batch.id):
             return 0
         done = lake.batches.result_positions(batch.id)
-        enqueued = 0
-        for index, group in enumerate(_groups(batch, lake, settings)):
-            if not done.issuperset(group):
-                enqueued += _request_group(queue, batch.id, index, group)
+        groups = enumerate(_groups(batch, lake, settings))
+        missing = [_group_work(batch.id, index, group) for index, group in groups if not done.issuperset(group)]
+        enqueued = queue.enqueue_many(LABEL, missing, batch=batch.id)
         log.info("batch planned", batch=batch.id, recordings=len(batch.sources), done=len(done), groups=enqueued)
         return enqueued
 
 
-def _request_group(
-    queue: WorkQueue, batch_id: str, index: int, positions: Sequence[int], *, force: bool = False
-) -> bool:
-    slot = f"label:{batch_id}:{index}"
-    args = [batch_id, index, list(positions)]
-    return queue.enqueue(LABEL, "label_group", args, slot=slot, batch=batch_id, force=force)
+def _group_work(batch_id: str, index: int, positions: Sequence[int]) -> Work:
+    return Work("label_group", [batch_id, index, list(positions)], slot=f"label:{batch_id}:{index}")
 
 
 def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
@@ -104,7 +99,7 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
             finished += len(run.finished)
             if run.stopping:
                 if not run.finished.issuperset(missing):
-                    _request_group(queue, batch.id, index, positions, force=True)
+                    queue.enqueue(LABEL, _group_work(batch.id, index, positions), batch=batch.id, force=True)
                     log.info("group put back", batch=batch.id, recordings=len(missing) - len(run.finished))
                 break
     return finished
@@ -118,12 +113,12 @@ class GroupRun:
         self.finished: set[int] = set()
         self.stopping = False
         self.cancelled = False
-        self._said: dict[int, float] = {}
+        self._reported_at: dict[int, float] = {}
 
     async def run(self, positions: Sequence[int]) -> None:
         """Finish `positions`, or as many as can be before a stop or cancel."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
-        async with opened(self.settings, self.batch, self.lake) as (teacher, validators):
+        async with open_models(self.settings, self.batch, self.lake) as (teacher, validators):
             labeler = Labeler(
                 self.lake,
                 teacher=teacher,
@@ -165,10 +160,10 @@ class GroupRun:
 
     def _on_progress(self, step: Progress) -> None:
         now = time.monotonic()
-        if step.stage == Stage.LABEL and now - self._said.get(step.position, 0.0) >= 1.0:
-            self._said[step.position] = now
+        if step.stage == Stage.LABEL and now - self._reported_at.get(step.position, 0.0) >= 1.0:
+            self._reported_at[step.position] = now
             with suppress(RedisError):  # live progress only; the work goes on without it
-                self.queue.heard(self.batch.id, step.position, step.seconds)
+                self.queue.progress(self.batch.id, step.position, step.seconds)
 
     def _on_result(self, result: RecordingResult) -> None:
         self.lake.batches.put_result(self.batch.id, result)
@@ -183,21 +178,21 @@ def freeze_dataset(name: str, batches: list[str], policy: dict[str, Any], withou
     with _reported():
         rules, lake = Policy.model_validate(policy), Lake(settings.store)
         manifest = freeze(lake, name=name, batches=batches, policy=rules, without=without or ())
-        return str(manifest["digest"])
+        return manifest.digest
 
 
-class _reported:  # noqa: N801 — reads as a phrase at its use
+@contextmanager
+def _reported() -> Iterator[None]:
     """Keep a job's error where the API shows it, and let it go on to RQ, which retries what may pass."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+    try:
+        yield
+    except BaseException as error:
         job = get_current_job()
-        if error is not None and job is not None:
+        if job is not None:
             hint = f" ({error.hint})" if isinstance(error, K2DError) and error.hint else ""
             with suppress(RedisError):
                 job.meta["error"] = f"{error}{hint}"[:2000]
                 job.save_meta()  # type: ignore[no-untyped-call]
             if isinstance(error, K2DError) and error.status < 500:
                 job.retries_left = 0  # asking again changes nothing
+        raise

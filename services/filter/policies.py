@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from k2d.corpus import perturbations as catalog
+from k2d.corpus import views
+from k2d.documents import PolicyListed, Preview, PreviewRequest
 from k2d.filtering.policy import PRESETS, explain
 from services.filter.context import InLake
-from services.filter.models import PolicyListed, Preview, PreviewRequest
 from services.web.problems import responses
 
 router = APIRouter(prefix="/v1/policies", tags=["policies"])
@@ -19,4 +19,4 @@ def list_policies() -> list[PolicyListed]:
 @router.post("/preview", summary="What a policy would keep, and the curve over α", responses=responses(404, 422))
 def preview(body: PreviewRequest, lake: InLake) -> Preview:
     batches = [lake.batches.get(name) for name in dict.fromkeys(body.batches)]
-    return Preview.model_validate(catalog.preview(lake, batches, body.policy, metrics=body.curve))
+    return views.preview(lake, batches, body.policy, metrics=body.curve)

@@ -1,18 +1,19 @@
-"""Redis: the queue and live progress. Never the truth: it may be flushed, and `resume` rebuilds it from the lake."""
+"""Redis: jobs by name and live progress. The lake is the truth: Redis may be flushed, `resume` enqueues what is missing."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
 from redis.exceptions import RedisError
 from rq import Queue, Retry
-from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
+from rq.queue import EnqueueData
 from rq.registry import BaseRegistry, FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
+from k2d.documents import Jobs
 from k2d.errors import QueueError
 from k2d.settings import Settings
 
@@ -34,15 +35,13 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """What Redis knows of a batch right now."""
+class Work:
+    """One piece of work: `services.filter.jobs.<function>(*args)`. While the job of its `slot` is live it is not queued
+    again."""
 
-    jobs_queued: int
-    jobs_running: int
-    jobs_failed: int
-    last_error: str | None
-    seconds_in_flight: float  # seconds of unfinished recordings that the teacher has heard
-    updated_at: float | None  # Unix time of the last progress
+    function: str
+    args: list[Any]  # JSON values
+    slot: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,48 +69,53 @@ class WorkQueue:
 
     # ---- jobs -----------------------------------------------------------------------------------------------------
 
-    def enqueue(
-        self,
-        queue: str,
-        function: str,
-        args: Iterable[Any],
-        *,
-        slot: str,
-        batch: str | None = None,
-        force: bool = False,
-    ) -> bool:
-        """Enqueue `services.filter.jobs.<function>(*args)` unless the slot's job is already live.
+    def enqueue(self, queue: str, work: Work, *, batch: str | None = None, force: bool = False) -> bool:
+        """Enqueue a piece of work unless its slot's job is live; returns whether something was enqueued.
 
         `force` ignores a live job: a job that is stopping puts its own remainder back.
-        Returns whether something was enqueued.
+
+        Raises:
+            QueueError: Redis does not answer.
         """
+        return self.enqueue_many(queue, [work], batch=batch, force=force) == 1
+
+    def enqueue_many(self, queue: str, works: Sequence[Work], *, batch: str | None = None, force: bool = False) -> int:
+        """Enqueue every piece of work whose slot's job is not live, in one round trip; returns how many those were."""
         try:
-            there = None if force else self.occupant(slot)
-            if there is not None and there.live:
-                return False
-            job = Queue(queue, connection=self.redis, serializer=JSONSerializer).enqueue(
-                f"services.filter.jobs.{function}",
-                args=list(args),
-                job_timeout=self.settings.job_timeout_s,
-                retry=Retry(max=len(RETRIES), interval=RETRIES),
-                result_ttl=FINISHED_S,
-                failure_ttl=KEEP_S,
-            )
-            self.redis.set(f"k2d:slot:{slot}", job.id, ex=KEEP_S)
-            if batch is not None:
-                self.redis.sadd(f"k2d:jobs:{batch}", job.id)
-                self.redis.expire(f"k2d:jobs:{batch}", KEEP_S)
+            live = set() if force else self._live_slots([work.slot for work in works])
+            wanted = [work for work in works if work.slot not in live]
+            jobs = self._queue(queue).enqueue_many([self._prepared(work) for work in wanted])
+            with self.redis.pipeline() as pipe:
+                for work, job in zip(wanted, jobs, strict=True):
+                    pipe.set(_slot_key(work.slot), job.id, ex=KEEP_S)
+                if batch is not None and jobs:
+                    pipe.sadd(_jobs_key(batch), *(job.id for job in jobs))
+                    pipe.expire(_jobs_key(batch), KEEP_S)
+                pipe.execute()
         except RedisError as error:
             raise _unreachable(error) from error
-        return True
+        return len(wanted)
+
+    def _prepared(self, work: Work) -> EnqueueData:
+        return Queue.prepare_data(
+            f"services.filter.jobs.{work.function}",
+            args=work.args,
+            timeout=self.settings.job_timeout_s,
+            retry=Retry(max=len(RETRIES), interval=RETRIES),
+            result_ttl=FINISHED_S,
+            failure_ttl=KEEP_S,
+        )
+
+    def _live_slots(self, slots: Sequence[str]) -> set[str]:
+        ids = cast(list[bytes | None], self.redis.mget([_slot_key(slot) for slot in slots])) if slots else []
+        of_job = {job_id.decode(): slot for slot, job_id in zip(slots, ids, strict=True) if job_id is not None}
+        return {of_job[job.id] for job in self._fetch(list(of_job)) if job.get_status(refresh=False) in LIVE}
 
     def occupant(self, slot: str) -> Occupant | None:
         """The latest job of a slot; None when it had none, or the job is forgotten."""
         try:
-            job_id = cast(bytes | None, self.redis.get(f"k2d:slot:{slot}"))
-            job = None if job_id is None else self._job(job_id)
-        except NoSuchJobError:
-            return None
+            job_id = cast(bytes | None, self.redis.get(_slot_key(slot)))
+            job = next(iter(self._fetch([job_id.decode()])), None) if job_id is not None else None
         except RedisError as error:
             raise _unreachable(error) from error
         if job is None:
@@ -119,59 +123,58 @@ class WorkQueue:
         live = job.get_status(refresh=False) in LIVE
         return Occupant(live=live, args=list(job.args), error=job.meta.get("error"))
 
-    def _job(self, job_id: bytes) -> Job:
-        return Job.fetch(job_id.decode(), connection=self.redis, serializer=JSONSerializer)
+    def _fetch(self, ids: Sequence[str]) -> list[Job]:
+        """Jobs that are still known, by their ids, in one round trip."""
+        if not ids:
+            return []
+        jobs = Job.fetch_many(ids, connection=self.redis, serializer=JSONSerializer)
+        return [job for job in jobs if job is not None]
+
+    def _queue(self, name: str) -> Queue:
+        return Queue(name, connection=self.redis, serializer=JSONSerializer)
 
     # ---- live progress --------------------------------------------------------------------------------------------
 
-    def heard(self, batch: str, position: int, seconds: float) -> None:
-        """Note how far the teacher is in an unfinished recording."""
-        self.redis.hset(f"k2d:live:{batch}", mapping={str(position): seconds, "at": time.time()})
-        self.redis.expire(f"k2d:live:{batch}", KEEP_S)
+    def progress(self, batch: str, position: int, seconds: float) -> None:
+        """Record how far the teacher is in an unfinished recording."""
+        self.redis.hset(_live_key(batch), mapping={str(position): seconds, "at": time.time()})
+        self.redis.expire(_live_key(batch), KEEP_S)
 
     def finished(self, batch: str, position: int) -> None:
         """Drop a recording's live progress: its result is in the lake."""
-        self.redis.hdel(f"k2d:live:{batch}", str(position))
-        self.redis.hset(f"k2d:live:{batch}", "at", str(time.time()))
+        self.redis.hdel(_live_key(batch), str(position))
+        self.redis.hset(_live_key(batch), "at", str(time.time()))
 
-    def live(self, batch: str) -> Live | None:
+    def live(self, batch: str) -> Jobs | None:
         """What Redis knows of the batch; None when Redis does not answer."""
-        queued = running = failed = 0
-        last_error: str | None = None
         try:
-            for job_id in cast(set[bytes], self.redis.smembers(f"k2d:jobs:{batch}")):
-                try:
-                    job = self._job(job_id)
-                except NoSuchJobError:
-                    self.redis.srem(f"k2d:jobs:{batch}", job_id)
-                    continue
-                status = job.get_status(refresh=False)
-                running += status == JobStatus.STARTED
-                queued += status in LIVE and status != JobStatus.STARTED
-                failed += status == JobStatus.FAILED
-                last_error = last_error or job.meta.get("error")
-            fields = cast(dict[bytes, bytes], self.redis.hgetall(f"k2d:live:{batch}"))
+            ids = [job_id.decode() for job_id in cast(set[bytes], self.redis.smembers(_jobs_key(batch)))]
+            jobs = self._fetch(ids)
+            if gone := set(ids) - {job.id for job in jobs}:
+                self.redis.srem(_jobs_key(batch), *gone)
+            fields = cast(dict[bytes, bytes], self.redis.hgetall(_live_key(batch)))
         except RedisError:
             return None
+        states = [job.get_status(refresh=False) for job in jobs]
         at = fields.pop(b"at", None)
-        return Live(
-            jobs_queued=queued,
-            jobs_running=running,
-            jobs_failed=failed,
-            last_error=last_error,
+        return Jobs(
+            jobs_queued=sum(state in LIVE and state != JobStatus.STARTED for state in states),
+            jobs_running=states.count(JobStatus.STARTED),
+            jobs_failed=states.count(JobStatus.FAILED),
+            last_error=next((job.meta["error"] for job in jobs if job.meta.get("error")), None),
             seconds_in_flight=round(sum(float(value) for value in fields.values()), 3),
             updated_at=float(at) if at else None,
         )
 
     def forget(self, batch: str) -> None:
         """Drop everything live of a batch (cancelled, retried)."""
-        self.redis.delete(f"k2d:live:{batch}", f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
+        self.redis.delete(_live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
 
     # ---- gauges ---------------------------------------------------------------------------------------------------
 
     def depth(self, queue: str) -> int:
         """Jobs waiting."""
-        return Queue(queue, connection=self.redis, serializer=JSONSerializer).count
+        return self._queue(queue).count
 
     def started(self, queue: str) -> int:
         """Jobs that a worker has, or that wait for their next attempt: workers must stay until it is 0."""
@@ -188,7 +191,7 @@ class WorkQueue:
 
     def waiting(self, queue: str, most: int = 100) -> list[Job]:
         """The next jobs, oldest first."""
-        return Queue(queue, connection=self.redis, serializer=JSONSerializer).get_jobs(0, most)
+        return self._queue(queue).get_jobs(0, most)
 
     def oldest_s(self, queue: str) -> float:
         """Age of the oldest waiting job in seconds: the gauge to scale on."""
@@ -227,8 +230,25 @@ class AttemptsInRedis:
 
 def request_plan(queue: WorkQueue, batch_id: str) -> bool:
     """Enqueue the planning of a batch; returns False where it is queued already."""
-    return queue.enqueue(CONTROL, "plan_batch", [batch_id], slot=f"plan:{batch_id}", batch=batch_id)
+    return queue.enqueue(CONTROL, Work("plan_batch", [batch_id], slot=f"plan:{batch_id}"), batch=batch_id)
+
+
+def _slot_key(slot: str) -> str:
+    """Where the id of a slot's latest job is."""
+    return f"k2d:slot:{slot}"
+
+
+def _jobs_key(batch: str) -> str:
+    """The set of ids of a batch's jobs."""
+    return f"k2d:jobs:{batch}"
+
+
+def _live_key(batch: str) -> str:
+    """The hash of seconds transcribed in each unfinished recording of a batch, and when that was (`at`)."""
+    return f"k2d:live:{batch}"
 
 
 def _unreachable(error: RedisError) -> QueueError:
-    return QueueError(f"Redis does not answer: {error}", hint="is it running? check K2D_REDIS_URL; `k2d doctor` tells")
+    return QueueError(
+        f"Redis does not answer: {error}", hint="is it running? check K2D_REDIS_URL; `k2d doctor` says more"
+    )

@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 import k2d
 from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
-from services.inference import metrics, transcriptions, windows
+from services.inference import batch_metrics, transcriptions, windows
 from services.inference.host import Host
 from services.inference.windows import ClientGone, InHost
 from services.web import problems
@@ -39,8 +39,8 @@ async def readyz(host: InHost) -> dict[str, object]:
 @operations.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def prometheus(request: Request) -> Response:
     host: Host = request.app.state.host
-    metrics.LOADED.set(host.loaded)
-    metrics.WAITING.set(host.waiting)
+    batch_metrics.LOADED.set(host.loaded)
+    batch_metrics.WAITING.set(host.waiting)
     return Response(generate_latest(REGISTRY), media_type="text/plain; version=0.0.4")
 
 

@@ -15,7 +15,7 @@ from k2d.inference.unloading import UnloadableEngine
 from k2d.schema import ModelInfo
 from k2d.settings import Settings
 from k2d.validators import PERTURBED, served
-from services.inference import metrics
+from services.inference import batch_metrics
 
 log = structlog.get_logger()
 
@@ -119,12 +119,12 @@ class Host:
             batch_size=self.settings.batch_size,
             linger_s=self.settings.linger_s,
             max_waiting=self.settings.max_waiting,
-            observer=metrics.Observed(),
+            observer=batch_metrics.Observed(),
             idle_s=self.settings.idle_unload_s,
             on_idle=engine.unload,
         )
         model = engine.model
-        metrics.MODEL.labels(model.reference, model.fingerprint, model.device).set(1)
+        batch_metrics.MODEL.labels(model.reference, model.fingerprint, model.device).set(1)
         log.info("ready", role=self.role, model=model.reference, fingerprint=model.fingerprint, golden=self.golden)
 
     def describe(self) -> dict[str, object]:

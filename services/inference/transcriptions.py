@@ -16,7 +16,7 @@ from k2d.errors import BadRequest, Overloaded
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, ModelInfo, Segment, Window, WindowResult
-from services.inference import metrics
+from services.inference import batch_metrics
 from services.inference.host import Host
 from services.inference.openai_api import ERRORS, Asked, EventStream, OpenAIRoute, events, form_schema, rendered
 from services.inference.recording import Recording
@@ -54,7 +54,7 @@ class Turn:
                 await asyncio.sleep(self._batcher.retry_after_s)
             else:
                 self._begun = True
-                metrics.AUDIO.inc(len(window.samples) / SAMPLE_RATE_HZ)
+                batch_metrics.AUDIO.inc(len(window.samples) / SAMPLE_RATE_HZ)
                 return result
 
     async def close(self) -> None:
@@ -101,7 +101,7 @@ def _place(host: Host) -> Iterator[None]:
         Overloaded: there is none, said before any of the file is read.
     """
     if host.admitted >= host.settings.max_waiting:
-        metrics.REFUSED.labels(Overloaded.code).inc()
+        batch_metrics.REFUSED.labels(Overloaded.code).inc()
         raise Overloaded(
             f"{host.admitted} requests are in hand",
             hint="ask again later, or add servers",

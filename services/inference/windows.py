@@ -13,7 +13,7 @@ from k2d.inference import wire
 from k2d.inference.http import CONTENT_TYPE
 from k2d.inference.wire import Head
 from k2d.schema import SAMPLE_RATE_HZ, Samples
-from services.inference import metrics
+from services.inference import batch_metrics
 from services.inference.host import Host
 from services.web.problems import responses
 
@@ -62,7 +62,7 @@ async def transcribe(request: Request, host: InHost) -> JSONResponse:
             wire.window(head, samples), head.options, client=_client(request, head), timeout_s=head.timeout_s
         )
         result = await unless_gone(request, work)
-    metrics.AUDIO.inc(len(samples) / SAMPLE_RATE_HZ)
+    batch_metrics.AUDIO.inc(len(samples) / SAMPLE_RATE_HZ)
     return JSONResponse(wire.answer(result, host.model))
 
 
@@ -80,7 +80,7 @@ async def score(request: Request, host: InHost) -> JSONResponse:
             wire.window(head, samples), head.text, head.options, client=_client(request, head), timeout_s=head.timeout_s
         )
         result = await unless_gone(request, work)
-    metrics.AUDIO.inc(len(samples) / SAMPLE_RATE_HZ)
+    batch_metrics.AUDIO.inc(len(samples) / SAMPLE_RATE_HZ)
     return JSONResponse(wire.answer(result, host.model))
 
 
@@ -94,7 +94,7 @@ class Admitted:
         batcher = self._host.batcher
         if self._host.admitted >= 2 * self._host.settings.max_waiting:
             await _drain(self._request)
-            metrics.REFUSED.labels(Overloaded.code).inc()
+            batch_metrics.REFUSED.labels(Overloaded.code).inc()
             raise Overloaded(
                 f"{self._host.admitted} requests are being read or wait",
                 hint="ask again later, or add servers",

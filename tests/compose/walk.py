@@ -20,7 +20,7 @@ import soundfile
 
 from k2d.client.http import Client
 from k2d.filtering.policy import DEFAULT
-from k2d.labeling.request import LabelRequest
+from k2d.documents import BatchOptions
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "audio"
@@ -78,7 +78,7 @@ def clips(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def post(client: Client, paths: Path, name: str, *, wait: bool) -> dict[str, Any]:
-    return client.label([str(paths)], LabelRequest(name=name), wait=wait, on_status=lambda _: None)
+    return client.label([str(paths)], BatchOptions(name=name), wait=wait, on_status=lambda _: None)
 
 
 def adds_up(book: dict[str, Any]) -> bool:

@@ -11,7 +11,8 @@ from k2d.audio import encode_flac
 from k2d.errors import BadRequest, ModelError, NotFound
 from k2d.inference import golden
 from k2d.inference.batcher import MicroBatcher
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.schema import (
     Chunk,
     DecodeOptions,
@@ -79,7 +80,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Lake:
     """The golden clips as a labeled batch, the truth as labels."""
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     sources = [Source(clip.name, f"lake://uploads/{n}", f"key{n}") for n, clip in enumerate(CLIPS)]
-    batch = make_batch(sources, LabelRequest(name="golden", teacher=engine.model.reference), Settings(_env_file=None))
+    batch = make_batch(sources, BatchOptions(name="golden", teacher=engine.model.reference), Settings(_env_file=None))
     lake.batches.put(batch)
     for n, clip in enumerate(CLIPS):
         recording = Recording(f"rec_{n:024x}", len(clip.samples) / 16_000, len(clip.samples), 0.5, "flac")

@@ -15,7 +15,7 @@ from weights import base
 from k2d.client.embedded import Embedded
 from k2d.errors import ModelError
 from k2d.filtering.policy import DEFAULT
-from k2d.labeling.request import LabelRequest
+from k2d.documents import BatchOptions
 from k2d.settings import Settings
 from services.local.redis_server import free_port
 from services.local.stack import Stack
@@ -49,7 +49,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def label(settings: Settings, clips: Path) -> None:
-    Embedded(settings).label([str(clips)], LabelRequest(name="talks"), wait=True, on_status=lambda _: None)
+    Embedded(settings).label([str(clips)], BatchOptions(name="talks"), wait=True, on_status=lambda _: None)
 
 
 def test_a_killed_server_costs_time_and_nothing_else(
@@ -60,7 +60,7 @@ def test_a_killed_server_costs_time_and_nothing_else(
     )
     with Stack(settings, workers=1, log_file=tmp_path / "stack.log") as stack:
         client = stack.client()
-        client.label([str(clips)], LabelRequest(name="talks"), wait=False, on_status=lambda _: None)
+        client.label([str(clips)], BatchOptions(name="talks"), wait=False, on_status=lambda _: None)
         wait_for(lambda: server.metric("k2d_batch_size_count") > 1 or server.metric("k2d_waiting") > 0, "work")
         server.kill()
         time.sleep(1)

@@ -17,7 +17,7 @@ from test_walk import shards
 from k2d.client.embedded import Embedded
 from k2d.client.http import Client
 from k2d.filtering.policy import DEFAULT
-from k2d.labeling.request import LabelRequest
+from k2d.documents import BatchOptions
 from k2d.settings import Settings
 from services.local.redis_server import free_port
 from services.local.stack import Stack
@@ -41,7 +41,7 @@ def expected(tmp_path_factory, clips):
     """The shards an undisturbed, embedded run writes."""
     calm = tmp_path_factory.mktemp("calm")
     settings = Settings(store=str(calm), _env_file=None)
-    Embedded(settings).label([str(clips)], LabelRequest(), wait=True, on_status=lambda _: None)
+    Embedded(settings).label([str(clips)], BatchOptions(), wait=True, on_status=lambda _: None)
     return shards(calm)
 
 
@@ -67,11 +67,11 @@ def progress(stack):
 
 
 def post(stack, clips):
-    return stack.client().label([str(clips)], LabelRequest(name="clips"), wait=False, on_status=lambda _: None)
+    return stack.client().label([str(clips)], BatchOptions(name="clips"), wait=False, on_status=lambda _: None)
 
 
 def finish(stack, clips):
-    return stack.client().label([str(clips)], LabelRequest(name="clips"), wait=True, on_status=lambda _: None)
+    return stack.client().label([str(clips)], BatchOptions(name="clips"), wait=True, on_status=lambda _: None)
 
 
 def undisturbed(settings, expected, status):

@@ -10,7 +10,7 @@ from k2d.client.embedded import Embedded
 from k2d.corpus.views import ChunkFilter
 from k2d.filtering.evidence import weigh
 from k2d.filtering.policy import DEFAULT
-from k2d.labeling.request import LabelRequest
+from k2d.documents import BatchOptions
 from k2d.schema import QuarantineReason
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -29,7 +29,7 @@ def shards(store: Path) -> dict[str, str]:
 def run(settings: Settings, paths, **request):
     said = []
     status = Embedded(settings).label(
-        [str(path) for path in paths], LabelRequest(**request), wait=True, on_status=said.append
+        [str(path) for path in paths], BatchOptions(**request), wait=True, on_status=said.append
     )
     return status, said
 
@@ -128,7 +128,11 @@ def test_another_listener_hears_what_the_first_left_unresolved_and_nothing_else_
     new = [path.partition("/")[0] for path in shards(Path(settings.store)) if path not in before]
     assert sorted(new) == ["facts", "facts", "hypotheses", "hypotheses"]  # no label, and no perturbed audio heard again
     lake = Lake(settings.store)
-    rows = [row for result in lake.batches.results(lake.batches.get("rescued").id) for row in lake.facts.read(result.facts_key)]
+    rows = [
+        row
+        for result in lake.batches.results(lake.batches.get("rescued").id)
+        for row in lake.facts.read(result.facts_key)
+    ]
     for row in rows:
         heard, rescued = row.hypotheses[:2], row.hypotheses[2:]
         assert all(len(one.scores) == len(row.segments) and max(one.scores) <= 0 for one in heard)

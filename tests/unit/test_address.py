@@ -4,7 +4,8 @@ import pytest
 
 from k2d.errors import BadRequest
 from k2d.inference.address import is_address, plain, split
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.schema import Source
 from k2d.settings import load
 
@@ -54,19 +55,19 @@ def test_a_model_is_no_address(reference: str) -> None:
 
 def test_a_batch_may_name_the_operators_servers_and_no_others() -> None:
     settings = load(teacher="http://teacher:8000", validator="http://validator:8000")
-    batch = make_batch(SOURCES, LabelRequest(), settings)
+    batch = make_batch(SOURCES, BatchOptions(), settings)
     assert (batch.teacher, batch.validator) == ("served:teacher", "served:validator")
-    assert make_batch(SOURCES, LabelRequest(teacher="http://teacher:8000"), settings).id == batch.id
-    assert make_batch(SOURCES, LabelRequest(teacher="packaged:whisper-base"), settings).id != batch.id
+    assert make_batch(SOURCES, BatchOptions(teacher="http://teacher:8000"), settings).id == batch.id
+    assert make_batch(SOURCES, BatchOptions(teacher="packaged:whisper-base"), settings).id != batch.id
     with pytest.raises(BadRequest, match="not an inference server of this installation"):
-        make_batch(SOURCES, LabelRequest(teacher="http://169.254.169.254"), settings)
+        make_batch(SOURCES, BatchOptions(teacher="http://169.254.169.254"), settings)
     with pytest.raises(BadRequest, match="cannot doubt itself"):
-        make_batch(SOURCES, LabelRequest(validator="http://teacher:8000"), settings)
+        make_batch(SOURCES, BatchOptions(validator="http://teacher:8000"), settings)
 
 
 def test_servers_may_move_while_a_batch_waits() -> None:
     before, after = (
-        make_batch(SOURCES, LabelRequest(), load(teacher=teacher))
+        make_batch(SOURCES, BatchOptions(), load(teacher=teacher))
         for teacher in ("http://a:1", "http://a:1,http://b:1")
     )
     assert before.id == after.id
@@ -74,7 +75,7 @@ def test_servers_may_move_while_a_batch_waits() -> None:
 
 def test_local_says_nothing_that_its_absence_does_not() -> None:
     named, plainly = (
-        make_batch(SOURCES, LabelRequest(teacher=teacher), load())
+        make_batch(SOURCES, BatchOptions(teacher=teacher), load())
         for teacher in ("local:packaged:whisper-base", "packaged:whisper-base")
     )
     assert named.id == plainly.id

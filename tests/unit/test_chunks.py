@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from k2d.labeling.packer import Packer, pack, silence_s
 
 from k2d.datasets.pack import cuts, pack_kept
-from k2d.labeling.chunks import Packer, pack, silence_s
 from k2d.schema import MAX_CHUNK_S, Chunk, Segment
 
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from k2d.filtering.distance import (
     DiffOp,
     aligned_diff,
-    by_segment,
     compare,
     composite,
     composite_bounded,
     counts,
+    counts_by_segment,
     mer,
     mer_bounded,
     per,
@@ -151,7 +151,9 @@ def test_composite_takes_another_limit() -> None:
 
 
 def test_edits_belong_to_the_segment_they_are_in() -> None:
-    good, bad, extra = by_segment(["今天天氣很好", " 我們用 transformer", " 謝謝"], "今天天氣很好我們用船謝謝你喔")
+    good, bad, extra = counts_by_segment(
+        ["今天天氣很好", " 我們用 transformer", " 謝謝"], "今天天氣很好我們用船謝謝你喔"
+    )
     assert good == Counts(hits=6)
     assert bad == Counts(hits=3, substitutions=1)
     assert extra == Counts(hits=2, deletions=2)
@@ -160,12 +162,12 @@ def test_edits_belong_to_the_segment_they_are_in() -> None:
 @given(st.lists(st.lists(st.sampled_from("我你好天a"), max_size=5).map("".join), min_size=1, max_size=4), speech)
 def test_segments_add_up_to_the_chunk(segments: list[str], validator: str) -> None:
     whole = counts(mixed_tokens(validator), [token for text in segments for token in mixed_tokens(text)])
-    assert sum(by_segment(segments, validator), Counts()) == whole
+    assert sum(counts_by_segment(segments, validator), Counts()) == whole
 
 
 def test_attribution_needs_a_segment() -> None:
     with pytest.raises(ValueError, match="without a segment"):
-        by_segment([], "你好")
+        counts_by_segment([], "你好")
 
 
 def test_diff_shows_what_was_written() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from k2d.errors import StoreError
 from k2d.labeling.group import AttemptsInMemory, Group, RecordingsFailed
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.schema import Outcome, QuarantineReason, RecordingResult, Source
 from k2d.settings import Settings
 
@@ -16,7 +17,7 @@ class FaultyLabeler:
 
     def __init__(self, n: int, faults: dict[int, BaseException] | None = None) -> None:
         sources = [Source(f"{i}.wav", f"lake://uploads/{i}", str(i)) for i in range(n)]
-        self.batch = make_batch(sources, LabelRequest(), Settings(_env_file=None))
+        self.batch = make_batch(sources, BatchOptions(), Settings(_env_file=None))
         self.faults = faults or {}
         self.in_flight: set[int] = set()
         self.company: dict[int, int] = {}

@@ -81,7 +81,9 @@ def test_who_hears_only_the_doubtful_is_not_compared() -> None:
 
 def test_a_bootstrap_says_how_sure_the_first_is() -> None:
     world = World(4)
-    far = standings([world.validator("a", shared=0.0), world.validator("copy", shared=0.95)], world.confidence, draws=40)
+    far = standings(
+        [world.validator("a", shared=0.0), world.validator("copy", shared=0.95)], world.confidence, draws=40
+    )
     assert far[0].first == 1.0
     alike = [world.validator(name, shared=0.2) for name in "xyz"]
     near = standings(alike, world.confidence, draws=40)

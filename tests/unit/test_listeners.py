@@ -20,7 +20,7 @@ from k2d.store import Lake
 from k2d.validators.model import ModelValidator
 from k2d.validators.perturb import PERTURBATIONS
 from k2d.validators.second_decode import SecondDecode
-from k2d.validators.validator import by_segment
+from k2d.validators.validator import mean_by_segment
 
 SMALL = dataclasses.replace(TEACHER, reference="a/small", digest="5" * 64)
 LABEL, NEAR, FAR = "我們先來看這個問題", "我們先來看那個問題", "天氣很好所以出門散步"
@@ -65,7 +65,7 @@ def test_scores_add_up_where_token_counts_do(logprobs: list[float], cuts: list[i
     places = [0, *sorted({cut for cut in cuts if cut < len(logprobs)}), len(logprobs)]
     counts = [end - start for start, end in pairwise(places)]
     segments = [dataclasses.replace(segment(0.0, 1.0), tokens=(7,) * count) for count in counts]
-    scores = by_segment(logprobs, segments)
+    scores = mean_by_segment(logprobs, segments)
     total = math.fsum(count * score for count, score in zip(counts, scores, strict=True))
     assert total == pytest.approx(math.fsum(logprobs), abs=1e-4 * len(logprobs))
 
@@ -74,7 +74,7 @@ def test_scores_add_up_where_token_counts_do(logprobs: list[float], cuts: list[i
 @given(logprobs=_LOGPROBS, counts=st.lists(st.integers(0, 90), min_size=1, max_size=6))
 def test_every_segment_has_a_score_within_those_of_the_tokens(logprobs: list[float], counts: list[int]) -> None:
     segments = [dataclasses.replace(segment(0.0, 1.0, "我" * count), tokens=()) for count in counts]
-    scores = by_segment(logprobs, segments)
+    scores = mean_by_segment(logprobs, segments)
     if not any(counts):
         assert scores == ()
         return
@@ -83,7 +83,7 @@ def test_every_segment_has_a_score_within_those_of_the_tokens(logprobs: list[flo
 
 
 def test_no_tokens_no_scores() -> None:
-    assert by_segment((), [segment(0.0, 1.0)]) == ()
+    assert mean_by_segment((), [segment(0.0, 1.0)]) == ()
 
 
 # ---- one validator -------------------------------------------------------------------------------------------------
@@ -96,7 +96,9 @@ def test_a_model_hears_the_chunk_once_and_scores_the_label() -> None:
     expected_token_errors = tuple(
         round(sum(1 - math.exp(one) for one in part) / 3, 4) for part in ((-0.1, -0.2, -0.3), (-1.0, -2.0, -3.0))
     )
-    assert said == Hypothesis("model:a/small", "as is", "我們 use cough", -0.4, (-0.2, -2.0), expected_token_errors=expected_token_errors)
+    assert said == Hypothesis(
+        "model:a/small", "as is", "我們 use cough", -0.4, (-0.2, -2.0), expected_token_errors=expected_token_errors
+    )
     assert speaker.scored == ["我們 use Kafka"]
     assert speaker.decodes[0].temperatures == (0.0,)
 
@@ -185,7 +187,10 @@ def test_a_second_listener_costs_the_first_nothing(lake: Lake) -> None:
     assert len(perturbed.decodes) == len(PERTURBATIONS) * len(SPANS)
     row = lake.facts.read("both")[0]
     assert row.validator == "model:a/small+perturbed:packaged:whisper-base"
-    assert [one.perturbation for one in row.hypotheses] == ["as is", *(perturbation.name for perturbation in PERTURBATIONS)]
+    assert [one.perturbation for one in row.hypotheses] == [
+        "as is",
+        *(perturbation.name for perturbation in PERTURBATIONS),
+    ]
     assert row.distances == lake.facts.read("alone")[0].distances  # the paper's come from the first alone
     assert lake.facts.meta("both")["hypotheses"] == [hypotheses_key(f"01abel{1:026x}", one) for one in both]
 
@@ -214,7 +219,9 @@ def test_a_listener_that_fails_leaves_nothing_and_keeps_what_was_said(lake: Lake
         raise ModelError("gone")
 
     small = Speaker(lambda *_: FAR)
-    validators = Validators(ModelValidator(small, "zh-en"), (ModelValidator(Speaker(broken, model=TEACHER), "zh-en", PERTURBATIONS),))
+    validators = Validators(
+        ModelValidator(small, "zh-en"), (ModelValidator(Speaker(broken, model=TEACHER), "zh-en", PERTURBATIONS),)
+    )
     with pytest.raises(ModelError, match="gone"):
         doubt(lake, validators, "facts")
     assert not lake.facts.has("facts")

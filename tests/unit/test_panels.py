@@ -3,7 +3,8 @@
 import pytest
 
 from k2d.errors import BadRequest
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.schema import Source
 from k2d.settings import load
 from k2d.validators import address_of, models_of, served, validators_of
@@ -62,21 +63,21 @@ def test_what_names_no_server_is_left_as_it_is(reference: str) -> None:
 
 def test_a_batch_says_whose_servers_sit_in_its_panel_not_where() -> None:
     settings = load(teacher="http://teacher:8000", validator="http://validator:8000+perturbed+rescue")
-    batch = make_batch(SOURCES, LabelRequest(), settings)
+    batch = make_batch(SOURCES, BatchOptions(), settings)
     assert (batch.teacher, batch.validator) == ("served:teacher", "served:validator+perturbed+rescue")
-    only = make_batch(SOURCES, LabelRequest(validator="http://validator:8000"), settings)
+    only = make_batch(SOURCES, BatchOptions(validator="http://validator:8000"), settings)
     assert only.validator == "served:validator"
     assert only.id != batch.id
     with pytest.raises(BadRequest, match="not an inference server of this installation"):
-        make_batch(SOURCES, LabelRequest(validator="perturbed+http://elsewhere:1"), settings)
+        make_batch(SOURCES, BatchOptions(validator="perturbed+http://elsewhere:1"), settings)
     with pytest.raises(BadRequest, match="cannot doubt itself"):
-        make_batch(SOURCES, LabelRequest(validator="perturbed+http://teacher:8000"), settings)
+        make_batch(SOURCES, BatchOptions(validator="perturbed+http://teacher:8000"), settings)
 
 
 def test_every_model_of_a_panel_is_checked() -> None:
     with pytest.raises(BadRequest, match="unknown model"):
-        make_batch(SOURCES, LabelRequest(validator="perturbed+no such model"), load())
+        make_batch(SOURCES, BatchOptions(validator="perturbed+no such model"), load())
     with pytest.raises(BadRequest, match="cannot doubt itself"):
-        make_batch(SOURCES, LabelRequest(validator="perturbed+packaged:whisper-base"), load())
+        make_batch(SOURCES, BatchOptions(validator="perturbed+packaged:whisper-base"), load())
     with pytest.raises(BadRequest, match="named twice"):
-        make_batch(SOURCES, LabelRequest(validator="a/tiny+local:a/tiny"), load())
+        make_batch(SOURCES, BatchOptions(validator="a/tiny+local:a/tiny"), load())

@@ -190,7 +190,9 @@ def test_another_version_is_refused() -> None:
 
 
 def test_an_opinion_scores_each_segment_and_one_without_sounds_not_at_all() -> None:
-    hypothesis = probe_hypothesis(probe(), ["媽", " ...", " 我 K"], np.ones((40, 8), np.float16), "rec_1", name="probe:ab")
+    hypothesis = probe_hypothesis(
+        probe(), ["媽", " ...", " 我 K"], np.ones((40, 8), np.float16), "rec_1", name="probe:ab"
+    )
     assert (hypothesis.validator, hypothesis.perturbation, hypothesis.is_phonemes) == ("probe:ab", "as is", True)
     assert len(hypothesis.forced_logprobs) == 3
     assert hypothesis.forced_logprobs[1] == pytest.approx(ctc.FLOOR, abs=1e-3)

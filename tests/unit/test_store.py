@@ -171,7 +171,9 @@ def test_a_batch_is_found_by_id_and_by_name(lake: Lake) -> None:
     one = batch(3)
     lake.batches.put(one)
     lake.batches.put(dataclasses.replace(one, created_at="2030-01-01T00:00:00+00:00"))  # again: nothing changes
-    assert lake.batches.get(one.id) == lake.batches.get("lectures") == Lake(lake.files.root).batches.get("lectures") == one
+    assert (
+        lake.batches.get(one.id) == lake.batches.get("lectures") == Lake(lake.files.root).batches.get("lectures") == one
+    )
     lake.batches.put(dataclasses.replace(one, name="talks"))  # a second name for the same content
     assert lake.batches.get("talks") == one
 

@@ -21,7 +21,9 @@ WRITES: dict[str, Callable[[Lake], object]] = {
     "probe": lambda lake: lake.examinations.put("ab12", Probe(recording(1, 1.0), None, None, 1.0)),
     "labels and facts": lambda lake: put_recording(lake, 7, [(0.0, 20.0)]),
     "batch": lambda lake: lake.batches.put(batch(100, batch_id="b_new", name="new")),
-    "result": lambda lake: lake.batches.put_result("b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0)),
+    "result": lambda lake: lake.batches.put_result(
+        "b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0)
+    ),
     "cancel": lambda lake: lake.batches.cancel("b_0123456789abcdef"),
 }
 

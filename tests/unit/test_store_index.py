@@ -104,7 +104,9 @@ def test_some_rows_are_read_by_number(lake: Lake) -> None:
         assert [text[:8] for text in table["teacher_text"].to_pylist()] == ["第0段 of t"] * 3
         assert table["id"].to_pylist()[1].startswith("00facts")
         assert table["id"].to_pylist()[0] == table["id"].to_pylist()[2]
-        lake.batches.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="no_speech_prob"))
+        lake.batches.put_result(
+            ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="no_speech_prob")
+        )
         assert lake.compact(ID) == 0
     assert lake.index_rows(ID, [], ["id"]).num_rows == 0
     with pytest.raises(NotFound):

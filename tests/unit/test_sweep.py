@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from k2d.filtering.policy.needed import policy_columns
 from lakes import batch, put_recording
 
 from k2d.corpus import chunk as chunk_detail
 from k2d.corpus import index as indices
-from k2d.corpus import numbers, sweep
-from k2d.corpus import perturbations as catalog
+from k2d.corpus import numbers, sweep, views
 from k2d.filtering.policy import DEFAULT, PAPER, PRESETS, Policy, Weights, curve, decide, evidence_columns
-from k2d.filtering.policy.needed import policy_columns
 from k2d.filtering.policy.rules import Quorum
 from k2d.schema import Metric
 from k2d.store import Lake
@@ -26,7 +25,7 @@ JUDGE = Policy(name="judge", metric=Metric.EVIDENCE, weights=Weights(bias=-4.0, 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     """Six recordings in three parts of two."""
-    for module in (positions, indices, catalog):
+    for module in (positions, indices, views):
         monkeypatch.setattr(module, "PART", 2)
     lake = Lake(str(tmp_path / "lake"))
     lake.batches.put(batch(6))
@@ -95,9 +94,9 @@ def test_the_columns_a_policy_needs_give_the_verdicts_of_all_columns(
 
 @pytest.mark.parametrize("policy", [JUDGE, DEFAULT, PAPER, PAPER.varied(metric=Metric.MER_BOUNDED, alpha=0.15)])
 def test_a_preview_is_the_sum_of_the_chunks(lake: Lake, policy: Policy) -> None:
-    chunks = list(catalog.all_chunks(lake, lake.batches.get(ID), policy, where=catalog.ChunkFilter()))
+    chunks = list(views.all_chunks(lake, lake.batches.get(ID), policy, where=views.ChunkFilter()))
     assert len(chunks) == 15
-    found = catalog.preview(lake, [lake.batches.get(ID)], policy)
+    found = views.preview(lake, [lake.batches.get(ID)], policy)
     spans = {chunk["id"]: round(1000 * (chunk["end_s"] - chunk["start_s"])) for chunk in chunks}
     accepted = [chunk for chunk in chunks if chunk["verdict"] == "accepted"]
     partly = [chunk for chunk in chunks if chunk["salvaged_s"]]
@@ -119,19 +118,19 @@ def test_a_preview_is_the_sum_of_the_chunks(lake: Lake, policy: Policy) -> None:
 @pytest.mark.parametrize("preset", [*PRESETS, "judge"])
 def test_the_curve_is_that_of_every_alpha(lake: Lake, preset: str) -> None:
     policy = PRESETS.get(preset, JUDGE)
-    found = catalog.preview(lake, [lake.batches.get(ID)], policy, metrics=tuple(Metric))
+    found = views.preview(lake, [lake.batches.get(ID)], policy, metrics=tuple(Metric))
     assert set(found["curve"]) == set(Metric) - ({Metric.EVIDENCE} if policy.weights is None else set())
     parts = [part.chunks() for part in lake.parts(ID)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in numbers.CHUNKS.names}
-    expected = curve(columns, columns["ms"] / 1000, alphas=catalog.ALPHAS, policy=policy)
+    expected = curve(columns, columns["ms"] / 1000, alphas=views.ALPHAS, policy=policy)
     for metric, line in expected.items():
         points = found["curve"][metric]
         assert [point["chunks"] for point in points] == line.chunks.tolist()
         assert [point["seconds"] for point in points] == pytest.approx(line.seconds.tolist())
     for alpha in (0.0, 0.4, 0.8):
         at = policy.varied(alpha=alpha)
-        direct = catalog.preview(lake, [lake.batches.get(ID)], at)
-        point = found["curve"][policy.metric][catalog.ALPHAS.index(alpha)]
+        direct = views.preview(lake, [lake.batches.get(ID)], at)
+        point = found["curve"][policy.metric][views.ALPHAS.index(alpha)]
         assert point["chunks"] == direct["chunks"]["accepted"]
         assert point["seconds"] == direct["seconds"]["accepted"]
         assert point["salvaged"] == direct["seconds"]["salvaged"]
@@ -151,7 +150,7 @@ def test_beyond_a_limit_salvage_is_estimated_and_says_so(lake: Lake) -> None:
 def test_pages_go_through_all_parts(lake: Lake) -> None:
     cursor, seen = None, []
     while True:
-        page = catalog.page(lake, lake.batches.get(ID), JUDGE, limit=4, cursor=cursor)
+        page = views.page(lake, lake.batches.get(ID), JUDGE, limit=4, cursor=cursor)
         seen += [chunk["id"] for chunk in page["chunks"]]
         cursor = page["next"]
         if cursor is None:
@@ -161,8 +160,8 @@ def test_pages_go_through_all_parts(lake: Lake) -> None:
 
 
 def test_a_chunk_tells_all_that_is_known_of_it(lake: Lake) -> None:
-    (chunk, *_) = catalog.all_chunks(
-        lake, lake.batches.get(ID), JUDGE, where=catalog.ChunkFilter(recording="talk-3.flac", verdict="rejected")
+    (chunk, *_) = views.all_chunks(
+        lake, lake.batches.get(ID), JUDGE, where=views.ChunkFilter(recording="talk-3.flac", verdict="rejected")
     )
     found = chunk_detail.detail(lake, chunk["id"], JUDGE)
     assert (found["verdict"], found["reason"]) == ("rejected", "substitution")

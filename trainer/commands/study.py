@@ -77,8 +77,8 @@ def study(
     found = settings()
     if store is not None:
         found = found.model_copy(update={"store": store})
-    sets of validators = validator or [found.validator]
-    if len(set(sets of validators)) < len(sets of validators):
+    validator_sets = validator or [found.validator]
+    if len(set(validator_sets)) < len(validator_sets):
         raise BadRequest("a validator is named twice", hint="name each once")
     policies = [load_policy(one) for one in policy or [DEFAULT_POLICY]]
     files.prepare(out)  # before hours of labeling, not after them
@@ -88,7 +88,7 @@ def study(
             why = next(iter(aside.values()), "the sets are empty")
             raise BadRequest(f"no recording can be studied ({why})", hint="rows need audio that exists, and a text")
         with bars() as told:
-            walked = walk(material, sets of validators, found, told=told, cost_audio_s=cost)
+            walked = walk(material, validator_sets, found, told=told, cost_audio_s=cost)
     walked.aside.update(aside)
     if not len(walked.labels):
         raise BadRequest("no recording has a label whose truth is known", hint="docs/study.md says which have")

@@ -9,7 +9,7 @@ from k2d.errors import AudioError
 from k2d.inference import golden
 from k2d.inference.longform import transcribe
 from k2d.inference.transcriber import Transcriber
-from k2d.labeling.chunks import pack
+from k2d.labeling.packer import pack
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,

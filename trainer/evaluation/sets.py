@@ -51,11 +51,11 @@ def frozen(name: str, settings: Settings) -> ParquetSet:
         StoreError: the lake cannot be read.
     """
     lake = Lake(settings.store)
-    shards = lake.datasets.manifest(name)["shards"]
+    shards = lake.datasets.manifest(name).shards
     if not shards:
         raise BadRequest(f"dataset {name!r} has no rows", hint="freeze one whose policy accepts something")
     files = tuple(
-        ParquetFile(f"shard {shard['number']:05d}", partial(lake.datasets.shard, name, shard["number"]))
+        ParquetFile(f"shard {shard.number:05d}", partial(lake.datasets.shard, name, shard.number))
         for shard in shards
     )
     return ParquetSet(name, files, read_schema(files[0]))

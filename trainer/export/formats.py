@@ -44,23 +44,23 @@ class Format:
 
 
 def _transformers() -> tuple[Write, Opens]:
+    from trainer.export.decoders import for_transformers
     from trainer.export.folder import write_transformers
-    from trainer.export.validators import for_transformers
 
     return write_transformers, for_transformers
 
 
 def _ctranslate2() -> tuple[Write, Opens]:
     from trainer.export.ct2 import write_ctranslate2
-    from trainer.export.validators import for_ctranslate2
+    from trainer.export.decoders import for_ctranslate2
 
     return _from_folder(write_ctranslate2), for_ctranslate2
 
 
 def _onnx() -> tuple[Write, Opens]:
+    from trainer.export.decoders import for_onnx
     from trainer.export.folder import write_beside
     from trainer.export.onnx_graphs import write_onnx
-    from trainer.export.validators import for_onnx
 
     def write(source: Path, folder: Path, precision: str) -> None:
         write_beside(source, folder)
@@ -70,8 +70,8 @@ def _onnx() -> tuple[Write, Opens]:
 
 
 def _ggml() -> tuple[Write, Opens]:
+    from trainer.export.decoders import for_ggml
     from trainer.export.ggml import write_ggml
-    from trainer.export.validators import for_ggml
 
     return write_ggml, for_ggml
 

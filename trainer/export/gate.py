@@ -12,7 +12,7 @@ from k2d.inference.golden import clips
 from k2d.inference.parity import Heard, Row, compare, golden_recordings
 from k2d.schema import ModelInfo, Segment
 from trainer.errors import ExportDrift
-from trainer.export.validators import Validator, reference
+from trainer.export.decoders import Validator, reference
 
 # Largest mixed error rate over all clips together. Whisper base in CTranslate2's int8 differs in 1 of their 54 tokens
 INT8_DRIFT = 0.1

@@ -28,22 +28,22 @@ class About:
 
     @property
     def line(self) -> str:
-        sets of validators = joined([f"{name} ({fingerprint})" for name, fingerprint in self.validators])
+        validator_sets = joined([f"{name} ({fingerprint})" for name, fingerprint in self.validators])
         policies = joined([f"{name} ({key[:8]})" for name, key in self.policies])
         return (
-            f"`{self.command}`, teacher {self.teacher} ({self.teacher_fingerprint}), validators {sets of validators}, policies"
+            f"`{self.command}`, teacher {self.teacher} ({self.teacher_fingerprint}), validators {validator_sets}, policies"
             f" {policies}; k2d {self.k2d_version}, {self.created_at}, {self.machine}."
         )
 
 
 def about(walked: Walked, policies: Sequence[Policy], arguments: Sequence[str]) -> About:
     """Describe this run."""
-    first = walked.sets of validators[0]
+    first = walked.validator_sets[0]
     return About(
         command=shlex.join(["k2d", *arguments]),
         teacher=first.teacher,
         teacher_fingerprint=first.fingerprints[0],
-        validators=tuple((validators.name, validators.fingerprints[1]) for validators in walked.sets of validators),
+        validators=tuple((validators.name, validators.fingerprints[1]) for validators in walked.validator_sets),
         policies=tuple((policy.name, policy.key) for policy in policies),
         machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         k2d_version=k2d.__version__,

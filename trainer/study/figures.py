@@ -11,10 +11,23 @@ from trainer.evaluation.bootstrap import Band
 from trainer.evaluation.metrics import BUCKETS
 from trainer.study.draws import How, Pair, banded, paired
 from trainer.study.filters import COMPOSITE, LOG_PROBABILITY, NO_FILTER, SINGLE, Filter, Kind, filters
-from trainer.study.judge import ALPHAS, BAD, DRAWN, KEPT, TOTAL_FAILURE, Chance, Cuts, Ranked, chance, cuts, ranked
-from trainer.study.salvage import Salvaged, salvaged
+from trainer.study.judge import (
+    ALPHAS,
+    BAD,
+    DRAWN,
+    KEPT,
+    TOTAL_FAILURE,
+    Chance,
+    Cuts,
+    Ranked,
+    SalvageFigures,
+    chance,
+    cuts,
+    ranked,
+    salvage,
+)
 from trainer.study.table import Flags, Floats, Labels
-from trainer.study.walk import NOTHING_SAID, Validators, Walked
+from trainer.study.walk import NOTHING_SAID, ValidatorLabels, Walked
 
 SPLIT_BY: Final = ("language", "length", "set", "code mixing")
 SHOWN: Final = (NO_FILTER, LOG_PROBABILITY, "MER", "PER", COMPOSITE)  # beside the policies, in groups
@@ -88,10 +101,10 @@ class Survivor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PanelFigures:
+class ValidatorFigures:
     """All filters under one validators."""
 
-    validators: Validators
+    validators: ValidatorLabels
     filters: tuple[Filter, ...]
     ranked: Ranked
     figures: tuple[Figures, ...]
@@ -128,7 +141,7 @@ class Study:
     walked: Walked
     how: How
     policies: tuple[Policy, ...]
-    sets of validators: tuple[PanelFigures, ...]
+    validator_sets: tuple[ValidatorFigures, ...]
     cuts: tuple[Cut, ...]
     own: tuple[Cut, ...]  # each policy at its own α
     compared: tuple[Compared, ...]  # the first policy against the composite, then against every single measure
@@ -136,19 +149,19 @@ class Study:
     groups: tuple[Group, ...]
     survivors: tuple[Survivor, ...]
     failures: int  # total failures among the labels
-    salvage: tuple[Salvaged, ...]
+    salvage: tuple[SalvageFigures, ...]
     chance: Chance
 
     @property
-    def first(self) -> PanelFigures:
-        return self.sets of validators[0]
+    def first(self) -> ValidatorFigures:
+        return self.validator_sets[0]
 
 
 def study(walked: Walked, policies: Sequence[Policy], how: How) -> Study:
     """Judge every filter over every validators."""
     labels = walked.labels
-    sets of validators = tuple(_panel(labels, validators, policies, how) for validators in walked.sets of validators)
-    first = sets of validators[0]
+    validator_sets = tuple(_panel(labels, validators, policies, how) for validators in walked.validator_sets)
+    first = validator_sets[0]
     best = first.best.name
     by_chance = chance(labels, how)
     single = [one.name for one in first.filters if one.kind in SINGLE and one.name != COMPOSITE]
@@ -157,23 +170,23 @@ def study(walked: Walked, policies: Sequence[Policy], how: How) -> Study:
         walked=walked,
         how=how,
         policies=tuple(policies),
-        sets of validators=sets of validators,
+        validator_sets=validator_sets,
         cuts=_cuts(labels, _grid(first.filters), how, by_chance),
         own=_cuts(labels, _own_alphas([one for one in first.filters if one.kind is Kind.POLICY]), how, by_chance),
         compared=tuple(first.compared(best, other) for other in (COMPOSITE, *single)),
-        across=tuple(paired(one.ranked.areas[:, column], first.ranked.areas[:, column]) for one in sets of validators),
+        across=tuple(paired(one.ranked.areas[:, column], first.ranked.areas[:, column]) for one in validator_sets),
         groups=tuple(_groups(labels, first, how)),
         survivors=tuple(_survivors(labels, first.filters)),
         failures=int((labels.true_mer > TOTAL_FAILURE).sum()),
-        salvage=salvaged(labels, first.validators, policies[0], how) if policies[0].salvage else (),
+        salvage=salvage(labels, first.validators, policies[0], how) if policies[0].salvage else (),
         chance=by_chance,
     )
 
 
-def _panel(labels: Labels, validators: Validators, policies: Sequence[Policy], how: How) -> PanelFigures:
-    judged = filters(validators.columns, policies)
+def _panel(labels: Labels, validators: ValidatorLabels, policies: Sequence[Policy], how: How) -> ValidatorFigures:
+    judged = filters(validators.chunks, policies)
     found = ranked(labels, judged, how)
-    return PanelFigures(validators, judged, found, _figures(judged, found))
+    return ValidatorFigures(validators, judged, found, _figures(judged, found))
 
 
 def _figures(judged: Sequence[Filter], found: Ranked) -> tuple[Figures, ...]:
@@ -246,7 +259,7 @@ def _cut(found: Cuts, at: int, name: str, alpha: float | None, mask: Flags, fail
 # ---- groups -------------------------------------------------------------------------------------------------------
 
 
-def _groups(labels: Labels, found: PanelFigures, how: How) -> list[Group]:
+def _groups(labels: Labels, found: ValidatorFigures, how: How) -> list[Group]:
     shown = [one for one in found.filters if one.name in SHOWN or one.kind is Kind.POLICY]
     groups = []
     for by in SPLIT_BY:

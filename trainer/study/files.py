@@ -67,7 +67,7 @@ def as_json(study: Study, about: About) -> dict[str, Any]:
             "set_aside": walked.aside,
         },
         "checks": [asdict(one) for one in checks(study)],
-        "sets of validators": [
+        "validator_sets": [
             {
                 "name": found.validators.name,
                 "validators": found.validators.validators,
@@ -80,7 +80,7 @@ def as_json(study: Study, about: About) -> dict[str, Any]:
                 },
                 "difference_to_first": asdict(pair),
             }
-            for found, pair in zip(study.sets of validators, study.across, strict=True)
+            for found, pair in zip(study.validator_sets, study.across, strict=True)
         ],
         "shares": [round(float(share), 4) for share in DRAWN],  # of the curves
         "cuts": [_cut(one) for one in study.cuts],

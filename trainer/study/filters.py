@@ -3,7 +3,6 @@
 What the project's own policies do is asked of them, not repeated here: `k2d.filtering.policy` gives scores and rejections.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,8 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.filtering.policy import FEATURES, PAPER, Policy, decide, distance_column, features
-from k2d.filtering.policy.decide import Columns
+from k2d.filtering.policy import FEATURES, PAPER, Columns, Policy, features, least_alpha, metric_column
 from k2d.schema import DecodeOptions, Metric
 from trainer.study.table import Flags, Floats
 
@@ -68,7 +66,7 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
     names = [name for name in FEATURES if name not in _SIGNALS]
     alone = features(first, columns, tuple(names)).T
     return (
-        _scored(NO_FILTER, Kind.CONTROL, np.zeros(len(columns["score"]))),
+        _scored(NO_FILTER, Kind.CONTROL, np.zeros(len(columns["forced_logprob"]))),
         *_rules(columns),
         _scored(LOG_PROBABILITY, Kind.SIGNAL, 1 - np.exp(columns["avg_logprob"].astype(float)), has_alpha=True),
         _scored("no-speech probability", Kind.SIGNAL, columns["no_speech_prob"]),
@@ -81,7 +79,10 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
     )
 
 
-_SIGNALS: Final = ("avg_logprob", "no_speech_prob")  # features that are the teacher's log-probability and no-speech probability
+_SIGNALS: Final = (
+    "avg_logprob",
+    "no_speech_prob",
+)  # features that are the teacher's log-probability and no-speech probability
 _DISTANCES: Final = {
     Metric.MER: "MER",
     Metric.PER: "PER",
@@ -119,8 +120,10 @@ def _rules(columns: Columns) -> tuple[Filter, Filter]:
 
 def _judged(name: str, kind: Kind, policy: Policy, columns: Columns) -> Filter:
     """A policy's own score; rejected is what it rejects however large α is."""
-    score = distance_column(policy, columns)
-    return Filter(name, kind, np.asarray(score, np.float64), _never(policy, columns), has_alpha=True, policy=policy)
+    score = metric_column(policy, columns)
+    return Filter(
+        name, kind, np.asarray(score, np.float64), np.isinf(least_alpha(policy, columns)), has_alpha=True, policy=policy
+    )
 
 
 def _taken_apart(policy: Policy, columns: Columns) -> tuple[Filter, Filter]:
@@ -129,8 +132,3 @@ def _taken_apart(policy: Policy, columns: Columns) -> tuple[Filter, Filter]:
         replace(whole, name=f"{policy.name}: rules alone", score=np.zeros(len(whole.score)), has_alpha=False),
         replace(whole, name=f"{policy.name}: risk alone", rejected=np.zeros(len(whole.score), np.bool_)),
     )
-
-
-def _never(policy: Policy, columns: Columns) -> Flags:
-    boundless = policy.model_copy(update={"alpha": math.inf})  # not validated, as meant: no distance is above it
-    return ~decide(boundless, columns).accepted

@@ -6,10 +6,13 @@ from typing import Final
 
 import numpy as np
 
+from k2d.filtering.policy import Policy, thresholds
+from trainer.evaluation.bootstrap import Band
 from trainer.study.curves import GRID, area, auc, divided, rank, rate, risk
-from trainer.study.draws import How, weightings
+from trainer.study.draws import How, banded, weightings
 from trainer.study.filters import Filter
 from trainer.study.table import Flags, Floats, Labels
+from trainer.study.walk import LENGTHS, ValidatorLabels
 
 KEPT: Final = (0.5, 0.7, 0.9)  # shares of hours at which the curves are read
 BAD: Final = (0.1, 0.2, 0.4)  # true MER above which a label is bad, for AUC
@@ -137,3 +140,62 @@ def chance(labels: Labels, how: How, *, draws: int = RANDOM_DRAWS) -> Chance:
     )
     low, high = np.quantile(curves, (0.025, 0.975), axis=0)
     return Chance(curves.mean(axis=0), low, high)
+
+
+# ---- salvage ------------------------------------------------------------------------------------------------------
+
+PARTS: Final = ("whole", "salvaged", "together")
+
+
+@dataclass(frozen=True, slots=True)
+class SalvageFigures:
+    """What one α keeps whole, salvages, and both, over labels of one length: share of the seconds, and label MER."""
+
+    alpha: float
+    length: str  # one of LENGTHS, or "all"
+    share: dict[str, Band]  # by PARTS
+    mer: dict[str, Band]
+
+
+def salvage(labels: Labels, judged: ValidatorLabels, policy: Policy, how: How) -> tuple[SalvageFigures, ...]:
+    """Judge the policy with salvage at every α: over all labels, and over those of each length."""
+    least = thresholds(policy, judged)
+    every = np.ones(len(labels), np.bool_)
+    lengths = {"all": every} | {length: labels.kinds["length"] == length for length in LENGTHS}
+    figures = []
+    for length, rows in lengths.items():
+        if not rows.any() or (length != "all" and rows.all()):
+            continue
+        for alpha in ALPHAS:
+            salvaged = np.zeros(len(least.segments), np.bool_)
+            salvaged[least.salvaged(alpha)] = True
+            share, mer = _parts(labels, judged, rows, least.whole(alpha), salvaged, how)
+            figures.append(SalvageFigures(alpha, length, share, mer))
+    return tuple(figures)
+
+
+def _parts(
+    labels: Labels, judged: ValidatorLabels, rows: Flags, whole: Flags, salvaged: Flags, how: How
+) -> tuple[dict[str, Band], dict[str, Band]]:
+    spans = judged.spans
+
+    def by_label(values: Floats) -> Floats:
+        summed: Floats = np.bincount(spans.owner, values * salvaged, minlength=len(labels)).astype(np.float64)
+        return summed[rows]
+
+    members = labels.only(rows)
+    blocks: list[tuple[Floats, ...]] = []
+    for weights in weightings(members, how):
+        kept = [weights @ (values * whole)[rows] for values in (labels.seconds, labels.edits, labels.tokens)]
+        back = [weights @ by_label(values) for values in (spans.seconds, spans.edits, spans.tokens)]
+        seconds = weights @ members.seconds
+        both = [one + other for one, other in zip(kept, back, strict=True)]
+        blocks.append(
+            tuple(
+                value
+                for part in (kept, back, both)
+                for value in (divided(part[0], seconds), np.where(part[0] > 0, rate(part[1], part[2]), np.nan))
+            )
+        )
+    bands = [banded(np.concatenate(parts)) for parts in zip(*blocks, strict=True)]
+    return dict(zip(PARTS, bands[::2], strict=True)), dict(zip(PARTS, bands[1::2], strict=True))

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from trainer.study.curves import GRID
-from trainer.study.figures import Figures, PanelFigures, Study
+from trainer.study.figures import Figures, Study, ValidatorFigures
 from trainer.study.filters import COMPOSITE, LOG_PROBABILITY, NGRAM, Kind
 from trainer.study.judge import ALPHAS, RANDOM_DRAWS
 
@@ -29,7 +29,7 @@ def pictures(study: Study) -> dict[str, bytes]:
     """All pictures by file name."""
     made = {"risk-coverage.png": _draw(_coverage, study), "areas.png": _draw(_areas, study)}
     made["alpha.png"] = _draw(_alpha, study)
-    if len(study.sets of validators) > 1:
+    if len(study.validator_sets) > 1:
         made["validators.png"] = _draw(_validators, study)
     return made
 
@@ -70,7 +70,7 @@ def _coverage(figure: Any, study: Study) -> None:
     _named(axis, found)
 
 
-def _named(axis: Any, found: PanelFigures) -> None:
+def _named(axis: Any, found: ValidatorFigures) -> None:
     """Name the lines right of the axes, from the highest to the lowest in the middle of the picture."""
     heights = {one.name: found.ranked.curves[at, len(GRID) // 2] for at, one in enumerate(found.filters)}
     handles, names = axis.get_legend_handles_labels()
@@ -89,7 +89,7 @@ def _named(axis: Any, found: PanelFigures) -> None:
             text.set_color(GREY)
 
 
-def _lines(found: PanelFigures) -> list[tuple[str, str, Any, float]]:
+def _lines(found: ValidatorFigures) -> list[tuple[str, str, Any, float]]:
     """Name, colour, style and width of each line that is drawn; the policies on top."""
     known = {one.name for one in found.filters}
     lines = [(name, colour, style, 1.5) for name, (colour, style) in _LINES.items() if name in known]
@@ -176,10 +176,10 @@ def _at_ends(axis: Any, ends: list[tuple[float, str, str]], *, x: float) -> None
 
 def _validators(figure: Any, study: Study) -> None:
     """Areas of the first policy and of the composite under every validators."""
-    figure.set_size_inches(9.0, 1.2 + 0.62 * len(study.sets of validators))
+    figure.set_size_inches(9.0, 1.2 + 0.62 * len(study.validator_sets))
     axis = figure.subplots()
     rows = []
-    for place, found in enumerate(study.sets of validators):
+    for place, found in enumerate(study.validator_sets):
         for offset, name, colour, marker in ((-0.14, found.best.name, BLUE, "o"), (0.14, COMPOSITE, ORANGE, "s")):
             band = found.figures[found.at(name)].area
             rows.append(band)
@@ -189,8 +189,8 @@ def _validators(figure: Any, study: Study) -> None:
                     name, (band.high or band.value, place + offset), xytext=(6, 0), textcoords="offset points",
                     color=colour, va="center", fontsize=9.5,
                 )  # fmt: skip
-    axis.set_yticks(range(len(study.sets of validators)), [found.validators.name for found in study.sets of validators])
-    axis.set_ylim(len(study.sets of validators) - 0.5, -0.5)
+    axis.set_yticks(range(len(study.validator_sets)), [found.validators.name for found in study.validator_sets])
+    axis.set_ylim(len(study.validator_sets) - 0.5, -0.5)
     axis.set_xscale("log")
     _plain_log(axis, rows)
     axis.grid(axis="x", color="#e5e5e5")

@@ -24,7 +24,7 @@ def document(study: Study, about: About) -> Document:
         _thresholds(study),
         _survivors(study),
         *([_salvage(study)] if study.salvage else []),
-        *([_validators(study)] if len(study.sets of validators) > 1 or study.first.validators.cost_s is not None else []),
+        *([_validators(study)] if len(study.validator_sets) > 1 or study.first.validators.cost_s is not None else []),
         *(_split(study, by) for by in ("language", "length", "set") if len(_groups(study, by)) > 1),
         _fairness(study),
         reading(study.how),
@@ -184,7 +184,7 @@ def _salvage(study: Study) -> Section:
             *(
                 shown
                 for part in ("whole", "salvaged", "together")
-                for shown in (percent(one.part.share[part]), banded(one.part.mer[part]))
+                for shown in (percent(one.share[part]), banded(one.mer[part]))
             ),
         )
         for one in study.salvage
@@ -210,7 +210,7 @@ def _validators(study: Study) -> Section:
         f"AUC, true MER > {WRONG:g}",
     )
     rows = []
-    for at, (found, pair) in enumerate(zip(study.sets of validators, study.across, strict=True)):
+    for at, (found, pair) in enumerate(zip(study.validator_sets, study.across, strict=True)):
         best, paper = _named(found.figures, found.best.name), _named(found.figures, COMPOSITE)
         against = found.compared(found.best.name, COMPOSITE)
         rows.append(
@@ -226,7 +226,7 @@ def _validators(study: Study) -> Section:
                 banded(best.auc[WRONG], 2),
             )
         )
-    pictures = [Picture("validators.png", "Areas under every validator")] if len(study.sets of validators) > 1 else []
+    pictures = [Picture("validators.png", "Areas under every validator")] if len(study.validator_sets) > 1 else []
     told = (
         "The same labels, doubted by others. Compute is the wall time of the hypotheses on this machine, labels being"
         " there and models loaded, in a store of its own over a sample of the material."

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.filtering.distance import by_segment, read
+from k2d.filtering.distance import counts_by_segment, read
 from k2d.schema import ChunkFacts, Counts
 from trainer.evaluation.metrics import Tally, score
 from trainer.study.material import Sentence
@@ -58,7 +58,7 @@ def _nearest(facts: ChunkFacts, references: Sequence[str]) -> Truth:
         range(len(tallies)), key=lambda at: (tallies[at].mixed.edits, tallies[at].mixed.reference_length)
     )  # as `score` itself chooses
     texts = [segment.text for segment in facts.segments]
-    return Truth(references[best], tallies[best], by_segment(texts, references[best]))
+    return Truth(references[best], tallies[best], counts_by_segment(texts, references[best]))
 
 
 def stretch(reference: Sequence[str], heard: Sequence[str], *, head: int, tail: int) -> tuple[int, int]:

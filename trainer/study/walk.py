@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from k2d import sources
 from k2d.client.embedded import Embedded
+from k2d.corpus.index import fingerprint
+from k2d.documents import BatchOptions
 from k2d.errors import K2DError, StoreError
-from k2d.filtering.policy import columns_of, evidence_columns
-from k2d.filtering.policy.decide import Columns
-from k2d.labeling.request import LabelRequest
+from k2d.filtering.policy import Columns, columns_of, evidence_columns
 from k2d.schema import ChunkFacts, Outcome, RecordingResult
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -41,17 +41,23 @@ class Segments:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Validators:
-    """What one validator, or several, made of the labels; in the order of the labels."""
+class ValidatorLabels:
+    """What one set of validators made of the labels, in their order; judged like a part of a corpus."""
 
     name: str  # as it was asked for
     validators: str  # as facts name them
     fingerprints: tuple[str, str]  # of teacher and validator
     teacher: str
-    columns: Columns
-    segments: Segments
+    chunks: Columns
+    spans: Segments
     facts: tuple[ChunkFacts, ...]
     cost_s: float | None = None  # seconds of compute for an hour of audio
+
+    @property
+    def segments(self) -> Columns:
+        """The segments' evidence, their labels and lengths, as `thresholds` takes them."""
+        ms = np.rint(self.spans.seconds * 1000).astype(np.int64)
+        return {**self.spans.columns, "chunk": self.spans.owner, "ms": ms}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +66,7 @@ class Walked:
 
     labels: Labels
     truths: tuple[Truth, ...]
-    sets of validators: tuple[Validators, ...]
+    validator_sets: tuple[ValidatorLabels, ...]
     aside: dict[str, str]
     unlabeled: dict[str, str]  # recordings in which the teacher heard nothing: no label, nothing to filter
     seconds_in: float
@@ -71,25 +77,25 @@ _Heard = dict[str, tuple[RecordingResult, tuple[ChunkFacts, ...]]]  # by the mat
 
 
 def walk(
-    material: Sequence[Material], sets of validators: Sequence[str], settings: Settings, *, told: Told, cost_audio_s: float
+    material: Sequence[Material], validator_sets: Sequence[str], settings: Settings, *, told: Told, cost_audio_s: float
 ) -> Walked:
     """Label the recordings once and doubt them with every validators; find each label's truth.
 
     Raises:
         BadRequest, ModelError, StoreError: as the walk does.
-        StoreError: sets of validators have other labels than one another.
+        StoreError: validator_sets have other labels than one another.
     """
-    heard = {validators: _heard(material, validators, settings, told) for validators in sets of validators}
-    labels, truths, chunks, aside, unlabeled = _truths(material, heard[sets of validators[0]])
-    made = [_panel(validators, heard[validators], chunks, truths, settings) for validators in sets of validators]
-    results = [result for result, _ in heard[sets of validators[0]].values()]
+    heard = {validators: _heard(material, validators, settings, told) for validators in validator_sets}
+    labels, truths, chunks, aside, unlabeled = _truths(material, heard[validator_sets[0]])
+    made = [_panel(validators, heard[validators], chunks, truths, settings) for validators in validator_sets]
+    results = [result for result, _ in heard[validator_sets[0]].values()]
     if cost_audio_s > 0:
-        sample = _sample(material, heard[sets of validators[0]], cost_audio_s)
+        sample = _sample(material, heard[validator_sets[0]], cost_audio_s)
         made = [replace(one, cost_s=_cost(sample, one.name, settings, told)) for one in made]
     return Walked(
         labels=labels,
         truths=truths,
-        sets of validators=tuple(made),
+        validator_sets=tuple(made),
         aside=aside,
         unlabeled=unlabeled,
         seconds_in=sum(result.duration_s for result in results),
@@ -101,11 +107,11 @@ def _heard(material: Sequence[Material], validators: str, settings: Settings, to
     backend = Embedded(settings)
     status = backend.label(
         [str(one.path) for one in material],
-        LabelRequest(validator=validators),
+        BatchOptions(validator=validators),
         wait=True,
-        on_status=lambda status: told(validators, status["recordings"], status["total"]),
+        on_status=lambda status: told(validators, status.recordings, status.total),
     )
-    results = {result.name: result for result in backend.lake.batches.results(status["id"])}
+    results = {result.name: result for result in backend.lake.batches.results(status.id)}
     found: _Heard = {}
     for one in material:
         result = results[sources.from_path(one.path).name]
@@ -157,7 +163,7 @@ def _truths(
 
 def _panel(
     name: str, heard: _Heard, places: Sequence[tuple[str, int]], truths: Sequence[Truth], settings: Settings
-) -> Validators:
+) -> ValidatorLabels:
     rows = []
     for recording, index in places:
         facts = heard[recording][1]
@@ -171,13 +177,13 @@ def _panel(
         meta = Lake(settings.store).facts.meta(key)
     spans = [(at, segment) for at, fact in enumerate(rows) for segment in fact.segments]
     counts = [one for truth in truths for one in truth.segments]
-    return Validators(
+    return ValidatorLabels(
         name=name,
-        validators=rows[0].validator if rows else name,
-        fingerprints=(_fingerprint(meta.get("teacher")), _fingerprint(meta.get("validator"))),
+        validators=rows[0].validators if rows else name,
+        fingerprints=(fingerprint(meta.get("teacher")) or "–", fingerprint(meta.get("validator")) or "–"),
         teacher=_reference(meta.get("teacher")),
-        columns=columns_of([fact.distances for fact in rows], [fact.evidence for fact in rows]),
-        segments=Segments(
+        chunks=columns_of([fact.distances for fact in rows], [fact.evidence for fact in rows]),
+        spans=Segments(
             owner=np.array([at for at, _ in spans], np.int64),
             seconds=np.array([round(segment.end_s - segment.start_s, 3) for _, segment in spans]),
             edits=np.array([float(one.edits) for one in counts]),
@@ -186,10 +192,6 @@ def _panel(
         ),
         facts=tuple(rows),
     )
-
-
-def _fingerprint(model: Any) -> str:
-    return f"{model['digest'][:16]}:{model['engine']}:{model['compute_type']}" if isinstance(model, dict) else "–"
 
 
 def _reference(model: Any) -> str:
@@ -219,7 +221,9 @@ def _sample(material: Sequence[Material], heard: _Heard, audio_s: float) -> list
     return found
 
 
-def _cost(sample: Sequence[tuple[Material, str, float]], validators: str, settings: Settings, told: Told) -> float | None:
+def _cost(
+    sample: Sequence[tuple[Material, str, float]], validators: str, settings: Settings, told: Told
+) -> float | None:
     """Seconds of compute that a validators needs for an hour of audio, where the labels are there already.
 
     Measured in a store of its own, with nothing in it but the labels of the sample; loading models does not count.
@@ -237,10 +241,10 @@ def _cost(sample: Sequence[tuple[Material, str, float]], validators: str, settin
         try:
             status = backend.label(
                 [str(one.path) for one, *_ in sample],
-                LabelRequest(validator=validators),
+                BatchOptions(validator=validators),
                 wait=True,
-                on_status=lambda status: told(f"{validators}, cost", status["recordings"], status["total"]),
+                on_status=lambda status: told(f"{validators}, cost", status.recordings, status.total),
             )
         except K2DError:
             return None  # what a validators needs may be in the other store only
-        return sum(result.wall_s for result in backend.lake.batches.results(status["id"])) / audio_s * 3600
+        return sum(result.wall_s for result in backend.lake.batches.results(status.id)) / audio_s * 3600

@@ -2,8 +2,8 @@
 
 The label error of what is kept is a ratio, edits over reference tokens of all kept segments together. "It is at most t"
 is the same as "the mean of X = weight × kept × (edits - t × tokens) / size over the draws is at most 0", and X lies
-between -t × MOST_WEIGHT and MOST_WEIGHT (`k2d.corpus.calibration.draw`). The hypothesis "the mean is above 0" is tested by
-betting (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", 2024): a gambler who stakes
+between -t × MOST_WEIGHT and MOST_WEIGHT (`k2d.corpus.calibration.draw`). "The mean is above 0" is tested by betting
+ (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", 2024): a gambler who stakes
 a fixed share λ of the capital against X has a capital Π(1 - λX) whose expectation never exceeds 1 while the hypothesis
 holds, so a capital that ever reaches 1 / δ refutes it at level δ (Ville), for any corpus, any number of reviews, and
 whenever the reviewer stops. The capital is spread over a grid of λ in proportion to what each would have earned on a
@@ -19,8 +19,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.calibration.draw import MOST_WEIGHT
-from k2d.corpus.calibration.population import Floats
+from k2d.corpus.calibration.draw import MOST_WEIGHT, Floats
 
 # Stakes as shares of the largest that cannot lose more than all; close together where proofs are usually won.
 STAKES: Final = np.array([0.02, 0.05, 0.1, 0.15, 0.22, 0.3, 0.4, 0.5, 0.65, 0.8, 0.95])
@@ -31,8 +30,8 @@ TARGETS: Final = np.concatenate([[0.0], np.geomspace(0.002, 1.0, 56)])  # label 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reviewed:
-    """Reviewed draws, shape (draws,) each. Edits and tokens are at most `size`."""
+class ReviewedDraws:
+    """ReviewedDraws draws, shape (draws,) each. Edits and tokens are at most `size`."""
 
     edits: Floats
     tokens: Floats  # of the reference
@@ -43,8 +42,8 @@ class Reviewed:
     def __len__(self) -> int:
         return len(self.edits)
 
-    def take(self, rows: "slice | npt.NDArray[np.int64]") -> "Reviewed":
-        return Reviewed(self.edits[rows], self.tokens[rows], self.size[rows], self.weight[rows], self.risk[rows])
+    def take(self, rows: "slice | npt.NDArray[np.int64]") -> "ReviewedDraws":
+        return ReviewedDraws(self.edits[rows], self.tokens[rows], self.size[rows], self.weight[rows], self.risk[rows])
 
     def kept(self, alphas: Floats) -> npt.NDArray[np.bool_]:
         """What each α keeps, shape (draws, alphas)."""
@@ -56,14 +55,16 @@ class Reviewed:
         return np.asarray(self.weight * (self.edits - target * self.tokens) / self.size, np.float64)
 
 
-def rates(reviews: Reviewed, alphas: Floats) -> Floats:
+def rates(reviews: ReviewedDraws, alphas: Floats) -> Floats:
     """Estimated label error of what each α keeps, shape (alphas,); NaN where no reviewed segment is kept."""
     share = (reviews.weight / reviews.size)[:, None] * reviews.kept(alphas)
     edits, tokens = (share * reviews.edits[:, None]).sum(0), (share * reviews.tokens[:, None]).sum(0)
     return np.asarray(np.divide(edits, tokens, out=np.full(len(edits), np.nan), where=tokens > 0), np.float64)
 
 
-def log_capital(reviews: Reviewed, pilot: Reviewed, alphas: Floats, *, target: float, upwards: bool = True) -> Floats:
+def log_capital(
+    reviews: ReviewedDraws, pilot: ReviewedDraws, alphas: Floats, *, target: float, upwards: bool = True
+) -> Floats:
     """Natural log of the most capital that betting review by review ever reaches, shape (alphas,).
 
     Upwards, the bet is against a label error above `target`; otherwise against one below.
@@ -83,7 +84,7 @@ def log_capital(reviews: Reviewed, pilot: Reviewed, alphas: Floats, *, target: f
 
 
 def proved(
-    reviews: Reviewed, pilot: Reviewed, alphas: Floats, *, target: float, confidence: float
+    reviews: ReviewedDraws, pilot: ReviewedDraws, alphas: Floats, *, target: float, confidence: float
 ) -> npt.NDArray[np.int64]:
     """The α (their places, ascending) at which the label error of what is kept is at most `target`.
 
@@ -97,7 +98,7 @@ def proved(
 
 
 def band(
-    reviews: Reviewed, pilot: Reviewed, alphas: Floats, *, confidence: float, target: float
+    reviews: ReviewedDraws, pilot: ReviewedDraws, alphas: Floats, *, confidence: float, target: float
 ) -> tuple[Floats, Floats]:
     """Bounds of the label error of what each α keeps, lower and upper, shape (alphas,) each.
 
@@ -117,13 +118,13 @@ def band(
     return lower, upper
 
 
-def needed(reviews: Reviewed, alphas: Floats, *, target: float, confidence: float) -> int | None:
+def needed(reviews: ReviewedDraws, alphas: Floats, *, target: float, confidence: float) -> int | None:
     """About how many reviews would prove `target` for some α, if more look like these; None if none ever would."""
     gains = _earnings(reviews, alphas, reviews.excess(target), STAKES / MOST_WEIGHT)
     growth = float(gains.max()) / max(1, len(reviews))
     return None if growth <= 0 else int(np.ceil(-np.log(1 - confidence) / growth))
 
 
-def _earnings(reviews: Reviewed, alphas: Floats, excess: Floats, stakes: Floats) -> Floats:
+def _earnings(reviews: ReviewedDraws, alphas: Floats, excess: Floats, stakes: Floats) -> Floats:
     """Σ log(1 - λX) over the draws, shape (alphas, stakes): what is not kept neither wins nor loses."""
     return np.asarray(reviews.kept(alphas).T.astype(np.float64) @ np.log1p(-excess[:, None] * stakes), np.float64)

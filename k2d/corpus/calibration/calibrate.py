@@ -8,13 +8,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from k2d.corpus.calibration.bound import Reviewed, band, needed, proved, rates
+from k2d.corpus.calibration.bound import ReviewedDraws, band, needed, proved, rates
+from k2d.corpus.calibration.draw import Floats
 from k2d.corpus.calibration.fit import Fit, fit
-from k2d.corpus.calibration.population import Floats, labeled, parts, thresholds
 from k2d.corpus.calibration.rates import Seconds, ranged, seconds_kept, speech_rate
-from k2d.corpus.calibration.reviews import Head, Row, table, until
+from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow, table, until
+from k2d.corpus.index import distinct_parts
 from k2d.errors import BadRequest, NotFound
-from k2d.filtering.policy import Policy, columns_of, evidence_columns, features
+from k2d.filtering.policy import Columns, Policy, columns_of, evidence_columns, features, thresholds
+from k2d.keys import place_of
 from k2d.schema import Batch, ChunkFacts, Metric
 from k2d.store import Lake
 
@@ -73,8 +75,8 @@ class Calibration:
 
 def calibrate(
     lake: Lake,
-    head: Head,
-    rows: Sequence[Row],
+    head: ReviewHead,
+    rows: Sequence[ReviewRow],
     batches: Sequence[Batch],
     *,
     target: float,
@@ -92,7 +94,7 @@ def calibrate(
     """
     if not 0 < target < 1 or not 0.5 <= confidence < 1:
         raise BadRequest("target lies between 0 and 1, confidence between 0.5 and 1", hint="--target 0.08")
-    population = partial(parts, lake, batches)
+    population = partial(distinct_parts, lake, batches)
     rate = speech_rate(population, head.policy)
     base = ranged(head.policy, rate).model_copy(update={"name": name, "claim": None})
     facts = _facts(lake, batches, rows)
@@ -132,7 +134,7 @@ def _pilot(drawn: int, policy: Policy) -> int:
 
 
 def _fitted(
-    base: Policy, facts: Sequence[tuple[ChunkFacts, int]], rows: Sequence[Row], pilot: int
+    base: Policy, facts: Sequence[tuple[ChunkFacts, int]], rows: Sequence[ReviewRow], pilot: int
 ) -> tuple[Fit | None, Policy]:
     """The policy with weights fitted on the first `pilot` draws, if those are enough to fit on."""
     if base.weights is None or base.metric is not Metric.EVIDENCE or pilot < ENOUGH_TO_FIT * PILOT_TO_FIT:
@@ -145,7 +147,7 @@ def _fitted(
 
 
 def _curve(
-    rest: Reviewed, pilot: Reviewed, alphas: Floats, seconds: Seconds, *, target: float, confidence: float
+    rest: ReviewedDraws, pilot: ReviewedDraws, alphas: Floats, seconds: Seconds, *, target: float, confidence: float
 ) -> tuple[Sequence[int], tuple[Point, ...]]:
     won: list[int] = []
     estimates: Floats = np.full(len(alphas), np.nan)
@@ -170,36 +172,50 @@ def _curve(
     return won, points
 
 
+@dataclass(frozen=True, slots=True)
+class _OneSegmentEach:
+    """Reviewed segments with their chunks, as `thresholds` takes them: row i is chunk i and segment i."""
+
+    chunks: Columns
+    segments: Columns
+
+
 def _risks(policy: Policy, facts: Sequence[tuple[ChunkFacts, int]]) -> list[float]:
     """The least α that keeps each reviewed segment."""
     if not facts:
         return []
+    evidence = [fact.segment_evidence[number] for fact, number in facts]
+    spans = [fact.segments[number] for fact, number in facts]
+    segments = evidence_columns(evidence) | {
+        "chunk": np.arange(len(facts)),
+        "ms": np.array([round(1000 * (span.end_s - span.start_s)) for span in spans]),
+    }
     chunks = columns_of([fact.distances for fact, _ in facts], [fact.evidence for fact, _ in facts])
-    segments = evidence_columns([fact.segment_evidence[number] for fact, number in facts])
-    return [float(one) for one in thresholds(policy, chunks, segments, np.arange(len(facts)))[1]]
+    return [float(least) for least in thresholds(policy, _OneSegmentEach(chunks, segments)).segments]
 
 
-def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[Row]) -> list[tuple[ChunkFacts, int]]:
+def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[ReviewRow]) -> list[tuple[ChunkFacts, int]]:
     """The facts of the chunk each row's segment is in, and the segment's place there."""
-    keys = {str(result.facts_key) for result in labeled(lake, batches)}
-    wanted = {row.id: row.id.partition("/")[0].rpartition("-")[0] for row in rows}
-    strange = next((name for name, key in wanted.items() if key not in keys), None)
-    if strange is not None:
+    results = (result for batch in batches for result in lake.batches.results(batch.id))
+    keys = {str(result.facts_key) for result in results if result.facts_key}
+    places = [place_of(row.id) for row in rows]
+    missing = next((row.id for row, place in zip(rows, places, strict=True) if place.facts_key not in keys), None)
+    if missing is not None:
         raise NotFound(
-            f"the reviewed segment {strange[:80]} is in none of these batches",
+            f"the reviewed segment {missing[:80]} is in none of these batches",
             hint="name the batches it was drawn from; new facts (another validator or version) need new draws",
         )
-    found = {}
-    for key in dict.fromkeys(wanted.values()):
-        found.update({fact.id: fact for fact in lake.facts.read(key)})
-    pairs = [(row.id.partition("/")[0], int(row.id.partition("/")[2] or -1)) for row in rows]
-    for (chunk, number), row in zip(pairs, rows, strict=True):
-        if chunk not in found or not 0 <= number < len(found[chunk].segments):
+    facts: dict[tuple[str, int], ChunkFacts] = {}
+    for key in dict.fromkeys(place.facts_key for place in places):
+        facts.update({(key, fact.index): fact for fact in lake.facts.read(key)})
+    for row, place in zip(rows, places, strict=True):
+        fact = facts.get((place.facts_key, place.chunk))
+        if fact is None or place.segment is None or place.segment >= len(fact.segments):
             raise NotFound(f"there is no segment {row.id[:80]}", hint="the id was changed: draw again")
-    return [(found[chunk], number) for chunk, number in pairs]
+    return [(facts[place.facts_key, place.chunk], place.segment or 0) for place in places]
 
 
-def _notes(head: Head, segments: int, *, draws: int, holes: int) -> tuple[str, ...]:
+def _notes(head: ReviewHead, segments: int, *, draws: int, holes: int) -> tuple[str, ...]:
     notes = []
     if holes:
         notes.append(f"{holes} draws were skipped before the last reviewed one: each counts as wholly wrong")
@@ -212,7 +228,7 @@ def _notes(head: Head, segments: int, *, draws: int, holes: int) -> tuple[str, .
 
 
 def _claim(
-    head: Head, batches: int, seconds: Seconds, alpha: float, *, draws: int, target: float, confidence: float
+    head: ReviewHead, batches: int, seconds: Seconds, alpha: float, *, draws: int, target: float, confidence: float
 ) -> str:
     kept, total = seconds.at(alpha) / 3600, seconds.total / 3600
     return (

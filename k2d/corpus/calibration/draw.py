@@ -15,9 +15,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.calibration.population import Floats, Part, label_tokens, thresholds
+from k2d.corpus.index import DistinctPart
 from k2d.errors import BadRequest
-from k2d.filtering.policy import Columns, Policy
+from k2d.filtering.policy import Columns, Policy, thresholds
+from k2d.filtering.policy.decide import tokens
 
 EVEN: Final = 0.1  # share of the draws that is spread evenly over the strata
 MOST_WEIGHT: Final = 1 / (1 - EVEN)
@@ -27,11 +28,12 @@ STRATA: Final = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8])  # inner ed
 # they then count with the same error rate and a little less weight.
 MOST_TOKENS_PER_S: Final = 4.5
 
-Parts = Callable[[], Iterator[Part]]  # the population from its start, each time it is called
+Floats = npt.NDArray[np.floating[Any]]
+Parts = Callable[[], Iterator[DistinctPart]]  # the population from its start, each time it is called
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Draw:
     """A segment that was drawn, and everything the estimate needs to know of the draw."""
 
     facts_key: str
@@ -68,10 +70,10 @@ def chances_of(mass: Floats) -> tuple[Floats, Floats]:
 def sizes(segments: Columns) -> Floats:
     """The most reference tokens and edits each segment counts for, shape (segments,)."""
     seconds = MOST_TOKENS_PER_S * segments["duration_s"].astype(np.float64)
-    return np.maximum(np.maximum(label_tokens(segments), seconds), 1.0)
+    return np.asarray(np.maximum(np.maximum(tokens(segments), seconds), 1.0), np.float64)
 
 
-def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[Drawn], Population]:
+def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[Draw], Population]:
     """Draw `count` times from what `policy` keeps at some α. In two passes over the population, in bounded memory.
 
     The segments come in the order of their first draw: reviews of the first so many are draws as good as all.
@@ -87,7 +89,7 @@ def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[D
     rng = np.random.default_rng(seed)
     strata = rng.choice(len(mass), count, p=chances)
     places = rng.random(count) * mass[strata]  # how far into its stratum's size each draw falls
-    found: dict[tuple[str, int, int], Drawn] = {}
+    found: dict[tuple[str, int, int], Draw] = {}
     for one in _walk(parts, policy, strata, places, weights, mass):
         key = (one.facts_key, one.chunk, one.segment)
         found[key] = one
@@ -97,11 +99,11 @@ def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[D
 def _measure(parts: Parts, policy: Policy) -> Population:
     mass, recordings, segments, reachable, seconds, reachable_s = np.zeros(len(STRATA) + 1), 0, 0, 0, 0.0, 0.0
     for part in parts():
-        risk = thresholds(policy, part.chunks, part.segments, part.owner)[1]
+        risk = thresholds(policy, part).segments
         there = np.isfinite(risk)
         lengths = part.segments["duration_s"].astype(np.float64)
         mass += np.bincount(_strata(risk[there]), sizes(part.segments)[there], minlength=len(mass))
-        recordings += len(part.recordings)
+        recordings += int(part.fresh.sum())
         segments += len(risk)
         reachable += int(there.sum())
         seconds += float(lengths.sum())
@@ -116,11 +118,11 @@ def _walk(
     places: Floats,
     weights: Floats,
     mass: Floats,
-) -> Iterator[Drawn]:
+) -> Iterator[Draw]:
     """The segments on which the draws fall: in each stratum, sizes are laid end to end in the population's order."""
     before = np.zeros(len(mass))
     for part in parts():
-        risk = thresholds(policy, part.chunks, part.segments, part.owner)[1]
+        risk = thresholds(policy, part).segments
         size, there = sizes(part.segments), np.isfinite(risk)
         stratum = np.where(there, _strata(risk), -1)
         hits: dict[int, list[int]] = {}
@@ -135,20 +137,31 @@ def _walk(
                 row = int(rows[min(last, int(np.searchsorted(ends, places[place], side="right")))])
                 hits.setdefault(row, []).append(place)
             before[number] = ends[-1]
-        for row, draws in hits.items():
-            chunk = int(part.owner[row])
-            result = part.recordings[int(part.recording[chunk])]
-            yield Drawn(
-                facts_key=str(result.facts_key),
-                recording=result.name,
-                label_key=str(result.label_key),
-                chunk=int(part.index[chunk]),
-                segment=int(part.number[row]),
-                risk=float(risk[row]),
-                size=float(size[row]),
-                weight=float(weights[int(stratum[row])]),
-                draws=tuple(draws),
-            )
+        yield from _drawn(part, hits, risk=risk, size=size, weights=weights[stratum])
+
+
+def _drawn(
+    part: DistinctPart, hits: dict[int, list[int]], *, risk: Floats, size: Floats, weights: Floats
+) -> Iterator[Draw]:
+    """The segments of a part (its rows) on which draws fell."""
+    if not hits:
+        return
+    recordings = part.part.recordings
+    names = {name: recordings.column(name) for name in ("facts_key", "label_key", "recording")}
+    for row, draws in hits.items():
+        chunk = int(part.segments["chunk"][row])
+        recording = int(recordings.of_chunk(part.rows[[chunk]])[0])
+        yield Draw(
+            facts_key=names["facts_key"][recording],
+            recording=names["recording"][recording],
+            label_key=names["label_key"][recording],
+            chunk=int(part.chunks["index"][chunk]),
+            segment=int(part.segments["number"][row]),
+            risk=float(risk[row]),
+            size=float(size[row]),
+            weight=float(weights[row]),
+            draws=tuple(draws),
+        )
 
 
 def _strata(risk: Floats) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.calibration.population import Floats
+from k2d.corpus.calibration.draw import Floats
 from k2d.filtering.policy import FEATURES, Weights
 
 PULLS: Final = (1.0, 3.0, 10.0, 30.0, 100.0)  # reviews' worth of belief in the preset

@@ -1,13 +1,13 @@
-"""What a policy makes of a whole corpus: its usual speech rate, and the seconds each α keeps. Bounded memory."""
+"""Rates of a whole corpus under a policy: its usual speech rate, and the seconds each α keeps. Bounded memory."""
 
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from k2d.corpus.calibration.draw import Parts
-from k2d.corpus.calibration.population import Floats, Part, thresholds
-from k2d.filtering.policy import Policy
+from k2d.corpus.calibration.draw import Floats, Parts
+from k2d.corpus.index import DistinctPart
+from k2d.filtering.policy import Policy, thresholds
 from k2d.schema import Metric
 
 STEPS: Final = 10_000  # α is written with four decimals
@@ -54,9 +54,9 @@ def speech_rate(parts: Parts, policy: Policy) -> SpeechRate | None:
     """How fast people speak in this corpus; None where a policy can keep nothing of it."""
     counted = np.zeros(len(_BINS) + 1)
     for part in parts():
-        there = np.isfinite(thresholds(policy, part.chunks, part.segments, part.owner)[1])
-        units, seconds = part.segments["units"][there], part.segments["duration_s"][there]
-        rate = np.log(np.maximum(units, 0.5) / np.maximum(seconds, 0.05))
+        there = np.isfinite(thresholds(policy, part).segments)
+        phonemes, seconds = part.segments["phonemes"][there], part.segments["duration_s"][there]
+        rate = np.log(np.maximum(phonemes, 0.5) / np.maximum(seconds, 0.05))
         counted += np.bincount(np.digitize(rate, _BINS), minlength=len(counted))
     if not counted.sum():
         return None
@@ -81,26 +81,27 @@ def ranged(policy: Policy, rate: SpeechRate | None) -> Policy:
 
 def seconds_kept(parts: Parts, policy: Policy) -> Seconds:
     """The seconds every α would keep: whole chunks, and of the others the segments that are salvaged."""
-    gained, total = np.zeros(STEPS + 2), 0.0
+    gained, total_ms = np.zeros(STEPS + 2), 0
     for part in parts():
-        total += float(part.chunks["duration_s"].astype(np.float64).sum())
-        gained += _gained(policy, part)
-    return Seconds(np.maximum(np.cumsum(gained)[:-1], 0.0), total)
+        total_ms += int(part.chunks["ms"].sum())
+        gained += _gained_ms(policy, part)
+    return Seconds(np.maximum(np.cumsum(gained)[:-1], 0.0) / 1000, total_ms / 1000)
 
 
-def _gained(policy: Policy, part: Part) -> Floats:
-    whole, kept = thresholds(policy, part.chunks, part.segments, part.owner)
-    lengths, spans = (columns["duration_s"].astype(np.float64) for columns in (part.segments, part.chunks))
-    earlier = kept < whole[part.owner]  # salvaged below the α that keeps the whole chunk
-    salvaged = np.bincount(part.owner[earlier], lengths[earlier], minlength=len(whole))
+def _gained_ms(policy: Policy, part: DistinctPart) -> Floats:
+    """Milliseconds that each of ALPHAS keeps more than the one before, shape (STEPS + 2,); the last: never kept."""
+    least = thresholds(policy, part)
+    segment_ms, chunk_ms = part.segments["ms"].astype(np.float64), part.chunks["ms"].astype(np.float64)
+    earlier = least.segments < least.chunks[least.chunk]  # salvaged below the α that keeps the whole chunk
+    salvaged = np.bincount(least.chunk[earlier], segment_ms[earlier], minlength=len(chunk_ms))
     size = STEPS + 2
-    alone = np.bincount(_place(kept[earlier]), lengths[earlier], minlength=size)
-    return np.asarray(alone + np.bincount(_place(whole), spans - salvaged, minlength=size), np.float64)
+    alone = np.bincount(_place(least.segments[earlier]), segment_ms[earlier], minlength=size)
+    return np.asarray(alone + np.bincount(_place(least.chunks), chunk_ms - salvaged, minlength=size), np.float64)
 
 
 def _place(threshold: Floats) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """The first of ALPHAS that is not below, compared as `decide` compares; STEPS + 1 where none is."""
-    return np.searchsorted(ALPHAS.astype(np.float32), threshold, side="left")
+    return np.searchsorted(ALPHAS.astype(threshold.dtype), threshold, side="left")
 
 
 def _median(values: Floats, counted: Floats) -> float:

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Final
 
 from k2d import audio
-from k2d.corpus.calibration.draw import Drawn, draw
-from k2d.corpus.calibration.population import parts
-from k2d.corpus.calibration.reviews import Head, Row
+from k2d.corpus.calibration.draw import Draw, draw
+from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow
+from k2d.corpus.index import distinct_parts
 from k2d.errors import BadRequest
 from k2d.filtering.policy import Policy
+from k2d.keys import place_of, segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Batch, ChunkFacts
 from k2d.store import Lake
 
 FEWEST: Final = 30  # draws: fewer prove nothing under any circumstances
 
 
-def review(lake: Lake, batches: Sequence[Batch], policy: Policy, *, count: int, seed: int) -> tuple[Head, list[Row]]:
+def review(
+    lake: Lake, batches: Sequence[Batch], policy: Policy, *, count: int, seed: int
+) -> tuple[ReviewHead, list[ReviewRow]]:
     """Draw `count` times, for a review file (`k2d.corpus.calibration.reviews.write`). The same seed draws the same.
 
     Raises:
@@ -27,8 +30,8 @@ def review(lake: Lake, batches: Sequence[Batch], policy: Policy, *, count: int, 
     """
     if count < FEWEST:
         raise BadRequest(f"{count} reviews prove nothing", hint=f"--count is at least {FEWEST}; 300 is usual")
-    drawn, population = draw(partial(parts, lake, batches), policy, count=count, seed=seed)
-    head = Head(
+    drawn, population = draw(partial(distinct_parts, lake, batches), policy, count=count, seed=seed)
+    head = ReviewHead(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         batches=[batch.id for batch in batches],
         draws=count,
@@ -46,22 +49,21 @@ def review(lake: Lake, batches: Sequence[Batch], policy: Policy, *, count: int, 
     return head, list(_rows(lake, drawn))
 
 
-def write_audio(lake: Lake, rows: Sequence[Row], folder: Path, batches: Sequence[Batch]) -> list[Row]:
+def write_audio(lake: Lake, rows: Sequence[ReviewRow], folder: Path) -> list[ReviewRow]:
     """Write each segment's sound as FLAC into `folder`; returns the rows with their file's name.
 
     Raises:
         BadRequest: the folder cannot be written to.
         StoreError
     """
-    keys = {str(r.facts_key): r.label_key for batch in batches for r in lake.batches.results(batch.id) if r.facts_key}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [row.model_copy(update={"audio": str(_cut(lake, row, folder, keys))}) for row in rows]
+        return [row.model_copy(update={"audio": str(_cut(lake, row, folder))}) for row in rows]
     except OSError as error:
         raise BadRequest(f"cannot write audio to {folder}: {error}") from error
 
 
-def _rows(lake: Lake, drawn: Sequence[Drawn]) -> Iterator[Row]:
+def _rows(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
     remembered: dict[str, dict[int, ChunkFacts]] = {}
     for one in drawn:
         if one.facts_key not in remembered:
@@ -70,14 +72,16 @@ def _rows(lake: Lake, drawn: Sequence[Drawn]) -> Iterator[Row]:
             remembered[one.facts_key] = {fact.index: fact for fact in lake.facts.read(one.facts_key)}
         fact = remembered[one.facts_key][one.chunk]
         segment = fact.segments[one.segment]
-        yield Row(
-            id=f"{fact.id}/{one.segment}",
+        yield ReviewRow(
+            id=segment_id(fact.id, one.segment),
             recording=one.recording,
             start_s=segment.start_s,
             end_s=segment.end_s,
             label=segment.text.strip(),
             around=fact.teacher_text,
-            heard=[{"validator": o.validator, "perturbation": o.perturbation, "text": o.text} for o in fact.hypotheses],
+            hypotheses=[
+                {"validator": h.validator, "perturbation": h.perturbation, "text": h.text} for h in fact.hypotheses
+            ],
             risk=round(one.risk, 4),
             size=one.size,
             weight=one.weight,
@@ -85,15 +89,14 @@ def _rows(lake: Lake, drawn: Sequence[Drawn]) -> Iterator[Row]:
         )
 
 
-def _cut(lake: Lake, row: Row, folder: Path, keys: dict[str, str | None]) -> Path:
-    chunk, _, _ = row.id.partition("/")
-    facts_key, _, index = chunk.rpartition("-")
-    label_key = str(keys[facts_key])
-    for found, flac in lake.labels.read(label_key, audio=True, only=frozenset((int(index),))):
+def _cut(lake: Lake, row: ReviewRow, folder: Path) -> Path:
+    place = place_of(row.id)
+    label_key = str(lake.facts.meta(place.facts_key)["label_key"])
+    for chunk, flac in lake.labels.read(label_key, audio=True, only=frozenset((place.chunk,))):
         samples = audio.decode_flac(flac or b"")
-        first = round((row.start_s - found.start_s) * SAMPLE_RATE_HZ)
-        last = round((row.end_s - found.start_s) * SAMPLE_RATE_HZ)
-        path = folder / f"{row.draws[0]:04d}-{row.id.replace('/', '-')}.flac"
+        first = round((row.start_s - chunk.start_s) * SAMPLE_RATE_HZ)
+        last = round((row.end_s - chunk.start_s) * SAMPLE_RATE_HZ)
+        path = folder / f"{row.draws[0]:04d}-{row.id}.flac"
         path.write_bytes(audio.encode_flac(samples[max(0, first) : last]))
         return path
-    raise BadRequest(f"the audio of {row.id} is gone")
+    raise BadRequest(f"the audio of {row.id} is gone", hint="its labels were removed: draw again")

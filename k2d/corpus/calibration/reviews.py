@@ -13,16 +13,17 @@ from typing import Any, Final, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from k2d.corpus.calibration.bound import Reviewed
+from k2d.corpus.calibration.bound import ReviewedDraws
 from k2d.errors import BadRequest, NotFound
 from k2d.filtering.distance import counts
 from k2d.filtering.policy import Policy
+from k2d.keys import segment_id
 from k2d.text.tokens import mixed_tokens
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
-class Head(BaseModel):
+class ReviewHead(BaseModel):
     """The first line: what was drawn, from what, by which policy."""
 
     model_config = ConfigDict(extra="forbid")
@@ -37,18 +38,18 @@ class Head(BaseModel):
     policy: Policy  # its rules say what can be drawn; its risk is what the draws are stratified by
 
 
-class Row(BaseModel):
+class ReviewRow(BaseModel):
     """One segment to review. Members that a tool adds are left alone."""
 
     model_config = ConfigDict(extra="ignore")
 
-    id: str  # "{chunk id}/{segment}"
+    id: str  # k2d.keys.segment_id; version 1 of the format wrote "{chunk id}/{segment}"
     recording: str
     start_s: float
     end_s: float
     label: str  # what the teacher wrote
     around: str  # the label of the whole chunk
-    heard: list[dict[str, str]]  # validator, perturbation, text: what others heard of the whole chunk
+    hypotheses: list[dict[str, str]]  # validator, perturbation, text: of the whole chunk
     risk: float
     size: float = Field(gt=0)
     weight: float = Field(gt=0)
@@ -56,6 +57,20 @@ class Row(BaseModel):
     audio: str | None = None  # the segment's FLAC, relative to this file
     reference: str | None = None
     correct: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, fields: Any) -> Any:
+        """A row of version 1 as one of version 2."""
+        if not isinstance(fields, dict) or "heard" not in fields:
+            return fields
+        hypotheses = [
+            {"validator": text.get("listener"), "perturbation": text.get("view"), "text": text.get("text")}
+            for text in fields["heard"]
+        ]
+        chunk, _, number = str(fields.get("id")).partition("/")
+        named = {"id": segment_id(chunk, int(number)) if number.isdecimal() else fields.get("id")}
+        return {**fields, **named, "hypotheses": hypotheses}
 
     @property
     def reviewed(self) -> bool:
@@ -69,7 +84,7 @@ class Row(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Error:
+class LabelError:
     """How wrong a label is, in mixed tokens: both numbers at most the segment's size."""
 
     edits: float
@@ -77,7 +92,7 @@ class Error:
     share: float  # of the longer side that is wrong, 0…1
 
 
-def write(path: Path, head: Head, rows: Iterable[Row]) -> None:
+def write(path: Path, head: ReviewHead, rows: Iterable[ReviewRow]) -> None:
     """Write a review file. An existing one is never overwritten: someone's work may be in it.
 
     Raises:
@@ -94,7 +109,7 @@ def write(path: Path, head: Head, rows: Iterable[Row]) -> None:
         raise BadRequest(f"cannot write {path}: {error}") from error
 
 
-def load(path: Path) -> tuple[Head, list[Row]]:
+def load(path: Path) -> tuple[ReviewHead, list[ReviewRow]]:
     """Read a review file, finished or not.
 
     Raises:
@@ -110,9 +125,9 @@ def load(path: Path) -> tuple[Head, list[Row]]:
     rows = []
     number = 1
     try:
-        head = Head.model_validate_json(lines[0] if lines else "")
+        head = ReviewHead.model_validate_json(lines[0] if lines else "")
         for number, line in enumerate(lines[1:], start=2):  # noqa: B007 — the error says it
-            rows.append(Row.model_validate_json(line))
+            rows.append(ReviewRow.model_validate_json(line))
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
@@ -122,7 +137,7 @@ def load(path: Path) -> tuple[Head, list[Row]]:
     return head, rows
 
 
-def error_of(row: Row) -> Error:
+def error_of(row: ReviewRow) -> LabelError:
     """The label error of a segment, by MER's rules: mixed tokens, normalised on both sides.
 
     Edits never exceed the longer side; where that is longer than the segment's size, both numbers shrink alike, so the
@@ -131,16 +146,16 @@ def error_of(row: Row) -> Error:
     """
     if row.correct and row.reference is None:
         tokens = min(float(len(mixed_tokens(row.label))), row.size)
-        return Error(0.0, tokens, 0.0)
+        return LabelError(0.0, tokens, 0.0)
     if row.reference is None:
-        return Error(row.size, 0.0, 1.0)
+        return LabelError(row.size, 0.0, 1.0)
     found = counts(mixed_tokens(row.reference), mixed_tokens(row.label))
     longer = max(found.reference_length, found.hypothesis_length)
     shrink = min(1.0, row.size / max(1, longer))
-    return Error(found.edits * shrink, found.reference_length * shrink, found.bounded)
+    return LabelError(found.edits * shrink, found.reference_length * shrink, found.bounded)
 
 
-def until(rows: Sequence[Row], draws: int) -> tuple[int, int]:
+def until(rows: Sequence[ReviewRow], draws: int) -> tuple[int, int]:
     """How many draws have been reviewed from the first on, and how many of them were skipped on the way.
 
     Rows come in the order of their first draw, so reviewing from the top and stopping anywhere leaves a fair sample.
@@ -151,12 +166,14 @@ def until(rows: Sequence[Row], draws: int) -> tuple[int, int]:
     return (upto if last >= 0 else 0), holes
 
 
-def table(rows: Sequence[Row], risks: Sequence[float], draws: int) -> tuple[Reviewed, list[int], list[float]]:
+def table(
+    rows: Sequence[ReviewRow], risks: Sequence[float], draws: int
+) -> tuple[ReviewedDraws, list[int], list[float]]:
     """The first `draws` draws as arrays, in order, the row each fell on, and the share that is wrong of each."""
     fell = sorted((draw, place) for place, row in enumerate(rows) for draw in row.draws if draw < draws)
     errors = [error_of(row) for row in rows]
     places = [place for _, place in fell]
-    reviewed = Reviewed(
+    reviewed = ReviewedDraws(
         edits=np.array([errors[place].edits for place in places], np.float64),
         tokens=np.array([errors[place].tokens for place in places], np.float64),
         size=np.array([rows[place].size for place in places], np.float64),

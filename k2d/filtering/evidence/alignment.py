@@ -1,4 +1,4 @@
-"""What of a label its validators confirm: one alignment by sound for each pair of texts, and its edits token by token.
+"""Aligns labels with hypotheses by sound, once for each pair of texts, and counts the edits token by token.
 
 Pure, and over many pairs at once: rapidfuzz aligns each pair, everything after that is arithmetic on flat arrays. Two
 texts are aligned phoneme by phoneme (`k2d.text.sounds`); each phoneme belongs to a token, each token of the label to a
@@ -19,7 +19,7 @@ Kinds = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-# What a token is when it is heard: a number in digits is Mandarin, as it is read.
+# The language a token is read aloud in; a number in digits is Mandarin.
 MANDARIN, ENGLISH, FOREIGN = range(3)
 
 _HIT, _REPLACED, _INSERTED, _DELETED = range(4)
@@ -30,7 +30,7 @@ _FEW_TOKENS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool:
+class TokenPool:
     """Tokens of many texts in a row, and how they sound."""
 
     sound: str  # of all tokens, one character a phoneme
@@ -50,35 +50,35 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tally:
+class EditCounts:
     """What each span's alignment counts, shape (spans,) each. Sums over segments are those of the whole.
 
-    Tokens of the label and of the hypothesis count by the share that is wrong of them. `heard` are the hypothesis's.
+    Tokens of the label and of the hypothesis count by the share that is wrong of them. `hypothesis_…` are the hypothesis's own.
     """
 
     tokens: Floats
-    heard: Floats
+    hypothesis_tokens: Floats
     substituted: Floats
     inserted: Floats
     deleted: Floats
     homophones: Floats
     units: Floats  # Mandarin phonemes of the label
-    units_heard: Floats
+    hypothesis_units: Floats
     unit_edits: Floats  # with Mandarin on either side
     words: Floats  # English tokens of the label
-    words_heard: Floats
+    hypothesis_words: Floats
     words_wrong: Floats
-    words_heard_wrong: Floats
+    hypothesis_words_wrong: Floats
     wrong: Floats  # of the label's tokens
     wrong_mandarin: Floats
-    wrong_heard: Floats  # of the hypothesis's tokens
-    wrong_heard_mandarin: Floats
+    hypothesis_wrong: Floats  # of the hypothesis's tokens
+    hypothesis_wrong_mandarin: Floats
     hits: Floats  # the label's tokens without a wrong phoneme
     alone: Floats  # the label's tokens that the hypothesis lacks altogether
 
-    def summed(self, first: Places) -> "Tally":
+    def summed(self, first: Places) -> "EditCounts":
         """Spans put together; `first` are the first of each."""
-        return Tally(*(np.add.reduceat(getattr(self, name), first) for name in self.__slots__))
+        return EditCounts(*(np.add.reduceat(getattr(self, name), first) for name in self.__slots__))
 
     @property
     def disagreement(self) -> Floats:
@@ -87,20 +87,20 @@ class Tally:
 
     @property
     def zh_error(self) -> Floats:
-        return _share(self.unit_edits, np.maximum(self.units, self.units_heard))
+        return _share(self.unit_edits, np.maximum(self.units, self.hypothesis_units))
 
     @property
     def en_error(self) -> Floats:
-        wrong = np.maximum(self.words_wrong, self.words_heard_wrong)
-        return _share(wrong, np.maximum(self.words, self.words_heard))
+        wrong = np.maximum(self.words_wrong, self.hypothesis_words_wrong)
+        return _share(wrong, np.maximum(self.words, self.hypothesis_words))
 
     @property
     def flip(self) -> Floats:
         """How far the share of Mandarin differs where label and hypothesis differ, by how much of the span differs."""
-        both = (self.wrong > 0) & (self.wrong_heard > 0)
+        both = (self.wrong > 0) & (self.hypothesis_wrong > 0)
         label = self.wrong_mandarin / np.maximum(self.wrong, _LEAST)
-        hypothesis = self.wrong_heard_mandarin / np.maximum(self.wrong_heard, _LEAST)
-        differing = np.minimum(self.wrong, self.wrong_heard) / (self._longer + _FEW_TOKENS)
+        hypothesis = self.hypothesis_wrong_mandarin / np.maximum(self.hypothesis_wrong, _LEAST)
+        differing = np.minimum(self.wrong, self.hypothesis_wrong) / (self._longer + _FEW_TOKENS)
         flip: Floats = np.where(both, np.abs(label - hypothesis) * np.minimum(1.0, differing), 0.0)
         return flip
 
@@ -123,7 +123,7 @@ class Tally:
 
     @property
     def _longer(self) -> Floats:
-        return np.maximum(self.tokens, self.heard)
+        return np.maximum(self.tokens, self.hypothesis_tokens)
 
 
 RATES: Final = ("disagreement", "zh_error", "en_error", "substituted", "deleted", "inserted", "homophones", "flip")
@@ -177,7 +177,7 @@ def align(texts: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Alignments:
     )
 
 
-def tally(pool: Pool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: Alignments) -> Tally:
+def tally(pool: TokenPool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: Alignments) -> EditCounts:
     """Count the edits of each segment of each pair, in order.
 
     `by_sound` aligns the pairs' sounds, `by_writing` their tokens (nothing for a pair without).
@@ -188,19 +188,23 @@ def tally(pool: Pool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: A
     label.mark(by_sound, by_sound.label, _DELETED)
     hypothesis.mark(by_sound, by_sound.hypothesis, _INSERTED)
     segment = pool.segments[label.token] + first[label.pair]
-    heard = _heard_segments(label, hypothesis, segment[label.owner], first, by_sound)
+    hypothesis_segment = _hypothesis_segments(label, hypothesis, segment[label.owner], first, by_sound)
 
     replaced, alone = label.edits()
     wrong = replaced + alone
     mostly_alone = label.whole & (alone > replaced)
     substituted = np.where(label.whole, (wrong > 0) & ~mostly_alone, replaced / label.least_lengths)
     inserted = np.where(label.whole, mostly_alone, alone / label.least_lengths)
-    replaced_heard, alone_heard = hypothesis.edits()
-    wrong_heard = replaced_heard + alone_heard
+    hypothesis_replaced, hypothesis_alone = hypothesis.edits()
+    hypothesis_wrong = hypothesis_replaced + hypothesis_alone
     # a word that was partly replaced is counted where the label has something else
-    deleted = np.where(hypothesis.whole, (alone_heard > 0) & (replaced_heard == 0), alone_heard / hypothesis.least_lengths)
+    deleted = np.where(
+        hypothesis.whole,
+        (hypothesis_alone > 0) & (hypothesis_replaced == 0),
+        hypothesis_alone / hypothesis.least_lengths,
+    )
     share = np.where(label.whole, wrong > 0, wrong / label.least_lengths)
-    share_heard = np.where(hypothesis.whole, wrong_heard > 0, wrong_heard / hypothesis.least_lengths)
+    hypothesis_share = np.where(hypothesis.whole, hypothesis_wrong > 0, hypothesis_wrong / hypothesis.least_lengths)
 
     unwritten = np.zeros(len(label.token), np.bool_)
     differs = by_writing.tag != _DELETED
@@ -212,33 +216,33 @@ def tally(pool: Pool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: A
     def label_sum(what: npt.NDArray[Any]) -> Floats:
         return np.bincount(segment, what, spans).astype(np.float64)
 
-    def heard_sum(what: npt.NDArray[Any]) -> Floats:
-        return np.bincount(heard, what, spans).astype(np.float64)
+    def hypothesis_sum(what: npt.NDArray[Any]) -> Floats:
+        return np.bincount(hypothesis_segment, what, spans).astype(np.float64)
 
-    mandarin, mandarin_heard = label.kinds == MANDARIN, hypothesis.kinds == MANDARIN
-    word, word_heard = label.kinds == ENGLISH, hypothesis.kinds == ENGLISH
+    mandarin, hypothesis_mandarin = label.kinds == MANDARIN, hypothesis.kinds == MANDARIN
+    word, hypothesis_word = label.kinds == ENGLISH, hypothesis.kinds == ENGLISH
     # a Mandarin phoneme for an English one is one edit, not two
     both = _pairs_of_mandarin(label, hypothesis)
-    unit_edits = label_sum(mandarin * wrong) + heard_sum(mandarin_heard * wrong_heard)
+    unit_edits = label_sum(mandarin * wrong) + hypothesis_sum(hypothesis_mandarin * hypothesis_wrong)
     unit_edits -= np.bincount(segment[label.owner[label.state == _REPLACED]], both, spans)
-    return Tally(
+    return EditCounts(
         tokens=label_sum(np.ones(len(segment))),
-        heard=heard_sum(np.ones(len(heard))),
+        hypothesis_tokens=hypothesis_sum(np.ones(len(hypothesis_segment))),
         substituted=label_sum(substituted),
         inserted=label_sum(inserted),
-        deleted=heard_sum(deleted),
+        deleted=hypothesis_sum(deleted),
         homophones=label_sum(unwritten & spoken & (wrong == 0)),
         units=label_sum(mandarin * label.lengths),
-        units_heard=heard_sum(mandarin_heard * hypothesis.lengths),
+        hypothesis_units=hypothesis_sum(hypothesis_mandarin * hypothesis.lengths),
         unit_edits=unit_edits,
         words=label_sum(word),
-        words_heard=heard_sum(word_heard),
+        hypothesis_words=hypothesis_sum(hypothesis_word),
         words_wrong=label_sum(word & (wrong > 0)),
-        words_heard_wrong=heard_sum(word_heard & (wrong_heard > 0)),
+        hypothesis_words_wrong=hypothesis_sum(hypothesis_word & (hypothesis_wrong > 0)),
         wrong=label_sum(share),
         wrong_mandarin=label_sum(share * mandarin),
-        wrong_heard=heard_sum(share_heard),
-        wrong_heard_mandarin=heard_sum(share_heard * mandarin_heard),
+        hypothesis_wrong=hypothesis_sum(hypothesis_share),
+        hypothesis_wrong_mandarin=hypothesis_sum(hypothesis_share * hypothesis_mandarin),
         hits=label_sum(wrong == 0),
         alone=label_sum(spoken & (alone == label.lengths)),
     )
@@ -247,7 +251,7 @@ def tally(pool: Pool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: A
 class _Side:
     """One side of all pairs: its tokens in a row, and their phonemes in a row."""
 
-    def __init__(self, pool: Pool, stretches: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, pool: TokenPool, stretches: Sequence[tuple[int, int]]) -> None:
         first, end = np.array(stretches, np.intp).reshape(-1, 2).T
         self.token = _ranges(first, end)
         self.pair = np.repeat(np.arange(len(first)), end - first)
@@ -278,7 +282,7 @@ def _pairs_of_mandarin(label: _Side, hypothesis: _Side) -> Flags:
     return both
 
 
-def _heard_segments(
+def _hypothesis_segments(
     label: _Side, hypothesis: _Side, unit_segment: Places, first: Places, edits: Alignments
 ) -> npt.NDArray[np.intp]:
     """The segment of each of the hypotheses' tokens: that of its first phoneme, or of the token before where it has none.

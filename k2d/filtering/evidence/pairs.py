@@ -1,4 +1,4 @@
-"""Labels and hypotheses, paired and aligned."""
+"""Pairs each label with its hypotheses, aligns them, and counts the paper's distances from the same alignments."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.filtering import distance
-from k2d.filtering.evidence.alignment import ENGLISH, FOREIGN, MANDARIN, Pair, Pool, Tally, align, tally
-from k2d.filtering.evidence.label import Batch
+from k2d.filtering.evidence.alignment import ENGLISH, FOREIGN, MANDARIN, EditCounts, Pair, TokenPool, align, tally
+from k2d.filtering.evidence.texts import TextBatch
 from k2d.schema import Counts, Distances
 from k2d.text.loops import count_loops, unloop
 from k2d.text.reading import HAN_KIND, LATIN_KIND, SINGLE, Readings, read_many
@@ -18,15 +18,15 @@ from k2d.text.sounds import encode, is_english, is_mandarin
 
 Places = npt.NDArray[np.intp]
 
-# An hypothesis that says something more often than this in a row is compared after its loops are written once. People do
+# A hypothesis that says something more often than this in a row is compared after its loops are written once. People do
 # say a word six times (對對對對對對); as in the preset `evidence`.
 LOOPS_MAX: Final = 6
 
 
-class Paired:
+class Pairs:
     """All hypotheses on a batch of chunks beside their labels, aligned."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: TextBatch) -> None:
         chunks, readings, segment, first = batch.chunks, batch.readings, batch.segment, batch.first
         self.chunks, self.readings, self.first, self.recurring = chunks, readings, first, batch.recurring
         self.phrases = batch.phrases
@@ -46,11 +46,11 @@ class Paired:
             self._pair(pair)
         self.pool = _pool(self.parts, self.segment)
         self.by_sound, self.by_writing = align(self.sounds), align(self.written)
-        self.tally: Tally = tally(self.pool, self.pairs, self.by_sound, self.by_writing)
+        self.tally: EditCounts = tally(self.pool, self.pairs, self.by_sound, self.by_writing)
 
     @cached_property
     def repetition(self) -> list[int]:
-        """How often each hypothesis repeats itself (`count_ngrams`); a probe cannot."""
+        """How often each hypothesis repeats itself (`count_ngrams`); a probe cannot loop."""
         return [
             min(1, len(hypothesis.text)) if text is None else self.readings.repetition[text]
             for text, hypothesis in zip(self.text, self.hypotheses, strict=True)
@@ -77,16 +77,16 @@ class Paired:
         self.sounds.append((self.readings.said(text), self.readings.said(place)))
         self.written.append((self.readings.written(text), self.readings.written(place)))
 
-    def _pair_phonemes(self, place: int, heard: str, segments: int) -> None:
-        """A probe writes no tokens: on both sides each phoneme is one."""
+    def _pair_phonemes(self, place: int, text: str, segments: int) -> None:
+        """Pair a label with a probe's phonemes: a probe writes no tokens, so each phoneme is a token on both sides."""
         first, end = self._stretch(place)
-        units, said = self.readings.units[first : end + 1], self.readings.said(place)
+        units, label_sound = self.readings.units[first : end + 1], self.readings.said(place)
         owners = np.repeat(self.segment[first:end], np.diff(units))
-        label = self._add(_phonemes(said, owners))
-        sound = encode(heard.split())
+        label = self._add(_phonemes(label_sound, owners))
+        sound = encode(text.split())
         hypothesis = self._add(_phonemes(sound, np.zeros(len(sound), np.intp)))
-        self.pairs.append(Pair((label, label + len(said)), (hypothesis, hypothesis + len(sound)), segments))
-        self.sounds.append((sound, said))
+        self.pairs.append(Pair((label, label + len(label_sound)), (hypothesis, hypothesis + len(sound)), segments))
+        self.sounds.append((sound, label_sound))
         self.written.append(("", ""))
 
     def _loops(self, text: int, tokens: Sequence[str]) -> bool:
@@ -98,7 +98,7 @@ class Paired:
         first, end = self.readings.stretches[text]
         return first, end
 
-    def _add(self, part: Pool) -> int:
+    def _add(self, part: TokenPool) -> int:
         start = self.size
         self.parts.append(part)
         self.size += len(part.kinds)
@@ -110,15 +110,17 @@ class Paired:
         """Of each chunk, from its first validator."""
         counts = np.stack((self.by_writing.count(len(self.pairs)), self.by_sound.count(len(self.pairs))), axis=1)
         edits: list[list[list[int]]] = counts.tolist()
-        found = []
+        distances = []
         pair = 0
         for place, chunk in enumerate(self.chunks):
-            first = [at for at, one in enumerate(chunk.hypotheses, pair) if one.validator == chunk.hypotheses[0].validator]
+            first = [
+                at for at, one in enumerate(chunk.hypotheses, pair) if one.validator == chunk.hypotheses[0].validator
+            ]
             pair += len(chunk.hypotheses)
             both = [self._counts(one, place, *edits[one]) for one in first]
             begin, end = self._stretch(place)
             kinds = self.readings.kinds[begin:end].tobytes()
-            found.append(
+            distances.append(
                 Distances(
                     mixed=sum((mixed for mixed, _ in both[1:]), both[0][0]),
                     phonemes=sum((phonemes for _, phonemes in both[1:]), both[0][1]),
@@ -129,7 +131,7 @@ class Paired:
                     en_tokens=kinds.count(LATIN_KIND),
                 )
             )
-        return found
+        return distances
 
     def _counts(
         self, pair: int, place: int, by_writing: Sequence[int], by_sound: Sequence[int]
@@ -137,16 +139,16 @@ class Paired:
         text = self.text[pair]
         if pair in self.rewritten:
             assert text is not None
-            heard, label = self.readings[text], self.readings[place]
-            return distance.counts(heard.written, label.written), distance.counts(heard.sound, label.sound)
+            hypothesis, label = self.readings[text], self.readings[place]
+            return distance.counts(hypothesis.written, label.written), distance.counts(hypothesis.sound, label.sound)
         first, end = self._stretch(place)
         phonemes = _from_edits(len(self.sounds[pair][1]), by_sound)
         if text is None:
-            return self._tokens_heard(pair, first, end), phonemes
+            return self._probe_counts(pair, first, end), phonemes
         return _from_edits(end - first, by_writing), phonemes
 
-    def _tokens_heard(self, pair: int, first: int, end: int) -> Counts:
-        """A probe writes nothing: a token of the label is a hit when all its phonemes were heard."""
+    def _probe_counts(self, pair: int, first: int, end: int) -> Counts:
+        """Token counts of a probe, which writes no tokens: a label's token is a hit when the probe has all its phonemes."""
         units = self.readings.units[first : end + 1] - self.readings.units[first]
         wrong = np.zeros(int(units[-1]) + 1, np.int64)
         wrong[self.by_sound.missed(pair)] = 1
@@ -160,7 +162,7 @@ def _from_edits(label_length: int, edits: Sequence[int]) -> Counts:
     return Counts(label_length - replaced - inserted, replaced, deleted, inserted)
 
 
-def _part(readings: Readings) -> Pool:
+def _part(readings: Readings) -> TokenPool:
     """A pool of everything that was read."""
     lengths = np.diff(readings.units)
     codes = np.frombuffer((readings.sound + "\0").encode("utf-32-le"), np.uint32)
@@ -170,20 +172,20 @@ def _part(readings: Readings) -> Pool:
     kinds[(readings.kinds == LATIN_KIND) & ~is_number] = ENGLISH
     kinds[(readings.kinds == HAN_KIND) | ((readings.kinds == LATIN_KIND) & is_number)] = MANDARIN
     whole = (readings.kinds != HAN_KIND) & (readings.kinds != SINGLE)
-    return Pool(readings.sound, readings.units, kinds, whole, np.zeros(len(kinds), np.intp))
+    return TokenPool(readings.sound, readings.units, kinds, whole, np.zeros(len(kinds), np.intp))
 
 
-def _phonemes(sound: str, segments: Places) -> Pool:
+def _phonemes(sound: str, segments: Places) -> TokenPool:
     kinds = [MANDARIN if is_mandarin(code) else ENGLISH if is_english(code) else FOREIGN for code in sound]
     size = len(sound)
-    return Pool(sound, np.arange(size + 1), np.array(kinds, np.uint8), np.zeros(size, np.bool_), segments)
+    return TokenPool(sound, np.arange(size + 1), np.array(kinds, np.uint8), np.zeros(size, np.bool_), segments)
 
 
-def _pool(parts: Sequence[Pool], segment: Places) -> Pool:
+def _pool(parts: Sequence[TokenPool], segment: Places) -> TokenPool:
     """All parts as one; the labels' tokens come first."""
     parts[0].segments[: len(segment)] = segment
     lengths = np.concatenate([np.diff(part.units) for part in parts])
-    return Pool(
+    return TokenPool(
         sound="",
         units=np.concatenate(([0], np.cumsum(lengths))),
         kinds=np.concatenate([part.kinds for part in parts]),

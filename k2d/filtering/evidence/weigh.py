@@ -1,4 +1,4 @@
-"""Evidence from a label and what its validators said. What each number means stands in `k2d.schema.Evidence`."""
+"""Computes the evidence of labels from their hypotheses. What each number means is in `k2d.schema.Evidence`."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.filtering.evidence.alignment import RATES
-from k2d.filtering.evidence.label import Said, label_columns, read
-from k2d.filtering.evidence.pairs import Paired
+from k2d.filtering.evidence.pairs import Pairs
+from k2d.filtering.evidence.texts import ChunkTexts, label_columns, read
 from k2d.schema import Distances, Evidence, Hypothesis, Segment
 
 Column = npt.NDArray[Any]
@@ -24,7 +24,7 @@ _FLOATS: Final = tuple(field.name for field in fields(Evidence) if field.type is
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class ChunkEvidence:
     """What follows from a chunk's label and hypotheses."""
 
     distances: Distances  # from the first validator, as in the paper
@@ -32,41 +32,43 @@ class Weighed:
     segment_evidence: tuple[Evidence, ...]
 
 
-def weigh(segments: Sequence[Segment], hypotheses: Sequence[Hypothesis], *, prompt: str = "") -> Weighed:
-    """Weigh one chunk's label by its hypotheses, the first validator's first.
+def weigh(segments: Sequence[Segment], hypotheses: Sequence[Hypothesis], *, prompt: str = "") -> ChunkEvidence:
+    """Compute the evidence of one chunk's label from its hypotheses, the first validator's first.
 
-    `prompt` is the teacher's initial prompt. The order of the hypotheses matters for the distances alone. Many chunks are
-    weighed several times faster by `weigh_many`.
+        weigh(segments, [Hypothesis("model:small", "as is", "今天天氣很好", -0.2)]).evidence.disagreement_middle
+
+    `prompt` is the teacher's initial prompt. The order of the hypotheses matters for the distances alone. `weigh_many`
+    is several times faster for many chunks.
 
     Raises:
         ValueError: there is no segment or no hypothesis.
     """
-    return weigh_many([Said(segments, hypotheses, prompt)])[0]
+    return weigh_many([ChunkTexts(segments, hypotheses, prompt)])[0]
 
 
-def weigh_many(chunks: Sequence[Said]) -> list[Weighed]:
+def weigh_many(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
     """`weigh` for many chunks.
 
     Raises:
         ValueError: a chunk has no segment or no hypothesis.
     """
     if not all(chunk.segments and chunk.hypotheses for chunk in chunks):
-        raise ValueError("to weigh a label takes a segment and an hypothesis")
+        raise ValueError("evidence needs at least one segment and one hypothesis")
     return [one for start in range(0, len(chunks), BATCH) for one in _batch(chunks[start : start + BATCH])]
 
 
-def _batch(chunks: Sequence[Said]) -> list[Weighed]:
+def _batch(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
     batch = read(chunks)
-    paired = Paired(batch)
-    columns = label_columns(batch) | _signals(chunks, batch.first) | _heard(paired)
+    pairs = Pairs(batch)
+    columns = label_columns(batch) | _signals(chunks, batch.first) | _from_hypotheses(pairs)
     floats = np.round(np.stack([columns[name] for name in _FLOATS]), _DECIMALS).astype(np.float32)
     columns |= dict(zip(_FLOATS, floats, strict=True))
     values = [columns[name].tolist() for name in _FIELDS]
     evidence = _made(values)
     first = batch.first.tolist()
     return [
-        Weighed(distances, evidence[first[-1] + place], tuple(evidence[first[place] : first[place + 1]]))
-        for place, distances in enumerate(paired.distances())
+        ChunkEvidence(distances, evidence[first[-1] + place], tuple(evidence[first[place] : first[place + 1]]))
+        for place, distances in enumerate(pairs.distances())
     ]
 
 
@@ -91,22 +93,24 @@ def _weight(segment: Segment) -> float:
     return max(1.0, len(segment.tokens) or len(segment.text.encode("utf-8", "replace")) / 3)
 
 
-def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, Column]:
-    """What needs no text: of every segment, and after those of every chunk."""
+def _signals(chunks: Sequence[ChunkTexts], first: npt.NDArray[np.intp]) -> dict[str, Column]:
+    """The members that need no text: of every segment, then of every chunk."""
     segments = [segment for chunk in chunks for segment in chunk.segments]
     weights = np.array([_weight(segment) for segment in segments])
     own = np.array(list(map(_SIGNALS, segments)))
     own[:, 0] = own[:, 1] - own[:, 0]
     own = np.delete(own, 1, axis=1)
-    scores = own[:, 1].copy()
-    expected_token_errors = 1.0 - np.exp(np.minimum(scores, 0.0))
+    logprobs = own[:, 1].copy()
+    token_errors = 1.0 - np.exp(np.minimum(logprobs, 0.0))
     probe_nll = np.zeros(len(segments))
     for chunk, begin in zip(chunks, first.tolist(), strict=False):
         rows = slice(begin, begin + len(chunk.segments))
+        texts = [each for each in chunk.hypotheses if not each.is_phonemes]
+        probes = [each for each in chunk.hypotheses if each.is_phonemes]
         for given, into in (
-            ([one.scores for one in chunk.hypotheses if one.scores and not one.is_phonemes], scores),
-            ([one.expected_token_errors for one in chunk.hypotheses if one.expected_token_errors], expected_token_errors),
-            ([[-s for s in one.scores] for one in chunk.hypotheses if one.scores and one.is_phonemes], probe_nll),
+            ([each.forced_logprobs for each in texts if each.forced_logprobs], logprobs),
+            ([each.expected_token_errors for each in chunk.hypotheses if each.expected_token_errors], token_errors),
+            ([[-value for value in each.forced_logprobs] for each in probes if each.forced_logprobs], probe_nll),
         ):
             if given:
                 into[rows] = given[0] if len(given) == 1 else np.mean(given, axis=0)
@@ -116,8 +120,10 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
     lengths = [chunk.segments[-1].end_s - chunk.segments[0].start_s for chunk in chunks]
     return {
         "duration_s": np.concatenate((own[:, 0], lengths)),
-        "score": np.concatenate((scores, np.add.reduceat(scores * weights, starts) / weight)),
-        "doubt": np.concatenate((expected_token_errors, np.add.reduceat(expected_token_errors * weights, starts) / weight)),
+        "forced_logprob": np.concatenate((logprobs, np.add.reduceat(logprobs * weights, starts) / weight)),
+        "expected_token_error": np.concatenate(
+            (token_errors, np.add.reduceat(token_errors * weights, starts) / weight)
+        ),
         "probe_nll": np.concatenate((probe_nll, np.add.reduceat(probe_nll * weights, starts) / weight)),
         "avg_logprob": np.concatenate((own[:, 1], np.add.reduceat(own[:, 1] * weights, starts) / weight)),
         "no_speech_prob": np.concatenate((own[:, 2], largest[:, 0])),
@@ -126,8 +132,8 @@ def _signals(chunks: Sequence[Said], first: npt.NDArray[np.intp]) -> dict[str, C
     }
 
 
-def _heard(paired: Paired) -> dict[str, Column]:
-    """What the hypotheses say: of every segment, and after those of every chunk."""
+def _from_hypotheses(paired: Pairs) -> dict[str, Column]:
+    """The members that follow from the hypotheses: of every segment, then of every chunk."""
     first, segments = paired.first, int(paired.first[-1])
     in_pairs = np.cumsum([0, *(pair.segments for pair in paired.pairs)])
     rates = np.concatenate((paired.tally.rates(), paired.tally.summed(in_pairs[:-1]).rates()))
@@ -140,8 +146,8 @@ def _heard(paired: Paired) -> dict[str, Column]:
         chunks = np.flatnonzero(hypotheses == count)
         pairs = first_pair[:, None] + np.arange(count)
         spans = np.flatnonzero(hypotheses[chunk_of] == count)
-        found[spans] = _over_opinions(rates[in_pairs[pairs[chunk_of[spans]]] + within[spans, None]])
-        found[segments + chunks] = _over_opinions(rates[int(in_pairs[-1]) + pairs[chunks]])
+        found[spans] = _over_hypotheses(rates[in_pairs[pairs[chunk_of[spans]]] + within[spans, None]])
+        found[segments + chunks] = _over_hypotheses(rates[int(in_pairs[-1]) + pairs[chunks]])
     least = np.minimum.reduceat(np.array(paired.repetition), first_pair)
     repetition = np.concatenate((least[chunk_of], least))
     columns = dict(
@@ -152,7 +158,7 @@ def _heard(paired: Paired) -> dict[str, Column]:
     return {**columns, "hypothesis_repetition": repetition}
 
 
-def _over_opinions(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _over_hypotheses(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(spans, hypotheses, RATES) → the middle of the first three, the mean of the others, least and most of the first."""
     disagreement = rates[:, :, 0]
     if rates.shape[1] == 1:

@@ -1,38 +1,27 @@
-"""Policies: which chunks are kept, and why. Rules a person can read; verdicts over columns of facts. Pure."""
+"""Policies: which labels are kept, and why. Rules a person can read; verdicts over columns of facts. Pure."""
 
 from k2d.filtering.policy.decide import (
     COLUMNS,
-    COUNT_COLUMNS,
     DISTANCE_COLUMNS,
     EVIDENCE_COLUMNS,
     REASONS,
     RULES,
     STATUSES,
-    Columns,
-    Curve,
     Decision,
+    Thresholds,
     columns_of,
-    curve,
     decide,
-    distance_column,
     evidence_columns,
+    least_alpha,
     metric_column,
+    policy_columns,
+    thresholds,
     verdict,
 )
 from k2d.filtering.policy.explain import explain
-from k2d.filtering.policy.risk import FEATURES, features, risk
-from k2d.filtering.policy.rules import (
-    DEFAULT,
-    PAPER,
-    PRESETS,
-    Policy,
-    Quorum,
-    Weights,
-    from_yaml,
-    load,
-    parse,
-    to_yaml,
-)
+from k2d.filtering.policy.metrics import COUNT_COLUMNS, METRICS, SHORT_NAMES, Columns, distances
+from k2d.filtering.policy.risk import FEATURES, Weights, features, risk
+from k2d.filtering.policy.rules import DEFAULT, PAPER, PRESETS, Policy, from_yaml, load, parse, to_yaml
 
 __all__ = [
     "COLUMNS",
@@ -41,29 +30,32 @@ __all__ = [
     "DISTANCE_COLUMNS",
     "EVIDENCE_COLUMNS",
     "FEATURES",
+    "METRICS",
     "PAPER",
     "PRESETS",
     "REASONS",
     "RULES",
+    "SHORT_NAMES",
     "STATUSES",
     "Columns",
-    "Curve",
     "Decision",
     "Policy",
-    "Quorum",
+    "Thresholds",
     "Weights",
     "columns_of",
-    "curve",
     "decide",
-    "distance_column",
+    "distances",
     "evidence_columns",
     "explain",
     "features",
     "from_yaml",
+    "least_alpha",
     "load",
     "metric_column",
     "parse",
+    "policy_columns",
     "risk",
+    "thresholds",
     "to_yaml",
     "verdict",
 ]

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from k2d.filtering.policy.decide import COMPOSITES
-from k2d.filtering.policy.risk import weighed
-from k2d.filtering.policy.rules import Policy, Quorum, Weights
-from k2d.schema import Metric
+from k2d.filtering.policy.metrics import METRICS
+from k2d.filtering.policy.risk import Weights, nonzero
+from k2d.filtering.policy.rules import Policy
+from k2d.schema import Metric, Quorum
 from k2d.text.repetition import NGRAM
 
 
@@ -31,7 +31,7 @@ def explain(policy: Policy) -> str:
         lines.append("- it repeats the prompt the teacher was given (prompt_echo);")
     if policy.flip_max is not None:
         lines.append(
-            f"- it is in another language than what was heard: shares of Mandarin more than {policy.flip_max:.0%} apart"
+            f"- it is in another language than the hypotheses: shares of Mandarin more than {policy.flip_max:.0%} apart"
             " (language_flip);"
         )
     if policy.foreign_max is not None:
@@ -45,7 +45,7 @@ def explain(policy: Policy) -> str:
         lines.append(f"- it has {' or '.join(rates)} phonemes a second (speech_rate);")
     if policy.disagreement_max is not None:
         lines.append(
-            f"- the validators heard something else in more than {policy.disagreement_max:.0%} of it (unheard);"
+            f"- the validators transcribe more than {policy.disagreement_max:.0%} of it differently (unconfirmed);"
         )
     lines += _risk(policy) if policy.weights and policy.metric is Metric.EVIDENCE else _distance(policy)
     if policy.salvage:
@@ -62,10 +62,10 @@ def explain(policy: Policy) -> str:
 
 def _distance(policy: Policy) -> list[str]:
     lines = [
-        f"- its {_METRIC_WORDS[policy.metric]} from the validator's text is above {policy.alpha:g} (disagreement).",
+        f"- its {METRICS[policy.metric].words} from the validator's text is above {policy.alpha:g} (disagreement).",
         "All else is kept (agreement).",
     ]
-    if policy.metric in COMPOSITES:
+    if METRICS[policy.metric].unchecked is not None:
         lines.append(
             "A chunk where only the validator loops is kept without having been checked (validator_repetition)."
         )
@@ -74,14 +74,15 @@ def _distance(policy: Policy) -> list[str]:
 
 def _risk(policy: Policy) -> list[str]:
     assert policy.weights is not None
-    weights = ", ".join(f"{weight:g} × {name}" for name, weight in weighed(policy.weights).items())
-    named = [f"  {name}: {_described(name)}" for name in weighed(policy.weights)]
+    weights = ", ".join(f"{weight:g} × {name}" for name, weight in nonzero(policy.weights).items())
+    named = [f"  {name}: {_described(name)}" for name in nonzero(policy.weights)]
     return [
         f"- its risk is above {policy.alpha:g}: 1 / (1 + e^-x), x = {policy.weights.bias:g} + {weights}, where",
         *named,
         f"  and of several hypotheses {_QUORUM_WORDS[policy.quorum]} counts"
-        " (substitution, deletion, insertion: how it was heard differently; low_confidence: the models doubt it;"
-        " unresolved: the hypotheses contradict one another; validator_repetition: every validator loops).",
+        " (substitution, deletion, insertion: how the validators' text differs; low_confidence: the models find the"
+        " label improbable; unresolved: the hypotheses contradict one another; validator_repetition: every validator"
+        " loops).",
         "All else is kept (agreement; homophone where only the writing differs).",
     ]
 
@@ -95,13 +96,4 @@ _QUORUM_WORDS: Final = {
     Quorum.ANY: "the nearest",
     Quorum.MOST: "the median",
     Quorum.ALL: "the farthest",
-}
-_BOUNDED_WORDS: Final = "edits divided by the longer of the two texts"
-_METRIC_WORDS: Final = {
-    Metric.MER: "mixed error rate (Chinese characters and English words)",
-    Metric.PER: "phoneme error rate (what it sounds like)",
-    Metric.COMPOSITE: "phoneme error rate (what it sounds like)",
-    Metric.MER_BOUNDED: f"mixed error rate (Chinese characters and English words; {_BOUNDED_WORDS})",
-    Metric.PER_BOUNDED: f"phoneme error rate (what it sounds like; {_BOUNDED_WORDS})",
-    Metric.COMPOSITE_BOUNDED: f"phoneme error rate (what it sounds like; {_BOUNDED_WORDS})",
 }

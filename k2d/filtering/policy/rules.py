@@ -1,49 +1,41 @@
-"""What a policy is: rules and weights that a person can read, version and hash."""
+"""What a policy is: rules and weights that a person can read, version and hash.
+
+To add a rule: a field of Policy, its line in `k2d.filtering.policy.decide`, and its sentence in `explain`.
+"""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from k2d.errors import BadRequest
+from k2d.filtering.policy.risk import Weights
 from k2d.keys import digest
-from k2d.schema import Metric
+from k2d.schema import Metric, Quorum
 from k2d.text.repetition import NGRAM, REPETITION_MAX
 
-VERSION = 1  # of the file format
+VERSION = 2  # of the file format
 
-
-class Quorum(StrEnum):
-    """Whose hypothesis counts where a label has several."""
-
-    ANY = "any"  # the nearest: one that agrees is enough
-    MOST = "most"  # the median
-    ALL = "all"  # the farthest: every one must agree
-
-
-class Weights(BaseModel):
-    """Risk is the logistic function of `bias` plus each weight times its feature (`k2d.filtering.policy.risk`).
-
-    No weight is negative: more evidence against a label never makes it look better.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    bias: float = Field(description="Log-odds of a label against which nothing speaks.")
-    disagreement: float = Field(default=0.0, ge=0, description="Distance from the hypotheses by sound, 0…1.")
-    respelled: float = Field(default=0.0, ge=0, description="Share of tokens heard alike and written differently.")
-    doubted: float = Field(default=0.0, ge=0, description="Share of tokens the validators expect to be wrong, 0…1.")
-    probe_nll: float = Field(default=0.0, ge=0, description="How unlikely a probe finds the label, nats a phoneme.")
-    unlikely: float = Field(default=0.0, ge=0, description="How unlikely the validators find the label, nats a token.")
-    unsure: float = Field(default=0.0, ge=0, description="How unsure the teacher was of it, nats a token.")
-    heated: float = Field(default=0.0, ge=0, description="The temperature the teacher needed, 0…1.")
-    silent: float = Field(default=0.0, ge=0, description="The teacher's no-speech probability, 0…1.")
-    rushed: float = Field(default=0.0, ge=0, description="How far the speech rate is from usual, as |ln(ratio)|.")
+# What version 1 called the same members.
+_EARLIER_FIELDS: Final = {
+    "min_units_per_s": "min_phonemes_per_s",
+    "max_units_per_s": "max_phonemes_per_s",
+    "usual_units_per_s": "usual_phonemes_per_s",
+}
+_EARLIER_WEIGHTS: Final = {
+    "respelled": "homophones",
+    "doubted": "expected_token_error",
+    "unsounded": "probe_nll",
+    "unlikely": "forced_logprob",
+    "unsure": "avg_logprob",
+    "heated": "temperature",
+    "silent": "no_speech_prob",
+    "rushed": "speech_rate",
+}
 
 
 class Policy(BaseModel):
@@ -51,7 +43,7 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    version: Literal[1] = Field(default=1, description="Of this format.")
+    version: Literal[2] = Field(default=2, description="Of this format; version 1 is read too.")
     name: str = Field(default="custom", min_length=1, max_length=100, description="Shown to people; part of the key.")
     reject_empty: bool = Field(default=True, description="Reject labels in which no token survives normalisation.")
     repetition_max: int = Field(
@@ -77,14 +69,18 @@ class Policy(BaseModel):
     foreign_max: float | None = Field(
         default=None, ge=0, le=1, description="Reject labels with a larger share of tokens in other scripts."
     )
-    min_phonemes_per_s: float | None = Field(default=None, ge=0, description="Reject labels with fewer phonemes a second.")
-    max_phonemes_per_s: float | None = Field(default=None, gt=0, description="Reject labels with more phonemes a second.")
+    min_phonemes_per_s: float | None = Field(
+        default=None, ge=0, description="Reject labels with fewer phonemes a second."
+    )
+    max_phonemes_per_s: float | None = Field(
+        default=None, gt=0, description="Reject labels with more phonemes a second."
+    )
     disagreement_max: float | None = Field(
-        default=None, ge=0, le=1, description="Reject labels of which the validators heard less than the rest of this."
+        default=None, ge=0, le=1, description="Reject labels that differ by more than this from the hypotheses."
     )
     metric: Metric = Field(default=Metric.COMPOSITE, description="The distance or risk that is compared with alpha.")
     alpha: float = Field(default=0.4, ge=0, le=1, description="Keep a chunk when that is at most this: 0…1.")
-    quorum: Quorum = Field(default=Quorum.MOST, description="Whose hypothesis counts as the disagreement.")
+    quorum: Quorum = Field(default=Quorum.MOST, description="Which hypothesis counts where there are several.")
     usual_phonemes_per_s: float = Field(default=9.0, gt=0, description="The corpus's phonemes a second, its median.")
     weights: Weights | None = Field(default=None, description="How evidence becomes risk; only for that metric.")
     salvage: bool = Field(default=False, description="Keep the good segments of chunks that are not kept whole.")
@@ -92,8 +88,19 @@ class Policy(BaseModel):
         default=None, max_length=500, description="What `k2d calibrate` proved of this policy; nothing when left out."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, fields: Any) -> Any:
+        """Members of version 1 under the names of version 2."""
+        if not isinstance(fields, Mapping) or fields.get("version") != 1:
+            return fields
+        upgraded = {_EARLIER_FIELDS.get(name, name): value for name, value in fields.items()} | {"version": VERSION}
+        if isinstance(weights := upgraded.get("weights"), Mapping):
+            upgraded["weights"] = {_EARLIER_WEIGHTS.get(name, name): value for name, value in weights.items()}
+        return upgraded
+
     @model_validator(mode="after")
-    def _weighed(self) -> Self:
+    def _consistent(self) -> Self:
         if self.metric is Metric.EVIDENCE and self.weights is None:
             raise ValueError("metric evidence needs weights")
         if self.salvage and self.metric is not Metric.EVIDENCE:
@@ -181,7 +188,7 @@ def _shipped(name: str) -> Policy:
     return from_yaml(file.read_text("utf-8"), name=name)
 
 
-# As published: composite distance at most 0.4, nothing else (method.md, sections 1 and 2).
+# As published: composite distance at most 0.4, nothing else (docs/method.md).
 PAPER = _shipped("paper")
 # Evidence for each segment instead of one blind distance for each chunk (docs/adr/0008).
 DEFAULT = _shipped("evidence")

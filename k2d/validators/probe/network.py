@@ -186,7 +186,7 @@ _ABOUT: Final = "probe"  # the metadata entry with all that is no tensor
 
 
 def _tensors(probe: Probe) -> dict[str, npt.NDArray[Any]]:
-    shared = {
+    shared: dict[str, npt.NDArray[Any]] = {
         "recordings": np.ascontiguousarray(probe.recordings, np.uint64),
         "mean": np.ascontiguousarray(probe.mean, np.float32),
         "scale": np.ascontiguousarray(probe.scale, np.float32),

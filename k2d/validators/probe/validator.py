@@ -78,10 +78,14 @@ class ProbeValidator:
         return (await asyncio.to_thread(self._hypothesis, chunk, encoded[: frames_of(len(samples))], recording_id),)
 
     def _hypothesis(self, chunk: Chunk, encoded: Encoded, recording_id: str) -> Hypothesis:
-        return probe_hypothesis(self._probe, [segment.text for segment in chunk.segments], encoded, recording_id, name=self.name)
+        return probe_hypothesis(
+            self._probe, [segment.text for segment in chunk.segments], encoded, recording_id, name=self.name
+        )
 
 
-def probe_hypothesis(probe: Probe, texts: Sequence[str], encoded: Encoded, recording_id: str, *, name: str) -> Hypothesis:
+def probe_hypothesis(
+    probe: Probe, texts: Sequence[str], encoded: Encoded, recording_id: str, *, name: str
+) -> Hypothesis:
     """Return a probe's hypothesis of a chunk's segments, from the encoder's output for the chunk, shape (frames, width).
 
     Log-probabilities are those of whole paths through the chunk, divided by their units: a unit that the probe

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import yaml
 from corpora import simulated
+from k2d.corpus.calibration.population import parts
 
 from k2d.corpus.calibration.calibrate import calibrate
-from k2d.corpus.calibration.population import parts
 from k2d.corpus.calibration.rates import ALPHAS, ranged, seconds_kept, speech_rate
 from k2d.corpus.calibration.review import review
 from k2d.errors import BadRequest, NotFound
@@ -88,7 +88,9 @@ def test_nothing_reviewed_claims_nothing(corpus):
     found = run(corpus, *reviewed(corpus, upto=0))
     assert (found.draws, found.alpha, found.policy.claim) == (0, None, None)
     assert (found.policy.weights, found.policy.alpha) == (DEFAULT.weights, DEFAULT.alpha)
-    assert found.policy.usual_phonemes_per_s != DEFAULT.usual_phonemes_per_s  # no review is needed to know how they speak
+    assert (
+        found.policy.usual_phonemes_per_s != DEFAULT.usual_phonemes_per_s
+    )  # no review is needed to know how they speak
 
 
 def test_what_cannot_be_proved_says_how_many_reviews_it_takes(corpus):

@@ -32,7 +32,9 @@ def stored(lake: Lake) -> dict[str, dict]:
     """Rows by id, in order."""
     found = {}
     for shard in lake.datasets.manifest("talks")["shards"]:
-        found |= {row["id"]: row for row in pq.read_table(lake.datasets.shard_path("talks", shard["number"])).to_pylist()}
+        found |= {
+            row["id"]: row for row in pq.read_table(lake.datasets.shard_path("talks", shard["number"])).to_pylist()
+        }
     return found
 
 

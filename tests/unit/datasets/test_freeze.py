@@ -28,7 +28,9 @@ def rows(lake: Lake, name: str = "talks") -> list[dict]:
 
 
 def shard_bytes(lake: Lake, name: str) -> list[bytes]:
-    return [Path(lake.datasets.shard_path(name, s["number"])).read_bytes() for s in lake.datasets.manifest(name)["shards"]]
+    return [
+        Path(lake.datasets.shard_path(name, s["number"])).read_bytes() for s in lake.datasets.manifest(name)["shards"]
+    ]
 
 
 def test_rows_are_accepted_chunks_packed_with_true_silence_between(lake: Lake) -> None:

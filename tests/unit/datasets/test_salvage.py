@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from lakes import batch, put_recording, samples, unflac
 
-from k2d.corpus import perturbations as catalog
+from k2d.corpus import views
 from k2d.datasets.freeze import freeze
 from k2d.datasets.frozen import Frozen
 from k2d.errors import BadRequest
@@ -83,7 +83,7 @@ def test_the_ledger_counts_what_was_salvaged(lake: Lake) -> None:
     assert seconds["by_reason"] == {"agreement": 3.5, "substitution": 2.0, "truncated": 2.5}
     counts = manifest["counts"]
     assert (counts["accepted"], counts["salvaged"], counts["rejected"], counts["chunks"]) == (2, 2, 0, 4)
-    book = catalog.ledger(lake, lake.batches.get(BATCH), JUDGE)
+    book = views.ledger(lake, lake.batches.get(BATCH), JUDGE)
     assert book["chunks"] == {"accepted": 2, "salvaged": 2, "rejected": 0}
     for name in ("accepted", "salvaged", "rejected", "quarantined", "silence"):
         assert book["seconds"][name] == seconds[name], name

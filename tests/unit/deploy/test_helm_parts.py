@@ -21,7 +21,7 @@ from k2d.cli.app import app as cli
 from k2d.settings import load
 from services.commands import serve  # noqa: F401 — registers the commands
 from services.filter.app import create_app as labeling_app
-from services.filter.metrics import exposition
+from services.filter.queue_metrics import exposition
 from services.filter.queue import CONTROL, LABEL, WorkQueue
 from services.inference.app import create_app as server_app
 from services.local.redis_server import find_binary, free_port

@@ -170,10 +170,10 @@ def test_every_panel_shows_something(tmp_path: Path) -> None:
 
 
 def test_panels_have_a_place_each_and_say_what_they_show() -> None:
-    sets of validators = DASHBOARD["sets of validators"]
-    assert len({validators["id"] for validators in sets of validators}) == len(sets of validators)
+    validator_sets = DASHBOARD["validator_sets"]
+    assert len({validators["id"] for validators in validator_sets}) == len(validator_sets)
     taken: set[tuple[int, int]] = set()
-    for validators in sets of validators:
+    for validators in validator_sets:
         place = validators["gridPos"]
         cells = {
             (x, y)

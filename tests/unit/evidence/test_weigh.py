@@ -130,7 +130,11 @@ def test_signals_of_the_teacher_and_scores_of_the_listeners() -> None:
     e = weigh(label, [hypothesis("你好"), hypothesis("謝謝", validator="b")]).evidence
     assert e.score == e.avg_logprob == pytest.approx(mean_logprob(label), abs=1e-4)
     assert (e.temperature, e.no_speech_prob, e.compression_ratio) == pytest.approx((0.4, 0.7, 2.0))
-    scored = [hypothesis("你好", scores=(-0.5, -2.5)), hypothesis("你好", validator="b", scores=(-1.5, -0.5)), hypothesis("x")]
+    scored = [
+        hypothesis("你好", scores=(-0.5, -2.5)),
+        hypothesis("你好", validator="b", scores=(-1.5, -0.5)),
+        hypothesis("x"),
+    ]
     weighed = weigh(label, scored)
     assert [one.score for one in weighed.segment_evidence] == [-1.0, -1.5]
     assert weighed.evidence.score == pytest.approx((2 * -1.0 + 5 * -1.5) / 7, abs=1e-4)  # a token's mean
@@ -142,7 +146,9 @@ def test_rules_see_the_worst_segment() -> None:
     assert weighed.evidence.is_phrase
     assert weighed.segment_evidence[2].loops == weighed.evidence.loops == 8
     assert weighed.segment_evidence[0].loops == 0
-    echo = weigh(segments("今天的主題是強化學習與控制"), [hypothesis("")], prompt="今天的主題是強化學習與控制，還有別的")
+    echo = weigh(
+        segments("今天的主題是強化學習與控制"), [hypothesis("")], prompt="今天的主題是強化學習與控制，還有別的"
+    )
     assert echo.evidence.is_echo
     assert not heard("今天的主題是強化學習與控制", "").evidence.is_echo
 

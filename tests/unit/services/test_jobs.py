@@ -6,7 +6,8 @@ import wave
 import pytest
 from factories import tone
 
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.schema import Source
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -32,7 +33,7 @@ def stored(lake, seconds):
 
 def test_groups_hold_about_group_s_seconds_and_every_recording_once(lake):
     settings = Settings(group_s=10.0, _env_file=None)
-    batch = make_batch([stored(lake, seconds) for seconds in (1, 4, 6, 3, 5, 30, 2)], LabelRequest(), settings)
+    batch = make_batch([stored(lake, seconds) for seconds in (1, 4, 6, 3, 5, 30, 2)], BatchOptions(), settings)
     groups = _groups(batch, lake, settings)
     assert sorted(position for group in groups for position in group) == list(range(7))
     lengths = [[float(batch.sources[position].name[:5]) for position in group] for group in groups]
@@ -44,5 +45,5 @@ def test_what_has_no_length_counts_by_its_size(lake):
     settings = Settings(group_s=10.0, _env_file=None)
     uri, sha256, size = lake.uploads.put(io.BytesIO(b"\1" * 100_000))  # about 6 s at 128 kbit/s
     sources = [Source(f"{n}.bin", uri, f"{sha256}{n}", size) for n in range(4)]
-    batch = make_batch(sources, LabelRequest(), settings)
+    batch = make_batch(sources, BatchOptions(), settings)
     assert [len(group) for group in _groups(batch, lake, settings)] == [1, 1, 1, 1]

@@ -11,7 +11,7 @@ import yaml
 pytest.importorskip("torch", reason="needs the torch extra")
 pytest.importorskip("jinja2", reason="needs the train extra")
 
-from trainer.export.validators import PLAIN, STAMPED, TEXT, Validator
+from trainer.export.decoders import PLAIN, STAMPED, TEXT, Validator
 from weights import base
 
 from k2d.errors import BadRequest, Conflict, ModelError, NotFound

@@ -8,7 +8,8 @@ from lakes import TEACHER
 
 from k2d.audio import encode_flac
 from k2d.errors import NotFound
-from k2d.labeling.request import LabelRequest, make_batch
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Outcome, Recording, RecordingResult, Samples, Segment, Source, Window
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -53,7 +54,7 @@ def store(folder: Path, labels: list[list[str]], *, audio: list[list[str]] | Non
     """A batch of recordings; each label is a chunk of its own, read aloud (or something else, where `audio` says)."""
     lake = Lake(str(folder))
     sources = [Source(f"{n}.wav", f"lake://uploads/{n}", f"key{n}") for n in range(len(labels))]
-    batch = make_batch(sources, LabelRequest(name="tones", teacher=TEACHER.reference), Settings(_env_file=None))
+    batch = make_batch(sources, BatchOptions(name="tones", teacher=TEACHER.reference), Settings(_env_file=None))
     lake.batches.put(batch)
     for position, texts in enumerate(labels):
         recording = Recording(f"rec_{position:024x}", 30.0 * len(texts), 480_000 * len(texts), 0.5, "wav")
@@ -101,7 +102,10 @@ def test_it_finds_true_labels_likelier_than_wrong_ones(trained: tuple[Lake, Trai
     right, wrong = "媽爸他你我好大小我你", "小大好我你他爸媽你我"
     encoded = Ears().encode([Window(spoken(right))])[0][: len(spoken(right)) // 320]
     new = "rec_new"
-    assert probe_hypothesis(probe, [right], encoded, new, name="p").forced_logprobs > probe_hypothesis(probe, [wrong], encoded, new, name="p").forced_logprobs
+    assert (
+        probe_hypothesis(probe, [right], encoded, new, name="p").forced_logprobs
+        > probe_hypothesis(probe, [wrong], encoded, new, name="p").forced_logprobs
+    )
     first, second = probe_hypothesis(probe, [right[:5], wrong[5:]], encoded, new, name="p").forced_logprobs
     assert first > second + 1, "the wrong half is found out where it is"
 

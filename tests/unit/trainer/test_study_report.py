@@ -37,7 +37,7 @@ def test_every_filter_of_the_project_is_there_under_its_own_name(found):
 
 @pytest.mark.parametrize("policy", [DEFAULT, PAPER], ids=lambda policy: policy.name)
 def test_a_policy_accepts_here_what_it_accepts_anywhere(policy):
-    columns = walked().sets of validators[0].columns
+    columns = walked().validator_sets[0].columns
     here = next(one for one in filters(columns, [DEFAULT, PAPER]) if one.name == policy.name)
     for alpha in (*ALPHAS, 0.0, 1.0):
         anywhere = decide(policy.model_copy(update={"alpha": alpha}), columns).accepted
@@ -48,7 +48,9 @@ def test_policies_of_one_name_are_told_apart():
     other = Policy(name="evidence", metric="evidence", weights=Weights(bias=-3.0, disagreement=5.0))
     third = Policy(name="MER", metric="mer")
     names = [
-        one.name for one in filters(walked().sets of validators[0].columns, [DEFAULT, other, third]) if one.kind is Kind.POLICY
+        one.name
+        for one in filters(walked().validator_sets[0].columns, [DEFAULT, other, third])
+        if one.kind is Kind.POLICY
     ]
     assert len(set(names)) == 3
     assert names[0] == "evidence"
@@ -84,7 +86,7 @@ def test_salvage_adds_up_with_what_is_kept_whole(found):
 
 def test_panels_are_compared_on_the_same_draws(found):
     assert found.across[0].difference == Band(0.0, 0.0, 0.0)
-    assert len(found.sets of validators) == len(found.across) == 2
+    assert len(found.validator_sets) == len(found.across) == 2
 
 
 def test_the_same_seed_gives_the_same_report(found, tmp_path):
@@ -111,8 +113,8 @@ def test_the_report_stands_alone_and_holds_no_transcript(found, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text("utf-8").splitlines()]
     assert [line["text"] for line in lines] == texts
     document = json.loads((tmp_path / "report.json").read_text("utf-8"))
-    assert [one["name"] for one in document["sets of validators"]] == ["small", "perturbed"]
-    assert document["sets of validators"][1]["compute_s_per_hour"] == 124.0
+    assert [one["name"] for one in document["validator_sets"]] == ["small", "perturbed"]
+    assert document["validator_sets"][1]["compute_s_per_hour"] == 124.0
 
 
 def test_figures_are_written_with_their_bands():

@@ -42,7 +42,7 @@ def segment(start_s, end_s, text, logprob):
     return Segment(start_s, end_s, text, (1, 2, 3), logprob, 0.01, 1.1, 0.0, "zh-en")
 
 
-def walked(*, sets of validators=("small", "perturbed"), recordings=8):
+def walked(*, validator_sets=("small", "perturbed"), recordings=8):
     """Labels of growing error; the last recording is a loop where nothing is said."""
     random = np.random.default_rng(3)
     rows, truths, groups = [], [], []
@@ -59,7 +59,7 @@ def walked(*, sets of validators=("small", "perturbed"), recordings=8):
         truths.append((facts, of_clip(facts, references)))
         groups.append(recording)
     labels = _labels(truths, groups)
-    made = tuple(_panel(name, truths, at) for at, name in enumerate(sets of validators))
+    made = tuple(_panel(name, truths, at) for at, name in enumerate(validator_sets))
     return Walked(labels, tuple(truth for _, truth in truths), made, {"set: x": "no reference"}, {}, 150.0, recordings)
 
 

@@ -31,7 +31,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("found", "options", "again", "no_speech_prob"), [r[1:] for r in TABLE], ids=[r[0] for r in TABLE])
+@pytest.mark.parametrize(
+    ("found", "options", "again", "no_speech_prob"), [r[1:] for r in TABLE], ids=[r[0] for r in TABLE]
+)
 def test_doubt(found: Draft, options: DecodeOptions, again: bool, silent: bool) -> None:
     assert needs_fallback(found, options) is again
     assert is_silence(found, options) is silent

@@ -1,4 +1,4 @@
-"""What a label says of itself: whose its tokens are, how many, whether it loops, is a stock phrase or an echo."""
+"""Reads labels and hypotheses, and computes what a label's text alone tells: token counts, loops, phrases, echoes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ _NUMERALS: Final = np.array([ord(one) for one in "一二三四五六七八九十
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A chunk's label and what was said of it, the first validator's hypotheses first."""
+class ChunkTexts:
+    """A chunk's label and its hypotheses, the first validator's first."""
 
     segments: Sequence[Segment]
     hypotheses: Sequence[Hypothesis]
@@ -36,10 +36,10 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
+class TextBatch:
     """Chunks whose labels and hypotheses have been read."""
 
-    chunks: Sequence[Said]
+    chunks: Sequence[ChunkTexts]
     labels: Sequence[str]
     readings: Readings  # of the labels, then of the hypotheses that are texts
     phrases: Sequence[str | None]  # the known phrase that each label consists of
@@ -48,7 +48,7 @@ class Batch:
     segment: Places  # of each of the labels' tokens, separators included
 
 
-def read(chunks: Sequence[Said]) -> Batch:
+def read(chunks: Sequence[ChunkTexts]) -> TextBatch:
     """Read chunks' labels and hypotheses, and find out which of the labels' tokens are whose."""
     labels = [join_text(segment.text for segment in chunk.segments) for chunk in chunks]
     texts = [hypothesis.text for chunk in chunks for hypothesis in chunk.hypotheses if not hypothesis.is_phonemes]
@@ -56,10 +56,10 @@ def read(chunks: Sequence[Said]) -> Batch:
     first = np.concatenate(([0], np.cumsum([len(chunk.segments) for chunk in chunks])))
     segment = _token_segments(chunks, labels, readings)
     phrases = [match_phrases(readings.tokens[begin:end]) for begin, end in readings.stretches[: len(chunks)]]
-    return Batch(chunks, labels, readings, phrases, readings.recurring(LOOP_GRAM), first, segment)
+    return TextBatch(chunks, labels, readings, phrases, readings.recurring(LOOP_GRAM), first, segment)
 
 
-def _token_segments(chunks: Sequence[Said], labels: Sequence[str], readings: Readings) -> Places:
+def _token_segments(chunks: Sequence[ChunkTexts], labels: Sequence[str], readings: Readings) -> Places:
     """The segment of each of the labels' tokens, numbered over all chunks. Labels are the first of the readings.
 
     A token that reaches over a boundary belongs to the segment it begins in. Separators belong to some segment of
@@ -86,7 +86,7 @@ def _leading_space(segments: Sequence[Segment]) -> int:
     return len(text) - len(text.lstrip())
 
 
-def _starts_of(chunk: Said, label: str, tokens: int) -> list[int]:
+def _starts_of(chunk: ChunkTexts, label: str, tokens: int) -> list[int]:
     """Where a label's tokens begin, when reading has lost it: traced, or else each segment's by its own tokens."""
     traced = token_starts(label)
     if traced is not None and len(traced) == tokens:
@@ -99,8 +99,8 @@ def _starts_of(chunk: Said, label: str, tokens: int) -> list[int]:
     return (starts + [max(0, offset - 1)] * tokens)[:tokens]
 
 
-def label_columns(batch: Batch) -> dict[str, Column]:
-    """What `Evidence` says of the label's text: of every segment, and after those of every chunk."""
+def label_columns(batch: TextBatch) -> dict[str, Column]:
+    """The members of `Evidence` that follow from the label's text: of every segment, then of every chunk."""
     chunks, readings, segment, first = batch.chunks, batch.readings, batch.segment, batch.first
     spans = int(first[-1])
     own = np.ones(len(segment), np.bool_)
@@ -117,7 +117,7 @@ def label_columns(batch: Batch) -> dict[str, Column]:
         "zh_tokens": zh_tokens,
         "en_tokens": en_tokens,
         "other_tokens": tokens - zh_tokens - en_tokens,
-        "units": count(lengths),
+        "phonemes": count(lengths),
         "teacher_repetition": np.array(
             [*_repetition(readings, segment, spans), *readings.repetition[: len(chunks)]], np.int64
         ),
@@ -138,7 +138,7 @@ def _repetition(readings: Readings, segment: Places, spans: int) -> list[int]:
     return count_windows(codes, np.where(outside, -1, filled), spans)
 
 
-def _texts(batch: Batch, lengths: Sequence[int]) -> tuple[list[int], list[bool], list[bool]]:
+def _texts(batch: TextBatch, lengths: Sequence[int]) -> tuple[list[int], list[bool], list[bool]]:
     """Loops, known phrases and echoes of the prompt, of every segment and then of every chunk."""
     spans = len(lengths)
     loops, phrases, echoes = [0] * spans, [False] * spans, [False] * spans
@@ -151,16 +151,16 @@ def _texts(batch: Batch, lengths: Sequence[int]) -> tuple[list[int], list[bool],
         may_loop = batch.recurring[place] > 1 or numerals[place] >= COUNTING
         may_be_credit = ":" in label or "：" in label or may_credit(whole)
         for span, segment in zip(range(own.start, own.stop), chunk.segments, strict=True):
-            said = tokens[at : at + lengths[span]]
+            words = tokens[at : at + lengths[span]]
             at += lengths[span]
             if may_loop:
-                loops[span] = loop_turns(said)
-            if said and may_begin(said[0]):
-                phrases[span] = match_phrases(said) is not None
+                loops[span] = loop_turns(words)
+            if words and may_begin(words[0]):
+                phrases[span] = match_phrases(words) is not None
             if may_be_credit and not phrases[span]:
-                phrases[span] = _is_credit(segment.text, said)
+                phrases[span] = _is_credit(segment.text, words)
             if chunk.prompt:
-                echoes[span] = echo_share(said, _tokens(chunk.prompt)) > ECHO_MAX
+                echoes[span] = echo_share(words, _tokens(chunk.prompt)) > ECHO_MAX
         loops.append(max(loop_turns(whole) if may_loop else 0, *loops[own]))
         phrases.append(any(phrases[own]) or batch.phrases[place] is not None)
         echoes.append(any(echoes[own]))

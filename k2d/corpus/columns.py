@@ -1,4 +1,4 @@
-"""Numbers files: what policies judge of many chunks and their segments, laid out so that memory can be mapped to it.
+"""Column files: what policies read of many chunks and their segments, laid out so that memory can be mapped to it.
 
 Arrow IPC, not compressed, one batch, no nulls: a column is an array as it lies in the file, and what is not looked at
 is not read. Floats are float32, as evidence is rounded; spans are whole milliseconds, which ledgers add up.
@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2d.filtering.policy.decide import EVIDENCE_COLUMNS
-from k2d.store import facts_shard as facts
-
-Columns = Mapping[str, npt.NDArray[Any]]
+from k2d.filtering.policy import EVIDENCE_COLUMNS
+from k2d.store import facts
 
 _MS: Final = ("ms", pa.int32())
 _INT: Final = pa.int32()
@@ -50,13 +48,13 @@ SEGMENTS: Final = pa.schema(
 
 
 def chunks(table: pa.Table) -> pa.Table:
-    """The numbers of chunks from rows of the index (position, and columns of facts)."""
+    """The columns of chunks from rows of the index (position, and columns of facts)."""
     ms = pa.array(_ms(table["duration_s"].to_numpy()))
     return _typed({**{name: table[name] for name in table.column_names}, "ms": ms}, CHUNKS)
 
 
 def segments(evidence: pa.ChunkedArray) -> pa.Table:
-    """The numbers of segments from a column segment_evidence with one list for each chunk."""
+    """The columns of segments from a column segment_evidence with one list for each chunk."""
     lists = evidence.combine_chunks() if evidence.num_chunks else pa.array([], evidence.type)
     if isinstance(lists, pa.ChunkedArray):
         lists = lists.chunk(0)

@@ -1,0 +1,39 @@
+"""Lists and deletes the datasets of a lake."""
+
+from k2d.documents import DatasetListed
+from k2d.store import Lake
+from k2d.store.manifest import Manifest
+
+
+def list_datasets(lake: Lake) -> list[DatasetListed]:
+    """All datasets, by name.
+
+    Raises:
+        StoreError
+    """
+    return [listed(lake.datasets.manifest(name)) for name in lake.datasets.names()]
+
+
+def delete_dataset(lake: Lake, name: str) -> DatasetListed:
+    """Delete a dataset, its manifest first, then its shards; returns what it was. Labels and batches stay.
+
+    Raises:
+        NotFound: no such dataset.
+        StoreError
+    """
+    manifest = lake.datasets.manifest(name)
+    lake.datasets.delete(name)
+    return listed(manifest)
+
+
+def listed(manifest: Manifest) -> DatasetListed:
+    """A dataset for a list of datasets."""
+    kept_s = manifest.seconds.accepted + manifest.seconds.salvaged
+    return DatasetListed(
+        name=manifest.name,
+        created_at=manifest.created_at,
+        digest=manifest.digest,
+        rows=manifest.counts.rows,
+        hours=round(kept_s / 3600, 4),
+        bytes=sum(shard.bytes for shard in manifest.shards),
+    )
