@@ -10,7 +10,7 @@ from k2d.audio import blocks
 from k2d.schema import SAMPLE_RATE_HZ, WINDOW_S, Samples
 from k2d.whisper.features import FRAMES, TOKEN_S, log_mel
 from k2d.whisper.scoring import tokens as spelled
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import Example, Row
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"

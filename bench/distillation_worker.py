@@ -27,8 +27,8 @@ from distillation_rows import made_up_rows, sample_rows
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from k2d.settings import load
-from k2d.whisper.models import resolve
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.resolve import resolve
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import IGNORED, Row
 from trainer.model.distiller import Distiller
 from trainer.model.flops import chunk_flops, peak_of

@@ -34,9 +34,9 @@ from k2d.logs import setup
 from k2d.schema import WINDOW_SAMPLES, Metric
 from k2d.settings import load
 from k2d.whisper.features import log_mel
-from k2d.whisper.models import resolve
-from k2d.whisper.tokens import Vocabulary
-from trainer.model.decode import transcribe
+from k2d.whisper.resolve import resolve
+from k2d.whisper.vocabulary import Vocabulary
+from trainer.model.greedy import transcribe
 from trainer.model.student import load_teacher
 
 EVERYTHING = Policy(
@@ -212,7 +212,7 @@ def curves(runs: list[tuple[str, int, Path]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from trainer.run.report import smooth
+    from trainer.run.run_report import smooth
 
     figure, axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
     colours = {"filtered": "#1b4965", "everything": "#e07a5f", "random": "#2a9d8f"}

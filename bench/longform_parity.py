@@ -31,8 +31,8 @@ from k2d.inference.longform import transcribe
 from k2d.schema import DecodeOptions, LongformOptions, Samples, join_text
 from k2d.settings import load
 from k2d.text.tokens import mixed_tokens
-from k2d.whisper.engine import open_engine
-from k2d.whisper.models import resolve
+from k2d.whisper.load import open_engine
+from k2d.whisper.resolve import resolve
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 REFERENCE = "packaged:whisper-base"

@@ -7,6 +7,11 @@ into a quarantined recording. Subclasses set the class attributes; instances say
 from typing import Any, ClassVar
 
 
+def install_hint(*extras: str) -> str:
+    """What to type when packages are missing. k2d is on no package index: extras are installed from a clone of it."""
+    return f"in a clone of k2d: pip install -e '.[{','.join(extras)}]' (`make demo` installs all that the demo needs)"
+
+
 class K2DError(Exception):
     """Base of all errors raised on purpose.
 

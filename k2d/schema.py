@@ -33,13 +33,20 @@ LANGUAGES: frozenset[str] = frozenset(_CODES.split())
 # ---- models and decoding ------------------------------------------------------------------------------------------
 
 
+class EngineName(StrEnum):
+    """The engines that run a model (`k2d.whisper.load`)."""
+
+    CTRANSLATE2 = "ctranslate2"
+    TRANSFORMERS = "transformers"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Which weights, in which engine, at which precision: everything of a model that can change a label."""
 
     reference: str  # as the operator wrote it
     digest: str  # sha256 over the weight files, hex
-    engine: str  # "ctranslate2" | "transformers"
+    engine: str  # EngineName
     compute_type: str  # "int8", "float16", "bfloat16", "float32" …
     device: str  # "cpu" | "cuda"
 

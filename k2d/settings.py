@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from k2d.errors import BadRequest
+from k2d.schema import EngineName
 
 PREFIX = "K2D_"
 
@@ -42,13 +43,11 @@ class Settings(BaseSettings):
     )
     validator: str = Field(
         "perturbed",
-        description="Who expected_token_errors: validators joined by `+`, the first of them the paper's validator. A model as above; "
+        description="Validators that check each label, joined by `+`; the first is the paper's. A model as above; "
         "`perturbed`, the fallback: the teacher's weights on perturbed audio; after it `probe:DIGEST` (`k2d probe`) "
-        "and `rescue`, another decode of what the others leave unresolved.",
+        "and `second-decode`: the teacher again, where the others leave a label unresolved.",
     )
-    engine: str = Field(
-        "ctranslate2", pattern="^(ctranslate2|transformers)$", description="`ctranslate2` or `transformers`."
-    )
+    engine: EngineName = Field(EngineName.CTRANSLATE2, description="`ctranslate2` or `transformers`.")
     device: str = Field("auto", description="`auto`, `cpu` or `cuda`.", pattern="^(auto|cpu|cuda)$")
     compute_type: str = Field("auto", description="`auto` (int8 on CPU, float16 on CUDA) or what the engine knows.")
     threads: int = Field(0, ge=0, description="CPU threads of the engine; 0: all cores.")

@@ -6,8 +6,9 @@ import pytest
 
 from k2d.errors import ModelError
 from k2d.settings import load
-from k2d.whisper.engine import Engine, open_engine
-from k2d.whisper.models import ResolvedModel, resolve
+from k2d.whisper.engine import Engine
+from k2d.whisper.load import open_engine
+from k2d.whisper.resolve import ResolvedModel, resolve
 
 BASE = "packaged:whisper-base"
 

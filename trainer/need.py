@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from k2d.errors import ModelError
+from k2d.errors import ModelError, install_hint
 
 PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "jinja2", "matplotlib", "threadpoolctl")
 
@@ -15,4 +15,4 @@ def need(*packages: str) -> None:
     """
     missing = [name for name in packages or PACKAGES if find_spec(name) is None]
     if missing:
-        raise ModelError(f"this needs {', '.join(missing)}", hint='pip install "k2d[torch,train]"')
+        raise ModelError(f"this needs {', '.join(missing)}", hint=install_hint("torch", "train"))

@@ -29,8 +29,8 @@ from k2d.keys import digest
 from k2d.schema import Batch, ModelInfo, Outcome, RecordingResult
 from k2d.store import Lake, facts
 from k2d.store.batches import PART, STALE_SUFFIX
-from k2d.store.errors import DAMAGED_HINT, damaged, guard
 from k2d.store.files import Files
+from k2d.store.guard import DAMAGED_HINT, damaged, guard
 from k2d.store.parquet import printable, writer
 from k2d.store.rooted import safe
 

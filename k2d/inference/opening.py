@@ -2,15 +2,16 @@
 
 import asyncio
 
-from k2d.errors import ModelError
+from k2d.errors import ModelError, install_hint
 from k2d.inference.address import GRPC, is_address, plain, scheme, split
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.endpoint import Endpoint
-from k2d.inference.http import HttpEndpoint
+from k2d.inference.http_endpoint import HttpEndpoint
 from k2d.inference.remote import connect
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.settings import Settings
-from k2d.whisper.engine import Engine, open_engine
+from k2d.whisper.engine import Engine
+from k2d.whisper.load import open_engine
 
 
 async def open_transcriber(reference: str, settings: Settings) -> ScoringTranscriber:
@@ -49,7 +50,7 @@ def _endpoint(address: str, settings: Settings) -> Endpoint:
     if scheme(address) not in GRPC:
         return HttpEndpoint(address, token=token)
     try:
-        from k2d.inference.triton_grpc import TritonEndpoint
+        from k2d.inference.triton_endpoint import TritonEndpoint
     except ImportError as error:
-        raise ModelError(f"{error.name} is not installed", hint='pip install "k2d[grpc]"') from error
+        raise ModelError(f"{error.name} is not installed", hint=install_hint("grpc")) from error
     return TritonEndpoint(address, token=token)

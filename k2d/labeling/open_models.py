@@ -1,5 +1,6 @@
 """Opens the models of a batch: the teacher that labels, and the validators that check its labels."""
 
+import importlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -10,12 +11,8 @@ from k2d.inference.transcriber import ScoringTranscriber, Transcriber
 from k2d.schema import Batch, ModelInfo
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.validators.model import ModelValidator
-from k2d.validators.names import PERTURBED, PROBE, SECOND_DECODE, address_of, validators_of
-from k2d.validators.perturb import PERTURBATIONS
-from k2d.validators.probe import open_probe
-from k2d.validators.second_decode import SecondDecode
-from k2d.validators.validator import Validator, Validators
+from k2d.validators.names import PERTURBED, address_of, kind_of, validators_of
+from k2d.validators.validator import FirstValidator, Opening, Validator, Validators
 
 
 @asynccontextmanager
@@ -27,25 +24,23 @@ async def open_models(settings: Settings, batch: Batch, lake: Lake) -> AsyncIter
         NotFound: no such probe in the lake.
         ModelError: as `open_transcriber`, or two of the models are the same weights.
     """
-    language = batch.options.decode.language
     names = validators_of(batch.validator)
     async with AsyncExitStack() as stack:
         teacher = await _open(stack, batch.teacher, settings)
         weights = {teacher.model.digest: "the teacher"}
+
+        async def open_model(name: str) -> ScoringTranscriber:
+            model = await _open(stack, name, settings)
+            _check_weights(model.model, weights)
+            return model
+
         validators: list[Validator] = []
         for name in names:
-            if name == PERTURBED:
-                validators.append(ModelValidator(teacher, language, PERTURBATIONS))
-            elif name == SECOND_DECODE:
-                validators.append(SecondDecode(teacher, language, tuple(one.key for one in validators)))
-            elif name.startswith(PROBE):
-                validators.append(open_probe(name.removeprefix(PROBE), lake=lake, teacher=teacher))
-            else:
-                model = await _open(stack, name, settings)
-                _check_weights(model.model, weights)
-                validators.append(ModelValidator(model, language))
+            opening = Opening(teacher, batch.options.decode.language, lake, tuple(validators), open_model)
+            module = importlib.import_module(kind_of(name).module)
+            validators.append(await module.open_validator(name, opening))
         first, *others = validators
-        assert isinstance(first, ModelValidator)  # validators_of lets no other be the first
+        assert isinstance(first, FirstValidator)  # validators_of lets no other be the first
         yield teacher, Validators(first, tuple(others))
 
 

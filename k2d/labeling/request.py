@@ -9,15 +9,16 @@ from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
 from k2d.inference.address import SERVED, is_address, plain, split
 from k2d.keys import digest
-from k2d.schema import AUTO, LANGUAGES, MIXED, Batch, DecodeOptions, LongformOptions, Source
+from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
 from k2d.validators.names import JOINT
+from k2d.whisper.hub import is_id
+from k2d.whisper.languages import check_language
 from k2d.whisper.packaged import NAME as BASE
 from k2d.whisper.packaged import PREFIX
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PACKAGED = (PREFIX + BASE,)
 
 
@@ -70,22 +71,12 @@ def check_name(name: str | None) -> None:
         )
 
 
-def check_language(language: str) -> str:
-    """Return the language if Whisper knows it, or it is `auto` or the mixed prompt."""
-    if language not in LANGUAGES and language not in (AUTO, MIXED):
-        raise BadRequest(
-            f"unknown language: {language[:40]!r}",
-            hint=f"{MIXED!r} (code-switched), {AUTO!r} (per window), or one of {', '.join(sorted(LANGUAGES))}",
-        )
-    return language
-
-
 def check_model(reference: str) -> None:
     """Refuse references that can be no model; whether a hub has it is only known when a worker fetches it."""
     if reference in PACKAGED or Path(reference).is_dir():
         return
     local = reference.startswith(("/", "./", "../", "~"))
-    if local or not HUB_ID.fullmatch(reference):
+    if local or not is_id(reference):
         raise BadRequest(
             f"unknown model: {reference[:200]!r}" + (" (no such folder)" if local else ""),
             hint="a hub id (openai/whisper-large-v2), a local folder, or packaged:whisper-base; see `k2d models`",

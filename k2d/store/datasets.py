@@ -8,7 +8,7 @@ from typing import BinaryIO
 import pyarrow.parquet as pq
 
 from k2d.errors import NotFound
-from k2d.store.errors import guard
+from k2d.store.guard import guard
 from k2d.store.manifest import Manifest
 from k2d.store.parquet import dumps
 from k2d.store.rooted import Rooted, safe

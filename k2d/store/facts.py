@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from k2d.errors import NotFound
 from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
-from k2d.store.errors import guard
+from k2d.store.guard import guard
 from k2d.store.hypotheses import HYPOTHESIS, hypothesis, hypothesis_row
 from k2d.store.labels import segment, segment_row
 from k2d.store.parquet import SEGMENT, describe, meta_of, writer

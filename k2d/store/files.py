@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 import fsspec
 import pyarrow.parquet as pq
 
-from k2d.errors import NotFound, StoreError
-from k2d.store.errors import guard
+from k2d.errors import NotFound, StoreError, install_hint
+from k2d.store.guard import guard
 
 TEMP_SUFFIX = ".tmp"
 _IN = TypeVar("_IN")
@@ -54,7 +54,7 @@ class Files:
                 with guard(self._url):
                     self._fs, _ = fsspec.core.url_to_fs(self._url, **self._options)
             except (ImportError, ValueError) as error:
-                hint = "s3:// needs `pip install k2d[s3]`; other protocols need their fsspec package"
+                hint = f"s3:// needs the s3 extra ({install_hint('s3')}); other protocols need their fsspec package"
                 raise StoreError(f"cannot open the store at {self._url}: {error}", hint=hint) from error
             self._pid = os.getpid()
         return self._fs

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 
 from k2d.schema import Hypothesis
-from k2d.store.errors import guard
+from k2d.store.guard import guard
 from k2d.store.parquet import describe, meta_of, writer
 from k2d.store.rooted import Rooted, fanned
 

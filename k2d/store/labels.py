@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from k2d.errors import NotFound
 from k2d.schema import Chunk, Segment
-from k2d.store.errors import guard
+from k2d.store.guard import guard
 from k2d.store.parquet import AUDIO, SEGMENT, describe, meta_of, writer
 from k2d.store.rooted import Rooted, fanned
 

@@ -10,10 +10,10 @@ from k2d.keys import chunk_of
 from k2d.schema import FACTS_VERSION
 from k2d.store.batches import Batches
 from k2d.store.datasets import Datasets
-from k2d.store.errors import damaged
 from k2d.store.examinations import Examinations
 from k2d.store.facts import Facts
 from k2d.store.files import Files
+from k2d.store.guard import damaged
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
 from k2d.store.parquet import dumps

@@ -7,8 +7,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from k2d.errors import NotFound
-from k2d.store.errors import damaged
 from k2d.store.files import Files
+from k2d.store.guard import damaged
 from k2d.store.parquet import dumps
 
 # keys, ids and names that become file names: no separators, no leading dot

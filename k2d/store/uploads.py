@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from k2d.errors import NotFound
-from k2d.store.errors import guard
+from k2d.store.guard import guard
 from k2d.store.rooted import Rooted, fanned
 
 SCHEME = "lake://"

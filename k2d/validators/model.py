@@ -9,10 +9,18 @@ from typing import Any, Final
 from k2d.errors import BadRequest
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.schema import Chunk, DecodeOptions, Hypothesis, ModelInfo, Samples, TextScore, Window
-from k2d.validators.perturb import Perturbation, apply
-from k2d.validators.validator import AS_IS, mean_by_segment
+from k2d.validators.names import PERTURBED
+from k2d.validators.perturb import PERTURBATIONS, Perturbation, apply
+from k2d.validators.validator import AS_IS, Opening, Validator, mean_by_segment
 
 SCORE_VERSION: Final = 1  # of how forced log-probabilities are computed and shared out among segments
+
+
+async def open_validator(name: str, opening: Opening) -> Validator:
+    """Open the teacher on perturbed audio (`perturbed`), or a second model by its name."""
+    if name == PERTURBED:
+        return ModelValidator(opening.teacher, opening.language, PERTURBATIONS)
+    return ModelValidator(await opening.open_model(name), opening.language)
 
 
 @dataclass(frozen=True, slots=True)

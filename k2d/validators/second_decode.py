@@ -15,6 +15,7 @@ from k2d.inference.transcriber import Transcriber
 from k2d.schema import Chunk, DecodeOptions, Evidence, Hypothesis, Samples, Window
 from k2d.text.repetition import REPETITION_MAX
 from k2d.validators.names import SECOND_DECODE
+from k2d.validators.validator import Opening, Validator
 
 VERSION: Final = 1  # raise it when the rule, the decodes, or evidence itself choose otherwise
 
@@ -22,6 +23,11 @@ VERSION: Final = 1  # raise it when the rule, the decodes, or evidence itself ch
 # clean speech differ in (docs/method.md: a median distance of 0.09 to unseen labels).
 DOUBTFUL: Final = 0.2
 FALLBACK: Final = "fallback"
+
+
+async def open_validator(name: str, opening: Opening) -> Validator:
+    """Open the second decode; the validators before it say which labels are unresolved."""
+    return SecondDecode(opening.teacher, opening.language, tuple(validator.key for validator in opening.before))
 
 
 @dataclass(frozen=True, slots=True)

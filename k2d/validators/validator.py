@@ -1,12 +1,14 @@
 """The protocol of a validator, the validators of a batch, and how a text's log-probabilities become its segments'."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
+from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import HYPOTHESES_TAG, digest
 from k2d.schema import Chunk, Hypothesis, ModelInfo, Samples, Segment
+from k2d.store import Lake
 from k2d.validators.names import JOINT
 
 AS_IS: Final = "as is"  # the perturbation of a validator that takes a chunk's audio unchanged
@@ -48,6 +50,18 @@ class Validator(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a module's `open_validator(name, opening)` may use."""
+
+    teacher: ScoringTranscriber
+    language: str  # of the batch
+    lake: Lake
+    before: tuple[Validator, ...]  # the validators before it
+    open_model: Callable[[str], Awaitable[ScoringTranscriber]]  # a model by its name; closed with the batch
+
+
+@runtime_checkable
 class FirstValidator(Validator, Protocol):
     """A validator that writes text, so that the paper's distances can come from it."""
 

@@ -1,22 +1,14 @@
-"""The engine protocol, and the one place that picks an implementation."""
+"""The protocol of an engine: weights in memory that turn windows into text."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from k2d.errors import ModelError
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 
-if TYPE_CHECKING:
-    from k2d.whisper.models import ResolvedModel
-
 Encoding = npt.NDArray[np.float16]  # what an encoder makes of audio: one row for each 20 ms
-
-CTRANSLATE2 = "ctranslate2"
-TRANSFORMERS = "transformers"
 
 
 class Engine(Protocol):
@@ -70,55 +62,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the weights."""
         ...
-
-
-class _Opens(Protocol):
-    def __call__(self, resolved: "ResolvedModel", *, device: str, compute_type: str, threads: int) -> Engine: ...
-
-
-def open_engine(
-    reference: str,
-    *,
-    engine: str,
-    device: str,
-    compute_type: str,
-    threads: int,
-    cache: Path,
-    allow_downloads: bool,
-) -> Engine:
-    """Find, fetch or convert the model `reference` names, and load it.
-
-    Args:
-        engine: "ctranslate2" or "transformers".
-        device: "auto", "cpu" or "cuda".
-        compute_type: "auto" or a precision the engine knows.
-        threads: CPU threads; 0: all cores.
-
-    Raises:
-        ModelError: the model cannot be found, fetched, verified or loaded, or the engine's extra is not installed.
-    """
-    if engine == CTRANSLATE2:
-        try:
-            import ctranslate2  # noqa: F401
-            import tokenizers
-        except ImportError as error:
-            raise ModelError(f"{error.name} is not installed", hint='pip install "k2d[ct2]"') from error
-        from k2d.whisper.ct2 import CTranslate2Engine
-
-        implementation: _Opens = CTranslate2Engine
-    elif engine == TRANSFORMERS:
-        try:
-            import tokenizers  # noqa: F401
-            import torch  # noqa: F401
-            import transformers  # noqa: F401
-        except ImportError as error:
-            raise ModelError(f"{error.name} is not installed", hint='pip install "k2d[torch]"') from error
-        from k2d.whisper.torch_engine import TransformersEngine
-
-        implementation = TransformersEngine
-    else:
-        raise ModelError(f"unknown engine {engine!r}", hint=f"engines are: {CTRANSLATE2}, {TRANSFORMERS}")
-    from k2d.whisper.models import resolve
-
-    resolved = resolve(reference, engine=engine, cache=cache, allow_downloads=allow_downloads)
-    return implementation(resolved, device=device, compute_type=compute_type, threads=threads)

@@ -3,16 +3,16 @@
 import re
 from pathlib import Path
 
-from k2d.errors import ModelError
+from k2d.errors import ModelError, install_hint
 
-ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES = ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"]
 CT2_FILES = ["model.bin"]
 SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 
 
 def is_id(reference: str) -> bool:
-    """Whether a reference could name a repository on the hub."""
+    """Whether a reference could name a repository on the hub: owner/name."""
     return ID.fullmatch(reference) is not None
 
 
@@ -26,7 +26,7 @@ def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
-        raise ModelError("huggingface_hub is not installed", hint='pip install "k2d[ct2]"') from error
+        raise ModelError("huggingface_hub is not installed", hint=install_hint("ct2")) from error
     offline = not allow_downloads or constants.HF_HUB_OFFLINE
     try:
         folder = snapshot_download(

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from k2d.errors import BadRequest
-from k2d.schema import AUTO, MIXED, WINDOW_SAMPLES, DecodeOptions, Window
-from k2d.whisper.tokens import Vocabulary
+from k2d.schema import MIXED, WINDOW_SAMPLES, DecodeOptions, Window
+from k2d.whisper.languages import check_language
+from k2d.whisper.vocabulary import Vocabulary
 
 CONTEXT = 448  # tokens of Whisper's decoder
 PREVIOUS_TEXT = CONTEXT // 2 - 1  # most tokens of previous text: half of the context stays for this window
@@ -36,9 +37,7 @@ def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> 
 
 def check_options(options: DecodeOptions, *, languages: Mapping[str, int]) -> None:
     """Refuse options that make no sense for a model that knows these languages."""
-    if options.language not in (MIXED, AUTO) and options.language not in languages:
-        known = ", ".join(sorted(languages))
-        raise BadRequest(f"unknown language {options.language!r}", hint=f"languages are: {MIXED}, {AUTO}, {known}")
+    check_language(options.language, known=languages)
     if options.task not in TASKS:
         raise BadRequest(f"unknown task {options.task!r}", hint=f"tasks are: {', '.join(TASKS)}")
     if not options.temperatures or any(not 0.0 <= t <= 2.0 for t in options.temperatures):

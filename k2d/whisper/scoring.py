@@ -15,7 +15,7 @@ from k2d.errors import BadRequest, ModelError
 from k2d.schema import MIXED, DecodeOptions, TextScore, Window
 from k2d.whisper import prompts
 from k2d.whisper.fallback import DECIMALS
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 
 FLOOR = 2.0**-24  # float16's least step: what is less likely is 0 in that precision, so it counts as this in every one
 

@@ -17,12 +17,12 @@ from k2d.whisper import prompts, scoring
 from k2d.whisper.engine import Encoding
 from k2d.whisper.fallback import Draft, decode_with_fallback
 from k2d.whisper.features import log_mel
-from k2d.whisper.languages import Detected, detected
-from k2d.whisper.models import ResolvedModel, weight_files
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.languages import WindowLanguage, detected
+from k2d.whisper.resolve import ResolvedModel, weight_files
+from k2d.whisper.timestamps import finish
 from k2d.whisper.torch_decode import Dice, Stepper, beam, greedy, sample
 from k2d.whisper.torch_rules import Rules
-from k2d.whisper.windows import finish
+from k2d.whisper.vocabulary import Vocabulary
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
@@ -150,10 +150,10 @@ class TransformersEngine:
     def _stepper(self, encoded: torch.Tensor) -> Stepper:
         return Stepper(self._model, encoded=encoded, mixed=self._vocabulary.sot_lm)
 
-    def _language(self, encoded: torch.Tensor, options: DecodeOptions) -> Detected:
+    def _language(self, encoded: torch.Tensor, options: DecodeOptions) -> WindowLanguage:
         """The window's language: as asked, or as heard after start-of-transcript."""
         if options.language != AUTO:
-            return Detected(options.language, ())
+            return WindowLanguage(options.language, ())
         vocabulary = self._vocabulary
         logits = self._stepper(encoded).start([vocabulary.sot], sot_at=0, no_speech=vocabulary.no_speech).logits[0]
         probabilities = torch.softmax(logits[list(vocabulary.languages.values())], dim=-1).tolist()

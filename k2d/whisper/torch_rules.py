@@ -6,7 +6,7 @@ import torch
 
 from k2d.schema import DecodeOptions
 from k2d.whisper.features import TOKEN_S
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 
 NEVER = float("-inf")
 

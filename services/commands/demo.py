@@ -21,7 +21,7 @@ from k2d.filtering.policy import DEFAULT, explain
 from k2d.logs import setup
 from k2d.settings import Settings, load
 from k2d.validators import PERTURBED, validators_of
-from k2d.whisper.models import resolve
+from k2d.whisper.resolve import resolve
 from services.local.redis_server import free_port
 from services.local.stack import Stack
 

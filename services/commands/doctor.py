@@ -14,13 +14,13 @@ from rich.markup import escape
 from k2d.cli import show
 from k2d.cli.app import Json, app, settings
 from k2d.client.http import Client
-from k2d.errors import K2DError
+from k2d.errors import K2DError, install_hint
 from k2d.inference.address import is_address, plain
 from k2d.inference.opening import open_transcriber
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators import PERTURBED, models_of, validators_of
-from k2d.whisper.models import resolve
+from k2d.whisper.resolve import resolve
 from services.local.redis_server import find_binary
 
 LOW_DISK_BYTES = 2 * 1024**3
@@ -67,7 +67,7 @@ def _python(_: Settings) -> str:
 def _package(module: str, extra: str) -> Callable[[Settings], str]:
     def check(_: Settings) -> str:
         if importlib.util.find_spec(module) is None:
-            raise K2DError(f"{module} is not installed", hint=f"pip install 'k2d[{extra}]'")
+            raise K2DError(f"{module} is not installed", hint=install_hint(extra))
         return f"{module} is installed"
 
     return check

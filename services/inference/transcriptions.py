@@ -19,7 +19,7 @@ from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, ModelInfo, Segment, Window
 from services.inference import batch_metrics
 from services.inference.host import Host
 from services.inference.openai_api import ERRORS, Asked, EventStream, OpenAIRoute, events, form_schema, rendered
-from services.inference.recording import Recording
+from services.inference.upload import Recording
 from services.inference.windows import InHost, unless_gone
 
 router = APIRouter(tags=["OpenAI"], route_class=OpenAIRoute)

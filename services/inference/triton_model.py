@@ -19,7 +19,8 @@ from k2d.logs import setup
 from k2d.schema import ModelInfo
 from k2d.settings import Settings, load
 from k2d.validators import served
-from k2d.whisper.engine import Engine, open_engine
+from k2d.whisper.engine import Engine
+from k2d.whisper.load import open_engine
 from services.inference import triton_process
 from services.inference.triton_batch import Answer, Handler, Request
 from services.inference.triton_metrics import Metrics

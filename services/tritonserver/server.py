@@ -15,9 +15,9 @@ import structlog
 import k2d
 from k2d.errors import BadRequest
 from k2d.inference.address import plain
+from k2d.schema import EngineName
 from k2d.settings import Settings
-from k2d.whisper.engine import CTRANSLATE2
-from k2d.whisper.models import resolve
+from k2d.whisper.resolve import resolve
 from services.local.redis_server import free_port
 from services.tritonserver import environment, repository, shm
 from services.tritonserver.admin import Admin
@@ -161,10 +161,10 @@ class TritonServer:
         for name in self.models:
             repository.check(self.settings, name)
         found = nvidia()
-        if found is None and self.settings.engine != CTRANSLATE2:
+        if found is None and self.settings.engine != EngineName.CTRANSLATE2:
             raise BadRequest(
-                f"the bundled Triton has the engine {CTRANSLATE2} only, not {self.settings.engine}",
-                hint=f"K2D_ENGINE={CTRANSLATE2}, or `k2d serve`, which uses this environment's packages",
+                f"the bundled Triton has the engine {EngineName.CTRANSLATE2} only, not {self.settings.engine}",
+                hint=f"K2D_ENGINE={EngineName.CTRANSLATE2}, or `k2d serve`, which uses this environment's packages",
             )
         runtime = found or environment.ensure(self.settings.cache)
         runtime.check()
@@ -220,7 +220,7 @@ class TritonServer:
             "--pinned-memory-pool-byte-size=0",  # samples go through shared memory to the stub, never to the GPU here
             f"--backend-config=python,shm-region-prefix-name={shm.prefix()}",
             f"--backend-config=python,stub-timeout-seconds={STUB_S}",
-            # clients look after long calls with pings (k2d.inference.triton_grpc); five minutes is Triton's default
+            # clients look after long calls with pings (k2d.inference.triton_endpoint); five minutes is Triton's default
             "--grpc-http2-min-recv-ping-interval-without-data=10000",
         ]
 

@@ -26,8 +26,8 @@ from k2d.inference.batcher import MicroBatcher
 from k2d.inference.golden import clips
 from k2d.inference.parity import golden_recordings, hear
 from k2d.schema import LongformOptions
-from k2d.whisper.engine import open_engine
-from trainer.export.convert import Export, convert
+from k2d.whisper.load import open_engine
+from trainer.export.exporter import Export, convert
 from trainer.export.formats import FORMATS
 from trainer.export.ggml import write_ggml
 from trainer.export.source import MADE_BY

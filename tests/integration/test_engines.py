@@ -20,7 +20,7 @@ from k2d.text.tokens import mixed_tokens
 from k2d.whisper import ct2_file
 from k2d.whisper.engine import Engine
 from k2d.whisper.features import log_mel
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 
 GREEDY = DecodeOptions(temperatures=(0.0,))
 Clip = tuple[dict[str, str], Samples]

@@ -16,7 +16,7 @@ from weights import open_base
 from k2d.errors import BadRequest, ModelError, TryAgain
 from k2d.inference import golden
 from k2d.inference.batcher import MicroBatcher
-from k2d.inference.http import HttpEndpoint
+from k2d.inference.http_endpoint import HttpEndpoint
 from k2d.inference.opening import open_transcriber
 from k2d.inference.remote import connect
 from k2d.inference.wire import Head, pack

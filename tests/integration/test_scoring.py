@@ -13,9 +13,9 @@ from k2d.errors import BadRequest, ModelError
 from k2d.inference import golden
 from k2d.schema import DecodeOptions, TextScore, Window
 from k2d.whisper import scoring
-from k2d.whisper.ct2 import CTranslate2Engine
+from k2d.whisper.ct2_engine import CTranslate2Engine
 from k2d.whisper.engine import Engine
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 
 OPTIONS = DecodeOptions(temperatures=(0.0,))
 TRUTH = [text for _, text in golden.windows()]

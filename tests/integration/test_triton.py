@@ -22,7 +22,7 @@ from weights import BASE, base, open_base
 from k2d.audio import blocks
 from k2d.errors import BadRequest, ModelError, TryAgain
 from k2d.inference import golden, wire
-from k2d.inference.triton_grpc import TritonEndpoint
+from k2d.inference.triton_endpoint import TritonEndpoint
 from k2d.inference.wire import Head
 from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Samples, Window
 from k2d.settings import load

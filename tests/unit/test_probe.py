@@ -138,7 +138,7 @@ def test_another_encoder_s_width_is_refused() -> None:
 
 def test_the_network_is_the_one_that_was_trained() -> None:
     torch = pytest.importorskip("torch")
-    from trainer.probe.network import Network
+    from trainer.probe.training import Network
 
     torch.manual_seed(0)
     network = Network(8, len(UNITS)).eval()

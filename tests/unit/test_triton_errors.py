@@ -4,7 +4,7 @@ import pytest
 
 from k2d.errors import BadRequest, DeadlineExceeded, K2DError, ModelError, Overloaded, TooLarge, TryAgain
 from k2d.inference import triton_errors
-from k2d.inference.triton_grpc import TritonEndpoint
+from k2d.inference.triton_endpoint import TritonEndpoint
 
 
 @pytest.mark.parametrize(

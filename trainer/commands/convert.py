@@ -12,7 +12,7 @@ from k2d.cli.app import Json, app, settings
 from trainer.need import need
 
 if TYPE_CHECKING:
-    from trainer.export.convert import Export
+    from trainer.export.exporter import Export
 
 
 @app.command()
@@ -54,8 +54,8 @@ def convert(
     need("torch", "transformers", "safetensors", "jinja2")
     from transformers.utils import logging
 
-    from trainer.export.convert import convert as export
-    from trainer.export.convert import document
+    from trainer.export.exporter import convert as export
+    from trainer.export.exporter import document
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]

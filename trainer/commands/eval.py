@@ -12,7 +12,7 @@ from k2d.cli.app import Json, app, settings
 from trainer.commands.bars import bars
 
 if TYPE_CHECKING:
-    from trainer.evaluation.report import Report
+    from trainer.evaluation.eval_report import Report
 
 
 @app.command("eval")
@@ -56,7 +56,7 @@ def evaluate(
     from trainer.need import need
 
     need("jinja2")
-    from trainer.evaluation import files
+    from trainer.evaluation import output as files
     from trainer.evaluation.evaluate import How
     from trainer.evaluation.evaluate import evaluate as run
     from trainer.evaluation.sets import open_set
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def _table(report: "Report") -> Table:
-    from trainer.evaluation.metrics import METRICS
+    from trainer.evaluation.error_rates import METRICS
     from trainer.evaluation.render import band, change, percent
 
     facts = report.set

@@ -66,12 +66,12 @@ def study(
     from trainer.need import need
 
     need("jinja2", "matplotlib")
-    from trainer.study import files
+    from trainer.study import study_files as files
     from trainer.study.about import about
-    from trainer.study.draws import How
     from trainer.study.figures import study as judge
     from trainer.study.material import gather
-    from trainer.study.report import document
+    from trainer.study.resampling import How
+    from trainer.study.study_report import document
     from trainer.study.walk import walk
 
     found = settings()

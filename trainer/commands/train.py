@@ -10,8 +10,8 @@ import yaml
 from k2d.cli import show
 from k2d.cli.app import Api, app, name, settings
 from k2d.client.http import Client
-from k2d.datasets.frozen import Frozen
 from k2d.datasets.pull import pull
+from k2d.datasets.read import Frozen
 from k2d.errors import BadRequest
 from k2d.settings import Settings
 from k2d.store import Lake

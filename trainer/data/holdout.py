@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from k2d.datasets.frozen import Frozen, Group
+from k2d.datasets.read import Frozen, Group
 from k2d.errors import StoreError
 from k2d.schema import WINDOW_SAMPLES, Samples
 from trainer.data.draws import share

@@ -8,11 +8,11 @@ from k2d.audio import decode_flac
 from k2d.errors import StoreError
 from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Samples
 from k2d.whisper.features import Features, log_mel
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.augment import add_noise, spec_augment
 from trainer.data.batch import Row
 from trainer.data.draws import generator, share
-from trainer.data.labels import Skip, example
+from trainer.data.targets import Skip, example
 from trainer.options import Recipe
 
 # What audio and label may differ by in length: rounding to milliseconds, not a cut file
@@ -39,7 +39,7 @@ class Preparer:
     mels: int
 
     def prepare(self, fields: dict[str, Any], *, visit: int, wanted: Wanted | None = None) -> Row | Skipped:
-        """A row from its fields (`trainer.data.reader.COLUMNS`); without features where they are not wanted."""
+        """A row from its fields (`trainer.data.prefetch.COLUMNS`); without features where they are not wanted."""
         if held_out(fields["recording_id"], share_of=self.recipe.holdout):
             return Skipped(fields["id"], Skip.HELD_OUT)
         label = example(fields, vocabulary=self.vocabulary, recipe=self.recipe, visit=visit)

@@ -11,15 +11,15 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
-from k2d.datasets.frozen import Frozen
-from k2d.errors import BadRequest
+from k2d.datasets.read import Frozen
 from k2d.schema import MIXED
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.languages import check_language
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import MicroBatch, Row, collate
 from trainer.data.holdout import HeldOut, choose
 from trainer.data.order import Order, Place
+from trainer.data.prefetch import Loaded, Reader
 from trainer.data.prepare import Preparer, Skipped, Wanted
-from trainer.data.reader import Loaded, Reader
 from trainer.data.tally import Tally
 from trainer.errors import NoTrainingData
 from trainer.options import Recipe
@@ -55,9 +55,7 @@ class TrainingData:
         self._groups = dataset.groups()
         if not self._groups:
             raise NoTrainingData(f"dataset {self.manifest.name!r} has no rows", hint="freeze it with a larger α")
-        if recipe.language != MIXED and recipe.language not in vocabulary.languages:
-            known = ", ".join(sorted(vocabulary.languages))
-            raise BadRequest(f"unknown language {recipe.language!r}", hint=f"languages are: {MIXED}, {known}")
+        check_language(recipe.language, known=vocabulary.languages, besides=(MIXED,))
         dataset.check()
         self.rows = sum(shard.rows for shard in self.manifest.shards)
         self.seconds = round(sum(shard.seconds for shard in self.manifest.shards), 3)

@@ -4,9 +4,9 @@ from collections import Counter
 
 import structlog
 
-from trainer.data.labels import Skip
 from trainer.data.order import Place
 from trainer.data.prepare import Skipped
+from trainer.data.targets import Skip
 from trainer.errors import NoTrainingData
 
 MOST_BAD = 0.05  # of the rows of one visit; one row in twenty broken is no accident any more

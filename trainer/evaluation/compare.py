@@ -10,9 +10,9 @@ import numpy as np
 from k2d.filtering.distance import aligned_diff, counts, read
 from k2d.schema import WINDOW_S, Counts
 from trainer.evaluation.bootstrap import band, by_recording, point, resampled
+from trainer.evaluation.error_rates import BUCKETS, METRICS, Tally, bucket, embedded_language
+from trainer.evaluation.eval_report import Figure, Group, Line, Piece, SetFacts, Side
 from trainer.evaluation.hearing import Heard, Hearing
-from trainer.evaluation.metrics import BUCKETS, METRICS, Tally, bucket, embedded_language
-from trainer.evaluation.report import Figure, Group, Line, Piece, SetFacts, Side
 from trainer.evaluation.size import Size
 from trainer.evaluation.utterances import EvaluationSet, Said
 

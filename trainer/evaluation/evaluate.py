@@ -14,9 +14,9 @@ from k2d.inference.opening import open_transcriber
 from k2d.schema import DecodeOptions, LongformOptions
 from k2d.settings import Settings
 from trainer.evaluation.compare import Scored, compared
+from trainer.evaluation.error_rates import score
+from trainer.evaluation.eval_report import Report
 from trainer.evaluation.hearing import Hearing, hear
-from trainer.evaluation.metrics import score
-from trainer.evaluation.report import Report
 from trainer.evaluation.size import size_of
 from trainer.evaluation.utterances import EvaluationSet, Said, Utterance
 

@@ -6,8 +6,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trainer.evaluation.bootstrap import Band
-from trainer.evaluation.metrics import METRICS
-from trainer.evaluation.report import Figure, Report
+from trainer.evaluation.error_rates import METRICS
+from trainer.evaluation.eval_report import Figure, Report
 
 GROUPED = ("mer", "zh_cer", "en_wer", "switch", "poi")  # metrics that groups show
 MOST_SET_ASIDE = 50  # that a page lists

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from k2d.errors import BadRequest, NotFound
+from k2d.errors import BadRequest, NotFound, install_hint
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.whisper import hub
 from trainer.evaluation.common_voice import CommonVoice
 from trainer.evaluation.manifests import MANIFEST, JsonLines
-from trainer.evaluation.parquet import ParquetFile, ParquetSet, read_schema
+from trainer.evaluation.parquet_sets import ParquetFile, ParquetSet, read_schema
 from trainer.evaluation.utterances import EvaluationSet
 
 KNOWN = ("ky552/ML2021_ASR_ST", "CAiRE/ASCEND", "ky552/cszs_zh_en")
@@ -55,8 +55,7 @@ def frozen(name: str, settings: Settings) -> ParquetSet:
     if not shards:
         raise BadRequest(f"dataset {name!r} has no rows", hint="freeze one whose policy accepts something")
     files = tuple(
-        ParquetFile(f"shard {shard.number:05d}", partial(lake.datasets.shard, name, shard.number))
-        for shard in shards
+        ParquetFile(f"shard {shard.number:05d}", partial(lake.datasets.shard, name, shard.number)) for shard in shards
     )
     return ParquetSet(name, files, read_schema(files[0]))
 
@@ -114,7 +113,7 @@ def _fetched(repository: str, settings: Settings, split: str) -> ParquetSet:
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
-        raise NotFound("huggingface_hub is not installed", hint='pip install "k2d[ct2]"') from error
+        raise NotFound("huggingface_hub is not installed", hint=install_hint("ct2")) from error
     offline = not settings.allow_downloads or constants.HF_HUB_OFFLINE
     try:
         folder = snapshot_download(

@@ -11,7 +11,7 @@ from k2d.errors import ModelError
 from k2d.inference.address import is_address, plain
 from k2d.settings import Settings
 from k2d.whisper import ct2_file
-from k2d.whisper.models import CT2_WEIGHTS, resolve, weight_files
+from k2d.whisper.resolve import CT2_WEIGHTS, resolve, weight_files
 
 SCALE = "_scale"  # of a quantised tensor: no parameter of the model
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from k2d.audio import AudioFile, SampleReader
 from k2d.schema import SAMPLE_RATE_HZ, Samples
-from trainer.evaluation.metrics import language_of
+from trainer.evaluation.error_rates import language_of
 
 UNKNOWN = "none"  # as a text: nobody knows what is said (the convention of this project's measuring data)
 

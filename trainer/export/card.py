@@ -2,16 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from k2d.errors import BadRequest
 from k2d.whisper.hub import is_id
+from trainer.export.made import Export
 from trainer.options import Recipe
-
-if TYPE_CHECKING:
-    from trainer.export.convert import Export
 
 TASK = "automatic-speech-recognition"
 LIBRARIES = {"transformers": "transformers", "ctranslate2": "ctranslate2", "onnx": "onnx", "ggml": "whisper.cpp"}
@@ -25,7 +23,7 @@ METRICS = {
 }
 
 
-def card(made: "Export", evaluation: dict[str, Any] | None, *, licence: str = "other") -> str:
+def card(made: Export, evaluation: dict[str, Any] | None, *, licence: str = "other") -> str:
     """The text of README.md: YAML front matter as model hubs read it, then Markdown. What is not known is left out.
 
     Args:
@@ -70,7 +68,7 @@ def read_evaluation(file: Path | None) -> dict[str, Any] | None:
     raise BadRequest(f"{file} names no model", hint="give report.json of `k2d eval --out`")
 
 
-def _front(made: "Export", results: dict[str, Any] | None, licence: str) -> dict[str, Any]:
+def _front(made: Export, results: dict[str, Any] | None, licence: str) -> dict[str, Any]:
     teacher = made.source.run.get("teacher", {}).get("reference", "")
     front: dict[str, Any] = {
         "license": licence,

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.errors import ModelError
-from k2d.schema import MIXED, SAMPLE_RATE_HZ, WINDOW_SAMPLES, DecodeOptions, Samples, Window
-from k2d.whisper.engine import CTRANSLATE2, TRANSFORMERS, open_engine
+from k2d.schema import MIXED, SAMPLE_RATE_HZ, WINDOW_SAMPLES, DecodeOptions, EngineName, Samples, Window
 from k2d.whisper.features import FULL_SCALE
+from k2d.whisper.load import open_engine
 
 PROMPT_TOKENS = 4  # start, language, task, no timestamps
 MAX_TOKENS = 32  # the clips have some twenty; a student fresh from the cut would loop on to the context's end
@@ -88,7 +88,7 @@ def engine(
 
 def reference(folder: Path, cache: Path) -> Iterator[Validator]:
     """The student itself, in torch at float32, every way."""
-    return engine(folder, TRANSFORMERS, "float32", cache, ways=(STAMPED, TEXT, PLAIN))
+    return engine(folder, EngineName.TRANSFORMERS, "float32", cache, ways=(STAMPED, TEXT, PLAIN))
 
 
 def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
@@ -96,7 +96,7 @@ def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[Vali
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-    yield from engine(folder, TRANSFORMERS, "float32", cache)
+    yield from engine(folder, EngineName.TRANSFORMERS, "float32", cache)
     with _errors("transformers"):
         processor: Any = WhisperProcessor.from_pretrained(folder, local_files_only=True)
         model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
@@ -121,7 +121,7 @@ def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[Vali
 def for_ctranslate2(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
     """k2d's engine, and faster-whisper where it is installed."""
     compute_type = "int8" if precision.startswith("int8") else "float32"  # a CPU computes nothing in float16
-    yield from engine(folder, CTRANSLATE2, compute_type, cache)
+    yield from engine(folder, EngineName.CTRANSLATE2, compute_type, cache)
     try:
         from faster_whisper import WhisperModel
     except ImportError:

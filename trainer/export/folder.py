@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from k2d.whisper.convert import generation_settings, preprocessor_settings
+from k2d.whisper.conversion import generation_settings, preprocessor_settings
 from k2d.whisper.prompts import MIXED_CODES
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.export.tokenizer import write_tokenizer
 from trainer.model.student import load_teacher
 

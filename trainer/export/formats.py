@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from k2d.errors import BadRequest, ModelError
+from k2d.errors import BadRequest, ModelError, install_hint
 from trainer.export.gate import Opens
 from trainer.need import need
 
@@ -39,7 +39,7 @@ class Format:
         try:
             need(*self.packages)
         except ModelError as error:
-            raise ModelError(error.message, hint=f'pip install "k2d[{self.extra}]"') from error
+            raise ModelError(error.message, hint=install_hint(self.extra)) from error
         return precision or self.precisions[0]
 
 
@@ -51,7 +51,7 @@ def _transformers() -> tuple[Write, Opens]:
 
 
 def _ctranslate2() -> tuple[Write, Opens]:
-    from trainer.export.ct2 import write_ctranslate2
+    from trainer.export.ct2_format import write_ctranslate2
     from trainer.export.decoders import for_ctranslate2
 
     return _from_folder(write_ctranslate2), for_ctranslate2

@@ -10,7 +10,7 @@ import onnxruntime
 from k2d.schema import DecodeOptions, Samples, Window
 from k2d.whisper import prompts
 from k2d.whisper.features import log_mel
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 
 ENCODER, PROMPT, STEP = "encoder_model.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx"
 PAST, PRESENT = "past_key_values", "present"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from k2d.errors import BadRequest, NotFound
-from k2d.whisper.models import resolve
+from k2d.whisper.resolve import resolve
 from trainer.run.runs import BEST, LAST, RECIPE, RUN
 
 Which = Literal["best", "last"]

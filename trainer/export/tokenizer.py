@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from k2d.whisper.prompts import CONTEXT
-from k2d.whisper.tokens import mend
+from k2d.whisper.vocabulary import mend
 
 END = "<|endoftext|>"
 FIRST_LINE = "#version: 0.2"  # of merges.txt, as byte-level BPE files have it since GPT-2
@@ -14,7 +14,7 @@ FIRST_LINE = "#version: 0.2"  # of merges.txt, as byte-level BPE files have it s
 def write_tokenizer(source: Path, folder: Path) -> None:
     """Write what transformers (both its tokenizer classes), faster-whisper and converters read.
 
-    The first merge, which some published Whisper tokenizers lack, is put back (`k2d.whisper.tokens.mend`).
+    The first merge, which some published Whisper tokenizers lack, is put back (`k2d.whisper.vocabulary.mend`).
 
     Args:
         source: a tokenizer.json.

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import IGNORED
-from trainer.model.frozen import Frozen
+from trainer.model.frozen_layers import Frozen
 from trainer.model.loss import Terms, chunk_rows, distillation_loss
 from trainer.model.student import mixed_row, share_encoder
 from trainer.options import Recipe

@@ -10,8 +10,8 @@ from accelerate import Accelerator, FullyShardedDataParallelPlugin, InitProcessG
 
 from k2d.errors import BadRequest
 from k2d.settings import Settings
-from k2d.whisper.models import ResolvedModel, resolve
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.resolve import ResolvedModel, resolve
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.model import student as students
 from trainer.options import Recipe
 

@@ -13,9 +13,9 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
 
 from k2d.errors import BadRequest, ModelError
-from k2d.whisper.models import COMPANIONS
 from k2d.whisper.prompts import MIXED_CODES
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.resolve import COMPANIONS
+from k2d.whisper.vocabulary import Vocabulary
 
 # beside the weights: what tokenizers, feature extractors and `generate` of other tools read
 FILES = (

@@ -26,7 +26,7 @@ from k2d.validators.probe import ctc
 from k2d.validators.probe.network import Probe, dump, encode_units, hash_of
 from k2d.whisper.engine import Engine
 from trainer.errors import NoTrainingData
-from trainer.probe import network
+from trainer.probe import training as network
 from trainer.probe.encodings import Encodings
 from trainer.probe.examples import Example, Passed, Shard, alphabet, examples, shards
 

@@ -18,7 +18,7 @@ import torch
 from accelerate.utils import gather_object
 from threadpoolctl import ThreadpoolController
 
-from k2d.datasets.frozen import Frozen
+from k2d.datasets.read import Frozen
 from k2d.settings import Settings
 from k2d.whisper.features import FRAMES
 from trainer.data.batch import IGNORED, MicroBatch

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.errors import ModelError
+from k2d.errors import ModelError, install_hint
 from trainer.options import Recipe
 from trainer.run.estimate import Estimate
 from trainer.run.runs import METRICS, VALIDATION, Run
@@ -86,7 +86,7 @@ class Recorder:
     def report(self) -> None:
         """Write the curves as a picture and the run's page."""
         if self._active:
-            from trainer.run.report import write_report  # matplotlib, only once a run is done
+            from trainer.run.run_report import write_report  # matplotlib, only once a run is done
 
             write_report(self._run)
 
@@ -133,7 +133,7 @@ def _ranges(layers: Sequence[int]) -> str:
 
 def _tensorboard(run: Run, step: int) -> Any:
     if find_spec("tensorboard") is None:
-        raise ModelError("the recipe records to TensorBoard, which is missing", hint='pip install "k2d[train]"')
+        raise ModelError("the recipe records to TensorBoard, which is missing", hint=install_hint("train"))
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1)

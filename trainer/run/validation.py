@@ -14,11 +14,11 @@ from k2d.filtering.distance import counts, read
 from k2d.schema import WINDOW_SAMPLES, Counts, Samples
 from k2d.settings import Settings
 from k2d.whisper.features import log_mel
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.stream import TrainingData
 from trainer.evaluation.sets import open_set
 from trainer.evaluation.utterances import EvaluationSet
-from trainer.model.decode import transcribe
+from trainer.model.greedy import transcribe
 from trainer.options import Recipe
 
 ROWS_AT_ONCE = 16

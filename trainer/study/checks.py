@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainer.study.blocks import joined, number, signed
-from trainer.study.draws import Pair
 from trainer.study.figures import SURVIVING_ALPHA, Study
 from trainer.study.judge import TOTAL_FAILURE
+from trainer.study.resampling import Pair
 
 AREA_RATIO: Final = 0.8  # of the first policy's area to the composite's
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from k2d.filtering.policy import Policy
 from trainer.evaluation.bootstrap import Band
-from trainer.evaluation.metrics import BUCKETS
-from trainer.study.draws import How, Pair, banded, paired
+from trainer.evaluation.error_rates import BUCKETS
 from trainer.study.filters import COMPOSITE, LOG_PROBABILITY, NO_FILTER, SINGLE, Filter, Kind, filters
 from trainer.study.judge import (
     ALPHAS,
@@ -26,6 +25,7 @@ from trainer.study.judge import (
     ranked,
     salvage,
 )
+from trainer.study.resampling import How, Pair, banded, paired
 from trainer.study.table import Flags, Floats, Labels
 from trainer.study.walk import NOTHING_SAID, ValidatorLabels, Walked
 

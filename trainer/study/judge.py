@@ -9,8 +9,8 @@ import numpy as np
 from k2d.filtering.policy import Policy, thresholds
 from trainer.evaluation.bootstrap import Band
 from trainer.study.curves import GRID, area, auc, divided, rank, rate, risk
-from trainer.study.draws import How, banded, weightings
 from trainer.study.filters import Filter
+from trainer.study.resampling import How, banded, weightings
 from trainer.study.table import Flags, Floats, Labels
 from trainer.study.walk import LENGTHS, ValidatorLabels
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from k2d.filtering.distance import counts_by_segment, read
 from k2d.schema import ChunkFacts, Counts
-from trainer.evaluation.metrics import Tally, score
+from trainer.evaluation.error_rates import Tally, score
 from trainer.study.material import Sentence
 
 # A teacher's timestamp and a sentence's edge are about so far apart where they mean the same place: the resolution of

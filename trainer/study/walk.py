@@ -19,7 +19,7 @@ from k2d.schema import ChunkFacts, Outcome, RecordingResult
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.rooted import fanned
-from trainer.evaluation.metrics import bucket
+from trainer.evaluation.error_rates import bucket
 from trainer.study.material import Material
 from trainer.study.table import Floats, Labels, numbered
 from trainer.study.truth import Truth, of_clip, of_stretch

@@ -10,10 +10,10 @@ from k2d.datasets.formats.kaldi import write_kaldi
 from k2d.datasets.formats.lhotse import write_lhotse
 from k2d.datasets.formats.nemo import write_nemo
 from k2d.datasets.formats.webdataset import write_webdataset
-from k2d.datasets.frozen import Frozen
+from k2d.datasets.read import Frozen
 from k2d.errors import BadRequest, Conflict
 from k2d.store import Lake
-from k2d.store.errors import guard
+from k2d.store.guard import guard
 
 # each writes into a folder that exists; `final` is where the folder will be (Kaldi's files name absolute paths)
 Exporter = Callable[[Frozen, Path, Path], None]

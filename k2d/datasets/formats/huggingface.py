@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from k2d.datasets.frozen import Frozen
+from k2d.datasets.read import Frozen
 from k2d.store.manifest import Manifest
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

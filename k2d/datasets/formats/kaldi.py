@@ -16,7 +16,7 @@ from typing import IO
 import soundfile
 
 from k2d.audio import decode_flac
-from k2d.datasets.frozen import Frozen, folder_of
+from k2d.datasets.read import Frozen, folder_of
 from k2d.errors import BadRequest
 from k2d.schema import SAMPLE_RATE_HZ
 

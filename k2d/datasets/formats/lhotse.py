@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from k2d.datasets.formats.tar import add
-from k2d.datasets.frozen import Frozen, Row, line
+from k2d.datasets.read import Frozen, Row, line
 from k2d.schema import SAMPLE_RATE_HZ
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from k2d.datasets.frozen import Frozen, folder_of, line
+from k2d.datasets.read import Frozen, folder_of, line
 
 
 def write_nemo(frozen: Frozen, folder: Path, final: Path) -> None:

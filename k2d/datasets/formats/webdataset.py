@@ -4,7 +4,7 @@ import tarfile
 from pathlib import Path
 
 from k2d.datasets.formats.tar import add
-from k2d.datasets.frozen import Frozen
+from k2d.datasets.read import Frozen
 
 
 def write_webdataset(frozen: Frozen, folder: Path, final: Path) -> None:

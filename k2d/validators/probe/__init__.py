@@ -5,6 +5,6 @@ checked by a network that was trained on it (docs/probe.md). This package has wh
 """
 
 from k2d.validators.probe.network import Probe, dump, fold_of, load
-from k2d.validators.probe.validator import ProbeValidator, open_probe
+from k2d.validators.probe.validator import ProbeValidator
 
-__all__ = ["Probe", "ProbeValidator", "dump", "fold_of", "load", "open_probe"]
+__all__ = ["Probe", "ProbeValidator", "dump", "fold_of", "load"]

@@ -9,10 +9,10 @@ import numpy as np
 from k2d.errors import BadRequest, ModelError
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import Chunk, Hypothesis, Samples, Window
-from k2d.store import Lake
+from k2d.validators.names import PROBE
 from k2d.validators.probe import ctc
 from k2d.validators.probe.network import Encoded, Probe, frames_of, load
-from k2d.validators.validator import AS_IS
+from k2d.validators.validator import AS_IS, Opening, Validator
 
 KIND: Final = "probe"
 VERSION: Final = 1  # of what is made of a probe's posteriors; part of the hypotheses' key
@@ -25,6 +25,17 @@ class EncoderInside(Protocol):
     async def encode(self, window: Window) -> Any:
         """Shape (1500, width), float16."""
         ...
+
+
+async def open_validator(name: str, opening: Opening) -> Validator:
+    """Open the probe that the lake has under the digest in `name`.
+
+    Raises:
+        NotFound: there is none.
+        BadRequest, ModelError: as `ProbeValidator`.
+    """
+    digest = name.removeprefix(PROBE)
+    return ProbeValidator(load(opening.lake.probes.get(digest)), digest, teacher=opening.teacher)
 
 
 class ProbeValidator:
@@ -109,16 +120,6 @@ def probe_hypothesis(
         forced_logprobs=tuple(logprobs),
         is_phonemes=True,
     )
-
-
-def open_probe(digest: str, *, lake: Lake, teacher: Transcriber) -> ProbeValidator:
-    """Open the probe that the lake has under this digest.
-
-    Raises:
-        NotFound: there is none.
-        BadRequest, ModelError: as `ProbeValidator`.
-    """
-    return ProbeValidator(load(lake.probes.get(digest)), digest, teacher=teacher)
 
 
 def _rounded(value: float) -> float:

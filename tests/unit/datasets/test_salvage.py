@@ -10,7 +10,7 @@ from lakes import batch, put_recording, samples, unflac
 
 from k2d.corpus import views
 from k2d.datasets.freeze import freeze
-from k2d.datasets.frozen import Frozen
+from k2d.datasets.read import Frozen
 from k2d.errors import BadRequest
 from k2d.filtering.policy import PAPER, Policy, Weights
 from k2d.schema import Metric, Outcome, RecordingResult

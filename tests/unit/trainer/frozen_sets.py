@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from lakes import batch, put_recording
 
 from k2d.datasets.freeze import freeze
-from k2d.datasets.frozen import Frozen
+from k2d.datasets.read import Frozen
 from k2d.datasets.rows import ROWS_PER_GROUP
 from k2d.filtering.policy import PAPER
 from k2d.store import Lake

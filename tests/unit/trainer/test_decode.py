@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny import tiny_teacher
 
-from k2d.whisper.tokens import Vocabulary
-from trainer.model.decode import transcribe
+from k2d.whisper.vocabulary import Vocabulary
+from trainer.model.greedy import transcribe
 from trainer.model.student import load_teacher
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import tiny_teacher
 
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import IGNORED
 from trainer.model.distiller import Distiller, Prompted
 from trainer.model.loss import Terms, chunk_rows, distillation_loss

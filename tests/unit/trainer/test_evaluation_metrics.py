@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from k2d.filtering.distance import counts, read
 from k2d.schema import Counts
 from trainer.evaluation.boundaries import languages, points_of_interest, switch_tokens, switches
-from trainer.evaluation.metrics import METRICS, bucket, embedded_language, language_of, pooled, score
+from trainer.evaluation.error_rates import METRICS, bucket, embedded_language, language_of, pooled, score
 
 WORDS = ["model", "loss", "gpu", "我", "們", "好", "的", "3", "20", "カ"]
 texts = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)

@@ -15,10 +15,10 @@ from trainer.export.decoders import PLAIN, STAMPED, TEXT, Validator
 from weights import base
 
 from k2d.errors import BadRequest, Conflict, ModelError, NotFound
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.errors import ExportDrift
 from trainer.export import card, gate, ggml
-from trainer.export.convert import Export, convert
+from trainer.export.exporter import Export, convert
 from trainer.export.folder import alignment_heads, generation
 from trainer.export.source import Source, find
 from trainer.export.tokenizer import write_tokenizer

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import tiny_teacher
 
-from trainer.model.frozen import Frozen
+from trainer.model.frozen_layers import Frozen
 from trainer.model.loss import Terms, distillation_loss
 from trainer.model.student import load_teacher
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from weights import base
 
-from k2d.whisper.tokens import Vocabulary
-from k2d.whisper.windows import read_window
+from k2d.whisper.vocabulary import Vocabulary
+from k2d.whisper.timestamps import read_window
 from trainer.data.batch import Example
-from trainer.data.labels import Skip, example
+from trainer.data.targets import Skip, example
 from trainer.options import Recipe
 
 PLAIN = {"timestamp_probability": 0.0, "prompt_probability": 0.0}

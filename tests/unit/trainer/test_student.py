@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_teacher
 
 from k2d.errors import BadRequest, ModelError
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.model.flops import chunk_flops
 from trainer.model.student import (
     check_vocabulary,

@@ -10,11 +10,11 @@ from walked import walked
 
 from k2d.filtering.policy import DEFAULT, PAPER, Policy, Weights, decide
 from trainer.evaluation.bootstrap import Band
-from trainer.study import files
+from trainer.study import study_files as files
 from trainer.study.about import about
 from trainer.study.blocks import banded, percent, signed
 from trainer.study.checks import checks
-from trainer.study.draws import How
+from trainer.study.resampling import How
 from trainer.study.figures import study
 from trainer.study.filters import COMPOSITE, NGRAM, Filter, Kind, filters
 from trainer.study.judge import ALPHAS, ranked

@@ -16,11 +16,11 @@ from places import ROOT
 from tiny import tiny_teacher
 from weights import cache
 
-from k2d.datasets.frozen import Frozen
+from k2d.datasets.read import Frozen
 from k2d.errors import BadRequest, Conflict, StoreError
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from k2d.whisper.engine import open_engine
+from k2d.whisper.load import open_engine
 from trainer.errors import NoTrainingData, TrainingDiverged
 from trainer.options import Recipe
 from trainer.run.checkpoints import Checkpoints, Position, need_space

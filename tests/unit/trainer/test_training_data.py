@@ -19,15 +19,15 @@ from structlog.testing import capture_logs
 from weights import base
 
 from k2d.datasets.freeze import freeze
-from k2d.datasets.frozen import Frozen
+from k2d.datasets.read import Frozen
 from k2d.errors import BadRequest, StoreError
 from k2d.filtering.policy import DEFAULT
 from k2d.store import Lake
 from k2d.whisper.features import log_mel
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import MicroBatch
 from trainer.data.order import Order
-from trainer.data.reader import Loaded
+from trainer.data.prefetch import Loaded
 from trainer.data.stream import TrainingData
 from trainer.errors import NoTrainingData
 from trainer.options import Recipe

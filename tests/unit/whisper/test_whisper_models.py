@@ -11,8 +11,8 @@ from weights import BASE, base
 from k2d.errors import ModelError
 from k2d.whisper import packaged
 from k2d.whisper.ct2_file import array, tensors
-from k2d.whisper.engine import open_engine
-from k2d.whisper.models import digest_of, resolve
+from k2d.whisper.load import open_engine
+from k2d.whisper.resolve import digest_of, resolve
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from weights import base
 from k2d.errors import BadRequest
 from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Window
 from k2d.whisper import prompts
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 
 SECOND = np.zeros(16_000, np.int16)
 OPTIONS = DecodeOptions()

@@ -7,7 +7,7 @@ import pytest
 from weights import base
 
 from k2d.errors import ModelError
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2d.whisper.windows import read_window
+from k2d.whisper.timestamps import read_window
 
 FIRST = 1000
 RATE = 16_000

@@ -3,7 +3,7 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from k2d.datasets.frozen import Frozen, Group
+from k2d.datasets.read import Frozen, Group
 from trainer.data.order import Block, Order
 
 COLUMNS = ("id", "audio.bytes", "text", "segments", "duration_s", "recording_id", "previous_text", "distance")

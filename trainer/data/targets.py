@@ -10,7 +10,7 @@ from k2d.schema import WINDOW_S
 from k2d.whisper import scoring
 from k2d.whisper.features import TOKEN_S
 from k2d.whisper.prompts import PREVIOUS_TEXT, language_token
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import Example
 from trainer.data.draws import generator
 from trainer.options import Recipe

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from k2d.datasets.rows import ROWS_PER_GROUP
 from k2d.errors import NotFound, StoreError
 from k2d.store import Lake
-from k2d.store.errors import DAMAGED_HINT, damaged, guard
+from k2d.store.guard import DAMAGED_HINT, damaged, guard
 from k2d.store.manifest import Manifest
 
 AGAIN = "pull the dataset again, or remove its folder and freeze it again: equal content gives equal shards"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from k2d.errors import ModelError
+from k2d.errors import ModelError, install_hint
 from k2d.schema import SAMPLE_RATE_HZ, WINDOW_S
 from k2d.whisper import ct2_file
 from k2d.whisper.features import FFT_SIZE, HOP
 from k2d.whisper.prompts import CONTEXT
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 
 Array = npt.NDArray[np.generic]
 
@@ -47,7 +47,7 @@ def to_ctranslate2(source: Path, target: Path) -> None:
     except ImportError as error:
         raise ModelError(
             f"{source} is a transformers model, and converting it needs {error.name}",
-            hint='pip install "k2d[ct2,torch]", or choose K2D_ENGINE=transformers, or give a CTranslate2 folder',
+            hint=f"{install_hint('ct2', 'torch')}; or choose K2D_ENGINE=transformers, or give a CTranslate2 folder",
         ) from error
     quiet: Any = transformers.utils.logging.disable_progress_bar
     quiet()  # its bar for the weights would stand in the middle of a command's own output
@@ -70,7 +70,7 @@ def to_transformers(source: Path, target: Path) -> None:
     try:
         from safetensors.numpy import save_file
     except ImportError as error:
-        raise ModelError("converting needs safetensors", hint='pip install "k2d[torch]"') from error
+        raise ModelError("converting needs safetensors", hint=install_hint("torch")) from error
     file = source / "model.bin"
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         perturbation = memoryview(data)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from k2d.errors import BadRequest, K2DError, ModelError, Overloaded, TryAgain
+from k2d.errors import BadRequest, K2DError, ModelError, Overloaded, TryAgain, install_hint
 from k2d.inference import triton_errors
 from k2d.inference.endpoint import RETRYABLE_GRPC, RETRYABLE_HTTP
 from k2d.inference.wire import MAX_BODY_BYTES, Head, dump
@@ -57,7 +57,7 @@ class TritonEndpoint:
         try:
             from tritonclient.grpc import aio
         except ImportError as error:
-            raise ModelError(f"{error.name} is not installed", hint='pip install "k2d[grpc]"') from error
+            raise ModelError(f"{error.name} is not installed", hint=install_hint("grpc")) from error
         self._grpc = aio
         self._address = address
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

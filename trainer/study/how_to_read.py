@@ -1,8 +1,8 @@
 """What the report's figures are, in words."""
 
 from trainer.study.blocks import Section, Text
-from trainer.study.draws import How
 from trainer.study.judge import RANDOM_DRAWS
+from trainer.study.resampling import How
 
 
 def reading(how: How) -> Section:

@@ -6,7 +6,7 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache
 
 from k2d.whisper.prompts import CONTEXT, language_token
-from k2d.whisper.tokens import Vocabulary
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.model.distiller import Prompted
 
 MOST_TOKENS = CONTEXT // 2  # as the engines

@@ -22,10 +22,10 @@ from k2d.whisper.engine import Encoding
 from k2d.whisper.fallback import Draft, decode_with_fallback
 from k2d.whisper.features import TOKEN_S, log_mel
 from k2d.whisper.ladder import Ladder, Search
-from k2d.whisper.languages import Detected, detected
-from k2d.whisper.models import ResolvedModel
-from k2d.whisper.tokens import Vocabulary
-from k2d.whisper.windows import finish
+from k2d.whisper.languages import WindowLanguage, detected
+from k2d.whisper.resolve import ResolvedModel
+from k2d.whisper.timestamps import finish
+from k2d.whisper.vocabulary import Vocabulary
 
 SIDE_FILES = ("config.json", "vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
 # texts are filled up to a multiple of it: half of it is wasted, on average, and most chunks share a few widths
@@ -166,10 +166,10 @@ class CTranslate2Engine:
             for window, heard, (draft, temperature) in zip(windows, languages, accepted, strict=True)
         ]
 
-    def _languages(self, encoded: "Encoded", options: DecodeOptions) -> list[Detected]:
+    def _languages(self, encoded: "Encoded", options: DecodeOptions) -> list[WindowLanguage]:
         """The language of each window: as asked, or as heard."""
         if options.language != AUTO:
-            return [Detected(options.language, ())] * encoded.count
+            return [WindowLanguage(options.language, ())] * encoded.count
         return [detected({token[2:-2]: p for token, p in row}) for row in self._model.detect_language(encoded.all)]
 
     def _search(

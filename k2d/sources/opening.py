@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NoReturn, cast
 
 import fsspec
 
-from k2d.errors import AudioError, BadRequest, NotFound, SourceRefused, TooLarge
+from k2d.errors import AudioError, BadRequest, NotFound, SourceRefused, TooLarge, install_hint
 from k2d.keys import digest
 from k2d.schema import QuarantineReason, Source
 from k2d.sources import web
@@ -160,7 +160,7 @@ def _s3() -> tuple[Any, tuple[type[Exception], ...]]:
         botocore = import_module("botocore.exceptions")
         return fsspec.filesystem("s3"), (OSError, botocore.BotoCoreError, botocore.ClientError)
     except ImportError as error:
-        raise BadRequest("s3:// sources need the s3 extra", hint="pip install 'k2d[s3]'") from error
+        raise BadRequest("s3:// sources need the s3 extra", hint=install_hint("s3")) from error
 
 
 def _s3_info(uri: str) -> tuple[int | None, str]:

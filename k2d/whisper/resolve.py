@@ -160,7 +160,9 @@ def _converted(folder: Path, *, to: str, digest: str, cache: Path) -> Path:
     target = cache / "converted" / f"{digest[:16]}-{to}"
     if target.is_dir():
         return target
-    from k2d.whisper import convert  # needs tokenizers, which come with an engine; finding a model does not
+    from k2d.whisper import (
+        conversion as convert,
+    )  # needs tokenizers, which come with an engine; finding a model does not
 
     make: Callable[[Path, Path], None] = convert.to_transformers if to == "transformers" else convert.to_ctranslate2
     with fresh_folder(target) as work:

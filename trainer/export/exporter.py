@@ -3,29 +3,15 @@
 import json
 import shutil
 import uuid
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import k2d
 from k2d.errors import BadRequest, Conflict
-from k2d.store.errors import guard
+from k2d.store.guard import guard
 from trainer.export import card, gate
 from trainer.export.formats import FORMATS
-from trainer.export.source import MADE_BY, Source, Which, find
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """What was made."""
-
-    folder: Path
-    format: str
-    precision: str
-    bytes: int
-    max_drift: float
-    checks: tuple[gate.Check, ...]
-    source: Source
+from trainer.export.made import Export, document
+from trainer.export.source import MADE_BY, Which, find
 
 
 def convert(
@@ -88,35 +74,6 @@ def convert(
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     return made
-
-
-def document(made: Export) -> dict[str, Any]:
-    """The export as JSON: what it was made from, how, and what the gate heard."""
-    checks = [
-        {**asdict(check), "rows": [_row(row) for row in check.rows], "passed": check.passes(made.max_drift)}
-        for check in made.checks
-    ]
-    return {
-        "format": made.format,
-        "precision": made.precision,
-        "bytes": made.bytes,
-        "source": {"reference": made.source.reference, "which": made.source.which, "digest": made.source.digest},
-        "k2d": k2d.__version__,
-        "max_drift": made.max_drift,
-        "checks": checks,
-        "run": made.source.run,
-        "recipe": made.source.recipe,
-    }
-
-
-def _row(row: Any) -> dict[str, Any]:
-    return {
-        "clip": row.name,
-        "same": row.same_text,
-        "drift": row.drift,
-        "student": row.text_a,
-        "export": row.text_b,
-    }
 
 
 def _place(final: Path) -> Path:

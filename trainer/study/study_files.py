@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.evaluation import files
+from trainer.evaluation import output as files
 from trainer.evaluation.bootstrap import COVERED
 from trainer.study.about import About
 from trainer.study.blocks import html, markdown
@@ -13,7 +13,7 @@ from trainer.study.checks import checks
 from trainer.study.figures import Cut, Study
 from trainer.study.judge import DRAWN
 from trainer.study.pictures import pictures
-from trainer.study.report import document
+from trainer.study.study_report import document
 
 JSON: Final = "report.json"
 LABELS: Final = "labels.jsonl"

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from k2d.errors import StoreError
+from trainer.evaluation.eval_report import Report
 from trainer.evaluation.render import html, markdown
-from trainer.evaluation.report import Report
 
 JSON = "report.json"
 

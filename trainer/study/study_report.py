@@ -7,11 +7,11 @@ from trainer.evaluation.bootstrap import Band
 from trainer.study.about import About
 from trainer.study.blocks import Document, Picture, Section, Table, Text, banded, number, percent, signed
 from trainer.study.checks import Check, checks
-from trainer.study.draws import Pair
 from trainer.study.figures import Cut, Figures, Group, Study
 from trainer.study.filters import COMPOSITE, NO_FILTER, Kind
+from trainer.study.how_to_read import reading
 from trainer.study.judge import BAD, KEPT, TOTAL_FAILURE, WRONG
-from trainer.study.reading import reading
+from trainer.study.resampling import Pair
 
 MOST_SHOWN: Final = 50  # rows of a list; report.json has the rest
 
