@@ -29,7 +29,7 @@ import soundfile
 
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
-from k2d.inference.opening import engine_of, open_transcriber
+from k2d.inference.open import engine_of, open_transcriber
 from k2d.inference.transcriber import Transcriber
 from k2d.logs import setup
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, ModelInfo, Samples, Window, WindowResult

@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from k2d.cli import commands  # noqa: F401 — registers them with `app`
-from k2d.cli.app import app
+from k2d.cli import commands# noqa: F401 — registers them with `app`
+from k2d.cli.base import app
 from k2d.settings import PREFIX, Settings
 from trainer.options import PRESETS, Recipe
 from trainer.run.runs import FREE

@@ -4,11 +4,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from places import EXAMPLES, SHARED
 
 from k2d.settings import PREFIX
 from services.local.redis_server import EmbeddedRedis
+
+# The default run draws the same examples for everyone; `make test-all` searches at random, and wider. An example that a
+# search finds becomes an explicit one (@example), so that everybody runs it from then on. The first use of some tables
+# takes seconds, so no single example has a deadline.
+hypothesis.settings.register_profile("default", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("wide", derandomize=False, deadline=None, max_examples=1000, print_blob=True)
+hypothesis.settings.load_profile("default")
 
 
 @pytest.fixture(autouse=True)

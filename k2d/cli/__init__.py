@@ -2,14 +2,14 @@
 
 import sys
 
-from k2d.cli.app import app
+from k2d.cli.base import app
 from k2d.cli.show import fail
 from k2d.errors import K2DError
 
 
 def main() -> None:
     """Run the command line: every error ends as one message with its hint, never as a traceback."""
-    from k2d.cli import commands  # noqa: F401 — registers them with `app`
+    from k2d.cli import commands# noqa: F401 — registers them with `app`
 
     try:
         app()

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.app import (
+from k2d.cli.base import (
     DEFAULT_POLICY,
     AlphaOption,
     Api,

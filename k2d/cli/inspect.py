@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.app import (
+from k2d.cli.base import (
     DEFAULT_POLICY,
     AlphaOption,
     Api,

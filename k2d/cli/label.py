@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from k2d import audio, sources
 from k2d.cli import show
-from k2d.cli.app import Api, EmbeddedOption, Json, app, backend
+from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
 from k2d.client.backend import ignore
 from k2d.documents import BatchOptions
 from k2d.errors import AudioError

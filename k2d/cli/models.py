@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from k2d.cli import show
-from k2d.cli.app import Json, app, settings
+from k2d.cli.base import Json, app, settings
 from k2d.labeling.request import PACKAGED, check_model
 from k2d.validators import PERTURBED, validators_of
 from k2d.whisper.resolve import resolve

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from k2d import audio, sources
 from k2d.cli import show
-from k2d.cli.app import Json, app, settings
+from k2d.cli.base import Json, app, settings
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.inference.address import is_address
-from k2d.inference.opening import open_transcriber
+from k2d.inference.open import open_transcriber
 from k2d.inference.parity import Heard, Recording, Report, Row, compare, golden_recordings, hear
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import DecodeOptions, LongformOptions

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.app import Json, app
+from k2d.cli.base import Json, app
 from k2d.filtering.policy import PRESETS, Policy, explain, load, to_yaml
 
 policies = typer.Typer(

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.app import Json, app, settings
+from k2d.cli.base import Json, app, settings
 from k2d.corpus.independence import Observations, Standing, phi, standings
 from k2d.errors import BadRequest
 

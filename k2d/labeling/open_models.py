@@ -6,13 +6,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from k2d.errors import ModelError
 from k2d.inference.address import SERVED
-from k2d.inference.opening import open_transcriber
+from k2d.inference.open import open_transcriber
 from k2d.inference.transcriber import ScoringTranscriber, Transcriber
 from k2d.schema import Batch, ModelInfo
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators.names import PERTURBED, address_of, kind_of, validators_of
-from k2d.validators.validator import FirstValidator, Opening, Validator, Validators
+from k2d.validators.protocol import FirstValidator, Opening, Validator, Validators
 
 
 @asynccontextmanager

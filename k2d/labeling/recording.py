@@ -35,7 +35,7 @@ from k2d.schema import (
 )
 from k2d.settings import Settings
 from k2d.store import Examination, LabelWriter, Lake
-from k2d.validators.validator import Validators
+from k2d.validators.protocol import Validators
 
 log = structlog.get_logger()
 

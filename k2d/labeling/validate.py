@@ -14,7 +14,7 @@ from k2d.filtering.evidence import ChunkEvidence, ChunkTexts, weigh_many
 from k2d.keys import chunk_id
 from k2d.schema import FACTS_VERSION, Chunk, ChunkFacts, Hypothesis, LongformOptions, ModelInfo, Recording
 from k2d.store import Lake
-from k2d.validators.validator import Validator, Validators, hypotheses_key
+from k2d.validators.protocol import Validator, Validators, hypotheses_key
 
 RecordingHypotheses = Mapping[int, tuple[Hypothesis, ...]]  # one validator's on a recording, by the chunk's index
 

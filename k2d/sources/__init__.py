@@ -4,6 +4,6 @@
 """
 
 from k2d.sources.allow import check_allowed
-from k2d.sources.opening import MEDIA_EXTENSIONS, describe, expand, from_path, open_source
+from k2d.sources.uris import MEDIA_EXTENSIONS, describe, expand, from_path, open_source
 
 __all__ = ["MEDIA_EXTENSIONS", "check_allowed", "describe", "expand", "from_path", "open_source"]

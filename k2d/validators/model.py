@@ -11,7 +11,7 @@ from k2d.inference.transcriber import ScoringTranscriber
 from k2d.schema import Chunk, DecodeOptions, Hypothesis, ModelInfo, Samples, TextScore, Window
 from k2d.validators.names import PERTURBED
 from k2d.validators.perturb import PERTURBATIONS, Perturbation, apply
-from k2d.validators.validator import AS_IS, Opening, Validator, mean_by_segment
+from k2d.validators.protocol import AS_IS, Opening, Validator, mean_by_segment
 
 SCORE_VERSION: Final = 1  # of how forced log-probabilities are computed and shared out among segments
 

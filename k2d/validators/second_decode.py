@@ -15,7 +15,7 @@ from k2d.inference.transcriber import Transcriber
 from k2d.schema import Chunk, DecodeOptions, Evidence, Hypothesis, Samples, Window
 from k2d.text.repetition import REPETITION_MAX
 from k2d.validators.names import SECOND_DECODE
-from k2d.validators.validator import Opening, Validator
+from k2d.validators.protocol import Opening, Validator
 
 VERSION: Final = 1  # raise it when the rule, the decodes, or evidence itself choose otherwise
 

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.app import app
+from k2d.cli.base import app
 from k2d.cli.datasets import show_manifest
 from k2d.cli.label import header_seconds
 from k2d.documents import BatchOptions

@@ -12,11 +12,11 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.app import Json, app, settings
+from k2d.cli.base import Json, app, settings
 from k2d.client.http import Client
 from k2d.errors import K2DError, install_hint
 from k2d.inference.address import is_address, plain
-from k2d.inference.opening import open_transcriber
+from k2d.inference.open import open_transcriber
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators import PERTURBED, models_of, validators_of

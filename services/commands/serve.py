@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from k2d.cli.app import app
+from k2d.cli.base import app
 from k2d.settings import PREFIX, load
 
 

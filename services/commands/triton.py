@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from k2d.cli.app import app
+from k2d.cli.base import app
 from k2d.logs import setup
 from k2d.settings import load
 from services.tritonserver.foreground import GRPC_PORT, HTTP_PORT, METRICS_PORT, run

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from k2d.cli import show
-from k2d.cli.app import app, settings
+from k2d.cli.base import app, settings
 from services.local.stack import Stack
 
 

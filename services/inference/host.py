@@ -10,7 +10,7 @@ from k2d.errors import BadRequest, K2DError, ModelError
 from k2d.inference import golden, wire
 from k2d.inference.address import is_address, plain
 from k2d.inference.batcher import MicroBatcher
-from k2d.inference.opening import engine_of
+from k2d.inference.open import engine_of
 from k2d.inference.unloading import UnloadableEngine
 from k2d.schema import ModelInfo
 from k2d.settings import Settings

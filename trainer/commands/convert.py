@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.app import Json, app, settings
+from k2d.cli.base import Json, app, settings
 from trainer.need import need
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.app import Json, app, settings
+from k2d.cli.base import Json, app, settings
 from trainer.commands.bars import bars
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def evaluate(
     from trainer.need import need
 
     need("jinja2")
-    from trainer.evaluation import output as files
+    from trainer.evaluation import report_files as files
     from trainer.evaluation.evaluate import How
     from trainer.evaluation.evaluate import evaluate as run
     from trainer.evaluation.sets import open_set

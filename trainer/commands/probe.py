@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.app import Json, app, settings
+from k2d.cli.base import Json, app, settings
 from k2d.store import Lake
 from trainer.commands.bars import bars
 from trainer.need import need

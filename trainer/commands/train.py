@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from k2d.cli import show
-from k2d.cli.app import Api, app, name, settings
+from k2d.cli.base import Api, app, name, settings
 from k2d.client.http import Client
 from k2d.datasets.pull import pull
 from k2d.datasets.read import Frozen

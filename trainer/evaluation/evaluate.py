@@ -10,7 +10,7 @@ from itertools import islice
 
 import k2d
 from k2d.errors import BadRequest
-from k2d.inference.opening import open_transcriber
+from k2d.inference.open import open_transcriber
 from k2d.schema import DecodeOptions, LongformOptions
 from k2d.settings import Settings
 from trainer.evaluation.compare import Scored, compared

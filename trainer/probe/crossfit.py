@@ -17,7 +17,7 @@ import k2d
 from k2d.errors import BadRequest
 from k2d.filtering.distance import counts
 from k2d.inference.address import is_address, plain
-from k2d.inference.opening import engine_of
+from k2d.inference.open import engine_of
 from k2d.keys import digest
 from k2d.schema import Counts
 from k2d.settings import Settings

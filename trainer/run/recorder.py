@@ -86,7 +86,7 @@ class Recorder:
     def report(self) -> None:
         """Write the curves as a picture and the run's page."""
         if self._active:
-            from trainer.run.run_report import write_report  # matplotlib, only once a run is done
+            from trainer.run.run_report import write_report# matplotlib, only once a run is done
 
             write_report(self._run)
 

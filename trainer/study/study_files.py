@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.evaluation import output as files
+from trainer.evaluation import report_files as files
 from trainer.evaluation.bootstrap import COVERED
 from trainer.study.about import About
 from trainer.study.blocks import html, markdown

@@ -12,7 +12,7 @@ from k2d.schema import Chunk, Hypothesis, Samples, Window
 from k2d.validators.names import PROBE
 from k2d.validators.probe import ctc
 from k2d.validators.probe.network import Encoded, Probe, frames_of, load
-from k2d.validators.validator import AS_IS, Opening, Validator
+from k2d.validators.protocol import AS_IS, Opening, Validator
 
 KIND: Final = "probe"
 VERSION: Final = 1  # of what is made of a probe's posteriors; part of the hypotheses' key
