@@ -7,7 +7,7 @@ from k2d.filtering.policy import columns_of, evidence_columns
 from k2d.schema import ChunkFacts, Hypothesis, Segment
 from trainer.study.table import Labels, numbered
 from trainer.study.truth import of_clip
-from trainer.study.walk import LENGTHS, Validators, Segments, Walked
+from trainer.study.walk import LENGTHS, Segments, ValidatorLabels, Walked
 
 SAID = (
     "今天我們來 review 這個 deadline",
@@ -90,7 +90,7 @@ def _panel(name, truths, at):
     if at:  # another validator hears worse
         columns["disagreement_middle"] = np.clip(columns["disagreement_middle"] + 0.3, 0, 1).astype(np.float32)
     counts = [one for _, truth in truths for one in truth.segments]
-    return Validators(
+    return ValidatorLabels(
         name=name,
         validators=f"model:{name}",
         fingerprints=("a" * 16, "b" * 16),

@@ -20,9 +20,9 @@ from k2d.whisper.features import log_mel
 
 torch = pytest.importorskip("torch")
 
-from trainer.errors import NoTrainingData# noqa: E402
-from trainer.probe import examples as found# noqa: E402
-from trainer.probe.crossfit import Recipe, Trained, cross_fit# noqa: E402
+from trainer.errors import NoTrainingData  # noqa: E402
+from trainer.probe import examples as found  # noqa: E402
+from trainer.probe.crossfit import Recipe, Trained, cross_fit  # noqa: E402
 
 HAN = "媽爸他你我好大小"
 UNIT_S = 0.12
