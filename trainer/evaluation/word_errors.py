@@ -21,9 +21,13 @@ def count_word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> Co
 
     count_word_errors(["我", "用", "model"], ["我", "用", "motel"])  # Counts(hits=2, substitutions=1)
     """
-    for token in (*reference, *hypothesis):
-        assert token and SPACE not in token, f"a token must not be empty or contain a space: {token!r}"
     output = jiwer.process_words(
-        SPACE.join(reference), SPACE.join(hypothesis), reference_transform=SPLIT, hypothesis_transform=SPLIT
+        _join(reference), _join(hypothesis), reference_transform=SPLIT, hypothesis_transform=SPLIT
     )
     return Counts(output.hits, output.substitutions, output.deletions, output.insertions)
+
+
+def _join(tokens: Sequence[str]) -> str:
+    text = SPACE.join(tokens)
+    assert (text.split(SPACE) if text else []) == list(tokens), f"a token is empty or contains a space: {tokens}"
+    return text

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 MIB: Final = 2**20
 FLOAT32: Final = 4  # bytes
-# 51,865 is odd: tensor cores want rows that start at multiples of 16 bytes, and are twice as fast then. 64 halves are 128
+# 51,865 is odd: tensor cores want rows that start at multiples of 16 bytes, and are twice as fast then
 ROUND: Final = 64
 
 
@@ -173,7 +173,7 @@ def _compiled_chunk_loss() -> Callable[..., tuple[torch.Tensor, torch.Tensor, to
 
 
 def _cast_head(head: torch.Tensor, *, like: torch.Tensor) -> torch.Tensor:
-    """A head (V, width) in the precision of matrix products; under autocast padded with zero rows to a multiple of 64."""
+    """A head (V, width) in the precision of matrix products; in half precision padded to a multiple of 64 rows."""
     device = like.device.type
     if not torch.is_autocast_enabled(device):
         return head

@@ -201,7 +201,7 @@ class TrainingStep:
         more = f" and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
         kept = [path.name for path in self._checkpoints.all()]
         return TrainingDiverged(
-            f"the loss of step {number} is not a finite number; rows in the batch: {', '.join(rows[:MOST_NAMED])}{more}",
+            f"the loss of step {number} is not finite; rows in the batch: {', '.join(rows[:MOST_NAMED])}{more}",
             hint=f"last good checkpoint: {kept[-1] if kept else 'none yet'}; try a lower learning_rate or float32",
             step=number,
             rows=rows,
