@@ -17,16 +17,16 @@ from k2d.errors import BadRequest, ModelError, StoreError
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, ModelInfo, Piece, Window, WindowResult
 from k2d.settings import load
 from trainer.evaluation import evaluate as evaluating
-from trainer.evaluation.evaluate import How, evaluate
-from trainer.evaluation.report_files import write
-from trainer.evaluation.hearing import hear
+from trainer.evaluation.eval_report import EvaluationReport
+from trainer.evaluation.evaluate import EvaluationOptions, evaluate
 from trainer.evaluation.manifests import JsonLines
 from trainer.evaluation.render import html, markdown
-from trainer.evaluation.eval_report import Report
-from trainer.evaluation.size import Size
+from trainer.evaluation.report_files import write
+from trainer.evaluation.size import ModelSize
+from trainer.evaluation.transcribe_set import transcribe_set
 
 TRUTH = ["我們 review 一下", "hello world", "", "天氣很好 <b>|x|</b> 嗎", "我用 GPU 算", "今天天氣很好 deadline 明天"]
-STUDENT = ["我們 perturbation 一下", "hello world", "謝謝收看", "天氣很好", "我用 GPU 算", "今天天氣很好 deadline 明天"]
+STUDENT = ["我們 view 一下", "hello world", "謝謝收看", "天氣很好", "我用 GPU 算", "今天天氣很好 deadline 明天"]
 
 
 class ByHeart:
@@ -82,12 +82,12 @@ def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, ByHeart]:
         return known[reference]
 
     monkeypatch.setattr(evaluating, "open_transcriber", opened)
-    monkeypatch.setattr(evaluating, "size_of", lambda reference, settings: Size(72_000_000, 145.2))
+    monkeypatch.setattr(evaluating, "size_of", lambda reference, settings: ModelSize(72_000_000, 145.2))
     return known
 
 
-def run(clips: JsonLines, *models: str, **how: int) -> Report:
-    return evaluate(models, clips, load(), how=How(draws=200, **how))
+def run(clips: JsonLines, *models: str, **options: int) -> EvaluationReport:
+    return evaluate(models, clips, load(), options=EvaluationOptions(draws=200, **options))
 
 
 def test_the_numbers_by_hand(clips: JsonLines, models: dict[str, ByHeart]) -> None:
@@ -95,15 +95,15 @@ def test_the_numbers_by_hand(clips: JsonLines, models: dict[str, ByHeart]) -> No
     teacher, student = report.models
     # tokens said: 5, 2, 0, 8 (<b> and </b> are remarks, so 天氣很好 x 嗎 has 6), 4, 9
     assert student.figures["mer"].counts.reference_length == 5 + 2 + 6 + 4 + 9
-    assert student.figures["mer"].counts.edits == 1 + 0 + 4 + 2  # perturbation; nothing; 謝謝收看; x 嗎
+    assert student.figures["mer"].counts.edits == 1 + 0 + 4 + 2  # view; nothing; 謝謝收看; x 嗎
     assert student.figures["mer_speech"].counts.edits == 3
     assert student.figures["mer"].rate.value == 7 / 26
     assert teacher.figures["mer"].counts.edits == 0
     assert student.figures["mer"].difference.value == 7 / 26
     assert teacher.figures["mer"].difference is None
-    assert (teacher.spoke_in_silence, student.spoke_in_silence) == (0, 1)
+    assert (teacher.text_without_speech, student.text_without_speech) == (0, 1)
     assert report.set.without_speech == 1
-    assert report.set.embedded == "en"
+    assert report.set.embedded_language == "en"
     assert (report.set.utterances, report.set.recordings) == (6, 5)  # two clips of one recording
     assert report.set.seconds == pytest.approx(sum(0.5 + 0.1 * n for n in range(6)))
     assert student.speed.windows == 6  # the warm-up is not among them
@@ -114,9 +114,9 @@ def test_the_numbers_by_hand(clips: JsonLines, models: dict[str, ByHeart]) -> No
 
 def test_what_cannot_be_scored_is_set_aside_and_named(clips: JsonLines, models: dict[str, ByHeart]) -> None:
     report = run(clips, "teacher")
-    assert report.set.set_aside["unknown"] == "no reference"
-    assert report.set.set_aside["broken.flac"].startswith("not_audio")
-    assert len(report.set.set_aside) == 2
+    assert report.set.skipped["unknown"] == "no reference"
+    assert report.set.skipped["broken.flac"].startswith("not_audio")
+    assert len(report.set.skipped) == 2
 
 
 def test_the_same_model_has_no_difference(clips: JsonLines, models: dict[str, ByHeart]) -> None:
@@ -142,7 +142,9 @@ def test_groups_add_up(clips: JsonLines, models: dict[str, ByHeart]) -> None:
 def test_the_worst_come_first_with_their_differences(clips: JsonLines, models: dict[str, ByHeart]) -> None:
     report = run(clips, "teacher", "student", worst=2)
     assert [line.name for line in report.worst] == ["2.flac", "3.flac"]
-    assert [(piece.op, piece.said, piece.heard) for piece in report.worst[0].diffs[1]] == [("insert", "", "謝謝收看")]
+    assert [(piece.op, piece.reference, piece.hypothesis) for piece in report.worst[0].diffs[1]] == [
+        ("insert", "", "謝謝收看")
+    ]
     assert len(report.lines) == 6
     assert not report.lines[0].diffs
 
@@ -173,7 +175,7 @@ def test_files_are_written_whole(clips: JsonLines, models: dict[str, ByHeart], t
     assert document["models"][1]["figures"]["mer"]["counts"]["insertions"] == 4
     assert document["models"][1]["speed"]["real_time"] > 0
     lines = (tmp_path / "out" / "utterances.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line)["heard"][1] for line in lines] == STUDENT
+    assert [json.loads(line)["hypotheses"][1] for line in lines] == STUDENT
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="no report can be written"):
         write(report, tmp_path / "file" / "out")
@@ -210,16 +212,16 @@ def test_one_window_each_sets_longer_ones_aside(tmp_path: Path, models: dict[str
         {"audio": "none.wav", "offset": 5, "duration": 2, "text": "x"},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    hearing = asyncio.run(
-        hear(models["teacher"], JsonLines(path).utterances(), LongformOptions(), long_form=False, at_once=2)
+    transcripts = asyncio.run(
+        transcribe_set(models["teacher"], JsonLines(path).utterances(), LongformOptions(), long_form=False, at_once=2)
     )
-    assert hearing.heard["0.wav"].text == TRUTH[0]
-    assert {name: why.split(":")[0] for name, why in hearing.set_aside.items()} == {
+    assert transcripts.transcripts["0.wav"].text == TRUTH[0]
+    assert {name: why.split(":")[0] for name, why in transcripts.skipped.items()} == {
         "long.wav": "too_long",
         "none.wav@5.000": "too_short",
     }
     sequential = asyncio.run(
-        hear(models["teacher"], JsonLines(path).utterances(), LongformOptions(), long_form=True, at_once=2)
+        transcribe_set(models["teacher"], JsonLines(path).utterances(), LongformOptions(), long_form=True, at_once=2)
     )
     assert sequential.speed.audio_s == pytest.approx(31.5)
     assert sequential.speed.windows == 3

@@ -27,10 +27,11 @@ from k2d.inference.golden import clips
 from k2d.inference.parity import golden_recordings, hear
 from k2d.schema import LongformOptions
 from k2d.whisper.load import open_engine
-from trainer.export.exporter import Export, convert
+from trainer.export.exporter import convert
 from trainer.export.formats import FORMATS
 from trainer.export.ggml import write_ggml
-from trainer.export.source import MADE_BY
+from trainer.export.record import Export
+from trainer.export.source import PROVENANCE
 from trainer.model.student import save_student
 
 pytestmark = [pytest.mark.integration, pytest.mark.torch]
@@ -105,9 +106,9 @@ def test_each_format_says_the_same(converted: Converted, format: str, packages: 
     made = converted(format)
     assert [check.tool for check in made.checks] == tools
     assert all(check.same == check.clips == len(clips()) for check in made.checks)
-    assert len({row.text_a for check in made.checks for row in check.rows}) > 1 or format in ("onnx", "ggml")
-    assert all(row.text_a for check in made.checks for row in check.rows)
-    past = json.loads((made.folder / MADE_BY).read_text())
+    assert len({row.student for check in made.checks for row in check.rows}) > 1 or format in ("onnx", "ggml")
+    assert all(row.student for check in made.checks for row in check.rows)
+    past = json.loads((made.folder / PROVENANCE).read_text())
     assert past["run"]["steps_done"] == 3
     assert past["source"]["which"] == "last"
     assert "3 of 3" in (made.folder / "README.md").read_text()
@@ -117,7 +118,7 @@ def test_8_bits_are_smaller_and_their_drift_is_told(converted: Converted) -> Non
     pytest.importorskip("ctranslate2")
     made = converted("ctranslate2", "int8", max_drift=100.0)  # random weights: any text may come of rounding
     assert made.bytes < 0.7 * converted("ctranslate2").bytes
-    assert json.loads((made.folder / MADE_BY).read_text())["checks"][0]["drift"] == made.checks[0].drift
+    assert json.loads((made.folder / PROVENANCE).read_text())["checks"][0]["drift"] == made.checks[0].drift
 
 
 def test_transformers_alone_transcribes_without_a_hub(converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,18 +216,17 @@ def test_a_shape_whisper_cpp_cannot_run_is_refused(tmp_path: Path) -> None:
 
 def test_the_gate_hears_a_changed_weight(run: Path, tmp_path: Path) -> None:
     """One layer's output turned around between writing and listening: the gate is what stands between."""
-    from trainer.export.decoders import for_transformers
-
     from trainer.errors import ExportDrift
     from trainer.export import gate
+    from trainer.export.decoders import for_transformers
 
     changed = student()
     with torch.no_grad():
         changed.model.decoder.layers[1].fc2.weight.neg_()
     save_student(changed, tmp_path / "changed", tokenizer_from=base("transformers").path)
-    checks = gate.listen(
-        run / "student", tmp_path / "changed", opens=for_transformers, precision="float32", cache=tmp_path / "cache"
+    checks = gate.check_export(
+        run / "student", tmp_path / "changed", tools=for_transformers, precision="float32", cache=tmp_path / "cache"
     )
-    assert [row.name for row in checks[0].rows] == [recording.name for recording in golden_recordings()]
+    assert [row.clip for row in checks[0].rows] == [clip.name for clip in clips()]
     with pytest.raises(ExportDrift):
-        gate.judge(checks, 0.0)
+        gate.require_pass(checks, 0.0)
