@@ -29,5 +29,7 @@ def count_word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> Co
 
 def _join(tokens: Sequence[str]) -> str:
     text = SPACE.join(tokens)
-    assert [token for token in text.split(SPACE) if token] == list(tokens), f"a token is empty or contains a space: {tokens}"
+    assert [token for token in text.split(SPACE) if token] == list(tokens), (
+        f"a token is empty or contains a space: {tokens}"
+    )
     return text
