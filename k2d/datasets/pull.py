@@ -1,4 +1,4 @@
-"""Bring a frozen dataset from an API: manifest and shards, verified, into a lake of one's own."""
+"""Copies a frozen dataset from an API into a lake of one's own: manifest and shards, verified."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from k2d.datasets.formats import export
-from k2d.errors import StoreError
+from k2d.errors import Conflict, StoreError
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 
 
 class Remote(Protocol):
-    """What of a client is needed (k2d.client.http.Client)."""
+    """What a pull needs of a client (k2d.client.Client)."""
 
     def manifest(self, name: str) -> Manifest: ...
 
@@ -37,8 +37,10 @@ def pull(remote: Remote, name: str, lake: Lake) -> Manifest:
         if sha256 != shard.sha256:
             lake.datasets.drop_shards(name, manifest.digest)
             raise StoreError(f"shard {shard.number} of {name!r} arrived damaged", hint="try again")
-    lake.datasets.put(manifest)
-    return lake.datasets.manifest(name)
+    if not lake.datasets.put(manifest) and lake.datasets.manifest(name).digest != manifest.digest:
+        lake.datasets.drop_shards(name, manifest.digest)
+        raise Conflict(f"this lake has another dataset called {name!r}", hint="pull it into another lake", name=name)
+    return manifest
 
 
 def export_pulled(remote: Remote, name: str, format_: str, folder: Path) -> Manifest:

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Final
 
 import yaml
 
 from k2d.datasets.read import Frozen
 from k2d.store.manifest import Manifest
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_DATA_FILES: Final = [{"split": "train", "path": "data/train-*.parquet"}]
+_SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def write_huggingface(frozen: Frozen, folder: Path, final: Path) -> None:
@@ -23,6 +25,11 @@ def write_huggingface(frozen: Frozen, folder: Path, final: Path) -> None:
     (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
 
 
+def config_name(manifest: Manifest) -> str:
+    """What `datasets` caches the rows under: another dataset in a folder of the same name must not be taken for this."""
+    return f"{manifest.name}-{manifest.digest[:12]}"
+
+
 def card(manifest: Manifest) -> str:
     """The dataset card: what is in it, where each label comes from, and what was left out."""
     rows = manifest.counts.rows
@@ -32,7 +39,7 @@ def card(manifest: Manifest) -> str:
         "language": _languages(manifest),
         "tags": ["code-switching", "pseudo-labels", "k2d"],
         "size_categories": [next((name for limit, name in _SIZES if rows < limit), "n>1M")],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+        "configs": [{"config_name": config_name(manifest), "data_files": _DATA_FILES}],
     }
     seconds, counts = manifest.seconds, manifest.counts
     kept_s = seconds.accepted + seconds.salvaged
@@ -53,7 +60,13 @@ def card(manifest: Manifest) -> str:
 # {manifest.name}
 
 Speech with machine-made labels: {kept_s / 3600:.2f} hours in {rows} rows of at most 30 s, 16 kHz mono FLAC.
-No person has checked the labels. A teacher wrote them, a validator doubted them, and a policy decided what to keep.
+No person has checked the labels: a teacher wrote them, validators checked them, and a policy decided what to keep.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("path/to/this/folder", split="train")
+```
 
 | | |
 |---|---|
@@ -61,7 +74,7 @@ No person has checked the labels. A teacher wrote them, a validator doubted them
 | frozen | {manifest.created_at}, k2d {manifest.k2d_version} |
 | batches | {", ".join(f"`{batch}`" for batch in manifest.batches)} |
 | teacher | {teachers} |
-| validator | {validators} |
+| validators | {validators} |
 | policy | `{manifest.policy.get("name", "")}` ({manifest.policy_hash}) |
 | recordings | {counts.labeled} labeled, {counts.quarantined} quarantined, {counts.duplicates} duplicates left out |
 | kept | {kept_s:.3f} s of {seconds.input:.3f} s ({kept:.1f} %) |
