@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import lakes
 import pytest
 import typer
 from places import ROOT
@@ -19,6 +20,7 @@ import k2d
 from k2d.cli import commands  # noqa: F401 — registers them
 from k2d.cli.base import app
 from k2d.settings import PREFIX, Settings
+from k2d.store import Lake
 
 DOCS = ROOT / "docs"
 GENERATED = ["cli.md", "settings.md", "recipe.md", "openapi.json", "../deploy/helm/k2d/values.schema.json"]
@@ -106,6 +108,22 @@ def resolve(name: str) -> Any:
             found = getattr(found, attribute)
         return found
     raise AssertionError(f"{name} does not exist")
+
+
+@pytest.mark.skipif(not hasattr(k2d, "__all__"), reason="the public names are not exported yet")
+def test_the_examples_of_the_python_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(str(tmp_path / "data"))
+    lake.batches.put(lakes.batch(2))
+    for number in range(2):
+        result = lakes.put_recording(lake, number, [(0.0, 4.0), (4.0, 9.0)], rejected=frozenset({number}))
+        lake.batches.put_result(lakes.batch(2).id, result)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text("utf-8"), re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert names["manifest"].counts.rows == 2
+    assert names["flac"].startswith(b"fLaC")
 
 
 @pages
