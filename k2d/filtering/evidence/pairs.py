@@ -11,8 +11,9 @@ from k2d.filtering import distance
 from k2d.filtering.evidence.alignment import ENGLISH, FOREIGN, MANDARIN, EditCounts, Pair, TokenPool, align, tally
 from k2d.filtering.evidence.texts import TextBatch
 from k2d.schema import Counts, Distances
+from k2d.text.characters import HAN_KIND, LATIN_KIND, SINGLE
 from k2d.text.loops import count_loops, unloop
-from k2d.text.reading import HAN_KIND, LATIN_KIND, SINGLE, Readings, read_many
+from k2d.text.reading import Readings, read_many
 from k2d.text.repetition import REPETITION_MAX
 from k2d.text.sounds import encode, is_english, is_mandarin
 
@@ -70,17 +71,17 @@ class Pairs:
             once = read_many([" ".join(unloop(tokens))])
             end = self._add(_part(once)) + int(once.bounds[0, 1])
             self.pairs.append(Pair(label, (end - int(once.bounds[0, 1]), end), segments))
-            self.sounds.append((once.said(0), self.readings.said(place)))
+            self.sounds.append((once.sound_of(0), self.readings.sound_of(place)))
             self.written.append((once[0].tokens, self.readings[place].tokens))
             return
         self.pairs.append(Pair(label, (first, end), segments))
-        self.sounds.append((self.readings.said(text), self.readings.said(place)))
+        self.sounds.append((self.readings.sound_of(text), self.readings.sound_of(place)))
         self.written.append((self.readings.written(text), self.readings.written(place)))
 
     def _pair_phonemes(self, place: int, text: str, segments: int) -> None:
         """Pair a label with a probe's phonemes: a probe writes no tokens, so each phoneme is a token on both sides."""
         first, end = self._stretch(place)
-        units, label_sound = self.readings.units[first : end + 1], self.readings.said(place)
+        units, label_sound = self.readings.phoneme_starts[first : end + 1], self.readings.sound_of(place)
         owners = np.repeat(self.segment[first:end], np.diff(units))
         label = self._add(_phonemes(label_sound, owners))
         sound = encode(text.split())
@@ -95,7 +96,7 @@ class Pairs:
         return self.recurring[text] > LOOPS_MAX // 2 and count_loops(tokens) > LOOPS_MAX
 
     def _stretch(self, text: int) -> tuple[int, int]:
-        first, end = self.readings.stretches[text]
+        first, end = self.readings.token_ranges[text]
         return first, end
 
     def _add(self, part: TokenPool) -> int:
@@ -149,7 +150,7 @@ class Pairs:
 
     def _probe_counts(self, pair: int, first: int, end: int) -> Counts:
         """Token counts of a probe, which writes no tokens: a label's token is a hit when the probe has all its phonemes."""
-        units = self.readings.units[first : end + 1] - self.readings.units[first]
+        units = self.readings.phoneme_starts[first : end + 1] - self.readings.phoneme_starts[first]
         wrong = np.zeros(int(units[-1]) + 1, np.int64)
         wrong[self.by_sound.missed(pair)] = 1
         by_token = np.diff(np.concatenate(([0], np.cumsum(wrong)))[units])
@@ -164,15 +165,15 @@ def _from_edits(label_length: int, edits: Sequence[int]) -> Counts:
 
 def _part(readings: Readings) -> TokenPool:
     """A pool of everything that was read."""
-    lengths = np.diff(readings.units)
+    lengths = np.diff(readings.phoneme_starts)
     codes = np.frombuffer((readings.sound + "\0").encode("utf-32-le"), np.uint32)
-    first = codes[readings.units[:-1]]
+    first = codes[readings.phoneme_starts[:-1]]
     is_number = (first < 128) | (lengths == 0)
     kinds = np.full(len(lengths), FOREIGN, np.uint8)
     kinds[(readings.kinds == LATIN_KIND) & ~is_number] = ENGLISH
     kinds[(readings.kinds == HAN_KIND) | ((readings.kinds == LATIN_KIND) & is_number)] = MANDARIN
     whole = (readings.kinds != HAN_KIND) & (readings.kinds != SINGLE)
-    return TokenPool(readings.sound, readings.units, kinds, whole, np.zeros(len(kinds), np.intp))
+    return TokenPool(readings.sound, readings.phoneme_starts, kinds, whole, np.zeros(len(kinds), np.intp))
 
 
 def _phonemes(sound: str, segments: Places) -> TokenPool:

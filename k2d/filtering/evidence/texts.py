@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.schema import Hypothesis, Segment, join_text
+from k2d.text.characters import HAN_KIND, LATIN_KIND
 from k2d.text.echo import echo_share
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_begin, may_credit
-from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows, read_many
+from k2d.text.reading import Readings, count_windows, read_many
 from k2d.text.suspicions import loop_turns
 from k2d.text.tokens import mixed_tokens
 from k2d.text.trace import token_starts
@@ -55,7 +56,7 @@ def read(chunks: Sequence[ChunkTexts]) -> TextBatch:
     readings = read_many([*labels, *texts])
     first = np.concatenate(([0], np.cumsum([len(chunk.segments) for chunk in chunks])))
     segment = _token_segments(chunks, labels, readings)
-    phrases = [match_phrases(readings.tokens[begin:end]) for begin, end in readings.stretches[: len(chunks)]]
+    phrases = [match_phrases(readings.tokens[begin:end]) for begin, end in readings.token_ranges[: len(chunks)]]
     return TextBatch(chunks, labels, readings, phrases, readings.recurring(LOOP_GRAM), first, segment)
 
 
@@ -105,7 +106,7 @@ def label_columns(batch: TextBatch) -> dict[str, Column]:
     spans = int(first[-1])
     own = np.ones(len(segment), np.bool_)
     own[readings.bounds[: len(chunks), 1]] = False  # separators
-    kinds, lengths = readings.kinds[: len(segment)], np.diff(readings.units)[: len(segment)]
+    kinds, lengths = readings.kinds[: len(segment)], np.diff(readings.phoneme_starts)[: len(segment)]
 
     def count(what: Column) -> Column:
         counted = np.bincount(segment[own], what[own], spans).astype(np.int64)
@@ -142,7 +143,7 @@ def _texts(batch: TextBatch, lengths: Sequence[int]) -> tuple[list[int], list[bo
     """Loops, known phrases and echoes of the prompt, of every segment and then of every chunk."""
     spans = len(lengths)
     loops, phrases, echoes = [0] * spans, [False] * spans, [False] * spans
-    tokens, bounds, first = batch.readings.tokens, batch.readings.stretches, batch.first.tolist()
+    tokens, bounds, first = batch.readings.tokens, batch.readings.token_ranges, batch.first.tolist()
     numerals = _numerals(batch.readings)
     for place, (chunk, label) in enumerate(zip(batch.chunks, batch.labels, strict=True)):
         own = slice(first[place], first[place + 1])
