@@ -12,8 +12,7 @@ import numpy.typing as npt
 from k2d.corpus.index import DistinctPart, distinct_parts, outdated
 from k2d.datasets.revoked import RevokedIds
 from k2d.errors import Conflict
-from k2d.filtering.policy import REASONS, Policy, decide, metric_column, policy_columns, thresholds
-from k2d.filtering.policy.decide import Taken
+from k2d.filtering.policy import REASONS, Policy, RowSubset, decide, metric_column, policy_columns, thresholds
 from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.parquet import dumps
@@ -133,7 +132,7 @@ def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: Ledg
         sums.validators.update(zip(_fresh(part, "validators"), _fresh(part, "validator_fingerprint"), strict=True))
 
     whole, salvaged = np.flatnonzero(kept.whole), np.flatnonzero(kept.segments)
-    distances = metric_column(policy, Taken(chunks, whole))
+    distances = metric_column(policy, RowSubset(chunks, whole))
     risks = _segment_risks(part, policy, salvaged)
     whole_at = np.searchsorted(whole, bounds)
     salvaged_at = np.searchsorted(segments["chunk"][salvaged], bounds)
@@ -200,8 +199,8 @@ def _revoke(part: DistinctPart, kept: _Kept, rows: slice, without: RevokedIds, f
 def _segment_risks(part: DistinctPart, policy: Policy, rows: Ints) -> npt.NDArray[Any]:
     """Of kept segments: their own risk by evidence; a distance is known of their chunks alone."""
     if policy.metric is Metric.EVIDENCE:
-        return metric_column(policy, Taken(part.segments, rows))
-    return metric_column(policy, Taken(part.chunks, part.segments["chunk"][rows]))
+        return metric_column(policy, RowSubset(part.segments, rows))
+    return metric_column(policy, RowSubset(part.chunks, part.segments["chunk"][rows]))
 
 
 def _count_chunks(sums: LedgerSums, part: DistinctPart, policy: Policy, kept: _Kept) -> None:

@@ -21,10 +21,10 @@ from k2d.text.tokens import is_han, is_latin
 
 SEPARATOR: Final = "\0"  # a token between texts: it has no sound, and no phrase or number extends across it
 
-_FIRST_PHONE: Final = 128
+FIRST_PHONE: Final = 128  # code of the first ARPAbet phone; Mandarin's are below
 _FIRST_PRIVATE: Final = 0xF0000
 _CODES: Final[dict[str, str]] = {unit: chr(1 + place) for place, unit in enumerate(mandarin.UNITS)}
-_CODES.update({phone: chr(_FIRST_PHONE + place) for place, phone in enumerate(english.PHONES)})
+_CODES.update({phone: chr(FIRST_PHONE + place) for place, phone in enumerate(english.PHONES)})
 _NAMES: Final[dict[str, str]] = {code: unit for unit, code in _CODES.items()}
 NUMBER: Final = "\0number"  # placeholder for the sound of a token that can only be read with its neighbours
 # Distinct tokens kept in memory before the table is emptied; chosen: 20,000 Han characters and over 100,000 words.
@@ -43,12 +43,12 @@ def decode(sound: str) -> tuple[str, ...]:
 
 def is_mandarin(code: str) -> bool:
     """Whether one character of a sound is a Mandarin initial or final."""
-    return code < chr(_FIRST_PHONE)
+    return code < chr(FIRST_PHONE)
 
 
 def is_english(code: str) -> bool:
     """Whether one character of a sound is an English phone."""
-    return chr(_FIRST_PHONE) <= code < chr(_FIRST_PHONE + len(english.PHONES))
+    return chr(FIRST_PHONE) <= code < chr(FIRST_PHONE + len(english.PHONES))
 
 
 def sounds(tokens: Sequence[str]) -> list[str]:

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from k2d.corpus.index import DistinctPart
 from k2d.errors import BadRequest
-from k2d.filtering.policy import Columns, Policy, thresholds
-from k2d.filtering.policy.decide import tokens
+from k2d.filtering.policy import Columns, Policy, evidence_tokens, thresholds
 
 EVEN: Final = 0.1  # share of the draws that is spread evenly over the strata
 MOST_WEIGHT: Final = 1 / (1 - EVEN)
@@ -70,7 +69,7 @@ def chances_of(mass: Floats) -> tuple[Floats, Floats]:
 def sizes(segments: Columns) -> Floats:
     """The most reference tokens and edits each segment counts for, shape (segments,)."""
     seconds = MOST_TOKENS_PER_S * segments["duration_s"].astype(np.float64)
-    return np.asarray(np.maximum(np.maximum(tokens(segments), seconds), 1.0), np.float64)
+    return np.asarray(np.maximum(np.maximum(evidence_tokens(segments), seconds), 1.0), np.float64)
 
 
 def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[Draw], Population]:

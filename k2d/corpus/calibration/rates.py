@@ -7,7 +7,8 @@ import numpy as np
 
 from k2d.corpus.calibration.draw import Floats, Parts
 from k2d.corpus.index import DistinctPart
-from k2d.filtering.policy import Policy, thresholds
+from k2d.filtering.policy import Policy, RowSubset, thresholds
+from k2d.filtering.policy.risk import phonemes_per_s
 from k2d.schema import Metric
 
 STEPS: Final = 10_000  # α is written with four decimals
@@ -55,8 +56,7 @@ def speech_rate(parts: Parts, policy: Policy) -> SpeechRate | None:
     counted = np.zeros(len(_BINS) + 1)
     for part in parts():
         there = np.isfinite(thresholds(policy, part).segments)
-        phonemes, seconds = part.segments["phonemes"][there], part.segments["duration_s"][there]
-        rate = np.log(np.maximum(phonemes, 0.5) / np.maximum(seconds, 0.05))
+        rate = np.log(phonemes_per_s(RowSubset(part.segments, np.flatnonzero(there))))
         counted += np.bincount(np.digitize(rate, _BINS), minlength=len(counted))
     if not counted.sum():
         return None
