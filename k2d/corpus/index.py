@@ -32,7 +32,7 @@ from k2d.store.batches import PART, STALE_SUFFIX
 from k2d.store.files import Files
 from k2d.store.guard import DAMAGED_HINT, damaged, guard
 from k2d.store.parquet import printable, writer
-from k2d.store.rooted import safe
+from k2d.store.base import safe_name
 
 INDEX_VERSION: Final = 4  # of what lies in the files; part of their names, so that older ones are made again
 # Rows read to show one of them: small enough to page through text, large enough to sweep numbers fast.
@@ -368,7 +368,7 @@ def _with_constants(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
 
 def stem(batch_id: str, number: int, marks: Sequence[str]) -> str:
     """Where the files of a part lie, without their suffixes, while the ledger carries these marks (file names)."""
-    return f"batches/{safe(batch_id)}/index/{number:06d}-{digest('index', INDEX_VERSION, list(marks))[:16]}"
+    return f"batches/{safe_name(batch_id)}/index/{number:06d}-{digest('index', INDEX_VERSION, list(marks))[:16]}"
 
 
 def _write_facts(file: Any, *, table: pa.Table) -> None:

@@ -37,7 +37,7 @@ from k2d.store.manifest import (
     DatasetTeacher,
     DatasetValidator,
     Manifest,
-    Without,
+    DatasetRevocations,
 )
 from k2d.store.parquet import describe, writer
 
@@ -109,7 +109,7 @@ def freeze(
         policy=policy.model_dump(mode="json"),
         policy_hash=policy.key,
         policy_explanation=explain(policy),
-        without=Without(ids=len(gone.ids), found=plan.sums.revoked, hash=gone.hash) if gone.ids else None,
+        without=DatasetRevocations(ids=len(gone.ids), found=plan.sums.revoked, hash=gone.hash) if gone.ids else None,
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
         options=_options(chosen),

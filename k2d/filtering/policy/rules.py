@@ -162,7 +162,9 @@ def from_yaml(text: str, *, name: str = "the policy") -> Policy:
     except yaml.YAMLError as error:
         raise BadRequest(f"{name} is not YAML: {error}", hint="write one `key: value` per line") from error
     if not isinstance(fields, Mapping):
-        raise BadRequest(f"{name} is not a policy", hint="`k2d policy show evidence` prints one to start from")
+        raise BadRequest(
+            f"{name} is not a mapping of policy fields", hint="`k2d policy show evidence` prints one to start from"
+        )
     return parse({str(key): value for key, value in fields.items()})
 
 
