@@ -32,12 +32,12 @@ from k2d.store import Lake
 from k2d.store.manifest import (
     FORMAT_VERSION,
     DatasetCounts,
+    DatasetRevocations,
     DatasetSeconds,
     DatasetShard,
     DatasetTeacher,
     DatasetValidator,
     Manifest,
-    DatasetRevocations,
 )
 from k2d.store.parquet import describe, writer
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.index import DistinctPart, distinct_parts, outdated
+from k2d.corpus.distinct import DistinctPart, distinct_parts
+from k2d.corpus.index import outdated
 from k2d.datasets.revoked import RevokedIds
 from k2d.errors import Conflict
 from k2d.filtering.policy import REASONS, Policy, RowSubset, decide, metric_column, policy_columns, thresholds

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from k2d import sources
 from k2d.client.embedded import Embedded
-from k2d.corpus.index import fingerprint
+from k2d.corpus.gather import fingerprint
 from k2d.documents import BatchOptions
 from k2d.errors import K2DError, StoreError
 from k2d.filtering.policy import Columns, columns_of, evidence_columns
