@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 OBJECTS: Final = 0.2
 # Least number of chunks in common. Below, a rank correlation is arbitrary: its standard error is about 1 / √n.
 FEWEST: Final = 20
-# Least share of the chunks that a validator must have checked; one with fewer (a second decode) saw only doubtful
+# Least share of the chunks that a validator must have checked; one with fewer (a second decode) saw only unresolved
 # chunks.
 SELECTIVE: Final = 0.5
 

@@ -28,7 +28,7 @@ def read(text: str) -> Reading:
 def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
     """Align two token sequences with the fewest edits and count hits and edits.
 
-    counts(["今", "天", "meeting"], ["今", "天", "meetings"])  # Counts(hits=2, substitutions=1)
+        counts(["今", "天", "meeting"], ["今", "天", "meetings"])  # Counts(hits=2, substitutions=1)
 
     Of several alignments with the fewest edits, rapidfuzz's is taken; it is always the same for the same sequences. The
     number of edits is the same when the sides are exchanged.
@@ -48,7 +48,7 @@ def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
 def compare(teacher_text: str, validator_texts: Sequence[str]) -> Distances:
     """Compare the teacher's transcript of a chunk with the validator's transcripts, one for each perturbation.
 
-    compare("今天 meeting", ["今天 meetings"]).mixed.rate  # 0.333…
+        compare("今天 meeting", ["今天 meetings"]).mixed.rate  # 0.333…
 
     Counts are summed over the validator's transcripts. `validator_repetition` is the least over them, because a single
     transcript that does not loop is enough to compare with. Token counts are the teacher's.
@@ -127,7 +127,7 @@ _OPS = {"equal": DiffOp.EQUAL, "replace": DiffOp.SUBSTITUTE, "delete": DiffOp.DE
 def aligned_diff(teacher_text: str, validator_text: str) -> tuple[Diff, ...]:
     """Align two transcripts for display. The edits are those of `counts` over mixed tokens.
 
-    [diff.op for diff in aligned_diff("今天 Meeting", "今天 meetings")]  # [DiffOp.EQUAL, DiffOp.SUBSTITUTE]
+        [diff.op for diff in aligned_diff("今天 Meeting", "今天 meetings")]  # [DiffOp.EQUAL, DiffOp.SUBSTITUTE]
 
     The texts of all steps, joined, are the original transcripts, including capitals, punctuation and Traditional
     characters; punctuation belongs to the token before it. Empty when neither side has a token.

@@ -40,7 +40,7 @@ def pronounce(word: str) -> Phones:
 
     A letter that no rule covers is returned as itself. Results are not cached here but in `k2d.text.sounds`.
 
-    pronounce("gpus")  # ('JH', 'IY', 'P', 'IY', 'Y', 'UW', 'Z')
+        pronounce("gpus")  # ('JH', 'IY', 'P', 'IY', 'Y', 'UW', 'Z')
     """
     known = lookup(word)
     if known:

@@ -38,7 +38,7 @@ class Loop:
 def find_loops(tokens: Sequence[str]) -> tuple[Loop, ...]:
     """Find the loops of a text, from left to right, without overlap.
 
-    find_loops(list("謝謝大家謝謝大家謝謝大家"))  # (Loop(start=0, end=12, period=4),)
+        find_loops(list("謝謝大家謝謝大家謝謝大家"))  # (Loop(start=0, end=12, period=4),)
 
     Of several loops that begin at one token the longest is taken, and among those the one with the shortest unit. For
     ordinary speech this costs one set: every loop contains some four tokens in a row at least twice (it has at least
@@ -67,7 +67,7 @@ def count_loops(tokens: Sequence[str]) -> int:
 def unloop(tokens: Sequence[str]) -> list[str]:
     """Reduce each loop to one occurrence of its unit, so that a looping text can be compared with others.
 
-    unloop(list("謝謝大家謝謝大家謝謝大家吧"))  # ['謝', '謝', '大', '家', '吧']
+        unloop(list("謝謝大家謝謝大家謝謝大家吧"))  # ['謝', '謝', '大', '家', '吧']
 
     One pass is enough for comparing, although loops within a unit remain.
     """

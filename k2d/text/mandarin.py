@@ -99,7 +99,7 @@ def odd_phrases() -> dict[str, tuple[str, ...]]:
 def pinyin_units(word: str) -> tuple[str, ...]:
     """Return the initials and finals of a dictionary phrase or a single Han character.
 
-    pinyin_units("谢谢")  # ('x', 'ie', 'x', 'ie')
+        pinyin_units("谢谢")  # ('x', 'ie', 'x', 'ie')
 
     At least one for every character; a character without a known reading is returned as itself.
     """

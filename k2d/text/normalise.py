@@ -63,8 +63,8 @@ _HAS_INNER = re.compile(r"['.-]")
 def normalise(text: str) -> str:
     """Normalise text for comparison: lower-case, Simplified characters, words separated by single spaces.
 
-    normalise("今天的 Meeting 改到 3.5 點，20% 的人說 don't（笑）")
-    # "今天的 meeting 改到 3.5 点 20 percent 的人说 don't"
+        normalise("今天的 Meeting 改到 3.5 點，20% 的人說 don't（笑）")
+        # "今天的 meeting 改到 3.5 点 20 percent 的人说 don't"
 
     Idempotent. Accepts text of any length and script and never raises. Source: docs/method.md.
     """

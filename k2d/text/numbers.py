@@ -52,7 +52,7 @@ _YEARS = range(1700, 2100)
 def read_numbers(tokens: Sequence[str]) -> Sequence[str]:
     """Replace every number in mixed tokens by the Han characters of its reading, one token each.
 
-    read_numbers(["gpt-4o", "twenty", "five"])  # ['gpt', '四', 'o', '二', '十', '五']
+        read_numbers(["gpt-4o", "twenty", "five"])  # ['gpt', '四', 'o', '二', '十', '五']
 
     Numbers inside words are read too. Tokens without a number are returned unchanged.
     """

@@ -115,7 +115,7 @@ def credit_line(text: str) -> str | None:
 def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None:
     """Return an unspoken credit at the beginning or the end of a text, separated by a space or a full stop, or None.
 
-    credit_at_edge("今天就到這裡。字幕由 Amara.org 社區提供")  # '字幕由 Amara.org 社区提供'
+        credit_at_edge("今天就到這裡。字幕由 Amara.org 社區提供")  # '字幕由 Amara.org 社区提供'
 
     None also where the credit is part of a sentence (字幕由 Amara.org 社區提供這句話 …). `tokens`: the text's mixed
     tokens, if the caller has them already.

@@ -116,7 +116,7 @@ class Readings:
 def read_many(texts: Sequence[str]) -> Readings:
     """Normalise, split and read texts of any length and script.
 
-    read_many(["今天 meeting"])[0].tokens  # ('今', '天', 'meeting')
+        read_many(["今天 meeting"])[0].tokens  # ('今', '天', 'meeting')
 
     All texts are in memory at once, about fifty bytes per character.
     """

@@ -16,7 +16,7 @@ def repetition(text: str, n: int = NGRAM) -> int:
 
     Windows slide by one character and may overlap; spaces count as characters. 0 when the text is shorter than n.
 
-    repetition("謝謝大家" * 7)  # 6
+        repetition("謝謝大家" * 7)  # 6
 
     A unit of p characters repeated k times in a row gives about k - (n - p) / p equal windows when p < n, and k when
     p ≥ n. With n = 6 and the paper's limit (more than 5) 謝謝大家 is a loop from the 7th repetition on, a sentence from

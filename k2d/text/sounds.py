@@ -58,7 +58,7 @@ def sounds(tokens: Sequence[str]) -> list[str]:
     number, so the other tokens of a number may have none; every other token has at least one. `tokens` may be those of
     many texts with SEPARATOR between them.
 
-    [decode(sound) for sound in sounds(["银", "行"])]  # [('in',), ('h', 'ang')]
+        [decode(sound) for sound in sounds(["银", "行"])]  # [('in',), ('h', 'ang')]
     """
     odd = mandarin.odd_phrases()
     alone = list(map(ALONE.__getitem__, tokens))

@@ -124,7 +124,7 @@ def suspicions(
 ) -> Suspicions:
     """Measure the signs of hallucination in a text.
 
-    suspicions("謝謝大家" * 5, duration_s=4.0).reasons  # ('loop', 'phrase')
+        suspicions("謝謝大家" * 5, duration_s=4.0).reasons  # ('loop', 'phrase')
 
     Args:
         prompt: the text the decoder was conditioned on (initial prompt, previous text).

@@ -15,7 +15,7 @@ def token_starts(text: str) -> list[int] | None:
     Several tokens that come from one symbol share its offset. Returns None when the text does not normalise character
     by character (a base letter and its accent as two code points).
 
-    token_starts("Hi，你好")  # [0, 3, 4]
+        token_starts("Hi，你好")  # [0, 3, 4]
     """
     traced: Traced = [(character, offset) for offset, character in enumerate(text)]
     traced = _substitute(traced, BRACKETS)

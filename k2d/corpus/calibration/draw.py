@@ -93,7 +93,7 @@ def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[D
     places = rng.random(count) * mass[strata]  # position of each draw within the total size of its stratum
     drawn = {
         (segment.facts_key, segment.chunk, segment.segment): segment
-        for segment in _walk(parts, policy, strata, places, weights, mass)
+        for segment in _drawn_segments(parts, policy, strata, places, weights, mass)
     }
     return sorted(drawn.values(), key=lambda segment: segment.draws), population
 
@@ -113,7 +113,7 @@ def _measure(parts: Parts, policy: Policy) -> Population:
     return Population(recordings, segments, reachable, round(seconds, 3), round(reachable_s, 3), tuple(mass.tolist()))
 
 
-def _walk(
+def _drawn_segments(
     parts: Parts,
     policy: Policy,
     strata: npt.NDArray[Any],

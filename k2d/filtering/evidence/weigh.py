@@ -48,7 +48,9 @@ def weigh(segments: Sequence[Segment], hypotheses: Sequence[Hypothesis], *, prom
 
 
 def weigh_many(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
-    """`weigh` for many chunks.
+    """Compute the evidence of many chunks, in order; `weigh` for each, but faster.
+
+        weigh_many([ChunkTexts(segments, hypotheses) for segments, hypotheses in labels])
 
     Raises:
         ValueError: a chunk has no segment or no hypothesis.

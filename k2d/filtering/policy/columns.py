@@ -29,7 +29,7 @@ def columns_of(
 ) -> dict[str, npt.NDArray[Any]]:
     """Convert the facts of chunks to columns, shape (chunks,) each, in order.
 
-    columns_of([facts.distances], [facts.evidence])["mer_hits"]
+        columns_of([facts.distances], [facts.evidence])["mer_hits"]
 
     With evidence these are COLUMNS. Without, they are DISTANCE_COLUMNS, which policies with a distance as metric need.
     """

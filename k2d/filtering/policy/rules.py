@@ -58,7 +58,7 @@ class Policy(BaseModel):
     loops_max: int | None = Field(
         default=None,
         ge=1,
-        description="A text loops when it says the same more often than this, and more than speech does.",
+        description="A text loops when it repeats itself more often than this, and more than speech does.",
     )
     reject_phrases: bool = Field(
         default=True, description="Reject labels that are nothing but known hallucination phrases."
@@ -74,10 +74,10 @@ class Policy(BaseModel):
         default=None, ge=0, le=1, description="Reject labels with a larger share of tokens in other scripts."
     )
     min_phonemes_per_s: float | None = Field(
-        default=None, ge=0, description="Reject labels with fewer phonemes a second."
+        default=None, ge=0, description="Reject labels with fewer phonemes per second."
     )
     max_phonemes_per_s: float | None = Field(
-        default=None, gt=0, description="Reject labels with more phonemes a second."
+        default=None, gt=0, description="Reject labels with more phonemes per second."
     )
     disagreement_max: float | None = Field(
         default=None, ge=0, le=1, description="Reject labels that differ by more than this from the hypotheses."
@@ -85,7 +85,9 @@ class Policy(BaseModel):
     metric: Metric = Field(default=Metric.COMPOSITE, description="The distance or risk that is compared with alpha.")
     alpha: float = Field(default=0.4, ge=0, le=1, description="Keep a chunk when that is at most this: 0…1.")
     quorum: Quorum = Field(default=Quorum.MOST, description="Which hypothesis counts where there are several.")
-    usual_phonemes_per_s: float = Field(default=9.0, gt=0, description="The corpus's phonemes a second, its median.")
+    usual_phonemes_per_s: float = Field(
+        default=9.0, gt=0, description="The median of the corpus's phonemes per second."
+    )
     weights: Weights | None = Field(default=None, description="How evidence becomes risk; only for that metric.")
     salvage: bool = Field(default=False, description="Keep the good segments of chunks that are not kept whole.")
     claim: str | None = Field(
