@@ -7,7 +7,7 @@ run writes the same shards again.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 from pydantic import TypeAdapter
@@ -43,9 +43,9 @@ from k2d.store.manifest import (
 from k2d.store.parquet import describe, writer
 
 # Chosen: large enough to be read sequentially, small enough to be sent again; the Hugging Face hub advises this size.
-SHARD_BYTES = 256 * 1024**2
-MAX_GAP_S = 2.0  # chosen: a longer pause between two chunks ends a row
-FALLBACK = "perturbed:"  # prefix of validators that are not a second model
+SHARD_BYTES: Final = 256 * 1024**2
+MAX_GAP_S: Final = 2.0  # chosen: a longer pause between two chunks ends a row
+FALLBACK: Final = "perturbed:"  # prefix of validators that are not a second model
 
 
 def freeze(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow.parquet as pq
 
@@ -15,7 +15,9 @@ from k2d.store import Lake
 from k2d.store.guard import DAMAGED_HINT, damaged, guard
 from k2d.store.manifest import Manifest
 
-AGAIN = "pull the dataset again, or remove its folder and freeze it again: equal content gives equal shards"
+REPAIR_HINT: Final = (
+    "pull the dataset again, or remove its folder and freeze it again: equal content gives equal shards"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class FrozenDataset:
         return self._broken(f"shard {shard}{others} of dataset {self.manifest.name!r} is gone", shard)
 
     def _broken(self, message: str, shard: int) -> StoreError:
-        return StoreError(message, hint=AGAIN, dataset=self.manifest.name, shard=shard)
+        return StoreError(message, hint=REPAIR_HINT, dataset=self.manifest.name, shard=shard)
 
 
 def json_line(value: Any) -> bytes:

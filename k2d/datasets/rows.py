@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,8 @@ from k2d.store import Lake
 from k2d.store.facts import main_language
 from k2d.store.parquet import AUDIO
 
-ROWS_PER_GROUP = 64  # of a Parquet row group; chosen: at most about 32 MB of FLAC in memory
-SCHEMA = pa.schema(
+ROWS_PER_GROUP: Final = 64  # of a Parquet row group; chosen: at most about 32 MB of FLAC in memory
+SCHEMA: Final = pa.schema(
     [
         ("id", pa.string()),  # "{recording_id}-{start}-{end}", in milliseconds
         ("audio", AUDIO),  # FLAC, 16 kHz mono

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Final
 
 from rapidfuzz.distance import Levenshtein
 
@@ -121,7 +122,7 @@ class Diff:
     validator_text: str
 
 
-_OPS = {"equal": DiffOp.EQUAL, "replace": DiffOp.SUBSTITUTE, "delete": DiffOp.DELETE, "insert": DiffOp.INSERT}
+_OPS: Final = {"equal": DiffOp.EQUAL, "replace": DiffOp.SUBSTITUTE, "delete": DiffOp.DELETE, "insert": DiffOp.INSERT}
 
 
 def aligned_diff(teacher_text: str, validator_text: str) -> tuple[Diff, ...]:

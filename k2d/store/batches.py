@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from typing import Final
 
 from k2d.errors import Conflict, NotFound
 from k2d.keys import digest
@@ -13,9 +14,9 @@ from k2d.store.parquet import dumps
 # Positions in a part of a batch. Results and the index are stored by part, so that folders stay small enough to list
 # and the index of a running batch is incomplete only where workers are. Chosen: about 90,000 chunks of half-hour
 # recordings.
-PART = 1024
-STALE_SUFFIX = ".stale"
-REMEMBERED = 4  # batch documents kept in memory; chosen
+PART: Final = 1024
+STALE_SUFFIX: Final = ".stale"
+REMEMBERED: Final = 4  # batch documents kept in memory; chosen
 
 
 class Batches(LakePart):

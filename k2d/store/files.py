@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Final, TypeVar, cast
 
 import fsspec
 import pyarrow.parquet as pq
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from k2d.errors import NotFound, StoreError, install_hint
 from k2d.store.guard import guard
 
-TEMP_SUFFIX = ".tmp"
+TEMP_SUFFIX: Final = ".tmp"
 _IN = TypeVar("_IN")
 _OUT = TypeVar("_OUT")
 

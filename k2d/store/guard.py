@@ -4,19 +4,22 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import pyarrow as pa
 
 from k2d.errors import K2DError, NotFound, StoreError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM}
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED: Final = {errno.EACCES, errno.EPERM}
 
-FULL_HINT = "free space or raise the quota; what was written before is intact, and `k2d resume` continues from there"
-READ_ONLY_HINT = "the file system is mounted read-only: remount it, or point K2D_STORE somewhere else"
-DENIED_HINT = "the service's user may not write here: fix owner, mode or bucket policy, or set K2D_STORE"
-UNREACHABLE_HINT = "check K2D_STORE, the network and the credentials; nothing is lost, retry when it answers"
-DAMAGED_HINT = "the file is damaged: remove it and run `k2d resume`, which makes it again"
+FULL_HINT: Final = (
+    "free space or raise the quota; what was written before is intact, and `k2d resume` continues from there"
+)
+READ_ONLY_HINT: Final = "the file system is mounted read-only: remount it, or point K2D_STORE somewhere else"
+DENIED_HINT: Final = "the service's user may not write here: fix owner, mode or bucket policy, or set K2D_STORE"
+UNREACHABLE_HINT: Final = "check K2D_STORE, the network and the credentials; nothing is lost, retry when it answers"
+DAMAGED_HINT: Final = "the file is damaged: remove it and run `k2d resume`, which makes it again"
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """The manifest of a dataset: its origin, its content and the hashes of its shards. Written last, so it means "done"."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 # Version of rows and manifest; part of the digest. Version 2 added salvaged segments, segment_ids and revoked ids.
 # Older manifests are still read: members that they lack have defaults.
-FORMAT_VERSION = 2
+FORMAT_VERSION: Final = 2
 
 
 class _ManifestModel(BaseModel):

@@ -9,22 +9,22 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2d.schema import SAMPLE_RATE_HZ
 
-META_KEY = b"k2d"
-HF_KEY = b"huggingface"
-ZSTD_LEVEL = 3  # zstd's own default
-_SURROGATES = re.compile("[\ud800-\udfff]")
+META_KEY: Final = b"k2d"
+HF_KEY: Final = b"huggingface"
+ZSTD_LEVEL: Final = 3  # zstd's own default
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
-AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # the storage type of `datasets.Audio`
+AUDIO: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # the storage type of `datasets.Audio`
 
 # field names as in k2d.schema.Segment, in its order
-SEGMENT = pa.struct(
+SEGMENT: Final = pa.struct(
     [
         ("start_s", pa.float64()),
         ("end_s", pa.float64()),

@@ -3,15 +3,15 @@
 import hashlib
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from k2d.errors import NotFound
 from k2d.store.base import LakePart, key_path
 from k2d.store.guard import guard
 
-SCHEME = "lake://"
-_BLOCK = 1 << 20
-_UPLOAD = re.compile(r"uploads/([0-9a-f]{64})")
+SCHEME: Final = "lake://"
+_BLOCK: Final = 1 << 20
+_UPLOAD: Final = re.compile(r"uploads/([0-9a-f]{64})")
 
 
 class Uploads(LakePart):

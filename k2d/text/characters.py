@@ -27,7 +27,8 @@ BLANK, HAN_KIND, LATIN_KIND, SINGLE, OTHER, SIGN = range(6)
 NEWLINE, SPACE = 10, 32  # code points
 _COMMA, _POINT = 44, 46
 _DROPPED, _HARD = 0, 2**32 - 2  # entries of the table that are not code points
-_HARD_SIGNS = frozenset("<[＜［(（【〔%+&@#Σ")  # brackets, spoken signs, and the letter with two lower-case forms
+# brackets, spoken signs, and the letter with two lower-case forms
+_HARD_SIGNS: Final = frozenset("<[＜［(（【〔%+&@#Σ")
 _MOST_CODES: Final = 0x110000
 
 
@@ -122,8 +123,8 @@ def _kind(character: str) -> int:
 
 
 # Tables over all code points, filled on first use of a character; untouched pages take no memory.
-_FOLDED = np.zeros(_MOST_CODES, np.uint32)
-_KINDS = np.zeros(_MOST_CODES, np.uint8)
+_FOLDED: Final = np.zeros(_MOST_CODES, np.uint32)
+_KINDS: Final = np.zeros(_MOST_CODES, np.uint8)
 
 
 def kinds_of(codes: Codes) -> Kinds:

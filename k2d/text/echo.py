@@ -6,11 +6,12 @@ The prompt is the text the decoder was conditioned on: the initial prompt, the p
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Final
 
 from k2d.text.tokens import is_han, mixed_tokens
 
 # Least number of distinct tokens (an English word counts as two). Chosen: people really do say shorter texts twice.
-LEAST_WEIGHT = 8
+LEAST_WEIGHT: Final = 8
 
 
 def echo(text: str, prompt: str) -> float:

@@ -17,22 +17,26 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from typing import Final
 
 from k2d.text.letters import letter_to_sound
 
-_ARPABET = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
-PHONES = tuple(_ARPABET.split())
+_ARPABET: Final = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+PHONES: Final = tuple(_ARPABET.split())
 
 Phones = tuple[str, ...]
 
-_VOICELESS = frozenset(("P", "T", "K", "F", "TH"))
-_SIBILANT = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
-_LONGEST_ACRONYM = 3  # letters. Chosen: GPU, LLM, API
-_SHORTEST_PART = 3  # letters of a compound's part: two-letter entries of the dictionary (en, de, ii) match anything
-_LETTER_A: Phones = ("EY",)  # the dictionary's "a" is the article
-_PLAIN = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
-_VOWEL = re.compile("[aeiouy]")
-_ASCII = re.compile(r"[a-z]+(?:'[a-z]+)*")
+_VOICELESS: Final = frozenset(("P", "T", "K", "F", "TH"))
+_SIBILANT: Final = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
+_LONGEST_ACRONYM: Final = 3  # letters. Chosen: GPU, LLM, API
+# letters of a compound's part: two-letter entries of the dictionary (en, de, ii) would match anything
+_SHORTEST_PART: Final = 3
+_LETTER_A: Final[Phones] = ("EY",)  # the dictionary's "a" is the article
+_PLAIN: Final = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+)
+_VOWEL: Final = re.compile("[aeiouy]")
+_ASCII: Final = re.compile(r"[a-z]+(?:'[a-z]+)*")
 
 
 def pronounce(word: str) -> Phones:

@@ -5,11 +5,12 @@ similar spellings get similar phones and that every word gets some.
 """
 
 import re
+from typing import Final
 
 # (pattern, phones). At each position the first pattern that matches is applied and consumed; lookarounds see the whole
 # word. Longer spellings come before shorter ones, word beginnings and endings before the general case. "=" stands for
 # the consonant of a doubled letter.
-_RULES: tuple[tuple[str, str], ...] = (
+_RULES: Final[tuple[tuple[str, str], ...]] = (
     # endings
     (r"tion(?=s?$)", "SH AH N"),
     (r"ssion(?=s?$)", "SH AH N"),
@@ -177,7 +178,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"z", "Z"),
 )
 
-_COMPILED = tuple((re.compile(pattern), tuple(phones.split())) for pattern, phones in _RULES)
+_COMPILED: Final = tuple((re.compile(pattern), tuple(phones.split())) for pattern, phones in _RULES)
 
 
 def letter_to_sound(word: str) -> tuple[str, ...]:

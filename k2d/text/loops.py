@@ -8,12 +8,13 @@ sentence dictated twice are not loops.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 # Chosen so that reduplication (看看, 對對對) and a sentence dictated twice are not loops.
-LEAST_TURNS = 3
-LEAST_TOKENS = 6
-LEAST_NUMBERS = 10  # `count_up` ignores texts with fewer numbers; chosen: people count to ten
-_HAN_NUMBERS = frozenset("零〇一二三四五六七八九十百千万两")
+LEAST_TURNS: Final = 3
+LEAST_TOKENS: Final = 6
+LEAST_NUMBERS: Final = 10  # `count_up` ignores texts with fewer numbers; chosen: people count to ten
+_HAN_NUMBERS: Final = frozenset("零〇一二三四五六七八九十百千万两")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,27 +9,28 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
+from typing import Final
 
 from k2d.text.tokens import is_han
 
 # All initials and finals that occur in pypinyin's readings of single characters.
-_INITIALS = "b p m f d t n l g k h j q x zh ch sh r z c s"
-_FINALS = """
+_INITIALS: Final = "b p m f d t n l g k h j q x zh ch sh r z c s"
+_FINALS: Final = """
 a o e i u v ai ei ao ou an en ang eng er ong ia ie iao iou ian in iang ing iong
 ua uo uai uei uan uen uang ueng ve van vn
 """
-UNITS = (*_INITIALS.split(), *_FINALS.split())
+UNITS: Final = (*_INITIALS.split(), *_FINALS.split())
 
-_TONELESS = str.maketrans("āáǎàēéěèīíǐìōóǒòūúǔùǖǘǚǜńňǹḿ", "aaaaeeeeiiiioooouuuuüüüünnnm")
-_TWO = "两"
-_TWO_UNITS = ("er",)  # so that 兩個 and 2 個 get the same phonemes, see k2d.text.numbers
+_TONELESS: Final = str.maketrans("āáǎàēéěèīíǐìōóǒòūúǔùǖǘǚǜńňǹḿ", "aaaaeeeeiiiioooouuuuüüüünnnm")
+_TWO: Final = "两"
+_TWO_UNITS: Final = ("er",)  # so that 兩個 and 2 個 get the same phonemes, see k2d.text.numbers
 
 # Neighbours of 著 read zhu (著名, 名著). Elsewhere it is the particle of 看著, which Simplified text writes 着;
 # OpenCC's t2s does not convert it.
-_BEFORE_ZHU = frozenset("显名原编土专论巨卓昭译遗拙合")
-_AFTER_ZHU = frozenset("名作者书述称录")
+_BEFORE_ZHU: Final = frozenset("显名原编土专论巨卓昭译遗拙合")
+_AFTER_ZHU: Final = frozenset("名作者书述称录")
 
-RESPELLED = ("著", "々")  # the tokens that `respell` may replace
+RESPELLED: Final = ("著", "々")  # the tokens that `respell` may replace
 
 
 def respell(tokens: Sequence[str], places: Sequence[int]) -> Sequence[str]:

@@ -19,28 +19,29 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
+from typing import Final
 
 import opencc
 
 # Contents of regular expression character classes.
 # Digits, and lower-case Latin letters (Latin-1, Latin Extended A to E, IPA).
-LATIN = (
+LATIN: Final = (
     r"a-z0-9\u00df-\u00f6\u00f8-\u02af\u1e00-\u1eff\u2c60-\u2c7f\ua723-\ua787\ua78b-\ua7ff\uab30-\uab5a\uab5c-\uab64"
 )
 # CJK ideographs with all extensions, the repetition mark 々, and the zero 〇 (a number in Unicode).
-HAN = r"\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+HAN: Final = r"\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 
 Replacement = str | Callable[[re.Match[str]], str]
 
 # Remarks and special tokens. Applied before NFKC, because NFKC turns ⑴ into (1), which must stay.
-BRACKETS: tuple[tuple[re.Pattern[str], Replacement], ...] = (
+BRACKETS: Final[tuple[tuple[re.Pattern[str], Replacement], ...]] = (
     (re.compile(r"[<\[＜［][^>\]＞］]*[>\]＞］]"), " "),
     (re.compile(r"[(（][^)）]+[)）]"), " "),
     (re.compile(r"【[^】]*】|〔[^〕]*〕"), " "),
 )
 
 # Spoken symbols, and commas that group digits.
-SPOKEN: tuple[tuple[re.Pattern[str], Replacement], ...] = (
+SPOKEN: Final[tuple[tuple[re.Pattern[str], Replacement], ...]] = (
     (re.compile(r"(?<=[0-9])\s*%"), " percent "),
     (re.compile(rf"(?<=[{LATIN}])\s*\++"), lambda match: " plus" * match[0].count("+") + " "),
     (re.compile(rf"(?<=[{LATIN}])\s*&\s*(?=[{LATIN}])"), " and "),
@@ -50,14 +51,14 @@ SPOKEN: tuple[tuple[re.Pattern[str], Replacement], ...] = (
 )
 
 # Apostrophes and hyphens that are not inside a Latin word, points that are not inside a number.
-LOOSE = re.compile(
+LOOSE: Final = re.compile(
     rf"['-](?:(?<![{LATIN}]['-])|(?![{LATIN}]))|\.(?:(?<![0-9]\.)|(?![0-9]))"  # matching the sign first is faster
 )
 
-_FOLDED = {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "‐": "-", "‑": "-", "'": "'", "-": "-", ".": "."}
-_HAS_BRACKET = re.compile(r"[<\[＜［(（【〔]")
-_HAS_SPOKEN = re.compile(r"[%+&@#]|[0-9],[0-9]")
-_HAS_INNER = re.compile(r"['.-]")
+_FOLDED: Final = {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "‐": "-", "‑": "-", "'": "'", "-": "-", ".": "."}
+_HAS_BRACKET: Final = re.compile(r"[<\[＜［(（【〔]")
+_HAS_SPOKEN: Final = re.compile(r"[%+&@#]|[0-9],[0-9]")
+_HAS_INNER: Final = re.compile(r"['.-]")
 
 
 def normalise(text: str) -> str:
@@ -122,4 +123,4 @@ class _Letters(dict[int, str]):
         return kept
 
 
-LETTERS = _Letters()
+LETTERS: Final = _Letters()

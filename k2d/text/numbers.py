@@ -16,37 +16,38 @@ A side effect: "to" for "two" counts two phoneme edits although both sound the s
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
-_DIGITS = "零一二三四五六七八九"
-_SMALL_WORDS = """
+_DIGITS: Final = "零一二三四五六七八九"
+_SMALL_WORDS: Final = """
 zero one two three four five six seven eight nine ten
 eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
 """
-_TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_ORDINAL_WORDS = """
+_TEN_WORDS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ORDINAL_WORDS: Final = """
 first second third fourth fifth sixth seventh eighth ninth tenth
 eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth
 """
-_SMALL = {word: value for value, word in enumerate(_SMALL_WORDS.split())}
-_TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), 2)}
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
-_WORDS = frozenset((*_SMALL, *_TENS, *_SCALES, "hundred"))
-_ORDINALS = dict(enumerate(_ORDINAL_WORDS.split(), 1)) | {30: "thirtieth"}
+_SMALL: Final = {word: value for value, word in enumerate(_SMALL_WORDS.split())}
+_TENS: Final = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), 2)}
+_SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_WORDS: Final = frozenset((*_SMALL, *_TENS, *_SCALES, "hundred"))
+_ORDINALS: Final = dict(enumerate(_ORDINAL_WORDS.split(), 1)) | {30: "thirtieth"}
 
-_HAN_NUMERAL = frozenset("零〇一二两三四五六七八九十百千万亿点半几")
-_PERCENT_OF = "百 分 之"  # three tokens
-_IN_NUMERALS = _WORDS | _HAN_NUMERAL | {"a", "and", "point", "分", "之", "年"}
-_AFTER_A = frozenset(("hundred", *_SCALES))  # a hundred is 100
-_ASCII_DIGITS = frozenset("0123456789")
+_HAN_NUMERAL: Final = frozenset("零〇一二两三四五六七八九十百千万亿点半几")
+_PERCENT_OF: Final = "百 分 之"  # three tokens
+_IN_NUMERALS: Final = _WORDS | _HAN_NUMERAL | {"a", "and", "point", "分", "之", "年"}
+_AFTER_A: Final = frozenset(("hundred", *_SCALES))  # a hundred is 100
+_ASCII_DIGITS: Final = frozenset("0123456789")
 
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
-_PIECES = re.compile(r"[0-9]+(?:\.[0-9]+)*|[^0-9]+")
-_DIGIT_OR_HYPHEN = re.compile(r"[0-9-]")
-_ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
-_LONGEST_VALUE = 8  # digits; chosen: a longer number is read as a telephone number, unless it is round
-_LONGEST_ROUND = 12  # digits of a multiple of 10,000: the limit of `read_integer`
-_CENTURIES = range(17, 21)  # first half of a year in English: "nineteen" ninety-nine
-_YEARS = range(1700, 2100)
+_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_PIECES: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*|[^0-9]+")
+_DIGIT_OR_HYPHEN: Final = re.compile(r"[0-9-]")
+_ORDINAL: Final = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
+_LONGEST_VALUE: Final = 8  # digits; chosen: a longer number is read as a telephone number, unless it is round
+_LONGEST_ROUND: Final = 12  # digits of a multiple of 10,000: the limit of `read_integer`
+_CENTURIES: Final = range(17, 21)  # first half of a year in English: "nineteen" ninety-nine
+_YEARS: Final = range(1700, 2100)
 
 
 def read_numbers(tokens: Sequence[str]) -> Sequence[str]:

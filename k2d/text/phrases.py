@@ -12,22 +12,23 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import pairwise
+from typing import Final
 
 from k2d.text.tokens import mixed_tokens
 
-_LONGEST_NAME = 6  # tokens that may follow a credit; chosen: a name, two names or an address
+_LONGEST_NAME: Final = 6  # tokens that may follow a credit; chosen: a name, two names or an address
 # Tokens of sentences that do not occur in names: "字幕志願者很辛苦" and "captions by default are off" are speech.
-_NO_NAME_ZH = "的是了我你他她们很都在会有帮这那不也就要说吗呢吧把被和对还没让给一下先再做完请"
-_NO_NAME_EN = """
+_NO_NAME_ZH: Final = "的是了我你他她们很都在会有帮这那不也就要说吗呢吧把被和对还没让给一下先再做完请"
+_NO_NAME_EN: Final = """
 a i you we he she they it my your our is are was were be do does can will would not no but so that this which
 """
-_NO_NAME = frozenset(_NO_NAME_ZH) | frozenset(_NO_NAME_EN.split())
-_IN_A_ROW = 3  # a talk may end with 謝謝大家，再見，拜拜, but not with 謝謝大家 three times
-_LINE = re.compile(r"(?P<unspoken>!)? *(?:(?P<times>[0-9])×)? *(?P<written>.*?)(?P<open_tail>…)?")
+_NO_NAME: Final = frozenset(_NO_NAME_ZH) | frozenset(_NO_NAME_EN.split())
+_IN_A_ROW: Final = 3  # a talk may end with 謝謝大家，再見，拜拜, but not with 謝謝大家 three times
+_LINE: Final = re.compile(r"(?P<unspoken>!)? *(?:(?P<times>[0-9])×)? *(?P<written>.*?)(?P<open_tail>…)?")
 # The end of a sentence or of a subtitle line, where Whisper writes a space as often as a punctuation mark.
-_BREAK = re.compile(r"(?<=[。！？!?\s])")
+_BREAK: Final = re.compile(r"(?<=[。！？!?\s])")
 # Pieces between breaks that a credit may have; the longest are 請不吝點贊 訂閱 轉發 打賞支持…, YoYo Television Series …
-_EDGE_PIECES = 6
+_EDGE_PIECES: Final = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from k2d.text.repetition import NGRAM
 from k2d.text.sounds import ALONE, NUMBER, SEPARATOR, ContextPlaces, decode, sounds_in_context
 
 _ZHU, _AGAIN = map(ord, RESPELLED)
-_HUNDRED = ord("百")
+_HUNDRED: Final = ord("百")
 _FIRST_WORD: Final = 0xF0000  # private code points: one for each distinct word of several letters
 _TABLE_CODES: Final = 0x10000  # rarer characters are looked up one by one
 _PAIR_HASHES: Final = 2**18  # for the 2,860 pairs with which odd phrases begin
@@ -199,9 +199,9 @@ def _tokens(text: str, codes: Codes, kinds: Kinds, at: Places) -> tuple[list[str
 
 
 # Of characters below _TABLE_CODES that are tokens by themselves: the token, its sound, and which are filled in.
-_SINGLES = np.empty(_TABLE_CODES, object)
-_SINGLE_SOUNDS = np.empty(_TABLE_CODES, object)
-_IN_TABLE = np.zeros(_TABLE_CODES, np.bool_)
+_SINGLES: Final = np.empty(_TABLE_CODES, object)
+_SINGLE_SOUNDS: Final = np.empty(_TABLE_CODES, object)
+_IN_TABLE: Final = np.zeros(_TABLE_CODES, np.bool_)
 
 
 def _odd_pairs(first: Codes) -> list[int]:

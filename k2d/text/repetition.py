@@ -3,12 +3,13 @@
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from k2d.text.normalise import normalise
 
 # n and c of the paper's repetition flag, observed in the authors' code (docs/method.md).
-NGRAM = 6  # characters
-REPETITION_MAX = 5  # a text loops when some n-gram occurs more often than this
+NGRAM: Final = 6  # characters
+REPETITION_MAX: Final = 5  # a text loops when some n-gram occurs more often than this
 
 
 def repetition(text: str, n: int = NGRAM) -> int:

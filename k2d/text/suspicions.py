@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import Final
 
 from k2d.text.echo import echo_share, prompt_tokens
 from k2d.text.loops import Loop, count_up, find_loops, unloop
@@ -21,36 +22,36 @@ from k2d.text.tokens import count_scripts, is_han, is_latin, split_normalised
 
 # Repeated tokens: ten Han characters, or five English words, are two seconds of speech. Cheers, drills and stammers
 # stay below. Laughter, syllables of songs and digits (零零零零) are really repeated for long: they count half.
-LOOP_WEIGHT_MAX = 10.0
+LOOP_WEIGHT_MAX: Final = 10.0
 # Beside other speech, a sentence said three times is a dictation or a refrain; from four times on it is a loop.
-TURNS_BESIDE_SPEECH = 4
-ALL_OF_IT = 0.9  # a loop over this share of the text is not beside other speech
+TURNS_BESIDE_SPEECH: Final = 4
+ALL_OF_IT: Final = 0.9  # a loop over this share of the text is not beside other speech
 # Counting something (一下、兩下 …) reaches ten or twelve; Whisper counts on to the end of the window.
-COUNTED_MAX = 15
+COUNTED_MAX: Final = 15
 # In a loop without a fixed period few pairs of neighbouring tokens are new. Parallel clauses, tongue twisters and
 # drills have a share of 0.4 or more; a text of under twenty tokens is too short to tell (在一起 four times has 0.27).
-VARIETY_MIN = 0.35
-VARIETY_TOKENS = 20
+VARIETY_MIN: Final = 0.35
+VARIETY_TOKENS: Final = 20
 # An echo may lose or add a word; a speaker who repeats a sentence changes about a third of it.
-ECHO_MAX = 0.8
+ECHO_MAX: Final = 0.8
 # A language lesson has a few words of another language, a title has a particle of it.
-FOREIGN_MAX = 0.5
-FOREIGN_RUN_MAX = 9  # letters: longer than a greeting
+FOREIGN_MAX: Final = 0.5
+FOREIGN_RUN_MAX: Final = 9  # letters: longer than a greeting
 # The fastest possible speech: fast Mandarin has 7 to 8 syllables a second, fast English 4 to 5 words. Whisper's
 # timestamps are off by a few tenths of a second, so shorter texts are not judged.
-HAN_PER_S = 10.0
-WORDS_PER_S = 6.5
-CROWDED_TOKENS = 8
+HAN_PER_S: Final = 10.0
+WORDS_PER_S: Final = 6.5
+CROWDED_TOKENS: Final = 8
 # A syllable every three seconds, for ten seconds or more: a text invented for silence or music, or wrong timestamps.
 # Either way the label does not describe the audio.
-SPARSE_MAX = 0.03
-SPARSE_S = 10.0
+SPARSE_MAX: Final = 0.03
+SPARSE_S: Final = 10.0
 
-_FOREIGN = re.compile(f"[^\\sa-z0-9'.{HAN}-]")  # every foreign token has one of these
-_FOREIGN_GAP = 2  # tokens; chosen: Japanese is written with Han characters between kana
-_SOUNDS = frozenset("哈呵嘿嘻啦噜哒嗒答嗯喔哦噢啊呀哇耶呜咚叮滴嘟砰叩咯哗汪喵咩呱零〇一二三四五六七八九两") | frozenset(
-    ("ha", "hah", "haha", "la", "na", "da", "oh", "ooh", "ah", "hey", "yeah", "beep", "bye")
-)
+_FOREIGN: Final = re.compile(f"[^\\sa-z0-9'.{HAN}-]")  # every foreign token has one of these
+_FOREIGN_GAP: Final = 2  # tokens; chosen: Japanese is written with Han characters between kana
+_SOUNDS: Final = frozenset(
+    "哈呵嘿嘻啦噜哒嗒答嗯喔哦噢啊呀哇耶呜咚叮滴嘟砰叩咯哗汪喵咩呱零〇一二三四五六七八九两"
+) | frozenset(("ha", "hah", "haha", "la", "na", "da", "oh", "ooh", "ah", "hey", "yeah", "beep", "bye"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,19 @@ character, like Han; scripts written with spaces (Hangul, Cyrillic …) give one
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from k2d.text.normalise import HAN, LATIN, normalise
 
 # Kana, Bopomofo, Thai, Lao, Tibetan, Myanmar, Khmer.
-_NO_SPACES = r"\u3041-\u30ff\u31f0-\u31ff\u3105-\u312f\u31a0-\u31bf\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff"
+_NO_SPACES: Final = r"\u3041-\u30ff\u31f0-\u31ff\u3105-\u312f\u31a0-\u31bf\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff"
 
 # The last alternative matches everything else, so every visible character of a normalised text is part of a token.
-TOKEN = re.compile(rf"[{HAN}]|[{LATIN}'.-]+|[{_NO_SPACES}]|[^\s{HAN}{LATIN}{_NO_SPACES}'.-]+")
+TOKEN: Final = re.compile(rf"[{HAN}]|[{LATIN}'.-]+|[{_NO_SPACES}]|[^\s{HAN}{LATIN}{_NO_SPACES}'.-]+")
 
 _is_han = re.compile(f"[{HAN}]").match
-_HAN_RUN = re.compile(f"[{HAN}]+")
-_LATIN_RUN = re.compile(f"[{LATIN}'.-]+")
+_HAN_RUN: Final = re.compile(f"[{HAN}]+")
+_LATIN_RUN: Final = re.compile(f"[{LATIN}'.-]+")
 _is_single = re.compile(f"[{_NO_SPACES}]").match
 _is_latin = re.compile(f"[{LATIN}]").match
 

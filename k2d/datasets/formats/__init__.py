@@ -4,6 +4,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from k2d.datasets.formats.huggingface import write_huggingface
 from k2d.datasets.formats.kaldi import write_kaldi
@@ -18,7 +19,7 @@ from k2d.store.guard import guard
 # (dataset, folder to write to, which exists, final path of that folder). Kaldi's files need absolute paths.
 Exporter = Callable[[FrozenDataset, Path, Path], None]
 
-FORMATS: dict[str, Exporter] = {
+FORMATS: Final[dict[str, Exporter]] = {
     "huggingface": write_huggingface,
     "webdataset": write_webdataset,
     "nemo": write_nemo,

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import soundfile
 
@@ -22,7 +22,7 @@ from k2d.datasets.read import FrozenDataset, folder_of
 from k2d.errors import BadRequest
 from k2d.schema import SAMPLE_RATE_HZ
 
-RUN = 100_000  # rows sorted in memory at once; chosen: about 50 MB
+RUN: Final = 100_000  # rows sorted in memory at once; chosen: about 50 MB
 
 Entry = list[str]  # id, recording id, text, duration, path of the WAV below the folder
 

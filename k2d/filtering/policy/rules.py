@@ -22,7 +22,7 @@ from k2d.keys import digest
 from k2d.schema import Metric, Quorum
 from k2d.text.repetition import NGRAM, REPETITION_MAX
 
-VERSION = 2  # of the file format
+VERSION: Final = 2  # of the file format
 
 # Names of version 1 of the format (k2d 0.1), which is still read.
 _EARLIER_FIELDS: Final = {
@@ -204,7 +204,7 @@ def _shipped(name: str) -> Policy:
 
 
 # The paper's filter: composite distance at most 0.4, nothing else (docs/method.md).
-PAPER = _shipped("paper")
+PAPER: Final = _shipped("paper")
 # The risk computed from the evidence of each segment (docs/adr/0008).
-DEFAULT = _shipped("evidence")
-PRESETS = {policy.name: policy for policy in (DEFAULT, PAPER)}
+DEFAULT: Final = _shipped("evidence")
+PRESETS: Final = {policy.name: policy for policy in (DEFAULT, PAPER)}

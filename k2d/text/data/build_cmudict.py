@@ -9,10 +9,11 @@ import gzip
 import re
 import sys
 from pathlib import Path
+from typing import Final
 
 from k2d.text.english import PHONES
 
-WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
+WORD: Final = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 
 
 def build(source: Path, target: Path) -> int:
