@@ -57,12 +57,18 @@ def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.Chunk
     """The index rows of one recording, and the evidence of its segments, one list per row.
 
     None if its facts were written by an earlier version: the recording then counts as not labeled yet.
+
+    Raises:
+        StoreError: the facts are gone, or they are an earlier version's in a lake that is marked as current, where
+            ledgers count the recording as done.
     """
     key = str(result.facts_key)
     try:
         table, meta = lake.facts.shard(key, [*_FACT_COLUMNS, "segment_evidence"])
     except NotFound as error:
         if lake.facts.has(key):
+            if lake.is_current():
+                raise StoreError(f"the facts of {result.name!r}: {error.message}", hint=error.hint) from error
             return None
         raise StoreError(f"the facts of {result.name!r} are gone: {error.message}", hint=DAMAGED_HINT) from error
     constants = {

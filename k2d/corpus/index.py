@@ -103,12 +103,13 @@ def read_index(lake: Lake, batch_id: str, columns: Sequence[str] | None = None) 
     return pa.concat_tables([empty, *(part.read(columns) for part in parts(lake, batch_id))])
 
 
-def outdated(lake: Lake, batch: Batch) -> list[int]:
+def outdated(lake: Lake, batch: Batch, *, search: bool = False) -> list[int]:
     """List the positions of a batch whose facts were written by an earlier version or are gone: they count as missing.
 
-    A lake that is marked as current is not searched (`Lake.is_current`).
+    A lake that is marked as current (`Lake.is_current`) is only searched if `search` is set, since that opens one file
+    per recording.
     """
-    if lake.is_current():
+    if lake.is_current() and not search:
         return []
 
     def check(result: RecordingResult) -> int | None:
@@ -118,9 +119,9 @@ def outdated(lake: Lake, batch: Batch) -> list[int]:
     return [position for position in lake.files.many(check, labeled) if position is not None]
 
 
-def take_back_outdated(lake: Lake, batch: Batch) -> int:
+def take_back_outdated(lake: Lake, batch: Batch, *, search: bool = False) -> int:
     """Remove the results of `outdated` positions, so that these recordings are processed again; return their number."""
-    positions = outdated(lake, batch)
+    positions = outdated(lake, batch, search=search)
     for position in positions:
         lake.batches.delete_result(batch.id, position)
     return len(positions)

@@ -7,7 +7,7 @@ preview(lake, [batch], DEFAULT.varied(alpha=0.2)).hours_accepted
 from collections.abc import Sequence
 from typing import Final
 
-from k2d.corpus.index import outdated, parts
+from k2d.corpus.index import Part, outdated, parts
 from k2d.corpus.sweep import Curve, SweepSums, sweep
 from k2d.documents import (
     BatchListed,
@@ -27,6 +27,7 @@ from k2d.documents import (
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
+from k2d.store.batches import PART
 
 FAILURES_SHOWN: Final = 100  # quarantined recordings in a status; chosen
 ALPHAS: Final = tuple(round(0.05 * step, 2) for step in range(21))  # of a preview's curve: 0.00 … 1.00
@@ -64,13 +65,13 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
     Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are the kept
     segments of chunks that are not kept whole; the rest of those chunks, pauses included, is rejected.
     """
-    return _ledger(lake, batch, policy, _current_results(lake, batch))
+    return _ledger(batch, policy, *_current(lake, batch))
 
 
 def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | None = None) -> BatchStatus:
     """A batch's state, ledger and quarantined recordings. `jobs`: the jobs in the queue, None without a queue."""
-    results = _current_results(lake, batch)
-    batch_ledger = _ledger(lake, batch, policy, results)
+    batch_parts, results = _current(lake, batch)
+    batch_ledger = _ledger(batch, policy, batch_parts, results)
     quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
     return BatchStatus(
         **dict(summary(batch)),
@@ -95,14 +96,19 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
     return BatchState.STALLED
 
 
-def _current_results(lake: Lake, batch: Batch) -> list[RecordingResult]:
-    """The results of a batch, without those whose facts were written by an earlier version."""
-    missing = set(outdated(lake, batch))
-    return [result for result in lake.batches.results(batch.id) if result.position not in missing]
+def _current(lake: Lake, batch: Batch) -> tuple[list[Part], list[RecordingResult]]:
+    """The parts of a batch, and its results without those whose facts are gone or of an earlier version.
+
+    The results of a complete part all count, since its stored files have everything that the facts have.
+    """
+    batch_parts = list(parts(lake, batch.id))
+    complete = [part.complete for part in batch_parts]
+    missing = set() if all(complete) else {place for place in outdated(lake, batch) if not complete[place // PART]}
+    return batch_parts, [result for result in lake.batches.results(batch.id) if result.position not in missing]
 
 
-def _ledger(lake: Lake, batch: Batch, policy: Policy, results: Sequence[RecordingResult]) -> Ledger:
-    sums = sweep(parts(lake, batch.id), policy)
+def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: Sequence[RecordingResult]) -> Ledger:
+    sums = sweep(batch_parts, policy)
     in_ms = sum(_ms_of(result.duration_s) for result in results)
     quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
     quarantined_ms = sum(_ms_of(result.duration_s) for result in quarantined)

@@ -2,8 +2,10 @@
 
 Such phrases are fluent and not repetitive, and teacher and validator often produce the same one, so no distance shows
 them (docs/method.md). The list is data/phrases.txt. A text matches when it consists of known phrases only, once or
-repeated; a sentence that contains a phrase does not match. `credit_at_edge` finds phrases that are never spoken
-(subtitle credits) before or after speech, if a space or a full stop separates them.
+repeated; a sentence that contains a phrase does not match. Words that join such phrases (我們, 好了: 0× in the list)
+may stand among them but do not count: 我們 字幕由 Amara.org 社區提供 matches, 黑板 字幕由 Amara.org 社區提供 does not.
+`credit_at_edge` finds phrases that are never spoken (subtitle credits) before or after speech, if a space or a full
+stop separates them.
 """
 
 import re

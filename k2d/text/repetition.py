@@ -36,7 +36,10 @@ def count_ngrams(normalised: str, n: int = NGRAM) -> int:
 
 
 def count_tokens(tokens: Sequence[str], n: int = NGRAM) -> int:
-    """The same count over mixed tokens, where an English word is one token. At most `count_ngrams` of the same text."""
+    """The same count over mixed tokens, where an English word is one token.
+
+    At most `count_ngrams` of the same text without its spaces ("a 好" and "a好" are the same tokens).
+    """
     windows = list(zip(*(tokens[start:] for start in range(n)), strict=False))
     return max(Counter(windows).values(), default=0)
 

@@ -66,7 +66,7 @@ class Suspicions:
     # that for laughter, song syllables and digits
     loop_weight: float
     counted: int  # turns of a loop in which only a number changes: 第一步，第二步 …
-    token_repetition: int  # most frequent 6-gram of tokens, without loops; 0 where `repetition` is within its limit
+    token_repetition: int  # most frequent 6-gram of tokens, without loops; 0 where it is known to be within the limit
     variety: float  # share of the pairs of neighbouring tokens that are new; 1 where there is no pair
     phrase: str | None = None  # the known hallucination phrase the text consists of, or begins or ends with
     echo: float = 0.0  # share of the text that repeats its prompt
@@ -138,7 +138,7 @@ def suspicions(
     tokens = split_normalised(normalised) if tokens is None else tokens
     has_foreign = _FOREIGN.search(normalised) is not None
     return replace(
-        _loop_facts(tokens, count_ngrams(normalised)),
+        _loop_facts(tokens, count_ngrams(normalised), spaced=" " in normalised),
         phrase=match_phrases(tokens) or credit_line(text) or credit_at_edge(text, tokens),
         echo=echo_share(tokens, prompt_tokens(prompt)) if prompt else 0.0,
         foreign_share=foreign_share(tokens) if has_foreign else 0.0,
@@ -154,10 +154,14 @@ def loop_turns(tokens: Sequence[str]) -> int:
     return _loop_facts(tokens, None).loop_turns
 
 
-def _loop_facts(tokens: Sequence[str], repetition: int | None) -> Suspicions:
-    """The measurements about loops. A known character count (`repetition`) can save counting tokens."""
+def _loop_facts(tokens: Sequence[str], repetition: int | None, *, spaced: bool = True) -> Suspicions:
+    """The measurements about loops.
+
+    A known character count (`repetition`) can save counting tokens, unless the text has spaces: the same tokens may be
+    spaced differently (`count_tokens`).
+    """
     loops = find_loops(tokens)
-    is_rare = repetition is not None and repetition <= REPETITION_MAX  # the count over tokens is never larger
+    is_rare = repetition is not None and repetition <= REPETITION_MAX and not spaced
     return Suspicions(
         tokens=len(tokens),
         repetition=repetition or 0,
