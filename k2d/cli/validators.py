@@ -9,7 +9,7 @@ from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.base import Json, app, settings
-from k2d.corpus.independence import Observations, Standing, phi, standings
+from k2d.corpus.independence import Observations, ValidatorComparison, compare_validators, phi
 from k2d.errors import BadRequest
 
 
@@ -34,7 +34,7 @@ def validators(
     observations, confidence = gather(Lake(settings().store), batch, most=most)
     if not observations:
         raise BadRequest("no label in these batches has been validated", hint="`k2d status` says how far a batch is")
-    found = standings(observations, confidence)
+    found = compare_validators(observations, confidence)
     places = {row.name: place for place, row in enumerate(found, 1)}
     observations.sort(key=lambda one: places[one.name])
     alike = [(one.name, other.name, phi(one, other)) for one, other in combinations(observations, 2)]
@@ -51,7 +51,7 @@ def validators(
     show.out.print(_answer(found, observations), soft_wrap=True)
 
 
-def _table(found: list[Standing], *, chunks: int) -> Table:
+def _table(found: list[ValidatorComparison], *, chunks: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("", "chunks", "passes", "apart", "consensus", "follows", "independ.", "alone", "no_speech_prob"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -67,7 +67,7 @@ def _table(found: list[Standing], *, chunks: int) -> Table:
     return table
 
 
-def _answer(found: list[Standing], observations: list[Observations]) -> str:
+def _answer(found: list[ValidatorComparison], observations: list[Observations]) -> str:
     compared = [row for row in found if row.independence is not None]
     if len(observations) < 2:
         return (

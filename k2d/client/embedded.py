@@ -8,7 +8,7 @@ from pathlib import Path
 from k2d import audio, sources
 from k2d.client.backend import OnStatus, ignore
 from k2d.corpus import chunk as chunk_view
-from k2d.corpus import views
+from k2d.corpus import chunk_pages, views
 from k2d.corpus.index import take_back_outdated
 from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
@@ -73,7 +73,7 @@ class Embedded:
         return views.status(self.lake, self.lake.batches.get(batch), policy)
 
     def chunks(self, batch: str, policy: Policy = DEFAULT, where: ChunkFilter | None = None) -> Iterator[ChunkRow]:
-        return views.all_chunks(self.lake, self.lake.batches.get(batch), policy, where=where or ChunkFilter())
+        return chunk_pages.all_chunks(self.lake, self.lake.batches.get(batch), policy, where=where or ChunkFilter())
 
     def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
         return chunk_view.detail(self.lake, chunk_id, policy)

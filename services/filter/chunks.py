@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from k2d.corpus import chunk, views
+from k2d.corpus import chunk, chunk_pages
 from k2d.documents import ChunkDetail, ChunkFilter, ChunkList
 from services.filter.context import InLake, InPolicy
 from services.web.problems import problem, responses
@@ -21,10 +21,10 @@ def list_chunks(
     policy: InPolicy,
     batch: Annotated[str, Query(description="Batch id or name.")],
     where: Annotated[ChunkFilter, Depends()],
-    limit: Annotated[int, Query(ge=1, le=views.MAX_PAGE)] = 100,
+    limit: Annotated[int, Query(ge=1, le=chunk_pages.MAX_PAGE)] = 100,
     cursor: str | None = None,
 ) -> ChunkList:
-    return views.page(lake, lake.batches.get(batch), policy, where=where, limit=limit, cursor=cursor)
+    return chunk_pages.page(lake, lake.batches.get(batch), policy, where=where, limit=limit, cursor=cursor)
 
 
 @router.get(
