@@ -14,6 +14,8 @@ Importing this package loads no torch, no CTranslate2, no FastAPI and no RQ; a n
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from k2d.version import __version__
+
 if TYPE_CHECKING:
     from k2d.client import Client, Embedded
     from k2d.documents import BatchOptions
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from k2d.settings import Settings
     from k2d.settings import load as load_settings
     from k2d.store import Lake
-
-__version__ = "0.2.0"
 
 __all__ = [
     "BatchOptions",

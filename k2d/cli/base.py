@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-import k2d
 from k2d.client import Backend, Client
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, Policy
@@ -13,6 +12,7 @@ from k2d.filtering.policy import load as load_policy
 from k2d.labeling.request import check_name
 from k2d.schema import Metric
 from k2d.settings import PREFIX, Settings, load
+from k2d.version import __version__
 
 app = typer.Typer(
     name="k2d",
@@ -39,7 +39,7 @@ DEFAULT_POLICY = DEFAULT.name
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"k2d {k2d.__version__}")
+        typer.echo(f"k2d {__version__}")
         raise typer.Exit
 
 
@@ -70,7 +70,7 @@ def backend(api: str | None = None, embedded: bool = False) -> Backend:
         client = Client(api or found.api_url, token=token)
         if api or "api_url" in found.model_fields_set or client.is_up():
             return client
-    from k2d.client.embedded import Embedded# loads audio, engines' front ends and Arrow: not needed to talk to an API
+    from k2d.client.embedded import Embedded  # loads audio, engines' front ends and Arrow: not needed to talk to an API
 
     return Embedded(found)
 

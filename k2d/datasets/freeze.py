@@ -12,7 +12,6 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-import k2d
 from k2d.datasets.plan import (
     DIGEST_DIGITS,
     SALVAGED,
@@ -41,6 +40,7 @@ from k2d.store.manifest import (
     Manifest,
 )
 from k2d.store.parquet import describe, writer
+from k2d.version import __version__
 
 # Chosen: large enough to be read sequentially, small enough to be sent again; the Hugging Face hub advises this size.
 SHARD_BYTES: Final = 256 * 1024**2
@@ -109,7 +109,7 @@ def freeze(
         name=name,
         digest=plan.digest,
         format_version=FORMAT_VERSION,
-        k2d_version=k2d.__version__,
+        k2d_version=__version__,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         batches=[batch.id for batch in chosen],
         policy=policy.model_dump(mode="json"),
