@@ -41,7 +41,7 @@ class Endpoint(Protocol):
         Cancelling the call withdraws the request.
 
         Raises:
-            TryAgain: the attempt failed in a way that another may not (the tables above, a lost connection).
+            ServerUnavailable: the attempt failed in a way that another may not (the tables above, a lost connection).
             K2DError: the server refused the request, or cannot do it.
         """
         ...

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from k2d.errors import BadRequest, K2DError, ModelError, TryAgain
+from k2d.errors import BadRequest, K2DError, ModelError, ServerUnavailable
 from k2d.inference.endpoint import RETRYABLE_HTTP
 from k2d.inference.wire import Head, pack
 from k2d.schema import Samples
@@ -42,7 +42,7 @@ class HttpEndpoint:
                 )
         except httpx.TransportError as error:  # refused, reset, cut off, timed out
             what = str(error) or type(error).__name__
-            raise TryAgain(f"{self._address}: {what}", hint="is it running? its log says more") from error
+            raise ServerUnavailable(f"{self._address}: {what}", hint="is it running? its log says more") from error
         if response.status_code == HTTPStatus.OK:
             return self._document(response)
         raise self._error(response)
@@ -68,7 +68,7 @@ class HttpEndpoint:
             detail, code, hint = f"HTTP {response.status_code}", "", None
         message = f"{self._address}: {detail}"
         if response.status_code in RETRYABLE_HTTP:
-            return TryAgain(message, hint=hint, retry_after_s=_retry_after(response), busy=code == "overloaded")
+            return ServerUnavailable(message, hint=hint, retry_after_s=_retry_after(response), busy=code == "overloaded")
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             return ModelError(message, hint="K2D_API_TOKEN must be the server's")
         if code == BadRequest.code:

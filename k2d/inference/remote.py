@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import structlog
 
-from k2d.errors import ModelError, TryAgain
+from k2d.errors import ModelError, ServerUnavailable
 from k2d.inference import wire
 from k2d.inference.endpoint import Endpoint
 from k2d.inference.wire import Head
@@ -52,7 +52,7 @@ class Server:
             log.info("server is back", server=self.endpoint.address)
         self.failures, self.avoid_until = 0, 0.0
 
-    def failed(self, error: TryAgain) -> None:
+    def failed(self, error: ServerUnavailable) -> None:
         if error.busy:
             return
         self.failures += 1
@@ -101,7 +101,7 @@ class RemoteTranscriber:
         A full queue is waited for as long as it takes; servers that do not answer, for `patience_s`.
         """
         give_up_at: float | None = None
-        last: TryAgain | None = None
+        last: ServerUnavailable | None = None
         for attempt in count():
             server = await self._choose(give_up_at, last)
             server.outstanding += 1
@@ -109,7 +109,7 @@ class RemoteTranscriber:
                 document = await server.endpoint.call(head, window.samples, timeout_s=self._timeout_s)
                 self._check_model(server, document)
                 self._check_model(server, document)
-            except TryAgain as error:
+            except ServerUnavailable as error:
                 server.failed(error)
                 last = error
                 self.retries += 1
@@ -127,7 +127,7 @@ class RemoteTranscriber:
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")  # the loop has no end
 
-    async def _choose(self, give_up_at: float | None, last: TryAgain | None) -> Server:
+    async def _choose(self, give_up_at: float | None, last: ServerUnavailable | None) -> Server:
         """The server with the fewest calls outstanding among those that are well; wait for one if none is.
 
         Raises:
@@ -140,11 +140,11 @@ class RemoteTranscriber:
                 fewest = min(server.outstanding for server in able)
                 return random.choice([server for server in able if server.outstanding == fewest])
             if give_up_at is not None and now >= give_up_at:
-                raise self._given_up(last or TryAgain("none of them is well"))
+                raise self._given_up(last or ServerUnavailable("none of them is well"))
             until = min(server.avoid_until for server in self._servers)
             await asyncio.sleep(min(max(until - now, 0.05), 1.0))
 
-    def _wait_s(self, attempt: int, error: TryAgain) -> float:
+    def _wait_s(self, attempt: int, error: ServerUnavailable) -> float:
         """Before the next attempt: nothing when another server is well, else longer each time, never in step."""
         if not error.busy and attempt == 0 and sum(s.takes_calls(time.monotonic()) for s in self._servers) > 1:
             return 0.0
@@ -160,7 +160,7 @@ class RemoteTranscriber:
         server.avoid_until = time.monotonic() + OTHER_MODEL_S
         message = f"{server.endpoint.address} has another model now: {found}, not {self._model.fingerprint}"
         log.error("server is avoided", server=server.endpoint.address, error=message)
-        raise TryAgain(message)
+        raise ServerUnavailable(message)
 
     def _read(self, read: Callable[[dict[str, Any]], T], document: dict[str, Any]) -> T:
         try:
@@ -170,7 +170,7 @@ class RemoteTranscriber:
                 f"{_names(self._servers)} sent an answer of another version", hint="upgrade both"
             ) from error
 
-    def _given_up(self, error: TryAgain) -> ModelError:
+    def _given_up(self, error: ServerUnavailable) -> ModelError:
         return ModelError(
             f"no answer within {self._patience_s:g} s from {_names(self._servers)}: {error.message}",
             hint=error.hint or "the job is retried; K2D_SERVER_PATIENCE_S says how long to wait for a server",
@@ -191,7 +191,7 @@ async def connect(endpoints: Sequence[Endpoint], *, timeout_s: float, patience_s
         answers = await asyncio.gather(*map(_describe, endpoints), return_exceptions=True)
         models = {e.address: a for e, a in zip(endpoints, answers, strict=True) if isinstance(a, ModelInfo)}
         errors = [a for a in answers if isinstance(a, BaseException)]
-        final = next((error for error in errors if not isinstance(error, TryAgain)), None)
+        final = next((error for error in errors if not isinstance(error, ServerUnavailable)), None)
         if final is not None:
             raise final
         if models:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from k2d.errors import BadRequest, K2DError, ModelError, Overloaded, TryAgain, install_hint
+from k2d.errors import BadRequest, K2DError, ModelError, Overloaded, ServerUnavailable, install_hint
 from k2d.inference import triton_errors
 from k2d.inference.endpoint import RETRYABLE_GRPC, RETRYABLE_HTTP
 from k2d.inference.wire import MAX_BODY_BYTES, Head, dump
@@ -90,12 +90,12 @@ class TritonEndpoint:
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._closed and (task is None or not task.cancelling()):  # the channel was closed, not we cancelled
-                raise TryAgain(f"{self._address}: the connection was closed") from error
+                raise ServerUnavailable(f"{self._address}: the connection was closed") from error
             raise
         return self._document(result)
 
     async def close(self) -> None:
-        """Close the channel; calls in flight fail with TryAgain."""
+        """Close the channel; calls in flight fail with ServerUnavailable."""
         self._closed = True
         if self._client is not None:
             client, self._client = self._client, None
@@ -133,11 +133,11 @@ class TritonEndpoint:
         lowered = message.lower()
         if QUEUE_FULL in lowered:
             self.queue_full += 1
-            return TryAgain(f"{self._address}: the queue is full", busy=True)
+            return ServerUnavailable(f"{self._address}: the queue is full", busy=True)
         if DEAD_STUB in lowered and STUB_WORDS in lowered:
-            return TryAgain(text, hint="the model's process died and is being started again")
+            return ServerUnavailable(text, hint="the model's process died and is being started again")
         if code in RETRYABLE_GRPC:
-            return TryAgain(text, hint="is it running, and has it this model? its log says more")
+            return ServerUnavailable(text, hint="is it running, and has it this model? its log says more")
         if code == "INVALID_ARGUMENT":
             return BadRequest(message, hint="the request is not what this model takes")
         if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
@@ -148,5 +148,5 @@ class TritonEndpoint:
         """Our model's error, retryable where the same error over HTTP is."""
         text = f"{self._address}: {told.message}"
         if told.status in RETRYABLE_HTTP:
-            return TryAgain(text, hint=told.hint, busy=told.code == Overloaded.code)
+            return ServerUnavailable(text, hint=told.hint, busy=told.code == Overloaded.code)
         return told if told.status < 500 else ModelError(text, hint=told.hint or "the server's log says more")
