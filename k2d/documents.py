@@ -1,7 +1,9 @@
-"""The JSON documents of the labeling API, as pydantic models. API, HTTP client and embedded client return the same ones.
+"""The JSON documents of the labeling API, as pydantic models.
 
-status = Client("http://127.0.0.1:8080").status("lectures")  # a BatchStatus; Embedded returns one as well
-print(status.ledger.seconds.accepted)
+The API, the HTTP client and the embedded client return the same ones:
+
+    status = Client("http://127.0.0.1:8080").status("lectures")  # a BatchStatus
+    print(status.ledger.seconds.accepted)
 """
 
 from typing import Annotated, Any, Literal

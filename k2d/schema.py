@@ -388,10 +388,8 @@ class Reason(StrEnum):
     """Why a chunk or a segment was accepted or rejected. Reports use this order; add new reasons at the end."""
 
     AGREEMENT = "agreement"  # distance ≤ α
-    HOMOPHONE = "homophone"  # accepted: what differs only looks different, and sounds the same
-    VALIDATOR_REPETITION = (
-        "validator_repetition"  # only the validator loops. Composite keeps the chunk, evidence does not
-    )
+    HOMOPHONE = "homophone"  # accepted: what differs is written differently but sounds the same
+    VALIDATOR_REPETITION = "validator_repetition"  # only the validator loops: composite keeps it, evidence does not
     EMPTY = "empty"  # no token survives normalisation
     TEACHER_REPETITION = "teacher_repetition"  # the teacher loops
     HALLUCINATION_PHRASE = "hallucination_phrase"  # known hallucination phrases only

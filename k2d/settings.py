@@ -38,13 +38,13 @@ class Settings(BaseSettings):
     # models
     teacher: str = Field(
         "packaged:whisper-base",
-        description="Model that labels: a hub id, a local folder (transformers or CTranslate2), packaged:whisper-base; or "
-        "the inference servers that have it: http://host:port, grpc://host:port/teacher, several comma-separated.",
+        description="Model that labels: a hub id, a local folder (transformers or CTranslate2), packaged:whisper-base; "
+        "or the inference servers that have it: http://host:port, grpc://host:port/teacher, several comma-separated.",
     )
     validator: str = Field(
         "perturbed",
-        description="Validators that check each label, joined by `+`; distances come from the first. Each is a model, as "
-        "for the teacher; `perturbed` (the teacher's weights on perturbed audio, a fallback); or, not as the first, "
+        description="Validators that check each label, joined by `+`; distances come from the first. Each is a model "
+        "(as for the teacher); `perturbed` (the teacher's weights on perturbed audio, a fallback); or, but not first, "
         "`probe:DIGEST` (a CTC probe, `k2d probe`) and `second-decode` (the teacher decodes unresolved labels again).",
     )
     engine: EngineName = Field(EngineName.CTRANSLATE2, description="`ctranslate2` or `transformers`.")
