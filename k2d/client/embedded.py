@@ -28,7 +28,7 @@ from k2d.documents import (
 from k2d.errors import AudioError
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.forecast import forecast
-from k2d.labeling.group import AttemptsInMemory, Group, RecordingsFailed
+from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.labeling.request import make_batch
@@ -156,7 +156,9 @@ class Embedded:
                 on_progress=progress.on_step,
             )
             concurrency = self.settings.concurrency
-            await Group(labeler=labeler, attempts=attempts, on_result=on_result, concurrency=concurrency).run(positions)
+            await RecordingGroup(labeler=labeler, attempts=attempts, on_result=on_result, concurrency=concurrency).run(
+                positions
+            )
 
 
 class _ProgressSum:

@@ -145,7 +145,7 @@ class Client:
         return DatasetListed.model_validate(self._send("DELETE", f"/v1/datasets/{name}"))
 
     def export(self, name: str, format_: str, folder: Path) -> Manifest:
-        from k2d.datasets.pull import export_pulled# needs Arrow; the rest of the client does not
+        from k2d.datasets.pull import export_pulled  # needs Arrow; the rest of the client does not
 
         return export_pulled(self, name, format_, folder)
 
