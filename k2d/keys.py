@@ -1,11 +1,13 @@
-"""Keys and ids. A key is a hash of everything that went into a result; ids of chunks and segments are made of keys.
+"""Keys and ids. A key is a hash of everything that went into a result.
 
->>> chunk_id("4f1d", 3)
-'4f1d-00003'
->>> segment_id("4f1d-00003", 2)
-'4f1d-00003.002'
->>> place_of("4f1d-00003.002")
-Place(facts_key='4f1d', chunk=3, segment=2)
+The id of a chunk or a segment is made of the key of its facts and its position:
+
+    >>> chunk_id("4f1d", 3)
+    '4f1d-00003'
+    >>> segment_id("4f1d-00003", 2)
+    '4f1d-00003.002'
+    >>> place_of("4f1d-00003.002")
+    Place(facts_key='4f1d', chunk=3, segment=2)
 """
 
 import dataclasses
