@@ -85,7 +85,7 @@ class Backend(Protocol):
     def freeze(
         self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
     ) -> Manifest:
-        """Freeze what the policy keeps as a dataset, except chunks and segments with the ids `without`; waits for it."""
+        """Freeze what the policy keeps as a dataset, except the ids `without`; waits for it."""
         ...
 
     def datasets(self) -> list[DatasetListed]:
