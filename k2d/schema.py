@@ -7,27 +7,28 @@ docstring says otherwise. Samples are int16, 16 kHz, mono.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-SAMPLE_RATE_HZ = 16_000
-WINDOW_S = 30.0  # length of the encoder's input
-WINDOW_SAMPLES = int(WINDOW_S * SAMPLE_RATE_HZ)
-MAX_CHUNK_S = WINDOW_S  # a chunk fits one window, so that validators and the student get all of it
+SAMPLE_RATE_HZ: Final = 16_000
+WINDOW_S: Final = 30.0  # length of the encoder's input
+WINDOW_SAMPLES: Final = int(WINDOW_S * SAMPLE_RATE_HZ)
+MAX_CHUNK_S: Final = WINDOW_S  # a chunk fits one window, so that validators and the student get all of it
 
 Samples = npt.NDArray[np.int16]  # shape (n,), 16 kHz mono
 
-MIXED = "zh-en"  # the mixed prompt: mean of the zh and en embeddings (docs/method.md)
-AUTO = "auto"  # detected for every window
+MIXED: Final = "zh-en"  # the mixed prompt: mean of the zh and en embeddings (docs/method.md)
+AUTO: Final = "auto"  # detected for every window
 
 # codes of Whisper's multilingual vocabulary in its order (openai/whisper, tokenizer.py); `yue` came with large-v3
-_CODES = """
+_CODES: Final = """
     en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml
     cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am
     yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue
 """
-LANGUAGES: frozenset[str] = frozenset(_CODES.split())
+LANGUAGES: Final[frozenset[str]] = frozenset(_CODES.split())
 
 
 # ---- models and decoding ------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ class Hypothesis:
 
 # Increase it when Evidence gets other members, or they are computed differently: stored facts then count as missing and
 # are computed anew from the stored labels and hypotheses.
-FACTS_VERSION = 3
+FACTS_VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)

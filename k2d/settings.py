@@ -5,7 +5,7 @@ An unknown K2D_ variable is an error, so that a typo is not silently ignored.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from k2d.errors import BadRequest
 from k2d.schema import EngineName
 
-PREFIX = "K2D_"
+PREFIX: Final = "K2D_"
 
 
 def default_cache() -> Path:

@@ -4,18 +4,18 @@ FFmpeg silently reduces the duration of a truncated WAV, CAF, AVI or Ogg file to
 Matroska; the sizes in the container still show the truncation. For MP3 it estimates the duration without saying so.
 """
 
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 # RIFF sizes from here on mean "unknown", from programs that cannot seek (sox 0x7FFFF000…, FFmpeg 0xFFFFFFFF)
-_RIFF_UNKNOWN = 0x7FFF_F000
-_RIFF_SLACK = 64  # for programs that miscount a header or a padding byte
-_OGG_PAGE_MAX = 27 + 255 + 255 * 255
-_PARTS_MAX = 200_000  # top-level parts examined; a fragmented ten-hour MP4 has about 20,000
-_MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
-_MP4_BOXES = (*_MP4_STARTS, b"moof", b"mfra", b"sidx", b"ssix", b"uuid", b"meta", b"pdin", b"emsg", b"prft", b"udta")
+_RIFF_UNKNOWN: Final = 0x7FFF_F000
+_RIFF_SLACK: Final = 64  # for programs that miscount a header or a padding byte
+_OGG_PAGE_MAX: Final = 27 + 255 + 255 * 255
+_PARTS_MAX: Final = 200_000  # top-level parts examined; a fragmented ten-hour MP4 has about 20,000
+_MP4_STARTS: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
+_MP4_BOXES: Final = (*_MP4_STARTS, *b"moof mfra sidx ssix uuid meta pdin emsg prft udta".split())
 # MPEG version bits → sample rates by index, and samples in a Layer III frame (ISO 11172-3, 13818-3; 0 is MPEG 2.5)
-_MP3_RATES_HZ = {0: (11025, 12000, 8000), 2: (22050, 24000, 16000), 3: (44100, 48000, 32000)}
-_MP3_FRAME_SAMPLES = {0: 576, 2: 576, 3: 1152}
+_MP3_RATES_HZ: Final = {0: (11025, 12000, 8000), 2: (22050, 24000, 16000), 3: (44100, 48000, 32000)}
+_MP3_FRAME_SAMPLES: Final = {0: 576, 2: 576, 3: 1152}
 
 
 def declared_bytes(file: BinaryIO, size: int) -> int | None:

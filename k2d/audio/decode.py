@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import av
 import numpy as np
@@ -16,16 +16,17 @@ from k2d.audio.media import FORMAT_HINT, AudioFile, Media
 from k2d.errors import AudioError
 from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Samples
 
-_RATES_HZ = (1_000, 1_536_000)  # sample rates outside this range only occur in damaged headers
-_BLOCK_S = 1.0  # decoders give frames of 20–90 ms; resampling them one by one costs more than decoding
+_RATES_HZ: Final = (1_000, 1_536_000)  # sample rates outside this range only occur in damaged headers
+_BLOCK_S: Final = 1.0  # decoders give frames of 20–90 ms; resampling them one by one costs more than decoding
 # undecodable packets accepted at the start: a stream that was recorded from its middle begins inside a frame
-_JOINED_PACKETS = 8
-_CUT_PACKETS = 2  # as many undecodable packets at the very end, or fewer, mean a truncated file; more mean damage
-_INT_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}  # full scale of FFmpeg's sample formats
-_TAGS = (b"ID3", b"TAG", b"APE", b"LYR")  # how tags begin; in concatenated files they also occur in the middle
+_JOINED_PACKETS: Final = 8
+_CUT_PACKETS: Final = 2  # so many undecodable packets at the very end, or fewer, mean truncation; more mean damage
+# full scale of FFmpeg's integer sample formats
+_INT_SCALE: Final = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+_TAGS: Final = (b"ID3", b"TAG", b"APE", b"LYR")  # how tags begin; in concatenated files they also occur in the middle
 # Formats without an index, where FFmpeg takes a tag for a packet: mask and value of a real frame's second byte (the
 # first is 0xFF)
-_SYNC = {"mp3": (0xE0, 0xE0), "aac": (0xF6, 0xF0)}
+_SYNC: Final = {"mp3": (0xE0, 0xE0), "aac": (0xF6, 0xF0)}
 
 Mono = npt.NDArray[np.float32]  # shape (n,), full scale ±1
 

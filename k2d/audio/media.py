@@ -2,7 +2,7 @@
 
 import os
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Final, Self
 
 import av
 from av.audio.stream import AudioStream
@@ -17,16 +17,25 @@ AudioFile = str | os.PathLike[str] | BinaryIO  # a path, or a seekable binary fi
 # Demuxers that read one stream of bytes and open nothing else. Playlists and session descriptions (hls, dash, concat,
 # sdp, rtsp, imf, …), devices and raw formats without a signature are left out: a crafted file must reach no other file
 # and no network. Names are FFmpeg's; FFmpeg ignores those that a build does not know.
-FORMATS = (
+FORMATS: Final = (
     "aac,ac3,act,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,ircam,loas,matroska,mov,mp3,mpc,"
     "mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,pvf,qcp,qoa,rm,sds,sox,tak,tta,voc,w64,wav,webm,wsd,wtv,wv"
 )
 # Formats whose headers state the length exactly enough to detect missing audio: format → tolerance in seconds. Formats
 # whose length FFmpeg estimates from the bit rate (aac, amr, mp3 without a Xing header …) are left out. Half a second
 # covers codec delay and edit lists, which decoders trim.
-_DECLARING = {"flac": 0.01, "aiff": 0.05, "au": 0.05, "caf": 0.5, "mov": 0.5, "mp3": 0.25, "matroska": 0.5, "ogg": 0.5}
+_TOLERANCES_S: Final = {
+    "flac": 0.01,
+    "aiff": 0.05,
+    "au": 0.05,
+    "caf": 0.5,
+    "mov": 0.5,
+    "mp3": 0.25,
+    "matroska": 0.5,
+    "ogg": 0.5,
+}
 
-FORMAT_HINT = "play the file to see what it is, and send it again in a common format (wav, flac, mp3, m4a, ogg)"
+FORMAT_HINT: Final = "play the file to see what it is, and send it again in a common format (wav, flac, mp3, m4a, ogg)"
 
 
 class Media:
@@ -88,7 +97,7 @@ class Media:
             return None  # only the longest stream's length is stated, and that is the video's
         if self.format == "mp3" and self._xing_s is None:
             return None
-        return _DECLARING.get(self.format)
+        return _TOLERANCES_S.get(self.format)
 
     @property
     def duration_s(self) -> float | None:

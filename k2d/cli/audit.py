@@ -27,7 +27,7 @@ def audit(
 ) -> None:
     """Show what share of the speech a policy keeps, by code mixing, language, duration and source folder.
 
-    Warns if code-switched speech is removed more often than the rest, by a statistical test over recordings. Warnings
+    Warns if code-switched speech is removed faster than the rest, by a statistical test over recordings. Warnings
     do not change the exit status. Reads the store (K2D_STORE).
     """
     from k2d.corpus.audit import audit as make_report
@@ -47,7 +47,7 @@ def audit(
     for warning in report.warnings:
         show.out.print(f"[bold yellow]warning[/]: {escape(warning)}", soft_wrap=True)
     if not report.warnings:
-        show.out.print("no sign that code-switched speech is removed more often than the rest")
+        show.out.print("no sign that code-switched speech is removed faster than the rest")
 
 
 def _table(report: "Audit") -> Table:

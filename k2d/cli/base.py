@@ -1,7 +1,7 @@
 """The `k2d` command group, the options that commands share, and the choice between an API and this process."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -34,7 +34,7 @@ PolicyName = Annotated[
     str,
     typer.Option("--policy", metavar="NAME-OR-FILE", help="A preset (`k2d policy list`), or a policy file (YAML)."),
 ]
-DEFAULT_POLICY = DEFAULT.name
+DEFAULT_POLICY: Final = DEFAULT.name
 
 
 def _version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """`k2d review`, `k2d calibrate`: from a few hundred reviewed segments to a policy with a proven label error."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -14,7 +14,7 @@ from k2d.errors import BadRequest
 if TYPE_CHECKING:
     from k2d.corpus.calibration.calibrate import Calibration
 
-SHOWN = 16  # rows of the printed curve
+SHOWN: Final = 16  # rows of the printed curve
 
 
 @app.command()

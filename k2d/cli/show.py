@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
@@ -34,7 +34,7 @@ from k2d.schema import Metric
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-VERDICT_STYLES = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
+VERDICT_STYLES: Final = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
 
 
 def dump(document: Any) -> None:

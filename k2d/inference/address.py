@@ -1,16 +1,17 @@
 """Model references that are addresses of inference servers: recognising, splitting and checking them."""
 
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from k2d.errors import BadRequest
 
-LOCAL = "local:"
+LOCAL: Final = "local:"
 # A batch records these in place of an address; each stands for the servers in the setting of that name
-SERVED = {"served:teacher": "teacher", "served:validator": "validator"}
-HTTP = ("http", "https")
-GRPC = ("grpc", "grpcs")
-HINT = "http://host:port, https://…, grpc://host:port/teacher, grpcs://…; several of one kind, comma-separated"
+SERVED: Final = {"served:teacher": "teacher", "served:validator": "validator"}
+HTTP: Final = ("http", "https")
+GRPC: Final = ("grpc", "grpcs")
+HINT: Final = "http://host:port, https://…, grpc://host:port/teacher, grpcs://…; several of one kind, comma-separated"
 
 
 def plain(reference: str) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from k2d.errors import DeadlineExceeded, ModelError, Overloaded
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper.engine import Encoding, Engine
 
-LINGER_SHARE = 0.05  # longest wait for a batch to fill, as a share of the last batch's time
-MAX_RETRY_AFTER_S = 60.0
+LINGER_SHARE: Final = 0.05  # longest wait for a batch to fill, as a share of the last batch's time
+MAX_RETRY_AFTER_S: Final = 60.0
 
 
 class Observer(Protocol):
@@ -288,7 +288,7 @@ class MicroBatcher:
         return ModelError(f"{self._engine.model.reference} was closed", hint="open it again")
 
 
-_HINT = "try again later, or add servers"
+_HINT: Final = "try again later, or add servers"
 
 
 def _settle(call: _Call, outcome: Any) -> None:

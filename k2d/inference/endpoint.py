@@ -1,13 +1,13 @@
 """The protocol of a client of one inference server, and which failures are worth a retry."""
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from k2d.inference.wire import Head
 from k2d.schema import Samples
 
 # HTTP statuses worth a retry on this or another server. Others are the request's fault (4xx) or would happen again (500
 # is an unexpected error, which the same window would cause again).
-RETRYABLE_HTTP = {
+RETRYABLE_HTTP: Final = {
     408: "request timeout",
     425: "too early",
     429: "too many requests",
@@ -17,7 +17,7 @@ RETRYABLE_HTTP = {
 }
 
 # gRPC status codes worth a retry, with what Triton means by them
-RETRYABLE_GRPC = {
+RETRYABLE_GRPC: Final = {
     "UNAVAILABLE": "the queue is full, or there is no server",
     "NOT_FOUND": "the server is stopping or the model is being loaded",
     "DEADLINE_EXCEEDED": "the deadline passed",

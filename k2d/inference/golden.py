@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Final
 
 import soundfile
 
@@ -13,9 +14,9 @@ from k2d.errors import ModelError
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, Samples, Window
 from k2d.whisper.engine import Engine
 
-OPTIONS = DecodeOptions(temperatures=(0.0,))  # one greedy pass, without temperature fallback
+OPTIONS: Final = DecodeOptions(temperatures=(0.0,))  # one greedy pass, without temperature fallback
 
-_FOLDER = files("k2d.inference") / "golden"
+_FOLDER: Final = files("k2d.inference") / "golden"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,7 @@
 """Client of one FastAPI inference server, over HTTP."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -10,9 +10,9 @@ from k2d.inference.endpoint import RETRYABLE_HTTP
 from k2d.inference.wire import Head, pack
 from k2d.schema import Samples
 
-CONNECT_S = 5.0
-PATHS = {"transcribe": "/v1/windows:transcribe", "score": "/v1/score"}
-CONTENT_TYPE = "application/vnd.k2d.window"
+CONNECT_S: Final = 5.0
+PATHS: Final = {"transcribe": "/v1/windows:transcribe", "score": "/v1/score"}
+CONTENT_TYPE: Final = "application/vnd.k2d.window"
 
 
 class HttpEndpoint:

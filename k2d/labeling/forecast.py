@@ -1,16 +1,17 @@
 """Estimates the cost of a batch before it runs: hours, windows, seconds, and what the estimate is based on."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from k2d.documents import Forecast
 from k2d.store import Lake
 
 # Average distance between two windows: Whisper seeks to the last timestamp, a little less than 30 s. An estimate.
-WINDOW_ADVANCE_S = 27.0
+WINDOW_ADVANCE_S: Final = 27.0
 # Speed (× real time) of labeling and validation before any was measured: about that of Whisper base in int8 with the
 # perturbed validator on 2 cores. Large models on a GPU differ; the first finished batch replaces it.
-ASSUMED_SPEED = 2.0
-RECENT = 200  # number of results for the measured speed
+ASSUMED_SPEED: Final = 2.0
+RECENT: Final = 200  # number of results for the measured speed
 
 
 def forecast(durations_s: Iterable[float | None], lake: Lake, *, workers: int = 1) -> Forecast:

@@ -7,7 +7,7 @@ affect others; after three failed attempts it is quarantined.
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -17,7 +17,7 @@ from k2d.schema import QuarantineReason, RecordingResult
 
 log = structlog.get_logger()
 
-MAX_ATTEMPTS = 3  # the first failure may be another recording's fault; in the later two attempts it runs alone
+MAX_ATTEMPTS: Final = 3  # the first failure may be another recording's fault; in the later two attempts it runs alone
 
 
 class Attempts(Protocol):

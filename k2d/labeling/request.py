@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
@@ -18,8 +19,8 @@ from k2d.whisper.languages import check_language
 from k2d.whisper.packaged import NAME as BASE
 from k2d.whisper.packaged import PREFIX
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-PACKAGED = (PREFIX + BASE,)
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PACKAGED: Final = (PREFIX + BASE,)
 
 
 def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Settings, *, trusted: bool = False) -> Batch:

@@ -7,18 +7,18 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 from urllib.parse import unquote, unquote_to_bytes
 
 from k2d.errors import SourceRefused
 
-SCHEMES = ("file", "s3", "https", "lake")
-_HINT = "K2D_ALLOWED_SOURCES lists the prefixes that may be read, e.g. file:///srv/audio/,s3://bucket/"
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HOST = re.compile(r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
-_HTTPS_PORT = 443
-_DECODINGS = 3  # a server, a proxy and a library may each undo one layer of percent-encoding
-_PRIVATE_NAMES = (".localhost", ".local", ".internal", ".home.arpa")
+SCHEMES: Final = ("file", "s3", "https", "lake")
+_HINT: Final = "K2D_ALLOWED_SOURCES lists the prefixes that may be read, e.g. file:///srv/audio/,s3://bucket/"
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HOST: Final = re.compile(r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+_HTTPS_PORT: Final = 443
+_DECODINGS: Final = 3  # a server, a proxy and a library may each undo one layer of percent-encoding
+_PRIVATE_NAMES: Final = (".localhost", ".local", ".internal", ".home.arpa")
 
 
 @dataclass(frozen=True, slots=True)

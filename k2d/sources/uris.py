@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, Final, NoReturn, cast
 
 import fsspec
 
@@ -16,12 +16,12 @@ from k2d.sources import web
 from k2d.sources.allow import check_allowed, local_path, parse, shown
 
 # files that are taken from a folder; a file given by name is always taken
-_EXTENSIONS = """
+_EXTENSIONS: Final = """
     3gp aac ac3 aif aifc aiff amr ape asf au avi caf flac flv m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg mxf
     oga ogg ogv opus snd sph spx tak ts tta w64 wav wave webm wma wmv wv
 """
-MEDIA_EXTENSIONS = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
-LIMIT_BYTES = 16 * 1024**3  # largest download over https; ten hours of 48 kHz stereo WAV are 7 GB
+MEDIA_EXTENSIONS: Final = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
+LIMIT_BYTES: Final = 16 * 1024**3  # largest download over https; ten hours of 48 kHz stereo WAV are 7 GB
 
 
 def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None = None) -> Source:

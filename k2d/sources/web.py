@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 from urllib.parse import urljoin
 
 import httpx
@@ -15,12 +15,12 @@ import stamina
 from k2d.errors import NotFound, SourceRefused, StoreError, TooLarge
 from k2d.sources.allow import check_allowed, is_public, parse, shown
 
-_TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # per read, not per file
-_DEADLINE_S = 3600.0  # for a whole file: a server that sends a byte a minute never exceeds the timeout per read
-_REDIRECTS = 5
-_ATTEMPTS = 3
-_RETRY_CODES = (408, 429, 500, 502, 503, 504)
-_PIECE_BYTES = 1 << 20
+_TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)  # per read, not per file
+_DEADLINE_S: Final = 3600.0  # for a whole file: a server that sends a byte a minute never exceeds the timeout per read
+_REDIRECTS: Final = 5
+_ATTEMPTS: Final = 3
+_RETRY_CODES: Final = (408, 429, 500, 502, 503, 504)
+_PIECE_BYTES: Final = 1 << 20
 
 
 class _RetryableFailure(Exception):

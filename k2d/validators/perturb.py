@@ -7,6 +7,7 @@ over both keeps 96 % of the clips and halves the label error).
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import soxr
 
 from k2d.schema import SAMPLE_RATE_HZ, Samples
 
-FULL_SCALE = 2**15 - 1
+FULL_SCALE: Final = 2**15 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,12 @@ Perturbation = Speed | BandPass
 
 # The two perturbations of the figures above; 300–3400 Hz is the telephone band (ITU-T G.712). Their names are part of
 # keys, so another parameter gives other keys.
-PERTURBATIONS: tuple[Perturbation, ...] = (Speed(1.12), BandPass(300.0, 3400.0))
+PERTURBATIONS: Final[tuple[Perturbation, ...]] = (Speed(1.12), BandPass(300.0, 3400.0))
 
 # With 1,023 taps, a Blackman window has transition bands of about 5.6 · rate / taps ≈ 90 Hz, centred on the edges, and
 # more than 70 dB of attenuation beyond them.
-_TAPS = 1023
-_FFT = 16_384  # samples in one transform: 16 times the taps, and small enough for the processor's cache
+_TAPS: Final = 1023
+_FFT: Final = 16_384  # samples in one transform: 16 times the taps, and small enough for the processor's cache
 
 
 def apply(perturbation: Perturbation, samples: Samples) -> Samples:

@@ -4,7 +4,7 @@ import json
 import mmap
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from k2d.whisper.vocabulary import Vocabulary
 
 Array = npt.NDArray[np.generic]
 
-TOP = {
+TOP: Final = {
     "encoder/conv1": "model.encoder.conv1",
     "encoder/conv2": "model.encoder.conv2",
     "encoder/layer_norm": "model.encoder.layer_norm",
@@ -28,10 +28,10 @@ TOP = {
     "decoder/embeddings/weight": "model.decoder.embed_tokens.weight",
 }
 # CTranslate2 fuses projections with the same input, concatenated in this order
-SELF_ATTENTION = {"linear_0": ("q_proj", "k_proj", "v_proj"), "linear_1": ("out_proj",)}
-CROSS_ATTENTION = {"linear_0": ("q_proj",), "linear_1": ("k_proj", "v_proj"), "linear_2": ("out_proj",)}
-LAYER = re.compile(r"(encoder|decoder)/layer_(\d+)/(self_attention|attention|ffn)/(\w+)/(\w+)")
-ENDINGS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+SELF_ATTENTION: Final = {"linear_0": ("q_proj", "k_proj", "v_proj"), "linear_1": ("out_proj",)}
+CROSS_ATTENTION: Final = {"linear_0": ("q_proj",), "linear_1": ("k_proj", "v_proj"), "linear_2": ("out_proj",)}
+LAYER: Final = re.compile(r"(encoder|decoder)/layer_(\d+)/(self_attention|attention|ffn)/(\w+)/(\w+)")
+ENDINGS: Final = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
 
 def to_ctranslate2(source: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import ctranslate2
 import numpy as np
@@ -23,9 +23,9 @@ from k2d.whisper.timestamps import finish
 from k2d.whisper.vocabulary import Vocabulary
 
 # Texts are padded to a multiple of this many tokens: on average half of it is wasted; most texts share a few lengths
-PAD_MULTIPLE = 16
-CACHED_WINDOWS = 16  # windows whose encoder output is kept: 3 MB each for base, 4 MB for large in half precision
-ALIGNED_FRAMES = 64  # of 3000: `align` also computes an alignment, which is not used, so few frames are enough
+PAD_MULTIPLE: Final = 16
+CACHED_WINDOWS: Final = 16  # windows whose encoder output is kept: 3 MB each for base, 4 MB for large in half precision
+ALIGNED_FRAMES: Final = 64  # of 3000: `align` also computes an alignment, which is not used, so few frames are enough
 
 log = structlog.get_logger()
 

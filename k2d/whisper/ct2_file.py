@@ -9,20 +9,21 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from k2d.errors import ModelError
 
-DTYPES: dict[int, np.dtype[Any]] = {i: np.dtype(name) for i, name in enumerate(("<f4", "i1", "<i2", "<i4", "<f2"))}
-BFLOAT16 = 5  # the upper half of a float32; numpy has no name for it
-FLOAT32 = 0
-EMBEDDINGS = "decoder/embeddings/weight"
-BIAS = "decoder/projection/bias"
-NEVER = -1e4  # as a logit: its probability is 0, and float16 can represent it
-SPECIFICATION = "WhisperSpec"
+# numpy types by CTranslate2's type ids
+DTYPES: Final = dict(enumerate(map(np.dtype, ("<f4", "i1", "<i2", "<i4", "<f2"))))
+BFLOAT16: Final = 5  # the upper half of a float32; numpy has no name for it
+FLOAT32: Final = 0
+EMBEDDINGS: Final = "decoder/embeddings/weight"
+BIAS: Final = "decoder/projection/bias"
+NEVER: Final = -1e4  # as a logit: its probability is 0, and float16 can represent it
+SPECIFICATION: Final = "WhisperSpec"
 
 Buffer = memoryview
 

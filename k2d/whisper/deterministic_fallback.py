@@ -8,12 +8,13 @@ higher temperatures. docs/adr/0002 has the measurements.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from k2d.schema import DecodeOptions
 from k2d.whisper.fallback import DecodingResult
 
-FIRST_NGRAM_T = 0.3  # at lower temperatures, no n-gram is forbidden
-MIN_NGRAM = 4  # tokens: a Han character can take three, and 謝謝 must stay possible
+FIRST_NGRAM_T: Final = 0.3  # at lower temperatures, no n-gram is forbidden
+MIN_NGRAM: Final = 4  # tokens: a Han character can take three, and 謝謝 must stay possible
 
 
 @dataclass(frozen=True, slots=True)

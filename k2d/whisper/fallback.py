@@ -5,12 +5,12 @@ Source: openai/whisper, transcribe.py.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from k2d.schema import DecodeOptions
 from k2d.text.repetition import compression_ratio
 
-DECIMALS = 4  # of log-probabilities and other signals: further ones differ between processors and batch shapes
+DECIMALS: Final = 4  # of log-probabilities and other signals: further ones differ between processors and batch shapes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,32 @@
 """Log-mel features of one window, as Whisper was trained on them, in numpy."""
 
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Samples
 
-FFT_SIZE = 400  # 25 ms
-HOP = 160  # 10 ms
-FRAMES = WINDOW_SAMPLES // HOP
-INPUT_STRIDE = 2  # the encoder's second convolution halves the frames
-FRAME_S = HOP / SAMPLE_RATE_HZ
-TOKEN_S = FRAME_S * INPUT_STRIDE  # one timestamp step: 20 ms
+FFT_SIZE: Final = 400  # 25 ms
+HOP: Final = 160  # 10 ms
+FRAMES: Final = WINDOW_SAMPLES // HOP
+INPUT_STRIDE: Final = 2  # the encoder's second convolution halves the frames
+FRAME_S: Final = HOP / SAMPLE_RATE_HZ
+TOKEN_S: Final = FRAME_S * INPUT_STRIDE  # one timestamp step: 20 ms
 
-FULL_SCALE = 32768.0  # int16 to −1…1
-FLOOR = 1e-10  # keeps log10 finite in digital silence
-DYNAMIC_RANGE = 8.0  # in powers of ten below the window's largest value
-GRID = (
+FULL_SCALE: Final = 32768.0  # int16 to −1…1
+FLOOR: Final = 1e-10  # keeps log10 finite in digital silence
+DYNAMIC_RANGE: Final = 8.0  # in powers of ten below the window's largest value
+GRID: Final = (
     2.0**13
 )  # features are multiples of 1 / GRID: finer than float16 at ±1, far coarser than float64's rounding errors
 
 # Slaney's mel scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)
-LINEAR_HZ_PER_MEL = 200.0 / 3.0
-BREAK_HZ = 1000.0
-BREAK_MEL = BREAK_HZ / LINEAR_HZ_PER_MEL
-LOG_STEP = np.log(6.4) / 27.0
+LINEAR_HZ_PER_MEL: Final = 200.0 / 3.0
+BREAK_HZ: Final = 1000.0
+BREAK_MEL: Final = BREAK_HZ / LINEAR_HZ_PER_MEL
+LOG_STEP: Final = np.log(6.4) / 27.0
 
 Features = npt.NDArray[np.float32]  # shape (mels, 3000)
 

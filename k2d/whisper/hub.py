@@ -2,13 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import ModelError, install_hint
 
-ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-FILES = ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"]
-CT2_FILES = ["model.bin"]
-SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FILES: Final = ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"]
+CT2_FILES: Final = ["model.bin"]
+SAFETENSORS: Final = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 
 
 def is_id(reference: str) -> bool:

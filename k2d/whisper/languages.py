@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from k2d.errors import BadRequest
 from k2d.schema import AUTO, LANGUAGES, MIXED
 from k2d.whisper.fallback import DECIMALS
 
-KEPT = 5  # number of most likely languages that a record keeps
+KEPT: Final = 5  # number of most likely languages that a record keeps
 
 
 @dataclass(frozen=True, slots=True)

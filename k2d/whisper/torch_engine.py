@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import structlog
@@ -23,7 +23,7 @@ from k2d.whisper.torch_decode import Stepper, TokenSampler, beam, greedy, sample
 from k2d.whisper.torch_rules import Rules
 from k2d.whisper.vocabulary import Vocabulary
 
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+PRECISIONS: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 log = structlog.get_logger()
 

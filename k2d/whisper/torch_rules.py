@@ -1,6 +1,7 @@
 """Whisper's rules for which token may come next: timestamps and suppression (openai/whisper, decoding.py)."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
@@ -8,7 +9,7 @@ from k2d.schema import DecodeOptions
 from k2d.whisper.features import TOKEN_S
 from k2d.whisper.vocabulary import Vocabulary
 
-NEVER = float("-inf")
+NEVER: Final = float("-inf")
 
 
 class Rules:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tokenizers import Tokenizer
 
@@ -11,15 +11,17 @@ from k2d.errors import ModelError
 from k2d.schema import WINDOW_S
 from k2d.whisper.features import TOKEN_S
 
-FIRST_MERGED = 256  # ids below are single bytes
-REPLACEMENT = "\ufffd"  # decoded from bytes that are not a character
+FIRST_MERGED: Final = 256  # ids below are single bytes
+REPLACEMENT: Final = "\ufffd"  # decoded from bytes that are not a character
 
 # Whisper suppresses what is not spoken: brackets, markup, speaker dashes, notes (openai/whisper, tokenizer.py)
-SYMBOLS: tuple[str, ...] = tuple('"#()*+/:;<=>@[\\]^_`{|}~「」『』')
-SYMBOL_RUNS = ("<<", ">>", "<<<", ">>>", "--", "---", "((", "))", "(((", ")))", "[[", "]]", "{{", "}}", "♪♪", "♪♪♪")
-OPENINGS = ("-(", "-[", "('", '("')
-NOTES = tuple("♩♪♫♬♭♮♯")  # several tokens each; the first one occurs only in symbols
-WORD_INNER = ("-", "'")  # allowed within words, not at their start
+SYMBOLS: Final[tuple[str, ...]] = tuple('"#()*+/:;<=>@[\\]^_`{|}~「」『』')
+SYMBOL_RUNS: Final = tuple(
+    ["<<", ">>", "<<<", ">>>", "--", "---", "((", "))", "(((", ")))", "[[", "]]", "{{", "}}", "♪♪", "♪♪♪"]
+)
+OPENINGS: Final = ("-(", "-[", "('", '("')
+NOTES: Final = tuple("♩♪♫♬♭♮♯")  # several tokens each; the first one occurs only in symbols
+WORD_INNER: Final = ("-", "'")  # allowed within words, not at their start
 
 
 class Vocabulary:

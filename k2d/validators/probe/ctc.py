@@ -6,14 +6,15 @@ Temporal Classification", 2006.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-BLANK = 0
+BLANK: Final = 0
 # The least log-probability of a frame, and the cost of leaving a unit out: a hundredth of a uniform probability over a
 # hundred units. Because units may be left out, every text has a path, even if it is longer than the audio.
-FLOOR = float(np.log(1e-4))
+FLOOR: Final = float(np.log(1e-4))
 
 Posteriors = npt.NDArray[np.float32]
 

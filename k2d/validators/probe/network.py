@@ -17,11 +17,11 @@ from k2d.text.phonemes import phonemes
 from k2d.text.tokens import mixed_tokens
 from k2d.validators.probe.ctc import Posteriors
 
-VERSION = 1
-BLANK_NAME = "-"
-OTHER = "?"  # stands for all units that are too rare in the corpus to be learned
-STRIDE = 2  # encoder frames (20 ms) per output frame: 25 frames a second. Speech has 10 to 20 phonemes a second
-ENCODER_SAMPLES = 320  # samples of 16 kHz audio per encoder frame
+VERSION: Final = 1
+BLANK_NAME: Final = "-"
+OTHER: Final = "?"  # stands for all units that are too rare in the corpus to be learned
+STRIDE: Final = 2  # encoder frames (20 ms) per output frame: 25 frames a second. Speech has 10 to 20 phonemes a second
+ENCODER_SAMPLES: Final = 320  # samples of 16 kHz audio per encoder frame
 
 EncoderFrames = npt.NDArray[Any]  # float16 or float32, shape (frames, width)
 
