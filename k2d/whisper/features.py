@@ -18,9 +18,8 @@ TOKEN_S: Final = FRAME_S * INPUT_STRIDE  # one timestamp step: 20 ms
 FULL_SCALE: Final = 32768.0  # int16 to −1…1
 FLOOR: Final = 1e-10  # keeps log10 finite in digital silence
 DYNAMIC_RANGE: Final = 8.0  # in powers of ten below the window's largest value
-GRID: Final = (
-    2.0**13
-)  # features are multiples of 1 / GRID: finer than float16 at ±1, far coarser than float64's rounding errors
+# features are multiples of 1 / GRID: finer than float16 at ±1, far coarser than float64's rounding errors
+GRID: Final = 2.0**13
 
 # Slaney's mel scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)
 LINEAR_HZ_PER_MEL: Final = 200.0 / 3.0

@@ -16,9 +16,7 @@ REPLACEMENT: Final = "\ufffd"  # decoded from bytes that are not a character
 
 # Whisper suppresses what is not spoken: brackets, markup, speaker dashes, notes (openai/whisper, tokenizer.py)
 SYMBOLS: Final[tuple[str, ...]] = tuple('"#()*+/:;<=>@[\\]^_`{|}~「」『』')
-SYMBOL_RUNS: Final = tuple(
-    ["<<", ">>", "<<<", ">>>", "--", "---", "((", "))", "(((", ")))", "[[", "]]", "{{", "}}", "♪♪", "♪♪♪"]
-)
+RUNS: Final = ("<<", ">>", "<<<", ">>>", "--", "---", "((", "))", "(((", ")))", "[[", "]]", "{{", "}}", "♪♪", "♪♪♪")
 OPENINGS: Final = ("-(", "-[", "('", '("')
 NOTES: Final = tuple("♩♪♫♬♭♮♯")  # several tokens each; the first one occurs only in symbols
 WORD_INNER: Final = ("-", "'")  # allowed within words, not at their start
@@ -71,9 +69,7 @@ class Vocabulary:
     def _suppressed(self) -> tuple[int, ...]:
         specials = {self.transcribe, self.translate, self.sot, self.sot_prev, self.sot_lm, self.no_speech}
         starts = {self.encode(" " + mark)[0] for mark in WORD_INNER}
-        spellings = [
-            self.encode(space + symbol) for symbol in (*SYMBOLS, *SYMBOL_RUNS, *OPENINGS) for space in ("", " ")
-        ]
+        spellings = [self.encode(space + symbol) for symbol in (*SYMBOLS, *RUNS, *OPENINGS) for space in ("", " ")]
         single = {tokens[0] for tokens in spellings if len(tokens) == 1}
         notes = {self.encode(space + note)[0] for note in NOTES for space in ("", " ")}
         return tuple(sorted(specials | starts | single | notes))
