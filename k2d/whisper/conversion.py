@@ -42,21 +42,28 @@ def to_ctranslate2(source: Path, target: Path) -> None:
     """
     try:
         import torch  # noqa: F401  the converter reads the weights with it
-        import transformers
+        import transformers  # noqa: F401  and with this
         from ctranslate2.converters import TransformersConverter
     except ImportError as error:
         raise ModelError(
             f"{source} is a transformers model, and converting it needs {error.name}",
             hint=f"{install_hint('ct2', 'torch')}; or choose K2D_ENGINE=transformers, or give a CTranslate2 folder",
         ) from error
-    quiet: Any = transformers.utils.logging.disable_progress_bar
-    quiet()  # its progress bar would interleave with the command's output
+    hide_progress_bars()
     try:
         TransformersConverter(str(source), copy_files=["tokenizer.json"]).convert(
             str(target), quantization="float16", force=True
         )
     except (ValueError, KeyError, RuntimeError, OSError, TypeError) as error:
         raise ModelError(f"{source} cannot be converted: {error}", hint="name a Whisper model") from error
+
+
+def hide_progress_bars() -> None:
+    """Switch off transformers' progress bars, which would interleave with a command's own output."""
+    from transformers.utils import logging
+
+    switch_off: Any = logging.disable_progress_bar
+    switch_off()
 
 
 def to_transformers(source: Path, target: Path) -> None:
