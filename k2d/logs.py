@@ -26,7 +26,6 @@ def setup(settings: Settings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
-        logger_factory=lambda *_: structlog.PrintLogger(
-            sys.stderr
-        ),  # looked up when a logger is first used: pytest replaces it
+        # standard error is looked up when a logger is first used: pytest replaces it
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

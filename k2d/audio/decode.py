@@ -122,10 +122,7 @@ def _packets(media: Media, stats: _DecodeStats) -> "Iterator[Packet[AudioStream]
             packet = next(packets)
         except StopIteration:
             return
-        except (
-            av.FFmpegError,
-            OSError,
-        ):  # the container ends early, or reading failed (then media.bytes.failure is set)
+        except (av.FFmpegError, OSError):  # the container ends early, or reading failed (see media.bytes.failure)
             stats.failed_at_end += 1
             return
         yield packet

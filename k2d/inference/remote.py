@@ -72,7 +72,8 @@ class RemoteTranscriber:
     """A Transcriber over servers that all have the same model; `connect` creates it.
 
     Each call goes to a healthy server with the fewest calls in flight. A failed call is retried, on another server if
-    there is one, until `patience_s` seconds have passed without success; then it raises ModelError.
+    there is one, until no server has answered for `patience_s` seconds; then it raises ModelError. While the servers'
+    queues are full, it is retried without limit.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], *, model: ModelInfo, timeout_s: float, patience_s: float) -> None:

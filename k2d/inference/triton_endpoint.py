@@ -94,9 +94,7 @@ class TritonEndpoint:
             raise self._error(str(error.status() or ""), str(error.message() or "")) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
-            if self._closed and (
-                task is None or not task.cancelling()
-            ):  # the channel was closed; the task was not cancelled
+            if self._closed and (task is None or not task.cancelling()):  # cancelled by `close`, not by the caller
                 raise ServerUnavailable(f"{self._address}: the connection was closed") from error
             raise
         return self._document(result)

@@ -13,7 +13,7 @@ from k2d.keys import digest
 from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
-from k2d.validators.names import JOINT
+from k2d.validators.names import SEPARATOR
 from k2d.whisper.hub import is_id
 from k2d.whisper.languages import check_language
 from k2d.whisper.packaged import NAME as BASE
@@ -41,7 +41,7 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
     check_name(options.name)
     teacher = _served(plain(options.teacher or settings.teacher), settings)
     validators = validators_of(options.validator or settings.validator)
-    validator = JOINT.join(_served(plain(name), settings) for name in validators)
+    validator = SEPARATOR.join(_served(plain(name), settings) for name in validators)
     for reference in (teacher, *models_of(validator)):
         if reference not in SERVED:
             check_model(reference)

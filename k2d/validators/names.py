@@ -19,7 +19,7 @@ from k2d.inference.address import is_address
 PERTURBED: Final = "perturbed"  # the teacher's weights on perturbed audio
 SECOND_DECODE: Final = "second-decode"  # the teacher with other options, for labels that the others leave unresolved
 PROBE: Final = "probe:"  # followed by the digest of a CTC probe on the teacher's encoder (`k2d probe`)
-JOINT: Final = "+"
+SEPARATOR: Final = "+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def validators_of(reference: str) -> tuple[str, ...]:
     Raises:
         BadRequest: no validator, an empty or repeated one, or a first one that writes no text or depends on others.
     """
-    names = tuple(_EARLIER.get(part.strip(), part.strip()) for part in reference.split(JOINT))
+    names = tuple(_EARLIER.get(part.strip(), part.strip()) for part in reference.split(SEPARATOR))
     if not all(names):
         raise BadRequest(f"empty entry in K2D_VALIDATOR: {reference[:200]!r}", hint=_HINT)
     if len(set(names)) < len(names):
@@ -112,4 +112,4 @@ def served(reference: str) -> str:
 
 def address_of(reference: str) -> str:
     """The address of servers in a teacher or validator reference; the reference itself if it contains none."""
-    return next((part.strip() for part in reference.split(JOINT) if is_address(part)), reference)
+    return next((part.strip() for part in reference.split(SEPARATOR) if is_address(part)), reference)

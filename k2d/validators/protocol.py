@@ -9,7 +9,7 @@ from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import HYPOTHESES_TAG, digest
 from k2d.schema import Chunk, Hypothesis, ModelInfo, Samples, Segment
 from k2d.store import Lake
-from k2d.validators.names import JOINT
+from k2d.validators.names import SEPARATOR
 
 AS_IS: Final = "as is"  # the perturbation of a validator that gets a chunk's audio unchanged
 DECIMALS: Final = 4  # of a forced log-probability
@@ -60,9 +60,7 @@ class ValidatorContext:
     language: str  # of the batch
     lake: Lake
     before: tuple[Validator, ...]  # the validators before it
-    open_model: Callable[
-        [str], Awaitable[ScoringTranscriber]
-    ]  # opens a model by its name; closed with the batch's models
+    open_model: Callable[[str], Awaitable[ScoringTranscriber]]  # opens a model by its name; closed with the batch
 
 
 @runtime_checkable
@@ -91,7 +89,7 @@ class Validators:
     @property
     def name(self) -> str:
         """Their names joined by "+", for records."""
-        return JOINT.join(validator.name for validator in self)
+        return SEPARATOR.join(validator.name for validator in self)
 
     @property
     def key(self) -> tuple[Any, ...]:

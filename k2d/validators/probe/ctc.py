@@ -60,13 +60,13 @@ def _emissions(posteriors: Posteriors, units: Sequence[int]) -> npt.NDArray[np.f
 _Back = npt.NDArray[np.int32]
 
 
-def _forward(emissions: npt.NDArray[np.float64], units: Sequence[int]) -> tuple[float, _Back, _Back, int]:
+def _forward(emissions: npt.NDArray[np.float64], units: Sequence[int]) -> tuple[_Back, _Back, int]:
     """The Viterbi forward pass.
 
     Returns:
-        The best path's log-probability; for each frame, the previous state of each state, shape (frames, states); for
-        each blank, the blank from which it was reached by leaving units out, before each frame and after the last,
-        shape (frames + 1, units + 1); the path's last state.
+        For each frame, the previous state of each state, shape (frames, states); for each blank, the blank from which
+        it was reached by leaving units out, before each frame and after the last, shape (frames + 1, units + 1); the
+        best path's last state.
     """
     frames, states = emissions.shape
     ids = np.asarray(units)
@@ -87,7 +87,7 @@ def _forward(emissions: npt.NDArray[np.float64], units: Sequence[int]) -> tuple[
         score = np.maximum(moved, score) + emissions[frame]
         skipped_from[frame + 1] = _skip(score, skip_cost)
     end = states - 1 if score[-1] >= score[-2] else states - 2
-    return float(score[end]), came_from, skipped_from, end
+    return came_from, skipped_from, end
 
 
 def _skip(score: npt.NDArray[np.float64], skip_cost: npt.NDArray[np.float64]) -> _Back:
@@ -103,7 +103,7 @@ def _skip(score: npt.NDArray[np.float64], skip_cost: npt.NDArray[np.float64]) ->
 
 
 def _trace(
-    emissions: npt.NDArray[np.float64], score: float, came_from: _Back, skipped_from: _Back, end: int
+    emissions: npt.NDArray[np.float64], came_from: _Back, skipped_from: _Back, end: int
 ) -> npt.NDArray[np.float64]:
     """Follow the best path backwards, and attribute each frame and each unit left out to a unit; shape (units,)."""
     count = emissions.shape[1] // 2
