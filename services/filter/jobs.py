@@ -20,7 +20,7 @@ from k2d import audio, sources
 from k2d.datasets.freeze import freeze
 from k2d.errors import AudioError, K2DError
 from k2d.filtering.policy import Policy
-from k2d.labeling.group import Group
+from k2d.labeling.group import RecordingGroup
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.schema import Batch, RecordingResult, Source
@@ -127,7 +127,7 @@ class GroupRun:
                 settings=self.settings,
                 on_progress=self._on_progress,
             )
-            group = Group(
+            group = RecordingGroup(
                 labeler=labeler,
                 attempts=AttemptsInRedis(self.queue.redis, self.batch.id),
                 on_result=self._on_result,

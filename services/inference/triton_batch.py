@@ -9,7 +9,7 @@ import structlog
 
 from k2d.errors import BadRequest, DeadlineExceeded, K2DError
 from k2d.inference import wire
-from k2d.inference.triton_errors import Withdrawn
+from k2d.inference.triton_errors import RequestCancelled
 from k2d.inference.wire import Head
 from k2d.schema import DecodeOptions, Samples, Window
 from k2d.whisper.engine import Engine
@@ -86,7 +86,7 @@ class Handler:
         waited = time.monotonic() - started
         for work in members:
             if work.request.cancelled():
-                work.request.reply(Withdrawn("the client cancelled"))
+                work.request.reply(RequestCancelled("the client cancelled"))
             elif work.head.timeout_s is not None and waited > work.head.timeout_s:
                 why = f"not begun within {work.head.timeout_s:g} s"
                 work.request.reply(DeadlineExceeded(why, hint="give it more time, or the model more servers"))

@@ -94,7 +94,7 @@ def _open(settings: Settings, *, role: str, instances: int) -> Engine:
 def _triton_code(error: K2DError) -> Any:
     """Triton's code for an error; what it means to a client is in the message (`k2d.inference.triton_errors`)."""
     codes = pb_utils.TritonError
-    if error.status == triton_errors.Withdrawn.status:
+    if error.status == triton_errors.RequestCancelled.status:
         return codes.CANCELLED
     if error.status in (503, 504):
         return codes.UNAVAILABLE
