@@ -1,4 +1,4 @@
-"""Policies: what would this α keep? Answered from stored evidence; no model runs."""
+"""Policies: the presets, and a preview of what a policy would keep, from stored evidence; no model runs."""
 
 from fastapi import APIRouter
 

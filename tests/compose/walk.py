@@ -19,8 +19,8 @@ import pytest
 import soundfile
 
 from k2d.client.http import Client
-from k2d.filtering.policy import DEFAULT
 from k2d.documents import BatchOptions
+from k2d.filtering.policy import DEFAULT
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "audio"

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from places import EXAMPLES
 from servers import Server, serve
-from test_walk import shards
+from stored_shards import shards
 from weights import base
 
 from k2d.client.embedded import Embedded
+from k2d.documents import BatchOptions
 from k2d.errors import ModelError
 from k2d.filtering.policy import DEFAULT
-from k2d.documents import BatchOptions
 from k2d.settings import Settings
 from services.local.redis_server import free_port
 from services.local.stack import Stack

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from places import EXAMPLES
 from redis import Redis
-from test_walk import shards
+from stored_shards import shards
 
 from k2d.client.embedded import Embedded
 from k2d.client.http import Client
-from k2d.filtering.policy import DEFAULT
 from k2d.documents import BatchOptions
+from k2d.filtering.policy import DEFAULT
 from k2d.settings import Settings
 from services.local.redis_server import free_port
 from services.local.stack import Stack
