@@ -18,7 +18,7 @@ MAX_RETRY_AFTER_S = 60.0
 
 
 class Observer(Protocol):
-    """Who is told what happens, for metrics. Called on the event loop."""
+    """Callback interface for batch metrics. Called on the event loop."""
 
     def batch(self, *, size: int, waited_s: Sequence[float], engine_s: float) -> None: ...
 

@@ -6,7 +6,6 @@ from k2d.errors import ModelError, install_hint
 from k2d.inference.address import GRPC, is_address, plain, scheme, split
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.endpoint import Endpoint
-from k2d.inference.http_endpoint import HttpEndpoint
 from k2d.inference.remote import connect
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.settings import Settings
@@ -48,6 +47,9 @@ def engine_of(reference: str, settings: Settings) -> Engine:
 def _endpoint(address: str, settings: Settings) -> Endpoint:
     token = settings.api_token.get_secret_value() if settings.api_token else None
     if scheme(address) not in GRPC:
+        # where Triton's stub loads an engine there is no httpx
+        from k2d.inference.http_endpoint import HttpEndpoint
+
         return HttpEndpoint(address, token=token)
     try:
         from k2d.inference.triton_endpoint import TritonEndpoint

@@ -12,7 +12,7 @@ MAX_MESSAGE_CHARS = 500
 MAX_HINT_CHARS = 300
 
 
-class Withdrawn(K2DError):
+class RequestCancelled(K2DError):
     """The client cancelled its request, or closed the connection, before an engine took it."""
 
     code = "cancelled"

@@ -48,7 +48,7 @@ def problem(status: int, code: str, detail: str, *, hint: str | None = None, **m
 
 
 def install(app: FastAPI) -> None:
-    """Register handlers for our errors, FastAPI's validation errors and Starlette's own (others: `UnexpectedErrors`)."""
+    """Register handlers for our errors, FastAPI's validation errors and Starlette's own."""
 
     @app.exception_handler(K2DError)
     async def handle_k2d_error(request: Request, error: K2DError) -> JSONResponse:
