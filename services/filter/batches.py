@@ -17,9 +17,9 @@ from k2d.store import Lake
 from services.filter.context import InLake, InPolicy, InQueue, InSettings
 from services.filter.intake import OPENAPI_BODY, forecast_batch, read_body, store_batch
 from services.filter.queue import WorkQueue, request_plan
-from services.web.problems import responses
+from services.web.problems import EVERYWHERE, responses
 
-router = APIRouter(prefix="/v1", tags=["batches"])
+router = APIRouter(prefix="/v1", tags=["batches"], responses=EVERYWHERE)
 
 EVENT_S: Final = 1.0  # between looks at a batch for its events
 PING_S: Final = 15  # between comments that keep proxies from closing an idle stream
@@ -36,7 +36,7 @@ ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     summary="Label recordings: files in the request, or URIs the service fetches",
     openapi_extra=OPENAPI_BODY,
     response_model=None,
-    responses={**ACCEPTED, **responses(400, 403, 404, 409, 413, 415, 422, 503)},
+    responses={**ACCEPTED, **responses(400, 403, 404, 409, 413, 415)},
 )
 async def create_batch(
     request: Request,
@@ -57,7 +57,7 @@ async def create_batch(
     return await asyncio.to_thread(_status, batch, lake, queue)
 
 
-@router.get("/batches", summary="All batches, newest first", responses=responses(400, 422))
+@router.get("/batches", summary="All batches, newest first", responses=responses(400))
 def list_batches(
     lake: InLake, queue: InQueue, limit: Annotated[int, Query(ge=1, le=200)] = 50, cursor: str | None = None
 ) -> BatchList:
@@ -93,7 +93,7 @@ def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     "/batches/{batch}/retry",
     status_code=202,
     summary="Do what is missing, and try the quarantined recordings again",
-    responses=responses(404, 503),
+    responses=responses(404),
 )
 def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     stored = lake.batches.get(batch)
@@ -110,7 +110,6 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     "/resume",
     status_code=202,
     summary="Queue again exactly what is missing, after Redis was lost",
-    responses=responses(503),
 )
 def resume(lake: InLake, queue: InQueue) -> Resumed:
     missing = {}

@@ -3,18 +3,29 @@
 import re
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import ConfigDict, Field
 
 from k2d.corpus import chunk, views
 from k2d.documents import ChunkDetail, ChunkFilter, ChunkList
 from k2d.errors import K2DError
 from services.filter.context import InLake, InPolicy
-from services.web.problems import responses
+from services.web.problems import EVERYWHERE, responses
 
-router = APIRouter(prefix="/v1/chunks", tags=["chunks"])
+router = APIRouter(prefix="/v1/chunks", tags=["chunks"], responses=EVERYWHERE)
 
 RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")  # one range; a header with several is answered with the whole
 FOREVER_S: Final = 31536000  # a year: a chunk's id names its audio for ever
+
+
+class ChunkQuery(ChunkFilter):
+    """The query of a list of chunks."""
+
+    model_config = ConfigDict(extra="ignore")  # the policy's parameters are read by InPolicy
+
+    batch: str = Field(description="Batch id or name.")
+    limit: int = Field(100, ge=1, le=views.MAX_PAGE)
+    cursor: str | None = Field(None, description="`next` of the page before.")
 
 
 class RangeNotSatisfiable(K2DError):
@@ -24,16 +35,10 @@ class RangeNotSatisfiable(K2DError):
     status = 416
 
 
-@router.get("", summary="A batch's chunks, filtered, a page at a time", responses=responses(400, 404, 422))
-def list_chunks(
-    lake: InLake,
-    policy: InPolicy,
-    batch: Annotated[str, Query(description="Batch id or name.")],
-    where: Annotated[ChunkFilter, Depends()],
-    limit: Annotated[int, Query(ge=1, le=views.MAX_PAGE)] = 100,
-    cursor: str | None = None,
-) -> ChunkList:
-    return views.page(lake, lake.batches.get(batch), policy, where=where, limit=limit, cursor=cursor)
+@router.get("", summary="A batch's chunks, filtered, a page at a time", responses=responses(400, 404))
+def list_chunks(query: Annotated[ChunkQuery, Query()], lake: InLake, policy: InPolicy) -> ChunkList:
+    batch = lake.batches.get(query.batch)
+    return views.page(lake, batch, policy, where=query, limit=query.limit, cursor=query.cursor)
 
 
 @router.get(

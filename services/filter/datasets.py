@@ -16,9 +16,9 @@ from k2d.store import Lake
 from k2d.store.manifest import Manifest
 from services.filter.context import InLake, InQueue
 from services.filter.queue import CONTROL, JobRequest, WorkQueue
-from services.web.problems import responses
+from services.web.problems import EVERYWHERE, responses
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], responses=EVERYWHERE)
 
 BLOCK_BYTES: Final = 1024 * 1024  # of a shard, read and sent at once
 
@@ -27,7 +27,7 @@ BLOCK_BYTES: Final = 1024 * 1024  # of a shard, read and sent at once
     "",
     status_code=202,
     summary="Freeze what a policy keeps of these batches under a name",
-    responses=responses(400, 404, 409, 422, 503),
+    responses=responses(400, 404, 409),
 )
 def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue, response: Response) -> DatasetState:
     check_name(body.name)
@@ -46,12 +46,12 @@ def get_datasets(lake: InLake) -> DatasetList:
     return DatasetList(datasets=list_datasets(lake))
 
 
-@router.get("/{name}", summary="State and manifest", responses=responses(404, 503))
+@router.get("/{name}", summary="State and manifest", responses=responses(404))
 def get_dataset(name: str, lake: InLake, queue: InQueue) -> DatasetState:
     return _state(name, lake, queue)
 
 
-@router.delete("/{name}", summary="Delete a dataset and its shards; labels stay", responses=responses(404, 503))
+@router.delete("/{name}", summary="Delete a dataset and its shards; labels stay", responses=responses(404))
 def remove_dataset(name: str, lake: InLake) -> DatasetListed:
     return delete_dataset(lake, name)
 

@@ -105,7 +105,7 @@ def _site(folder: Path, python: str) -> Path:
 
 
 def _runtime(folder: Path, python: str) -> Runtime:
-    """The server in this environment. The interpreter's own libraries come first: with a system libpython the stub crashes."""
+    """The server in this environment, with the interpreter's libraries first: a system libpython crashes the stub."""
     site = _site(folder, python)
     libraries = [sysconfig.get_config_var("LIBDIR"), str(site / "nvidia_pytriton.libs")]
     path = f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"

@@ -1,6 +1,7 @@
 """Middleware that refuses requests: bodies that are too large, and callers without the token."""
 
 import secrets
+from contextlib import suppress
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -12,7 +13,7 @@ OPEN_PATHS: Final = ("/healthz", "/readyz", "/metrics")  # orchestrators and Pro
 
 
 class BodyTooLarge(Exception):
-    """More body arrived than the host takes. Raised inside `receive`, answered by `BodyLimit`."""
+    """More body arrived than the host takes: ends the reading of it. `BodyLimit` answers."""
 
 
 class BodyLimit:
@@ -41,16 +42,17 @@ class BodyLimit:
                 raise BodyTooLarge
             return message
 
-        async def send_and_note(message: Message) -> None:
+        async def send_unless_refused(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            if answered or received <= self.max_bytes:
+                answered = True
+                await send(message)
 
-        try:
-            await self.app(scope, receive_counted, send_and_note)
-        except BodyTooLarge:
-            if not answered:
-                await self._refuse(scope, receive, send)
+        # FastAPI answers 400 to any exception while it reads JSON: what it says of a body that was cut off is not sent
+        with suppress(BodyTooLarge):
+            await self.app(scope, receive_counted, send_unless_refused)
+        if not answered and received > self.max_bytes:
+            await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = problem(

@@ -102,3 +102,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
         for status in statuses
     }
+
+
+# what any route of the labeling API may answer: no token, impossible parameters, a store or queue that does not answer
+EVERYWHERE: Final = responses(401, 422, 503)
