@@ -1,4 +1,4 @@
-"""A teacher with Whisper base that the tests of this folder share, and one that they may kill."""
+"""A teacher with Whisper base on a server that the tests of services share, and another one that they may kill."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Small limits, so that a queue is soon full and a recording soon too long."""
     folder = tmp_path_factory.mktemp("server")
@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert server.stop() == 0
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def killable_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = serve(tmp_path_factory.mktemp("killable") / "log", api_token=TOKEN, idle_unload_s=1)
     yield server
@@ -29,7 +29,7 @@ def killable_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
 
 @pytest.fixture
 def killable(killable_process: Server) -> Server:
-    """A server that a test may kill or stop; it runs again in the next."""
+    """A server that a test may kill or stop: it is started again for the next."""
     if killable_process.process.poll() is not None:
         killable_process.restart()
         killable_process.wait_ready()
