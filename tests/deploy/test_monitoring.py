@@ -19,7 +19,7 @@ from services.filter import queue_metrics as _labeling  # noqa: F401 — registe
 from services.filter.app import create_app as labeling_app
 from services.filter.queue import QUEUES
 from services.inference import batch_metrics as _inference  # noqa: F401
-from services.web.timing import REGISTRY
+from services.web.request_metrics import REGISTRY
 
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "alerts.yml"
