@@ -5,8 +5,8 @@ import json
 import mmap
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import structlog
 from k2d.errors import ModelError
 from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import ct2_file, prompts, scoring
-from k2d.whisper.engine import Encoding
+from k2d.whisper.engine import ANOTHER_KIND, Encoding, model_errors
 from k2d.whisper.fallback import Draft, decode_with_fallback
 from k2d.whisper.features import TOKEN_S, log_mel
 from k2d.whisper.ladder import Ladder, Search
@@ -32,7 +32,6 @@ SIDE_FILES = ("config.json", "vocabulary.json", "vocabulary.txt", "preprocessor_
 FILLED = 16
 HEARD = 16  # windows whose encoder output is remembered: 3 MB each for base, 4 MB for large in half precision
 ALIGNED_FRAMES = 64  # of 3000: the alignment that comes with a score is not used, so little of it is computed
-ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
 
 log = structlog.get_logger()
 
@@ -113,15 +112,8 @@ class CTranslate2Engine:
             self._model = None
             self._heard.clear()
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Tell what fails inside in k2d's words."""
-        if self._model is None:
-            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
-        try:
-            yield
-        except RuntimeError as error:  # CTranslate2's only error: out of memory, a lost device
-            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+    def _working(self) -> AbstractContextManager[None]:
+        return model_errors(self._info.reference, is_open=self._model is not None)
 
     def _encode(self, windows: Sequence[Window]) -> "Encoded":
         """What the encoder makes of some windows; those heard a moment ago are not heard again.

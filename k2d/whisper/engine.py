@@ -1,13 +1,16 @@
 """The protocol of an engine: weights in memory that turn windows into text."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from k2d.errors import ModelError
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 
+ANOTHER_KIND: Final = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"  # the hint when a device refuses it
 Encoding = npt.NDArray[np.float16]  # what an encoder makes of audio: one row for each 20 ms
 
 
@@ -62,3 +65,19 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the weights."""
         ...
+
+
+@contextmanager
+def model_errors(reference: str, *, is_open: bool) -> Iterator[None]:
+    """Turn what an engine's library raises into a ModelError.
+
+    Raises:
+        ModelError: the engine was closed; or the library raised RuntimeError, as CTranslate2 and torch do when memory
+            runs out or a device is lost.
+    """
+    if not is_open:
+        raise ModelError(f"{reference} was closed", hint="open it again")
+    try:
+        yield
+    except RuntimeError as error:
+        raise ModelError(f"{reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error

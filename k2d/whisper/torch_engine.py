@@ -1,8 +1,8 @@
 """Whisper in transformers: the reference engine, and the one that serves a student fresh from training."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from transformers import WhisperForConditionalGeneration
 from k2d.errors import ModelError
 from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import prompts, scoring
-from k2d.whisper.engine import Encoding
+from k2d.whisper.engine import Encoding, model_errors
 from k2d.whisper.fallback import Draft, decode_with_fallback
 from k2d.whisper.features import log_mel
 from k2d.whisper.languages import WindowLanguage, detected
@@ -25,7 +25,6 @@ from k2d.whisper.torch_rules import Rules
 from k2d.whisper.vocabulary import Vocabulary
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
 
 log = structlog.get_logger()
 
@@ -99,15 +98,8 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Tell what fails inside in k2d's words."""
-        if self._model is None:
-            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
-        try:
-            yield
-        except RuntimeError as error:  # out of memory, a lost device
-            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+    def _working(self) -> AbstractContextManager[None]:
+        return model_errors(self._info.reference, is_open=self._model is not None)
 
     def _encode(self, window: Window) -> torch.Tensor:
         """The encoder's output for one window, shape (1, 1500, width)."""
