@@ -94,7 +94,7 @@ def _walk(stack: Stack, audio: Path, store: Path) -> None:
 
 
 def _distil(settings: Settings, audio: Path, folder: Path) -> None:
-    """Train, evaluate and export with the commands that anybody would use."""
+    """Train, evaluate and export with the commands of the guides."""
     environment = {**os.environ, "K2D_STORE": settings.store}
     run, evaluation, exported = folder / "run", folder / "eval", folder / "student"
     for old in (run, evaluation, exported):

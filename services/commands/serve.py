@@ -29,7 +29,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; teacher 8001, validator 8002.", min=1, max=65535)] = None,
 ) -> None:
-    """Serve a model over HTTP, to workers and to anybody with an OpenAI client.
+    """Serve a model over HTTP, to workers and to any OpenAI client.
 
     Workers find it with `K2D_TEACHER=http://host:8001`. It is ready (`/readyz`) once it has transcribed its golden
     clips. Ends with Ctrl-C or SIGTERM, after what is in flight.

@@ -152,7 +152,7 @@ class GroupRun:
         while True:
             await asyncio.sleep(POLL_S)
             if os.getppid() != parent:
-                os._exit(1)  # the worker was killed: its job goes to another worker, which must not find us at it
+                os._exit(1)  # the worker was killed: its job goes to another worker, and only one may work on it
             self.cancelled = self.cancelled or await asyncio.to_thread(self.lake.batches.is_cancelled, self.batch.id)
             if self.stopping and stop_at is None:
                 stop_at = time.monotonic() + STOP_GRACE_S
@@ -164,7 +164,7 @@ class GroupRun:
         now = time.monotonic()
         if step.stage == Stage.LABEL and now - self._reported_at.get(step.position, 0.0) >= 1.0:
             self._reported_at[step.position] = now
-            with suppress(RedisError):  # live progress only; the work goes on without it
+            with suppress(RedisError):  # only live progress; labeling goes on without it
                 self.queue.progress(self.batch.id, step.position, step.seconds)
 
     def _on_result(self, result: RecordingResult) -> None:

@@ -28,9 +28,9 @@ QUEUES: Final = (CONTROL, LABEL)
 
 LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
 RETRIES: Final = [5, 15, 30, 60, 120]  # seconds between attempts
-KEEP_S: Final = 7 * 24 * 3600  # live keys of batches nobody looks at any more
+KEEP_S: Final = 7 * 24 * 3600  # keys of live progress, after their last change
 FINISHED_S: Final = 3600  # how long a finished job stays visible
-MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: Redis answers nobody else meanwhile
+MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: other clients of Redis wait meanwhile
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -122,7 +122,7 @@ class WorkQueue:
                 pipe.expire(_jobs_key(batch), KEEP_S)
             return len(jobs)
 
-        # its annotation forgets `value_from_callable`
+        # redis-py's annotation leaves `value_from_callable` out
         return cast(int, self.redis.transaction(add, *slots, value_from_callable=True))  # type: ignore[arg-type]
 
     def _job_data(self, request: JobRequest) -> EnqueueData:

@@ -16,7 +16,7 @@ from services.inference.host import Host, InHost
 from services.web import middleware, problems
 from services.web.request_metrics import REGISTRY
 
-CLIENT_CLOSED_REQUEST: Final = 499  # nginx's status; nobody reads this answer, but the metrics count it
+CLIENT_CLOSED_REQUEST: Final = 499  # nginx's status; the answer is not read, but the metrics count it
 
 DESCRIPTION: Final = """
 A Whisper model behind a micro-batcher: windows of many recordings and clients share engine calls.

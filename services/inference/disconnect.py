@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class ClientGone(Exception):
-    """The client disconnected: there is nobody to answer."""
+    """The client disconnected, so no answer can be sent."""
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -11,9 +11,8 @@ from k2d.settings import load
 from services.inference.app import create_app
 from services.inference.host import DRAIN_S
 
-KEEP_ALIVE_S: Final = (
-    75  # longer than clients keep idle connections: they close first, so no request meets a closed one
-)
+# longer than clients keep idle connections: they close first, so no request meets a closed one
+KEEP_ALIVE_S: Final = 75
 
 
 def serve(role: str) -> None:

@@ -1,7 +1,7 @@
 """`POST /v1/audio/transcriptions` as OpenAI has it, for any client of that API (docs/openai.md).
 
 A whole recording in any format, of any length: it is decoded as a stream and goes window by window through the
-micro-batcher, between everybody else's windows. Errors have OpenAI's form here, not that of problem documents.
+micro-batcher, between the windows of other clients. Errors have OpenAI's form here, not that of problem documents.
 """
 
 import asyncio

@@ -24,7 +24,7 @@ class CounterHistogram:
             pb_utils.MetricFamily(f"{name}_{part}", description, pb_utils.MetricFamily.COUNTER)
             for part in ("bucket", "sum", "count")
         ]
-        self._families = families  # Triton forgets a family that nobody holds
+        self._families = families  # Triton drops a family that is not referenced
         self._bounds = [*bounds, float("inf")]
         self._buckets = [
             families[0].Metric(labels={**labels, "le": "+Inf" if bound == float("inf") else f"{bound:g}"})

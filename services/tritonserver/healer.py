@@ -20,9 +20,8 @@ from services.tritonserver.runtime import STUB, TritonFailed
 
 LOOK_S: Final = 0.5  # between checks of the processes
 UNLOAD_S: Final = 60.0  # for the batches of the model's other instances to end
-IDLE_S: Final = (
-    2.0  # a stub that uses no CPU for so long has answered its batch: decoding on a GPU keeps a core busy too
-)
+# a stub that uses no CPU for so long has answered its batch: decoding on a GPU keeps a core busy too
+IDLE_S: Final = 2.0
 IDLE_TICKS: Final = 2  # of the 50 in LOOK_S: a stub that only waits uses about as many
 RETRY_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)  # between attempts to load a model that fails to
 

@@ -19,9 +19,8 @@ sys.path[:] = [*{path}, *filter(None, sys.path)]
 from services.inference.triton_model import TritonPythonModel  # noqa: E402, F401
 """
 MICROSECONDS: Final = 1_000_000
-LINGER_SHARE: Final = (
-    0.2  # of K2D_LINGER_S: Triton delays every request, our batcher only waits for callers it just answered
-)
+# of K2D_LINGER_S: Triton delays every request, our batcher only waits for callers it just answered
+LINGER_SHARE: Final = 0.2
 
 # Field names are those of Triton's model configuration (model_config.proto). Windows differ in length: ragged batches.
 # response_cache stays off: every window is new, and the samples would have to be hashed to find that out.

@@ -49,7 +49,10 @@ class Runtime:
         stub = self.backends / "python" / STUB
         for program in (self.binary, stub):
             if not program.is_file():
-                raise TritonFailed(f"{program} is missing", hint=f"remove {self.backends.parent}, then start again")
+                raise TritonFailed(
+                    f"{program} is missing",
+                    hint="the installation is incomplete: remove its folder in the cache, or get the image again",
+                )
             if missing := _missing_libraries(program, self.variables()):
                 raise TritonFailed(
                     f"{program.name} needs {', '.join(missing)}, which this machine does not have",

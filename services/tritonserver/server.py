@@ -25,9 +25,8 @@ from services.tritonserver.healer import Healer, stubs
 from services.tritonserver.output import Output
 from services.tritonserver.runtime import Runtime, TritonFailed, nvidia
 
-READY_S: Final = (
-    600.0  # weights are on this machine by then; reading and converting large ones to the GPU takes minutes
-)
+# weights are on this machine by then; reading and converting large ones to the GPU takes minutes
+READY_S: Final = 600.0
 DRAIN_S: Final = 20  # after SIGTERM, what is in flight gets to finish; then the server ends
 KILL_S: Final = 5.0  # more, before it is killed
 EMPTY_S: Final = 2.5  # without stubs: it looks at its models once a second

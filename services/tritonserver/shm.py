@@ -48,6 +48,6 @@ def _in_use() -> set[str]:
                     used.add(line[start:].removesuffix(" (deleted)"))
             for descriptor in (process / "fd").iterdir():
                 used.add(os.readlink(descriptor))
-        except OSError:  # it ended meanwhile, or is somebody else's
+        except OSError:  # it ended meanwhile, or is another user's
             continue
     return used

@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each of ours that nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second, unused series for each of ours
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)  # memory and CPU of this process, where the system reports them
 REQUESTS: Final = Counter(
