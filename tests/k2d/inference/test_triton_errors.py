@@ -14,7 +14,7 @@ from k2d.inference.triton_endpoint import TritonEndpoint
         ModelError("記憶體不足"),
         TooLarge("30.1 s"),
         K2DError("the server failed: TypeError", hint="its log has the details"),
-        triton_errors.Withdrawn("gone"),
+        triton_errors.RequestCancelled("gone"),
     ],
 )
 def test_an_error_comes_back_as_what_it_was(error: K2DError) -> None:
