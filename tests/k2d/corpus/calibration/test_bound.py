@@ -35,7 +35,7 @@ def world(kind: str, rng: np.random.Generator) -> ReviewedDraws:
 
 
 class Draws:
-    """Draws as `k2d.corpus.calibration.draw` makes them: in proportion to size, some of them spread over strata of risk."""
+    """Draws as `k2d.corpus.calibration.draw` makes them: in proportion to size, some spread over strata of risk."""
 
     def __init__(self, truth: ReviewedDraws) -> None:
         stratum = np.digitize(truth.risk, STRATA)
@@ -80,7 +80,9 @@ def test_with_a_single_hypothesis_at_its_edge_the_level_is_nearly_used_up():
     rng = np.random.default_rng(3)
     rows = 20_000
     edits = np.where(np.arange(rows) < rows * (TARGET + 0.0005), 10.0, 0.0)
-    truth = ReviewedDraws(edits, np.full(rows, 10.0), np.full(rows, 10.0), np.ones(rows), np.full(rows, 0.5, np.float32))
+    truth = ReviewedDraws(
+        edits, np.full(rows, 10.0), np.full(rows, 10.0), np.ones(rows), np.full(rows, 0.5, np.float32)
+    )
     violations = 0
     for _ in range(DRAWS):
         reviews = truth.take(rng.integers(0, rows, 250))
