@@ -20,7 +20,7 @@ TABLE = [
     ("sure and plain", draft(), OPTIONS, False, False),
     ("repetitive", draft(ratio=2.5), OPTIONS, True, False),
     ("at the ratio threshold", draft(ratio=2.4), OPTIONS, False, False),
-    ("avg_logprob", draft(logprob=-1.1), OPTIONS, True, False),
+    ("unsure", draft(logprob=-1.1), OPTIONS, True, False),
     ("unsure, but silence", draft(logprob=-1.1, silence=0.7), OPTIONS, False, True),
     ("repetitive, unsure, but silence", draft(logprob=-1.1, silence=0.7, ratio=9), OPTIONS, False, True),
     ("sure of its loop, though it hears no speech", draft(logprob=-0.1, silence=0.7, ratio=9), OPTIONS, True, False),
@@ -31,10 +31,8 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("found", "options", "again", "no_speech_prob"), [r[1:] for r in TABLE], ids=[r[0] for r in TABLE]
-)
-def test_doubt(found: Draft, options: DecodeOptions, again: bool, silent: bool) -> None:
+@pytest.mark.parametrize(("found", "options", "again", "silent"), [r[1:] for r in TABLE], ids=[r[0] for r in TABLE])
+def test_when_a_draft_is_decoded_again(found: Draft, options: DecodeOptions, again: bool, silent: bool) -> None:
     assert needs_fallback(found, options) is again
     assert is_silence(found, options) is silent
 
