@@ -106,7 +106,7 @@ class Embedded:
     def resume(self) -> dict[str, int]:
         missing = {}
         for batch in self.lake.batches.all():
-            take_back_outdated(self.lake, batch)
+            take_back_outdated(self.lake, batch, search=True)
             left = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
             if left and not self.lake.batches.is_cancelled(batch.id):
                 missing[batch.id] = left

@@ -109,12 +109,13 @@ def read_index(lake: Lake, batch_id: str, columns: Sequence[str] | None = None) 
     return pa.concat_tables([empty, *(part.read(columns) for part in parts(lake, batch_id))])
 
 
-def outdated(lake: Lake, batch: Batch) -> list[int]:
+def outdated(lake: Lake, batch: Batch, *, search: bool = False) -> list[int]:
     """Positions of a batch whose facts were written by an earlier version, or are gone: they count as missing.
 
-    A lake that only this version has written to is not searched (`k2d.store.lake.Lake.facts_version`).
+    A lake that says it has no such facts (`k2d.store.Lake.is_current`) is searched only if `search` asks for it: that
+    opens a file a recording.
     """
-    if lake.is_current():
+    if lake.is_current() and not search:
         return []
 
     def check(result: RecordingResult) -> int | None:
@@ -124,9 +125,9 @@ def outdated(lake: Lake, batch: Batch) -> list[int]:
     return [position for position in lake.files.many(check, labeled) if position is not None]
 
 
-def take_back_outdated(lake: Lake, batch: Batch) -> int:
+def take_back_outdated(lake: Lake, batch: Batch, *, search: bool = False) -> int:
     """Take the results away that `outdated` names, so that those recordings are done again; returns how many."""
-    positions = outdated(lake, batch)
+    positions = outdated(lake, batch, search=search)
     for position in positions:
         lake.batches.delete_result(batch.id, position)
     return len(positions)
@@ -339,12 +340,18 @@ def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.Chunk
     """The index rows of one recording, and the evidence of its segments, a list for each row.
 
     None where its facts were written by an earlier version: the recording is not labeled yet, as far as this one knows.
+
+    Raises:
+        StoreError: the facts are gone; or they are an earlier version's in a lake that says it has none, whose ledgers
+            count them as done.
     """
     key = str(result.facts_key)
     try:
         table, meta = lake.facts.shard(key, [*_FACT_COLUMNS, "segment_evidence"])
     except NotFound as error:
         if lake.facts.has(key):
+            if lake.is_current():
+                raise StoreError(f"the facts of {result.name!r}: {error.message}", hint=error.hint) from error
             return None
         raise StoreError(f"the facts of {result.name!r} are gone: {error.message}", hint=DAMAGED_HINT) from error
     constants = {
