@@ -130,15 +130,18 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
 
 
 class _Results:
-    """The results of a batch that count: those whose facts an earlier version wrote do not."""
+    """The results of a batch that count, and its parts. Where a part lacks facts that an earlier version wrote, their
+    results do not count; a part that is complete needs no facts any more."""
 
     def __init__(self, lake: Lake, batch: Batch) -> None:
-        missing = set(outdated(lake, batch))
+        self.parts = list(parts(lake, batch.id))
+        complete = [part.complete for part in self.parts]
+        missing = set() if all(complete) else {place for place in outdated(lake, batch) if not complete[place // PART]}
         self.done = [result for result in lake.batches.results(batch.id) if result.position not in missing]
 
 
 def _ledger(lake: Lake, batch: Batch, policy: Policy, results: _Results) -> Ledger:
-    sums = sweep(parts(lake, batch.id), policy)
+    sums = sweep(results.parts, policy)
     in_ms = sum(_ms_of(result.duration_s) for result in results.done)
     quarantined = [result for result in results.done if result.outcome is Outcome.QUARANTINED]
     quarantined_ms = sum(_ms_of(result.duration_s) for result in quarantined)

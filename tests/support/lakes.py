@@ -5,6 +5,7 @@ from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import soundfile
 
 from k2d.keys import chunk_id
@@ -189,3 +190,9 @@ def batch(
 def audio_path(lake: Lake, path: str) -> Path:
     """The file behind a path of a local lake, to damage it."""
     return Path(lake.files.full(path))
+
+
+def drop_column(lake: Lake, facts_key: str, column: str = "other_tokens") -> None:
+    """Make a facts shard one that this version cannot read, as an earlier version would have written it."""
+    path = audio_path(lake, f"facts/{facts_key[:2]}/{facts_key}.parquet")
+    pq.write_table(pq.ParquetFile(path).read().drop_columns([column]), path)

@@ -8,9 +8,9 @@ import pytest
 
 from k2d.client.embedded import Embedded
 from k2d.corpus.views import ChunkFilter
+from k2d.documents import BatchOptions
 from k2d.filtering.evidence import weigh
 from k2d.filtering.policy import DEFAULT
-from k2d.documents import BatchOptions
 from k2d.schema import QuarantineReason
 from k2d.settings import Settings
 from k2d.store import Lake
