@@ -15,7 +15,7 @@ from k2d.errors import NotFound
 # As hypotheses and facts were keyed from version 0.1 on: part of every key, never shown, never changed.
 HYPOTHESES_TAG: Final = "opinions"
 
-_ID: Final = re.compile(r"([0-9A-Za-z]+)-(\d{5,})(?:\.(\d{3,}))?")
+_ID: Final = re.compile(r"([0-9A-Za-z]+)-([0-9]{5}|[1-9][0-9]{5,})(?:\.([0-9]{3}|[1-9][0-9]{3,}))?")
 
 
 def digest(*parts: Any) -> str:

@@ -1,11 +1,28 @@
 """Policies as people write them: what is refused, what names them, what explains them."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from judged import JudgedPart, parts, policies
 
 from k2d.errors import BadRequest
-from k2d.filtering.policy import DEFAULT, PAPER, PRESETS, Policy, explain, from_yaml, load, parse, to_yaml
+from k2d.filtering.policy import (
+    DEFAULT,
+    PAPER,
+    PRESETS,
+    Policy,
+    Weights,
+    decide,
+    explain,
+    from_yaml,
+    load,
+    parse,
+    to_yaml,
+)
 from k2d.schema import Metric, Reason
 
 
@@ -64,6 +81,81 @@ def test_policy_files_say_what_policies_are(tmp_path: Path) -> None:
         load("default")
     with pytest.raises(BadRequest, match="cannot read"):
         load(str(tmp_path / "none.yaml"))
+
+
+VERSION_1 = """
+version: 1
+name: evidence
+reject_empty: true
+repetition_max: 10
+loops_max: 2
+reject_phrases: true
+reject_echoes: true
+flip_max: 0.5
+foreign_max: 0.5
+min_units_per_s: 0.5
+max_units_per_s: 30.0
+disagreement_max: 0.8
+metric: evidence
+alpha: 0.3
+quorum: most
+usual_units_per_s: 9.5
+weights: {bias: -3.6, disagreement: 0.6, respelled: 4.4, doubted: 2.3, unsure: 2.4}
+salvage: true
+"""
+EARLIER_WEIGHTS = {
+    "homophones": "respelled",
+    "expected_token_error": "doubted",
+    "probe_nll": "unsounded",
+    "forced_logprob": "unlikely",
+    "avg_logprob": "unsure",
+    "temperature": "heated",
+    "no_speech_prob": "silent",
+    "speech_rate": "rushed",
+}
+
+
+def test_the_preset_as_version_0_1_shipped_it_is_the_preset() -> None:
+    policy = from_yaml(VERSION_1)
+    assert policy == DEFAULT
+    assert policy.key == DEFAULT.key
+    assert "version: 2" in to_yaml(policy)
+
+
+def as_version_1(policy: Policy) -> dict[str, Any]:
+    fields = {name.replace("phonemes", "units"): value for name, value in policy.model_dump(mode="json").items()}
+    weights = fields["weights"] and {EARLIER_WEIGHTS.get(name, name): v for name, v in fields["weights"].items()}
+    return fields | {"version": 1, "weights": weights}
+
+
+@given(policies, parts)
+def test_policies_of_version_1_give_the_same_verdicts(policy: Policy, part: JudgedPart) -> None:
+    """From YAML, from JSON, and from a mapping, as manifests and review files hold them."""
+    fields = as_version_1(policy)
+    assert set(EARLIER_WEIGHTS) <= set(Weights.model_fields)
+    for read in (
+        parse(fields),
+        from_yaml(yaml.safe_dump(fields)),
+        from_yaml(json.dumps(fields)),
+        Policy.model_validate_json(json.dumps(fields)),
+    ):
+        assert read == policy
+        decision, expected = decide(read, part.chunks), decide(policy, part.chunks)
+        assert decision.status.tolist() == expected.status.tolist()
+        assert decision.reason.tolist() == expected.reason.tolist()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"version": 2, "max_units_per_s": 9},
+        {"version": 3},
+        {"max_units_per_s": 9},
+    ],
+)
+def test_names_of_version_1_belong_to_version_1(fields: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest):
+        parse(fields)
 
 
 def test_a_changed_policy_keeps_no_claim() -> None:
