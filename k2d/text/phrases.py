@@ -1,8 +1,10 @@
 """Known hallucinations: fluent, not repetitive, and often shared by both models, so that no distance sees them.
 
 The list lies in data/phrases.txt. A text is a hit when it consists of known phrases and nothing else, once or many
-times over; a sentence that contains one is speech. `credit_at_edge` finds what nobody says aloud (a subtitle credit)
-before or after speech, where the writing sets it apart. Source: method.md, section 6.
+times over; a sentence that contains one is speech. What joins such endings (我們, 好了: 0× in the list) is a phrase too
+that says nothing alone: 我們 字幕由 Amara.org 社區提供 is a hit, 黑板 字幕由 Amara.org 社區提供 is not.
+`credit_at_edge` finds what nobody says aloud (a subtitle credit) before or after speech, where the writing sets it
+apart. Source: docs/method.md.
 """
 
 import re

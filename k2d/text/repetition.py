@@ -35,7 +35,7 @@ def count_ngrams(normalised: str, n: int = NGRAM) -> int:
 def count_tokens(tokens: Sequence[str], n: int = NGRAM) -> int:
     """The same count over mixed tokens: for Han characters the paper's, but a long English word is one token.
 
-    Never above `count_ngrams` of the text that the tokens are of.
+    Never above `count_ngrams` of the text that the tokens are of, without its spaces: a 好 and a好 are the same tokens.
     """
     windows = list(zip(*(tokens[start:] for start in range(n)), strict=False))
     return max(Counter(windows).values(), default=0)

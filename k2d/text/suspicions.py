@@ -63,7 +63,7 @@ class Suspicions:
     looping_share: float  # tokens in loops that say nothing new, over tokens
     loop_weight: float  # weight of the loops that nobody says: Han characters, English words for two, sounds for half
     counted: int  # turns of a loop whose only news is a number: 第一步，第二步 …
-    token_repetition: int  # the paper's count over tokens, without loops; 0 where its own is within its limit
+    token_repetition: int  # the paper's count over tokens, without loops; 0 where it is known to be within the limit
     variety: float  # share of the pairs of neighbours that are not said before; 1 where there is no pair
     phrase: str | None = None  # the known hallucination the text consists of, or begins or ends with
     echo: float = 0.0  # share of the text that its prompt has already said
@@ -130,7 +130,7 @@ def suspicions(
     tokens = split_normalised(normalised) if tokens is None else tokens
     has_foreign = _FOREIGN.search(normalised) is not None
     return replace(
-        _loop_facts(tokens, count_ngrams(normalised)),
+        _loop_facts(tokens, count_ngrams(normalised), spaced=" " in normalised),
         phrase=match_phrases(tokens) or credit_line(text) or credit_at_edge(text, tokens),
         echo=echo_share(tokens, _prompt_tokens(prompt)) if prompt else 0.0,
         foreign_share=foreign_share(tokens) if has_foreign else 0.0,
@@ -146,10 +146,11 @@ def loop_turns(tokens: Sequence[str]) -> int:
     return _loop_facts(tokens, None).loop_turns
 
 
-def _loop_facts(tokens: Sequence[str], repetition: int | None) -> Suspicions:
-    """What tokens say of loops, and nothing else. With the paper's count at hand the count of tokens can be skipped."""
+def _loop_facts(tokens: Sequence[str], repetition: int | None, *, spaced: bool = True) -> Suspicions:
+    """What tokens say of loops, and nothing else. With the paper's count at hand the count of tokens can be skipped,
+    unless the text has spaces: those split what is the same tokens (`count_tokens`)."""
     loops = find_loops(tokens)
-    is_rare = repetition is not None and repetition <= REPETITION_MAX  # the count over tokens is never above
+    is_rare = repetition is not None and repetition <= REPETITION_MAX and not spaced
     return Suspicions(
         tokens=len(tokens),
         repetition=repetition or 0,
