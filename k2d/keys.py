@@ -21,7 +21,7 @@ from k2d.errors import NotFound
 # Part of the keys of hypotheses, which version 0.1 called so. Never shown; a change would lose the stored ones.
 HYPOTHESES_TAG: Final = "opinions"
 
-_ID: Final = re.compile(r"([0-9A-Za-z]+)-(\d{5,})(?:\.(\d{3,}))?")
+_ID: Final = re.compile(r"([0-9A-Za-z]+)-([0-9]{5}|[1-9][0-9]{5,})(?:\.([0-9]{3}|[1-9][0-9]{3,}))?")
 
 
 def digest(*parts: Any) -> str:

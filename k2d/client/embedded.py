@@ -109,7 +109,7 @@ class Embedded:
     def resume(self) -> dict[str, int]:
         missing: dict[str, int] = {}
         for batch in self.lake.batches.all():
-            take_back_outdated(self.lake, batch)
+            take_back_outdated(self.lake, batch, search=True)
             count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
             if count and not self.lake.batches.is_cancelled(batch.id):
                 missing[batch.id] = count

@@ -120,7 +120,7 @@ class Labeler:
             recording = await self._examine(source, position)
             label_key = self.label_key(recording)
             facts_key = self.facts_key(label_key)
-            if not await asyncio.to_thread(self.lake.facts.has, facts_key):
+            if not await asyncio.to_thread(self.lake.facts.is_current, facts_key):
                 if not await asyncio.to_thread(self.lake.labels.has, label_key):
                     await self._label(source, position, recording, label_key)
                 await self._validation.run(

@@ -114,7 +114,7 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
 def resume(lake: InLake, queue: InQueue) -> Resumed:
     missing = {}
     for batch in lake.batches.all():
-        take_back_outdated(lake, batch)
+        take_back_outdated(lake, batch, search=True)
         if not lake.batches.is_cancelled(batch.id) and (count := _queue_missing(batch, lake, queue)):
             missing[batch.id] = count
     lake.mark_current()

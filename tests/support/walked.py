@@ -7,7 +7,7 @@ from k2d.filtering.policy import columns_of, evidence_columns
 from k2d.schema import ChunkFacts, Hypothesis, Segment
 from trainer.study.table import Labels, numbered
 from trainer.study.truth import of_clip
-from trainer.study.walk import LENGTHS, Validators, Segments, Walked
+from trainer.study.walk import LENGTHS, Segments, Validators, Walked
 
 SAID = (
     "今天我們來 review 這個 deadline",

@@ -19,7 +19,7 @@ import pytest
 from weights import BASE, base, open_base
 
 from k2d.audio import blocks
-from k2d.errors import BadRequest, ModelError, TryAgain
+from k2d.errors import BadRequest, ModelError, ServerUnavailable
 from k2d.inference import golden, wire
 from k2d.inference.triton_endpoint import TritonEndpoint
 from k2d.inference.wire import Head
@@ -232,7 +232,7 @@ async def settled(endpoint: TritonEndpoint) -> None:
         try:
             await endpoint.call(Head(act="describe"), NOTHING, timeout_s=60)
             return
-        except TryAgain:  # withdrawn requests fill the queue until their turn comes
+        except ServerUnavailable:  # withdrawn requests fill the queue until their turn comes
             await asyncio.sleep(0.2)
 
 
@@ -256,8 +256,8 @@ def test_a_full_queue_refuses_at_once_and_the_client_counts_it(triton: TritonSer
 
     outcomes, counted = talk(triton, flood)
     refused = [error for error in outcomes if error is not None]
-    assert {type(error) for error in refused} == {TryAgain}
-    assert all(error.busy for error in refused if isinstance(error, TryAgain))
+    assert {type(error) for error in refused} == {ServerUnavailable}
+    assert all(error.busy for error in refused if isinstance(error, ServerUnavailable))
     assert counted == len(refused)
 
 
@@ -266,7 +266,7 @@ def test_a_deadline_ends_the_call_and_the_work_is_not_done(triton: TritonServer)
 
     async def late(endpoint: TritonEndpoint) -> None:
         busy = await occupied(endpoint)
-        with pytest.raises(TryAgain):
+        with pytest.raises(ServerUnavailable):
             await endpoint.call(Head(options=SHORT), samples(), timeout_s=0.3)
         assert not any(task.done() for task in busy), "it waited for the batch before it"
         await asyncio.gather(*busy)
@@ -340,7 +340,7 @@ def test_a_start_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
 def test_nobody_listening_is_worth_another_attempt() -> None:
     async def call() -> None:
         endpoint = TritonEndpoint(f"grpc://127.0.0.1:{free_port()}/teacher")
-        with pytest.raises(TryAgain) as caught:
+        with pytest.raises(ServerUnavailable) as caught:
             await endpoint.call(Head(act="describe"), NOTHING, timeout_s=60)
         assert "deadline" not in caught.value.message.lower(), "it waited for nothing"
         await endpoint.close()
@@ -365,7 +365,7 @@ def test_a_killed_stub_is_brought_back(triton: TritonServer) -> None:
         call = asyncio.create_task(endpoint.call(Head(options=GREEDY), voice_from(1), timeout_s=60))
         await asyncio.sleep(LINGER_S + 0.3)
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(TryAgain):
+        with pytest.raises(ServerUnavailable):
             await call
         await answered(endpoint)
 
@@ -386,7 +386,7 @@ def test_a_killed_server_is_worth_another_attempt_and_the_command_takes_its_plac
         before = regions()
         os.killpg(triton.process.pid, signal.SIGKILL)
         for lost in (call, endpoint.call(Head(act="describe"), NOTHING, timeout_s=5)):
-            with pytest.raises(TryAgain):
+            with pytest.raises(ServerUnavailable):
                 await lost
         await asyncio.to_thread(triton.process.wait)
         left = before & regions()
@@ -440,7 +440,7 @@ async def answered(endpoint: TritonEndpoint) -> None:
         while True:
             try:
                 assert wire.result(await endpoint.call(Head(options=GREEDY), voice(), timeout_s=60)).text
-            except TryAgain:
+            except ServerUnavailable:
                 await asyncio.sleep(0.2)
             else:
                 return
