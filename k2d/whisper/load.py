@@ -1,6 +1,6 @@
-"""Loads a model into memory with the engine that the settings name.
+"""Loads a model into memory with one of the engines.
 
-To add an engine: its name in `k2d.schema.EngineName`, its entry in ENGINES, and a module with the class.
+To add an engine: add its name to `k2d.schema.EngineName`, an entry to ENGINES, and a module with the class.
 """
 
 import importlib
@@ -16,19 +16,19 @@ from k2d.whisper.resolve import ResolvedModel, resolve
 
 
 class EngineClass(Protocol):
-    """How an engine is made of a resolved model."""
+    """The constructor of an engine."""
 
     def __call__(self, resolved: ResolvedModel, *, device: str, compute_type: str, threads: int) -> Engine: ...
 
 
 @dataclass(frozen=True, slots=True)
 class EngineKind:
-    """Where an engine's class is, and what must be installed before its module can be imported."""
+    """Where an engine's class is, and which packages its module needs."""
 
     module: str
     class_name: str
     packages: tuple[str, ...]
-    extra: str  # of k2d, that installs them
+    extra: str  # the extra of k2d that installs them
 
 
 ENGINES: Final[Mapping[EngineName, EngineKind]] = {
@@ -51,16 +51,22 @@ def open_engine(
     cache: Path,
     allow_downloads: bool,
 ) -> Engine:
-    """Find, fetch or convert the model `reference` names, and load it.
+    """Find, fetch or convert the model that `reference` names, and load it.
 
-        open_engine("packaged:whisper-base", engine="ctranslate2", device="cpu", compute_type="int8", threads=0,
-                    cache=Path("~/.cache/k2d").expanduser(), allow_downloads=True)
+        engine = open_engine(
+            "packaged:whisper-base", engine="ctranslate2", device="cpu", compute_type="int8", threads=0,
+            cache=Path("~/.cache/k2d").expanduser(), allow_downloads=True,
+        )
+        [result] = engine.transcribe([Window(samples)], DecodeOptions())  # samples: int16, 16 kHz, shape (n,), ≤ 30 s
 
     Args:
+        reference: as for `k2d.whisper.resolve.resolve`.
         engine: "ctranslate2" or "transformers".
         device: "auto", "cpu" or "cuda".
-        compute_type: "auto" or a precision the engine knows.
-        threads: CPU threads; 0: all cores.
+        compute_type: "auto", or a precision the engine supports ("int8", "float16", "bfloat16", "float32" …).
+        threads: CPU threads; 0 means all cores.
+        cache: folder for downloaded and converted models.
+        allow_downloads: whether a missing model may be downloaded.
 
     Raises:
         ModelError: the model cannot be found, fetched, verified or loaded, or the engine's extra is not installed.
@@ -79,5 +85,5 @@ def _engine_class(engine: str) -> EngineClass:
             importlib.import_module(package)
     except ImportError as error:
         raise ModelError(f"{error.name} is not installed", hint=install_hint(kind.extra)) from error
-    found: EngineClass = getattr(importlib.import_module(kind.module), kind.class_name)
-    return found
+    engine_class: EngineClass = getattr(importlib.import_module(kind.module), kind.class_name)
+    return engine_class

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from k2d import audio
+from k2d.documents import BatchOptions
 from k2d.filtering.evidence import weigh
 from k2d.keys import digest
-from k2d.documents import BatchOptions
 from k2d.labeling.request import make_batch
 from k2d.labeling.validate import facts_of
 from k2d.schema import (
@@ -29,7 +29,7 @@ from k2d.store import Lake
 
 TEACHER = ModelInfo("openai/whisper-large-v2", "a" * 64, "ctranslate2", "float16", "cuda")
 VALIDATOR = ModelInfo("openai/whisper-base", "b" * 64, "ctranslate2", "int8", "cpu")
-PANEL = f"model:{VALIDATOR.reference}"
+VALIDATORS = f"model:{VALIDATOR.reference}"
 # teacher, validator: agreement, disagreement, teacher loop, agreement
 TEXTS = (
     ("今天這堂課我們先來 review 一下", "今天這堂課我們先來 review 一下"),
@@ -55,8 +55,8 @@ def finished_batch(
     """Store a batch of `recordings` recordings of 25 s with four 5 s chunks each, and one quarantined file."""
     sources = [Source(f"talk-{n}.wav", f"lake://uploads/{n}", digest("upload", name, n)) for n in range(recordings)]
     sources.append(Source("z-broken.mp3", "lake://uploads/broken", digest("upload", name, "broken")))
-    request = BatchOptions(name=name, teacher=TEACHER.reference, validator=VALIDATOR.reference)
-    batch = make_batch(sources, request, Settings(_env_file=None))
+    options = BatchOptions(name=name, teacher=TEACHER.reference, validator=VALIDATOR.reference)
+    batch = make_batch(sources, options, Settings(_env_file=None))
     lake.batches.put(batch)
     for position in range(recordings):
         lake.batches.put_result(batch.id, _labeled(lake, batch, position, texts))
@@ -80,16 +80,18 @@ def _labeled(lake: Lake, batch: Batch, position: int, texts: Sequence[tuple[str,
             start = index * 6.0 + position * 0.1
             chunk = Chunk(index, (segment(start, start + 5.0, teacher),))
             writer.write(chunk, audio.encode_flac(tone(5.0, 300.0 + 50 * index)))
-            said = (Hypothesis(PANEL, "as is", validator, -0.4, (-0.5,)),)
-            weighed = weigh(chunk.segments, said)
+            hypotheses = (Hypothesis(VALIDATORS, "as is", validator, -0.4, (-0.5,)),)
+            weighed = weigh(chunk.segments, hypotheses)
             rows.append(
-                facts_of(chunk, said, weighed, facts_key=facts_key, recording_id=recording.id, validators=PANEL)
+                facts_of(
+                    chunk, hypotheses, weighed, facts_key=facts_key, recording_id=recording.id, validators=VALIDATORS
+                )
             )
     hypotheses_key = digest("hypotheses", recording.id)
     lake.hypotheses.write(hypotheses_key, ((row.index, row.hypotheses) for row in rows), {"label_key": label_key})
     meta |= {
         "validator": VALIDATOR,
-        "validator_name": PANEL,
+        "validator_name": VALIDATORS,
         "perturbations": ["as is"],
         "hypotheses": [hypotheses_key],
     }

@@ -5,8 +5,10 @@ from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import soundfile
 
+from k2d.keys import chunk_id
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     Batch,
@@ -69,7 +71,7 @@ def evidence(duration_s: float, *, good: bool = True, segments: int = 1) -> Evid
         zh_tokens=2 * segments,
         en_tokens=2 * segments,
         other_tokens=0,
-        units=max(1, round(8 * duration_s)),
+        phonemes=max(1, round(8 * duration_s)),
         disagreement_least=float(np.float32(apart)),
         disagreement_middle=float(np.float32(apart)),
         disagreement_most=float(np.float32(apart)),
@@ -80,8 +82,8 @@ def evidence(duration_s: float, *, good: bool = True, segments: int = 1) -> Evid
         inserted=0.0,
         homophones=0.0,
         flip=0.0,
-        score=-0.25 if good else -4.0,
-        doubt=0.125 if good else 0.875,
+        forced_logprob=-0.25 if good else -4.0,
+        expected_token_error=0.125 if good else 0.875,
         probe_nll=0.0,
         avg_logprob=-0.25 if good else -4.0,
         no_speech_prob=0.0,
@@ -107,14 +109,14 @@ def fact(
     good = [number not in wrong for number in range(len(chunk.segments))]
     validator = "perturbed:packaged:whisper-base"
     return ChunkFacts(
-        id=f"{key}-{chunk.index:05d}",
+        id=chunk_id(key, chunk.index),
         recording_id=recording_id,
         index=chunk.index,
         start_s=chunk.start_s,
         end_s=chunk.end_s,
         teacher_text=chunk.text,
         segments=chunk.segments,
-        validator=validator,
+        validators=validator,
         hypotheses=(
             Hypothesis(validator, "speed 1.12", "我們 use kafka", -0.5),
             Hypothesis(validator, "band-pass", "我們 use cough", -0.5, tuple(-0.25 if one else -4.0 for one in good)),
@@ -143,31 +145,31 @@ def put_recording(
     bad: frozenset[tuple[int, int]] = frozenset(),
     tail_s: float = 1.0,
 ) -> RecordingResult:
-    """Label and doubt recording `number`: a chunk for each span, audio cut from `samples(…, seed=number)`.
+    """Label and validate recording `number`: a chunk for each span, audio cut from `samples(…, seed=number)`.
 
     `rejected` names chunks that are bad as a whole, `bad` segments (chunk, segment) that spoil theirs.
     """
     duration_s = round((spans[-1][1] if spans else 0.0) + tail_s, 3)
-    heard, found = samples(duration_s, number), recording(number, duration_s)
+    audio, described = samples(duration_s, number), recording(number, duration_s)
     label_key, facts_key = f"{number:02x}abel{number:026x}", f"{number:02x}facts{number:025x}"
     chunks = [chunk(i, start, end, f" 第{i}段 of talk {number}") for i, (start, end) in enumerate(spans)]
-    meta = {"recording": found, "teacher": TEACHER, "options": LongformOptions(), "version": 1}
+    meta = {"recording": described, "teacher": TEACHER, "options": LongformOptions(), "version": 1}
     with lake.labels.writer(label_key, meta) as writer:
         for one in chunks:
-            cut = heard[round(one.start_s * SAMPLE_RATE_HZ) : round(one.end_s * SAMPLE_RATE_HZ)]
+            cut = audio[round(one.start_s * SAMPLE_RATE_HZ) : round(one.end_s * SAMPLE_RATE_HZ)]
             writer.write(one, flac(cut))
     facts = []
     for one in chunks:
         spoiled = {segment for chunk_index, segment in bad if chunk_index == one.index}
         counts = REJECTED if one.index in rejected or spoiled else ACCEPTED
-        facts.append(fact(facts_key, found.id, one, counts, spoiled or None))
+        facts.append(fact(facts_key, described.id, one, counts, spoiled or None))
     lake.facts.write(facts_key, facts, {**meta, "label_key": label_key, "validator": TEACHER})
     return RecordingResult(
         position=number,
         name=f"talk-{number}.flac",
         outcome=Outcome.LABELED,
         duration_s=duration_s,
-        recording_id=found.id,
+        recording_id=described.id,
         label_key=label_key,
         facts_key=facts_key,
         wall_s=0.5,
@@ -188,3 +190,9 @@ def batch(
 def audio_path(lake: Lake, path: str) -> Path:
     """The file behind a path of a local lake, to damage it."""
     return Path(lake.files.full(path))
+
+
+def drop_column(lake: Lake, facts_key: str, column: str = "other_tokens") -> None:
+    """Make a facts shard one that this version cannot read, as an earlier version would have written it."""
+    path = audio_path(lake, f"facts/{facts_key[:2]}/{facts_key}.parquet")
+    pq.write_table(pq.ParquetFile(path).read().drop_columns([column]), path)

@@ -6,7 +6,7 @@ import pytest
 from frozen_sets import frozen
 from weights import base
 
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.whisper.vocabulary import Vocabulary
 
 
@@ -26,7 +26,7 @@ def vocabulary() -> Vocabulary:
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> FrozenDataset:
     """40 rows of noise in 10 row groups."""
     return frozen(tmp_path_factory.mktemp("lake"))
 

@@ -11,7 +11,7 @@ from k2d.cli import show
 from k2d.cli.base import Api, app, name, settings
 from k2d.client.http import Client
 from k2d.datasets.pull import pull
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -57,7 +57,7 @@ def train(
     show.out.print(f"{state}{best}: student in {outcome.student}, report in {run / 'report.html'}", soft_wrap=True)
 
 
-def _open_dataset(dataset: str, api: str | None, settings: Settings) -> Frozen:
+def _open_dataset(dataset: str, api: str | None, settings: Settings) -> FrozenDataset:
     """The dataset in the store; fetched first from the API, if that is given and the store lacks it."""
     lake = Lake(settings.store)
     if api and dataset not in lake.datasets.names():
@@ -67,7 +67,7 @@ def _open_dataset(dataset: str, api: str | None, settings: Settings) -> Frozen:
             )
         token = settings.api_token.get_secret_value() if settings.api_token else None
         pull(Client(api, token=token), dataset, lake)
-    return Frozen(lake, dataset)
+    return FrozenDataset(lake, dataset)
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from k2d.datasets.read import Frozen, Group
+from k2d.datasets.read import FrozenDataset, RowGroup
 from k2d.errors import StoreError
 from k2d.schema import WINDOW_SAMPLES, Samples
 from trainer.data.draws import share
@@ -24,7 +24,7 @@ class HoldoutRow:
     seconds: float
 
 
-def holdout_rows(dataset: Frozen, *, holdout: float, limit: int) -> list[HoldoutRow]:
+def holdout_rows(dataset: FrozenDataset, *, holdout: float, limit: int) -> list[HoldoutRow]:
     """At most `limit` rows of held-out recordings, spread over the dataset; the same ones for every seed and process.
 
     Rows whose audio is damaged or that have no text are left out.
@@ -49,12 +49,12 @@ def holdout_rows(dataset: Frozen, *, holdout: float, limit: int) -> list[Holdout
     ]
 
 
-def _candidates(dataset: Frozen, *, holdout: float, limit: int) -> dict[Group, list[int]]:
+def _candidates(dataset: FrozenDataset, *, holdout: float, limit: int) -> dict[RowGroup, list[int]]:
     """The numbers of held-out rows by row group, in a fixed random order of groups until there are enough.
 
     Only ids are read.
     """
-    by_group: dict[Group, list[int]] = {}
+    by_group: dict[RowGroup, list[int]] = {}
     most_of_one = -(-limit // SPREAD)
     for group in sorted(dataset.groups(), key=lambda group: share("validate", group.shard, group.number)):
         rows = dataset.read(group, ["recording_id"])
@@ -64,7 +64,7 @@ def _candidates(dataset: Frozen, *, holdout: float, limit: int) -> dict[Group, l
     return {group: numbers for group, numbers in by_group.items() if numbers}
 
 
-def _read_rows(dataset: Frozen, group: Group, numbers: list[int]) -> Iterator[HoldoutRow]:
+def _read_rows(dataset: FrozenDataset, group: RowGroup, numbers: list[int]) -> Iterator[HoldoutRow]:
     rows = dataset.read(group, ("id", "audio.bytes", "text", "language", "duration_s")) if numbers else []
     for number in numbers:
         fields = rows[number]

@@ -3,7 +3,7 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
-from k2d.datasets.read import Frozen, Group
+from k2d.datasets.read import FrozenDataset, RowGroup
 from trainer.data.order import Block, Order
 
 COLUMNS: Final = ("id", "audio.bytes", "text", "segments", "duration_s", "recording_id", "previous_text", "distance")
@@ -33,7 +33,7 @@ class BlockRows:
 class BlockReader:
     """Reads blocks in a thread. Of each lane it keeps the current block and, from its middle on, the next one."""
 
-    def __init__(self, dataset: Frozen, groups: list[Group], order: Order) -> None:
+    def __init__(self, dataset: FrozenDataset, groups: list[RowGroup], order: Order) -> None:
         self._dataset = dataset
         self._groups = groups
         self._order = order

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 from weakref import WeakSet
 
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.schema import MIXED
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
@@ -35,7 +35,7 @@ class TrainingData:
 
     `rows` and `seconds` count the whole dataset, held-out recordings included; `manifest` is the dataset's.
 
-        with TrainingData(Frozen(lake, "talks"), recipe, vocabulary=vocabulary, mels=80) as data:
+        with TrainingData(FrozenDataset(lake, "talks"), recipe, vocabulary=vocabulary, mels=80) as data:
             for micro_batches in data.steps(0):
                 …
 
@@ -47,7 +47,7 @@ class TrainingData:
 
     def __init__(
         self,
-        dataset: Frozen,
+        dataset: FrozenDataset,
         recipe: Recipe,
         *,
         vocabulary: Vocabulary,

@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 from threadpoolctl import ThreadpoolController
 
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.settings import Settings
 from trainer.data.batch import MicroBatch
 from trainer.data.stream import TrainingData
@@ -48,7 +48,7 @@ class RunOutcome:
 
 
 def train(
-    dataset: Frozen,
+    dataset: FrozenDataset,
     recipe: Recipe,
     folder: Path,
     *,
@@ -60,7 +60,7 @@ def train(
 
     SIGINT and SIGTERM end it after the current step, with a checkpoint. `dry_run` prints the estimate and stops.
 
-        train(Frozen(Lake("store"), "talks"), Recipe(steps=5000), Path("runs/first"), settings=load())
+        train(FrozenDataset(Lake("store"), "talks"), Recipe(steps=5000), Path("runs/first"), settings=load())
 
     Raises:
         BadRequest: the recipe does not fit the teacher, the dataset or the run in the folder.
@@ -88,7 +88,7 @@ def train(
 class _Trainer:
     """One run in one process."""
 
-    def __init__(self, dataset: Frozen, recipe: Recipe, run: Run, settings: Settings) -> None:
+    def __init__(self, dataset: FrozenDataset, recipe: Recipe, run: Run, settings: Settings) -> None:
         self.recipe, self.run_folder, self.settings = recipe, run, settings
         self.accelerator, self.precision = open_accelerator(recipe)
         self.device: torch.device = self.accelerator.device

@@ -1,4 +1,4 @@
-"""A policy in plain language."""
+"""Describes a policy in plain language, for `k2d policy explain`, the API and dataset manifests."""
 
 from typing import Final
 
@@ -10,7 +10,10 @@ from k2d.text.repetition import NGRAM
 
 
 def explain(policy: Policy) -> str:
-    """The rules in plain language, one line each."""
+    """Return the rules of a policy in plain language, one line each.
+
+    print(explain(DEFAULT))  # Policy 'evidence' looks at each chunk's label (the teacher's text) and …
+    """
     lines = [f"Policy {policy.name!r} looks at each chunk's label (the teacher's text) and rejects it when"]
     if policy.reject_empty:
         lines.append("- no word is left of it after normalisation (empty);")

@@ -1,6 +1,10 @@
-"""What a policy is: rules and weights that a person can read, version and hash.
+"""The policy itself: rules and weights as a validated document, read from presets and YAML files.
 
-To add a rule: a field of Policy, its line in `k2d.filtering.policy.decide`, and its sentence in `explain`.
+    Policy(metric=Metric.PER, alpha=0.3)
+    load("evidence").varied(alpha=0.2)
+
+To add a rule: a field of Policy, its test in `thresholds.broken_rules`, its columns in `decide.policy_columns`, and its
+sentence in `explain`.
 """
 
 from collections.abc import Mapping
@@ -18,9 +22,9 @@ from k2d.keys import digest
 from k2d.schema import Metric, Quorum
 from k2d.text.repetition import NGRAM, REPETITION_MAX
 
-VERSION = 2  # of the file format
+VERSION: Final = 2  # of the file format
 
-# What version 1 called the same members.
+# Names of version 1 of the format (k2d 0.1), which is still read.
 _EARLIER_FIELDS: Final = {
     "min_units_per_s": "min_phonemes_per_s",
     "max_units_per_s": "max_phonemes_per_s",
@@ -54,7 +58,7 @@ class Policy(BaseModel):
     loops_max: int | None = Field(
         default=None,
         ge=1,
-        description="A text loops when it says the same more often than this, and more than speech does.",
+        description="A text loops when it repeats itself more often than this, and more than speech does.",
     )
     reject_phrases: bool = Field(
         default=True, description="Reject labels that are nothing but known hallucination phrases."
@@ -70,10 +74,10 @@ class Policy(BaseModel):
         default=None, ge=0, le=1, description="Reject labels with a larger share of tokens in other scripts."
     )
     min_phonemes_per_s: float | None = Field(
-        default=None, ge=0, description="Reject labels with fewer phonemes a second."
+        default=None, ge=0, description="Reject labels with fewer phonemes per second."
     )
     max_phonemes_per_s: float | None = Field(
-        default=None, gt=0, description="Reject labels with more phonemes a second."
+        default=None, gt=0, description="Reject labels with more phonemes per second."
     )
     disagreement_max: float | None = Field(
         default=None, ge=0, le=1, description="Reject labels that differ by more than this from the hypotheses."
@@ -81,7 +85,9 @@ class Policy(BaseModel):
     metric: Metric = Field(default=Metric.COMPOSITE, description="The distance or risk that is compared with alpha.")
     alpha: float = Field(default=0.4, ge=0, le=1, description="Keep a chunk when that is at most this: 0…1.")
     quorum: Quorum = Field(default=Quorum.MOST, description="Which hypothesis counts where there are several.")
-    usual_phonemes_per_s: float = Field(default=9.0, gt=0, description="The corpus's phonemes a second, its median.")
+    usual_phonemes_per_s: float = Field(
+        default=9.0, gt=0, description="The median of the corpus's phonemes per second."
+    )
     weights: Weights | None = Field(default=None, description="How evidence becomes risk; only for that metric.")
     salvage: bool = Field(default=False, description="Keep the good segments of chunks that are not kept whole.")
     claim: str | None = Field(
@@ -91,7 +97,7 @@ class Policy(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _upgraded(cls, fields: Any) -> Any:
-        """Members of version 1 under the names of version 2."""
+        """Rename the members of a version 1 policy."""
         if not isinstance(fields, Mapping) or fields.get("version") != 1:
             return fields
         upgraded = {_EARLIER_FIELDS.get(name, name): value for name, value in fields.items()} | {"version": VERSION}
@@ -104,18 +110,21 @@ class Policy(BaseModel):
         if self.metric is Metric.EVIDENCE and self.weights is None:
             raise ValueError("metric evidence needs weights")
         if self.salvage and self.metric is not Metric.EVIDENCE:
-            raise ValueError("salvage needs metric evidence: only evidence is known for each segment")
+            raise ValueError("salvage needs metric evidence: distances are known for whole chunks only")
         return self
 
     @property
     def key(self) -> str:
-        """32 hex characters that name exactly these rules."""
+        """A hash of these rules, 32 hex characters."""
         return digest(self.model_dump(mode="json"))
 
     def varied(self, *, metric: Metric | None = None, alpha: float | None = None) -> "Policy":
-        """The same rules with another metric or α; named "custom", without its claim, when that makes them different.
+        """Return the same rules with another metric or α. If they differ, the name is "custom" and the claim is
+        dropped.
 
-        Another metric than evidence knows nothing of segments, so it salvages nothing.
+            DEFAULT.varied(alpha=0.2)
+
+        With a distance as metric `salvage` is switched off, since distances are known for whole chunks only.
         """
         changes: dict[str, Any] = {
             name: value for name, value in (("metric", metric), ("alpha", alpha)) if value is not None
@@ -127,7 +136,9 @@ class Policy(BaseModel):
 
 
 def parse(fields: Mapping[str, Any]) -> Policy:
-    """Make a policy of what a person wrote.
+    """Validate the members of a policy that a person wrote.
+
+        parse({"metric": "per", "alpha": 0.3})
 
     Raises:
         BadRequest: an unknown field or an impossible value, such as an alpha of 1.5.
@@ -137,7 +148,7 @@ def parse(fields: Mapping[str, Any]) -> Policy:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg']}" for e in error.errors())
         raise BadRequest(
-            f"impossible policy: {problems}",
+            f"the policy is not valid: {problems}",
             hint=f"alpha is 0…1; metric is one of {', '.join(Metric)}; fields are {', '.join(Policy.model_fields)}",
         ) from error
 
@@ -146,28 +157,32 @@ def from_yaml(text: str, *, name: str = "the policy") -> Policy:
     """Read a policy file.
 
     Raises:
-        BadRequest: no YAML, no mapping, or as `parse`.
+        BadRequest: not YAML, not a mapping, or as in `parse`.
     """
     try:
         fields = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise BadRequest(f"{name} is no YAML: {error}", hint="key: value, one a line") from error
+        raise BadRequest(f"{name} is not YAML: {error}", hint="write one `key: value` per line") from error
     if not isinstance(fields, Mapping):
-        raise BadRequest(f"{name} holds no policy", hint="`k2d policy show evidence` prints one to start from")
+        raise BadRequest(
+            f"{name} is not a mapping of policy fields", hint="`k2d policy show evidence` prints one to start from"
+        )
     return parse({str(key): value for key, value in fields.items()})
 
 
 def to_yaml(policy: Policy) -> str:
-    """Write a policy file; what is not set is left out, and reading it gives the same policy."""
+    """Write a policy as YAML. Members that are None are left out; `from_yaml` gives the same policy back."""
     fields = policy.model_dump(mode="json", exclude_none=True)
     return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
 
 
 def load(preset_or_path: str) -> Policy:
-    """A preset by its name, or a policy file by its path (anything with a dot or a slash in it).
+    """Return a preset by its name, or read a policy file by its path (anything with a dot or a slash in it).
+
+        load("paper"), load("mine.yaml")
 
     Raises:
-        BadRequest: no such preset or file, or as `from_yaml`.
+        BadRequest: no such preset or file, or as in `from_yaml`.
     """
     if preset_or_path in PRESETS:
         return PRESETS[preset_or_path]
@@ -188,8 +203,8 @@ def _shipped(name: str) -> Policy:
     return from_yaml(file.read_text("utf-8"), name=name)
 
 
-# As published: composite distance at most 0.4, nothing else (docs/method.md).
-PAPER = _shipped("paper")
-# Evidence for each segment instead of one blind distance for each chunk (docs/adr/0008).
-DEFAULT = _shipped("evidence")
-PRESETS = {policy.name: policy for policy in (DEFAULT, PAPER)}
+# The paper's filter: composite distance at most 0.4, nothing else (docs/method.md).
+PAPER: Final = _shipped("paper")
+# The risk computed from the evidence of each segment (docs/adr/0008).
+DEFAULT: Final = _shipped("evidence")
+PRESETS: Final = {policy.name: policy for policy in (DEFAULT, PAPER)}

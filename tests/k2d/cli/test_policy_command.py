@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from k2d.cli import commands# noqa: F401 — registers them
+from k2d.cli import commands  # noqa: F401 — registers them
 from k2d.cli.base import app, policy
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, PAPER, PRESETS, from_yaml, to_yaml

@@ -1,19 +1,14 @@
 """Whom a filter leaves out: shares, intervals by recording, and a warning that is a test."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from corpora import simulated
 
 from k2d.corpus.audit import _wilson, audit
-from k2d.corpus.calibration.population import parts
+from k2d.corpus.index import distinct_parts
 from k2d.corpus.statistics import quantile, tail
 from k2d.filtering.policy import DEFAULT, PAPER, decide
 from k2d.store import Lake
-
-sys.path.insert(0, str(Path(__file__).parent / "calibration"))
-from corpora import simulated
 
 STRICT = DEFAULT.model_copy(update={"alpha": 0.1})
 
@@ -35,9 +30,9 @@ def unfair(lake):
 
 def test_shares_add_up_and_are_those_of_decide(lake, unfair):
     found = audit(lake, [unfair], STRICT)
-    (part,) = parts(lake, [unfair])
+    (part,) = distinct_parts(lake, [unfair])
     whole = decide(STRICT, part.chunks).accepted
-    salvaged = decide(STRICT, part.segments).accepted & ~whole[part.owner]
+    salvaged = decide(STRICT, part.segments).accepted & ~whole[part.segments["chunk"]]
     kept = part.chunks["duration_s"][whole].sum() + part.segments["duration_s"][salvaged].sum()
     assert found.share == pytest.approx(float(kept) / found.seconds, abs=1e-4)
     for by in ("code mixing", "language", "duration", "source"):
@@ -62,7 +57,7 @@ def test_a_filter_that_removes_code_switching_is_warned_of(lake, unfair):
 
 
 def test_a_bare_difference_is_no_warning(lake, fair):
-    """The same doubt for everyone: some difference there always is, and it means nothing."""
+    """The same disagreement for everyone: some difference there always is, and it means nothing."""
     found = audit(lake, [fair], STRICT)
     assert any(group.behind for group in found.groups)
     assert found.warnings == ()

@@ -5,30 +5,30 @@ import pytest
 from factories import TEXTS, finished_batch
 
 from k2d.corpus.agreement import gather
-from k2d.corpus.independence import Hearing, phi, standings
+from k2d.corpus.independence import Observations, phi, compare_validators
 from k2d.store import Lake
 
 CHUNKS = 600
 
 
 class World:
-    """Labels with errors, some of which the teacher is unsure of; validators that hear the truth, or what it heard."""
+    """Labels with errors, some of which the teacher is unsure of; validators that write the truth, or the label."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.error = np.where(self.random.random(CHUNKS) < 0.4, self.random.random(CHUNKS), 0.0)
         self.confidence = -0.4 - 0.8 * self.error - 0.3 * self.random.random(CHUNKS)
 
-    def validator(self, name: str, *, shared: float, noise: float = 0.15, family: str | None = None) -> Hearing:
+    def validator(self, name: str, *, shared: float, noise: float = 0.15, family: str | None = None) -> Observations:
         """One that misses the share `shared` of the teacher's errors, and errs by itself."""
         misses = self.random.random(CHUNKS) < shared
         apart = np.where(misses, 0.0, self.error) + noise * self.random.random(CHUNKS)
-        score = np.where(misses, self.confidence, -0.5 - self.error) - noise * self.random.random(CHUNKS)
-        return Hearing(name, family or name, np.clip(apart, 0.0, 1.0), score, CHUNKS)
+        forced = np.where(misses, self.confidence, -0.5 - self.error) - noise * self.random.random(CHUNKS)
+        return Observations(name, family or name, np.clip(apart, 0.0, 1.0), forced, CHUNKS)
 
 
-def order(world: World, *hearings: Hearing) -> list[str]:
-    return [row.name for row in standings(hearings, world.confidence, draws=0)]
+def order(world: World, *observations: Observations) -> list[str]:
+    return [row.name for row in compare_validators(observations, world.confidence, draws=0)]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -41,16 +41,16 @@ def test_who_copies_the_teachers_errors_comes_out_last(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_more_errors_are_shared_the_lower_a_listener_stands(seed: int) -> None:
+def test_the_more_errors_are_shared_the_lower_a_validator_stands(seed: int) -> None:
     world = World(seed)
-    hearings = [world.validator(f"{share:.1f}", shared=share) for share in (0.9, 0.0, 0.5)]
-    assert order(world, *hearings) == ["0.0", "0.5", "0.9"]
+    observations = [world.validator(f"{share:.1f}", shared=share) for share in (0.9, 0.0, 0.5)]
+    assert order(world, *observations) == ["0.0", "0.5", "0.9"]
 
 
 def test_who_objects_at_random_is_not_independent_but_useless() -> None:
     world = World(1)
-    noise = Hearing("noise", "noise", world.random.random(CHUNKS), np.full(CHUNKS, np.nan), CHUNKS)
-    found = standings([noise, world.validator("a", shared=0.0), world.validator("b", shared=0.2)], world.confidence)
+    noise = Observations("noise", "noise", world.random.random(CHUNKS), np.full(CHUNKS, np.nan), CHUNKS)
+    found = compare_validators([noise, world.validator("a", shared=0.0), world.validator("b", shared=0.2)], world.confidence)
     assert found[-1].name == "noise"
     assert found[-1].consensus == pytest.approx(0.0, abs=0.15)
     assert found[-1].alone > found[0].alone
@@ -61,32 +61,32 @@ def test_two_of_one_family_do_not_outvote_a_third() -> None:
     for seed in range(20):
         world = World(seed)
         one = world.validator("perturbed", shared=0.9, family="teacher")
-        twin = Hearing("twin", "teacher", one.disagreement, one.score, CHUNKS)
+        twin = Observations("twin", "teacher", one.disagreement, one.forced_logprob, CHUNKS)
         right += order(world, one, twin, world.validator("small", shared=0.1))[0] == "small"
     assert right >= 18  # 96 % of 200 worlds
 
 
-def test_who_hears_only_the_doubtful_is_not_compared() -> None:
+def test_a_validator_of_the_doubtful_alone_is_not_compared() -> None:
     world = World(3)
     one, other = world.validator("a", shared=0.0), world.validator("b", shared=0.2)
-    some = world.validator("rescue", shared=0.5)
+    some = world.validator("second", shared=0.5)
     some.disagreement[: CHUNKS * 3 // 4] = np.nan
-    found = standings([one, other, some], world.confidence)
-    assert found[-1].name == "rescue"
+    found = compare_validators([one, other, some], world.confidence)
+    assert found[-1].name == "second"
     assert found[-1].independence is None
-    assert found[-1].heard == CHUNKS // 4
-    alone = standings([one], world.confidence)
+    assert found[-1].validated == CHUNKS // 4
+    alone = compare_validators([one], world.confidence)
     assert alone[0].independence is None
 
 
 def test_a_bootstrap_says_how_sure_the_first_is() -> None:
     world = World(4)
-    far = standings(
+    far = compare_validators(
         [world.validator("a", shared=0.0), world.validator("copy", shared=0.95)], world.confidence, draws=40
     )
     assert far[0].first == 1.0
     alike = [world.validator(name, shared=0.2) for name in "xyz"]
-    near = standings(alike, world.confidence, draws=40)
+    near = compare_validators(alike, world.confidence, draws=40)
     assert near[0].first < 1.0
     assert sum(row.first for row in near) == pytest.approx(1.0)
 
@@ -95,19 +95,19 @@ def test_phi_says_who_objects_alike() -> None:
     world = World(5)
     one = world.validator("a", shared=0.0)
     assert phi(one, one) == pytest.approx(1.0)
-    noise = Hearing("noise", "noise", world.random.random(CHUNKS), one.score, CHUNKS)
+    noise = Observations("noise", "noise", world.random.random(CHUNKS), one.forced_logprob, CHUNKS)
     assert abs(phi(one, noise)) < 0.15
-    short = Hearing("short", "short", np.full(CHUNKS, np.nan), one.score, 0)
+    short = Observations("short", "short", np.full(CHUNKS, np.nan), one.forced_logprob, 0)
     assert phi(one, short) is None
 
 
-def test_listeners_of_a_batch_are_lined_up_by_chunk(tmp_path) -> None:
+def test_validators_of_a_batch_are_aligned_by_chunk(tmp_path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     batch = finished_batch(lake, recordings=3)
-    (hearing,), confidence = gather(lake, [batch.id, batch.id], most=100)
-    assert hearing.name == "model:openai/whisper-base"
-    assert len(confidence) == len(hearing.disagreement) == 3 * len(TEXTS)
-    assert hearing.passes == 2 * len(confidence)  # decoded and scored
-    assert (hearing.disagreement.reshape(3, -1)[:, 0] == 0).all()
-    assert (hearing.score == -0.5).all()
+    (observed,), confidence = gather(lake, [batch.id, batch.id], most=100)
+    assert observed.name == "model:openai/whisper-base"
+    assert len(confidence) == len(observed.disagreement) == 3 * len(TEXTS)
+    assert observed.passes == 2 * len(confidence)  # decoded and scored
+    assert (observed.disagreement.reshape(3, -1)[:, 0] == 0).all()
+    assert (observed.forced_logprob == -0.5).all()
     assert len(gather(lake, [batch.id], most=5)[1]) == 5

@@ -1,15 +1,15 @@
-"""The index of a batch: the facts of all its recordings, current after every change, fast at ten million rows."""
+"""The index of a batch: the facts of all its recordings in order, current after every change of the ledger."""
 
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-from k2d.store.facts_shard import INDEX_SCHEMA
 from lakes import audio_path, batch, put_recording
 
 from k2d.corpus import index
-from k2d.errors import NotFound, StoreError
+from k2d.corpus.index import parts, read_index
+from k2d.errors import StoreError
 from k2d.filtering.policy import columns_of, evidence_columns
 from k2d.schema import Outcome, RecordingResult
 from k2d.store import Lake
@@ -33,13 +33,13 @@ def stored(lake: Lake) -> list[str]:
 
 
 def places(lake: Lake) -> list[tuple[int, int]]:
-    table = lake.index(ID, ["position", "index"])
+    table = read_index(lake, ID, ["position", "index"])
     return list(zip(table["position"].to_pylist(), table["index"].to_pylist(), strict=True))
 
 
 def test_rows_come_in_order_with_what_they_belong_to(lake: Lake) -> None:
-    table = lake.index(ID)
-    assert table.schema.names == INDEX_SCHEMA.names
+    table = read_index(lake, ID)
+    assert table.schema.names == index.SCHEMA.names
     assert table["recording"].to_pylist() == ["talk-0.flac", "talk-0.flac", "talk-2.flac"]
     assert table["recording_id"].to_pylist()[2] == "rec_" + f"{2:024x}"
     assert table["teacher_fingerprint"].to_pylist()[0] == "d01c3014881c9c6f:ctranslate2:int8"
@@ -49,11 +49,11 @@ def test_rows_come_in_order_with_what_they_belong_to(lake: Lake) -> None:
 def test_it_is_stored_once_everything_has_a_result(lake: Lake) -> None:
     places(lake)
     assert stored(lake) == []
-    assert lake.compact(ID) == 1
+    assert not next(parts(lake, ID)).complete
     lake.batches.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
     assert places(lake) == [(0, 0), (0, 1), (2, 0), (3, 0)]
     assert len(stored(lake)) == 3
-    assert lake.compact(ID) == 0
+    assert next(parts(lake, ID)).complete
     # the stored part answers: the facts shards are no longer read
     for path in lake.files.listing("facts"):
         lake.files.remove(path)
@@ -83,7 +83,7 @@ def test_it_follows_every_change_of_the_ledger(lake: Lake) -> None:
 )
 def test_a_broken_part_is_made_again(lake: Lake, damage: str, suffix: str) -> None:
     lake.batches.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
-    before = lake.index(ID)
+    before = read_index(lake, ID)
     (path,) = (audio_path(lake, name) for name in stored(lake) if name.endswith(suffix))
     whole = path.read_bytes()
     if damage == "gone":
@@ -92,41 +92,51 @@ def test_a_broken_part_is_made_again(lake: Lake, damage: str, suffix: str) -> No
         path.write_bytes(whole[:-100])
     else:
         path.write_bytes(whole[:4] + b"\xff" * 3000 + whole[3004:])
-    assert lake.index(ID).equals(before)
-    assert [len(part.chunks()["ms"]) for part in lake.parts(ID)] == [before.num_rows]
-    assert [len(part.segments()["ms"]) for part in lake.parts(ID)] == [2 * before.num_rows]
+    assert read_index(lake, ID).equals(before)
+    assert [len(part.chunks["ms"]) for part in parts(lake, ID)] == [before.num_rows]
+    assert [len(part.segments["ms"]) for part in parts(lake, ID)] == [2 * before.num_rows]
     assert path.read_bytes() == whole
 
 
 def test_some_rows_are_read_by_number(lake: Lake) -> None:
     for _ in range(2):  # first from facts shards, then from the stored part
-        table = lake.index_rows(ID, [2, 0, 2], ["id", "teacher_text"])
+        (part,) = parts(lake, ID)
+        assert part.rows() == 3
+        table = part.take(np.array([2, 0, 2]), ["id", "teacher_text"])
         assert [text[:8] for text in table["teacher_text"].to_pylist()] == ["第0段 of t"] * 3
         assert table["id"].to_pylist()[1].startswith("00facts")
         assert table["id"].to_pylist()[0] == table["id"].to_pylist()[2]
-        lake.batches.put_result(
-            ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="no_speech_prob")
-        )
-        assert lake.compact(ID) == 0
-    assert lake.index_rows(ID, [], ["id"]).num_rows == 0
-    with pytest.raises(NotFound):
-        lake.index_rows(ID, [3], ["id"])
+        assert part.take(np.array([], np.int64), ["id"]).num_rows == 0
+        lake.batches.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
+    assert len(stored(lake)) == 3
+
+
+def test_recordings_of_a_part_know_their_rows(lake: Lake) -> None:
+    (part,) = parts(lake, ID)
+    recordings = part.recordings
+    assert (recordings.starts.tolist(), recordings.stops.tolist(), recordings.sizes.tolist()) == (
+        [0, 2],
+        [2, 3],
+        [2, 1],
+    )
+    assert recordings.column("recording") == ["talk-0.flac", "talk-2.flac"]
+    assert recordings.of_chunk(np.array([0, 1, 2])).tolist() == [0, 0, 1]
 
 
 def test_facts_that_are_gone_are_the_stores_fault(lake: Lake) -> None:
     for path in lake.files.listing("facts"):
         lake.files.remove(path)
     with pytest.raises(StoreError, match=r"talk-0\.flac") as caught:
-        lake.index(ID)
+        read_index(lake, ID)
     assert "resume" in (caught.value.hint or "")
 
 
 def test_numbers_are_those_of_the_facts(lake: Lake) -> None:
     facts = [fact for n in (0, 2) for fact in lake.facts.read(f"{n:02x}facts{n:025x}")]
-    lake.batches.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="no_speech_prob"))
+    lake.batches.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
     for _ in range(2):  # first as gathered, then from mapped files
-        (part,) = lake.parts(ID)
-        chunks, segments = part.chunks(), part.segments()
+        (part,) = parts(lake, ID)
+        chunks, segments = part.chunks, part.segments
         expected = columns_of([fact.distances for fact in facts], [fact.evidence for fact in facts])
         assert set(expected) <= set(chunks)
         for name, column in expected.items():
@@ -144,9 +154,10 @@ def test_numbers_are_those_of_the_facts(lake: Lake) -> None:
 def test_an_index_of_an_older_version_is_made_anew(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.batches.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
     monkeypatch.setattr(index, "INDEX_VERSION", 2)
-    lake.compact(ID)
+    places(lake)
     before = stored(lake)
+    assert len(before) == 3
     monkeypatch.undo()
-    lake.compact(ID)
+    places(lake)
     assert len(stored(lake)) == 3
     assert not set(before) & set(stored(lake))

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from k2d.filtering.policy.needed import policy_columns
+from judged import JudgedPart, policies
+from judged import parts as judged_parts
 from lakes import batch, put_recording
+from oracles import kept, ledger, salvaged_ms
 
 from k2d.corpus import chunk as chunk_detail
+from k2d.corpus import column_files, views
 from k2d.corpus import index as indices
-from k2d.corpus import numbers, sweep, views
-from k2d.filtering.policy import DEFAULT, PAPER, PRESETS, Policy, Weights, curve, decide, evidence_columns
-from k2d.filtering.policy.rules import Quorum
-from k2d.schema import Metric
+from k2d.corpus.index import parts, read_index
+from k2d.corpus.sweep import sweep
+from k2d.documents import ChunkFilter
+from k2d.filtering.policy import DEFAULT, PAPER, PRESETS, REASONS, STATUSES, Policy, Weights, evidence_columns
+from k2d.schema import Metric, Reason, Status
 from k2d.store import Lake
 from k2d.store import batches as positions
 
@@ -37,110 +41,88 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     return lake
 
 
-some_columns = st.integers(1, 40).flatmap(
-    lambda rows: st.builds(lambda seed: _random_columns(np.random.default_rng(seed), rows), st.integers(0, 2**32))
-)
-some_weights = st.builds(
-    Weights,
-    bias=st.floats(-5, 5),
-    **{
-        name: st.one_of(st.just(0.0), st.floats(0, 8))
-        for name in ("disagreement", "forced_logprob", "avg_logprob", "temperature", "no_speech_prob", "speech_rate")
-    },
-)
-optional = st.one_of(st.none(), st.floats(0, 1))
-some_policies = st.builds(
-    Policy,
-    reject_empty=st.booleans(),
-    repetition_max=st.integers(1, 9),
-    loops_max=st.one_of(st.none(), st.integers(1, 9)),
-    reject_phrases=st.booleans(),
-    reject_echoes=st.booleans(),
-    flip_max=optional,
-    foreign_max=optional,
-    min_phonemes_per_s=optional,
-    max_phonemes_per_s=st.one_of(st.none(), st.floats(1, 20)),
-    metric=st.sampled_from(Metric),
-    alpha=st.floats(0, 1),
-    quorum=st.sampled_from(Quorum),
-    weights=some_weights,
-)
+# ---- sums ---------------------------------------------------------------------------------------------------------
 
 
-def _random_columns(rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
-    found = {}
-    for field in numbers.CHUNKS:
-        if field.name in numbers.FLAGS:
-            found[field.name] = rng.random(rows) < 0.2
-        elif "float" in str(field.type):
-            found[field.name] = rng.normal(0, 1, rows).round(4).astype(np.float32)
-        else:
-            found[field.name] = rng.integers(0, 10, rows).astype(np.int32)
-    for name in ("duration_s", "disagreement_least", "temperature", "no_speech_prob"):
-        found[name] = np.abs(found[name])
-    return found
+@given(policies, st.lists(judged_parts, max_size=3))
+def test_the_ledger_is_that_of_the_rows_one_by_one(policy: Policy, swept: list[JudgedPart]) -> None:
+    sums = sweep(swept, policy)
+    counted = {
+        (status, reason): (int(sums.chunks[row, column]), int(sums.ms[row, column]))
+        for row, status in enumerate(STATUSES)
+        for column, reason in enumerate(REASONS)
+        if sums.chunks[row, column]
+    }
+    assert counted == ledger(policy, swept)
+    salvaged = [ms for part in swept for ms in salvaged_ms(policy, part)]
+    assert (sums.salvaged_chunks, sums.salvaged_ms) == (sum(ms > 0 for ms in salvaged), sum(salvaged))
+    assert sums.sample == 1.0
 
 
-@given(some_policies, some_columns)
-@settings(max_examples=200, deadline=None)
-def test_the_columns_a_policy_needs_give_the_verdicts_of_all_columns(
-    policy: Policy, columns: dict[str, np.ndarray]
+@settings(max_examples=60)  # each judges every row by itself at every α
+@given(policies, st.lists(judged_parts, max_size=2), st.lists(st.floats(0, 1), min_size=1, max_size=3), st.data())
+def test_the_curve_is_that_of_the_rows_one_by_one(
+    policy: Policy, swept: list[JudgedPart], alphas: list[float], data: st.DataObject
 ) -> None:
-    few = decide(policy, {name: columns[name] for name in policy_columns(policy)})
-    every = decide(policy, columns)
-    assert np.array_equal(few.status, every.status)
-    assert np.array_equal(few.reason, every.reason)
+    metrics = data.draw(st.lists(st.sampled_from(Metric), max_size=3))
+    ascending = sorted(alphas)
+    curves = sweep(swept, policy, alphas=ascending, metrics=metrics).curves
+    known = {metric for metric in metrics if metric is not Metric.EVIDENCE or policy.weights is not None}
+    assert set(curves) == (known if swept else set())
+    for metric, curve in curves.items():
+        other = policy.varied(metric=metric)
+        expected = [kept(other.model_copy(update={"alpha": alpha}), swept) for alpha in ascending]
+        points = zip(curve.chunks.tolist(), curve.ms.tolist(), curve.salvaged_ms.tolist(), strict=True)
+        assert list(points) == expected
+
+
+# ---- ledgers, pages and curves of a batch -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", [JUDGE, DEFAULT, PAPER, PAPER.varied(metric=Metric.MER_BOUNDED, alpha=0.15)])
 def test_a_preview_is_the_sum_of_the_chunks(lake: Lake, policy: Policy) -> None:
-    chunks = list(views.all_chunks(lake, lake.batches.get(ID), policy, where=views.ChunkFilter()))
+    chunks = list(views.all_chunks(lake, lake.batches.get(ID), policy))
     assert len(chunks) == 15
-    found = views.preview(lake, [lake.batches.get(ID)], policy)
-    spans = {chunk["id"]: round(1000 * (chunk["end_s"] - chunk["start_s"])) for chunk in chunks}
-    accepted = [chunk for chunk in chunks if chunk["verdict"] == "accepted"]
-    partly = [chunk for chunk in chunks if chunk["salvaged_s"]]
-    assert not {chunk["id"] for chunk in accepted} & {chunk["id"] for chunk in partly}
-    assert found["chunks"] == {
-        "accepted": len(accepted),
-        "salvaged": len(partly),
-        "rejected": len(chunks) - len(accepted) - len(partly),
-    }
-    ms = {name: round(1000 * value) for name, value in found["seconds"].items()}
-    assert ms["accepted"] == sum(spans[chunk["id"]] for chunk in accepted)
-    assert ms["salvaged"] == sum(round(1000 * chunk["salvaged_s"]) for chunk in partly)
+    preview = views.preview(lake, [lake.batches.get(ID)], policy)
+    spans = {chunk.id: round(1000 * (chunk.end_s - chunk.start_s)) for chunk in chunks}
+    accepted = [chunk for chunk in chunks if chunk.verdict is Status.ACCEPTED]
+    partly = [chunk for chunk in chunks if chunk.salvaged_s]
+    assert not {chunk.id for chunk in accepted} & {chunk.id for chunk in partly}
+    assert preview.chunks.accepted == len(accepted)
+    assert preview.chunks.salvaged == len(partly)
+    assert preview.chunks.rejected == len(chunks) - len(accepted) - len(partly)
+    ms = {name: round(1000 * seconds) for name, seconds in preview.seconds}
+    assert ms["accepted"] == sum(spans[chunk.id] for chunk in accepted)
+    assert ms["salvaged"] == sum(round(1000 * chunk.salvaged_s) for chunk in partly)
     assert sum(ms.values()) == sum(spans.values())
-    for reason, tally in found["reasons"].items():
-        assert tally["chunks"] == sum(chunk["reason"] == reason for chunk in chunks)
-    assert found["salvage_sample"] == 1.0
+    for reason, counts in preview.reasons.items():
+        assert counts.chunks == sum(chunk.reason == reason for chunk in chunks)
+    assert preview.salvage_sample == 1.0
 
 
 @pytest.mark.parametrize("preset", [*PRESETS, "judge"])
-def test_the_curve_is_that_of_every_alpha(lake: Lake, preset: str) -> None:
+def test_the_curve_of_a_preview_is_that_of_every_alpha(lake: Lake, preset: str) -> None:
     policy = PRESETS.get(preset, JUDGE)
-    found = views.preview(lake, [lake.batches.get(ID)], policy, metrics=tuple(Metric))
-    assert set(found["curve"]) == set(Metric) - ({Metric.EVIDENCE} if policy.weights is None else set())
-    parts = [part.chunks() for part in lake.parts(ID)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in numbers.CHUNKS.names}
-    expected = curve(columns, columns["ms"] / 1000, alphas=views.ALPHAS, policy=policy)
-    for metric, line in expected.items():
-        points = found["curve"][metric]
-        assert [point["chunks"] for point in points] == line.chunks.tolist()
-        assert [point["seconds"] for point in points] == pytest.approx(line.seconds.tolist())
-    for alpha in (0.0, 0.4, 0.8):
-        at = policy.varied(alpha=alpha)
-        direct = views.preview(lake, [lake.batches.get(ID)], at)
-        point = found["curve"][policy.metric][views.ALPHAS.index(alpha)]
-        assert point["chunks"] == direct["chunks"]["accepted"]
-        assert point["seconds"] == direct["seconds"]["accepted"]
-        assert point["salvaged"] == direct["seconds"]["salvaged"]
+    whole = lake.batches.get(ID)
+    preview = views.preview(lake, [whole], policy, metrics=tuple(Metric))
+    assert set(preview.curve) == set(Metric) - ({Metric.EVIDENCE} if policy.weights is None else set())
+    swept = list(parts(lake, ID))
+    for metric, points in preview.curve.items():
+        assert [point.alpha for point in points] == list(views.ALPHAS)
+        for point in points:
+            chunks, ms, salvaged = kept(policy.varied(metric=metric, alpha=point.alpha), swept)
+            assert (point.chunks, point.seconds, point.salvaged) == (chunks, ms / 1000, salvaged / 1000)
+    for point in preview.curve[policy.metric]:
+        direct = views.preview(lake, [whole], policy.varied(alpha=point.alpha))
+        assert (point.chunks, point.seconds) == (direct.chunks.accepted, direct.seconds.accepted)
+        assert point.salvaged == direct.seconds.salvaged
 
 
 def test_beyond_a_limit_salvage_is_estimated_and_says_so(lake: Lake) -> None:
-    exact = sweep.sweep(lake.parts(ID), JUDGE)
+    exact = sweep(parts(lake, ID), JUDGE)
     assert exact.sample == 1.0
     assert exact.salvaged_ms == 100 * exact.salvaged_chunks > 0
-    sampled = sweep.sweep(lake.parts(ID), JUDGE, exact_up_to=10)  # two of three parts hold 15 chunks
+    sampled = sweep(parts(lake, ID), JUDGE, exact_up_to=10)  # two of three parts hold 15 chunks
     assert sampled.sample == pytest.approx((1 + 9) / 15)
     assert np.array_equal(sampled.chunks, exact.chunks)
     assert np.array_equal(sampled.ms, exact.ms)
@@ -148,39 +130,39 @@ def test_beyond_a_limit_salvage_is_estimated_and_says_so(lake: Lake) -> None:
 
 
 def test_pages_go_through_all_parts(lake: Lake) -> None:
-    cursor, seen = None, []
+    cursor, ids = None, []
     while True:
         page = views.page(lake, lake.batches.get(ID), JUDGE, limit=4, cursor=cursor)
-        seen += [chunk["id"] for chunk in page["chunks"]]
-        cursor = page["next"]
+        assert len(page.chunks) == 4 or page.next is None
+        ids += [chunk.id for chunk in page.chunks]
+        cursor = page.next
         if cursor is None:
             break
-    assert len(seen) == len(set(seen)) == 15
-    assert seen == lake.index(ID, ["id"])["id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 15
+    assert ids == read_index(lake, ID, ["id"])["id"].to_pylist()
 
 
 def test_a_chunk_tells_all_that_is_known_of_it(lake: Lake) -> None:
-    (chunk, *_) = views.all_chunks(
-        lake, lake.batches.get(ID), JUDGE, where=views.ChunkFilter(recording="talk-3.flac", verdict="rejected")
-    )
-    found = chunk_detail.detail(lake, chunk["id"], JUDGE)
-    assert (found["verdict"], found["reason"]) == ("rejected", "substitution")
-    assert found["salvaged_s"] == chunk["salvaged_s"] == 0.1
-    bad, good = found["segments"]
-    assert (bad["verdict"], bad["salvaged"]) == ("rejected", False)
-    assert (good["verdict"], good["salvaged"], good["id"]) == ("accepted", True, f"{chunk['id']}.001")
-    assert found["contributions"] == {"bias": -4.0, "disagreement": pytest.approx(7.6)}
-    assert found["distances"]["evidence"] == pytest.approx(1 / (1 + np.exp(4 - 7.6)), abs=1e-4)
-    assert [hypothesis["perturbation"] for hypothesis in found["hypotheses"]] == ["speed 1.12", "band-pass"]
-    steps = found["hypotheses"][0]["diff"]
-    assert "".join(step["teacher_text"] for step in steps) == found["teacher_text"]
-    assert "".join(step["validator_text"] for step in steps) == "我們 use kafka"
-    assert "judge" in found["explanation"]
-    by_paper = chunk_detail.detail(lake, chunk["id"], PAPER)
-    assert by_paper["contributions"] == {}
-    assert by_paper["distances"]["evidence"] is None
-    assert {segment["verdict"] for segment in by_paper["segments"]} == {None}
+    where = ChunkFilter(recording="talk-3.flac", verdict=Status.REJECTED)
+    (chunk, *_) = views.all_chunks(lake, lake.batches.get(ID), JUDGE, where=where)
+    detail = chunk_detail.detail(lake, chunk.id, JUDGE)
+    assert (detail.verdict, detail.reason) == (Status.REJECTED, Reason.SUBSTITUTION)
+    assert detail.salvaged_s == chunk.salvaged_s == 0.1
+    bad, good = detail.segments
+    assert (bad.verdict, bad.salvaged) == (Status.REJECTED, False)
+    assert (good.verdict, good.salvaged, good.id) == (Status.ACCEPTED, True, f"{chunk.id}.001")
+    assert detail.contributions == {"bias": -4.0, "disagreement": pytest.approx(7.6)}
+    assert detail.distances[Metric.EVIDENCE] == pytest.approx(1 / (1 + np.exp(4 - 7.6)), abs=1e-4)
+    assert [hypothesis.perturbation for hypothesis in detail.hypotheses] == ["speed 1.12", "band-pass"]
+    steps = detail.hypotheses[0].diff
+    assert "".join(step.teacher_text for step in steps) == detail.teacher_text
+    assert "".join(step.validator_text for step in steps) == "我們 use kafka"
+    assert "judge" in detail.explanation
+    by_paper = chunk_detail.detail(lake, chunk.id, PAPER)
+    assert by_paper.contributions == {}
+    assert by_paper.distances[Metric.EVIDENCE] is None
+    assert {segment.verdict for segment in by_paper.segments} == {None}
 
 
-def test_numbers_of_segments_have_the_columns_of_evidence() -> None:
-    assert set(evidence_columns([])) <= set(numbers.SEGMENTS.names)
+def test_columns_of_segments_have_those_of_evidence() -> None:
+    assert set(evidence_columns([])) <= set(columns.SEGMENTS.names)

@@ -1,12 +1,8 @@
-"""Lakes for dataset tests: `lakes` lies one folder up."""
+"""A lake for dataset tests."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from lakes import batch, put_recording
 
 from k2d.schema import Outcome, RecordingResult

@@ -19,6 +19,7 @@ from k2d.datasets.freeze import freeze
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
 from k2d.filtering.policy import PAPER
 from k2d.store import Lake
+from k2d.store.manifest import Manifest
 
 
 @pytest.fixture
@@ -31,10 +32,8 @@ def talks(lake: Lake) -> Lake:
 def stored(lake: Lake) -> dict[str, dict]:
     """Rows by id, in order."""
     found = {}
-    for shard in lake.datasets.manifest("talks")["shards"]:
-        found |= {
-            row["id"]: row for row in pq.read_table(lake.datasets.shard_path("talks", shard["number"])).to_pylist()
-        }
+    for shard in lake.datasets.manifest("talks").shards:
+        found |= {row["id"]: row for row in pq.read_table(lake.datasets.shard_path("talks", shard.number)).to_pylist()}
     return found
 
 
@@ -50,16 +49,16 @@ def test_the_card_tells_the_provenance(talks: Lake, tmp_path: Path) -> None:
     folder = export(talks, "talks", "huggingface", tmp_path / "out")
     _, head, body = (folder / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(head)["language"] == ["en", "zh"]
-    manifest = talks.dataset("talks")
-    for told in (
-        manifest["digest"],
+    manifest = talks.datasets.manifest("talks")
+    for fact in (
+        manifest.digest,
         "fallback",
         "packaged:whisper-base",
         "6.750 s of 23.750 s",
-        manifest["policy_hash"],
+        manifest.policy_hash,
     ):
-        assert told in body
-    assert json.loads((folder / "provenance.json").read_text()) == manifest
+        assert fact in body
+    assert Manifest.model_validate_json((folder / "provenance.json").read_text()) == manifest
 
 
 def test_webdataset(talks: Lake, tmp_path: Path) -> None:
@@ -83,10 +82,10 @@ def test_nemo(talks: Lake, tmp_path: Path) -> None:
     assert [line["id"] for line in lines] == list(rows)
     for line in lines:
         row = rows[line["id"]]
-        heard, rate = soundfile.read(folder / line["audio_filepath"], dtype="int16")
+        audio, rate = soundfile.read(folder / line["audio_filepath"], dtype="int16")
         assert rate == 16_000
-        assert np.array_equal(heard, unflac(row["audio"]["bytes"]))
-        assert len(heard) == round(line["duration"] * rate)
+        assert np.array_equal(audio, unflac(row["audio"]["bytes"]))
+        assert len(audio) == round(line["duration"] * rate)
         assert (line["text"], line["lang"]) == (row["text"], row["language"])
 
 
@@ -97,9 +96,9 @@ def test_lhotse(talks: Lake, tmp_path: Path) -> None:
     assert [cut.id for cut in cuts] == list(rows)
     for cut in cuts:
         row = rows[cut.id]
-        heard = unflac(row["audio"]["bytes"])
-        assert cut.num_samples == len(heard)
-        assert np.array_equal(np.rint(cut.load_audio()[0] * 32768).astype(np.int16), heard)
+        audio = unflac(row["audio"]["bytes"])
+        assert cut.num_samples == len(audio)
+        assert np.array_equal(np.rint(cut.load_audio()[0] * 32768).astype(np.int16), audio)
         assert [(s.text, s.language, s.duration) for s in cut.supervisions] == [
             (row["text"], row["language"], row["duration_s"])
         ]
@@ -113,9 +112,9 @@ def test_kaldi(talks: Lake, tmp_path: Path) -> None:
     assert {s.id: s.text for s in supervisions} == {row["id"]: row["text"] for row in rows.values()}
     assert {s.speaker for s in supervisions} == {row["recording_id"] for row in rows.values()}
     for one in recordings:
-        heard = unflac(rows[one.id]["audio"]["bytes"])
-        assert one.num_samples == len(heard)
-        assert np.array_equal(np.rint(one.load_audio()[0] * 32768).astype(np.int16), heard)
+        audio = unflac(rows[one.id]["audio"]["bytes"])
+        assert one.num_samples == len(audio)
+        assert np.array_equal(np.rint(one.load_audio()[0] * 32768).astype(np.int16), audio)
 
 
 def test_kaldi_files_are_sorted_as_kaldi_checks(talks: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +141,7 @@ def test_exports_are_the_same_every_time(talks: Lake, tmp_path: Path, format: st
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_damaged_shard_leaves_no_export(talks: Lake, tmp_path: Path, format: str) -> None:
-    path = Path(talks.shard_path("talks", 1))
+    path = Path(talks.datasets.shard_path("talks", 1))
     path.unlink()
     with pytest.raises((NotFound, StoreError)):
         export(talks, "talks", format, tmp_path / "out" / "deep")

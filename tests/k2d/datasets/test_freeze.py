@@ -21,26 +21,26 @@ STRICT = Policy(name="strict", alpha=0.0)
 
 
 def rows(lake: Lake, name: str = "talks") -> list[dict]:
-    found = []
-    for shard in lake.datasets.manifest(name)["shards"]:
-        found += pq.read_table(lake.datasets.shard_path(name, shard["number"])).to_pylist()
-    return found
+    every = []
+    for shard in lake.datasets.manifest(name).shards:
+        every += pq.read_table(lake.datasets.shard_path(name, shard.number)).to_pylist()
+    return every
 
 
 def shard_bytes(lake: Lake, name: str) -> list[bytes]:
     return [
-        Path(lake.datasets.shard_path(name, s["number"])).read_bytes() for s in lake.datasets.manifest(name)["shards"]
+        Path(lake.datasets.shard_path(name, shard.number)).read_bytes() for shard in lake.datasets.manifest(name).shards
     ]
 
 
 def test_rows_are_accepted_chunks_packed_with_true_silence_between(lake: Lake) -> None:
     freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     first, second, third = rows(lake)
-    heard = samples(10.0, 0)
+    audio = samples(10.0, 0)
 
     # chunks 0, 1 and 2 of talk 0; between 3.5 and 4.5 s the label covers nothing
     assert (first["start_s"], first["end_s"], first["duration_s"]) == (0.5, 6.0, 5.5)
-    expected = heard[8000:96000].copy()
+    expected = audio[8000:96000].copy()
     expected[round(3.0 * 16000) : round(4.0 * 16000)] = 0
     assert np.array_equal(unflac(first["audio"]["bytes"]), expected)
     assert (
@@ -60,7 +60,7 @@ def test_rows_are_accepted_chunks_packed_with_true_silence_between(lake: Lake) -
 
     # chunk 4: what was right before it was rejected, so it gets no text to condition on
     assert (second["start_s"], second["end_s"], second["previous_text"]) == (8.0, 9.0, "")
-    assert np.array_equal(unflac(second["audio"]["bytes"]), heard[8 * 16000 : 9 * 16000])
+    assert np.array_equal(unflac(second["audio"]["bytes"]), audio[8 * 16000 : 9 * 16000])
     assert third["recording_id"] == f"rec_{4:024x}"
 
 
@@ -82,15 +82,15 @@ def test_rows_are_at_most_30_s(lake: Lake) -> None:
 
 def test_every_second_is_accounted_for(lake: Lake) -> None:
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
-    seconds = manifest["seconds"]
-    assert seconds["input"] == 10.0 + 2.0 + 2.5 + 7.0 + 2.25
-    assert seconds["accepted"] == 1.5 + 1.5 + 1.5 + 1.0 + 1.25
-    assert seconds["rejected"] == 2.0 + 1.0
-    assert seconds["quarantined"] == 2.5
-    parts = seconds["accepted"] + seconds["rejected"] + seconds["quarantined"] + seconds["silence"]
-    assert round(parts, 3) == seconds["input"]
-    assert seconds["by_reason"] == {"agreement": 6.75, "disagreement": 3.0, "truncated": 2.5}
-    assert manifest["counts"] == {
+    seconds = manifest.seconds
+    assert seconds.input == 10.0 + 2.0 + 2.5 + 7.0 + 2.25
+    assert seconds.accepted == 1.5 + 1.5 + 1.5 + 1.0 + 1.25
+    assert seconds.rejected == 2.0 + 1.0
+    assert seconds.quarantined == 2.5
+    parts = seconds.accepted + seconds.rejected + seconds.quarantined + seconds.silence
+    assert round(parts, 3) == seconds.input
+    assert seconds.by_reason == {"agreement": 6.75, "disagreement": 3.0, "truncated": 2.5}
+    assert manifest.counts.model_dump() == {
         "recordings": 5,
         "labeled": 4,
         "quarantined": 1,
@@ -108,26 +108,26 @@ def test_the_manifest_tells_where_everything_comes_from(lake: Lake) -> None:
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     assert manifest == lake.datasets.manifest("talks")
     assert lake.datasets.names() == ["talks"]
-    assert manifest["batches"] == [BATCH]
-    assert manifest["policy"] == PAPER.model_dump(mode="json")
-    assert manifest["policy_hash"] == PAPER.key
-    assert manifest["policy_explanation"] == explain(PAPER)
-    assert manifest["teachers"][0]["model"]["reference"] == "packaged:whisper-base"
-    (validator,) = manifest["validators"]
-    assert validator["name"] == "perturbed:packaged:whisper-base"
-    assert validator["fallback"] is True
-    assert manifest["options"][0]["decode"]["language"] == "zh-en"
-    for shard, data in zip(manifest["shards"], shard_bytes(lake, "talks"), strict=True):
-        assert shard["sha256"] == hashlib.sha256(data).hexdigest()
-        assert shard["bytes"] == len(data)
+    assert manifest.batches == [BATCH]
+    assert manifest.policy == PAPER.model_dump(mode="json")
+    assert manifest.policy_hash == PAPER.key
+    assert manifest.policy_explanation == explain(PAPER)
+    assert manifest.teachers[0].model["reference"] == "packaged:whisper-base"
+    (validator,) = manifest.validators
+    assert validator.name == "perturbed:packaged:whisper-base"
+    assert validator.fallback is True
+    assert manifest.options[0]["decode"]["language"] == "zh-en"
+    for shard, data in zip(manifest.shards, shard_bytes(lake, "talks"), strict=True):
+        assert shard.sha256 == hashlib.sha256(data).hexdigest()
+        assert shard.bytes == len(data)
     with lake.open(lake.datasets.shard_path("talks", 0)) as file:  # what the API hands out
         assert file.read() == shard_bytes(lake, "talks")[0]
 
 
 def test_shards_are_cut_by_size(lake: Lake) -> None:
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)
-    assert [shard["rows"] for shard in manifest["shards"]] == [1, 2]
-    assert sum(shard["seconds"] for shard in manifest["shards"]) == sum(row["duration_s"] for row in rows(lake))
+    assert [shard.rows for shard in manifest.shards] == [1, 2]
+    assert sum(shard.seconds for shard in manifest.shards) == sum(row["duration_s"] for row in rows(lake))
     with pytest.raises(NotFound):
         lake.datasets.shard_path("talks", 2)
 
@@ -136,7 +136,7 @@ def test_freezing_again_changes_nothing(lake: Lake) -> None:
     first = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     assert freeze(lake, name="talks", batches=[BATCH, "lectures"], policy=PAPER) == first
     again = freeze(lake, name="again", batches=["lectures"], policy=PAPER)
-    assert again["digest"] == first["digest"]
+    assert again.digest == first.digest
     assert shard_bytes(lake, "again") == shard_bytes(lake, "talks")
 
 
@@ -147,7 +147,7 @@ def test_other_content_needs_another_name(lake: Lake) -> None:
         freeze(lake, name="talks", batches=["lectures"], policy=looser)
     assert lake.datasets.manifest("talks") == first
     assert len(lake.files.folders("datasets/talks")) == 1
-    lake.datasets.drop_shards("talks", first["digest"])  # named by the manifest: they stay
+    lake.datasets.drop_shards("talks", first.digest)  # named by the manifest: they stay
     assert len(rows(lake)) == 3
 
 
@@ -176,9 +176,7 @@ def test_an_interrupted_freeze_leaves_no_dataset_and_is_done_again_alike(lake: L
     assert lake.datasets.names() == ["whole"]
     with pytest.raises(NotFound):
         lake.datasets.manifest("talks")
-    assert (
-        freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)["shards"] == whole["shards"]
-    )
+    assert freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000).shards == whole.shards
     assert shard_bytes(lake, "talks") == shard_bytes(lake, "whole")
 
 
@@ -195,10 +193,10 @@ def test_a_recording_in_two_batches_enters_once(lake: Lake) -> None:
         lake.batches.put_result("b_more", put_recording(lake, 2, [(0.0, 1.5)]) if result.position == 2 else result)
     manifest = freeze(lake, name="talks", batches=["lectures", "more"], policy=PAPER)
     assert [row["source"] for row in rows(lake)] == ["talk-0.flac", "talk-0.flac", "talk-4.flac", "talk-2.flac"]
-    assert manifest["seconds"]["input"] == 10.0 + 2.0 + 2.5 + 7.0 + 2.25
-    assert manifest["seconds"]["quarantined"] == 0.0
-    counts = manifest["counts"]
-    assert (counts["recordings"], counts["labeled"], counts["quarantined"], counts["duplicates"]) == (5, 5, 0, 5)
+    assert manifest.seconds.input == 10.0 + 2.0 + 2.5 + 7.0 + 2.25
+    assert manifest.seconds.quarantined == 0.0
+    counts = manifest.counts
+    assert (counts.recordings, counts.labeled, counts.quarantined, counts.duplicates) == (5, 5, 0, 5)
 
 
 def test_an_unfinished_batch_is_refused_until_it_is_cancelled(lake: Lake) -> None:
@@ -207,7 +205,7 @@ def test_an_unfinished_batch_is_refused_until_it_is_cancelled(lake: Lake) -> Non
         freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     lake.batches.cancel(BATCH)
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
-    assert manifest["counts"]["pending"] == 1
+    assert manifest.counts.pending == 1
     assert [row["source"] for row in rows(lake)] == ["talk-4.flac"]
 
 
@@ -235,7 +233,7 @@ def test_labels_that_are_gone_are_the_stores_fault(lake: Lake) -> None:
 
 def test_datasets_reads_shards_as_they_are(lake: Lake, tmp_path: Path) -> None:
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)
-    paths = [lake.datasets.shard_path("talks", shard["number"]) for shard in manifest["shards"]]
+    paths = [lake.datasets.shard_path("talks", shard.number) for shard in manifest.shards]
     loaded = datasets.load_dataset("parquet", data_files=paths, split="train", cache_dir=str(tmp_path / "cache"))
     assert isinstance(loaded.features["audio"], datasets.Audio)
     assert loaded.features["audio"].sampling_rate == 16_000

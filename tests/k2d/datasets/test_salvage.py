@@ -10,7 +10,7 @@ from lakes import batch, put_recording, samples, unflac
 
 from k2d.corpus import views
 from k2d.datasets.freeze import freeze
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest
 from k2d.filtering.policy import PAPER, Policy, Weights
 from k2d.schema import Metric, Outcome, RecordingResult
@@ -38,8 +38,8 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def rows(lake: Lake, name: str = "talks") -> list[dict]:
-    shards = lake.datasets.manifest(name)["shards"]
-    return [row for one in shards for row in pq.read_table(lake.datasets.shard_path(name, one["number"])).to_pylist()]
+    shards = lake.datasets.manifest(name).shards
+    return [row for shard in shards for row in pq.read_table(lake.datasets.shard_path(name, shard.number)).to_pylist()]
 
 
 def kept(lake: Lake, name: str = "talks") -> list[str]:
@@ -49,13 +49,13 @@ def kept(lake: Lake, name: str = "talks") -> list[str]:
 def test_good_segments_of_bad_chunks_are_packed_with_their_neighbours(lake: Lake) -> None:
     freeze(lake, name="talks", batches=["lectures"], policy=JUDGE)
     first, second = rows(lake)
-    heard = samples(9.0, 0)
+    audio = samples(9.0, 0)
     # chunk 0 and the first half of 1; then the second half of 2 and chunk 3
     assert (first["start_s"], first["end_s"]) == (0.5, 2.75)
     assert (second["start_s"], second["end_s"]) == (4.75, 8.0)
     for row in (first, second):
         start, stop = round(row["start_s"] * 16_000), round(row["end_s"] * 16_000)
-        assert np.array_equal(unflac(row["audio"]["bytes"]), heard[start:stop])  # to the sample
+        assert np.array_equal(unflac(row["audio"]["bytes"]), audio[start:stop])  # to the sample
     assert first["segment_ids"] == [f"{KEY}-00000.000", f"{KEY}-00000.001", f"{KEY}-00001.000"]
     assert first["chunk_ids"] == [f"{KEY}-00000", f"{KEY}-00001"]
     assert len(first["segments"]) == len(first["segment_ids"])
@@ -78,22 +78,24 @@ def test_text_goes_on_where_nothing_was_excised(lake: Lake) -> None:
 
 def test_the_ledger_counts_what_was_salvaged(lake: Lake) -> None:
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=JUDGE)
-    seconds = manifest["seconds"]
-    assert (seconds["accepted"], seconds["salvaged"], seconds["rejected"]) == (3.5, 2.0, 2.0)
-    assert seconds["by_reason"] == {"agreement": 3.5, "substitution": 2.0, "truncated": 2.5}
-    counts = manifest["counts"]
-    assert (counts["accepted"], counts["salvaged"], counts["rejected"], counts["chunks"]) == (2, 2, 0, 4)
+    seconds = manifest.seconds
+    assert (seconds.accepted, seconds.salvaged, seconds.rejected) == (3.5, 2.0, 2.0)
+    assert seconds.by_reason == {"agreement": 3.5, "substitution": 2.0, "truncated": 2.5}
+    counts = manifest.counts
+    assert (counts.accepted, counts.salvaged, counts.rejected, counts.chunks) == (2, 2, 0, 4)
     book = views.ledger(lake, lake.batches.get(BATCH), JUDGE)
-    assert book["chunks"] == {"accepted": 2, "salvaged": 2, "rejected": 0}
-    for name in ("accepted", "salvaged", "rejected", "quarantined", "silence"):
-        assert book["seconds"][name] == seconds[name], name
-    assert sum(round(1000 * v) for k, v in book["seconds"].items() if k != "in") == round(1000 * book["seconds"]["in"])
+    assert book.chunks.model_dump() == {"accepted": 2, "salvaged": 2, "rejected": 0}
+    ms = {name: round(1000 * value) for name, value in book.seconds}
+    assert {name: value for name, value in ms.items() if name != "input"} == {
+        name: round(1000 * getattr(seconds, name)) for name in ms if name != "input"
+    }
+    assert ms.pop("input") == sum(ms.values()) == round(1000 * seconds.input)
 
 
 def test_without_salvage_the_whole_chunk_goes(lake: Lake) -> None:
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=WHOLE)
-    assert manifest["seconds"]["salvaged"] == 0
-    assert manifest["seconds"]["rejected"] == 4.0
+    assert manifest.seconds.salvaged == 0
+    assert manifest.seconds.rejected == 4.0
     assert kept(lake) == ["-00000.000", "-00000.001", "-00003.000", "-00003.001"]
 
 
@@ -115,9 +117,9 @@ def test_excision_conserves_seconds(tmp_path: Path, seed: int) -> None:
         manifest = freeze(lake, name="talks", batches=["lectures"], policy=JUDGE)
     except BadRequest:
         pytest.skip("nothing was good")
-    ms = {name: round(1000 * value) for name, value in manifest["seconds"].items() if name != "by_reason"}
+    ms = {name: round(1000 * value) for name, value in manifest.seconds if name != "by_reason"}
     assert ms.pop("input") == sum(ms.values())
-    reasons = sum(round(1000 * value) for value in manifest["seconds"]["by_reason"].values())
+    reasons = sum(round(1000 * value) for value in manifest.seconds.by_reason.values())
     assert reasons == ms["accepted"] + ms["rejected"] + ms["quarantined"]
     found = rows(lake)
     assert all(row["duration_s"] <= 30 for row in found)
@@ -138,14 +140,14 @@ def test_what_is_revoked_leaves_and_the_rest_of_its_chunk_stays(lake: Lake) -> N
     manifest = freeze(lake, name="fewer", batches=["lectures"], policy=JUDGE, without=gone)
     assert kept(lake, "fewer") == ["-00000.000", "-00001.000", "-00002.001"]
     assert len(rows(lake, "fewer")) == 3
-    assert manifest["digest"] != first["digest"]
-    assert (manifest["without"]["ids"], manifest["without"]["found"]) == (3, 2)
-    assert manifest["seconds"]["by_reason"]["revoked"] == 0.75 + 2.0
-    ms = {name: round(1000 * value) for name, value in manifest["seconds"].items() if name != "by_reason"}
+    assert manifest.digest != first.digest
+    assert (manifest.without.ids, manifest.without.found) == (3, 2)
+    assert manifest.seconds.by_reason["revoked"] == 0.75 + 2.0
+    ms = {name: round(1000 * value) for name, value in manifest.seconds if name != "by_reason"}
     assert ms.pop("input") == sum(ms.values())
     again = freeze(lake, name="again", batches=["lectures"], policy=JUDGE, without=sorted(gone))
-    assert again["digest"] == manifest["digest"]
-    assert first["without"] is None
+    assert again.digest == manifest.digest
+    assert first.without is None
 
 
 def test_segments_are_revoked_under_a_policy_that_knows_only_chunks(lake: Lake) -> None:
@@ -156,17 +158,17 @@ def test_segments_are_revoked_under_a_policy_that_knows_only_chunks(lake: Lake) 
 
 @pytest.mark.parametrize("bad", ["", "talks", "abc-1.2", "../x-00001", f"{KEY}-00001.000.1"])
 def test_what_is_no_id_is_refused(lake: Lake, bad: str) -> None:
-    with pytest.raises(BadRequest, match="no id"):
+    with pytest.raises(BadRequest, match="not the id of a chunk or a segment"):
         freeze(lake, name="talks", batches=["lectures"], policy=JUDGE, without=[bad])
 
 
 def test_datasets_of_the_first_format_are_still_read(lake: Lake) -> None:
     freeze(lake, name="talks", batches=["lectures"], policy=JUDGE)
-    old = lake.datasets.manifest("talks")
+    old = lake.datasets.manifest("talks").model_dump(mode="json")
     old["format_version"] = 1
     del old["counts"]["salvaged"], old["seconds"]["salvaged"], old["without"]
     Path(lake.files.full("datasets/talks/manifest.json")).unlink()
     lake.datasets.put(Manifest.model_validate(old))
-    frozen = Frozen(lake, "talks")
+    frozen = FrozenDataset(lake, "talks")
     assert frozen.manifest.seconds.salvaged == 0.0
     assert sum(len(frozen.read(group, ("id", "audio.bytes", "text"))) for group in frozen.groups()) == 2

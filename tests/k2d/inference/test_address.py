@@ -2,9 +2,9 @@
 
 import pytest
 
+from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
 from k2d.inference.address import is_address, plain, split
-from k2d.documents import BatchOptions
 from k2d.labeling.request import make_batch
 from k2d.schema import Source
 from k2d.settings import load
@@ -61,7 +61,7 @@ def test_a_batch_may_name_the_operators_servers_and_no_others() -> None:
     assert make_batch(SOURCES, BatchOptions(teacher="packaged:whisper-base"), settings).id != batch.id
     with pytest.raises(BadRequest, match="not an inference server of this installation"):
         make_batch(SOURCES, BatchOptions(teacher="http://169.254.169.254"), settings)
-    with pytest.raises(BadRequest, match="cannot doubt itself"):
+    with pytest.raises(BadRequest, match="teacher and validator are the same model"):
         make_batch(SOURCES, BatchOptions(validator="http://teacher:8000"), settings)
 
 

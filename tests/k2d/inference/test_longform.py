@@ -210,7 +210,7 @@ PIECES = st.lists(st.tuples(st.floats(0, 31), st.floats(0, 31), st.sampled_from(
 WINDOWS = st.lists(st.tuples(PIECES, st.none() | st.floats(-1, 31), st.floats(-2, 0), st.floats(0, 1)), max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seconds=st.floats(0, 95), windows=WINDOWS, condition=st.booleans())
 def test_whatever_the_model_says_segments_are_in_order(
     seconds: float, windows: list[tuple[list[tuple[float, float, str]], float | None, float, float]], condition: bool

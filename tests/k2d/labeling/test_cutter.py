@@ -7,8 +7,7 @@ import soundfile
 from factories import segment, tone
 
 from k2d import audio
-from k2d.labeling.cutter import Cutter
-from k2d.labeling.shared_clock import SharedClock
+from k2d.labeling.recording import Cutter, SharedClock
 from k2d.schema import SAMPLE_RATE_HZ
 
 
@@ -59,7 +58,7 @@ def test_an_open_chunk_does_not_hold_hours_of_silence():
 
 def test_shares_of_recordings_in_flight_add_up_to_the_time_that_passed(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("k2d.labeling.shared_clock.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("k2d.labeling.recording.time.monotonic", lambda: now[0])
     clock = SharedClock()
     first = clock.enter()
     now[0] = 4.0  # alone: 4 s

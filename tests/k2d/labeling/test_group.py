@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from k2d.documents import BatchOptions
 from k2d.errors import StoreError
 from k2d.labeling.group import AttemptsInMemory, Group, RecordingsFailed
-from k2d.documents import BatchOptions
 from k2d.labeling.request import make_batch
 from k2d.schema import Outcome, QuarantineReason, RecordingResult, Source
 from k2d.settings import Settings

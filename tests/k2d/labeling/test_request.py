@@ -1,7 +1,9 @@
+"""A batch is named by what was asked for; what makes no sense is refused at once."""
+
 import pytest
 
-from k2d.errors import BadRequest
 from k2d.documents import BatchOptions
+from k2d.errors import BadRequest
 from k2d.labeling.request import make_batch
 from k2d.schema import Source
 from k2d.settings import Settings
@@ -18,10 +20,10 @@ def test_same_files_and_options_give_the_same_batch_in_any_order():
 
 
 @pytest.mark.parametrize(
-    "request_", [BatchOptions(language="zh"), BatchOptions(validator="a/b"), BatchOptions(vad=True)]
+    "options", [BatchOptions(language="zh"), BatchOptions(validator="a/b"), BatchOptions(vad=True)]
 )
-def test_options_are_part_of_the_identity(request_):
-    assert make_batch([A], request_, SETTINGS).id != make_batch([A], BatchOptions(), SETTINGS).id
+def test_options_are_part_of_the_identity(options):
+    assert make_batch([A], options, SETTINGS).id != make_batch([A], BatchOptions(), SETTINGS).id
 
 
 def test_a_name_is_not():
@@ -29,7 +31,7 @@ def test_a_name_is_not():
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("options", "why"),
     [
         (BatchOptions(language="klingon"), "unknown language"),
         (BatchOptions(name="../etc"), "not a name"),
@@ -37,12 +39,12 @@ def test_a_name_is_not():
         (BatchOptions(teacher="no such model"), "unknown model"),
         (BatchOptions(teacher="/no/such/folder"), "no such folder"),
         (BatchOptions(teacher="packaged:other"), "unknown model"),
-        (BatchOptions(validator="packaged:whisper-base"), "cannot doubt itself"),
+        (BatchOptions(validator="packaged:whisper-base"), "are the same model"),
     ],
 )
-def test_refuses_what_makes_no_sense(request_, said):
-    with pytest.raises(BadRequest, match=said) as error:
-        make_batch([A], request_, SETTINGS)
+def test_refuses_what_makes_no_sense(options, why):
+    with pytest.raises(BadRequest, match=why) as error:
+        make_batch([A], options, SETTINGS)
     assert error.value.hint
 
 

@@ -13,8 +13,9 @@ import pytest
 from lakes import REJECTED, audio_path, batch, chunk, flac, put_recording, recording, samples, unflac
 
 from k2d.errors import Conflict, NotFound, StoreError
+from k2d.keys import chunk_id
 from k2d.schema import Outcome, QuarantineReason, RecordingResult
-from k2d.store import Lake, Probe
+from k2d.store import Examination, Lake
 from k2d.store.parquet import dumps
 
 
@@ -31,7 +32,9 @@ def files(lake: Lake) -> list[str]:
 
 def test_check_leaves_nothing_behind(lake: Lake) -> None:
     lake.check()
-    assert files(lake) == []
+    assert files(lake) == ["store.json"]  # a new lake has no facts of an earlier version, and says so
+    lake.check()
+    assert files(lake) == ["store.json"]
 
 
 # ---- uploads ------------------------------------------------------------------------------------------------------
@@ -69,12 +72,12 @@ def test_only_uploads_are_opened(lake: Lake, uri: str) -> None:
         lake.open(uri)
 
 
-# ---- probes -------------------------------------------------------------------------------------------------------
+# ---- examinations -------------------------------------------------------------------------------------------------
 
 
-def test_probes_remember_a_recording_or_why_there_is_none(lake: Lake) -> None:
-    good = Probe(recording(1, 12.5), None, None, 12.5)
-    bad = Probe(None, QuarantineReason.TRUNCATED, "it ends after 3.2 of 9 s", 3.2)
+def test_examinations_remember_a_recording_or_why_there_is_none(lake: Lake) -> None:
+    good = Examination(recording(1, 12.5), None, None, 12.5)
+    bad = Examination(None, QuarantineReason.TRUNCATED, "it ends after 3.2 of 9 s", 3.2)
     lake.examinations.put("a1", good)
     lake.examinations.put("b2", bad)
     assert lake.examinations.get("a1") == good
@@ -88,15 +91,15 @@ def test_probes_remember_a_recording_or_why_there_is_none(lake: Lake) -> None:
 def test_labels_stream_back_with_their_audio(lake: Lake) -> None:
     result = put_recording(lake, 1, [(i * 0.2, i * 0.2 + 0.2) for i in range(40)])
     assert result.label_key is not None
-    heard = samples(result.duration_s, 1)
+    audio = samples(result.duration_s, 1)
     read = list(lake.labels.read(result.label_key, audio=True))
     assert [one.index for one, _ in read] == list(range(40))
     for one, data in read:
         assert data is not None
-        expected = heard[round(one.start_s * 16_000) : round(one.end_s * 16_000)]
+        expected = audio[round(one.start_s * 16_000) : round(one.end_s * 16_000)]
         assert np.array_equal(unflac(data), expected)
     assert lake.labels.audio(result.label_key, 35) == read[35][1]
-    assert lake.chunk_audio(f"{result.facts_key}-00035") == read[35][1]
+    assert lake.chunk_audio(chunk_id(result.facts_key, 35)) == read[35][1]
     assert [one for one, _ in lake.labels.read(result.label_key)] == [one for one, _ in read]
     with pytest.raises(NotFound):
         lake.labels.audio(result.label_key, 40)
@@ -138,16 +141,14 @@ def test_a_long_recording_is_written_in_bounded_memory(lake: Lake) -> None:
     assert peak < 60e6
 
 
-def test_facts_table_joins_shards_in_the_order_asked(lake: Lake) -> None:
-    a = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)])
-    b = put_recording(lake, 2, [(0.0, 1.5)])
-    table = lake.facts_table([b.facts_key, a.facts_key], ["index", "duration_s"])
-    assert table.schema.names == ["facts_key", "index", "duration_s"]
-    assert table["facts_key"].to_pylist() == [b.facts_key, a.facts_key, a.facts_key]
-    assert table["duration_s"].to_pylist() == [1.5, 1.0, 1.0]
-    assert lake.facts_table([], ["index"]).num_rows == 0
-    assert [fact.id for fact in lake.facts.read(a.facts_key)] == [f"{a.facts_key}-00000", f"{a.facts_key}-00001"]
-    assert lake.facts.meta(a.facts_key)["label_key"] == a.label_key
+def test_facts_are_read_by_their_key(lake: Lake) -> None:
+    result = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)])
+    table, meta = lake.facts.shard(result.facts_key, ["index", "duration_s"])
+    assert table.schema.names == ["index", "duration_s"]
+    assert table["duration_s"].to_pylist() == [1.0, 1.0]
+    assert [fact.id for fact in lake.facts.read(result.facts_key)] == [chunk_id(result.facts_key, i) for i in range(2)]
+    assert lake.facts.meta(result.facts_key) == meta
+    assert meta["label_key"] == result.label_key
 
 
 @pytest.mark.parametrize("key", ["nothing", "../../etc", "", "a/b", ".hidden"])
@@ -274,6 +275,71 @@ def _write_for_ever(lake: Lake) -> None:
             writer.write(chunk(index, index * 1.0, index + 1.0), b"x" * 100_000)
 
 
+# ---- the lake and its parts ---------------------------------------------------------------------------------------
+
+
+def test_a_lake_is_composed_of_parts_over_one_root(lake: Lake) -> None:
+    """Each part writes into a folder of its own, and two lakes over one root are the same lake."""
+    lake.uploads.put(io.BytesIO(b"x"))
+    lake.examinations.put("ab", Examination(recording(1, 1.0), None, None, 1.0))
+    result = put_recording(lake, 0, [(0.0, 1.0)])
+    lake.hypotheses.write("ab", [(0, ())], {})
+    digest = lake.probes.put(b"weights")
+    lake.batches.put(batch(1))
+    lake.batches.put_result("b_0123456789abcdef", result)
+    lake.datasets.put_shard("talks", "ab", 0, lambda file: file.write(b"rows") and None)
+    folders = {path.partition("/")[0] for path in files(lake)}
+    assert folders == {
+        "uploads", "examinations", "labels", "hypotheses", "probes", "facts", "batches", "names", "recent", "datasets"
+    }  # fmt: skip
+    other = Lake(lake.files.root)
+    assert other.examinations.get("ab") == lake.examinations.get("ab")
+    assert other.probes.get(digest) == b"weights"
+    assert other.hypotheses.read("ab") == {0: ()}
+    assert other.batches.result("b_0123456789abcdef", 0) == result
+    assert other.facts.read(result.facts_key) == lake.facts.read(result.facts_key)
+
+
+def test_what_lies_in_a_folder_of_version_0_1_is_found_and_new_things_go_elsewhere(lake: Lake) -> None:
+    """probes/ held examinations, listeners/ probes, opinions/ hypotheses."""
+    examination = Examination(recording(1, 12.5), None, None, 12.5)
+    lake.examinations.put("ab12", examination)
+    digest = lake.probes.put(b"weights")
+    lake.hypotheses.write("ab12", [(0, ())], {})
+    for now, earlier in (("probes", "listeners"), ("examinations", "probes"), ("hypotheses", "opinions")):
+        audio_path(lake, now).rename(audio_path(lake, earlier))
+    old = Lake(lake.files.root)
+    assert old.examinations.get("ab12") == examination
+    assert old.examinations.get("cd34") is None
+    assert old.probes.get(digest) == b"weights"
+    assert old.hypotheses.has("ab12")
+    assert not old.hypotheses.has("cd34")
+    second = Examination(None, QuarantineReason.SILENT, "it is silent", 3.0)
+    old.examinations.put("ab12", second)  # done anew
+    assert old.examinations.get("ab12") == second
+    other = old.probes.put(b"others")
+    assert old.probes.digests() == sorted([digest, other])
+    assert old.probes.get(other) == b"others"
+    assert old.probes.put(b"weights") == digest
+    assert {path.partition("/")[0] for path in files(lake)} == {"examinations", "probes", "listeners", "opinions"}
+    with pytest.raises(NotFound, match="no probe") as caught:
+        old.probes.get("0" * 16)
+    assert digest in (caught.value.hint or "")
+
+
+def test_a_store_says_when_no_facts_of_an_earlier_version_are_left(lake: Lake) -> None:
+    lake.batches.put(batch(1))
+    lake.check()
+    assert not lake.is_current()  # someone else may have written its batches
+    lake.mark_current()
+    assert lake.is_current()
+    assert Lake(lake.files.root).is_current()
+    lake.files.write("store.json", b'{"facts_version": 1}')
+    assert not Lake(lake.files.root).is_current()
+    lake.files.write("store.json", b"no JSON")
+    assert not Lake(lake.files.root).is_current()
+
+
 # ---- damage -------------------------------------------------------------------------------------------------------
 
 
@@ -294,10 +360,10 @@ def test_damaged_files_are_named(lake: Lake, damage: str) -> None:
         file.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "garbage": b"\x00\xff" * 500}[damage])
     fresh = Lake(lake.files.root)
     reads = [
-        lambda: list(fresh.labels(result.label_key, audio=True)),
-        lambda: fresh.facts(result.facts_key),
-        lambda: list(fresh.results("b_0123456789abcdef")),
-        lambda: fresh.batch("b_0123456789abcdef"),
+        lambda: list(fresh.labels.read(result.label_key, audio=True)),
+        lambda: fresh.facts.read(result.facts_key),
+        lambda: list(fresh.batches.results("b_0123456789abcdef")),
+        lambda: fresh.batches.get("b_0123456789abcdef"),
     ]
     for path, read in zip(paths, reads, strict=True):
         with pytest.raises(StoreError, match="damaged") as caught:

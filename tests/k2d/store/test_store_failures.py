@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from lakes import batch, put_recording, recording
 
+from k2d.corpus.index import read_index
 from k2d.errors import StoreError
 from k2d.schema import Outcome, RecordingResult
-from k2d.store import Lake, Probe
+from k2d.store import Examination, Lake
 
 WRITES: dict[str, Callable[[Lake], object]] = {
     "check": lambda lake: lake.check(),
     "upload": lambda lake: lake.uploads.put(Path(__file__).resolve()),
-    "probe": lambda lake: lake.examinations.put("ab12", Probe(recording(1, 1.0), None, None, 1.0)),
+    "examination": lambda lake: lake.examinations.put("ab12", Examination(recording(1, 1.0), None, None, 1.0)),
     "labels and facts": lambda lake: put_recording(lake, 7, [(0.0, 20.0)]),
     "batch": lambda lake: lake.batches.put(batch(100, batch_id="b_new", name="new")),
     "result": lambda lake: lake.batches.put_result(
@@ -54,7 +55,7 @@ def assert_readable(lake: Lake) -> None:
     (result,) = lake.batches.results("b_0123456789abcdef")
     assert len(lake.facts.read(str(result.facts_key))) == 1
     assert len(list(lake.labels.read(str(result.label_key), audio=True))) == 1
-    assert lake.index("b_0123456789abcdef").num_rows == 1
+    assert read_index(lake, "b_0123456789abcdef").num_rows == 1
 
 
 def fill(folder: Path) -> None:
@@ -99,7 +100,7 @@ def test_an_index_that_cannot_be_stored_is_still_read(mount: Path) -> None:
     lake = prepared(mount)
     lake.batches.put_result("b_0123456789abcdef", RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
     subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
-    assert lake.index("b_0123456789abcdef").num_rows == 1
+    assert read_index(lake, "b_0123456789abcdef").num_rows == 1
 
 
 def test_a_folder_of_someone_else(tmp_path: Path) -> None:

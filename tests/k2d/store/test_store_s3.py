@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import boto3
+import numpy as np
 import pytest
 from lakes import batch, put_recording, recording
 from moto.server import ThreadedMotoServer
 
+from k2d.corpus.index import parts, read_index
 from k2d.errors import Conflict, NotFound, StoreError
 from k2d.schema import Outcome, RecordingResult
-from k2d.store import Lake, Probe
+from k2d.store import Examination, Lake
 
 ID = "b_0123456789abcdef"
 OPTIONS: dict[str, Any] = {"key": "testing", "secret": "testing"}
@@ -46,9 +48,9 @@ def test_everything_comes_back(lake: Lake) -> None:
     lake.check()
     uri, _, _ = lake.uploads.put(io.BytesIO(b"RIFF" * 1000))
     assert lake.open(uri).read() == b"RIFF" * 1000
-    probe = Probe(recording(1, 2.0), None, None, 2.0)
-    lake.examinations.put("ab12", probe)
-    assert lake.examinations.get("ab12") == probe
+    examination = Examination(recording(1, 2.0), None, None, 2.0)
+    lake.examinations.put("ab12", examination)
+    assert lake.examinations.get("ab12") == examination
     lake.batches.put(batch(2))
     lake.batches.put(batch(2))
     assert lake.batches.get("lectures") == batch(2)
@@ -59,10 +61,13 @@ def test_everything_comes_back(lake: Lake) -> None:
     assert len(list(lake.labels.read(str(result.label_key), audio=True))) == 40
     assert lake.chunk_audio(f"{result.facts_key}-00039")[:4] == b"fLaC"
     lake.batches.put_result(ID, result)
-    lake.batches.put_result(ID, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 0.0, reason="no_speech_prob"))
+    lake.batches.put_result(ID, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
     assert lake.batches.result_positions(ID) == {0, 1}
-    assert lake.index(ID).num_rows == 40
-    assert lake.index_rows(ID, [39], ["index"])["index"].to_pylist() == [39]
+    assert read_index(lake, ID).num_rows == 40
+    (part,) = parts(lake, ID)
+    assert part.complete
+    assert part.chunks["ms"].tolist() == [100] * 40  # from the stored columns, read whole
+    assert part.take(np.array([39]), ["index"])["index"].to_pylist() == [39]
     assert lake.files.url("datasets").startswith("s3://lake-")
 
 
@@ -70,20 +75,20 @@ def test_another_process_is_seen_at_once(lake: Lake, endpoint: str) -> None:
     other = Lake(lake.files.url("").rstrip("/"), endpoint_url=endpoint, skip_instance_cache=True, **OPTIONS)
     lake.batches.put(batch(3))
     assert lake.batches.result_positions(ID) == set()
-    other.put_result(ID, RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
+    other.batches.put_result(ID, RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
     assert lake.batches.result_positions(ID) == {1}
-    other.cancel(ID)
+    other.batches.cancel(ID)
     assert lake.batches.is_cancelled(ID)
-    other.uncancel(ID)
+    other.batches.uncancel(ID)
     assert not lake.batches.is_cancelled(ID)
 
 
 def test_a_result_that_is_replaced_changes_the_index(lake: Lake) -> None:
     lake.batches.put(batch(1))
     lake.batches.put_result(ID, put_recording(lake, 0, [(0.0, 0.1)]))
-    assert lake.index(ID).num_rows == 1
+    assert read_index(lake, ID).num_rows == 1
     lake.batches.put_result(ID, RecordingResult(0, "talk-0.flac", Outcome.QUARANTINED, 0.0, reason="failed"))
-    assert lake.index(ID).num_rows == 0
+    assert read_index(lake, ID).num_rows == 0
     lake.batches.delete_result(ID, 0)
     assert lake.batches.result_positions(ID) == set()
 

@@ -53,7 +53,6 @@ def test_any_text_reads_as_it_does_alone(batch: list[str]) -> None:
     assert [list(readings[place].tokens) for place in range(len(batch))] == [mixed_tokens(text) for text in batch]
 
 
-@settings(max_examples=100)
 @given(texts)
 def test_tokens_know_where_they_begin(text: str) -> None:
     readings, traced = read_many(["你好", text]), token_starts(text)

@@ -47,8 +47,8 @@ def probe(folds: int = 3, *, seen: tuple[str, ...] = (), width: int = 8, seed: i
 
 
 def test_the_best_path_drops_blanks_and_repeats() -> None:
-    heard = ctc.best_path(saying([2, 3, 3, 5]))
-    assert heard.units == (2, 3, 3, 5)
+    best = ctc.best_path(saying([2, 3, 3, 5]))
+    assert best.units == (2, 3, 3, 5)
     assert ctc.best_path(np.zeros((0, 6), np.float32)) == ctc.BestPath((), 0.0)
 
 
@@ -189,7 +189,7 @@ def test_another_version_is_refused() -> None:
 # ---- hypotheses -----------------------------------------------------------------------------------------------------
 
 
-def test_an_opinion_scores_each_segment_and_one_without_sounds_not_at_all() -> None:
+def test_a_hypothesis_scores_each_segment_and_one_without_sounds_not_at_all() -> None:
     hypothesis = probe_hypothesis(
         probe(), ["媽", " ...", " 我 K"], np.ones((40, 8), np.float16), "rec_1", name="probe:ab"
     )

@@ -1,4 +1,4 @@
-"""The probe on real weights: encoders of both engines, training from a lake, an hypothesis through the batcher."""
+"""The probe on real weights: encoders of both engines, training from a lake, a hypothesis through the batcher."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ import pytest
 from weights import open_base
 
 from k2d.audio import encode_flac
+from k2d.documents import BatchOptions
 from k2d.errors import BadRequest, ModelError, NotFound
 from k2d.inference import golden
 from k2d.inference.batcher import MicroBatcher
-from k2d.documents import BatchOptions
 from k2d.labeling.request import make_batch
 from k2d.schema import (
     Chunk,
@@ -28,8 +28,9 @@ from k2d.schema import (
 )
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.validators.probe import open_probe
-from k2d.validators.probe.network import load
+from k2d.validators.probe import ProbeValidator, load
+from k2d.validators.probe.validator import open_validator
+from k2d.validators.protocol import Opening
 from k2d.whisper.engine import Engine
 
 pytest.importorskip("torch")
@@ -93,6 +94,13 @@ def lake(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Lake:
     return lake
 
 
+def open_probe(digest: str, *, lake: Lake, teacher) -> ProbeValidator:
+    async def no_model(name: str):
+        raise AssertionError(f"a probe opens no model, not {name}")
+
+    return asyncio.run(open_validator(f"probe:{digest}", Opening(teacher, "zh-en", lake, (), no_model)))
+
+
 def test_both_engines_encode_alike_and_company_does_not_matter(engine: Engine) -> None:
     windows = [window for window, _ in golden.windows()][:2]
     together = engine.encode(windows)
@@ -102,30 +110,33 @@ def test_both_engines_encode_alike_and_company_does_not_matter(engine: Engine) -
     exact = reference.encode(windows[:1])[0].astype(np.float32)
     reference.close()
     rows = len(windows[0].samples) // 320
-    heard = together[0, :rows].astype(np.float32)
-    assert np.corrcoef(heard.ravel(), exact[:rows].ravel())[0, 1] > 0.97  # 8 bits against 32
+    ours = together[0, :rows].astype(np.float32)
+    assert np.corrcoef(ours.ravel(), exact[:rows].ravel())[0, 1] > 0.97  # 8 bits against 32
 
 
-def test_a_panel_gets_the_opinion_of_a_probe_trained_on_its_batch(lake: Lake, engine: Engine) -> None:
+def test_a_batch_gets_the_hypothesis_of_a_probe_trained_on_its_batch(lake: Lake, engine: Engine) -> None:
     settings = Settings(store=str(lake.files.root), _env_file=None)
-    with pytest.raises(NotFound, match="no validator"):
+    with pytest.raises(NotFound, match="no probe has"):
         open_probe("0123456789abcdef", lake=lake, teacher=MicroBatcher(engine, batch_size=4))
     recipe = ProbeRecipe(folds=2, epochs=1)
     made = cross_fit(lake, ["golden"], recipe, settings=settings, engine=engine)
     batcher = MicroBatcher(engine, batch_size=4)
     validator = open_probe(made.digest, lake=lake, teacher=batcher)
 
-    async def hear() -> list:
+    async def validated() -> list:
         return await asyncio.gather(
-            *(validator.hear(chunk(n), clip.samples, (), recording_id=f"rec_{n:024x}") for n, clip in enumerate(CLIPS))
+            *(
+                validator.validate(chunk(n), clip.samples, (), recording_id=f"rec_{n:024x}")
+                for n, clip in enumerate(CLIPS)
+            )
         )
 
-    hypotheses = asyncio.run(hear())
-    assert [len(few) for few in hypotheses] == [1] * len(CLIPS)
+    hypotheses = asyncio.run(validated())
+    assert [len(own) for own in hypotheses] == [1] * len(CLIPS)
     for (hypothesis,) in hypotheses:
         assert (hypothesis.validator, hypothesis.perturbation, hypothesis.is_phonemes) == (made.name, "as is", True)
-        assert len(hypothesis.scores) == 1
-        assert -100 < hypothesis.scores[0] < 0
+        assert len(hypothesis.forced_logprobs) == 1
+        assert -100 < hypothesis.forced_logprobs[0] < 0
     assert validator.wants(chunk(0), ())
     assert made.digest in validator.key
 

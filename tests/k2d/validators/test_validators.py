@@ -1,4 +1,4 @@
-"""Validators and the stage that asks them: who hears what, what is never heard twice, and whose score is whose."""
+"""Validators and the stage that runs them: what each transcribes, what is never done twice, whose values are whose."""
 
 import asyncio
 import dataclasses
@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from k2d.validators.validators import Validators, hypotheses_key
 from lakes import TEACHER, put_recording, recording, samples, segment
 
 from k2d.errors import BadRequest, ModelError
-from k2d.labeling.validate import Doubt
+from k2d.labeling.validate import Validation
 from k2d.schema import Chunk, DecodeOptions, Hypothesis, LongformOptions, TextScore, Window, WindowResult
 from k2d.store import Lake
 from k2d.validators.model import ModelValidator
 from k2d.validators.perturb import PERTURBATIONS
+from k2d.validators.protocol import Validators, hypotheses_key, mean_by_segment
 from k2d.validators.second_decode import SecondDecode
-from k2d.validators.protocol import mean_by_segment
 
 SMALL = dataclasses.replace(TEACHER, reference="a/small", digest="5" * 64)
 LABEL, NEAR, FAR = "我們先來看這個問題", "我們先來看那個問題", "天氣很好所以出門散步"
@@ -50,16 +49,16 @@ class Speaker:
         return None
 
 
-def hear(validator, chunk: Chunk, before: tuple[Hypothesis, ...] = ()) -> tuple[Hypothesis, ...]:
-    return asyncio.run(validator.hear(chunk, samples(chunk.duration_s), before, recording_id="rec_1"))
+def validated(validator, chunk: Chunk, before: tuple[Hypothesis, ...] = ()) -> tuple[Hypothesis, ...]:
+    return asyncio.run(validator.validate(chunk, samples(chunk.duration_s), before, recording_id="rec_1"))
 
 
-# ---- scores of segments -------------------------------------------------------------------------------------------
+# ---- values of segments -------------------------------------------------------------------------------------------
 
 _LOGPROBS = st.lists(st.floats(-16.0, 0.0), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logprobs=_LOGPROBS, cuts=st.lists(st.integers(1, 59), max_size=5))
 def test_scores_add_up_where_token_counts_do(logprobs: list[float], cuts: list[int]) -> None:
     places = [0, *sorted({cut for cut in cuts if cut < len(logprobs)}), len(logprobs)]
@@ -70,7 +69,7 @@ def test_scores_add_up_where_token_counts_do(logprobs: list[float], cuts: list[i
     assert total == pytest.approx(math.fsum(logprobs), abs=1e-4 * len(logprobs))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logprobs=_LOGPROBS, counts=st.lists(st.integers(0, 90), min_size=1, max_size=6))
 def test_every_segment_has_a_score_within_those_of_the_tokens(logprobs: list[float], counts: list[int]) -> None:
     segments = [dataclasses.replace(segment(0.0, 1.0, "我" * count), tokens=()) for count in counts]
@@ -89,24 +88,24 @@ def test_no_tokens_no_scores() -> None:
 # ---- one validator -------------------------------------------------------------------------------------------------
 
 
-def test_a_model_hears_the_chunk_once_and_scores_the_label() -> None:
+def test_a_model_decodes_the_chunk_once_and_scores_the_label() -> None:
     chunk = Chunk(0, (segment(0.0, 1.0, " 我們"), segment(1.0, 2.0, " use Kafka")))  # three tokens each
     speaker = Speaker(lambda *_: "我們 use cough")
-    (said,) = hear(ModelValidator(speaker, "zh-en"), chunk)
+    (written,) = validated(ModelValidator(speaker, "zh-en"), chunk)
     expected_token_errors = tuple(
         round(sum(1 - math.exp(one) for one in part) / 3, 4) for part in ((-0.1, -0.2, -0.3), (-1.0, -2.0, -3.0))
     )
-    assert said == Hypothesis(
+    assert written == Hypothesis(
         "model:a/small", "as is", "我們 use cough", -0.4, (-0.2, -2.0), expected_token_errors=expected_token_errors
     )
     assert speaker.scored == ["我們 use Kafka"]
     assert speaker.decodes[0].temperatures == (0.0,)
 
 
-def test_perturbed_audio_is_heard_in_every_view() -> None:
+def test_perturbed_audio_is_transcribed_in_every_perturbation() -> None:
     chunk = Chunk(0, (segment(0.0, 1.12, LABEL),))
-    said = hear(ModelValidator(Speaker(lambda _, n: f"{n}"), "zh-en", PERTURBATIONS), chunk)
-    assert [(one.validator, one.perturbation, one.text) for one in said] == [
+    transcribed = validated(ModelValidator(Speaker(lambda _, n: f"{n}"), "zh-en", PERTURBATIONS), chunk)
+    assert [(one.validator, one.perturbation, one.text) for one in transcribed] == [
         ("perturbed:a/small", "speed 1.12", "16000"),
         ("perturbed:a/small", "band 300-3400 Hz", "17920"),
     ]
@@ -115,9 +114,9 @@ def test_perturbed_audio_is_heard_in_every_view() -> None:
 @pytest.mark.parametrize(("text", "refuses"), [(LABEL * 60, True), ("", False), (" ", False)])
 def test_a_label_that_cannot_be_scored_has_no_scores(text: str, refuses: bool) -> None:
     speaker = Speaker(lambda *_: NEAR, refuses=refuses)
-    (said,) = hear(ModelValidator(speaker, "zh-en"), Chunk(0, (segment(0.0, 1.0, text),)))
-    assert said.scores == ()
-    assert said.text == NEAR
+    (written,) = validated(ModelValidator(speaker, "zh-en"), Chunk(0, (segment(0.0, 1.0, text),)))
+    assert written.forced_logprobs == ()
+    assert written.text == NEAR
 
 
 def hypotheses(*texts: str) -> tuple[Hypothesis, ...]:
@@ -135,23 +134,23 @@ def hypotheses(*texts: str) -> tuple[Hypothesis, ...]:
         ("", (FAR, FAR), False),  # nothing that could be confirmed
     ],
 )
-def test_rescue_wants_what_is_unresolved(label: str, texts: tuple[str, ...], wanted: bool) -> None:
+def test_a_second_decode_wants_what_is_unresolved(label: str, texts: tuple[str, ...], wanted: bool) -> None:
     validator = SecondDecode(Speaker(lambda *_: ""), "zh-en", ())
     assert validator.wants(Chunk(0, (segment(0.0, 2.0, label),)), hypotheses(*texts)) is wanted
 
 
-def test_rescue_decodes_otherwise_than_the_label_was() -> None:
+def test_a_second_decode_decodes_otherwise_than_the_label_was() -> None:
     speaker = Speaker(lambda options, _: options.language)
     validator = SecondDecode(speaker, "zh-en", ())
-    mandarin = hear(validator, Chunk(0, (segment(0.0, 2.0, LABEL),)), hypotheses(FAR))
+    mandarin = validated(validator, Chunk(0, (segment(0.0, 2.0, LABEL),)), hypotheses(FAR))
     assert [(one.perturbation, one.text) for one in mandarin] == [("language zh", "zh"), ("fallback", "zh-en")]
-    english = hear(validator, Chunk(0, (segment(0.0, 2.0, "the deadline is Friday 五"),)), hypotheses(FAR))
+    english = validated(validator, Chunk(0, (segment(0.0, 2.0, "the deadline is Friday 五"),)), hypotheses(FAR))
     assert [one.perturbation for one in english] == ["language en", "fallback"]
     assert not speaker.scored
     assert all(one.temperatures == (0.0,) or 0.0 not in one.temperatures for one in speaker.decodes)
 
 
-def test_who_is_rescued_depends_on_who_was_asked_before() -> None:
+def test_a_second_decode_depends_on_the_validators_before_it() -> None:
     speaker = Speaker(lambda *_: LABEL)
     one, other = (ModelValidator(speaker, "zh-en", perturbations) for perturbations in ((), PERTURBATIONS))
     assert SecondDecode(speaker, "zh-en", (one.key,)).key != SecondDecode(speaker, "zh-en", (other.key,)).key
@@ -167,26 +166,26 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-def doubt(lake: Lake, validators: Validators, facts_key: str) -> None:
-    found = recording(1, 10.0)
+def validate(lake: Lake, validators: Validators, facts_key: str) -> None:
+    described = recording(1, 10.0)
     label_key = f"01abel{1:026x}"
-    run = Doubt(lake, validators, places=2).run(
-        found, label_key=label_key, facts_key=facts_key, options=LongformOptions(), teacher=TEACHER
+    run = Validation(lake, validators, places=2).run(
+        described, label_key=label_key, facts_key=facts_key, options=LongformOptions(), teacher=TEACHER
     )
     asyncio.run(run)
 
 
-def test_a_second_listener_costs_the_first_nothing(lake: Lake) -> None:
+def test_a_second_validator_costs_the_first_nothing(lake: Lake) -> None:
     small = Speaker(lambda *_: FAR)
-    doubt(lake, Validators(ModelValidator(small, "zh-en")), "alone")
+    validate(lake, Validators(ModelValidator(small, "zh-en")), "alone")
     assert len(small.decodes) == len(small.scored) == len(SPANS)
     perturbed = Speaker(lambda *_: FAR, model=TEACHER)
     both = Validators(ModelValidator(small, "zh-en"), (ModelValidator(perturbed, "zh-en", PERTURBATIONS),))
-    doubt(lake, both, "both")
+    validate(lake, both, "both")
     assert len(small.decodes) == len(SPANS)
     assert len(perturbed.decodes) == len(PERTURBATIONS) * len(SPANS)
     row = lake.facts.read("both")[0]
-    assert row.validator == "model:a/small+perturbed:packaged:whisper-base"
+    assert row.validators == "model:a/small+perturbed:packaged:whisper-base"
     assert [one.perturbation for one in row.hypotheses] == [
         "as is",
         *(perturbation.name for perturbation in PERTURBATIONS),
@@ -195,26 +194,26 @@ def test_a_second_listener_costs_the_first_nothing(lake: Lake) -> None:
     assert lake.facts.meta("both")["hypotheses"] == [hypotheses_key(f"01abel{1:026x}", one) for one in both]
 
 
-def test_facts_are_made_of_stored_opinions_byte_for_byte(lake: Lake) -> None:
+def test_facts_are_made_of_stored_hypotheses_byte_for_byte(lake: Lake) -> None:
     validators = Validators(ModelValidator(Speaker(lambda *_: FAR), "zh-en"))
-    doubt(lake, validators, "first")
+    validate(lake, validators, "first")
     before = Path(lake.files.full("facts/fi/first.parquet")).read_bytes()
     Path(lake.files.full("facts/fi/first.parquet")).unlink()
-    doubt(lake, Validators(ModelValidator(Speaker(lambda *_: pytest.fail("heard again")), "zh-en")), "first")
+    validate(lake, Validators(ModelValidator(Speaker(lambda *_: pytest.fail("decoded again")), "zh-en")), "first")
     assert Path(lake.files.full("facts/fi/first.parquet")).read_bytes() == before
 
 
-def test_rescue_hears_only_the_unresolved(lake: Lake) -> None:
+def test_a_second_decode_gets_only_the_unresolved(lake: Lake) -> None:
     labels = [chunk.text for chunk, _ in lake.labels.read(f"01abel{1:026x}")]
-    heard = {48_000: labels[0], 32_000: FAR, 64_000: labels[2]}  # by length: which chunk comes first is open
+    texts = {48_000: labels[0], 32_000: FAR, 64_000: labels[2]}  # by length: which chunk comes first is open
     teacher = Speaker(lambda *_: NEAR, model=TEACHER)
-    first = ModelValidator(Speaker(lambda _, n: heard[n]), "zh-en")
-    doubt(lake, Validators(first, (SecondDecode(teacher, "zh-en", (first.key,)),)), "rescued")
-    assert [len(row.hypotheses) for row in lake.facts.read("rescued")] == [1, 3, 1]
+    first = ModelValidator(Speaker(lambda _, n: texts[n]), "zh-en")
+    validate(lake, Validators(first, (SecondDecode(teacher, "zh-en", (first.key,)),)), "second")
+    assert [len(row.hypotheses) for row in lake.facts.read("second")] == [1, 3, 1]
     assert len(teacher.decodes) == 2
 
 
-def test_a_listener_that_fails_leaves_nothing_and_keeps_what_was_said(lake: Lake) -> None:
+def test_a_validator_that_fails_leaves_nothing_and_keeps_what_others_wrote(lake: Lake) -> None:
     def broken(*_: object) -> str:
         raise ModelError("gone")
 
@@ -223,7 +222,7 @@ def test_a_listener_that_fails_leaves_nothing_and_keeps_what_was_said(lake: Lake
         ModelValidator(small, "zh-en"), (ModelValidator(Speaker(broken, model=TEACHER), "zh-en", PERTURBATIONS),)
     )
     with pytest.raises(ModelError, match="gone"):
-        doubt(lake, validators, "facts")
+        validate(lake, validators, "facts")
     assert not lake.facts.has("facts")
-    said = [lake.hypotheses.has(hypotheses_key(f"01abel{1:026x}", one)) for one in validators]
-    assert said == [True, False]
+    stored = [lake.hypotheses.has(hypotheses_key(f"01abel{1:026x}", one)) for one in validators]
+    assert stored == [True, False]

@@ -19,7 +19,7 @@ from places import ROOT
 from tiny import tiny_teacher
 from weights import cache
 
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest, Conflict
 from k2d.settings import Settings, load
 from k2d.store import Lake
@@ -48,7 +48,7 @@ STEPS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def straight(dataset: Frozen, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def straight(dataset: FrozenDataset, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was not interrupted."""
     folder = tmp_path_factory.mktemp("runs") / "straight"
     outcome = start(dataset, folder, teacher)
@@ -60,7 +60,7 @@ def settings() -> Settings:
     return load(cache=str(cache()))
 
 
-def start(dataset: Frozen, folder: Path, teacher: Path, *, resume: bool = False, **changes: Any) -> RunOutcome:
+def start(dataset: FrozenDataset, folder: Path, teacher: Path, *, resume: bool = False, **changes: Any) -> RunOutcome:
     recipe = Recipe(**{**STEPS, "teacher": str(teacher), **changes})
     before = torch.get_num_threads()
     try:
@@ -69,7 +69,9 @@ def start(dataset: Frozen, folder: Path, teacher: Path, *, resume: bool = False,
         torch.set_num_threads(before)
 
 
-def launch(dataset: Frozen, folder: Path, teacher: Path, *, processes: int = 1, more: tuple[str, ...] = ()) -> Any:
+def launch(
+    dataset: FrozenDataset, folder: Path, teacher: Path, *, processes: int = 1, more: tuple[str, ...] = ()
+) -> Any:
     """`python -m trainer` for the same run, as one process or several."""
     values = {**STEPS, "teacher": str(teacher)}
     changes = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
@@ -139,7 +141,7 @@ def test_the_student_opens_in_both_engines(straight: Path, engine: str, tmp_path
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_texts")
 def test_a_killed_run_is_resumed_to_the_same_curve_to_the_last_digit(
-    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path
+    straight: Path, dataset: FrozenDataset, teacher: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     process = launch(dataset, folder, teacher)
@@ -156,7 +158,7 @@ def test_a_killed_run_is_resumed_to_the_same_curve_to_the_last_digit(
 
 @pytest.mark.usefixtures("short_texts")
 def test_sigterm_stops_after_the_current_step_with_a_checkpoint(
-    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    straight: Path, dataset: FrozenDataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "stopped"
     append = Run.append
@@ -176,7 +178,7 @@ def test_sigterm_stops_after_the_current_step_with_a_checkpoint(
     assert curve(folder) == curve(straight)
 
 
-def test_another_recipe_does_not_resume_a_run(straight: Path, dataset: Frozen, teacher: Path) -> None:
+def test_another_recipe_does_not_resume_a_run(straight: Path, dataset: FrozenDataset, teacher: Path) -> None:
     with pytest.raises(Conflict, match="holds a run"):
         start(dataset, straight, teacher)
     with pytest.raises(BadRequest, match=r"temperature was 2.0, is 3.0"):
@@ -190,7 +192,7 @@ def test_another_recipe_does_not_resume_a_run(straight: Path, dataset: Frozen, t
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", pytest.param("fsdp", marks=pytest.mark.nightly)])
 def test_two_processes_learn_what_one_does(
-    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, sharding: str
+    straight: Path, dataset: FrozenDataset, teacher: Path, tmp_path: Path, sharding: str
 ) -> None:
     folder = tmp_path / "two"
     process = launch(dataset, folder, teacher, processes=2, more=("--set", f"sharding={sharding}"))
@@ -226,7 +228,7 @@ def test_two_processes_learn_what_one_does(
     ids=str,
 )
 def test_the_curve_does_not_depend_on_how_it_runs(
-    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, changes: dict[str, Any]
+    straight: Path, dataset: FrozenDataset, teacher: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     start(dataset, tmp_path / "run", teacher, steps=2, **changes)
     lines = curve(tmp_path / "run")
@@ -236,7 +238,7 @@ def test_the_curve_does_not_depend_on_how_it_runs(
 
 
 @pytest.mark.usefixtures("short_texts")
-def test_a_trained_encoder_differs_from_its_teachers(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+def test_a_trained_encoder_differs_from_its_teachers(dataset: FrozenDataset, teacher: Path, tmp_path: Path) -> None:
     outcome = start(dataset, tmp_path / "run", teacher, steps=2, freeze_encoder=False, encoder_layers=1)
     assert outcome.finished
     student, original = load_teacher(tmp_path / "run" / "student"), load_teacher(teacher)
@@ -248,7 +250,7 @@ def test_a_trained_encoder_differs_from_its_teachers(dataset: Frozen, teacher: P
 
 @pytest.mark.usefixtures("short_texts")
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
-    dataset: Frozen, teacher: Path, tmp_path: Path
+    dataset: FrozenDataset, teacher: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingDiverged, match="is not finite; rows in the batch: rec_") as caught:
         start(dataset, tmp_path / "run", teacher, learning_rate=1e30, warmup_steps=0, checkpoint_every=1)
@@ -258,13 +260,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
     assert caught.value.details["rows"]
 
 
-def test_too_many_layers_are_refused_before_anything_is_written(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+def test_too_many_layers_are_refused_before_anything_is_written(
+    dataset: FrozenDataset, teacher: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BadRequest, match="the teacher has 4 layers, not 9"):
         start(dataset, tmp_path / "run", teacher, decoder_layers=9)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_student_of_another_vocabulary_is_refused(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+def test_a_student_of_another_vocabulary_is_refused(dataset: FrozenDataset, teacher: Path, tmp_path: Path) -> None:
     other = tiny_teacher(tmp_path / "other", vocab_size=51_866)
     with pytest.raises(BadRequest, match="their probabilities cannot be compared"):
         start(dataset, tmp_path / "run", teacher, student=str(other))

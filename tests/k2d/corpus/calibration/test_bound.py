@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from k2d.corpus.calibration.bound import Reviewed, band, needed, proved, rates
+from k2d.corpus.calibration.bound import ReviewedDraws, band, needed, proved, rates
 from k2d.corpus.calibration.draw import MOST_WEIGHT, STRATA, chances_of
 
 ALPHAS = np.linspace(0.1, 1.0, 12)
@@ -13,7 +13,7 @@ LEVEL = 1 - CONFIDENCE
 SOMETIMES = LEVEL + 3 * np.sqrt(LEVEL * CONFIDENCE / DRAWS)  # three standard deviations above the stated level
 
 
-def world(kind: str, rng: np.random.Generator) -> Reviewed:
+def world(kind: str, rng: np.random.Generator) -> ReviewedDraws:
     """Every segment of a corpus, with its true edits."""
     tokens = rng.integers(3, 40, SEGMENTS).astype(float)
     size = np.maximum(tokens * rng.uniform(1.0, 1.5, SEGMENTS), 1.0)
@@ -31,26 +31,26 @@ def world(kind: str, rng: np.random.Generator) -> Reviewed:
     else:  # "cliff": perfect below a risk of a half; with all that lies above, just above the target
         edits = np.where(quality > 0.5, np.where(rng.random(SEGMENTS) < 2.3 * TARGET, tokens, 0.0), 0.0)
         risk = quality
-    return Reviewed(np.minimum(edits, size), tokens, size, np.ones(SEGMENTS), risk.astype(np.float32))
+    return ReviewedDraws(np.minimum(edits, size), tokens, size, np.ones(SEGMENTS), risk.astype(np.float32))
 
 
 class Draws:
-    """Draws as `k2d.corpus.calibration.draw` makes them: in proportion to size, some of them spread over strata of risk."""
+    """Draws as `k2d.corpus.calibration.draw` makes them: in proportion to size, some spread over strata of risk."""
 
-    def __init__(self, truth: Reviewed) -> None:
+    def __init__(self, truth: ReviewedDraws) -> None:
         stratum = np.digitize(truth.risk, STRATA)
         mass = np.bincount(stratum, truth.size, minlength=len(STRATA) + 1)
         chances, weights = chances_of(mass)
         self.truth, self.weights = truth, weights[stratum]
         self.ends = np.cumsum(chances[stratum] * truth.size / mass[stratum])
 
-    def __call__(self, rng: np.random.Generator, count: int = REVIEWS) -> Reviewed:
+    def __call__(self, rng: np.random.Generator, count: int = REVIEWS) -> ReviewedDraws:
         rows = np.minimum(np.searchsorted(self.ends, rng.random(count)), len(self.ends) - 1)
         found = self.truth.take(rows)
-        return Reviewed(found.edits, found.tokens, found.size, self.weights[rows], found.risk)
+        return ReviewedDraws(found.edits, found.tokens, found.size, self.weights[rows], found.risk)
 
 
-def true_rates(truth: Reviewed) -> np.ndarray:
+def true_rates(truth: ReviewedDraws) -> np.ndarray:
     kept = truth.kept(ALPHAS)
     return (truth.edits[:, None] * kept).sum(0) / (truth.tokens[:, None] * kept).sum(0)
 
@@ -80,7 +80,9 @@ def test_with_a_single_hypothesis_at_its_edge_the_level_is_nearly_used_up():
     rng = np.random.default_rng(3)
     rows = 20_000
     edits = np.where(np.arange(rows) < rows * (TARGET + 0.0005), 10.0, 0.0)
-    truth = Reviewed(edits, np.full(rows, 10.0), np.full(rows, 10.0), np.ones(rows), np.full(rows, 0.5, np.float32))
+    truth = ReviewedDraws(
+        edits, np.full(rows, 10.0), np.full(rows, 10.0), np.ones(rows), np.full(rows, 0.5, np.float32)
+    )
     violations = 0
     for _ in range(DRAWS):
         reviews = truth.take(rng.integers(0, rows, 250))
@@ -130,7 +132,7 @@ def test_what_is_proved_is_more_with_more_reviews_and_never_without_any():
 def test_no_number_of_reviews_proves_what_is_not_so():
     rng = np.random.default_rng(2)
     bad = world("uninformative", rng)
-    worse = Reviewed(bad.tokens / 2, bad.tokens, bad.size, bad.weight, bad.risk)
+    worse = ReviewedDraws(bad.tokens / 2, bad.tokens, bad.size, bad.weight, bad.risk)
     assert needed(Draws(worse)(rng), ALPHAS, target=TARGET, confidence=CONFIDENCE) is None
 
 

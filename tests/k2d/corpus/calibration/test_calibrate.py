@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import yaml
 from corpora import simulated
-from k2d.corpus.calibration.population import parts
 
 from k2d.corpus.calibration.calibrate import calibrate
 from k2d.corpus.calibration.rates import ALPHAS, ranged, seconds_kept, speech_rate
 from k2d.corpus.calibration.review import review
+from k2d.corpus.index import distinct_parts
 from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import DEFAULT, PAPER, columns_of, decide, evidence_columns, from_yaml, to_yaml
+from k2d.keys import segment_id
 from k2d.store import Lake
 
 
@@ -44,9 +45,9 @@ def true_mer(corpus, policy) -> float:
             kept = decide(policy, evidence_columns(fact.segment_evidence)).accepted if policy.salvage else [False] * 4
             for number, segment in enumerate(fact.segments):
                 if whole or kept[number]:
-                    said = truth[f"{fact.id}/{number}"].split()
-                    tokens += len(said)
-                    edits += sum(a != b for a, b in zip(said, segment.text.split(), strict=True))
+                    reference = truth[segment_id(fact.id, number)].split()
+                    tokens += len(reference)
+                    edits += sum(a != b for a, b in zip(reference, segment.text.split(), strict=True))
     return edits / tokens
 
 
@@ -124,7 +125,7 @@ def test_seconds_kept_are_those_that_decide_keeps(corpus):
     lake, batch, _ = corpus
 
     def population():
-        return parts(lake, [batch])
+        return distinct_parts(lake, [batch])
 
     kept = seconds_kept(population, DEFAULT)
     (part,) = population()
@@ -132,7 +133,7 @@ def test_seconds_kept_are_those_that_decide_keeps(corpus):
     for alpha in (0.02, 0.0301, 0.1, 0.5, 1.0):
         at = DEFAULT.model_copy(update={"alpha": alpha})
         whole = decide(at, part.chunks).accepted
-        salvaged = decide(at, part.segments).accepted & ~whole[part.owner]
+        salvaged = decide(at, part.segments).accepted & ~whole[part.segments["chunk"]]
         wanted = part.chunks["duration_s"][whole].sum() + part.segments["duration_s"][salvaged].sum()
         assert kept.at(alpha) == pytest.approx(float(wanted), abs=1e-6)
     candidates = kept.candidates()
@@ -143,7 +144,7 @@ def test_seconds_kept_are_those_that_decide_keeps(corpus):
 
 def test_limits_of_the_speech_rate_only_get_narrower(corpus):
     lake, batch, _ = corpus
-    rate = speech_rate(lambda: parts(lake, [batch]), DEFAULT)
+    rate = speech_rate(lambda: distinct_parts(lake, [batch]), DEFAULT)
     assert rate.least < rate.usual < rate.most
     narrow = DEFAULT.model_copy(update={"min_phonemes_per_s": 7.9, "max_phonemes_per_s": 8.1})
     assert (ranged(narrow, rate).min_phonemes_per_s, ranged(narrow, rate).max_phonemes_per_s) == (7.9, 8.1)
@@ -164,7 +165,7 @@ def test_reviews_of_another_corpus_are_refused(corpus, tmp_path):
 def test_the_command_writes_a_policy_that_every_command_takes(corpus, tmp_path, monkeypatch, capsys):
     from typer.testing import CliRunner
 
-    from k2d.cli import commands# noqa: F401 — registers them
+    from k2d.cli import commands  # noqa: F401 — registers them
     from k2d.cli.base import app
 
     lake, batch, truth = corpus

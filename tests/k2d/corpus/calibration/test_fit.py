@@ -26,7 +26,7 @@ def test_reviews_that_contradict_the_preset_move_the_weights():
     found = fit(x, wrong, np.ones(len(x)), PRESET)
     assert found.fitted
     assert found.loss < found.preset_loss
-    assert found.weights.unsure == pytest.approx(6.0, abs=1.2)
+    assert found.weights.avg_logprob == pytest.approx(6.0, abs=1.2)
     assert found.weights.disagreement == pytest.approx(2.0, abs=1.2)
 
 
@@ -57,7 +57,7 @@ def test_a_feature_that_never_moves_keeps_its_weight():
     rng = np.random.default_rng(4)
     x, wrong = reviews(rng, 800, true=weighed(-2.0, disagreement=1.0, forced_logprob=5.0))
     x[:, NAMES.index("avg_logprob")] = 0.25
-    assert fit(x, wrong, np.ones(len(x)), PRESET).weights.unsure == PRESET.unsure
+    assert fit(x, wrong, np.ones(len(x)), PRESET).weights.avg_logprob == PRESET.avg_logprob
 
 
 def test_the_shipped_preset_can_be_fitted():

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from corpora import simulated
 
+from k2d.corpus.calibration.calibrate import calibrate
 from k2d.corpus.calibration.draw import MOST_WEIGHT, chances_of, draw, sizes
-from k2d.corpus.calibration.population import parts, thresholds
 from k2d.corpus.calibration.review import review
-from k2d.corpus.calibration.reviews import Row, error_of, load, until, write
+from k2d.corpus.calibration.reviews import ReviewRow, error_of, load, until, write
+from k2d.corpus.index import distinct_parts
 from k2d.errors import BadRequest, NotFound
-from k2d.filtering.policy import DEFAULT, PAPER, decide
+from k2d.filtering.policy import DEFAULT, thresholds
 from k2d.store import Lake
 
 
@@ -22,9 +23,9 @@ def corpus(tmp_path_factory):
     return lake, batch, truth
 
 
-def row(label="今天 review 一下", **changes) -> Row:
-    plain = {"id": "f-00000/0", "recording": "a", "start_s": 0.0, "end_s": 2.0, "label": label, "around": label}
-    return Row(**plain | {"heard": [], "risk": 0.1, "size": 9.0, "weight": 1.0, "draws": [0]} | changes)
+def row(label="今天 review 一下", **changes) -> ReviewRow:
+    plain = {"id": "f-00000.000", "recording": "a", "start_s": 0.0, "end_s": 2.0, "label": label, "around": label}
+    return ReviewRow(**plain | {"hypotheses": [], "risk": 0.1, "size": 9.0, "weight": 1.0, "draws": [0]} | changes)
 
 
 @pytest.mark.parametrize(
@@ -63,10 +64,10 @@ def test_stopping_anywhere_leaves_the_draws_before():
 
 def test_draws_fall_as_often_as_their_chances_say(corpus):
     lake, batch, _ = corpus
-    drawn, population = draw(lambda: parts(lake, [batch]), DEFAULT, count=60_000, seed=1)
+    drawn, population = draw(lambda: distinct_parts(lake, [batch]), DEFAULT, count=60_000, seed=1)
     assert sorted(at for one in drawn for at in one.draws) == list(range(60_000))
-    (part,) = parts(lake, [batch])
-    risk = thresholds(DEFAULT, part.chunks, part.segments, part.owner)[1]
+    (part,) = distinct_parts(lake, [batch])
+    risk = thresholds(DEFAULT, part).segments
     assert population.segments == len(risk) == len(drawn) == 6 * 8 * 4
     size, mass = sizes(part.segments), np.array(population.strata)
     chances, weights = chances_of(mass)
@@ -78,31 +79,20 @@ def test_draws_fall_as_often_as_their_chances_say(corpus):
     assert len(weights) == len(chances)
 
 
-def test_the_same_seed_draws_the_same_whatever_the_parts(corpus, monkeypatch):
-    lake, batch, _ = corpus
-    first = draw(lambda: parts(lake, [batch]), DEFAULT, count=200, seed=5)
-    monkeypatch.setattr("k2d.corpus.calibration.population.PART_CHUNKS", 1)  # a part for each recording
-    assert len(list(parts(lake, [batch]))) == 6
-    again = draw(lambda: parts(lake, [batch]), DEFAULT, count=200, seed=5)
-    assert [one.draws for one in again[0]] == [one.draws for one in first[0]]
-    assert [(one.facts_key, one.chunk, one.segment) for one in again[0]] == [
-        (one.facts_key, one.chunk, one.segment) for one in first[0]
-    ]
+def test_the_same_seed_draws_the_same_whatever_the_parts(tmp_path, monkeypatch):
+    lake = Lake(str(tmp_path))
 
+    def drawn(parts):
+        batch, _ = simulated(lake, recordings=6)
+        assert len(list(distinct_parts(lake, [batch]))) == parts
+        draws, _ = draw(lambda: distinct_parts(lake, [batch]), DEFAULT, count=200, seed=5)
+        lake.files.remove_folder("batches")
+        return draws
 
-@pytest.mark.parametrize("policy", [DEFAULT, PAPER], ids=lambda policy: policy.name)
-def test_thresholds_say_from_which_alpha_on_a_segment_is_kept(corpus, policy):
-    lake, batch, _ = corpus
-    (part,) = parts(lake, [batch])
-    whole, kept = thresholds(policy, part.chunks, part.segments, part.owner)
-    for alpha in (0.02, 0.05, 0.2, 0.5, 1.0):
-        at = policy.model_copy(update={"alpha": alpha})
-        chunks = decide(at, part.chunks).accepted
-        segments = chunks[part.owner]
-        if policy.salvage:
-            segments = segments | decide(at, part.segments).accepted
-        np.testing.assert_array_equal(whole <= alpha, chunks)
-        np.testing.assert_array_equal(kept <= alpha, segments)
+    whole = drawn(parts=1)
+    for module in ("k2d.store.batches", "k2d.corpus.index"):
+        monkeypatch.setattr(f"{module}.PART", 1)  # a part for each recording
+    assert drawn(parts=6) == whole
 
 
 def test_a_review_file_comes_back_as_it_was_written_and_is_never_overwritten(corpus, tmp_path):
@@ -116,11 +106,39 @@ def test_a_review_file_comes_back_as_it_was_written_and_is_never_overwritten(cor
         write(path, head, rows)
     line = json.loads(path.read_text("utf-8").splitlines()[1])
     assert line["reference"] is line["correct"] is None
-    assert set(line) >= {"id", "recording", "start_s", "end_s", "label", "heard", "risk", "weight"}
+    assert set(line) >= {"id", "recording", "start_s", "end_s", "label", "hypotheses", "risk", "weight"}
     lines = path.read_text("utf-8").splitlines()
     shuffled = tmp_path / "shuffled.jsonl"  # an editor may sort lines and add members
     shuffled.write_text("\n".join([lines[0], *reversed(lines[1:])]).replace('"risk"', '"note": "x", "risk"'), "utf-8")
     assert load(shuffled) == (head, rows)
+
+
+def test_a_review_file_of_version_0_1_is_read(corpus, tmp_path):
+    """Its rows say `heard` and "chunk/2", its policy has the names of version 1; a review in it goes on counting."""
+    lake, batch, truth = corpus
+    head, rows = review(lake, [batch], DEFAULT, count=50, seed=0)
+    rows = [row.model_copy(update={"reference": truth[row.id]}) for row in rows]
+    policy = head.policy.model_dump(mode="json", exclude_none=True)
+    earlier = {"homophones": "respelled", "forced_logprob": "unlikely", "avg_logprob": "unsure"}
+    policy["weights"] = {earlier.get(name, name): value for name, value in policy["weights"].items() if value}
+    for rate in ("min", "max", "usual"):
+        if f"{rate}_phonemes_per_s" in policy:
+            policy[f"{rate}_units_per_s"] = policy.pop(f"{rate}_phonemes_per_s")
+    lines = [head.model_dump(mode="json") | {"review": 1, "policy": policy | {"version": 1}}]
+    for row in rows:
+        chunk, _, number = row.id.partition(".")
+        heard = [
+            {"listener": text["validator"], "view": text["perturbation"], "text": text["text"]}
+            for text in row.hypotheses
+        ]
+        fields = row.model_dump(exclude={"hypotheses"})
+        lines.append(fields | {"id": f"{chunk}/{int(number)}", "heard": heard})
+    path = tmp_path / "review.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    read_head, read_rows = load(path)
+    assert read_rows == rows
+    assert read_head.policy == head.policy
+    assert calibrate(lake, read_head, read_rows, [batch], target=0.5, confidence=0.9).draws == 50
 
 
 @pytest.mark.parametrize(
