@@ -176,8 +176,8 @@ def damage(rows: list[dict[str, Any]]) -> None:
 )
 def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary, audio: Any) -> None:
     group = FrozenDataset(lake, NAME).groups()[3]
-    heard = {row["id"] for row in FrozenDataset(lake, NAME).read(group, ["id"])}
-    broken = sorted(heard)[1]
+    chosen = {row["id"] for row in FrozenDataset(lake, NAME).read(group, ["id"])}
+    broken = sorted(chosen)[1]
 
     def edit(rows: list[dict[str, Any]]) -> None:
         half = rows[1]["audio"]["bytes"][: len(rows[1]["audio"]["bytes"]) // 2]
@@ -186,7 +186,7 @@ def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary,
     change(lake, 3, edit)
     data = open_data(FrozenDataset(lake, NAME), vocabulary, **BARE | {"lanes": 1})
     with capture_logs() as logs:
-        found = steps(data, ROWS // 8, features=heard)
+        found = steps(data, ROWS // 8, features=chosen)
     assert sorted(ids(found)) == sorted(set(rows_of(FrozenDataset(lake, NAME))) - {broken})
     assert data.skipped == {"damaged audio": 1}
     assert [(line["row"], line["shard"], line["why"]) for line in logs] == [(broken, 3, "damaged audio")]

@@ -88,7 +88,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, StoredProbe
     return lake, fit(lake)
 
 
-def test_it_hears_recordings_that_it_never_saw(trained: tuple[Lake, StoredProbe]) -> None:
+def test_it_transcribes_recordings_that_it_never_saw(trained: tuple[Lake, StoredProbe]) -> None:
     _, made = trained
     assert made.all.distance < 0.2
     assert made.all.chunks == sum(fold.chunks for fold in made.folds) == 60
@@ -144,7 +144,7 @@ def test_a_corpus_is_sampled_by_recording_always_the_same(tmp_path: Path) -> Non
     assert set(some) < set(label_shards(lake, ["tones"], hours=20.0))
 
 
-def test_too_little_to_hold_out_is_told(tmp_path: Path) -> None:
+def test_too_little_to_hold_out_is_refused(tmp_path: Path) -> None:
     lake = store(tmp_path, sentences(1))
     with pytest.raises(NoTrainingData, match="cannot be split"):
         fit(lake)

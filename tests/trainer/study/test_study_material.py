@@ -1,4 +1,4 @@
-"""What can be studied: clips, parts of files, long recordings with a timeline. All else is set skipped, with why."""
+"""What can be studied: clips, parts of files, long recordings with a timeline. All else is skipped, with the reason."""
 
 import json
 
@@ -68,7 +68,7 @@ def test_long_recordings_need_a_timeline(gathered, tmp_path):
     assert skipped == {"set: untimed": "longer than 30 s, without a timeline of its sentences"}
 
 
-def test_what_cannot_be_studied_is_set_aside(gathered):
+def test_what_cannot_be_studied_is_skipped(gathered):
     rows = (
         {"audio": "short.flac", "text": "none"},
         {"audio": "gone.flac", "text": "x"},
@@ -83,7 +83,7 @@ def test_what_cannot_be_studied_is_set_aside(gathered):
     ]
 
 
-def test_mistakes_are_told(gathered, tmp_path):
+def test_mistakes_are_named(gathered, tmp_path):
     with pytest.raises(BadRequest, match="two utterances are called"):
         gathered({"audio": "short.flac", "text": "x"}, times=2)
     timeline(tmp_path, {"parts": []})

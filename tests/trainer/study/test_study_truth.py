@@ -65,7 +65,7 @@ def test_speech_in_music_has_no_reference():
 
 
 @pytest.mark.parametrize(
-    ("heard", "head", "tail", "expected"),
+    ("text", "head", "tail", "expected"),
     [
         ("cd", 0, 0, (0, 6)),
         ("cd", 6, 6, (2, 4)),
@@ -77,6 +77,6 @@ def test_speech_in_music_has_no_reference():
         ("cd", 6, 0, (2, 6)),  # as near as (4, 6), and longer
     ],
 )
-def test_the_nearest_stretch_within_what_may_be_left_out(heard, head, tail, expected):
-    start, stop = nearest_stretch("abcdef", heard, head=head, tail=tail)
+def test_the_nearest_stretch_within_what_may_be_left_out(text, head, tail, expected):
+    start, stop = nearest_stretch("abcdef", text, head=head, tail=tail)
     assert (start, stop) == expected
