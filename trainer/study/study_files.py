@@ -18,8 +18,8 @@ from trainer.study.study_report import document
 JSON: Final = "report.json"
 LABELS: Final = "labels.jsonl"
 # Of report.json. 2: validators (1: panels), their full_name (listeners), checks' target and result (asked, found),
-# thresholds (cuts), comparisons (compared), kept_failures (survivors), skipped (set_aside); in labels.jsonl hypotheses
-# (heard)
+# thresholds (cuts), comparisons (compared), kept_failures (survivors), skipped (set_aside), salvage's share and mer
+# (inside part); in labels.jsonl hypotheses (heard)
 FORMAT: Final = 2
 
 
