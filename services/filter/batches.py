@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
+import anyio
 from fastapi import APIRouter, Query, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -129,13 +130,16 @@ def resume(lake: InLake, queue: InQueue) -> Resumed:
 )
 async def batch_events(batch: str, lake: InLake, queue: InQueue) -> EventSourceResponse:
     stored = await asyncio.to_thread(lake.batches.get, batch)
-    return EventSourceResponse(_events(stored, lake, queue), sep="\n", ping=PING_S)
+    stopping = anyio.Event()  # set when the server stops
+    events = _events(stored, lake, queue, stopping)
+    grace_s = 2 * EVENT_S  # without it the response would be cut off in the middle
+    return EventSourceResponse(events, sep="\n", ping=PING_S, shutdown_event=stopping, shutdown_grace_period=grace_s)
 
 
-async def _events(batch: Batch, lake: Lake, queue: WorkQueue) -> AsyncIterator[ServerSentEvent]:
-    """A batch's status as often as it changes, until it is done or cancelled."""
+async def _events(batch: Batch, lake: Lake, queue: WorkQueue, stopping: anyio.Event) -> AsyncIterator[ServerSentEvent]:
+    """A batch's status as often as it changes, until it is done or cancelled, or the server stops."""
     sent = ""
-    while True:
+    while not stopping.is_set():
         status = await asyncio.to_thread(_status, batch, lake, queue)
         ended = status.state in (BatchState.DONE, BatchState.CANCELLED)
         text = status.model_dump_json(by_alias=True)
