@@ -56,7 +56,9 @@ def lake(dataset: FrozenDataset, tmp_path: Path) -> Lake:
     return Lake(str(tmp_path / "lake"))
 
 
-def open_data(dataset: FrozenDataset, vocabulary: Vocabulary, *, rank: int = 0, world: int = 1, **recipe: Any) -> TrainingData:
+def open_data(
+    dataset: FrozenDataset, vocabulary: Vocabulary, *, rank: int = 0, world: int = 1, **recipe: Any
+) -> TrainingData:
     return TrainingData(dataset, Recipe(**recipe), vocabulary=vocabulary, mels=80, rank=rank, world=world)
 
 

@@ -75,7 +75,9 @@ def start(dataset: FrozenDataset, folder: Path, teacher: Path, *, resume: bool =
         torch.set_num_threads(before)
 
 
-def command(dataset: FrozenDataset, folder: Path, teacher: Path, *, processes: int = 1, more: tuple[str, ...] = ()) -> Any:
+def command(
+    dataset: FrozenDataset, folder: Path, teacher: Path, *, processes: int = 1, more: tuple[str, ...] = ()
+) -> Any:
     """`python -m trainer` for the same run, as a process."""
     values = {**STEPS, "teacher": str(teacher)}
     changes = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
@@ -266,7 +268,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(
     assert caught.value.details["rows"]
 
 
-def test_too_many_layers_are_refused_before_anything_is_written(dataset: FrozenDataset, teacher: Path, tmp_path: Path) -> None:
+def test_too_many_layers_are_refused_before_anything_is_written(
+    dataset: FrozenDataset, teacher: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BadRequest, match="the teacher has 4 layers, not 9"):
         start(dataset, tmp_path / "run", teacher, decoder_layers=9)
     assert not (tmp_path / "run").exists()
