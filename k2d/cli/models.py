@@ -35,7 +35,7 @@ def models(
         if as_json:
             show.dump(documents)
         for model in () if as_json else pulled:
-            show.out.print(f"{model.reference}: {model.kind} in {model.path}", soft_wrap=True)
+            show.out.print(f"{model.reference}: {model.format} in {model.path}", soft_wrap=True)
             show.out.print(f"  digest {model.digest}")
         return
     document: dict[str, Any] = {

@@ -1,17 +1,12 @@
-"""Loads a model into memory with one of the engines.
-
-To add an engine: add its name to `k2d.schema.EngineName`, an entry to ENGINES, and a module with the class.
-"""
+"""Loads a model into memory with one of the engines."""
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from k2d.errors import ModelError, install_hint
-from k2d.schema import EngineName
 from k2d.whisper.engine import Engine
+from k2d.whisper.engines import engine_kind
 from k2d.whisper.resolve import ResolvedModel, resolve
 
 
@@ -19,26 +14,6 @@ class EngineClass(Protocol):
     """The constructor of an engine."""
 
     def __call__(self, resolved: ResolvedModel, *, device: str, compute_type: str, threads: int) -> Engine: ...
-
-
-@dataclass(frozen=True, slots=True)
-class EngineKind:
-    """Where an engine's class is, and which packages its module needs."""
-
-    module: str
-    class_name: str
-    packages: tuple[str, ...]
-    extra: str  # the extra of k2d that installs them
-
-
-ENGINES: Final[Mapping[EngineName, EngineKind]] = {
-    EngineName.CTRANSLATE2: EngineKind(
-        "k2d.whisper.ct2_engine", "CTranslate2Engine", ("ctranslate2", "tokenizers"), extra="ct2"
-    ),
-    EngineName.TRANSFORMERS: EngineKind(
-        "k2d.whisper.torch_engine", "TransformersEngine", ("tokenizers", "torch", "transformers"), extra="torch"
-    ),
-}
 
 
 def open_engine(
@@ -61,7 +36,7 @@ def open_engine(
 
     Args:
         reference: as for `k2d.whisper.resolve.resolve`.
-        engine: "ctranslate2" or "transformers".
+        engine: a name of `k2d.whisper.engines.ENGINES`: "ctranslate2" or "transformers".
         device: "auto", "cpu" or "cuda".
         compute_type: "auto", or a precision the engine supports ("int8", "float16", "bfloat16", "float32" …).
         threads: CPU threads; 0 means all cores.
@@ -77,9 +52,7 @@ def open_engine(
 
 
 def _engine_class(engine: str) -> EngineClass:
-    if engine not in ENGINES:
-        raise ModelError(f"unknown engine {engine!r}", hint=f"engines are: {', '.join(ENGINES)}")
-    kind = ENGINES[EngineName(engine)]
+    kind = engine_kind(engine)
     try:
         for package in kind.packages:
             importlib.import_module(package)

@@ -7,13 +7,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from k2d.errors import ModelError
 from k2d.whisper import hub, packaged
 from k2d.whisper.cache import fresh_folder, writable
-
-Kind = Literal["ctranslate2", "transformers"]
+from k2d.whisper.engines import ModelFormat, engine_kind
 
 CT2_WEIGHTS: Final = "model.bin"
 SINGLE_WEIGHTS: Final = "model.safetensors"
@@ -35,7 +34,7 @@ class ResolvedModel:
     """A folder with a model that an engine can load."""
 
     path: Path
-    kind: Kind
+    format: ModelFormat
     reference: str  # as the operator wrote it
     digest: str  # sha256 over the original weights, tokenizer and configuration, also of a converted model
 
@@ -55,15 +54,14 @@ def resolve(reference: str, *, engine: str, cache: Path, allow_downloads: bool) 
     Raises:
         ModelError: the model cannot be found, fetched, verified or converted; the hint says what to do.
     """
-    if engine not in ("ctranslate2", "transformers"):
-        raise ModelError(f"unknown engine {engine!r}", hint="engines are: ctranslate2, transformers")
+    wanted = engine_kind(engine).format
     folder = _locate(reference, cache=cache, allow_downloads=allow_downloads)
-    kind = kind_of(folder)
+    found = format_of(folder)
     digest = _cached_digest(folder, cache=cache)
-    if kind != engine:
-        folder = _converted(folder, to=engine, digest=digest, cache=cache)
-        kind = kind_of(folder)
-    return ResolvedModel(folder, kind, reference, digest)
+    if found != wanted:
+        folder = _converted(folder, to=wanted, digest=digest, cache=cache)
+        format_of(folder)
+    return ResolvedModel(folder, wanted, reference, digest)
 
 
 def _locate(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
@@ -80,11 +78,11 @@ def _locate(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
     return hub.fetch(reference, cache=cache, allow_downloads=allow_downloads)
 
 
-def kind_of(folder: Path) -> Kind:
-    """The engine whose files a folder contains.
+def format_of(folder: Path) -> ModelFormat:
+    """The format of the model in a folder.
 
     Raises:
-        ModelError: it contains no engine's files, or one of them is missing or empty.
+        ModelError: there is no model, or one of its files is missing or empty.
     """
     names = {path.name for path in folder.iterdir()}
     if CT2_WEIGHTS in names:
@@ -157,7 +155,7 @@ def _cached_digest(folder: Path, *, cache: Path) -> str:
     return digest
 
 
-def _converted(folder: Path, *, to: str, digest: str, cache: Path) -> Path:
+def _converted(folder: Path, *, to: ModelFormat, digest: str, cache: Path) -> Path:
     """The folder with the model converted for the other engine; converts it if that is not in the cache."""
     target = cache / "converted" / f"{digest[:16]}-{to}"
     if target.is_dir():

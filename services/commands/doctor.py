@@ -135,7 +135,7 @@ def _model(reference: str, settings: Settings) -> str:
     if is_address(reference):
         return asyncio.run(_server(reference, settings))
     model = resolve(plain(reference), engine=settings.engine, cache=settings.cache, allow_downloads=False)
-    return f"{reference}: {model.kind}, digest {model.digest[:16]}"
+    return f"{reference}: {model.format}, digest {model.digest[:16]}"
 
 
 async def _server(address: str, settings: Settings) -> str:

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
+import anyio
 from fastapi import APIRouter, Query, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from k2d.corpus import views
 from k2d.corpus.index import take_back_outdated
-from k2d.documents import BatchList, BatchListed, BatchStatus, Forecast, Resumed
+from k2d.documents import BatchItem, BatchList, BatchStatus, Forecast, ResumeResult
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import Batch, BatchState, Outcome
@@ -111,14 +112,14 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     status_code=202,
     summary="Queue again exactly what is missing, after Redis was lost",
 )
-def resume(lake: InLake, queue: InQueue) -> Resumed:
+def resume(lake: InLake, queue: InQueue) -> ResumeResult:
     missing = {}
     for batch in lake.batches.all():
         take_back_outdated(lake, batch, search=True)
         if not lake.batches.is_cancelled(batch.id) and (count := _queue_missing(batch, lake, queue)):
             missing[batch.id] = count
     lake.mark_current()
-    return Resumed(batches=missing)
+    return ResumeResult(batches=missing)
 
 
 @router.get(
@@ -129,13 +130,16 @@ def resume(lake: InLake, queue: InQueue) -> Resumed:
 )
 async def batch_events(batch: str, lake: InLake, queue: InQueue) -> EventSourceResponse:
     stored = await asyncio.to_thread(lake.batches.get, batch)
-    return EventSourceResponse(_events(stored, lake, queue), sep="\n", ping=PING_S)
+    stopping = anyio.Event()  # set when the server stops
+    events = _events(stored, lake, queue, stopping)
+    grace_s = 2 * EVENT_S  # without it the response would be cut off in the middle
+    return EventSourceResponse(events, sep="\n", ping=PING_S, shutdown_event=stopping, shutdown_grace_period=grace_s)
 
 
-async def _events(batch: Batch, lake: Lake, queue: WorkQueue) -> AsyncIterator[ServerSentEvent]:
-    """A batch's status as often as it changes, until it is done or cancelled."""
+async def _events(batch: Batch, lake: Lake, queue: WorkQueue, stopping: anyio.Event) -> AsyncIterator[ServerSentEvent]:
+    """A batch's status as often as it changes, until it is done or cancelled, or the server stops."""
     sent = ""
-    while True:
+    while not stopping.is_set():
         status = await asyncio.to_thread(_status, batch, lake, queue)
         ended = status.state in (BatchState.DONE, BatchState.CANCELLED)
         text = status.model_dump_json(by_alias=True)
@@ -159,7 +163,7 @@ def _status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT
     return views.status(lake, batch, policy, jobs=queue.live(batch.id))
 
 
-def _listed(batch: Batch, lake: Lake, queue: WorkQueue) -> BatchListed:
+def _listed(batch: Batch, lake: Lake, queue: WorkQueue) -> BatchItem:
     """A batch for a list; Redis is asked only about those whose state depends on it."""
     listed = views.listed(lake, batch)
     if listed.state is not BatchState.STALLED:

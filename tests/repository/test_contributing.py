@@ -103,9 +103,9 @@ def test_a_metric_is_added_by_its_row(kernel):
     assert len(change.touched) <= 3
     said = change.run(
         "from k2d.filtering.policy import Policy, explain, verdict\n"
-        "from k2d.filtering.distance import distances\n"
+        "from k2d.filtering.distance import compare\n"
         "policy = Policy(name='half', metric='half_mer', alpha=0.3)\n"
-        "far = distances('今天天氣很好', '今天天氣真好')\n"
+        "far = compare('今天天氣很好', ['今天天氣真好'])\n"
         "print(verdict(policy, far).status, verdict(policy.model_copy(update={'alpha': 0.01}), far).status)\n"
         "print(explain(policy))"
     )
@@ -145,9 +145,11 @@ def test_an_engine_is_added_by_its_row(kernel, tmp_path):
     )
     change.insert("k2d/schema.py", '    TRANSFORMERS = "transformers"', '    ECHO = "echo"\n')
     change.insert(
-        "k2d/whisper/load.py",
+        "k2d/whisper/engines.py",
         "    EngineName.TRANSFORMERS: EngineKind(",
-        '    EngineName.ECHO: EngineKind("k2d.whisper.echo_engine", "EchoEngine", (), extra="ct2", layout="transformers"),\n',
+        "    EngineName.ECHO: EngineKind(\n"
+        '        "k2d.whisper.echo_engine", "EchoEngine", (), extra="ct2", format="transformers"\n'
+        "    ),\n",
     )
     assert change.allowed_by("engine")
     assert len(change.touched) <= 3

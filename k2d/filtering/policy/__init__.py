@@ -16,11 +16,12 @@ from k2d.filtering.policy.columns import (
     evidence_tokens,
 )
 from k2d.filtering.policy.decide import REASONS, STATUSES, Decision, decide, policy_columns, verdict
+from k2d.filtering.policy.document import DEFAULT, PAPER, PRESETS, Policy, from_yaml, load, parse, to_yaml
 from k2d.filtering.policy.explain import explain
 from k2d.filtering.policy.metrics import COUNT_COLUMNS, METRICS, SHORT_NAMES, Columns, distances
 from k2d.filtering.policy.risk import FEATURES, Weights, features, risk
-from k2d.filtering.policy.rules import DEFAULT, PAPER, PRESETS, Policy, from_yaml, load, parse, to_yaml
-from k2d.filtering.policy.thresholds import RULES, PartColumns, Thresholds, least_alpha, metric_column, thresholds
+from k2d.filtering.policy.rules import RULES
+from k2d.filtering.policy.thresholds import PartColumns, Thresholds, least_alpha, metric_column, thresholds
 
 __all__ = [
     "COLUMNS",

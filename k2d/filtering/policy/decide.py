@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.filtering.policy import risk as risks
-from k2d.filtering.policy.columns import TOKEN_COLUMNS, RowSubset, columns_of
+from k2d.filtering.policy.columns import RowSubset, columns_of
+from k2d.filtering.policy.document import Policy
 from k2d.filtering.policy.metrics import METRICS, Columns, distances
-from k2d.filtering.policy.rules import Policy
-from k2d.filtering.policy.thresholds import Flags, broken_rules, metric_column
+from k2d.filtering.policy.rules import Flags, broken_rules, rules_of
+from k2d.filtering.policy.thresholds import metric_column
 from k2d.schema import Distances, Evidence, Metric, Reason, Status, Verdict
 
 Codes = npt.NDArray[np.int8]
@@ -81,21 +82,7 @@ def verdict(policy: Policy, chunk_distances: Distances, evidence: Evidence | Non
 
 def policy_columns(policy: Policy) -> tuple[str, ...]:
     """The columns that `decide` reads for this policy, each once. Over millions of rows the others need not be read."""
-    names: list[str] = ["teacher_repetition"]
-    if policy.reject_empty or policy.foreign_max is not None:
-        names += TOKEN_COLUMNS
-    if policy.loops_max is not None:
-        names.append("loops")
-    if policy.reject_phrases:
-        names.append("is_phrase")
-    if policy.reject_echoes:
-        names.append("is_echo")
-    if policy.flip_max is not None:
-        names.append("flip")
-    if policy.min_phonemes_per_s is not None or policy.max_phonemes_per_s is not None:
-        names += ["phonemes", "duration_s"]
-    if policy.disagreement_max is not None:
-        names.append(risks.QUORUM_COLUMNS[policy.quorum])
+    names = [name for rule in rules_of(policy).values() for name in rule.columns(policy)]
     if policy.metric is not Metric.EVIDENCE:
         names += METRICS[policy.metric].columns
     elif policy.weights is not None:

@@ -58,7 +58,7 @@ class Weights(BaseModel):
 
 
 class RiskSettings(Protocol):
-    """The members of a policy (`k2d.filtering.policy.rules.Policy`) that determine the risk."""
+    """The members of a policy (`k2d.filtering.policy.document.Policy`) that determine the risk."""
 
     @property
     def name(self) -> str: ...

@@ -5,31 +5,19 @@ histogram of the thresholds, a ledger is a sum over what is kept.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from k2d.filtering.policy import risk as risks
-from k2d.filtering.policy.columns import RowSubset, evidence_tokens, label_tokens
+from k2d.filtering.policy.columns import RowSubset
+from k2d.filtering.policy.document import Policy
 from k2d.filtering.policy.metrics import Columns, Floats, distances
-from k2d.filtering.policy.rules import Policy
-from k2d.schema import Metric, Reason
+from k2d.filtering.policy.rules import Flags, broken_rules
+from k2d.schema import Metric
 
-Flags = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
-
-# The reasons of rules that reject a label whatever its distance, in the order of `broken_rules`.
-RULES: Final = (
-    Reason.EMPTY,
-    Reason.TEACHER_REPETITION,
-    Reason.HALLUCINATION_PHRASE,
-    Reason.PROMPT_ECHO,
-    Reason.LANGUAGE_FLIP,
-    Reason.SCRIPT_MIX,
-    Reason.SPEECH_RATE,
-    Reason.UNCONFIRMED,
-)
 
 
 class PartColumns(Protocol):
@@ -103,31 +91,3 @@ def metric_column(policy: Policy, columns: Columns) -> Floats:
     if policy.metric is Metric.EVIDENCE:
         return risks.risk(policy, columns)
     return distances(policy.metric, columns, policy.repetition_max)
-
-
-def broken_rules(policy: Policy, columns: Columns) -> dict[Reason, Flags]:
-    """Which rows each of the policy's rules rejects, whatever the metric; shape (rows,) each, in the order of RULES."""
-    rules: dict[Reason, Flags] = {}
-    if policy.reject_empty:
-        rules[Reason.EMPTY] = label_tokens(columns) == 0
-    rules[Reason.TEACHER_REPETITION] = columns["teacher_repetition"] > policy.repetition_max
-    if policy.loops_max is not None:
-        rules[Reason.TEACHER_REPETITION] |= columns["loops"] > policy.loops_max
-    if policy.reject_phrases:
-        rules[Reason.HALLUCINATION_PHRASE] = columns["is_phrase"].astype(np.bool_)
-    if policy.reject_echoes:
-        rules[Reason.PROMPT_ECHO] = columns["is_echo"].astype(np.bool_)
-    if policy.flip_max is not None:
-        rules[Reason.LANGUAGE_FLIP] = columns["flip"] > policy.flip_max
-    if policy.foreign_max is not None:
-        rules[Reason.SCRIPT_MIX] = columns["other_tokens"] > policy.foreign_max * evidence_tokens(columns)
-    slow, fast = policy.min_phonemes_per_s, policy.max_phonemes_per_s
-    if slow is not None or fast is not None:
-        rules[Reason.SPEECH_RATE] = np.zeros(len(columns["phonemes"]), np.bool_)
-        if slow is not None:
-            rules[Reason.SPEECH_RATE] |= columns["phonemes"] < slow * columns["duration_s"]
-        if fast is not None:
-            rules[Reason.SPEECH_RATE] |= columns["phonemes"] > fast * columns["duration_s"]
-    if policy.disagreement_max is not None:
-        rules[Reason.UNCONFIRMED] = columns[risks.QUORUM_COLUMNS[policy.quorum]] > policy.disagreement_max
-    return rules

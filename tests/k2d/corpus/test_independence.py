@@ -5,7 +5,7 @@ import pytest
 from factories import TEXTS, finished_batch
 
 from k2d.corpus.agreement import gather
-from k2d.corpus.independence import Observations, phi, compare_validators
+from k2d.corpus.independence import Observations, compare_validators, phi
 from k2d.store import Lake
 
 CHUNKS = 600
@@ -50,7 +50,9 @@ def test_the_more_errors_are_shared_the_lower_a_validator_stands(seed: int) -> N
 def test_who_objects_at_random_is_not_independent_but_useless() -> None:
     world = World(1)
     noise = Observations("noise", "noise", world.random.random(CHUNKS), np.full(CHUNKS, np.nan), CHUNKS)
-    found = compare_validators([noise, world.validator("a", shared=0.0), world.validator("b", shared=0.2)], world.confidence)
+    found = compare_validators(
+        [noise, world.validator("a", shared=0.0), world.validator("b", shared=0.2)], world.confidence
+    )
     assert found[-1].name == "noise"
     assert found[-1].consensus == pytest.approx(0.0, abs=0.15)
     assert found[-1].alone > found[0].alone

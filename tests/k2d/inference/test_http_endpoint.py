@@ -38,7 +38,11 @@ async def test_a_server_that_hangs_is_given_up() -> None:
         (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>", ServerUnavailable, "HTTP 502"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", ModelError, "not as an inference server"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ModelError, "HTTP 404"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{", ServerUnavailable, "http://127.0.0.1:"),  # cut off in the middle
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n{",
+            ServerUnavailable,
+            "http://127.0.0.1:",
+        ),  # cut off in the middle
         (b"", ServerUnavailable, "http://127.0.0.1:"),  # closed without a word
         (b"what?\r\n\r\n", ServerUnavailable, "http://127.0.0.1:"),
     ],

@@ -218,7 +218,7 @@ async def test_connecting_refuses_servers_that_disagree_or_are_not_there() -> No
         await connect([Scripted(*[DOWN] * 99)], timeout_s=1.0, patience_s=0.05)
     with pytest.raises(ModelError, match="token"):
         await connect([Scripted(ModelError("a token is required"))], timeout_s=1.0, patience_s=1.0)
-    with pytest.raises(ModelError, match="no inference server of this version"):
+    with pytest.raises(ModelError, match="not an inference server of this version"):
         await connect([Scripted({"models": []})], timeout_s=1.0, patience_s=1.0)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2d.errors import BadRequest, DeadlineExceeded, K2DError, ModelError, Overloaded, TooLarge, ServerUnavailable
+from k2d.errors import BadRequest, DeadlineExceeded, K2DError, ModelError, Overloaded, ServerUnavailable, TooLarge
 from k2d.inference import triton_errors
 from k2d.inference.triton_endpoint import TritonEndpoint
 

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import pytest
 
 from k2d.schema import DecodeOptions
+from k2d.whisper.deterministic_fallback import DeterministicFallback, Search, repeats_ngram, search_at
 from k2d.whisper.fallback import DecodingResult, decode_with_fallback, is_silence, needs_fallback
-from k2d.whisper.deterministic_fallback import DeterministicFallback, Search, repeats, search_at
 
 OPTIONS = DecodeOptions()
 
 
-def draft(logprob: float = -0.3, silence: float = 0.1, ratio: float = 1.2, tokens: Sequence[int] = (1, 2)) -> DecodingResult:
+def draft(
+    logprob: float = -0.3, silence: float = 0.1, ratio: float = 1.2, tokens: Sequence[int] = (1, 2)
+) -> DecodingResult:
     return DecodingResult(tuple(tokens), logprob, silence, ratio)
 
 
@@ -32,7 +34,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("found", "options", "again", "silent"), [r[1:] for r in TABLE], ids=[r[0] for r in TABLE])
-def test_when_a_draft_is_decoded_again(found: DecodingResult, options: DecodeOptions, again: bool, silent: bool) -> None:
+def test_when_a_draft_is_decoded_again(
+    found: DecodingResult, options: DecodeOptions, again: bool, silent: bool
+) -> None:
     assert needs_fallback(found, options) is again
     assert is_silence(found, options) is silent
 
@@ -79,6 +83,6 @@ def test_a_rung_that_would_change_nothing_is_not_climbed() -> None:
 
 
 def test_repeats() -> None:
-    assert repeats([1, 2, 3, 1, 2, 3], 3)
-    assert not repeats([1, 2, 3, 1, 2], 3)
-    assert not repeats([1], 3)
+    assert repeats_ngram([1, 2, 3, 1, 2, 3], 3)
+    assert not repeats_ngram([1, 2, 3, 1, 2], 3)
+    assert not repeats_ngram([1], 3)

@@ -193,10 +193,11 @@ def test_a_killed_inference_server_costs_time_and_nothing_else(
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_k2d_up_starts_everything_and_stops_it_in_order(tmp_path: Path, stop: signal.Signals) -> None:
+    """Even while somebody follows a batch's events, which end then."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("K2D_")}
     up = subprocess.Popen(
-        [sys.executable, "-m", "k2d.cli", "up"],
+        [sys.executable, "-m", "k2d.cli", "up", "--workers", "0"],
         cwd=tmp_path,
         env=environment | {"K2D_PORT": str(port)},
         stdout=subprocess.PIPE,
@@ -206,8 +207,14 @@ def test_k2d_up_starts_everything_and_stops_it_in_order(tmp_path: Path, stop: si
     client = Client(f"http://127.0.0.1:{port}")
     wait_for(client.is_up, "k2d up")
     assert client.http.get("/readyz").status_code == 200
-    up.send_signal(stop)
+    batch = client.label([str(EXAMPLES / SHORT[0])], BatchOptions()).id
+    with client.http.stream("GET", f"/v1/batches/{batch}/events") as events:
+        lines = events.iter_lines()
+        assert next(lines) == "event: status"
+        up.send_signal(stop)
+        assert "event: end" not in list(lines)
     output, _ = up.communicate(timeout=60)
     assert up.returncode == 0, output
     assert "Traceback" not in output
+    assert "without completing response" not in output  # uvicorn, of a response that was cut off
     assert not client.is_up()
