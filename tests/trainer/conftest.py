@@ -1,5 +1,7 @@
 """Shared by the trainer's tests: a tiny teacher, its vocabulary, a frozen dataset. No test changes them."""
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,20 @@ from weights import base
 
 from k2d.datasets.read import FrozenDataset
 from k2d.whisper.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The models here are so small that torch's second thread costs more than it gives."""
+    if find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -45,9 +45,7 @@ Converted = Callable[..., Export]
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_gate() -> Iterator[None]:
-    """A few tokens a clip, since random weights write on to the limit; one thread; each student is transcribed once."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """A few tokens a clip, since random weights write on to the limit; each student is transcribed once."""
     open_student, known = gate.open_student, dict[Path, list[decoders.ToolDecoder]]()
 
     def open_once(folder: Path, cache: Path) -> list[decoders.ToolDecoder]:
@@ -59,7 +57,6 @@ def quick_gate() -> Iterator[None]:
         patch.setattr(decoders, "MAX_TOKENS", 12)
         patch.setattr(gate, "open_student", open_once)
         yield
-    torch.set_num_threads(before)
 
 
 def recorded(decoder: decoders.ToolDecoder) -> decoders.TranscribeClip:

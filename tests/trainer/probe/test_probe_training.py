@@ -29,7 +29,7 @@ HAN = "媽爸他你我好大小"
 UNIT_S = 0.12
 
 
-class Ears:
+class FilterBank:
     """An encoder that is a filter bank: real audio in, one row each 20 ms out."""
 
     model = TEACHER
@@ -79,7 +79,7 @@ def sentences(count: int, *, seed: int = 0) -> list[list[str]]:
 
 def fit(lake: Lake, **recipe) -> StoredProbe:
     chosen = ProbeRecipe(**{"folds": 2, "epochs": 20, **recipe})
-    return cross_fit(lake, ["tones"], chosen, settings=Settings(_env_file=None), engine=Ears())
+    return cross_fit(lake, ["tones"], chosen, settings=Settings(_env_file=None), engine=FilterBank())
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_it_finds_true_labels_likelier_than_wrong_ones(trained: tuple[Lake, Stor
     lake, made = trained
     probe = load(lake.probes.get(made.digest))
     right, wrong = "媽爸他你我好大小我你", "小大好我你他爸媽你我"
-    encoded = Ears().encode([Window(spoken(right))])[0][: len(spoken(right)) // 320]
+    encoded = FilterBank().encode([Window(spoken(right))])[0][: len(spoken(right)) // 320]
     new = "rec_new"
     assert (
         probe_hypothesis(probe, [right], encoded, new, name="p").forced_logprobs
