@@ -30,7 +30,6 @@ from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
 from k2d.schema import DecodeOptions, LongformOptions, Samples, join_text
 from k2d.settings import load
-from k2d.text.tokens import mixed_tokens
 from k2d.whisper.load import open_engine
 from k2d.whisper.resolve import resolve
 

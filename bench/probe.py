@@ -32,8 +32,6 @@ from k2d.schema import ChunkFacts, Window
 from k2d.settings import Settings
 from k2d.settings import load as settings_of
 from k2d.store import Lake
-from k2d.text.phonemes import phonemes
-from k2d.text.tokens import mixed_tokens
 from k2d.validators.probe.network import Probe, frames_of, load
 from k2d.validators.probe.validator import probe_hypothesis
 from trainer.probe.crossfit import ProbeRecipe, StoredProbe, cross_fit

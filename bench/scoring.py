@@ -42,7 +42,7 @@ from k2d.filtering.evidence import Said, weigh_many
 from k2d.schema import Hypothesis, Segment, join_text
 from k2d.text import english
 from k2d.text.letters import letter_to_sound
-from k2d.text.tokens import is_han, is_latin, mixed_tokens
+from k2d.text.tokens import is_han, is_latin
 
 HERE = Path(__file__).parent
 MANIFEST = HERE.parent.parent / "shared" / "data" / "public" / "manifest.jsonl"

@@ -21,9 +21,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from k2d.text.normalise import normalise
 from k2d.text.phrases import listed
-from k2d.text.repetition import REPETITION_MAX, compression_ratio, repetition
+from k2d.text.repetition import REPETITION_MAX, compression_ratio
 from k2d.text.suspicions import is_hallucination
 
 DATA = Path(__file__).parent / "data" / "zh_hallu" / "zh_hallu.jsonl"

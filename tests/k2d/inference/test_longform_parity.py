@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import soundfile
 from rapidfuzz.distance import Levenshtein
+from reading_oracle import mixed_tokens
 from weights import base, open_base
 
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, Samples, Segment, join_text
-from k2d.text.tokens import mixed_tokens
 from k2d.whisper.engine import Engine
 
 pytestmark = pytest.mark.integration

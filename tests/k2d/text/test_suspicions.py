@@ -8,11 +8,10 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from reading_oracle import count_ngrams, mixed_tokens, normalise
 
-from k2d.text.normalise import normalise
-from k2d.text.repetition import count_ngrams, count_tokens
+from k2d.text.repetition import count_tokens
 from k2d.text.suspicions import foreign_run, foreign_share, is_hallucination, loop_turns, suspicions, variety
-from k2d.text.tokens import mixed_tokens
 
 ROOT = Path(__file__).parents[3]
 TARGET = 0.95

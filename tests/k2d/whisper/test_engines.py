@@ -11,12 +11,12 @@ import ctranslate2
 import numpy as np
 import pytest
 import soundfile
+from reading_oracle import mixed_tokens
 from weights import base, open_base
 
 from k2d.errors import BadRequest, ModelError
 from k2d.inference.batcher import MicroBatcher
 from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Samples, Window, WindowResult
-from k2d.text.tokens import mixed_tokens
 from k2d.whisper import ct2_file
 from k2d.whisper.engine import Engine
 from k2d.whisper.features import log_mel

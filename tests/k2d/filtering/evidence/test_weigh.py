@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading_oracle import mixed_tokens, phonemes
 
 from k2d.filtering.distance import compare
 from k2d.filtering.evidence import ChunkEvidence, ChunkTexts, mean_logprob, weigh, weigh_many
 from k2d.schema import Counts, Evidence, Hypothesis, Segment, join_text
-from k2d.text.phonemes import phonemes
 from k2d.text.sounds import decode, encode
-from k2d.text.tokens import mixed_tokens
 
 FRESH = "卡爸怕媽發" * 6  # no phoneme but a is in 你好 or 謝謝
 words = st.sampled_from(["我", "你", "好", "天", "銀行", "長大", " model ", " 2 ", "二", " a ", " Okay. ", "，", "カ"])
