@@ -1,10 +1,10 @@
-# Two commands matter: `make demo` and `make test`. `make help` lists the rest.
+# Two commands matter: `make demo` and `make test`. `make help` lists the rest; CONTRIBUTING.md says when to use which.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose check unit format pins docs clean
+.PHONY: help demo unit test test-all test-compose check hooks format docs pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,29 +12,36 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Label the sample audio with real Whisper weights, freeze a dataset, distil a student (about 4 minutes)
 	$(BIN)/k2d demo
 
-test: $(VENV)/.dev check ## Run the checks and every test (about half an hour on 2 cores)
-	$(BIN)/pytest
-
-check: $(VENV)/.dev ## Lint, format, types, import rules
+check: $(VENV)/.dev ## Lint, format, types, import rules (under a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.dev ## Run the fast tests only
-	$(BIN)/pytest tests/unit -m "not slow"
+unit: $(VENV)/.dev ## Run the fast tests: no servers, no model weights (under 3 minutes)
+	$(BIN)/pytest -m "not integration and not slow and not nightly"
+
+test: $(VENV)/.dev check ## Run the checks and the tests (under 15 minutes on 2 cores)
+	$(BIN)/pytest -m "not nightly"
+
+test-all: $(VENV)/.dev check ## Run every test, the nightly ones too, with a random and wider search of examples
+	$(BIN)/pytest --hypothesis-profile=wide
 
 test-compose: $(VENV)/.dev ## Bring docker-compose.yml up and try it (about 15 minutes; installs Docker where none is)
 	sh tests/compose/run.sh
+
+hooks: $(VENV)/.dev ## Run the checks before every commit (.pre-commit-config.yaml)
+	$(BIN)/pre-commit install
 
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.dev ## Write docs/cli.md and docs/settings.md anew from the code
+docs: $(VENV)/.dev ## Write docs/cli.md, settings.md, recipe.md and openapi.json anew from the code
 	$(BIN)/python docs/generate.py
 
 pins: $(VENV)/.dev ## Compile requirements/*.txt anew from pyproject.toml
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	sh requirements/compile.sh $(BIN)/uv
 
 clean: ## Remove the environment and everything the demo made

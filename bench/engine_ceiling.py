@@ -16,8 +16,8 @@ import soundfile
 
 from k2d.schema import WINDOW_S, WINDOW_SAMPLES, DecodeOptions, Window
 from k2d.settings import load
-from k2d.whisper.load import open_engine
 from k2d.whisper.features import log_mel
+from k2d.whisper.load import open_engine
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "public"
 BATCHES = (1, 4, 8, 16)

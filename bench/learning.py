@@ -27,9 +27,9 @@ import torch
 
 from k2d.audio import SampleReader
 from k2d.client.embedded import Embedded
+from k2d.documents import BatchOptions
 from k2d.filtering.distance import counts, read
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.documents import BatchOptions
 from k2d.logs import setup
 from k2d.schema import WINDOW_SAMPLES, Metric
 from k2d.settings import load

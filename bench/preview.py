@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from k2d.corpus import numbers, views
+from k2d.corpus import column_files, views
 from k2d.corpus.index import CHUNKS, stem
-from k2d.filtering.policy import DEFAULT, PAPER, Policy
 from k2d.documents import BatchOptions
+from k2d.filtering.policy import DEFAULT, PAPER, Policy
 from k2d.labeling.request import make_batch
 from k2d.schema import Batch, Metric, Source
 from k2d.settings import Settings
@@ -72,21 +72,21 @@ def _part(rng: np.random.Generator) -> dict[str, bytes]:
     quality = rng.beta(0.6, 3.0, rows)  # how bad each label is, 0…1
     sizes = rng.poisson(SEGMENTS_A_CHUNK - 1, rows) + 1
     of = np.repeat(np.arange(rows), sizes)
-    segments = _values(rng, numbers.SEGMENTS, np.clip(quality[of] * rng.gamma(2.0, 0.5, len(of)), 0, 1), 4.0)
+    segments = _values(rng, column_files.SEGMENTS, np.clip(quality[of] * rng.gamma(2.0, 0.5, len(of)), 0, 1), 4.0)
     segments["chunk"] = of
     segments["number"] = np.arange(len(of)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    chunks = _values(rng, numbers.CHUNKS, quality, 24.0)
+    chunks = _values(rng, column_files.CHUNKS, quality, 24.0)
     chunks["ms"] = np.bincount(of, segments["ms"], minlength=rows) + 200
     chunks["duration_s"] = np.float32(np.round(chunks["ms"] / 1000, 3))
     chunks["position"] = np.repeat(np.arange(PART), CHUNKS_A_RECORDING)
     chunks["index"] = np.tile(np.arange(CHUNKS_A_RECORDING), PART)
     files = {}
     for suffix, values, schema in (
-        (".chunks.arrow", chunks, numbers.CHUNKS),
-        (".segments.arrow", segments, numbers.SEGMENTS),
+        (".chunks.arrow", chunks, column_files.CHUNKS),
+        (".segments.arrow", segments, column_files.SEGMENTS),
     ):
         file = io.BytesIO()
-        numbers.write(file, pa.table({f.name: pa.array(values[f.name]).cast(f.type, safe=False) for f in schema}))
+        column_files.write(file, pa.table({f.name: pa.array(values[f.name]).cast(f.type, safe=False) for f in schema}))
         files[suffix] = file.getvalue()
     return files | {".parquet": _facts(rows)}
 
@@ -101,7 +101,7 @@ def _values(rng: np.random.Generator, schema: pa.Schema, bad: np.ndarray, length
             values[field.name] = ms
         elif field.name == "duration_s":
             values[field.name] = ms / 1000
-        elif field.name in numbers.FLAGS:
+        elif field.name in column_files.FLAGS:
             values[field.name] = rng.random(rows) < 0.002
         elif field.name in rates:
             values[field.name] = -np.round(rng.gamma(2.0, 0.15, rows) + bad, 4)

@@ -23,10 +23,10 @@ import numpy as np
 
 from k2d.audio import decode_flac
 from k2d.client.embedded import Embedded
+from k2d.documents import BatchOptions
 from k2d.errors import NotFound
 from k2d.filtering.distance import counts, per_bounded
 from k2d.inference.open import engine_of
-from k2d.documents import BatchOptions
 from k2d.logs import setup
 from k2d.schema import ChunkFacts, Window
 from k2d.settings import Settings

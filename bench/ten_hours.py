@@ -20,8 +20,8 @@ import numpy as np
 from k2d.validators.validators import Validators
 
 from k2d import audio
-from k2d.labeling.recording import Labeler
 from k2d.documents import BatchOptions
+from k2d.labeling.recording import Labeler
 from k2d.labeling.request import make_batch
 from k2d.schema import DecodeOptions, ModelInfo, Piece, TextScore, Window, WindowResult
 from k2d.settings import load

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from k2d.cli import commands# noqa: F401 — registers them with `app`
+from k2d.cli import commands  # noqa: F401 — registers them with `app`
 from k2d.cli.base import app
 from k2d.settings import PREFIX, Settings
 from trainer.options import PRESETS, Recipe
@@ -20,7 +20,7 @@ GENERATED = "<!-- written by docs/generate.py (`make docs`) -->\n\n"
 
 
 def cli() -> str:
-    """Every command's arguments and options, as `--help` tells them."""
+    """Every command's arguments and options, as `--help` shows them."""
     root: Any = typer.main.get_command(app)
     parts = [
         "# The `k2d` command\n",
@@ -30,8 +30,8 @@ def cli() -> str:
     for name, command in sorted(root.commands.items()):
         parts.append(f"## k2d {name}\n\n{_paragraphs(command.help)}\n")
         if inner := getattr(command, "commands", None):  # a group
-            for verb, one in inner.items():
-                parts += [f"### k2d {name} {verb}\n\n{_paragraphs(one.help)}\n", _parameters(one, verb)]
+            for verb, subcommand in inner.items():
+                parts += [f"### k2d {name} {verb}\n\n{_paragraphs(subcommand.help)}\n", _parameters(subcommand, verb)]
             continue
         parts.append(_parameters(command, name))
     return GENERATED + "\n".join(parts)

@@ -1,8 +1,9 @@
-"""The JSON documents of the labeling API, each described once: requests, and what the API, the HTTP client and the
-embedded client answer alike.
+"""The JSON documents of the labeling API, as pydantic models.
 
-    status = Client("http://127.0.0.1:8080").status("lectures", DEFAULT)  # a BatchStatus, whoever answers
-    status.ledger.seconds.accepted
+The API, the HTTP client and the embedded client return the same ones:
+
+    status = Client("http://127.0.0.1:8080").status("lectures")  # a BatchStatus
+    print(status.ledger.seconds.accepted)
 """
 
 from typing import Annotated, Any, Literal
@@ -15,29 +16,31 @@ from k2d.schema import BatchState, Metric, Reason, Status
 from k2d.store.manifest import Manifest
 
 
-class Request(BaseModel):
-    """A request body: unknown members are refused, a typo must fail."""
+class ApiRequest(BaseModel):
+    """Base class of request bodies. Unknown members are refused, so that a typo is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Document(BaseModel):
-    """An answer."""
+class ApiDocument(BaseModel):
+    """Base class of responses."""
 
     model_config = ConfigDict(frozen=True)
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON values, under the names of the API."""
+        """The document as JSON values, under the API's names."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 # ---- batches ------------------------------------------------------------------------------------------------------
 
 
-class BatchOptions(Request):
-    """What may differ from batch to batch. Whatever is left out is what the service is configured with."""
+class BatchOptions(ApiRequest):
+    """The options of a batch. What is left out is taken from the service's settings."""
 
-    name: str | None = Field(None, description="A name to find the batch by.", examples=["lectures-2026-11"])
+    name: str | None = Field(
+        None, description="Name of the batch; its id when left out.", examples=["lectures-2026-11"]
+    )
     language: str | None = Field(
         None, description="`zh-en` (mixed prompt), `auto`, or a Whisper code.", examples=["zh-en"]
     )
@@ -48,12 +51,12 @@ class BatchOptions(Request):
         "`second-decode`.",
         examples=["openai/whisper-base"],
     )
-    vad: bool | None = Field(None, description="Skip what a voice activity detector calls silence.")
+    vad: bool | None = Field(None, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool | None = Field(None, description="Give each window the previous window's text.")
 
 
 class BatchByReference(BatchOptions):
-    """Recordings the service fetches itself; every URI must lie under an allowed prefix."""
+    """A batch of recordings that the service reads itself. Every URI must lie under a prefix in K2D_ALLOWED_SOURCES."""
 
     sources: list[str] = Field(
         min_length=1,
@@ -63,45 +66,45 @@ class BatchByReference(BatchOptions):
 
 
 class BatchUpload(BatchOptions):
-    """Recordings sent along, `multipart/form-data`, one `files` part each."""
+    """A batch of uploaded recordings: `multipart/form-data` with one `files` part for each."""
 
     files: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
 
 
-class LedgerSeconds(Document):
-    """in = accepted + salvaged + rejected + quarantined + silence, exact in milliseconds."""
+class LedgerSeconds(ApiDocument):
+    """Seconds of input by outcome: in = accepted + salvaged + rejected + quarantined + silence, exact to 1 ms."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     input: float = Field(alias="in", examples=[252.4])
-    accepted: float = Field(description="Of chunks kept whole.", examples=[201.2])
-    salvaged: float = Field(description="Of good segments of other chunks.", examples=[8.0])
+    accepted: float = Field(description="Chunks kept whole.", examples=[201.2])
+    salvaged: float = Field(description="Good segments of other chunks.", examples=[8.0])
     rejected: float = Field(examples=[12.0])
     quarantined: float = Field(examples=[18.0])
     silence: float = Field(examples=[13.2])
 
 
-class ChunkCounts(Document):
-    """Chunks kept whole, kept in part, and not kept at all."""
+class ChunkCounts(ApiDocument):
+    """Numbers of chunks kept whole, kept in part, and not kept."""
 
     accepted: int = Field(examples=[14])
     salvaged: int = Field(description="Kept in part.", examples=[1])
     rejected: int = Field(examples=[1])
 
 
-class RecordingCounts(Document):
-    """How the recordings of a batch ended so far."""
+class RecordingCounts(ApiDocument):
+    """Numbers of recordings of a batch by outcome."""
 
     total: int = Field(examples=[14])
     labeled: int = Field(examples=[12])
     quarantined: int = Field(examples=[2])
     pending: int = Field(
-        description="Without a result, or with facts of an earlier version: `k2d resume`.", examples=[0]
+        description="Without a result, or with facts of an earlier version; `k2d resume` processes them.", examples=[0]
     )
 
 
-class Ledger(Document):
-    """Where every second of the batch went under a policy, over the recordings that are finished."""
+class Ledger(ApiDocument):
+    """What a policy makes of every second of the finished recordings of a batch."""
 
     batch: str = Field(examples=["b_0f3c9a1be2d47c55"])
     name: str = Field(examples=["lectures-2026-11"])
@@ -109,24 +112,24 @@ class Ledger(Document):
     seconds: LedgerSeconds
     chunks: ChunkCounts
     recordings: RecordingCounts
-    wall_s: float = Field(description="Worker time spent, in seconds.", examples=[48.1])
+    wall_s: float = Field(description="Worker time spent on them, in seconds.", examples=[48.1])
 
 
-class Jobs(Document):
-    """What the queue knows of the batch now."""
+class Jobs(ApiDocument):
+    """The batch's jobs in the queue."""
 
     jobs_queued: int = Field(examples=[3])
     jobs_running: int = Field(examples=[1])
     jobs_failed: int = Field(examples=[0])
     last_error: str | None = Field(None, examples=[None])
     seconds_in_flight: float = Field(
-        description="Of unfinished recordings, what the teacher has transcribed.", examples=[61.3]
+        description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
 
 
-class QuarantinedRecording(Document):
-    """A recording that was set aside, and why."""
+class QuarantinedRecording(ApiDocument):
+    """A quarantined recording, and why."""
 
     recording: str = Field(examples=["broken.mp3"])
     reason: str | None = Field(examples=["not_audio"])
@@ -134,8 +137,8 @@ class QuarantinedRecording(Document):
     duration_s: float = Field(examples=[0.0])
 
 
-class BatchSummary(Document):
-    """The part of a batch that never changes."""
+class BatchSummary(ApiDocument):
+    """The properties of a batch that never change."""
 
     id: str = Field(examples=["b_0f3c9a1be2d47c55"])
     name: str = Field(examples=["lectures-2026-11"])
@@ -158,59 +161,59 @@ class BatchStatus(BatchSummary):
 
     state: BatchState
     ledger: Ledger
-    jobs: Jobs | None = Field(description="null when there is no queue, or it does not answer")
+    jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
 
 
-class BatchList(Document):
-    """A page of batches, newest first."""
+class BatchList(ApiDocument):
+    """One page of batches, newest first."""
 
     batches: list[BatchListed]
     next: str | None = Field(description="cursor of the next page, null at the end")
 
 
-class Forecast(Document):
-    """What a batch would cost, and what the estimate is based on; nothing was stored or queued."""
+class Forecast(ApiDocument):
+    """The estimated cost of a batch, and what the estimate is based on. Nothing was stored or queued."""
 
     recordings: int = Field(examples=[14])
-    unknown: int = Field(description="recordings whose header does not tell their length", examples=[1])
+    unknown: int = Field(description="recordings whose header does not state their length", examples=[1])
     hours: float = Field(examples=[0.0701])
     windows: int = Field(examples=[18])
     estimated_s: float = Field(examples=[50.5])
     basis: str = Field(examples=["5.1 × real time with 1 worker: measured on 12 recordings of batch lectures"])
 
 
-class Resumed(Document):
-    """Batches whose missing recordings were queued again, or done."""
+class Resumed(ApiDocument):
+    """The batches whose missing recordings were queued again or processed."""
 
-    batches: dict[str, int] = Field(description="recordings missing, by batch id", examples=[{"b_0f3c9a1be2d47c55": 3}])
+    batches: dict[str, int] = Field(description="missing recordings by batch id", examples=[{"b_0f3c9a1be2d47c55": 3}])
 
 
-class PartialResult(Document):
-    """How far a batch is, for a progress bar."""
+class PartialResult(ApiDocument):
+    """Progress of a batch, for a progress bar."""
 
-    seconds: float = Field(description="Of audio transcribed so far.")
-    recordings: int = Field(description="Finished.")
-    total: int
-    error: str | None = Field(None, description="What a worker failed at last and will try again.")
+    seconds: float = Field(description="Audio transcribed so far.")
+    recordings: int = Field(description="Finished recordings.")
+    total: int = Field(description="All recordings of the batch.")
+    error: str | None = Field(None, description="The last error of a job that is going to be retried.")
 
 
 # ---- chunks -------------------------------------------------------------------------------------------------------
 
 
-class ChunkFilter(Request):
-    """Which chunks of a batch to list; null means any."""
+class ChunkFilter(ApiRequest):
+    """Conditions on the chunks to list; null means any."""
 
     verdict: Status | None = None
     reason: Reason | None = None
-    recording: str | None = Field(None, description="Exact source name.")
-    text: str | None = Field(None, description="Part of the teacher's text.", max_length=200)
+    recording: str | None = Field(None, description="Exact name of the recording.")
+    text: str | None = Field(None, description="Substring of the teacher's text.", max_length=200)
     min_distance: float | None = Field(None, description="Least value of the policy's metric.")
     max_distance: float | None = Field(None, description="Largest value of the policy's metric.")
 
 
-class ChunkRow(Document):
+class ChunkRow(ApiDocument):
     """One chunk in a list."""
 
     id: str = Field(examples=["2f1d0c…-00003"])
@@ -220,30 +223,31 @@ class ChunkRow(Document):
     end_s: float = Field(examples=[88.9])
     teacher_text: str = Field(examples=["今天這堂課我們先來 review 一下"])
     validator_texts: list[str] = Field(
-        description="Of the first validator, one for each perturbation.", examples=[["今天這堂課我們先來 review 一下"]]
+        description="The first validator's texts, one for each perturbation.",
+        examples=[["今天這堂課我們先來 review 一下"]],
     )
     validators: str = Field(examples=["model:openai/whisper-base"])
     perturbations: list[str] = Field(examples=[["as is"]])
     distances: dict[Metric, float | None] = Field(
-        description="By every metric; `evidence` (risk) is null when the policy has no weights."
+        description="The value of every metric; `evidence` (the risk) is null when the policy has no weights."
     )
     teacher_repetition: int
     validator_repetition: int
     phrase: str | None
     verdict: Status
     reason: Reason
-    salvaged_s: float = Field(description="Of a chunk that is not kept: seconds of its segments that are.")
+    salvaged_s: float = Field(description="Seconds of salvaged segments, if the chunk is not kept whole.")
 
 
-class ChunkList(Document):
-    """A page of chunks."""
+class ChunkList(ApiDocument):
+    """One page of chunks."""
 
     chunks: list[ChunkRow]
     next: str | None = Field(description="cursor of the next page, null at the end")
 
 
-class DiffStep(Document):
-    """One step of the alignment of teacher and validator: tokens of both, and the text as each wrote it."""
+class DiffStep(ApiDocument):
+    """One step of the alignment of teacher and validator: the tokens of both, and both texts as written."""
 
     op: DiffOp
     teacher: list[str]
@@ -252,25 +256,25 @@ class DiffStep(Document):
     validator_text: str
 
 
-class HypothesisDetail(Document):
-    """What one validator transcribed of the audio, as it is or perturbed."""
+class HypothesisDetail(ApiDocument):
+    """One validator's transcript of the chunk, from its audio unchanged or perturbed."""
 
     validator: str = Field(examples=["model:openai/whisper-base"])
     perturbation: str = Field(examples=["as is"])
-    text: str = Field(description="Phonemes, where `is_phonemes`.")
+    text: str = Field(description="Phonemes if `is_phonemes`.")
     avg_logprob: float
     forced_logprobs: list[float] = Field(
-        description="The label's mean log-probability in each segment under the validator; empty where it gives none."
+        description="The label's mean forced log-probability in each segment under the validator; empty if it has none."
     )
     expected_token_errors: list[float] = Field(
-        description="Share of each segment's tokens it expects to be wrong; empty as `forced_logprobs`."
+        description="Share of each segment's tokens that the validator expects to be wrong; empty if it has none."
     )
     is_phonemes: bool
-    diff: list[DiffStep] = Field(description="The label beside this text; empty for phonemes.")
+    diff: list[DiffStep] = Field(description="Alignment of the label and this text; empty for phonemes.")
 
 
-class SegmentDetail(Document):
-    """A segment of the label, its evidence, and what the policy makes of it alone."""
+class SegmentDetail(ApiDocument):
+    """A segment of the label, its evidence, and the policy's verdict on it alone."""
 
     id: str = Field(examples=["2f1d0c…-00003.001"])
     start_s: float
@@ -283,15 +287,17 @@ class SegmentDetail(Document):
     temperature: float
     language: str
     evidence: dict[str, float | int | bool]
-    verdict: Status | None = Field(description="null by a policy that compares a distance: it knows whole chunks only.")
+    verdict: Status | None = Field(
+        description="null under a policy that compares a distance: those judge whole chunks only."
+    )
     reason: Reason | None
     risk: float | None
     contributions: dict[str, float]
     salvaged: bool
 
 
-class ChunkDetail(Document):
-    """Everything known of one chunk, and why it is kept or not."""
+class ChunkDetail(ApiDocument):
+    """Everything known about one chunk, and why it is kept or not."""
 
     id: str
     recording_id: str
@@ -308,7 +314,7 @@ class ChunkDetail(Document):
     phrase: str | None
     evidence: dict[str, float | int | bool]
     contributions: dict[str, float] = Field(
-        description="What the bias and each feature add to the log-odds of the risk; empty by a distance.",
+        description="What the bias and each feature add to the log-odds of the risk; empty if a distance decides.",
         examples=[{"bias": -4.0, "disagreement": 3.1, "forced_logprob": 0.4}],
     )
     segments: list[SegmentDetail]
@@ -322,32 +328,34 @@ class ChunkDetail(Document):
 # ---- policies -----------------------------------------------------------------------------------------------------
 
 
-class PreviewRequest(Request):
-    """A policy to try on stored facts."""
+class PreviewRequest(ApiRequest):
+    """A policy to apply to stored facts."""
 
     batches: list[str] = Field(min_length=1, description="Batch ids or names.", examples=[["lectures-2026-11"]])
     policy: Policy = Field(default_factory=lambda: DEFAULT)
-    curve: list[Metric] | None = Field(None, description="Metrics to draw over α; the policy's own when left out.")
+    curve: list[Metric] | None = Field(
+        None, description="Metrics for which to return a curve over α; the policy's own when left out."
+    )
 
 
-class ReasonCounts(Document):
-    """How much a reason stands for."""
+class ReasonCounts(ApiDocument):
+    """How many chunks and seconds have a reason."""
 
     chunks: int
     seconds: float
 
 
-class CurvePoint(Document):
-    """What is kept at one α."""
+class CurvePoint(ApiDocument):
+    """What is kept at one value of α."""
 
     alpha: float = Field(examples=[0.4])
     chunks: int = Field(examples=[14])
     seconds: float = Field(examples=[201.2])
-    salvaged: float = Field(description="Seconds salvaged of the other chunks.", examples=[8.0])
+    salvaged: float = Field(description="Seconds salvaged from the other chunks.", examples=[8.0])
 
 
-class ChunkSeconds(Document):
-    """Seconds of chunks kept whole, salvaged of the others, and rejected."""
+class ChunkSeconds(ApiDocument):
+    """Seconds of chunks kept whole, salvaged from the others, and rejected."""
 
     accepted: float
     salvaged: float
@@ -358,8 +366,8 @@ class ChunkSeconds(Document):
         return self.accepted + self.salvaged + self.rejected
 
 
-class Preview(Document):
-    """What a policy would keep; no model ran for it."""
+class Preview(ApiDocument):
+    """What a policy would keep, computed from stored facts; no model runs."""
 
     policy: Policy
     batches: list[str]
@@ -368,15 +376,15 @@ class Preview(Document):
     hours_accepted: float
     hours_salvaged: float
     salvage_sample: float = Field(
-        description="Share of the chunks in which salvage was counted; below 1 it is estimated from them.",
+        description="Share of the chunks that salvage was computed for; below 1 it is an estimate from them.",
         examples=[1.0],
     )
-    reasons: dict[Reason, ReasonCounts] = Field(description="Of whole chunks, whatever is salvaged of them.")
+    reasons: dict[Reason, ReasonCounts] = Field(description="Reasons of whole chunks, without regard to salvage.")
     curve: dict[Metric, list[CurvePoint]]
 
 
-class PolicyListed(Document):
-    """A preset and what it does."""
+class PolicyListed(ApiDocument):
+    """A policy preset and what it does."""
 
     policy: Policy
     explanation: str
@@ -385,8 +393,8 @@ class PolicyListed(Document):
 # ---- datasets -----------------------------------------------------------------------------------------------------
 
 
-class DatasetRequest(Request):
-    """What to freeze under which name."""
+class DatasetRequest(ApiRequest):
+    """A dataset to freeze."""
 
     name: str = Field(examples=["lectures-v1"])
     batches: list[str] = Field(min_length=1, examples=[["lectures-2026-11"]])
@@ -394,13 +402,13 @@ class DatasetRequest(Request):
     without: list[str] = Field(
         default=[],
         max_length=1_000_000,
-        description="Ids of chunks and segments to leave out, as rows have them.",
+        description="Ids of chunks and segments to leave out, as the dataset's rows name them.",
         examples=[["2f1d0c…-00003.001"]],
     )
 
 
-class DatasetState(Document):
-    """A dataset that is being frozen, or ready with its manifest."""
+class DatasetState(ApiDocument):
+    """The state of a dataset, with its manifest once it is ready."""
 
     name: str = Field(examples=["lectures-v1"])
     state: Literal["building", "ready", "failed"]
@@ -408,25 +416,25 @@ class DatasetState(Document):
     manifest: Manifest | None = None
 
 
-class DatasetListed(Document):
+class DatasetListed(ApiDocument):
     """A dataset in a list."""
 
     name: str = Field(examples=["lectures-v1"])
     created_at: str
     digest: str
     rows: int = Field(examples=[12])
-    hours: float = Field(description="Of speech that is kept.", examples=[0.04])
-    bytes: int = Field(description="Of its shards.", examples=[1_300_000])
+    hours: float = Field(description="Hours of speech.", examples=[0.04])
+    bytes: int = Field(description="Size of its shards.", examples=[1_300_000])
 
 
-class DatasetList(Document):
+class DatasetList(ApiDocument):
     """All datasets, by name."""
 
     datasets: list[DatasetListed]
 
 
-class Health(Document):
-    """The process answers."""
+class Health(ApiDocument):
+    """The process is up."""
 
     status: Literal["ok"] = "ok"
     version: str

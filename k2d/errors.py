@@ -1,22 +1,24 @@
-"""Every error a person can meet: one base class, a stable code, an HTTP status, a hint.
+"""The errors that k2d raises on purpose. Each class has a stable code, an HTTP status and a hint.
 
-The API turns them into problem documents (RFC 9457), the CLI into one message with its hint, the job runner
-into a quarantined recording. Subclasses set the class attributes; instances say what happened.
+The API turns them into problem documents (RFC 9457), the CLI prints message and hint, the job runner quarantines the
+recording. Subclasses set the class attributes; an instance says what happened.
 """
 
 from typing import Any, ClassVar
 
 
 def install_hint(*extras: str) -> str:
-    """What to type when packages are missing. k2d is on no package index: extras are installed from a clone of it."""
+    """The command that installs missing packages. k2d is on no package index: extras are installed from a clone."""
     return f"in a clone of k2d: pip install -e '.[{','.join(extras)}]' (`make demo` installs all that the demo needs)"
 
 
 class K2DError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all errors raised on purpose.
 
-    `code` is stable and machine-readable, `status` the HTTP status it maps to, `hint` what the reader can do.
-    Keyword arguments become members of the problem document (ids, limits, values), so they must be JSON types.
+        raise NotFound("no batch 'talks'", hint="`k2d batches` lists them", batch="talks")
+
+    `code` is stable and machine-readable, `status` is the HTTP status, `hint` says what the reader can do.
+    Other keyword arguments become members of the problem document (ids, limits, values), so they must be JSON types.
     """
 
     code: ClassVar[str] = "error"
@@ -32,7 +34,7 @@ class K2DError(Exception):
 
 
 class BadRequest(K2DError):
-    """The request or the command line asks for something that makes no sense."""
+    """The request or the command line is malformed, or asks for something impossible."""
 
     code = "bad_request"
     status = 400
@@ -46,7 +48,7 @@ class NotFound(K2DError):
 
 
 class Conflict(K2DError):
-    """The name is taken by something else, or the thing is not in a state that allows the act."""
+    """The name is already taken, or the current state does not allow the operation."""
 
     code = "conflict"
     status = 409
@@ -74,7 +76,7 @@ class StoreError(K2DError):
 
 
 class QueueError(K2DError):
-    """Redis cannot be reached, so work cannot be queued now. What is stored is safe."""
+    """Redis cannot be reached, so no job can be queued now. Stored results are not affected."""
 
     code = "queue_unavailable"
     status = 503
@@ -88,31 +90,31 @@ class ModelError(K2DError):
 
 
 class Overloaded(ModelError):
-    """The model's queue is full; asking again later, or another server, helps."""
+    """The model's queue is full. Try again later, or use another server."""
 
     code = "overloaded"
 
 
 class DeadlineExceeded(ModelError):
-    """The answer did not come within the time the caller gave it."""
+    """There was no answer within the caller's timeout."""
 
     code = "deadline_exceeded"
     status = 504
 
 
-class TryAgain(ModelError):
-    """One attempt at one inference server failed in a way that another attempt, or another server, may not."""
+class ServerUnavailable(ModelError):
+    """One call to one inference server failed; a retry, or another server, may succeed."""
 
     code = "server_unavailable"
 
     def __init__(self, message: str, *, retry_after_s: float | None = None, busy: bool = False, **details: Any) -> None:
         super().__init__(message, **details)
-        self.retry_after_s = retry_after_s  # what the server asked for
-        self.busy = busy  # it is well, only full: no reason to avoid it
+        self.retry_after_s = retry_after_s  # from the server's Retry-After header
+        self.busy = busy  # healthy, but its queue is full: the circuit breaker does not count it
 
 
 class AudioError(K2DError):
-    """This recording cannot be labeled: it is quarantined with `reason`, one of `k2d.schema.QuarantineReason`."""
+    """The recording cannot be labeled and is quarantined with `reason`, one of `k2d.schema.QuarantineReason`."""
 
     code = "audio_unusable"
     status = 422

@@ -1,7 +1,13 @@
-"""Keys and ids: results are facts named by a hash of everything that went into them; chunks and segments by place.
+"""Keys and ids. A key is a hash of everything that went into a result.
 
-chunk_id("4f…", 3)          -> "4f…-00003"
-segment_id("4f…-00003", 2)  -> "4f…-00003.002"
+The id of a chunk or a segment is made of the key of its facts and its position:
+
+    >>> chunk_id("4f1d", 3)
+    '4f1d-00003'
+    >>> segment_id("4f1d-00003", 2)
+    '4f1d-00003.002'
+    >>> place_of("4f1d-00003.002")
+    Place(facts_key='4f1d', chunk=3, segment=2)
 """
 
 import dataclasses
@@ -12,49 +18,49 @@ from typing import Any, Final, NamedTuple
 
 from k2d.errors import NotFound
 
-# As hypotheses and facts were keyed from version 0.1 on: part of every key, never shown, never changed.
+# Part of the keys of hypotheses, which version 0.1 called so. Never shown; a change would lose the stored ones.
 HYPOTHESES_TAG: Final = "opinions"
 
 _ID: Final = re.compile(r"([0-9A-Za-z]+)-([0-9]{5}|[1-9][0-9]{5,})(?:\.([0-9]{3}|[1-9][0-9]{3,}))?")
 
 
 def digest(*parts: Any) -> str:
-    """Hash JSON-able values and dataclasses to 32 hex characters; equal values give equal keys on every machine."""
+    """Hash JSON values and dataclasses to 32 hex characters; equal values give equal keys on every machine."""
     canonical = json.dumps(parts, default=_plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
 class Place(NamedTuple):
-    """Where a chunk or a segment is: the key of its facts, its index in the recording, its number in the chunk."""
+    """A parsed id: the key of the facts, the chunk's index in the recording, the segment's number in the chunk."""
 
     facts_key: str
     chunk: int
-    segment: int | None  # None: the id is a chunk's
+    segment: int | None  # None for the id of a chunk
 
 
 def chunk_id(facts_key: str, index: int) -> str:
-    """The id of a chunk: the key of its recording's facts and its index there."""
+    """The id of a chunk, from the key of its recording's facts and its index in the recording."""
     return f"{facts_key}-{index:05d}"
 
 
 def segment_id(chunk: str, number: int) -> str:
-    """The id of a segment: its chunk's id and its number in that chunk."""
+    """The id of a segment, from its chunk's id and its number in the chunk."""
     return f"{chunk}.{number:03d}"
 
 
 def place_of(id_: str) -> Place:
-    """Read the id of a chunk or a segment.
+    """Parse the id of a chunk or a segment.
 
     Raises:
-        NotFound: it is neither.
+        NotFound: not such an id.
     """
-    found = _ID.fullmatch(id_)
-    if found is None:
+    match = _ID.fullmatch(id_)
+    if match is None:
         raise NotFound(
             f"not the id of a chunk or a segment: {id_[:100]!r}",
-            hint="ids look like <key>-00003 (chunk) and <key>-00003.002 (segment): `k2d chunks BATCH --jsonl` prints them",
+            hint="ids are <key>-00003 (chunk) and <key>-00003.002 (segment); `k2d chunks BATCH --jsonl` prints them",
         )
-    key, chunk, segment = found.groups()
+    key, chunk, segment = match.groups()
     return Place(key, int(chunk), None if segment is None else int(segment))
 
 
@@ -62,12 +68,13 @@ def chunk_of(id_: str) -> tuple[str, int]:
     """The facts key and the index of a chunk, from its id.
 
     Raises:
-        NotFound: it is no chunk's id.
+        NotFound: not the id of a chunk.
     """
     place = place_of(id_)
     if place.segment is not None:
         raise NotFound(
-            f"not the id of a chunk: {id_[:100]!r}", hint="this is a segment's: leave out what follows the dot"
+            f"not the id of a chunk: {id_[:100]!r}",
+            hint="this is the id of a segment; leave out the dot and what follows it",
         )
     return place.facts_key, place.chunk
 

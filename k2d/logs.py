@@ -1,4 +1,4 @@
-"""Logging: one line an event, to standard error; JSON where a machine reads it."""
+"""Logging to standard error, one line per event; as JSON where `log_json` is set."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from k2d.settings import Settings
 
 
 def setup(settings: Settings) -> None:
-    """Configure structlog for this process. Standard output stays free for results."""
+    """Configure structlog for this process. Logs go to standard error, results to standard output."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if settings.log_json
@@ -26,5 +26,6 @@ def setup(settings: Settings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whatever stderr is when something is said
+        # standard error is looked up when a logger is first used: pytest replaces it
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

@@ -1,33 +1,34 @@
-"""The nouns, frozen and typed. Every room uses these words for these things.
+"""The data types that every package shares: frozen dataclasses and enums.
 
-Times are seconds as floats rounded to milliseconds; `*_s` is relative to the start of the recording unless a
+Names that end in `_s` are seconds, as floats rounded to milliseconds, counted from the start of the recording unless a
 docstring says otherwise. Samples are int16, 16 kHz, mono.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-SAMPLE_RATE_HZ = 16_000
-WINDOW_S = 30.0  # what Whisper's encoder takes at once
-WINDOW_SAMPLES = int(WINDOW_S * SAMPLE_RATE_HZ)
-MAX_CHUNK_S = WINDOW_S  # a chunk must fit one window, so that the validator and the student get all of it
+SAMPLE_RATE_HZ: Final = 16_000
+WINDOW_S: Final = 30.0  # length of the encoder's input
+WINDOW_SAMPLES: Final = int(WINDOW_S * SAMPLE_RATE_HZ)
+MAX_CHUNK_S: Final = WINDOW_S  # a chunk fits one window, so that validators and the student get all of it
 
 Samples = npt.NDArray[np.int16]  # shape (n,), 16 kHz mono
 
-MIXED = "zh-en"  # the mixed prompt: mean of the zh and en embeddings (docs/method.md)
-AUTO = "auto"  # detected for every window
+MIXED: Final = "zh-en"  # the mixed prompt: mean of the zh and en embeddings (docs/method.md)
+AUTO: Final = "auto"  # detected for every window
 
 # codes of Whisper's multilingual vocabulary in its order (openai/whisper, tokenizer.py); `yue` came with large-v3
-_CODES = """
+_CODES: Final = """
     en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml
     cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am
     yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue
 """
-LANGUAGES: frozenset[str] = frozenset(_CODES.split())
+LANGUAGES: Final[frozenset[str]] = frozenset(_CODES.split())
 
 
 # ---- models and decoding ------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ class EngineName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Which weights, in which engine, at which precision: everything of a model that can change a label."""
+    """Which weights, in which engine, at which precision: everything about a model that can change a label."""
 
     reference: str  # as the operator wrote it
     digest: str  # sha256 over the weight files, hex
@@ -52,15 +53,15 @@ class ModelInfo:
 
     @property
     def fingerprint(self) -> str:
-        """What goes into keys and records: digest, engine and precision. The device is left out: it may change."""
+        """Digest, engine and precision, for keys and records. The device is left out: it may change between runs."""
         return f"{self.digest[:16]}:{self.engine}:{self.compute_type}"
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """How one window of at most 30 s becomes text. Part of every label's key.
+    """How one window of at most 30 s is decoded. Part of every label's key.
 
-    Thresholds follow Whisper: a result is decoded again at the next temperature when its compression ratio exceeds
+    Thresholds are Whisper's: a result is decoded again at the next temperature when its compression ratio exceeds
     `compression_ratio_threshold` or its mean log-probability falls below `log_prob_threshold`, unless it is silence
     (no-speech probability above `no_speech_threshold`). None switches a threshold off.
     """
@@ -76,17 +77,17 @@ class DecodeOptions:
     without_timestamps: bool = False
     max_initial_timestamp_s: float = 1.0
     max_new_tokens: int | None = None  # None: what the model's context leaves
-    initial_prompt: str | None = None  # terms and style, put before each window's previous text
+    initial_prompt: str | None = None  # terms and style, prepended to each window's previous text
 
 
 @dataclass(frozen=True, slots=True)
 class LongformOptions:
-    """How a recording of any length becomes segments (Whisper's sequential algorithm). Part of every label's key."""
+    """How a recording of any length is transcribed (Whisper's sequential algorithm). Part of every label's key."""
 
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     condition_on_previous_text: bool = False
     prompt_reset_on_temperature: float = 0.5  # above it, the next window gets no previous text
-    vad: bool = False  # skip windows without voice activity before the teacher hears them
+    vad: bool = False  # skip audio without voice activity before the teacher transcribes it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +100,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a window between two timestamps. Times are relative to the window's start."""
+    """The part of a window between two timestamps. Times are relative to the window's start."""
 
     start_s: float
     end_s: float
@@ -109,23 +110,23 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """What an engine says about one window."""
+    """An engine's result for one window."""
 
     text: str  # without timestamps and special tokens
-    tokens: tuple[int, ...]  # as generated: timestamps in, prompt and end-of-text out
+    tokens: tuple[int, ...]  # as generated: with timestamps, without prompt and end-of-text
     pieces: tuple[Piece, ...]
-    resume_s: float | None  # the next window starts here, relative to this one; None: at this window's end
+    resume_s: float | None  # start of the next window, relative to this one's; None: at this window's end
     avg_logprob: float  # natural log, mean over generated tokens and end-of-text
     no_speech_prob: float
     compression_ratio: float  # zlib, over UTF-8 bytes
-    temperature: float  # the one that was accepted
+    temperature: float  # at which the accepted result was decoded
     language: str  # as prompted; detected when the option is "auto"
     language_probs: tuple[tuple[str, float], ...] = ()  # highest first; filled when the option is "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class TextScore:
-    """How likely a model finds a given text for a window: teacher-forced, so it cannot loop."""
+    """Forced log-probabilities of a given text under a model. Nothing is decoded, so the result cannot loop."""
 
     tokens: tuple[int, ...]  # of the text, without timestamps and special tokens
     logprobs: tuple[float, ...]  # natural log of each token's probability among text tokens, given audio and context
@@ -137,7 +138,7 @@ class TextScore:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Audio as it was found to be: decoded once from end to end, hashed over its samples."""
+    """A recording's audio, as measured by decoding it once from end to end."""
 
     id: str  # "rec_" + 24 hex: hash over the 16 kHz mono int16 samples
     duration_s: float
@@ -148,7 +149,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a recording between two of the teacher's timestamps, with the teacher's own signals."""
+    """The part of a recording between two of the teacher's timestamps, with the teacher's text and confidence."""
 
     start_s: float
     end_s: float
@@ -165,7 +166,7 @@ class Segment:
 class Chunk:
     """Adjacent segments of one recording, at most 30 s from the first's start to the last's end.
 
-    The audio of a chunk is cut to exactly that span: validators get nothing that the label does not cover.
+    A chunk's audio is cut to exactly that span, so that validators get nothing the label does not cover.
     """
 
     index: int  # position in its recording
@@ -193,12 +194,12 @@ def join_text(parts: Iterable[str]) -> str:
     return "".join(parts).strip()
 
 
-# ---- validation --------------------------------------------------------------------------------------------------------
+# ---- validation ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Raw counts of one alignment. Reference is the validator, hypothesis the teacher (as the paper's code has it)."""
+    """Edit counts of one alignment, with the validator as reference and the teacher as hypothesis (as in the paper)."""
 
     hits: int = 0
     substitutions: int = 0
@@ -238,7 +239,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """How far two transcripts of one chunk are apart: counts, and what else the rules look at."""
+    """How far two transcripts of one chunk are apart: edit counts, and what else the paper's rules need."""
 
     mixed: Counts  # over mixed tokens: MER
     phonemes: Counts  # over phonemes: PER
@@ -251,75 +252,72 @@ class Distances:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What one validator transcribed of a chunk, from its audio as it is or perturbed, and what it makes of the label."""
+    """One validator's transcript of a chunk, from its audio unchanged or perturbed, and its log-probs of the label."""
 
     validator: str  # "model:<reference>", "perturbed:<reference>", "probe:<digest>", "second-decode:<reference>"
-    perturbation: str  # "as is", or how the audio was changed; of a second decode, how it was decoded
-    text: str  # of a probe: phonemes (k2d.text.phonemes), spaces between
+    perturbation: str  # "as is", or how the audio was changed; for a second decode, how it was decoded
+    text: str  # for a probe: phonemes (k2d.text.phonemes), separated by spaces
     avg_logprob: float  # of this text, natural log, mean over tokens
-    # For each segment of the label: the mean log-probability of its tokens under the validator, teacher-forced: nothing
-    # is decoded, so it cannot loop. Of a probe: of its phonemes. Empty where the validator gives none.
+    # For each segment of the label: mean forced log-probability of its tokens (for a probe: of its phonemes) under the
+    # validator. Empty where the validator computes none.
     forced_logprobs: tuple[float, ...] = ()
     is_phonemes: bool = False
-    # For each segment of the label: mean over its tokens of 1 - forced probability; empty as `forced_logprobs`
+    # For each segment of the label: mean over its tokens of 1 - forced probability. Empty where there are none.
     expected_token_errors: tuple[float, ...] = ()
 
 
-# Raise it when Evidence has other members, or the same ones come out otherwise: facts that are stored count as missing
-# then, and are made again of the labels and hypotheses that are there.
-FACTS_VERSION = 3
+# Increase it when Evidence gets other members, or they are computed differently: stored facts then count as missing and
+# are computed anew from the stored labels and hypotheses.
+FACTS_VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that speaks for or against the label of a span: a segment, or a chunk as a whole.
+    """The features from which a policy decides about the label of a segment, or of a chunk as a whole.
 
-    Edits are those of one alignment by sound (phonemes) of the chunk's two texts, attributed to the teacher's tokens.
-    A token counts as wrong by the share of its phonemes that are, a Latin token wholly; what sounds the same
-    (homophones, 2 = 二 = two, variants, loan words) is no edit. Rates are bounded: edits over the longer side, 0…1.
+    Edits come from aligning the phonemes of label and hypothesis over the chunk; they are attributed to the teacher's
+    tokens. A token counts as wrong by the share of its phonemes that are wrong, a Latin token as a whole. What sounds
+    the same (homophones, 2 = 二 = two, variants, loan words) is no edit. Rates are edits over the longer side, 0…1.
 
-    Of a chunk, `is_phrase` and `is_echo` say that some segment is one, and `loops` and `flip` are those of its worst
-    segment: a chunk is kept whole only if nothing in it breaks a rule.
+    For a chunk, `is_phrase` and `is_echo` are true if they are for any of its segments, and `loops` and `flip` are the
+    worst segment's: a chunk is kept whole only if nothing in it breaks a rule.
     """
 
     duration_s: float
     zh_tokens: int  # Han characters in the teacher's text
-    en_tokens: int  # Latin tokens
+    en_tokens: int  # Latin tokens in it
     other_tokens: int  # neither: kana, Hangul …
-    phonemes: int  # of the teacher's text
-    disagreement_least: float  # of all hypotheses, the one nearest to the label
-    disagreement_middle: float  # their median
-    disagreement_most: float
-    zh_error: (
-        float  # phoneme edits in Mandarin over the longer side's phonemes; median of the hypotheses; 0 without any
-    )
-    en_error: float  # wrong English words over the longer side's words; median; 0 without any
-    substituted: float  # tokens, over the longer side's tokens; mean over hypotheses
-    deleted: float  # only the hypothesis has them
-    inserted: float  # only the teacher has them
-    homophones: float  # share of the teacher's tokens that are written differently and sound the same; mean
-    flip: float  # how far the share of Mandarin differs between label and hypothesis where they disagree, 0…1; mean
-    forced_logprob: (
-        float  # validators' mean log-probability of the label, a token; the teacher's own where none gives it
-    )
-    expected_token_error: (
-        float  # share of the label's tokens that validators expect to be wrong: mean of 1 - probability
-    )
-    probe_nll: float  # a probe's mean negative log-probability of the label, a phoneme; 0 without a probe
-    avg_logprob: float  # the teacher's, a token
+    phonemes: int  # in the teacher's text
+    disagreement_least: float  # of the hypothesis that is nearest to the label
+    disagreement_middle: float  # median over all hypotheses
+    disagreement_most: float  # of the hypothesis that is farthest from it
+    # phoneme edits in Mandarin over the longer side's phonemes; median over hypotheses; 0 without any
+    zh_error: float
+    en_error: float  # wrong English words over the longer side's words; median over hypotheses; 0 without any
+    substituted: float  # substituted tokens over the longer side's tokens; mean over hypotheses
+    deleted: float  # the same for tokens that only the hypothesis has
+    inserted: float  # the same for tokens that only the teacher has
+    homophones: float  # share of the teacher's tokens that are written differently but sound the same; mean
+    flip: float  # difference in the share of Mandarin between label and hypothesis where they disagree, 0…1; mean
+    # mean forced log-probability of the label's tokens under the validators; the teacher's own where none computes it
+    forced_logprob: float
+    # mean over the label's tokens of 1 - forced probability: the share that validators expect to be wrong
+    expected_token_error: float
+    probe_nll: float  # mean negative log-probability of the label's phonemes under a probe; 0 without a probe
+    avg_logprob: float  # the teacher's mean log-probability of the label's tokens
     no_speech_prob: float  # the largest of the segments'
-    compression_ratio: float  # the largest
-    temperature: float  # the largest
+    compression_ratio: float  # the largest of the segments'
+    temperature: float  # the largest of the segments'
     teacher_repetition: int  # how often the label's most frequent character 6-gram occurs
-    hypothesis_repetition: int  # the same of the hypotheses, the least over all of them
-    loops: int  # how often the label says the same, where that is more than speech does; else 0 (k2d.text.suspicions)
-    is_phrase: bool  # nothing but known hallucination phrases
-    is_echo: bool  # repeats the prompt that the teacher was given
+    hypothesis_repetition: int  # the same for the hypotheses; the least over all of them
+    loops: int  # how often the label repeats itself, where that is more than speech does; else 0 (k2d.text.suspicions)
+    is_phrase: bool  # consists of known hallucination phrases only
+    is_echo: bool  # repeats the teacher's prompt
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkFacts:
-    """One row of a facts shard: all that a policy or a person wants to know of a chunk, without its audio."""
+    """One row of a facts shard: all that is known about a chunk, without its audio."""
 
     id: str  # k2d.keys.chunk_id
     recording_id: str
@@ -329,8 +327,8 @@ class ChunkFacts:
     teacher_text: str
     segments: tuple[Segment, ...]
     validators: str  # their names joined by "+": "model:<reference>", "perturbed:<reference>+second-decode:<reference>"
-    hypotheses: tuple[Hypothesis, ...]  # of the first validator one for each perturbation, then of the others
-    distances: Distances  # from the first validator, as in the paper; counts are summed over its perturbations
+    hypotheses: tuple[Hypothesis, ...]  # the first validator's, one for each perturbation, then those of the others
+    distances: Distances  # to the first validator, as in the paper; counts are summed over its perturbations
     evidence: Evidence  # from all hypotheses, over the chunk
     segment_evidence: tuple[Evidence, ...]  # the same for each segment
 
@@ -340,27 +338,27 @@ class ChunkFacts:
 
     @property
     def first(self) -> tuple[Hypothesis, ...]:
-        """The first validator's hypotheses: the validator of the paper."""
+        """The first validator's hypotheses; it is the paper's validator."""
         return tuple(value for value in self.hypotheses if value.validator == self.hypotheses[0].validator)
 
     @property
     def perturbations(self) -> tuple[str, ...]:
-        """What the first validator transcribed: ("as is",) or the perturbations."""
+        """The first validator's perturbations: ("as is",) for a second model."""
         return tuple(value.perturbation for value in self.first)
 
     @property
     def validator_texts(self) -> tuple[str, ...]:
-        """What the first validator wrote, one for each perturbation."""
+        """The first validator's texts, one for each perturbation."""
         return tuple(value.text for value in self.first)
 
     @property
     def validator_avg_logprob(self) -> float:
-        """Mean over the first validator's hypotheses."""
+        """Mean of `avg_logprob` over the first validator's hypotheses."""
         return sum(value.avg_logprob for value in self.first) / len(self.first)
 
 
 class Metric(StrEnum):
-    """What a policy compares with α."""
+    """The number that a policy compares with α."""
 
     MER = "mer"
     PER = "per"
@@ -368,11 +366,11 @@ class Metric(StrEnum):
     MER_BOUNDED = "mer_bounded"
     PER_BOUNDED = "per_bounded"
     COMPOSITE_BOUNDED = "composite_bounded"
-    EVIDENCE = "evidence"  # risk: all evidence, weighted (k2d.filtering.policy.risk)
+    EVIDENCE = "evidence"  # the risk: all evidence, weighted (k2d.filtering.policy.risk)
 
 
 class Quorum(StrEnum):
-    """Which hypothesis counts where a label has several."""
+    """Which hypothesis decides where a label has several."""
 
     ANY = "any"  # the nearest: one that agrees is enough
     MOST = "most"  # the median
@@ -380,7 +378,7 @@ class Quorum(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a second of input can end, apart from silence."""
+    """The outcome of a second of input that is not silence."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -388,46 +386,45 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a chunk or a segment was accepted or rejected. New ones go to the end: their places are stored nowhere, but
-    reports are read in this order."""
+    """Why a chunk or a segment was accepted or rejected. Reports use this order; add new reasons at the end."""
 
     AGREEMENT = "agreement"  # distance ≤ α
-    HOMOPHONE = "homophone"  # accepted: what differs is written differently and sounds the same
-    VALIDATOR_REPETITION = "validator_repetition"  # only the validator loops. Composite: kept unchecked; evidence: not
+    HOMOPHONE = "homophone"  # accepted: what differs is written differently but sounds the same
+    VALIDATOR_REPETITION = "validator_repetition"  # only the validator loops: composite keeps it, evidence does not
     EMPTY = "empty"  # no token survives normalisation
     TEACHER_REPETITION = "teacher_repetition"  # the teacher loops
-    HALLUCINATION_PHRASE = "hallucination_phrase"  # nothing but known phrases
+    HALLUCINATION_PHRASE = "hallucination_phrase"  # known hallucination phrases only
     PROMPT_ECHO = "prompt_echo"  # the label repeats its prompt
     LANGUAGE_FLIP = "language_flip"  # the teacher translated instead of transcribing
-    SCRIPT_MIX = "script_mix"  # scripts that neither language is written in
+    SCRIPT_MIX = "script_mix"  # scripts of neither language
     SPEECH_RATE = "speech_rate"  # more or less speech than the span can hold
-    UNCONFIRMED = "unconfirmed"  # the validators confirm next to nothing of it
-    DISAGREEMENT = "disagreement"  # distance > α, by a metric that does not say how
+    UNCONFIRMED = "unconfirmed"  # the validators confirm almost nothing of the label
+    DISAGREEMENT = "disagreement"  # distance > α, by a metric that does not tell the kinds of edit apart
     SUBSTITUTION = "substitution"  # risk > α, mostly for tokens that validators transcribe differently
-    DELETION = "deletion"  # … for tokens only the validator has: the label lacks speech
-    INSERTION = "insertion"  # … for tokens only the teacher has: the label invents speech
+    DELETION = "deletion"  # risk > α, mostly for tokens only validators have: the label lacks speech
+    INSERTION = "insertion"  # risk > α, mostly for tokens only the teacher has: the label invents speech
     LOW_CONFIDENCE = "low_confidence"  # risk > α though the texts agree: the models find it improbable
     UNRESOLVED = "unresolved"  # risk > α and the hypotheses contradict one another
 
 
 class QuarantineReason(StrEnum):
-    """Why a recording was set aside."""
+    """Why a recording was quarantined."""
 
     UNREADABLE = "unreadable"  # missing, or the storage refuses
     NOT_AUDIO = "not_audio"  # no decoder, no audio stream, zero bytes
-    TRUNCATED = "truncated"  # less audio than the container promises
+    TRUNCATED = "truncated"  # less audio than the container declares
     DAMAGED = "damaged"  # the decoder fails part of the way, or samples are not finite
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     SILENT = "silent"
     REFUSED = "refused"  # outside the allow-list when the worker opened it
-    CRASHES_WORKER = "crashes_worker"  # took a worker down more than once while alone in it
-    FAILED = "failed"  # kept raising an unexpected error
+    CRASHES_WORKER = "crashes_worker"  # the worker died repeatedly while it processed this recording alone
+    FAILED = "failed"  # raised an unexpected error at every attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a policy says about one chunk."""
+    """A policy's decision about one chunk."""
 
     status: Status
     reason: Reason
@@ -438,9 +435,9 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file of a batch. `key` identifies its content: bytes for uploads; URI, size and change mark otherwise."""
+    """One file of a batch. `key` identifies its content: the bytes of an upload; else URI, size and change mark."""
 
-    name: str  # the path or file name as the user gave it; only ever shown, never opened
+    name: str  # the path or file name as the user gave it; for display only
     uri: str  # what the worker opens: file://, s3://, https:// or lake:// (an upload)
     key: str
     size_bytes: int | None = None
@@ -448,7 +445,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """An immutable request: which sources, labeled and validated how."""
+    """A labeling request, immutable: which sources, which models, which options."""
 
     id: str
     name: str
@@ -457,17 +454,17 @@ class Batch:
     validator: str  # validators joined by "+": model references, "perturbed", "probe:<digest>", "second-decode"
     options: LongformOptions
     created_at: str  # ISO 8601, UTC
-    trusted: bool = False  # made by a command on this machine: the API's allow-list does not judge its files
+    trusted: bool = False  # made by a command on this machine: K2D_ALLOWED_SOURCES does not apply
 
 
 class BatchState(StrEnum):
-    """Where a batch is. Derived from the lake (results, cancelled) and Redis (jobs); stored nowhere."""
+    """The state of a batch. Derived from the lake (results, cancelled) and Redis (jobs); not stored."""
 
-    QUEUED = "queued"  # jobs wait, none runs
+    QUEUED = "queued"  # jobs are waiting, none runs
     RUNNING = "running"
     DONE = "done"  # every recording is labeled or quarantined
     CANCELLED = "cancelled"
-    STALLED = "stalled"  # recordings are missing and no job is there to do them: `k2d resume`
+    STALLED = "stalled"  # recordings are missing and there is no job for them: `k2d resume`
 
 
 class Outcome(StrEnum):
@@ -479,9 +476,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecordingResult:
-    """One line of a batch's ledger: where a source's facts are, or why there are none."""
+    """The result of one recording of a batch: where its facts are, or why there are none."""
 
-    position: int  # in the batch's sources
+    position: int  # index in the batch's sources
     name: str
     outcome: Outcome
     duration_s: float  # 0.0 where nothing could be decoded
@@ -489,5 +486,5 @@ class RecordingResult:
     label_key: str | None = None
     facts_key: str | None = None
     reason: str | None = None  # QuarantineReason
-    detail: str | None = None  # one sentence for a person
-    wall_s: float = 0.0  # its share of its worker's time; shares of recordings in flight together add up
+    detail: str | None = None  # one sentence for the reader
+    wall_s: float = 0.0  # its share of the worker's wall time; the shares of concurrent recordings add up to it

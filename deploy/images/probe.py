@@ -1,4 +1,4 @@
-"""Health checks for images without curl: exit 0 when well, 1 with one line when not. Needs no k2d import: it is quick.
+"""Health checks for images without curl: exit 0 when healthy, 1 with one line when not. Imports no k2d, to be quick.
 
 python /opt/k2d/probe.py http 8080 /readyz    the server on this port answers 200
 python /opt/k2d/probe.py worker               this container's worker reported to Redis within the last minute
@@ -30,7 +30,7 @@ def server(port: int, path: str) -> str | None:
 
 
 def worker() -> str | None:
-    """Return what is wrong with the worker on this host, if anything: Redis is asked when it was last heard of."""
+    """Return what is wrong with the worker on this host, if anything: Redis has the time of its last heartbeat."""
     from redis import Redis, RedisError
 
     redis = Redis.from_url(
@@ -38,17 +38,17 @@ def worker() -> str | None:
     )
     try:
         names = sorted(redis.smembers("rq:workers"))
-        with redis.pipeline(transaction=False) as asked:
+        with redis.pipeline(transaction=False) as pipe:
             for name in names:
-                asked.hmget(name, "hostname", "last_heartbeat")
-            found = asked.execute()
+                pipe.hmget(name, "hostname", "last_heartbeat")
+            workers = pipe.execute()
     except RedisError as error:
         return f"Redis does not answer: {error}"
-    beats = [beat for host, beat in found if host == socket.gethostname() and beat]
+    beats = [beat for host, beat in workers if host == socket.gethostname() and beat]
     if not beats:
         return "no worker of this host is registered in Redis"
     age_s = min((datetime.now(UTC) - datetime.fromisoformat(beat)).total_seconds() for beat in beats)
-    return None if age_s < SILENCE_S else f"the worker was last heard of {age_s:.0f} s ago"
+    return None if age_s < SILENCE_S else f"the worker's last heartbeat was {age_s:.0f} s ago"
 
 
 def main(arguments: list[str]) -> str | None:

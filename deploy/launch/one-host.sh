@@ -3,7 +3,7 @@
 #
 #   sh deploy/launch/one-host.sh DATASET RUN_FOLDER [options of k2d train]
 #   GPUS=4 RECIPE=my.yaml sh deploy/launch/one-host.sh lectures /runs/lectures --set steps=20000
-#   … --dry-run      prints the estimate, measured on this host, and stops: ask it before you pay
+#   … --dry-run      prints the estimate, measured on this host, and stops: run it before the training
 #
 # It may be started again at any time: it goes on from the last checkpoint.
 #
@@ -16,8 +16,8 @@
 #                                               0.50          128           17        67
 #   8 GPUs, if --dry-run says                   0.63           51           21       168
 #
-# Only the first line is known, and it is the paper's; the others are the formula. No GPU was at hand when this was
-# written: the step time that counts is the one that --dry-run measures on yours, in the line "a step".
+# Only the first line was measured, by the paper; the others are computed with the formula. The step time of your
+# GPUs is what --dry-run measures, in the line "a step".
 set -eu
 here=$(dirname "$0")
 if [ $# -lt 2 ]; then

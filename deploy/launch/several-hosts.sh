@@ -3,8 +3,8 @@
 #
 #   HEAD=node0:29500 HOSTS=2 GPUS=4 sh deploy/launch/several-hosts.sh DATASET RUN_FOLDER [options of k2d train]
 #
-# HEAD         the first host, by a name that all of them know, and a free port; a trusted network: nobody is asked
-#              for a password
+# HEAD         the first host, by a name that all of them know, and a free port; a trusted network: there is no
+#              password
 # HOSTS, GPUS  how many hosts, and GPUs of each
 # RUN_FOLDER   on a file system that all of them mount at the same path. K2D_STORE and K2D_CACHE likewise, or s3://
 #

@@ -3,7 +3,7 @@
 #
 #   sbatch --nodes 2 --gpus-per-node 4 deploy/launch/slurm.sh DATASET RUN_FOLDER [options of k2d train]
 #
-# Two minutes before its time is up the job asks the processes to stop, which they do after the step in hand with a
+# Two minutes before its time is up the job asks the processes to stop, which they do after the current step with a
 # checkpoint if torchrun's 30 s are enough for both, and goes back into the queue, from where it goes on. A job that
 # fails does not. What it costs: see one-host.sh.
 #SBATCH --job-name=k2d-train

@@ -1,7 +1,7 @@
-"""Audio in any format becomes 16 kHz mono int16, as a stream in bounded memory.
+"""Decodes media files of any format to 16 kHz mono int16, as a stream in bounded memory.
 
-`examine` decodes a file once from end to end and says what it is, or why it cannot be used. `blocks` and
-`SampleReader` give its samples. `encode_flac` and `decode_flac` are how samples rest in the lake.
+`examine` decodes a file once from end to end and returns its length and identity, or raises why it cannot be used.
+`blocks` and `SampleReader` return its samples. `encode_flac` and `decode_flac` are the form samples are stored in.
 """
 
 from k2d.audio.decode import blocks

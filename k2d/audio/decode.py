@@ -1,8 +1,8 @@
-"""Media → 16 kHz mono int16, as a stream; and the judgement whether all of it was there."""
+"""Decodes a media file to 16 kHz mono int16, as a stream, and checks that none of it is missing or damaged."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import av
 import numpy as np
@@ -12,38 +12,40 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
-from k2d.audio.media import AudioFile, Media
+from k2d.audio.media import FORMAT_HINT, AudioFile, Media
 from k2d.errors import AudioError
 from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Samples
 
-_RATES_HZ = (1_000, 1_536_000)  # beyond lies only what a damaged header states
-_BLOCK_S = 1.0  # decoders give frames of 20–90 ms; resampling them one by one costs more than decoding
-_JOINED_PACKETS = 8  # undecodable packets forgiven at the start: a stream recorded from its middle begins in a frame
-_CUT_PACKETS = 2  # undecodable packets at the very end that still look like a cut rather than damage
-_INT_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}  # full scale of FFmpeg's sample formats
-_TAGS = (b"ID3", b"TAG", b"APE", b"LYR")  # how those tags begin, also between two files put one behind the other
-# Formats without an index, where a tag looks like a packet: mask and value of a real frame's second byte (the first is
-# 0xFF)
-_SYNC = {"mp3": (0xE0, 0xE0), "aac": (0xF6, 0xF0)}
+_RATES_HZ: Final = (1_000, 1_536_000)  # sample rates outside this range only occur in damaged headers
+_BLOCK_S: Final = 1.0  # decoders give frames of 20–90 ms; resampling them one by one costs more than decoding
+# undecodable packets accepted at the start: a stream that was recorded from its middle begins inside a frame
+_JOINED_PACKETS: Final = 8
+_CUT_PACKETS: Final = 2  # so many undecodable packets at the very end, or fewer, mean truncation; more mean damage
+# full scale of FFmpeg's integer sample formats
+_INT_SCALE: Final = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+_TAGS: Final = (b"ID3", b"TAG", b"APE", b"LYR")  # how tags begin; in concatenated files they also occur in the middle
+# Formats without an index, where FFmpeg takes a tag for a packet: mask and value of a real frame's second byte (the
+# first is 0xFF)
+_SYNC: Final = {"mp3": (0xE0, 0xE0), "aac": (0xF6, 0xF0)}
 
 Mono = npt.NDArray[np.float32]  # shape (n,), full scale ±1
 
 
 @dataclass(slots=True)
-class _Tally:
-    """What the decoder has been through so far."""
+class _DecodeStats:
+    """What has been decoded so far, and what could not be."""
 
-    heard_s: float = 0.0
-    end_s: float = 0.0  # where the last frame ends by its own timestamp
-    leading: int = 0  # packets that failed before the first frame
-    trailing: int = 0  # packets that failed since the last frame
-    damaged_at_s: float | None = None  # first failure with audio before and behind it
+    decoded_s: float = 0.0
+    end_s: float = 0.0  # end of the last frame by its own timestamp
+    failed_at_start: int = 0  # packets that failed before the first frame
+    failed_at_end: int = 0  # packets that failed since the last frame
+    damaged_at_s: float | None = None  # position of the first failure with audio before and after it
     last_failed: bytes = b""  # first bytes of the last packet that failed
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """What must stay the same for frames to be put together."""
+class _FrameFormat:
+    """The properties that frames must share to be concatenated."""
 
     rate_hz: int
     format: str  # FFmpeg's sample format, such as "s16" (packed) or "fltp" (planar)
@@ -53,92 +55,100 @@ class _Shape:
 def blocks(file: AudioFile) -> Generator[Samples, None, None]:
     """Decode a file to 16 kHz mono samples, about a second at a time, in memory that does not grow.
 
+        with open("talk.m4a", "rb") as file:
+            for block in blocks(file):  # int16, shape (n,)
+                print(len(block) / 16_000, "s")
+
     Channels are averaged in float32, resampled by soxr (HQ), rounded and clipped to int16; the same file gives the same
-    samples. Silent gaps in a container's timestamps are not filled in. Closing the iterator early frees everything.
+    samples. Gaps in a container's timestamps are not filled in. Closing the iterator early frees all resources.
+
+    Args:
+        file: a path, or a seekable binary file, which is not closed.
 
     Raises:
-        AudioError: not_audio or unreadable at once; damaged where samples are not finite; truncated and damaged after
-            the last block that could be decoded. `details["duration_s"]` says how much that was.
+        AudioError: with `reason` not_audio or unreadable, before any block; damaged, where samples are not finite;
+            truncated or damaged, after the last block that could be decoded. `details["duration_s"]` is the length of
+            what was decoded.
     """
     with Media(file) as media:
         yield from decode(media)
 
 
 def decode(media: Media) -> Iterator[Samples]:
-    """The samples of an open file; see `blocks`."""
-    tally = _Tally()
+    """Decode an open file; blocks and errors as of `blocks`."""
+    stats = _DecodeStats()
     samples = 0
     try:
-        for block in _resampled(_frames(media, tally)):
+        for block in _resampled(_frames(media, stats)):
             samples += len(block)
             yield block
-        _judge(media, tally)
+        _check_complete(media, stats)
     except AudioError as error:
         error.details["duration_s"] = round(samples / SAMPLE_RATE_HZ, 3)
         raise
 
 
-def _frames(media: Media, tally: _Tally) -> Iterator[AudioFrame]:
-    """Decoded frames. Failures are counted, not raised, so that it is known how much audio there is."""
+def _frames(media: Media, stats: _DecodeStats) -> Iterator[AudioFrame]:
+    """Decode frames. Failures are counted in `stats`, not raised, so that all audio that can be decoded is."""
     start = media.stream.start_time or 0
     tick_s = float(media.stream.time_base or 0)
-    for packet in _packets(media, tally):
+    for packet in _packets(media, stats):
         try:
             frames = packet.decode()
         except av.FFmpegError:
             failed = bytes(packet)[:4]
             if not failed or (media.format in _SYNC and failed[:3] in _TAGS):  # the flush at the end; a tag
                 continue
-            if not tally.heard_s:
-                tally.leading += 1
-            tally.trailing += 1
-            tally.last_failed = failed
+            if not stats.decoded_s:
+                stats.failed_at_start += 1
+            stats.failed_at_end += 1
+            stats.last_failed = failed
             continue
         for frame in frames:
-            if tally.trailing and tally.heard_s and tally.damaged_at_s is None:
-                tally.damaged_at_s = tally.heard_s
-            tally.trailing = 0
+            if stats.failed_at_end and stats.decoded_s and stats.damaged_at_s is None:
+                stats.damaged_at_s = stats.decoded_s
+            stats.failed_at_end = 0
             length_s = frame.samples / max(1, frame.sample_rate)
-            tally.heard_s += length_s
+            stats.decoded_s += length_s
             if frame.pts is not None:
-                tally.end_s = max(tally.end_s, (frame.pts - start) * tick_s + length_s)
+                stats.end_s = max(stats.end_s, (frame.pts - start) * tick_s + length_s)
             yield frame
 
 
-def _packets(media: Media, tally: _Tally) -> "Iterator[Packet[AudioStream]]":
+def _packets(media: Media, stats: _DecodeStats) -> "Iterator[Packet[AudioStream]]":
     packets = media.container.demux(media.stream)
     while True:
         try:
             packet = next(packets)
         except StopIteration:
             return
-        except (av.FFmpegError, OSError):  # the container breaks off, or the storage does (media.bytes knows)
-            tally.trailing += 1
+        except (av.FFmpegError, OSError):  # the container ends early, or reading failed (see media.bytes.failure)
+            stats.failed_at_end += 1
             return
         yield packet
 
 
 def _resampled(frames: Iterator[AudioFrame]) -> Iterator[Samples]:
-    """Frames of any rate and shape, which may change on the way, to int16 blocks."""
+    """Resample frames to int16 blocks. Sample rate, format and channels may change between frames."""
     stream: soxr.ResampleStream | None = None
-    shape: _Shape | None = None
-    held: list[npt.NDArray[np.generic]] = []
+    current: _FrameFormat | None = None
+    pending: list[npt.NDArray[np.generic]] = []
     count = 0
     for frame in frames:
-        found = _Shape(frame.sample_rate, frame.format.name, frame.layout.nb_channels)
-        if found != shape:
-            changed = shape is None or found.rate_hz != shape.rate_hz
-            yield from _converted(stream, shape, held, last=changed)
-            held, count = [], 0
+        frame_format = _FrameFormat(frame.sample_rate, frame.format.name, frame.layout.nb_channels)
+        if frame_format != current:
+            changed = current is None or frame_format.rate_hz != current.rate_hz
+            yield from _converted(stream, current, pending, last=changed)
+            pending, count = [], 0
             if changed:
-                stream = _resampler(found.rate_hz)
-            shape = found
-        held.append(frame.to_ndarray())
+                stream = _resampler(frame_format.rate_hz)
+            current = frame_format
+        pending.append(frame.to_ndarray())
         count += frame.samples
-        if count >= _BLOCK_S * found.rate_hz:
-            yield from _converted(stream, shape, held, last=False)
-            held, count = [], 0
-    yield from _converted(stream, shape, held, last=True)
+        if count >= _BLOCK_S * frame_format.rate_hz:
+            yield from _converted(stream, current, pending, last=False)
+            pending, count = [], 0
+    yield from _converted(stream, current, pending, last=True)
 
 
 def _resampler(rate_hz: int) -> "soxr.ResampleStream | None":
@@ -150,9 +160,13 @@ def _resampler(rate_hz: int) -> "soxr.ResampleStream | None":
 
 
 def _converted(
-    stream: "soxr.ResampleStream | None", shape: _Shape | None, held: list[npt.NDArray[np.generic]], *, last: bool
+    stream: "soxr.ResampleStream | None",
+    format_: _FrameFormat | None,
+    pending: list[npt.NDArray[np.generic]],
+    *,
+    last: bool,
 ) -> Iterator[Samples]:
-    signal = _mono(np.concatenate(held, axis=1), shape) if held and shape else np.zeros(0, np.float32)
+    signal = _mono(np.concatenate(pending, axis=1), format_) if pending and format_ else np.zeros(0, np.float32)
     if stream is not None:
         signal = stream.resample_chunk(signal, last=last)
     if len(signal):
@@ -160,12 +174,12 @@ def _converted(
         yield np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16)
 
 
-def _mono(array: npt.NDArray[np.generic], shape: _Shape) -> Mono:
+def _mono(array: npt.NDArray[np.generic], format_: _FrameFormat) -> Mono:
     """The mean of the channels, full scale ±1, shape (n,). `array` is FFmpeg's: planar (c, n) or packed (1, n · c)."""
-    name = shape.format.removesuffix("p")
-    if name == shape.format:  # packed
-        array = array.reshape(-1, shape.channels).T
-    with np.errstate(over="ignore", invalid="ignore"):  # judged below
+    name = format_.format.removesuffix("p")
+    if name == format_.format:  # packed
+        array = array.reshape(-1, format_.channels).T
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
         signal = array.mean(axis=0, dtype=np.float64 if name in ("dbl", "s32", "s64") else np.float32)
         if name in _INT_SCALE:
             signal = signal / _INT_SCALE[name] - (1.0 if name == "u8" else 0.0)
@@ -175,40 +189,40 @@ def _mono(array: npt.NDArray[np.generic], shape: _Shape) -> Mono:
     return mono
 
 
-def _judge(media: Media, tally: _Tally) -> None:
-    """Raise when something was missing or broken, now that the decoder has seen all of it."""
+def _check_complete(media: Media, stats: _DecodeStats) -> None:
+    """Check a completely decoded file: raise if audio is missing or damaged."""
     if media.bytes.failure:
         raise media.unreadable(media.bytes.failure)
     if media.missing_bytes:
         _truncated("The file is cut off: it is shorter than its own header says.")
-    if tally.damaged_at_s is not None or (tally.leading > _JOINED_PACKETS and tally.heard_s):
-        _damaged(f"The audio is damaged about {tally.damaged_at_s or 0.0:.1f} s from the start.")
-    if tally.trailing and not tally.heard_s:
+    if stats.damaged_at_s is not None or (stats.failed_at_start > _JOINED_PACKETS and stats.decoded_s):
+        _damaged(f"The audio is damaged about {stats.damaged_at_s or 0.0:.1f} s from the start.")
+    if stats.failed_at_end and not stats.decoded_s:
         raise AudioError(
             "Nothing in the file can be decoded as audio.",
             reason=QuarantineReason.NOT_AUDIO,
-            hint="play the file to see what it is, and send it again in a common format (wav, flac, mp3, m4a, ogg)",
+            hint=FORMAT_HINT,
         )
     if (declared_s := media.duration_s) and (tolerance_s := media.tolerance_s) is not None:
-        lost_s = declared_s - tally.heard_s
-        if lost_s > tolerance_s and declared_s - tally.end_s > tolerance_s:
-            _truncated(f"The file is cut off: {tally.heard_s:.1f} s of the declared {declared_s:.1f} s are there.")
+        lost_s = declared_s - stats.decoded_s
+        if lost_s > tolerance_s and declared_s - stats.end_s > tolerance_s:
+            _truncated(f"The file is cut off: {stats.decoded_s:.1f} s of the declared {declared_s:.1f} s are there.")
         if lost_s > tolerance_s:
             _damaged(f"The audio has holes: {lost_s:.2f} s of the declared {declared_s:.1f} s cannot be decoded.")
         if media.format == "mp3":
-            return  # all declared frames were heard: what failed behind them is no audio
-    if tally.trailing and not _is_tag(media, tally):
-        if tally.trailing <= _CUT_PACKETS:
-            _truncated(f"The file is cut off in the middle of a frame, {tally.heard_s:.1f} s from its start.")
-        _damaged(f"The audio is damaged from {tally.heard_s:.1f} s to its end.")
+            return  # all declared frames were decoded: what failed behind them is not audio
+    if stats.failed_at_end and not _ends_in_tag(media, stats):
+        if stats.failed_at_end <= _CUT_PACKETS:
+            _truncated(f"The file is cut off in the middle of a frame, {stats.decoded_s:.1f} s from its start.")
+        _damaged(f"The audio is damaged from {stats.decoded_s:.1f} s to its end.")
 
 
-def _is_tag(media: Media, tally: _Tally) -> bool:
-    """Whether what failed at the end is no audio frame at all, but a tag some tool appended (APE, Lyrics3, …)."""
-    if media.format not in _SYNC or tally.trailing > _CUT_PACKETS or len(tally.last_failed) < 2:
+def _ends_in_tag(media: Media, stats: _DecodeStats) -> bool:
+    """Whether what failed at the end is a tag that some tool appended (APE, Lyrics3, …), not an audio frame."""
+    if media.format not in _SYNC or stats.failed_at_end > _CUT_PACKETS or len(stats.last_failed) < 2:
         return False
     mask, value = _SYNC[media.format]
-    first, second = tally.last_failed[:2]
+    first, second = stats.last_failed[:2]
     return first != 0xFF or second & mask != value
 
 

@@ -1,4 +1,4 @@
-"""What a file is: decoded once from end to end, hashed over its samples; or why it cannot be labeled."""
+"""Examines a file: decodes it once from end to end, hashes its samples, and decides whether it can be labeled."""
 
 import hashlib
 
@@ -11,17 +11,25 @@ from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Recording
 
 
 def examine(file: AudioFile, *, min_s: float, max_s: float, silence_peak: float) -> Recording:
-    """Decode a file once and describe it; its id is a SHA-256 over the little-endian int16 samples.
+    """Decode a file once and return its length, peak and id, a SHA-256 over the little-endian int16 samples.
 
-    Equal samples give an equal id in whatever lossless format they arrive. `silence_peak` is 0…1.
+        examine("talk.m4a", min_s=0.1, max_s=86_400.0, silence_peak=0.001).duration_s
+
+    Equal samples have an equal id, whatever lossless format the file has.
+
+    Args:
+        file: a path, or a seekable binary file, which is not closed.
+        min_s: shorter recordings are refused.
+        max_s: longer recordings are refused.
+        silence_peak: recordings whose largest |sample| (0…1) is below this are refused.
 
     Raises:
         AudioError: with `reason` not_audio, truncated, damaged, too_short, too_long, silent or unreadable, and
-            `details["duration_s"]`, the seconds decoded until then (for too_long: as declared, when a header says so).
+            `details["duration_s"]`, the seconds decoded so far (for too_long: as the header declares, if it does).
     """
     with Media(file) as media:
         if media.tolerance_s is not None and (media.duration_s or 0.0) > max_s and not media.missing_bytes:
-            raise _too_long(media.duration_s or 0.0, max_s)  # by a header that can be trusted: nothing is decoded
+            raise _too_long(media.duration_s or 0.0, max_s)  # the header is reliable: no need to decode
         digest = hashlib.sha256()
         samples, peak = 0, 0
         for block in decode(media):
@@ -34,7 +42,7 @@ def examine(file: AudioFile, *, min_s: float, max_s: float, silence_peak: float)
     duration_s = round(samples / SAMPLE_RATE_HZ, 3)
     if samples < min_s * SAMPLE_RATE_HZ or not samples:
         raise AudioError(
-            f"The recording lasts {duration_s:.3f} s; the least that is labeled is {min_s:g} s.",
+            f"The recording lasts {duration_s:.3f} s; the minimum is {min_s:g} s.",
             reason=QuarantineReason.TOO_SHORT,
             hint="leave it out, or lower K2D_MIN_RECORDING_S",
             duration_s=duration_s,
@@ -57,9 +65,9 @@ def examine(file: AudioFile, *, min_s: float, max_s: float, silence_peak: float)
 
 
 def probe_duration_s(file: AudioFile) -> float | None:
-    """The duration a header states or lets FFmpeg estimate, without decoding; None where it cannot be told.
+    """The duration that the header states or FFmpeg estimates, without decoding; None if it is unknown.
 
-    For forecasts only: an estimate from the bit rate may be far off, and a cut file still declares its full length.
+    For forecasts only: an estimate from the bit rate may be far off, and a truncated file declares its full length.
     """
     try:
         with Media(file) as media:
@@ -70,7 +78,7 @@ def probe_duration_s(file: AudioFile) -> float | None:
 
 def _too_long(duration_s: float, max_s: float) -> AudioError:
     return AudioError(
-        f"The recording is longer than {max_s:g} s, the most that is labeled.",
+        f"The recording is longer than {max_s:g} s, the maximum.",
         reason=QuarantineReason.TOO_LONG,
         hint="split it, or raise K2D_MAX_RECORDING_S",
         duration_s=round(duration_s, 3),

@@ -1,4 +1,4 @@
-"""FLAC in memory: how chunks' samples rest in the lake."""
+"""FLAC encoding and decoding in memory: the form in which chunks' samples are stored."""
 
 import io
 
@@ -16,9 +16,9 @@ def encode_flac(samples: Samples) -> bytes:
         ValueError: the samples are not a one-dimensional int16 array with at least one sample.
     """
     if samples.dtype != np.int16 or samples.ndim != 1:
-        raise ValueError(f"want int16 samples of shape (n,), got {samples.dtype} of shape {samples.shape}")
+        raise ValueError(f"expected int16 samples of shape (n,), got {samples.dtype} of shape {samples.shape}")
     if not len(samples):
-        raise ValueError("want at least one sample: libsndfile writes no FLAC file without any")
+        raise ValueError("expected at least one sample: libsndfile writes no FLAC file without any")
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()

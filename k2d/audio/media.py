@@ -1,14 +1,14 @@
-"""One open media file: what FFmpeg may touch of it, which formats it may be, what it declares about itself."""
+"""An open media file: the formats FFmpeg may read it as, its audio stream, and the length its header declares."""
 
 import os
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Final, Self
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from k2d.audio.promises import promised_bytes, xing_duration_s
+from k2d.audio.declared import declared_bytes, xing_duration_s
 from k2d.errors import AudioError
 from k2d.schema import QuarantineReason
 
@@ -16,24 +16,36 @@ AudioFile = str | os.PathLike[str] | BinaryIO  # a path, or a seekable binary fi
 
 # Demuxers that read one stream of bytes and open nothing else. Playlists and session descriptions (hls, dash, concat,
 # sdp, rtsp, imf, …), devices and raw formats without a signature are left out: a crafted file must reach no other file
-# and no network. Names are FFmpeg's; unknown ones do no harm, so builds may differ.
-FORMATS = (
+# and no network. Names are FFmpeg's; FFmpeg ignores those that a build does not know.
+FORMATS: Final = (
     "aac,ac3,act,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,ircam,loas,matroska,mov,mp3,mpc,"
     "mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,pvf,qcp,qoa,rm,sds,sox,tak,tta,voc,w64,wav,webm,wsd,wtv,wv"
 )
-# Formats whose headers state the length exactly enough to see what is missing: format → tolerance in seconds.
-# Not among them: what FFmpeg estimates from the bit rate (aac, amr, mp3 without a Xing header …). The half second
+# Formats whose headers state the length exactly enough to detect missing audio: format → tolerance in seconds. Formats
+# whose length FFmpeg estimates from the bit rate (aac, amr, mp3 without a Xing header …) are left out. Half a second
 # covers codec delay and edit lists, which decoders trim.
-_DECLARING = {"flac": 0.01, "aiff": 0.05, "au": 0.05, "caf": 0.5, "mov": 0.5, "mp3": 0.25, "matroska": 0.5, "ogg": 0.5}
+_TOLERANCES_S: Final = {
+    "flac": 0.01,
+    "aiff": 0.05,
+    "au": 0.05,
+    "caf": 0.5,
+    "mov": 0.5,
+    "mp3": 0.25,
+    "matroska": 0.5,
+    "ogg": 0.5,
+}
 
-_HINT = "play the file to see what it is, and send it again in a common format (wav, flac, mp3, m4a, ogg)"
+FORMAT_HINT: Final = "play the file to see what it is, and send it again in a common format (wav, flac, mp3, m4a, ogg)"
 
 
 class Media:
     """A media file and its best audio stream, open for decoding; a context manager.
 
-    FFmpeg never sees the file's name, only bytes, so a name is neither taken for a protocol (`concat:`, `http:`) nor
-    does it sway how the content is read.
+        with Media("talk.m4a") as media:
+            print(media.source_format, media.duration_s)  # mov (aac), 48000 Hz, 2 channels 61.3
+
+    FFmpeg gets bytes, never the file's name: a name can neither be taken for a protocol (`concat:`, `http:`) nor
+    change how the content is read.
 
     Raises:
         AudioError: unreadable (cannot be opened or read), not_audio, or truncated (cut before the index).
@@ -72,7 +84,7 @@ class Media:
 
     @property
     def source_format(self) -> str:
-        """For people: container, codec where it has another name, rate and channels."""
+        """Container, codec if its name differs, sample rate and channels, for the reader."""
         codec = self.stream.codec_context
         kind = self.format if codec.name.startswith(self.format) else f"{self.format} ({codec.name})"
         channels = codec.channels
@@ -80,27 +92,27 @@ class Media:
 
     @property
     def tolerance_s(self) -> float | None:
-        """How much less than `duration_s` may be decoded; None where the duration is an estimate."""
+        """By how much the decoded length may fall short of `duration_s`; None if that is an estimate."""
         if self.format == "matroska" and self.container.streams.video:
-            return None  # the only length stated is that of the longest stream, which is the video's
+            return None  # only the longest stream's length is stated, and that is the video's
         if self.format == "mp3" and self._xing_s is None:
             return None
-        return _DECLARING.get(self.format)
+        return _TOLERANCES_S.get(self.format)
 
     @property
     def duration_s(self) -> float | None:
-        """The duration as the header states it or FFmpeg estimates it."""
+        """The duration that the header states or FFmpeg estimates; None if it is unknown."""
         if self._xing_s is not None and self.format == "mp3":
             return self._xing_s
-        found = []
+        durations_s = []
         if self.stream.duration is not None and self.stream.time_base is not None:
-            found.append(float(self.stream.duration * self.stream.time_base))
+            durations_s.append(float(self.stream.duration * self.stream.time_base))
         if self.container.duration is not None:
-            found.append(self.container.duration / 1_000_000)  # libavformat counts in microseconds
-        return min((duration for duration in found if duration > 0), default=None)
+            durations_s.append(self.container.duration / 1_000_000)  # libavformat counts in microseconds
+        return min((duration for duration in durations_s if duration > 0), default=None)
 
     def unreadable(self, error: OSError) -> AudioError:
-        """The error for a file that the storage does not give out."""
+        """The error for a file that cannot be read from its storage."""
         return AudioError(
             f"The file cannot be read: {error.strerror or error}.",
             reason=QuarantineReason.UNREADABLE,
@@ -110,7 +122,7 @@ class Media:
 
     def _open(self, path: str | os.PathLike[str]) -> BinaryIO:
         try:
-            self._own = open(path, "rb")  # noqa: SIM115 - close() closes it
+            self._own = open(path, "rb")  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise self.unreadable(error) from error
         return self._own
@@ -118,14 +130,14 @@ class Media:
     def _missing_bytes(self) -> bool:
         try:
             self.size_bytes = self.bytes.seek(0, os.SEEK_END)
-            promised = promised_bytes(self.bytes.file, self.size_bytes)
+            declared = declared_bytes(self.bytes.file, self.size_bytes)
             self._xing_s = xing_duration_s(self.bytes.file)
             self.bytes.seek(0)
         except OSError as error:
             raise self.unreadable(error) from error
         if not self.size_bytes:
             raise _not_audio("The file is empty (zero bytes).", hint="copy it again from where it was recorded")
-        return promised is not None and promised > self.size_bytes
+        return declared is not None and declared > self.size_bytes
 
     def _container(self) -> InputContainer:
         try:
@@ -133,7 +145,7 @@ class Media:
                 self.bytes,
                 mode="r",
                 container_options={"format_whitelist": FORMATS, "protocol_whitelist": "none"},
-                metadata_errors="replace",  # tags in GBK or Big5 are common, and nobody reads them here
+                metadata_errors="replace",  # tags in GBK or Big5 are common, and are not used here
                 io_open=_refuse,
             )
         except (av.FFmpegError, OSError) as error:
@@ -146,14 +158,14 @@ class Media:
                     hint="copy it again from where it was recorded; a recorder that crashed may offer to repair it",
                     duration_s=0.0,
                 ) from error
-            raise _not_audio("The content is not audio in a format that can be decoded.", hint=_HINT) from error
+            raise _not_audio("The content is not audio in a format that can be decoded.", hint=FORMAT_HINT) from error
 
     def _stream(self) -> AudioStream:
         stream = self.container.streams.best("audio")
         if stream is None:
             raise _not_audio("The file has no audio stream.", hint="export it again with sound")
         if not isinstance(stream, AudioStream) or stream.codec_context is None:
-            raise _not_audio("There is no decoder for the file's audio stream.", hint=_HINT)
+            raise _not_audio("There is no decoder for the file's audio stream.", hint=FORMAT_HINT)
         codec = stream.codec_context
         codec.thread_count, codec.thread_type = 1, "NONE"  # parallelism is across recordings; one thread is exact
         if codec.name == "flac":
@@ -162,7 +174,7 @@ class Media:
 
 
 class _Bytes:
-    """Bytes without a name, for FFmpeg. Remembers when the storage failed, to tell that from damaged audio."""
+    """A file object for FFmpeg. Records a failed read, to distinguish it from damaged audio."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file

@@ -8,8 +8,8 @@ from k2d.errors import K2DError
 
 
 def main() -> None:
-    """Run the command line: every error ends as one message with its hint, never as a traceback."""
-    from k2d.cli import commands# noqa: F401 — registers them with `app`
+    """Run the command line. An error is printed as one message with its hint, not as a traceback."""
+    from k2d.cli import commands  # noqa: F401 - registers them with `app`
 
     try:
         app()
@@ -20,5 +20,5 @@ def main() -> None:
         sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001 — the command line's boundary
+    except Exception as error:  # noqa: BLE001 - the command line's boundary
         sys.exit(fail(error))

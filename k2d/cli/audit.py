@@ -1,4 +1,4 @@
-"""`k2d audit`: whom does a policy leave out?"""
+"""`k2d audit`: which speech does a policy leave out?"""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,45 +20,47 @@ def audit(
     preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
-    confidence: Annotated[float, typer.Option(help="Of the bands, and of all warnings together.")] = 0.95,
+    confidence: Annotated[
+        float, typer.Option(help="Confidence level of the bands, and of all warnings together.")
+    ] = 0.95,
     as_json: Json = False,
 ) -> None:
-    """Show what share a policy keeps by code mixing, language, duration and source folder.
+    """Show what share of the speech a policy keeps, by code mixing, language, duration and source folder.
 
-    Warns where code-switched speech is removed faster than the rest, by a test over recordings. A warning does not
-    change the exit status. Reads the store (K2D_STORE).
+    Warns if code-switched speech is removed faster than the rest, by a statistical test over recordings. Warnings
+    do not change the exit status. Reads the store (K2D_STORE).
     """
-    from k2d.corpus.audit import audit as run
+    from k2d.corpus.audit import audit as make_report
     from k2d.store import Lake
 
     if not 0.5 <= confidence < 1:
-        raise BadRequest(f"confidence lies between 0.5 and 1, not {confidence}", hint="0.95 is usual")
+        raise BadRequest(f"confidence must be at least 0.5 and below 1, not {confidence}", hint="0.95 is usual")
     lake = Lake(settings().store)
     batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
-    found = run(lake, batches, policy(preset, metric, alpha), confidence=confidence)
+    report = make_report(lake, batches, policy(preset, metric, alpha), confidence=confidence)
     if as_json:
-        show.dump(found.document())
+        show.dump(report.document())
         return
-    show.out.print(_table(found))
-    if found.sources_left_out:
-        show.out.print(f"{found.sources_left_out} smaller sources are not shown", style="dim")
-    for warning in found.warnings:
+    show.out.print(_table(report))
+    if report.sources_left_out:
+        show.out.print(f"{report.sources_left_out} smaller sources are not shown", style="dim")
+    for warning in report.warnings:
         show.out.print(f"[bold yellow]warning[/]: {escape(warning)}", soft_wrap=True)
-    if not found.warnings:
+    if not report.warnings:
         show.out.print("no sign that code-switched speech is removed faster than the rest")
 
 
-def _table(found: "Audit") -> Table:
+def _table(report: "Audit") -> Table:
     table = Table(
-        title=f"Policy {escape(found.policy)} keeps {found.share:.1%} of {found.seconds / 3600:.2f} h in "
-        f"{found.recordings} recordings; bands: {found.confidence:.0%}, by recording",
+        title=f"Policy {escape(report.policy)} keeps {report.share:.1%} of {report.seconds / 3600:.2f} h in "
+        f"{report.recordings} recordings; bands: {report.confidence:.0%}, by recording",
         title_justify="left",
     )
     table.add_column("group", overflow="fold")
     for column in ("hours", "chunks", "seconds kept", "chunks kept", "behind the rest"):
         table.add_column(column, justify="right")
     before = None
-    for group in found.groups:
+    for group in report.groups:
         if group.by != before:
             table.add_section()
             table.add_row(f"[bold]{group.by}[/]")

@@ -1,11 +1,10 @@
-"""The `k2d` command group, the options that commands share, and the choice of who does the work."""
+"""The `k2d` command group, the options that commands share, and the choice between an API and this process."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-import k2d
 from k2d.client import Backend, Client
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, Policy
@@ -13,6 +12,7 @@ from k2d.filtering.policy import load as load_policy
 from k2d.labeling.request import check_name
 from k2d.schema import Metric
 from k2d.settings import PREFIX, Settings, load
+from k2d.version import __version__
 
 app = typer.Typer(
     name="k2d",
@@ -26,20 +26,20 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Api = Annotated[str | None, typer.Option("--api", help="Use the labeling API at this URL.")]
 EmbeddedOption = Annotated[
-    bool, typer.Option("--embedded", help="Do the work in this process, even if an API answers.")
+    bool, typer.Option("--embedded", help="Do the work in this process, even if an API is running.")
 ]
-MetricOption = Annotated[Metric | None, typer.Option(help="Metric to compare with α.")]
-AlphaOption = Annotated[float | None, typer.Option(help="Threshold α, 0…1: what is at most this is kept.")]
+MetricOption = Annotated[Metric | None, typer.Option(help="Metric that is compared with α.")]
+AlphaOption = Annotated[float | None, typer.Option(help="Threshold α, 0…1: speech with a metric up to α is kept.")]
 PolicyName = Annotated[
     str,
     typer.Option("--policy", metavar="NAME-OR-FILE", help="A preset (`k2d policy list`), or a policy file (YAML)."),
 ]
-DEFAULT_POLICY = DEFAULT.name
+DEFAULT_POLICY: Final = DEFAULT.name
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"k2d {k2d.__version__}")
+        typer.echo(f"k2d {__version__}")
         raise typer.Exit
 
 
@@ -49,44 +49,44 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Shared by all commands."""
+    """Options of all commands."""
 
 
 def settings() -> Settings:
-    """This command's settings; quiet logs unless the operator asked for more."""
+    """The settings; sets up logging, of errors only unless K2D_LOG_LEVEL is set."""
     from k2d.logs import setup
 
     quiet = {} if PREFIX + "LOG_LEVEL" in os.environ else {"log_level": "error"}
-    found = load(**quiet)
-    setup(found)
-    return found
+    loaded = load(**quiet)
+    setup(loaded)
+    return loaded
 
 
 def backend(api: str | None = None, embedded: bool = False) -> Backend:
-    """Choose who works: the API named with --api or K2D_API_URL, one at the default address, or this process."""
-    found = settings()
+    """The API of --api or K2D_API_URL, or one that is running at the default address, or else this process."""
+    current = settings()
     if not embedded:
-        token = found.api_token.get_secret_value() if found.api_token else None
-        client = Client(api or found.api_url, token=token)
-        if api or "api_url" in found.model_fields_set or client.is_up():
+        token = current.api_token.get_secret_value() if current.api_token else None
+        client = Client(api or current.api_url, token=token)
+        if api or "api_url" in current.model_fields_set or client.is_up():
             return client
-    from k2d.client.embedded import Embedded# loads audio, engines' front ends and Arrow: not needed to talk to an API
+    from k2d.client.embedded import Embedded  # loads audio, engines and Arrow, which a client of an API does not need
 
-    return Embedded(found)
+    return Embedded(current)
 
 
 def policy(preset_or_path: str = DEFAULT_POLICY, metric: Metric | None = None, alpha: float | None = None) -> Policy:
-    """The policy of a command line: a preset or a file, with another metric or α where one is given.
+    """The policy of a command's options: a preset or a file, with the given metric and α.
 
     Raises:
-        BadRequest: no such preset or file, no policy in it, or α outside 0…1.
+        BadRequest: there is no such preset or file, the file is not a policy, or α is outside 0…1.
     """
     if alpha is not None and not 0 <= alpha <= 1:
-        raise BadRequest(f"α must lie between 0 and 1, not {alpha}", hint="0.4 is the paper's")
+        raise BadRequest(f"α must lie between 0 and 1, not {alpha}", hint="the paper's is 0.4")
     return load_policy(preset_or_path).varied(metric=metric, alpha=alpha)
 
 
 def name(value: str) -> str:
-    """A checked name."""
+    """Return a name if it is valid."""
     check_name(value)
     return value

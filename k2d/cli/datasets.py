@@ -1,4 +1,4 @@
-"""`k2d freeze`, `k2d export`, `k2d datasets`: from what is kept to training data."""
+"""`k2d freeze`, `k2d export`, `k2d datasets`: training data from what a policy keeps."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,25 +30,27 @@ datasets = typer.Typer(
 )
 app.add_typer(datasets)
 
-DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="A frozen dataset.")]
+DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset.")]
 
 
 @app.command()
 def freeze(
-    dataset: Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset. A dataset never changes.")],
+    dataset: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new dataset. A dataset never changes.")],
     batch: Annotated[list[str], typer.Option(help="Batch id or name; may be given several times.")],
     preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
     without: Annotated[
         typer.FileText | None,
-        typer.Option(metavar="FILE", help="Ids of chunks and segments to leave out, one a line (`-`: standard input)."),
+        typer.Option(
+            metavar="FILE", help="File with ids of chunks and segments to leave out, one a line (`-`: standard input)."
+        ),
     ] = None,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Freeze what a policy keeps into Parquet shards with a manifest."""
+    """Write what a policy keeps to a dataset of Parquet shards with a manifest."""
     ids = [line.strip() for line in without if line.strip()] if without is not None else []
     manifest = backend(api, embedded).freeze(name(dataset), batch, policy(preset, metric, alpha), without=ids)
     if as_json:
@@ -60,13 +62,13 @@ def freeze(
 @app.command()
 def export(
     dataset: DatasetName,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; must be empty or not exist.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; it must be empty or not exist.")],
     format_: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")],
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Write a dataset in another toolkit's format."""
+    """Write a dataset in the format of another toolkit."""
     manifest = backend(api, embedded).export(name(dataset), format_, folder)
     if as_json:
         show.dump(manifest)
@@ -91,7 +93,7 @@ def list_(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fal
 
 @datasets.command("show")
 def show_(dataset: DatasetName, as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
-    """Show what a dataset holds, and how it came about."""
+    """Show what a dataset contains, and how it was made."""
     manifest = backend(api, embedded).manifest(name(dataset))
     if as_json:
         show.dump(manifest)
@@ -103,25 +105,27 @@ def show_(dataset: DatasetName, as_json: Json = False, api: Api = None, embedded
 @datasets.command()
 def delete(
     dataset: DatasetName,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Delete a dataset and its shards. The labels it was made of stay, so it can be frozen again."""
-    who = backend(api, embedded)
-    manifest = who.manifest(name(dataset))
+    """Delete a dataset and its shards. The labels are kept, so it can be frozen again."""
+    service = backend(api, embedded)
+    manifest = service.manifest(name(dataset))
     if not yes:
-        typer.confirm(f"delete dataset {dataset} ({manifest.counts.rows} rows) from {who.where}?", abort=True, err=True)
-    deleted = who.delete_dataset(dataset)
+        typer.confirm(
+            f"delete dataset {dataset} ({manifest.counts.rows} rows) from {service.where}?", abort=True, err=True
+        )
+    deleted = service.delete_dataset(dataset)
     if as_json:
         show.dump(deleted)
     else:
-        show.out.print(f"deleted dataset {deleted.name}: {deleted.bytes / 1e6:.1f} MB are free again", soft_wrap=True)
+        show.out.print(f"deleted dataset {deleted.name}: {deleted.bytes / 1e6:.1f} MB freed", soft_wrap=True)
 
 
 def show_manifest(manifest: Manifest) -> None:
-    """Print what a dataset holds and how it came about, and that its validator was a fallback if it was."""
+    """Print what a dataset contains, how it was made, and whether a validator was a fallback."""
     counts, seconds = manifest.counts, manifest.seconds
     kept_s = seconds.accepted + seconds.salvaged
     share = kept_s / seconds.input if seconds.input else 0.0
@@ -131,7 +135,9 @@ def show_manifest(manifest: Manifest) -> None:
         f"({share:.0%} of {seconds.input:.1f} s), {len(manifest.shards)} shard(s), {size:.1f} MB"
     )
     if seconds.salvaged:
-        show.out.print(f"of it {seconds.salvaged:.1f} s salvaged from {counts.salvaged} chunks not kept whole")
+        show.out.print(
+            f"including {seconds.salvaged:.1f} s salvaged from {counts.salvaged} chunks that are not kept whole"
+        )
     if manifest.without:
         show.out.print(f"left out: {manifest.without.found} of {manifest.without.ids} revoked ids were found")
     for validator in manifest.validators:

@@ -1,4 +1,4 @@
-"""`k2d status`, `batches`, `chunks`, `curve`, `cancel`, `retry`, `resume`: look at batches and act on them."""
+"""`k2d status`, `batches`, `chunks`, `curve`, `resume`, `cancel`, `retry`: inspect batches and act on them."""
 
 from typing import Annotated
 
@@ -36,7 +36,7 @@ def status(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Show where a batch is, its ledger under a policy, and what was quarantined."""
+    """Show the state of a batch, its ledger under a policy, and its quarantined recordings."""
     batch_status = backend(api, embedded).status(batch, policy(preset, metric, alpha))
     if as_json:
         show.dump(batch_status)
@@ -52,7 +52,7 @@ def status(
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:
         pending = show.counted(batch_status.ledger.recordings.pending, "recording")
-        show.out.print(f"{pending} not done, and no job is there to do them: k2d resume", soft_wrap=True)
+        show.out.print(f"{pending} missing, and there is no job for them: k2d resume", soft_wrap=True)
 
 
 @app.command()
@@ -72,27 +72,29 @@ def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = F
 @app.command()
 def chunks(
     batch: Annotated[str | None, typer.Argument(help="Batch id or name.")] = None,
-    chunk: Annotated[str | None, typer.Option("--id", help="Show everything known of this chunk instead.")] = None,
-    jsonl: Annotated[bool, typer.Option(help="Print one JSON object a chunk, a line each.")] = False,
-    verdict: Annotated[Status | None, typer.Option(help="Only these.")] = None,
-    reason: Annotated[Reason | None, typer.Option(help="Only these.")] = None,
-    recording: Annotated[str | None, typer.Option(help="Only of this recording (name as given).")] = None,
-    text: Annotated[str | None, typer.Option(help="Only where the teacher's text contains this.")] = None,
+    chunk: Annotated[str | None, typer.Option("--id", help="Show everything about this chunk instead.")] = None,
+    jsonl: Annotated[bool, typer.Option(help="Print a line of JSON for each chunk.")] = False,
+    verdict: Annotated[Status | None, typer.Option(help="Only chunks with this verdict.")] = None,
+    reason: Annotated[Reason | None, typer.Option(help="Only chunks with this reason.")] = None,
+    recording: Annotated[str | None, typer.Option(help="Only chunks of this recording (its name as given).")] = None,
+    text: Annotated[str | None, typer.Option(help="Only chunks whose label contains this.")] = None,
     preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """List a batch's chunks: span, label, what the validator transcribed, distances, verdict, reason. With --id, all of
-    one."""
+    """List the chunks of a batch: span, label, the validator's hypothesis, metric, verdict and reason.
+
+    With --id, show everything about one chunk.
+    """
     rules = policy(preset, metric, alpha)
     if chunk is not None:
         detail = backend(api, embedded).chunk(chunk, rules)
         show.dump(detail) if jsonl else show.chunk(detail)
         return
     if batch is None:
-        raise BadRequest("which batch?", hint="k2d chunks BATCH, or k2d chunks --id CHUNK")
+        raise BadRequest("no batch was given", hint="k2d chunks BATCH, or k2d chunks --id CHUNK")
     where = ChunkFilter(verdict=verdict, reason=reason, recording=recording, text=text)
     rows = backend(api, embedded).chunks(batch, rules, where)
     if jsonl:
@@ -110,7 +112,7 @@ def curve(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Show what each α would keep, for every metric. Answered from stored evidence: no model runs."""
+    """Show what each α would keep, for every metric. Computed from stored facts; no model runs."""
     preview = backend(api, embedded).preview(batch, policy(preset), metrics=tuple(Metric))
     if as_json:
         show.dump(preview)
@@ -120,34 +122,35 @@ def curve(
 
 @app.command()
 def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
-    """Do exactly what is missing in every batch: after Redis was lost, an embedded run was interrupted, or an upgrade."""
-    who = backend(api, embedded)
-    missing = who.resume()
+    """Process the missing recordings of all batches: after Redis was lost, an interruption, or an upgrade."""
+    service = backend(api, embedded)
+    missing = service.resume()
     if as_json:
         show.dump(missing)
         return
     for batch, count in missing.items():
-        show.out.print(f"{batch}: {count} recordings taken up again by {who.where}")
+        show.out.print(f"{batch}: {count} recordings resumed by {service.where}")
     if not missing:
         show.out.print("nothing is missing")
 
 
 @app.command()
 def cancel(batch: BatchArgument, api: Api = None) -> None:
-    """Cancel a batch: nothing new is begun; what is done stays."""
+    """Cancel a batch: no more recordings are started; results are kept."""
     show.out.print(f"state: {_remote(api).cancel(batch).state}")
 
 
 @app.command()
 def retry(batch: BatchArgument, api: Api = None) -> None:
-    """Do what is missing in a batch and try its quarantined recordings again."""
+    """Process the missing recordings of a batch, and its quarantined ones again."""
     show.out.print(f"state: {_remote(api).retry(batch).state}")
 
 
 def _remote(api: str | None) -> Client:
-    who = backend(api)
-    if not isinstance(who, Client):
+    service = backend(api)
+    if not isinstance(service, Client):
         raise BadRequest(
-            "there is no API to ask", hint="this acts on queued work: start one with `k2d up`, or use --api"
+            "no labeling API is running",
+            hint="this command acts on queued jobs: start an API with `k2d up`, or use --api",
         )
-    return who
+    return service

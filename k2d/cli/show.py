@@ -1,10 +1,13 @@
-"""Tables, progress bars and error messages of the commands. Results go to standard output, all else to standard error."""
+"""Tables, progress bars and error messages of the commands.
+
+Results go to standard output, progress and errors to standard error.
+"""
 
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
@@ -31,7 +34,7 @@ from k2d.schema import Metric
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-VERDICT_STYLES = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
+VERDICT_STYLES: Final = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
 
 
 def dump(document: Any) -> None:
@@ -46,38 +49,38 @@ def _as_json(value: Any) -> Any:
 
 
 def fail(error: BaseException) -> int:
-    """Print an error and its hint; returns the exit status (2: the request's fault, 1: anything else)."""
+    """Print an error and its hint; returns the exit status: 2 if the request is wrong, 1 for any other error."""
     if isinstance(error, K2DError):
         err.print(f"[bold red]error[/]: {escape(error.message)}", soft_wrap=True)
         if error.hint:
             err.print(f"[dim]hint[/]: {escape(error.hint)}", soft_wrap=True)
         return 2 if error.status < 500 else 1
     err.print(f"[bold red]error[/]: {type(error).__name__}: {escape(str(error))}", soft_wrap=True)
-    err.print("[dim]hint[/]: this was not foreseen; please report it with the command you ran", soft_wrap=True)
+    err.print("[dim]hint[/]: this is an unexpected error; please report it with the command you ran", soft_wrap=True)
     return 1
 
 
 def visible(name: str, width: int = 48) -> str:
-    """A file name made safe for one table cell: control characters shown, the middle of a long one left out."""
+    """A file name for a table cell: control characters escaped, a long name shortened in the middle."""
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
     return escape(text if len(text) <= width else f"{text[: width // 2 - 1]}…{text[-width // 2 :]}")
 
 
-def ledger_table(book: Ledger) -> Table:
-    """Where every second went: the rows add up to the last."""
+def ledger_table(ledger: Ledger) -> Table:
+    """The outcome of every second of a batch; the rows add up to the last."""
     table = Table(
-        title=f"Ledger of batch {escape(book.name)} (policy: {escape(book.policy)})",
+        title=f"Ledger of batch {escape(ledger.name)} (policy: {escape(ledger.policy)})",
         title_justify="left",
         box=SIMPLE_HEAD,
     )
     for column, justify in (("", "left"), ("seconds", "right"), ("share", "right"), ("", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    seconds, chunks, recordings = book.seconds, book.chunks, book.recordings
-    others = chunks.salvaged > 0
+    seconds, chunks, recordings = ledger.seconds, ledger.chunks, ledger.recordings
+    has_salvaged = chunks.salvaged > 0
     rows = (
         ("accepted", seconds.accepted, counted(chunks.accepted, "chunk")),
-        ("salvaged", seconds.salvaged, f"good segments of {counted(chunks.salvaged, 'other chunk')}" * others),
-        ("rejected", seconds.rejected, counted(chunks.rejected, "chunk") + ", parts of others" * others),
+        ("salvaged", seconds.salvaged, f"good segments of {counted(chunks.salvaged, 'other chunk')}" * has_salvaged),
+        ("rejected", seconds.rejected, counted(chunks.rejected, "chunk") + ", parts of others" * has_salvaged),
         ("quarantined", seconds.quarantined, counted(recordings.quarantined, "recording")),
         ("silence", seconds.silence, ""),
     )
@@ -90,14 +93,14 @@ def ledger_table(book: Ledger) -> Table:
 
 
 def counted(number: int, noun: str) -> str:
-    """1 chunk, 2 chunks."""
+    """A number with its noun: "1 chunk", "2 chunks"."""
     return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 def chunk_table(rows: Iterable[ChunkRow], metric: Metric = Metric.EVIDENCE) -> Table:
-    """Chunks with label and hypothesis, the metric that decided, verdict and reason; readable at 80 columns."""
+    """Chunks with label, hypothesis, the policy's metric, verdict and reason; readable at 80 columns."""
     table = Table(
-        title="Chunks: the label, and below it the validator's hypothesis (k2d chunks --id ID shows all of one)",
+        title="Chunks: the label, and below it the validator's hypothesis (details: k2d chunks --id ID)",
         title_justify="left",
         box=SIMPLE_HEAD,
     )
@@ -119,7 +122,7 @@ def chunk_table(rows: Iterable[ChunkRow], metric: Metric = Metric.EVIDENCE) -> T
 
 
 def chunk(detail: ChunkDetail) -> None:
-    """Print everything of one chunk: verdict, why, each hypothesis beside the label, each segment with its verdict."""
+    """Print everything about a chunk: verdict and reason, each hypothesis beside the label, each segment's verdict."""
     style = VERDICT_STYLES[detail.verdict]
     out.print(f"chunk [bold]{detail.id}[/], {detail.start_s:.2f}–{detail.end_s:.2f} s", soft_wrap=True)
     out.print(f"[{style}]{detail.verdict}[/] ({_words(detail.reason)}) by policy {escape(detail.policy)}")
@@ -150,13 +153,13 @@ def chunk(detail: ChunkDetail) -> None:
 
 
 def _sum(contributions: dict[str, float]) -> str:
-    """-4.0 bias + 3.1 disagreement"""
+    """A sum of named terms: "-4.00 bias + 3.10 disagreement"."""
     terms = [f"{value:.2f} {name}" for name, value in contributions.items()]
     return " + ".join(terms)
 
 
 def _diff(steps: Iterable[DiffStep]) -> str:
-    """The label beside a hypothesis: [-only in the label-] and {+only in the hypothesis+}, as git's word diff."""
+    """A word diff as git's, of label and hypothesis: [-only in the label-] and {+only in the hypothesis+}."""
     parts = []
     for step in steps:
         if step.op is DiffOp.EQUAL:
@@ -178,7 +181,7 @@ def _text(text: str, width: int = 70) -> str:
 
 
 def quarantine_table(rows: Iterable[QuarantinedRecording]) -> Table:
-    """Recordings that were quarantined, and why."""
+    """Quarantined recordings, and why."""
     table = Table(title="Quarantined recordings", title_justify="left", box=SIMPLE_HEAD)
     for column in ("recording", "reason", "detail"):
         table.add_column(column, overflow="fold")
@@ -188,7 +191,7 @@ def quarantine_table(rows: Iterable[QuarantinedRecording]) -> Table:
 
 
 def curve_table(curves: Mapping[Metric, Sequence[CurvePoint]], total_s: float) -> Table:
-    """Share of seconds kept over α, a column for each metric: whole chunks, and + what is salvaged of others."""
+    """Share of seconds kept, by α and metric: of whole chunks, and + salvaged from others."""
     table = Table(
         title=f"Share of {total_s:.1f} s of chunks kept, by α; + salvaged", title_justify="left", box=SIMPLE_HEAD
     )
@@ -209,7 +212,7 @@ def _share(point: CurvePoint, total_s: float) -> str:
 
 @contextmanager
 def bars(total_s: float) -> Iterator[OnStatus]:
-    """Show progress bars on standard error: recordings, audio seconds, × real time. Yields what takes the progress."""
+    """Show progress bars on standard error: recordings, seconds of audio, speed. Yields the callback for progress."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=32),
@@ -228,7 +231,7 @@ def bars(total_s: float) -> Iterator[OnStatus]:
             nonlocal before_s, shown_error
             if status.error and status.error != shown_error:
                 shown_error = status.error
-                progress.console.print(f"[yellow]a worker failed and will try again[/]: {escape(shown_error)}")
+                progress.console.print(f"[yellow]a job failed and will be retried[/]: {escape(shown_error)}")
             before_s = status.seconds if before_s is None else before_s
             speed = (status.seconds - before_s) / max(0.001, time.monotonic() - started)
             progress.update(recordings, completed=status.recordings, total=status.total)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.base import Json, app, settings
-from k2d.corpus.independence import Observations, Standing, phi, standings
+from k2d.corpus.independence import Observations, ValidatorComparison, compare_validators, phi
 from k2d.errors import BadRequest
 
 
@@ -17,16 +17,21 @@ from k2d.errors import BadRequest
 def validators(
     batch: Annotated[
         list[str],
-        typer.Argument(metavar="BATCH...", help="Batches over the same recordings, by any validators."),
+        typer.Argument(
+            metavar="BATCH...", help="Ids or names of batches with the same recordings, validated by any validators."
+        ),
     ],
-    most: Annotated[int, typer.Option(help="Chunks to look at; recordings are drawn at random.", min=100)] = 20_000,
+    most: Annotated[
+        int, typer.Option(help="Largest number of chunks to compare; recordings are drawn at random.", min=100)
+    ] = 20_000,
     as_json: Json = False,
 ) -> None:
-    """Compare the validators of the same labels without references: which shares the teacher's errors least?
+    """Compare the validators of the same labels, without references: which shares the teacher's errors least?
 
-    *consensus*: how well its disagreement agrees with that of the others. *follows*: how far it is sure where the
-    teacher is, beyond what the others confirm. *independence* = consensus · (1 − follows). *alone*: only it objects;
-    *silent*: all others object. *passes*: of a model, for each chunk: what it costs. Reads the store at K2D_STORE.
+    *apart*: mean distance to the label. *consensus*: how well its disagreement agrees with that of the others.
+    *follows*: how far it is confident where the teacher is, beyond what the others confirm. *independence* = consensus
+    · (1 − follows). *alone*: share of chunks to which only it objects; *silent*: to which only it does not. *passes*:
+    passes of a model for each chunk, its cost. Reads the store (K2D_STORE).
     """
     from k2d.corpus.agreement import gather
     from k2d.store import Lake
@@ -34,28 +39,28 @@ def validators(
     observations, confidence = gather(Lake(settings().store), batch, most=most)
     if not observations:
         raise BadRequest("no label in these batches has been validated", hint="`k2d status` says how far a batch is")
-    found = standings(observations, confidence)
-    places = {row.name: place for place, row in enumerate(found, 1)}
-    observations.sort(key=lambda one: places[one.name])
-    alike = [(one.name, other.name, phi(one, other)) for one, other in combinations(observations, 2)]
+    rows = compare_validators(observations, confidence)
+    places = {row.name: place for place, row in enumerate(rows, 1)}
+    observations.sort(key=lambda item: places[item.name])
+    correlations = [(a.name, b.name, phi(a, b)) for a, b in combinations(observations, 2)]
     if as_json:
-        show.dump({"chunks": len(confidence), "validators": [asdict(row) for row in found], "phi": alike})
+        show.dump({"chunks": len(confidence), "validators": [asdict(row) for row in rows], "phi": correlations})
         return
     show.out.print(f"validators over {len(confidence)} chunks")
     for name, place in places.items():
         show.out.print(f"  {place}  {name}", soft_wrap=True)
-    show.out.print(_table(found, chunks=len(confidence)))
-    if alike:
-        said = ", ".join(f"{places[one]} and {places[other]} {_number(value)}" for one, other, value in alike)
-        show.out.print(f"they object to the same labels (phi): {said}", soft_wrap=True)
-    show.out.print(_answer(found, observations), soft_wrap=True)
+    show.out.print(_table(rows, chunks=len(confidence)))
+    if correlations:
+        listed = ", ".join(f"{places[a]} and {places[b]} {_number(value)}" for a, b, value in correlations)
+        show.out.print(f"they object to the same labels (phi): {listed}", soft_wrap=True)
+    show.out.print(_answer(rows, observations), soft_wrap=True)
 
 
-def _table(found: list[Standing], *, chunks: int) -> Table:
+def _table(rows: list[ValidatorComparison], *, chunks: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("", "chunks", "passes", "apart", "consensus", "follows", "independ.", "alone", "no_speech_prob"):
+    for name in ("", "chunks", "passes", "apart", "consensus", "follows", "independ.", "alone", "silent"):
         table.add_column(name, justify="right", no_wrap=True)
-    for place, row in enumerate(found, 1):
+    for place, row in enumerate(rows, 1):
         table.add_row(
             str(place),
             f"{row.validated / max(1, chunks):.0%}",
@@ -67,12 +72,10 @@ def _table(found: list[Standing], *, chunks: int) -> Table:
     return table
 
 
-def _answer(found: list[Standing], observations: list[Observations]) -> str:
-    compared = [row for row in found if row.independence is not None]
+def _answer(rows: list[ValidatorComparison], observations: list[Observations]) -> str:
+    compared = [row for row in rows if row.independence is not None]
     if len(observations) < 2:
-        return (
-            "One validator cannot be compared: name more in K2D_VALIDATOR, or give more batches over these recordings."
-        )
+        return "There is only one validator: name more in K2D_VALIDATOR, or give more batches with these recordings."
     if not compared:
         return "Too few chunks were validated by more than one validator to compare them."
     sure = f" (first in {compared[0].first:.0%} of draws)" if compared[0].first is not None else ""

@@ -1,6 +1,13 @@
-"""Who does the work: a labeling API over HTTP, or this process. One interface (`Backend`), typed results.
+"""Clients of the labeling service, with one interface (`Backend`) and typed results.
 
-Importing this loads neither audio nor Arrow; `Embedded` loads them when it is asked for.
+`Client` uses a labeling API over HTTP, `Embedded` does the work in this process:
+
+    from k2d.client import Client
+
+    status = Client("http://127.0.0.1:8080").label(["talk.m4a"], BatchOptions(name="talks"), wait=True)
+    print(status.ledger.seconds.accepted)
+
+Importing this package loads neither audio nor Arrow; accessing `Embedded` does.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,10 +1,12 @@
-"""What a command needs done, and the two who can do it: a labeling API over HTTP, or this process.
+"""The interface of the labeling service.
 
-from k2d.client import Client, Embedded
+The HTTP client and the embedded client both implement it:
 
-backend = Client("http://127.0.0.1:8080")  # or Embedded(k2d.settings.load())
-status = backend.label(["talk.m4a"], BatchOptions(name="talks"), wait=True)
-print(status.ledger.seconds.accepted)
+    from k2d.client import Client, Embedded
+
+    backend = Client("http://127.0.0.1:8080")  # or Embedded(k2d.settings.load())
+    status = backend.label(["talk.m4a"], BatchOptions(name="talks"), wait=True)
+    print(status.ledger.seconds.accepted)
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,7 +29,7 @@ from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import Metric
 from k2d.store.manifest import Manifest
 
-OnStatus = Callable[[PartialResult], None]
+OnStatus = Callable[[PartialResult], None]  # called with the progress of a batch
 
 
 def ignore(_: PartialResult) -> None:
@@ -35,21 +37,27 @@ def ignore(_: PartialResult) -> None:
 
 
 class Backend(Protocol):
-    """The acts of the labeling service; results are its documents (`k2d.documents`), whoever does the work."""
+    """The operations of the labeling service. Results are the API's documents (`k2d.documents`).
+
+    A batch is named by its id or its name. Every operation may raise NotFound for an unknown batch, chunk or dataset.
+    """
 
     @property
     def where(self) -> str:
-        """Who answers, for a person."""
+        """Where the work is done, for messages to the user."""
         ...
 
     def label(
         self, paths: Sequence[str], options: BatchOptions, *, wait: bool = False, on_status: OnStatus = ignore
     ) -> BatchStatus:
-        """Start (or find) the batch of these files and options; returns its status, final when `wait`."""
+        """Start or find the batch of these files and folders with these options; returns its status.
+
+        With `wait`, returns when the batch is done; `on_status` is called with its progress until then.
+        """
         ...
 
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
-        """Estimate what that would cost."""
+        """Estimate the cost of labeling these files."""
         ...
 
     def batches(self) -> list[BatchListed]:
@@ -61,23 +69,23 @@ class Backend(Protocol):
         ...
 
     def chunks(self, batch: str, policy: Policy = DEFAULT, where: ChunkFilter | None = None) -> Iterator[ChunkRow]:
-        """The batch's chunks in order, all or those that match."""
+        """The chunks of a batch that satisfy `where`, in order."""
         ...
 
     def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
-        """Everything known of one chunk."""
+        """Everything known about a chunk."""
         ...
 
     def preview(
         self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
     ) -> Preview:
-        """What a policy would keep, with the curve over α for `metrics` (its own when None)."""
+        """What a policy would keep, with the curve over α for `metrics` (by default the policy's own)."""
         ...
 
     def freeze(
         self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
     ) -> Manifest:
-        """Freeze a dataset, without the chunks and segments of these ids, and wait for it."""
+        """Freeze what the policy keeps as a dataset, except the ids `without`; waits for it."""
         ...
 
     def datasets(self) -> list[DatasetListed]:
@@ -89,13 +97,13 @@ class Backend(Protocol):
         ...
 
     def delete_dataset(self, name: str) -> DatasetListed:
-        """Delete a dataset and its shards; returns what it was."""
+        """Delete a dataset and its shards; returns its description."""
         ...
 
     def export(self, name: str, format_: str, folder: Path) -> Manifest:
-        """Write a dataset into `folder` in another format."""
+        """Write a dataset into `folder` in another format (`k2d.datasets.formats`)."""
         ...
 
     def resume(self) -> dict[str, int]:
-        """Do, or queue again, exactly what is missing; returns recordings missing by batch."""
+        """Process the missing recordings of all batches, or queue them again; returns their number by batch id."""
         ...

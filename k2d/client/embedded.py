@@ -1,4 +1,4 @@
-"""The labeling service without servers: the same walk, the same lake, in this process."""
+"""The labeling service in this process, without servers: the same code and the same store."""
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from k2d import audio, sources
 from k2d.client.backend import OnStatus, ignore
 from k2d.corpus import chunk as chunk_view
-from k2d.corpus import views
+from k2d.corpus import chunk_pages, views
 from k2d.corpus.index import take_back_outdated
 from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
@@ -28,7 +28,7 @@ from k2d.documents import (
 from k2d.errors import AudioError
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.forecast import forecast
-from k2d.labeling.group import AttemptsInMemory, Group, RecordingsFailed
+from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.labeling.request import make_batch
@@ -39,9 +39,12 @@ from k2d.store.manifest import Manifest
 
 
 class Embedded:
-    """A backend that does the work itself.
+    """A Backend that does the work in this process.
 
-    status = Embedded(k2d.settings.load(store="data")).label(["talk.m4a"], BatchOptions(name="talks"))
+        status = Embedded(k2d.settings.load(store="data")).label(["talk.m4a"], BatchOptions(name="talks"))
+        print(status.ledger.seconds.accepted)
+
+    `label` always waits for the batch.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -73,7 +76,7 @@ class Embedded:
         return views.status(self.lake, self.lake.batches.get(batch), policy)
 
     def chunks(self, batch: str, policy: Policy = DEFAULT, where: ChunkFilter | None = None) -> Iterator[ChunkRow]:
-        return views.all_chunks(self.lake, self.lake.batches.get(batch), policy, where=where or ChunkFilter())
+        return chunk_pages.all_chunks(self.lake, self.lake.batches.get(batch), policy, where=where or ChunkFilter())
 
     def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
         return chunk_view.detail(self.lake, chunk_id, policy)
@@ -81,8 +84,8 @@ class Embedded:
     def preview(
         self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
     ) -> Preview:
-        chosen = [self.lake.batches.get(batch) for batch in dict.fromkeys(batches)]
-        return views.preview(self.lake, chosen, policy, metrics=metrics)
+        chosen_batches = [self.lake.batches.get(batch) for batch in dict.fromkeys(batches)]
+        return views.preview(self.lake, chosen_batches, policy, metrics=metrics)
 
     def freeze(
         self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
@@ -104,12 +107,12 @@ class Embedded:
         return self.lake.datasets.manifest(name)
 
     def resume(self) -> dict[str, int]:
-        missing = {}
+        missing: dict[str, int] = {}
         for batch in self.lake.batches.all():
             take_back_outdated(self.lake, batch, search=True)
-            left = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
-            if left and not self.lake.batches.is_cancelled(batch.id):
-                missing[batch.id] = left
+            count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
+            if count and not self.lake.batches.is_cancelled(batch.id):
+                missing[batch.id] = count
                 self._run(batch, ignore)
         self.lake.mark_current()
         return missing
@@ -125,14 +128,14 @@ class Embedded:
         return None
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:
-        """Finish the batch; a recording that fails unexpectedly is tried again alone, then quarantined."""
+        """Process the missing recordings. One that raises unexpected errors is tried again alone, then quarantined."""
         attempts = AttemptsInMemory()
         while True:
             done = self.lake.batches.result_positions(batch.id)
             missing = [position for position in range(len(batch.sources)) if position not in done]
             if not missing:
                 return
-            with suppress(RecordingsFailed):  # what failed is still missing: the next round takes it alone
+            with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
                 asyncio.run(self._round(batch, missing, attempts, on_status))
 
     async def _round(
@@ -156,18 +159,20 @@ class Embedded:
                 on_progress=progress.on_step,
             )
             concurrency = self.settings.concurrency
-            await Group(labeler=labeler, attempts=attempts, on_result=on_result, concurrency=concurrency).run(positions)
+            await RecordingGroup(labeler=labeler, attempts=attempts, on_result=on_result, concurrency=concurrency).run(
+                positions
+            )
 
 
 class _ProgressSum:
-    """Adds up steps and results into what a progress bar needs."""
+    """Adds up the progress of concurrent recordings to that of the batch."""
 
     def __init__(self, *, total: int, finished: int, on_status: OnStatus) -> None:
         self.total = total
         self.finished = finished
         self.on_status = on_status
-        self.done_s = 0.0
-        self.in_flight: dict[int, float] = {}
+        self.done_s = 0.0  # of finished recordings
+        self.in_flight: dict[int, float] = {}  # seconds transcribed of the others, by position
 
     def on_step(self, step: Progress) -> None:
         if step.stage == Stage.LABEL:

@@ -1,7 +1,9 @@
-"""The labeling API as a backend. Needs nothing but HTTP.
+"""Client of the labeling API over HTTP.
 
-client = Client("http://127.0.0.1:8080", token="…")
-status = client.label(["talk.m4a"], BatchOptions(name="talks"), wait=True)
+Uploads files, waits for the batch, and asks about it:
+
+    client = Client("http://127.0.0.1:8080", token="…")
+    status = client.label(["talk.m4a"], BatchOptions(name="talks"), wait=True)
 """
 
 import json
@@ -42,11 +44,11 @@ from k2d.schema import BatchState, Metric
 from k2d.store.manifest import Manifest
 
 POLL_S: Final = 0.5
-PAGE: Final = 1000  # chunks asked for at once
+PAGE: Final = 1000  # chunks per request
 
 
 class ApiError(K2DError):
-    """The API answered with a problem document; `remote_code` is its code."""
+    """The API answered with a problem document, whose code is in `details["remote_code"]`."""
 
     code = "remote_error"
 
@@ -56,20 +58,31 @@ class ApiError(K2DError):
 
 
 class Unreachable(K2DError):
-    """Nobody answers at the API's address."""
+    """The API does not answer."""
 
     code = "api_unreachable"
     status = 503
-    hint = "is it running? `k2d up` starts one; K2D_API_URL says where to look"
+    hint = "`k2d up` starts an API; K2D_API_URL is its address"
 
 
 class Client:
-    """A labeling API over HTTP. GETs are retried on connection errors and 503; writes are idempotent by design."""
+    """A Backend that uses a labeling API over HTTP.
+
+        client = Client("http://127.0.0.1:8080", token="…")
+        for row in client.chunks("talks", where=ChunkFilter(verdict=Status.REJECTED)):
+            print(row.teacher_text, row.reason)
+
+    GET requests are retried when there is no connection.
+
+    Raises (all operations):
+        ApiError: the API answered with an error.
+        Unreachable: it did not answer.
+    """
 
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 60.0) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
-        # uploads may take as long as they take; connecting and silence may not
+        # limits connecting and each read or write, not the whole request: an upload may take long
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0))
 
     @property
@@ -77,10 +90,10 @@ class Client:
         return f"the API at {self.url}"
 
     def is_up(self) -> bool:
-        """Whether a k2d API answers there."""
+        """Whether a k2d API answers at the address."""
         try:
-            answer = self.http.get("/healthz", timeout=1.0)
-            return answer.status_code == httpx.codes.OK and "version" in answer.json()
+            response = self.http.get("/healthz", timeout=1.0)
+            return response.status_code == httpx.codes.OK and "version" in response.json()
         except (httpx.HTTPError, ValueError):
             return False
 
@@ -109,66 +122,66 @@ class Client:
         return [batch for page in self._pages("/v1/batches", {"limit": 200}) for batch in _batch_page(page)]
 
     def status(self, batch: str, policy: Policy = DEFAULT) -> BatchStatus:
-        return BatchStatus.model_validate(self._get(f"/v1/batches/{batch}", _judged_by(policy)))
+        return BatchStatus.model_validate(self._get(f"/v1/batches/{batch}", _policy_query(policy)))
 
     def chunks(self, batch: str, policy: Policy = DEFAULT, where: ChunkFilter | None = None) -> Iterator[ChunkRow]:
-        asked = (where or ChunkFilter()).model_dump(mode="json", exclude_none=True)
-        for page in self._pages("/v1/chunks", {"batch": batch, "limit": PAGE, **asked, **_judged_by(policy)}):
+        request = (where or ChunkFilter()).model_dump(mode="json", exclude_none=True)
+        for page in self._pages("/v1/chunks", {"batch": batch, "limit": PAGE, **request, **_policy_query(policy)}):
             yield from ChunkList.model_validate(page).chunks
 
     def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
-        return ChunkDetail.model_validate(self._get(f"/v1/chunks/{quote(chunk_id, safe='')}", _judged_by(policy)))
+        return ChunkDetail.model_validate(self._get(f"/v1/chunks/{quote(chunk_id, safe='')}", _policy_query(policy)))
 
     def preview(
         self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
     ) -> Preview:
-        asked = PreviewRequest(batches=list(batches), policy=policy, curve=None if metrics is None else list(metrics))
-        return Preview.model_validate(self._send("POST", "/v1/policies/preview", json=asked.model_dump(mode="json")))
+        request = PreviewRequest(batches=list(batches), policy=policy, curve=None if metrics is None else list(metrics))
+        return Preview.model_validate(self._send("POST", "/v1/policies/preview", json=request.model_dump(mode="json")))
 
     def freeze(
         self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
     ) -> Manifest:
-        asked = DatasetRequest(name=name, batches=list(batches), policy=policy, without=sorted(set(without)))
-        dataset = DatasetState.model_validate(self._send("POST", "/v1/datasets", json=asked.model_dump(mode="json")))
+        request = DatasetRequest(name=name, batches=list(batches), policy=policy, without=sorted(set(without)))
+        dataset = DatasetState.model_validate(self._send("POST", "/v1/datasets", json=request.model_dump(mode="json")))
         while dataset.state == "building":
             time.sleep(POLL_S)
             dataset = self._dataset(name)
-        return _finished(dataset)
+        return _manifest_of(dataset)
 
     def datasets(self) -> list[DatasetListed]:
         return DatasetList.model_validate(self._get("/v1/datasets")).datasets
 
     def manifest(self, name: str) -> Manifest:
-        return _finished(self._dataset(name))
+        return _manifest_of(self._dataset(name))
 
     def delete_dataset(self, name: str) -> DatasetListed:
         return DatasetListed.model_validate(self._send("DELETE", f"/v1/datasets/{name}"))
 
     def export(self, name: str, format_: str, folder: Path) -> Manifest:
-        from k2d.datasets.pull import export_pulled# needs Arrow; the rest of the client does not
+        from k2d.datasets.pull import export_pulled  # needs Arrow, unlike the rest of the client
 
         return export_pulled(self, name, format_, folder)
 
     def resume(self) -> dict[str, int]:
         return Resumed.model_validate(self._send("POST", "/v1/resume")).batches
 
-    # ---- more acts ------------------------------------------------------------------------------------------------
+    # ---- more operations ------------------------------------------------------------------------------------------
 
     def cancel(self, batch: str) -> BatchStatus:
-        """Cancel a batch: nothing new is begun; what is done stays."""
+        """Cancel a batch: no more recordings are started; results stay."""
         return BatchStatus.model_validate(self._send("DELETE", f"/v1/batches/{batch}"))
 
     def retry(self, batch: str) -> BatchStatus:
-        """Do what is missing in a batch and try its quarantined recordings again."""
+        """Process the missing recordings of a batch, and its quarantined ones again."""
         return BatchStatus.model_validate(self._send("POST", f"/v1/batches/{batch}/retry"))
 
     def shard(self, name: str, number: int) -> Iterator[bytes]:
-        """The bytes of one Parquet shard, as they arrive."""
-        with self._connected(), self.http.stream("GET", f"/v1/datasets/{name}/shards/{number}") as answer:
-            if answer.is_error:
-                answer.read()
-                raise _problem(answer)
-            yield from answer.iter_bytes(1024 * 1024)
+        """Download a Parquet shard of a dataset; yields its bytes in blocks."""
+        with self._connected(), self.http.stream("GET", f"/v1/datasets/{name}/shards/{number}") as response:
+            if response.is_error:
+                response.read()
+                raise _problem(response)
+            yield from response.iter_bytes(1024 * 1024)
 
     # ---- HTTP -----------------------------------------------------------------------------------------------------
 
@@ -176,8 +189,8 @@ class Client:
         return DatasetState.model_validate(self._get(f"/v1/datasets/{name}"))
 
     def _post_files(self, paths: Sequence[str], options: BatchOptions, *, dry_run: bool) -> dict[str, Any]:
-        asked = options.model_dump(mode="json", exclude_none=True)
-        form = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in asked.items()}
+        request = options.model_dump(mode="json", exclude_none=True)
+        form = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in request.items()}
         with ExitStack() as files:
             parts = [
                 ("files", (str(path), files.enter_context(Path(path).open("rb")), "application/octet-stream"))
@@ -200,14 +213,14 @@ class Client:
         for attempt in stamina.retry_context(on=Unreachable, attempts=4, timeout=20.0):
             with attempt:
                 return self._send("GET", path, params=query)
-        raise Unreachable(f"nobody answers at {self.url}")
+        raise Unreachable(f"no API answers at {self.url}")
 
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         with self._connected():
-            answer = self.http.request(method, path, **arguments)
-        if answer.is_error:
-            raise _problem(answer)
-        document: dict[str, Any] = answer.json()
+            response = self.http.request(method, path, **arguments)
+        if response.is_error:
+            raise _problem(response)
+        document: dict[str, Any] = response.json()
         return document
 
     @contextmanager
@@ -216,7 +229,7 @@ class Client:
         try:
             yield
         except httpx.TransportError as error:
-            raise Unreachable(f"nobody answers at {self.url} ({type(error).__name__})") from error
+            raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
 
 
 def _batch_page(page: dict[str, Any]) -> list[BatchListed]:
@@ -233,22 +246,22 @@ def _progress(status: BatchStatus) -> PartialResult:
     )
 
 
-def _finished(dataset: DatasetState) -> Manifest:
+def _manifest_of(dataset: DatasetState) -> Manifest:
     if dataset.manifest is None:
-        raise K2DError(f"dataset {dataset.name!r} is {dataset.state}: {dataset.error or 'not there yet'}")
+        raise K2DError(f"dataset {dataset.name!r} is {dataset.state}: {dataset.error or 'it is not ready yet'}")
     return dataset.manifest
 
 
-def _problem(answer: httpx.Response) -> ApiError:
+def _problem(response: httpx.Response) -> ApiError:
     try:
-        document = answer.json()
+        document = response.json()
     except ValueError:
-        document = {"detail": f"the API answered {answer.status_code}: {answer.text[:200]}"}
-    return ApiError(document if isinstance(document, dict) else {}, answer.status_code)
+        document = {"detail": f"the API answered {response.status_code}: {response.text[:200]}"}
+    return ApiError(document if isinstance(document, dict) else {}, response.status_code)
 
 
-def _judged_by(policy: Policy) -> dict[str, Any]:
-    """A preset by its name, any other policy as a whole."""
+def _policy_query(policy: Policy) -> dict[str, Any]:
+    """The query parameter for a policy: a preset's name, or the whole policy as JSON."""
     if PRESETS.get(policy.name) == policy:
         return {"policy": policy.name}
     return {"policy": policy.model_dump_json(exclude_none=True)}

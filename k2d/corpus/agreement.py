@@ -1,4 +1,4 @@
-"""Gathers what validators made of the same labels from the facts of one or more batches, to compare the validators."""
+"""Collects the hypotheses of several validators for the same labels, from the facts of one or more batches."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -12,17 +12,21 @@ from k2d.keys import digest
 from k2d.schema import ChunkFacts, Hypothesis, Segment
 from k2d.store import Lake
 
-# Kinds of validators that run the teacher's own weights: they share its errors.
+# Kinds of validators that run the teacher's weights, and therefore share its errors. "rescue" is what version 0.1
+# called "second-decode".
 _TEACHERS: Final = ("perturbed", "second-decode", "rescue")
 
 _Row = tuple[float, float, int]  # disagreement, forced log-probability, passes
 
 
 def gather(lake: Lake, batches: Sequence[str], *, most: int) -> tuple[list[Observations], npt.NDArray[np.float64]]:
-    """Align what each validator made of the same labels, and the teacher's confidence in them, shape (chunks,).
+    """Compare every label with each validator's hypotheses.
 
-    Batches over the same recordings with other validators add theirs. Recordings are taken in an order that is random
-    and always the same, until `most` chunks are there; chunks without a sound in their label are left out.
+        observations, confidence = gather(lake, ["lectures"], most=20_000)
+
+    Returns the observations of each validator, and the teacher's mean log-probability of each label, shape (chunks,).
+    Batches over the same recordings with other validators are combined. Recordings are taken in a pseudo-random order,
+    always the same, until there are `most` chunks; chunks whose label has no phoneme are left out.
 
     Raises:
         NotFound: no such batch.
@@ -36,19 +40,19 @@ def gather(lake: Lake, batches: Sequence[str], *, most: int) -> tuple[list[Obser
         by_validator: dict[str, list[Hypothesis]] = {}
         for hypothesis in hypotheses:
             by_validator.setdefault(hypothesis.validator, []).append(hypothesis)
-        weighed = [(name, own, weigh(segments, own).evidence) for name, own in by_validator.items()]
+        weighed = [(name, values, weigh(segments, values).evidence) for name, values in by_validator.items()]
         if not weighed[0][2].phonemes:
             continue
-        for name, own, evidence in weighed:
-            forced = evidence.forced_logprob if any(each.forced_logprobs for each in own) else np.nan
-            passes = sum(1 + (bool(each.forced_logprobs) and not each.is_phonemes) for each in own)
+        for name, values, evidence in weighed:
+            forced = evidence.forced_logprob if any(value.forced_logprobs for value in values) else np.nan
+            passes = sum(1 + (bool(value.forced_logprobs) and not value.is_phonemes) for value in values)
             rows.setdefault(name, {})[len(confidence)] = (evidence.disagreement_middle, forced, passes)
         confidence.append(weighed[0][2].avg_logprob)
-    return [_observations(name, own, len(confidence)) for name, own in rows.items()], np.array(confidence)
+    return [_observations(name, by_row, len(confidence)) for name, by_row in rows.items()], np.array(confidence)
 
 
 def _chunks(lake: Lake, batches: Sequence[str]) -> Iterator[tuple[tuple[Segment, ...], list[Hypothesis]]]:
-    """Each labeled chunk once, with the hypotheses of all validators."""
+    """Iterate over the labeled chunks, each once, with the hypotheses of all validators."""
     facts: dict[str, set[str]] = {}
     for batch in dict.fromkeys(batches):
         for result in lake.batches.results(lake.batches.get(batch).id):
@@ -60,7 +64,7 @@ def _chunks(lake: Lake, batches: Sequence[str]) -> Iterator[tuple[tuple[Segment,
             for row in lake.facts.read(key):
                 by_index.setdefault(row.index, []).append(row)
         for rows in by_index.values():
-            hypotheses = {(each.validator, each.perturbation): each for row in rows for each in row.hypotheses}
+            hypotheses = {(value.validator, value.perturbation): value for row in rows for value in row.hypotheses}
             yield rows[0].segments, list(hypotheses.values())
 
 

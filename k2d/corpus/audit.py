@@ -1,9 +1,10 @@
-"""Audits a policy: the share it keeps by code mixing, language, length and source, and a test for code-switched speech.
+"""Audits a policy: how much it keeps by code mixing, language, duration and source, and whether code-switched speech is
+kept less.
 
-A filter that rejects more of code-switched speech than of the rest makes a corpus, and a student, that switch less.
-Recordings are what varies: chunks of one lecture pass or fail together. So every interval and test here is by recording
-(ratio estimates, linearised; Cochran, "Sampling Techniques", 1977, chapter 6). Sums are streamed: memory does not grow
-with the corpus, but for one pair of sums a source folder.
+A filter that rejects code-switched speech more than other speech produces a corpus, and a student, with less of it. The
+chunks of one recording tend to be kept or rejected together, so all intervals and tests take the recording as the unit
+(linearised ratio estimates; Cochran, "Sampling Techniques", 1977, chapter 6). Sums are updated part by part, so memory
+does not grow with the corpus, except by one set of sums per source folder.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.index import DistinctPart, distinct_parts
+from k2d.corpus.distinct import DistinctPart, distinct_parts
 from k2d.corpus.statistics import quantile, tail
 from k2d.corpus.sweep import salvaged_ms
 from k2d.filtering.policy import Columns, Policy, thresholds
@@ -22,66 +23,66 @@ from k2d.store import Lake
 
 Floats = npt.NDArray[np.float64]
 
-# Code-mixing index: 0 monolingual … 0.5. Edges as in the evaluation's groups, upper end included.
+# (name, upper end, included). Code-mixing index: 0 (monolingual) … 0.5; the same groups as in `k2d eval`.
 MIXING: Final = (("none", 0.0), ("up to 0.1", 0.1), ("0.1 to 0.25", 0.25), ("over 0.25", 1.0))
 LENGTHS: Final = (("up to 5 s", 5.0), ("5 to 15 s", 15.0), ("over 15 s", float("inf")))
 LANGUAGES: Final = ("zh", "en", "zh-en", "other")
-SOURCES_SHOWN: Final = 20
+SOURCES_SHOWN: Final = 20  # the largest; chosen
 BY_MIXING, BY_LANGUAGE, BY_LENGTH, BY_SOURCE = "code mixing", "language", "duration", "source"
 MIXED: Final = (BY_LANGUAGE, "zh-en")
-FEWEST_RECORDINGS: Final = 5  # below, how much recordings vary is not known, and nothing is tested
+FEWEST_RECORDINGS: Final = 5  # chosen; with fewer, the variance between recordings is unknown, and nothing is tested
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """How much of a group is kept, and how that compares with all that is not in it."""
+class AuditGroup:
+    """How much of a group is kept, compared with the rest (everything outside of the group)."""
 
-    by: str
+    by: str  # BY_MIXING …
     name: str
     recordings: int
     chunks: int
-    chunks_kept: float  # a chunk that is salvaged in part counts by the share of its seconds
+    chunks_kept: float  # a partly salvaged chunk counts by its share of kept seconds
     seconds: float
     seconds_kept: float
-    share: float  # of the seconds
+    share: float  # kept, of the seconds
     share_band: tuple[float, float]
     chunk_share: float
     chunk_share_band: tuple[float, float]
     behind: float | None  # share of the rest minus this share; None where there is no rest
     behind_band: tuple[float, float] | None
-    p_value: float | None  # one-sided, of "not behind"; None where recordings are too few
+    p_value: float | None  # one-sided, of the hypothesis "not behind"; None where there are too few recordings
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found. A warning is made for code-switched groups alone, at `confidence` over all of them together."""
+    """The result of an audit. Only code-switched groups get warnings, which all hold together with `confidence`."""
 
     policy: str
     confidence: float
     recordings: int
     seconds: float
     share: float
-    groups: tuple[Group, ...]
+    groups: tuple[AuditGroup, ...]
     sources_left_out: int
     warnings: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the audit as JSON values."""
         return asdict(self)
 
 
-class _Sums:
-    """Sums over recordings of what a group has and keeps, and of their products; shape (groups,) each."""
+class _GroupSums:
+    """Sums over recordings, and sums of products, for the variance of ratios."""
 
     def __init__(self, groups: int) -> None:
         self.recordings = 0  # of the corpus
-        self.present = np.zeros(groups, np.int64)
-        # rows: kept s, s, kept chunks, chunks, then the same of everything
+        self.present = np.zeros(groups, np.int64)  # (groups,): recordings that have chunks in the group
+        # rows: kept seconds, seconds, kept chunks, chunks of the group; then the same of the whole corpus
         self.total = np.zeros((8, groups))
         self.products = np.zeros((8, 8, groups))
 
     def add(self, values: Floats) -> None:
-        """Add recordings: shape (recordings, 4, groups); group 0 is everything."""
+        """Add recordings: shape (recordings, 4, groups), where group 0 is the whole corpus."""
         both = np.concatenate([values, np.broadcast_to(values[:, :, :1], values.shape)], axis=1)
         self.recordings += len(values)
         self.present += (values[:, 3] > 0).sum(axis=0)
@@ -90,20 +91,22 @@ class _Sums:
 
 
 def audit(lake: Lake, batches: Sequence[Batch], policy: Policy, *, confidence: float = 0.95) -> Audit:
-    """Compare what `policy` keeps of each group with what it keeps of the rest.
+    """Compare how much `policy` keeps of each group with how much it keeps of the rest.
+
+        audit(lake, [lake.batches.get("lectures")], DEFAULT).warnings
 
     Raises:
         StoreError
     """
     fixed = [("all", "all"), *((by, name) for by, names in _FIXED.items() for name in names)]
-    sums = _Sums(len(fixed))
-    sources: dict[str, _Sums] = {}
+    sums = _GroupSums(len(fixed))
+    sources: dict[str, _GroupSums] = {}
     for part in distinct_parts(lake, batches):
         values = _values(part, policy, len(fixed))
         sums.add(values)
         for source, rows in _by_source(part):
-            sources.setdefault(source, _Sums(1)).add(values[rows][:, :, :1])
-    return _judged(fixed, sums, sources, policy=policy, confidence=confidence)
+            sources.setdefault(source, _GroupSums(1)).add(values[rows][:, :, :1])
+    return _audit_of(fixed, sums, sources, policy=policy, confidence=confidence)
 
 
 _FIXED: Final = {
@@ -114,7 +117,7 @@ _FIXED: Final = {
 
 
 def _values(part: DistinctPart, policy: Policy, groups: int) -> Floats:
-    """Of each recording and group: kept seconds, seconds, kept chunks, chunks; shape (recordings, 4, groups)."""
+    """Kept seconds, seconds, kept chunks and chunks of each recording in each group; shape (recordings, 4, groups)."""
     ms = part.chunks["ms"].astype(np.float64)
     share = _kept_ms(part, policy) / np.maximum(ms, 1.0)
     amounts = np.stack([share * ms / 1000, ms / 1000, share, np.ones_like(ms)], axis=1)
@@ -130,14 +133,14 @@ def _values(part: DistinctPart, policy: Policy, groups: int) -> Floats:
 
 
 def _kept_ms(part: DistinctPart, policy: Policy) -> Floats:
-    """Milliseconds kept of each chunk, shape (chunks,): all of it, or its salvaged segments."""
+    """The milliseconds kept of each chunk, shape (chunks,): the whole chunk or its salvaged segments."""
     least = thresholds(policy, part, alpha=policy.alpha)
     salvaged = salvaged_ms(part.segments, least, policy.alpha)
     return np.where(least.whole(policy.alpha), part.chunks["ms"], salvaged).astype(np.float64)
 
 
 def _codes(chunks: Columns) -> tuple[npt.NDArray[np.int64], ...]:
-    """Each chunk's group by code mixing, by language, by duration."""
+    """The group of each chunk by code mixing, by language and by duration; shape (chunks,) each."""
     zh, en = chunks["zh_tokens"].astype(np.float64), chunks["en_tokens"].astype(np.float64)
     index = np.minimum(zh, en) / np.maximum(zh + en, 1)
     mixing = np.searchsorted([edge for _, edge in MIXING], index, side="left")
@@ -147,7 +150,7 @@ def _codes(chunks: Columns) -> tuple[npt.NDArray[np.int64], ...]:
 
 
 def _by_source(part: DistinctPart) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
-    """The folders that recordings come from, as their names tell, and which recordings of the part those are."""
+    """The source folders of a part (from the recordings' names), each with the indices of its recordings."""
     rows: dict[str, list[int]] = {}
     names = part.part.recordings.column("recording")
     for row, name in enumerate(name for name, fresh in zip(names, part.fresh.tolist(), strict=True) if fresh):
@@ -156,11 +159,16 @@ def _by_source(part: DistinctPart) -> Iterator[tuple[str, npt.NDArray[np.int64]]
         yield source, np.array(recordings)
 
 
-# ---- figures ------------------------------------------------------------------------------------------------------
+# ---- estimates and tests ------------------------------------------------------------------------------------------
 
 
-def _judged(
-    fixed: Sequence[tuple[str, str]], sums: _Sums, sources: dict[str, _Sums], *, policy: Policy, confidence: float
+def _audit_of(
+    fixed: Sequence[tuple[str, str]],
+    sums: _GroupSums,
+    sources: dict[str, _GroupSums],
+    *,
+    policy: Policy,
+    confidence: float,
 ) -> Audit:
     groups = [_group(*fixed[at], sums, at, confidence) for at in range(1, len(fixed)) if sums.present[at]]
     most = sorted(sources, key=lambda source: -sources[source].total[1, 0])[:SOURCES_SHOWN]
@@ -178,28 +186,31 @@ def _judged(
     )
 
 
-def _of_source(source: _Sums, whole: _Sums) -> _Sums:
-    """A source's sums beside everything's. Its recordings are in no other: products of the two are its own."""
-    found = _Sums(1)
-    found.recordings, found.present = whole.recordings, source.present
-    found.total = np.concatenate([source.total[:4], whole.total[4:, :1]])
-    found.products = np.concatenate(
+def _of_source(source: _GroupSums, whole: _GroupSums) -> _GroupSums:
+    """The sums of one source beside those of the whole corpus.
+
+    A recording is in one source only, so its product with itself in the corpus is its product within the source.
+    """
+    sums = _GroupSums(1)
+    sums.recordings, sums.present = whole.recordings, source.present
+    sums.total = np.concatenate([source.total[:4], whole.total[4:, :1]])
+    sums.products = np.concatenate(
         [
             np.concatenate([source.products[:4, :4], source.products[:4, :4]], axis=1),
             np.concatenate([source.products[:4, :4], whole.products[4:, 4:, :1]], axis=1),
         ]
     )
-    return found
+    return sums
 
 
-def _group(by: str, name: str, sums: _Sums, at: int, confidence: float) -> Group:
+def _group(by: str, name: str, sums: _GroupSums, at: int, confidence: float) -> AuditGroup:
     kept, seconds, chunks_kept, chunks = (float(value) for value in sums.total[:4, at])
     share, chunk_share = kept / seconds, chunks_kept / chunks
     products, recordings, present = sums.products[:, :, at], sums.recordings, int(sums.present[at])
     slopes = np.array([1.0, -share, 0, 0, 0, 0, 0, 0]) / seconds
     chunk_slopes = np.array([0, 0, 1.0, -chunk_share, 0, 0, 0, 0]) / chunks
     behind, behind_band, p_value = _behind(share, slopes, sums.total[:, at], products, present, recordings, confidence)
-    return Group(
+    return AuditGroup(
         by=by,
         name=name,
         recordings=present,
@@ -220,13 +231,13 @@ def _group(by: str, name: str, sums: _Sums, at: int, confidence: float) -> Group
 def _behind(
     share: float, slopes: Floats, total: Floats, products: Floats, present: int, recordings: int, confidence: float
 ) -> tuple[float | None, tuple[float, float] | None, float | None]:
-    """How far a group's share is below that of the rest, its band, and how likely chance alone shows as much."""
+    """How far a group's share is below the rest's, the confidence interval of that, and the one-sided p-value."""
     rest_s = float(total[5] - total[1])
     if rest_s <= 1e-6:
         return None, None, None
     rest = float(total[4] - total[0]) / rest_s
     behind = rest - share
-    # the rest is everything less the group
+    # the rest is the whole corpus without the group
     rest_slopes = np.array([-1.0, rest, 0, 0, 1.0, -rest, 0, 0]) / rest_s
     variance = _variance(rest_slopes - slopes, products, recordings)
     if min(present, recordings) < FEWEST_RECORDINGS:
@@ -238,15 +249,19 @@ def _behind(
 
 
 def _variance(slopes: Floats, products: Floats, recordings: int) -> float:
-    """Of a ratio, from what each recording contributes to it."""
+    """The variance of a ratio: of the sum over recordings of its linearised terms `slopes @ values`."""
     return max(0.0, float(slopes @ products @ slopes)) * recordings / max(1, recordings - 1)
 
 
 def _wilson(share: float, variance: float, chunks: float, recordings: int, confidence: float) -> tuple[float, float]:
-    """Wilson's interval for as many independent chunks as would vary like these recordings do; never more than all."""
+    """Wilson's confidence interval at the effective sample size.
+
+    The effective sample size is the number of independent chunks whose share would have this variance, at most
+    `chunks`.
+    """
     z = quantile(0.5 + confidence / 2, recordings - 1)
     size = min(share * (1 - share) / variance, chunks) if variance > 0 else chunks
-    if recordings < FEWEST_RECORDINGS:  # too few to vary: they count as if each were one chunk
+    if recordings < FEWEST_RECORDINGS:  # the variance is unknown: each recording counts as one chunk
         size = min(size, recordings)
     size = max(size, 1.0)
     middle, scale = (share + z * z / (2 * size)), 1 + z * z / size
@@ -255,8 +270,8 @@ def _wilson(share: float, variance: float, chunks: float, recordings: int, confi
     return round(max(0.0, low), 4), round(min(1.0, high), 4)
 
 
-def _warnings(groups: Iterable[Group], confidence: float) -> Iterator[str]:
-    """Holm's procedure over the code-switched groups: all warnings are right together with `confidence`."""
+def _warnings(groups: Iterable[AuditGroup], confidence: float) -> Iterator[str]:
+    """Test the code-switched groups by Holm's procedure, so that all warnings hold together with `confidence`."""
     mixed = [g for g in groups if (g.by, g.name) == MIXED or (g.by == BY_MIXING and g.name != MIXING[0][0])]
     tested = sorted((g for g in mixed if g.p_value is not None), key=lambda g: float(g.p_value or 0.0))
     for place, group in enumerate(tested):

@@ -1,4 +1,4 @@
-"""One chunk, with everything that is known of it and every reason for its verdict."""
+"""Everything that is stored about one chunk, and the verdict on it with its reasons."""
 
 from dataclasses import asdict
 from typing import Any
@@ -27,7 +27,9 @@ from k2d.store import Lake
 
 
 def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
-    """One chunk: label and hypotheses aligned; its evidence and its segments', verdicts and why; the risk's parts.
+    """Describe one chunk: label and aligned hypotheses, evidence, verdict, contributions to the risk, and its segments.
+
+        detail(lake, "4f…-00003").reason
 
     Raises:
         NotFound: no such chunk.
@@ -69,20 +71,20 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
 
 
 def _hypothesis(label: str, hypothesis: Hypothesis) -> HypothesisDetail:
-    # phonemes are no text that could be laid beside the label
+    # a probe's phonemes cannot be aligned with the label's text
     steps = () if hypothesis.is_phonemes else aligned_diff(label, hypothesis.text)
     return HypothesisDetail(**asdict(hypothesis), diff=[DiffStep(**asdict(step)) for step in steps])
 
 
 def _segments(facts: ChunkFacts, policy: Policy, *, rejected: bool) -> list[SegmentDetail]:
-    """The segments of a chunk with their evidence and, by a policy that judges evidence, a verdict of their own."""
-    known = [
+    """The segments of a chunk with their evidence and, if the policy's metric is evidence, their own verdicts."""
+    stored = [
         {"id": segment_id(facts.id, number), **asdict(segment), "evidence": asdict(evidence)}
         for number, (segment, evidence) in enumerate(zip(facts.segments, facts.segment_evidence, strict=True))
     ]
     if policy.metric is not Metric.EVIDENCE:
         unjudged: dict[str, Any] = {"verdict": None, "reason": None, "risk": None, "contributions": {}}
-        return [SegmentDetail(**segment, **unjudged, salvaged=False) for segment in known]
+        return [SegmentDetail(**segment, **unjudged, salvaged=False) for segment in stored]
     columns = evidence_columns(facts.segment_evidence)
     decision, risks = decide(policy, columns), metric_column(policy, columns)
     added = _contributions(policy, columns)
@@ -97,12 +99,12 @@ def _segments(facts: ChunkFacts, policy: Policy, *, rejected: bool) -> list[Segm
                 policy.salvage and rejected and decision.accepted[row] and segment["end_s"] > segment["start_s"]
             ),
         )
-        for row, segment in enumerate(known)
+        for row, segment in enumerate(stored)
     ]
 
 
 def _contributions(policy: Policy, columns: Columns) -> list[dict[str, float]]:
-    """What the bias and each feature add to the log-odds of every row; nothing where a policy has no weights."""
+    """What the bias and each feature add to the log-odds of every row; empty for a distance."""
     rows = len(next(iter(columns.values())))
     if policy.metric is not Metric.EVIDENCE or policy.weights is None:
         return [{} for _ in range(rows)]
@@ -112,7 +114,7 @@ def _contributions(policy: Policy, columns: Columns) -> list[dict[str, float]]:
 
 
 def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
-    """The facts of a chunk by its id (`k2d.keys.chunk_id`).
+    """Read the facts of a chunk by its id (`k2d.keys.chunk_id`).
 
     Raises:
         NotFound: no such chunk.
@@ -128,14 +130,14 @@ def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
 
 
 def all_distances(policy: Policy, columns: Columns) -> dict[Metric, npt.NDArray[Any] | None]:
-    """Every metric of every row; None for evidence where the policy has no weights."""
-    known: dict[Metric, npt.NDArray[Any] | None] = {
+    """Compute every metric for every row, shape (rows,) each; None for evidence if the policy has no weights."""
+    values: dict[Metric, npt.NDArray[Any] | None] = {
         metric: distances(metric, columns, policy.repetition_max) for metric in METRICS
     }
-    weighing = None if policy.weights is None else policy.varied(metric=Metric.EVIDENCE)
-    return known | {Metric.EVIDENCE: None if weighing is None else metric_column(weighing, columns)}
+    by_evidence = None if policy.weights is None else policy.varied(metric=Metric.EVIDENCE)
+    return values | {Metric.EVIDENCE: None if by_evidence is None else metric_column(by_evidence, columns)}
 
 
 def shown(value: Any) -> float:
-    """A number as people see it."""
+    """Round a number for display, to four decimals."""
     return round(float(value), 4)

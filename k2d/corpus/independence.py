@@ -1,21 +1,22 @@
-"""Which validator shares the teacher's errors least: estimated without a single reference. Pure.
+"""Estimates, without references, which validator shares the teacher's errors least.
 
-Nobody knows which labels are wrong, but validators with errors of their own agree on it more than chance would have it:
-where a label is wrong, each of them tends to transcribe something else. One that shares the teacher's errors does not
-object there. Two measures of each validator over the same chunks tell; correlations are of ranks (Spearman's), as
-phoneme and text distances have different scales.
+Nobody knows which labels are wrong. But where a label is wrong, validators with independent errors tend to disagree
+with it together, more often than by chance; a validator that shares the teacher's errors does not. Two measures are
+computed for each validator over the same chunks, with rank correlations (Spearman's), because phoneme and text
+disagreements have different scales:
 
-- `consensus`: the correlation of its disagreement with the mean disagreement of the others. High: it objects where
-  others do. A copy of the teacher, and one that objects at random, are both near 0.
-- `follows`: the correlation of its support for labels (its forced log-probability where it gives one, else its
-  agreement) with the teacher's own confidence, *given* what the others say (a partial correlation). Sure wherever the
-  teacher is, beyond what any other confirms: that is what sharing errors looks like.
+- `consensus`: the correlation of its disagreement with the mean disagreement of the others. High if it objects where
+the
+  others do; near 0 for a copy of the teacher and for a validator that objects at random.
+- `follows`: the correlation of its support for labels (its forced log-probability if it gives one, else its agreement)
+  with the teacher's own confidence, given the disagreement of the others (a partial correlation). High if it is sure
+  wherever the teacher is, more than the others confirm: a sign of shared errors.
 
     independence = consensus · (1 − max(0, follows))
 
-Validators with the same weights are one family: they count as one in the consensus, and not at all in that of one
-another as long as there is another family. What this cannot see: an error that all validators share, and, with two
-validators, which of them is the noisy one (the consensus is then the same for both, and `follows` alone decides).
+Validators with the same weights form one family. A family counts as one in the consensus, and its own members are left
+out of it if there is another family. Not visible to this method: errors that all validators share; and, with two
+validators, which of them is the noisy one (their consensus is the same, and only `follows` differs).
 """
 
 from collections.abc import Sequence
@@ -27,125 +28,137 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-OBJECTS: Final = (
-    0.2  # a validator objects to a label from this disagreement on: what sends a label to a second decode as well
-)
-FEWEST: Final = 20  # chunks: below, a rank correlation is anything (its standard error is about 1 / √n)
-SELECTIVE: Final = 0.5  # a validator of a smaller share got the doubtful chunks only, and cannot be compared
+# A validator objects to a label from this disagreement on; chosen: the same sends a label to a second decode.
+OBJECTS: Final = 0.2
+# Least number of chunks in common. Below, a rank correlation is arbitrary: its standard error is about 1 / √n.
+FEWEST: Final = 20
+# Least share of the chunks that a validator must have checked; one with fewer (a second decode) saw only unresolved
+# chunks.
+SELECTIVE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observations:
-    """What one validator made of aligned chunks; NaN where it did not validate one, or gives no forced log-probability."""
+    """The results of one validator on the compared chunks; NaN where it did not check a chunk."""
 
     name: str
-    family: str  # validators that share weights
-    disagreement: Floats  # shape (chunks,), 0…1
-    forced_logprob: Floats  # shape (chunks,), of the label, mean over tokens
-    passes: int  # of a model over a chunk, decoding or scoring: what it costs
+    family: str  # the same for validators that share weights
+    disagreement: Floats  # (chunks,), 0…1
+    forced_logprob: Floats  # (chunks,): of the label, mean over tokens; NaN also where the validator gives none
+    passes: int  # runs of a model over a chunk, decoding or scoring: the cost
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What is known of one validator."""
+class ValidatorComparison:
+    """The result for one validator."""
 
     name: str
     validated: int  # chunks
-    passes: float  # of a model, per chunk of the corpus
-    disagreement: float  # its mean
+    passes: float  # runs of a model per chunk of the corpus
+    disagreement: float  # mean
     consensus: float | None  # None where it cannot be compared
     follows: float | None
     independence: float | None
-    alone: float | None  # share of chunks to which it objects and nobody else does
-    silent: float | None  # share to which all others object and it does not
-    first: float | None  # share of bootstrap draws (chunks drawn anew) in which it is the most independent
+    alone: float | None  # share of the chunks to which it objects and nobody else does
+    silent: float | None  # share of the chunks to which all others object and it does not
+    first: float | None  # share of the bootstrap samples of chunks in which it is the most independent
 
 
-def standings(
+def compare_validators(
     observations: Sequence[Observations], confidence: Floats, *, draws: int = 100, seed: int = 0
-) -> list[Standing]:
-    """Compare validators over the same chunks, the most independent first, then those that cannot be compared.
+) -> list[ValidatorComparison]:
+    """Compare validators over the same chunks: the most independent first, those that cannot be compared last.
+
+        compare_validators(*gather(lake, ["lectures"], most=20_000))[0].name
 
     Args:
         confidence: the teacher's mean log-probability of each label, shape (chunks,).
-        draws: bootstrap draws for `first`; 0: none.
+        draws: number of bootstrap samples for `first`; 0: none.
     """
-    able = [one for one in observations if _comparable(one, observations)]
-    found = {one.name: _measures(one, able, confidence) for one in able}
-    firsts = _firsts(able, confidence, draws=draws, seed=seed)
-    rows = [_standing(one, able, found.get(one.name), firsts.get(one.name)) for one in observations]
+    comparable = [value for value in observations if _comparable(value, observations)]
+    measures = {value.name: _measures(value, comparable, confidence) for value in comparable}
+    firsts = _firsts(comparable, confidence, draws=draws, seed=seed)
+    rows = [_comparison(value, comparable, measures.get(value.name), firsts.get(value.name)) for value in observations]
     return sorted(rows, key=lambda row: (row.independence is None, -(row.independence or 0.0), row.name))
 
 
-def phi(one: Observations, other: Observations) -> float | None:
-    """How alike two validators object: the correlation of objecting, over chunks that both validated; −1…1."""
-    both = np.isfinite(one.disagreement) & np.isfinite(other.disagreement)
+def phi(first: Observations, second: Observations) -> float | None:
+    """Correlation of two validators' objections over the chunks that both checked, −1…1; None if there are too few."""
+    both = np.isfinite(first.disagreement) & np.isfinite(second.disagreement)
     if both.sum() < FEWEST:
         return None
-    return _correlation(*(np.where(each.disagreement[both] > OBJECTS, 1.0, 0.0) for each in (one, other)))
+    return _correlation(*(np.where(value.disagreement[both] > OBJECTS, 1.0, 0.0) for value in (first, second)))
 
 
-def _comparable(one: Observations, observations: Sequence[Observations]) -> bool:
-    validated = np.isfinite(one.disagreement).sum()
-    return bool(len(observations) > 1 and validated >= FEWEST and validated >= SELECTIVE * len(one.disagreement))
+def _comparable(validator: Observations, observations: Sequence[Observations]) -> bool:
+    validated = np.isfinite(validator.disagreement).sum()
+    return bool(len(observations) > 1 and validated >= FEWEST and validated >= SELECTIVE * len(validator.disagreement))
 
 
-def _measures(one: Observations, able: Sequence[Observations], confidence: Floats) -> tuple[float, float] | None:
-    """Consensus and follows; None where no other validated enough of the same chunks."""
-    others = _others(one, able)
+def _measures(
+    validator: Observations, comparable: Sequence[Observations], confidence: Floats
+) -> tuple[float, float] | None:
+    """Consensus and follows; None if too few chunks were also checked by another validator."""
+    others = _others(validator, comparable)
     if others is None:
         return None
-    both = np.isfinite(one.disagreement) & np.isfinite(others) & np.isfinite(confidence)
+    both = np.isfinite(validator.disagreement) & np.isfinite(others) & np.isfinite(confidence)
     if both.sum() < FEWEST:
         return None
-    scored = np.isfinite(one.forced_logprob[both]).all()
-    support = _ranks(one.forced_logprob[both] if scored else -one.disagreement[both])
-    disagreement, consensus, sure = _ranks(one.disagreement[both]), _ranks(others[both]), _ranks(confidence[both])
-    return _correlation(disagreement, consensus), _partial(support, sure, given=consensus)
+    has_scores = np.isfinite(validator.forced_logprob[both]).all()
+    support = _ranks(validator.forced_logprob[both] if has_scores else -validator.disagreement[both])
+    disagreement, consensus = _ranks(validator.disagreement[both]), _ranks(others[both])
+    return _correlation(disagreement, consensus), _partial(support, _ranks(confidence[both]), given=consensus)
 
 
-def _others(one: Observations, able: Sequence[Observations]) -> Floats | None:
-    """What the others make of each chunk: mean rank of each family, then over families; NaN where none validated it."""
+def _others(validator: Observations, comparable: Sequence[Observations]) -> Floats | None:
+    """The others' disagreement with each chunk: mean rank within each family, then over families.
+
+    Shape (chunks,), NaN where nobody else checked the chunk; None if there is nobody else.
+    """
     families: dict[str, list[Floats]] = {}
-    for other in able:
-        if other is not one:
+    for other in comparable:
+        if other is not validator:
             families.setdefault(other.family, []).append(_scaled(other.disagreement))
     if len(families) > 1:
-        families.pop(one.family, None)
+        families.pop(validator.family, None)
     if not families:
         return None
     return _mean([_mean(members) for members in families.values()])
 
 
-def _firsts(able: Sequence[Observations], confidence: Floats, *, draws: int, seed: int) -> dict[str, float]:
-    """How often each validator is the most independent one when chunks are drawn anew."""
-    if len(able) < 2 or not draws:
+def _firsts(comparable: Sequence[Observations], confidence: Floats, *, draws: int, seed: int) -> dict[str, float]:
+    """The share of bootstrap samples of the chunks in which each validator is the most independent."""
+    if len(comparable) < 2 or not draws:
         return {}
     random = np.random.default_rng(seed)
-    wins = dict.fromkeys((one.name for one in able), 0)
+    wins = dict.fromkeys((value.name for value in comparable), 0)
     for _ in range(draws):
         drawn = random.integers(0, len(confidence), len(confidence))
-        again = [
-            Observations(one.name, one.family, one.disagreement[drawn], one.forced_logprob[drawn], one.passes)
-            for one in able
+        sample = [
+            Observations(value.name, value.family, value.disagreement[drawn], value.forced_logprob[drawn], value.passes)
+            for value in comparable
         ]
-        found = {one.name: _measures(one, again, confidence[drawn]) for one in again}
-        known = {name: _independence(*measured) for name, measured in found.items() if measured is not None}
+        measures = {value.name: _measures(value, sample, confidence[drawn]) for value in sample}
+        known = {name: _independence(*measured) for name, measured in measures.items() if measured is not None}
         if known:
             wins[max(known, key=lambda name: known[name])] += 1
     return {name: won / draws for name, won in wins.items()}
 
 
-def _standing(
-    one: Observations, able: Sequence[Observations], measured: tuple[float, float] | None, first: float | None
-) -> Standing:
-    validated = np.isfinite(one.disagreement)
-    alone, silent = _objections(one, able) if one in able else (None, None)
-    return Standing(
-        name=one.name,
+def _comparison(
+    validator: Observations,
+    comparable: Sequence[Observations],
+    measured: tuple[float, float] | None,
+    first: float | None,
+) -> ValidatorComparison:
+    validated = np.isfinite(validator.disagreement)
+    alone, silent = _objections(validator, comparable) if validator in comparable else (None, None)
+    return ValidatorComparison(
+        name=validator.name,
         validated=int(validated.sum()),
-        passes=round(one.passes / max(1, len(validated)), 4),
-        disagreement=round(float(one.disagreement[validated].mean()), 4) if validated.any() else 0.0,
+        passes=round(validator.passes / max(1, len(validated)), 4),
+        disagreement=round(float(validator.disagreement[validated].mean()), 4) if validated.any() else 0.0,
         consensus=None if measured is None else round(measured[0], 4),
         follows=None if measured is None else round(measured[1], 4),
         independence=None if measured is None else round(_independence(*measured), 4),
@@ -159,11 +172,11 @@ def _independence(consensus: float, follows: float) -> float:
     return consensus * (1.0 - max(0.0, follows)) if consensus > 0 else consensus
 
 
-def _objections(one: Observations, able: Sequence[Observations]) -> tuple[float, float]:
-    """The share of chunks to which only this validator objects, and to which all but this one do."""
-    all_validated = np.all([np.isfinite(each.disagreement) for each in able], axis=0)
-    objects = one.disagreement[all_validated] > OBJECTS
-    others = np.array([each.disagreement[all_validated] > OBJECTS for each in able if each is not one])
+def _objections(validator: Observations, comparable: Sequence[Observations]) -> tuple[float, float]:
+    """The shares of the chunks to which only this validator objects, and to which all others but not this one do."""
+    all_validated = np.all([np.isfinite(value.disagreement) for value in comparable], axis=0)
+    objects = validator.disagreement[all_validated] > OBJECTS
+    others = np.array([value.disagreement[all_validated] > OBJECTS for value in comparable if value is not validator])
     if not len(others) or not all_validated.any():
         return 0.0, 0.0
     alone, silent = objects & ~others.any(axis=0), ~objects & others.all(axis=0)
@@ -182,7 +195,7 @@ def _ranks(values: Floats) -> Floats:
 
 
 def _scaled(values: Floats) -> Floats:
-    """Ranks as shares, 0…1, so that families weigh alike; NaN stays."""
+    """Ranks scaled to 0…1, so that families have the same weight; NaN stays."""
     scaled = np.full(len(values), np.nan)
     known = np.isfinite(values)
     scaled[known] = _ranks(values[known]) / max(1, known.sum() - 1)
@@ -190,7 +203,7 @@ def _scaled(values: Floats) -> Floats:
 
 
 def _mean(rows: Sequence[Floats]) -> Floats:
-    """The mean over rows, of what is there; NaN where nothing is."""
+    """The mean over rows without NaN; NaN where all are."""
     stacked = np.array(rows)
     known = np.isfinite(stacked)
     count = known.sum(axis=0)
@@ -198,19 +211,19 @@ def _mean(rows: Sequence[Floats]) -> Floats:
     return mean
 
 
-def _correlation(one: Floats, other: Floats) -> float:
-    """Pearson's; 0 where one of them never changes: who never says anything else tells nothing."""
-    a, b = one - one.mean(), other - other.mean()
+def _correlation(first: Floats, second: Floats) -> float:
+    """Pearson's correlation; 0 if one of them is constant."""
+    a, b = first - first.mean(), second - second.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(np.clip((a @ b) / scale, -1.0, 1.0)) if scale > 1e-12 else 0.0
 
 
-def _partial(one: Floats, other: Floats, *, given: Floats) -> float:
-    """The correlation of what a third quantity does not explain of two; 0 where it explains one of them wholly."""
+def _partial(first: Floats, second: Floats, *, given: Floats) -> float:
+    """Partial correlation of two quantities given a third; 0 if the third explains one of them completely."""
     rest = []
     z = given - given.mean()
     weight = float(z @ z)
-    for values in (one, other):
+    for values in (first, second):
         centred = values - values.mean()
         rest.append(centred - (z @ centred) / weight * z if weight else centred)
         if float(rest[-1] @ rest[-1]) <= 1e-9 * float(centred @ centred):

@@ -1,9 +1,9 @@
-"""Sums over every chunk of some batches: ledgers and curves, part by part, in threads, from mapped columns.
+"""Sums over all chunks of some batches: ledgers and curves over α. Parts are computed in threads and then added up.
 
-Everything follows from `k2d.filtering.policy.thresholds`, the least α that keeps each chunk and each segment: a ledger is
-a sum over what one α keeps, a curve a histogram of the thresholds. Sums are in whole milliseconds. Chunks are always
-counted exactly. What is salvaged of rejected chunks is counted exactly too unless a sample is asked for: there are
-several segments to a chunk, and few chunks are rejected.
+A ledger is the sum over what one α keeps, and a curve is a histogram of the thresholds (`k2d.filtering.policy`).
+Durations are in whole milliseconds. Chunks are always counted exactly. What is salvaged of rejected chunks is counted
+exactly too, unless the caller allows an estimate from a sample: a chunk has several segments, and judging those takes
+most of the time.
 """
 
 import os
@@ -39,22 +39,23 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class Curve:
-    """What each α would keep by one metric, shape (alphas,): whole chunks, and segments salvaged of the others."""
+    """What each α keeps under one metric, shape (alphas,) each."""
 
-    chunks: Ints
-    ms: Ints
-    salvaged_ms: Ints
+    chunks: Ints  # kept whole
+    ms: Ints  # of these chunks
+    salvaged_ms: Ints  # of segments of other chunks
 
 
 @dataclass(slots=True)
-class Sums:
-    """What a policy makes of all chunks."""
+class SweepSums:
+    """Chunks and milliseconds by verdict, and curves over α."""
 
+    # (statuses, reasons), by the codes of `k2d.filtering.policy.decide`
     chunks: Ints = field(default_factory=lambda: np.zeros((len(STATUSES), len(REASONS)), np.int64))
     ms: Ints = field(default_factory=lambda: np.zeros((len(STATUSES), len(REASONS)), np.int64))
-    salvaged_chunks: int = 0  # not kept whole, but something of them is
+    salvaged_chunks: int = 0  # chunks that are not kept whole, but some of whose segments are
     salvaged_ms: int = 0
-    sample: float = 1.0  # share of the chunks in which salvage was counted; below 1 it is estimated from them
+    sample: float = 1.0  # share of the chunks in which salvage was counted; below 1 it is an estimate from these
     curves: dict[Metric, Curve] = field(default_factory=dict)
 
 
@@ -65,38 +66,43 @@ def sweep(
     alphas: Sequence[float] = (),
     metrics: Sequence[Metric] = (),
     exact_up_to: int | None = None,
-) -> Sums:
-    """Judge all chunks of `parts`; with `metrics`, also at each of the ascending `alphas` (same other rules).
-
-    Beyond `exact_up_to` chunks salvage is estimated from every k-th part, so many that about as many chunks are seen.
+) -> SweepSums:
+    """Apply a policy to all chunks of `parts`, and compute what other α and metrics would keep.
 
         sums = sweep(parts(lake, batch.id), policy, alphas=[0.2, 0.4], metrics=[Metric.EVIDENCE])
-        sums.curves[Metric.EVIDENCE].ms  # kept whole at 0.2 and at 0.4
+        sums.curves[Metric.EVIDENCE].ms  # milliseconds kept whole at 0.2 and at 0.4
+
+    Args:
+        alphas: ascending.
+        metrics: a curve over `alphas` is computed for each, under the other rules of the policy. Evidence is left out
+            if the policy has no weights.
+        exact_up_to: if there are more chunks than this, salvage is estimated from every k-th part, with k such that
+            about this many chunks are in them. None: always exact.
     """
-    sums, asked = Sums(), np.asarray(alphas, np.float64)
+    sums, grid = SweepSums(), np.asarray(alphas, np.float64)
     wanted = [metric for metric in metrics if metric is not Metric.EVIDENCE or policy.weights is not None]
-    judged = _in_threads(lambda part: _judge(part, policy, asked, wanted), parts)
+    judged = _in_threads(lambda part: _judge(part, policy, grid, wanted), parts)
     for part in judged:
-        codes = part.decision.status * np.int8(len(REASONS)) + part.decision.reason  # at most 3 × 17
+        codes = part.decision.status * np.int8(len(REASONS)) + part.decision.reason  # below 3 × 17, fits int8
         sums.chunks += _binned(codes, _CODES).reshape(sums.chunks.shape)
         sums.ms += _binned(codes, _CODES, part.ms).reshape(sums.ms.shape)
         for metric, first in part.first.items():
-            curve = sums.curves.setdefault(metric, Curve(*(np.zeros(len(asked), np.int64) for _ in range(3))))
-            curve.chunks += np.cumsum(_binned(first, len(asked) + 1))[:-1]
-            curve.ms += np.cumsum(_binned(first, len(asked) + 1, part.ms))[:-1]
+            curve = sums.curves.setdefault(metric, Curve(*(np.zeros(len(grid), np.int64) for _ in range(3))))
+            curve.chunks += np.cumsum(_binned(first, len(grid) + 1))[:-1]
+            curve.ms += np.cumsum(_binned(first, len(grid) + 1, part.ms))[:-1]
     if policy.salvage:
-        _add_salvage(sums, [part.part for part in judged], policy, asked, exact_up_to)
+        _add_salvage(sums, [part.part for part in judged], policy, grid, exact_up_to)
     return sums
 
 
 @dataclass(frozen=True, slots=True)
 class _PartVerdicts:
-    """One part: verdicts, and which of the α is the first that keeps each chunk, by each metric."""
+    """The verdicts on one part's chunks."""
 
     part: Part
     decision: Decision
-    ms: npt.NDArray[np.int32]
-    first: dict[Metric, npt.NDArray[np.int8]]
+    ms: npt.NDArray[np.int32]  # (chunks,)
+    first: dict[Metric, npt.NDArray[np.int8]]  # (chunks,): index of the first α that keeps each chunk
 
 
 def _judge(part: Part, policy: Policy, alphas: Floats, metrics: Sequence[Metric]) -> _PartVerdicts:
@@ -108,8 +114,10 @@ def _judge(part: Part, policy: Policy, alphas: Floats, metrics: Sequence[Metric]
     return _PartVerdicts(part, decision, columns["ms"], first)
 
 
-def _add_salvage(sums: Sums, parts: Sequence[Part], policy: Policy, alphas: Floats, exact_up_to: int | None) -> None:
-    """Count what is salvaged in all parts, or estimate it from some: in proportion to the chunks they have."""
+def _add_salvage(
+    sums: SweepSums, parts: Sequence[Part], policy: Policy, alphas: Floats, exact_up_to: int | None
+) -> None:
+    """Count what is salvaged in all parts, or extrapolate from some of them in proportion to their chunks."""
     total = int(sums.chunks.sum())
     step = 1 if exact_up_to is None or not total else max(1, -(-total // exact_up_to))
     sample = parts[:: max(1, min(step, len(parts)))]
@@ -128,12 +136,12 @@ def _add_salvage(sums: Sums, parts: Sequence[Part], policy: Policy, alphas: Floa
 
 @dataclass(frozen=True, slots=True)
 class _PartSalvage:
-    """What is salvaged of one part, and how much would be at each α, shape (alphas,)."""
+    """What is salvaged in one part."""
 
-    chunks: int
+    chunks: int  # all chunks of the part
     salvaged_chunks: int
     salvaged_ms: int
-    curve_ms: Ints
+    curve_ms: Ints  # (alphas,): milliseconds salvaged at each α
 
 
 def _salvage(part: Part, policy: Policy, alphas: Floats | None) -> _PartSalvage:
@@ -144,7 +152,7 @@ def _salvage(part: Part, policy: Policy, alphas: Floats | None) -> _PartSalvage:
 
 
 def salvaged_ms(segments: Columns, least: Thresholds, alpha: float) -> Ints:
-    """Milliseconds salvaged of each chunk at α, shape (chunks,); pauses between segments belong to none of them."""
+    """Compute the milliseconds salvaged of each chunk at α, shape (chunks,), without pauses between segments."""
     rows = least.salvaged(alpha)
     ms = np.bincount(segments["chunk"][rows], segments["ms"][rows], minlength=len(least.chunks))
     return ms.astype(np.int64)
@@ -153,16 +161,16 @@ def salvaged_ms(segments: Columns, least: Thresholds, alpha: float) -> Ints:
 def _curve_ms(segments: Columns, least: Thresholds, alphas: Floats) -> Ints:
     """Milliseconds salvaged at each α, shape (alphas,)."""
     first, until = _first(least.segments, alphas), _first(least.chunks, alphas)[least.chunk]
-    rows = np.flatnonzero(first < until)  # from `until` on the whole chunk is kept
+    rows = np.flatnonzero(first < until)  # from `until` on, the whole chunk is kept
     ms, bins = segments["ms"][rows], len(alphas) + 1
     return np.cumsum(_binned(first[rows], bins, ms) - _binned(until[rows], bins, ms))[:-1]
 
 
 def _first(least: npt.NDArray[Any], alphas: Floats) -> npt.NDArray[np.int8]:
-    """Which of the ascending alphas is the first that keeps each row; len(alphas) where none does.
+    """The index of the first of the ascending alphas that keeps each row; len(alphas) where none does.
 
-    A pass for each α, eight rows at a time, is five times faster than searching for each row. An α is compared in the
-    precision of the threshold, as `decide` compares.
+    One vectorised pass for each α is five times faster than a search for each row. An α is compared in the precision of
+    the thresholds, like in `decide`.
     """
     first = np.zeros(len(least), np.int8)
     for alpha in alphas.astype(least.dtype):
@@ -171,11 +179,11 @@ def _first(least: npt.NDArray[Any], alphas: Floats) -> npt.NDArray[np.int8]:
 
 
 def _binned(codes: npt.NDArray[Any], bins: int, ms: npt.NDArray[np.int32] | None = None) -> Ints:
-    """Rows, or milliseconds, by code. Sums of milliseconds stay whole in a double: 2^53 ms are 285,000 years."""
+    """The number of rows, or their milliseconds, by code. Sums of milliseconds are exact in float64 up to 2^53."""
     return np.bincount(codes, ms, minlength=bins).astype(np.int64)
 
 
 def _in_threads(function: Callable[[Any], _T], items: Iterable[Any]) -> list[_T]:
-    """Results in order. NumPy releases the interpreter's lock while it works, so threads use all cores."""
+    """Apply a function in threads; results in order. NumPy releases the GIL, so threads use all cores."""
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="sweep") as pool:
         return list(pool.map(function, items))

@@ -1,29 +1,19 @@
-"""What is in the lake, as people ask for it: ledgers, chunk lists, previews, as the documents of the API.
+"""Batches and previews of policies, as documents of the API; used by the API and by the embedded client.
 
-The API and the embedded client answer with the same functions, so they answer the same.
+status(lake, lake.batches.get("lectures")).ledger.seconds.accepted
+preview(lake, [batch], DEFAULT.varied(alpha=0.2)).hours_accepted
 """
 
-import base64
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow.compute as pc
-
-from k2d.corpus.chunk import all_distances, shown
 from k2d.corpus.index import Part, outdated, parts
-from k2d.corpus.sweep import Curve, Sums, salvaged_ms, sweep
+from k2d.corpus.sweep import Curve, SweepSums, sweep
 from k2d.documents import (
     BatchListed,
     BatchStatus,
     BatchSummary,
     ChunkCounts,
-    ChunkFilter,
-    ChunkList,
-    ChunkRow,
     ChunkSeconds,
     CurvePoint,
     Jobs,
@@ -34,39 +24,16 @@ from k2d.documents import (
     ReasonCounts,
     RecordingCounts,
 )
-from k2d.errors import BadRequest
-from k2d.filtering.policy import (
-    DEFAULT,
-    REASONS,
-    STATUSES,
-    Columns,
-    Policy,
-    decide,
-    metric_column,
-    policy_columns,
-    thresholds,
-)
+from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.batches import PART
 
-TEXT_COLUMNS: Final = (
-    "id",
-    "index",
-    "start_s",
-    "end_s",
-    "recording",
-    "teacher_text",
-    "validators",
-    "perturbations",
-    "validator_texts",
-    "phrase",
-)
-EVERY_CHUNK: Final = ChunkFilter()
-FAILURES_SHOWN: Final = 100
-MAX_PAGE: Final = 1000
-ALPHAS: Final = tuple(round(0.05 * step, 2) for step in range(21))  # 0.00 … 1.00
-EXACT_SALVAGE: Final = 250_000  # chunks; beyond, salvage is estimated from as many: each has several segments to judge
+FAILURES_SHOWN: Final = 100  # quarantined recordings in a status; chosen
+ALPHAS: Final = tuple(round(0.05 * step, 2) for step in range(21))  # of a preview's curve: 0.00 … 1.00
+# Chunks up to which a preview counts salvaged segments exactly. Chosen: keeps a preview of ten million chunks near one
+# second (docs/LOG.md).
+EXACT_SALVAGE: Final = 250_000
 _ACCEPTED: Final = STATUSES.index(Status.ACCEPTED)
 
 
@@ -74,7 +41,7 @@ _ACCEPTED: Final = STATUSES.index(Status.ACCEPTED)
 
 
 def summary(batch: Batch) -> BatchSummary:
-    """The unchanging part of a batch."""
+    """The part of a batch's document that never changes."""
     return BatchSummary(
         id=batch.id,
         name=batch.name,
@@ -87,29 +54,29 @@ def summary(batch: Batch) -> BatchSummary:
 
 
 def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchListed:
-    """A batch for a list of batches: its state, by one listing of its results."""
+    """A batch as an entry of a list; needs one listing of its results."""
     pending = len(batch.sources) - len(lake.batches.result_positions(batch.id))
     return BatchListed(**dict(summary(batch)), state=state(lake, batch, pending=pending, jobs=jobs), pending=pending)
 
 
 def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
-    """Where every second of a batch went: in = accepted + salvaged + rejected + quarantined + silence.
+    """Account for every second of a batch: in = accepted + salvaged + rejected + quarantined + silence.
 
-    Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are segments of
-    chunks that are not kept whole; what was excised of those, pauses between their segments too, is rejected.
+    Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are the kept
+    segments of chunks that are not kept whole; the rest of those chunks, pauses included, is rejected.
     """
-    return _ledger(lake, batch, policy, _Results(lake, batch))
+    return _ledger(batch, policy, *_current(lake, batch))
 
 
 def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | None = None) -> BatchStatus:
-    """A batch's state, ledger and quarantined recordings. `jobs`: what the queue knows, None where there is none."""
-    results = _Results(lake, batch)
-    book = _ledger(lake, batch, policy, results)
-    quarantined = [result for result in results.done if result.outcome is Outcome.QUARANTINED]
+    """A batch's state, ledger and quarantined recordings. `jobs`: the jobs in the queue, None without a queue."""
+    batch_parts, results = _current(lake, batch)
+    batch_ledger = _ledger(batch, policy, batch_parts, results)
+    quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
     return BatchStatus(
         **dict(summary(batch)),
-        state=state(lake, batch, pending=book.recordings.pending, jobs=jobs),
-        ledger=book,
+        state=state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs),
+        ledger=batch_ledger,
         jobs=jobs,
         quarantined=[_quarantined(result) for result in quarantined[:FAILURES_SHOWN]],
         quarantined_total=len(quarantined),
@@ -117,7 +84,7 @@ def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | N
 
 
 def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> BatchState:
-    """Derive the batch's state; see BatchState."""
+    """Derive the state of a batch from its results, its cancel mark and its jobs."""
     if pending == 0:
         return BatchState.DONE
     if lake.batches.is_cancelled(batch.id):
@@ -129,21 +96,21 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
     return BatchState.STALLED
 
 
-class _Results:
-    """The results of a batch that count, and its parts. Where a part lacks facts that an earlier version wrote, their
-    results do not count; a part that is complete needs no facts any more."""
+def _current(lake: Lake, batch: Batch) -> tuple[list[Part], list[RecordingResult]]:
+    """The parts of a batch, and its results without those whose facts are gone or of an earlier version.
 
-    def __init__(self, lake: Lake, batch: Batch) -> None:
-        self.parts = list(parts(lake, batch.id))
-        complete = [part.complete for part in self.parts]
-        missing = set() if all(complete) else {place for place in outdated(lake, batch) if not complete[place // PART]}
-        self.done = [result for result in lake.batches.results(batch.id) if result.position not in missing]
+    The results of a complete part all count, since its stored files have everything that the facts have.
+    """
+    batch_parts = list(parts(lake, batch.id))
+    complete = [part.complete for part in batch_parts]
+    missing = set() if all(complete) else {place for place in outdated(lake, batch) if not complete[place // PART]}
+    return batch_parts, [result for result in lake.batches.results(batch.id) if result.position not in missing]
 
 
-def _ledger(lake: Lake, batch: Batch, policy: Policy, results: _Results) -> Ledger:
-    sums = sweep(results.parts, policy)
-    in_ms = sum(_ms_of(result.duration_s) for result in results.done)
-    quarantined = [result for result in results.done if result.outcome is Outcome.QUARANTINED]
+def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: Sequence[RecordingResult]) -> Ledger:
+    sums = sweep(batch_parts, policy)
+    in_ms = sum(_ms_of(result.duration_s) for result in results)
+    quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
     quarantined_ms = sum(_ms_of(result.duration_s) for result in quarantined)
     kept = _seconds(sums)
     return Ledger(
@@ -161,11 +128,11 @@ def _ledger(lake: Lake, batch: Batch, policy: Policy, results: _Results) -> Ledg
         chunks=_chunks(sums),
         recordings=RecordingCounts(
             total=len(batch.sources),
-            labeled=len(results.done) - len(quarantined),
+            labeled=len(results) - len(quarantined),
             quarantined=len(quarantined),
-            pending=len(batch.sources) - len(results.done),
+            pending=len(batch.sources) - len(results),
         ),
-        wall_s=round(sum(result.wall_s for result in results.done), 3),
+        wall_s=round(sum(result.wall_s for result in results), 3),
     )
 
 
@@ -175,72 +142,23 @@ def _quarantined(result: RecordingResult) -> QuarantinedRecording:
     )
 
 
-# ---- chunks -------------------------------------------------------------------------------------------------------
-
-
-def page(
-    lake: Lake,
-    batch: Batch,
-    policy: Policy = DEFAULT,
-    *,
-    where: ChunkFilter = EVERY_CHUNK,
-    limit: int = 100,
-    cursor: str | None = None,
-) -> ChunkList:
-    """One page of a batch's chunks in (recording, time) order, and the cursor of the next (None at the end).
-
-    Parts of the index are judged one after the other until the page is full; texts are read for its rows alone.
-
-    Raises:
-        BadRequest: the limit is out of bounds, or the cursor is damaged.
-    """
-    if not 1 <= limit <= MAX_PAGE:
-        raise BadRequest(f"limit must be 1…{MAX_PAGE}, not {limit}")
-    last = _Cursor(-1, -1) if cursor is None else _Cursor.decode(cursor)
-    first_part = last.position // PART
-    chunks: list[ChunkRow] = []
-    for number, part in enumerate(parts(lake, batch.id)):
-        if number < first_part:
-            continue
-        columns = part.chunks
-        later = (columns["position"] == last.position) & (columns["index"] > last.index)
-        rows = np.flatnonzero(_matching(part, policy, where) & (later | (columns["position"] > last.position)))
-        page_rows = rows[: limit - len(chunks)]
-        if len(page_rows):
-            chunks += _rows(part, policy, page_rows)
-            last = _Cursor(int(columns["position"][page_rows[-1]]), int(columns["index"][page_rows[-1]]))
-        if len(rows) > len(page_rows):
-            return ChunkList(chunks=chunks, next=last.encode())
-    return ChunkList(chunks=chunks, next=None)
-
-
-def all_chunks(
-    lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, where: ChunkFilter = EVERY_CHUNK
-) -> Iterator[ChunkRow]:
-    """Every matching chunk of a batch, a page at a time."""
-    cursor: str | None = None
-    while True:
-        found = page(lake, batch, policy, where=where, limit=MAX_PAGE, cursor=cursor)
-        yield from found.chunks
-        cursor = found.next
-        if cursor is None:
-            return
-
-
 # ---- policies -----------------------------------------------------------------------------------------------------
 
 
 def preview(
     lake: Lake, batches: Sequence[Batch], policy: Policy, *, metrics: Sequence[Metric] | None = None
 ) -> Preview:
-    """What a policy would keep of these batches, by reason, and the curve over α for some metrics.
+    """Compute what a policy would keep of these batches, by reason, and curves over α. No model runs.
 
-    `metrics`: the policy's own when None. Chunks are counted exactly; beyond EXACT_SALVAGE of them, what is salvaged of
-    the rejected ones is estimated from a sample, and `salvage_sample` says from what share of the chunks.
+    Args:
+        metrics: the metrics to compute a curve for; None: the policy's own.
+
+    Chunks are counted exactly. With more than EXACT_SALVAGE chunks, salvaged seconds are estimated from a sample;
+    `salvage_sample` is then the share of the chunks in the sample.
     """
-    asked = (policy.metric,) if metrics is None else tuple(metrics)
-    every = (part for batch in batches for part in parts(lake, batch.id))
-    sums = sweep(every, policy, alphas=ALPHAS, metrics=asked, exact_up_to=EXACT_SALVAGE)
+    curve_metrics = (policy.metric,) if metrics is None else tuple(metrics)
+    all_parts = (part for batch in batches for part in parts(lake, batch.id))
+    sums = sweep(all_parts, policy, alphas=ALPHAS, metrics=curve_metrics, exact_up_to=EXACT_SALVAGE)
     seconds = _seconds(sums)
     return Preview(
         policy=policy,
@@ -262,13 +180,13 @@ def preview(
 # ---- helpers ------------------------------------------------------------------------------------------------------
 
 
-def _chunks(sums: Sums) -> ChunkCounts:
+def _chunks(sums: SweepSums) -> ChunkCounts:
     accepted = int(sums.chunks[_ACCEPTED].sum())
     rejected = int(sums.chunks.sum()) - accepted - sums.salvaged_chunks
     return ChunkCounts(accepted=accepted, salvaged=sums.salvaged_chunks, rejected=rejected)
 
 
-def _seconds(sums: Sums) -> ChunkSeconds:
+def _seconds(sums: SweepSums) -> ChunkSeconds:
     accepted_ms = int(sums.ms[_ACCEPTED].sum())
     rejected_ms = int(sums.ms.sum()) - accepted_ms - sums.salvaged_ms
     return ChunkSeconds(accepted=accepted_ms / 1000, salvaged=sums.salvaged_ms / 1000, rejected=rejected_ms / 1000)
@@ -279,87 +197,6 @@ def _points(curve: Curve) -> list[CurvePoint]:
         CurvePoint(alpha=alpha, chunks=int(chunks), seconds=int(ms) / 1000, salvaged=int(salvaged) / 1000)
         for alpha, chunks, ms, salvaged in zip(ALPHAS, curve.chunks, curve.ms, curve.salvaged_ms, strict=True)
     ]
-
-
-def _matching(part: Part, policy: Policy, where: ChunkFilter) -> npt.NDArray[np.bool_]:
-    columns = part.chunks
-    decision = decide(policy, {name: columns[name] for name in policy_columns(policy)})
-    keep = np.ones(len(decision.status), dtype=np.bool_)
-    if where.verdict is not None:
-        keep &= decision.status == STATUSES.index(where.verdict)
-    if where.reason is not None:
-        keep &= decision.reason == REASONS.index(where.reason)
-    if where.min_distance is not None:
-        keep &= metric_column(policy, columns) >= where.min_distance
-    if where.max_distance is not None:
-        keep &= metric_column(policy, columns) <= where.max_distance
-    if where.recording is not None:
-        keep &= pc.equal(part.read(["recording"])["recording"], where.recording).to_numpy()
-    if where.text is not None:
-        texts = part.read(["teacher_text"])["teacher_text"]
-        keep &= pc.match_substring(texts, where.text, ignore_case=True).to_numpy()
-    return keep
-
-
-def _rows(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> list[ChunkRow]:
-    """Full rows for a page: texts of these rows, every distance, the verdict, what is salvaged."""
-    texts = part.take(rows, list(TEXT_COLUMNS)).to_pylist()
-    columns = {name: column[rows] for name, column in part.chunks.items()}
-    decision, distances = decide(policy, columns), all_distances(policy, columns)
-    salvaged = _salvaged_ms(part, policy, rows)
-    return [
-        ChunkRow(
-            **text,
-            distances={m: None if values is None else shown(values[row]) for m, values in distances.items()},
-            teacher_repetition=int(columns["teacher_repetition"][row]),
-            validator_repetition=int(columns["validator_repetition"][row]),
-            verdict=decision.verdict(row).status,
-            reason=decision.verdict(row).reason,
-            salvaged_s=int(salvaged[row]) / 1000,
-        )
-        for row, text in enumerate(texts)
-    ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Page:
-    """Some chunks of a part with all their segments, to be judged like a part."""
-
-    chunks: Columns
-    segments: Columns
-
-
-def _salvaged_ms(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Milliseconds salvaged of each of these chunks, shape (rows,)."""
-    if not policy.salvage:
-        return np.zeros(len(rows), np.int64)
-    own = part.segments["chunk"]
-    # segments lie in the order of their chunks
-    first, stop = np.searchsorted(own, rows), np.searchsorted(own, rows, side="right")
-    of = np.concatenate([np.arange(a, b) for a, b in zip(first, stop, strict=True)]) if len(rows) else first
-    segments: dict[str, npt.NDArray[Any]] = {name: column[of] for name, column in part.segments.items()}
-    segments["chunk"] = np.repeat(np.arange(len(rows)), stop - first)
-    page_part = _Page({name: column[rows] for name, column in part.chunks.items()}, segments)
-    return salvaged_ms(segments, thresholds(policy, page_part, alpha=policy.alpha), policy.alpha)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cursor:
-    """The last chunk of a page."""
-
-    position: int
-    index: int
-
-    def encode(self) -> str:
-        return base64.urlsafe_b64encode(json.dumps([self.position, self.index]).encode()).decode()
-
-    @classmethod
-    def decode(cls, text: str) -> "_Cursor":
-        try:
-            position, index = json.loads(base64.urlsafe_b64decode(text.encode()))
-            return cls(int(position), int(index))
-        except (ValueError, TypeError) as error:
-            raise BadRequest("the cursor is damaged", hint="use `next` of the page before as it is") from error
 
 
 def _ms_of(seconds: float) -> int:

@@ -1,1 +1,1 @@
-"""Datasets: what a policy keeps of some batches, frozen as training shards (freeze), and its exports (export)."""
+"""Datasets: what a policy keeps of some batches, written as training shards (freeze) and exported to other formats."""

@@ -1,4 +1,4 @@
-"""Lists and deletes the datasets of a lake."""
+"""Lists and deletes the datasets of a lake, as documents of the API."""
 
 from k2d.documents import DatasetListed
 from k2d.store import Lake
@@ -6,7 +6,7 @@ from k2d.store.manifest import Manifest
 
 
 def list_datasets(lake: Lake) -> list[DatasetListed]:
-    """All datasets, by name.
+    """List all datasets, sorted by name.
 
     Raises:
         StoreError
@@ -15,7 +15,7 @@ def list_datasets(lake: Lake) -> list[DatasetListed]:
 
 
 def delete_dataset(lake: Lake, name: str) -> DatasetListed:
-    """Delete a dataset, its manifest first, then its shards; returns what it was. Labels and batches stay.
+    """Delete a dataset and return its entry. The labels and batches it was made from stay.
 
     Raises:
         NotFound: no such dataset.
@@ -27,7 +27,7 @@ def delete_dataset(lake: Lake, name: str) -> DatasetListed:
 
 
 def listed(manifest: Manifest) -> DatasetListed:
-    """A dataset for a list of datasets."""
+    """A dataset as an entry of a list."""
     kept_s = manifest.seconds.accepted + manifest.seconds.salvaged
     return DatasetListed(
         name=manifest.name,

@@ -1,17 +1,17 @@
-"""Freeze what a policy keeps of some batches into a dataset: filter, then pack, then write, and the manifest last.
+"""Freezes what a policy keeps of some batches as a dataset: filter, pack to rows, write shards, write the manifest
+last.
 
-Frozen twice, a dataset is the same to the byte; interrupted, there is no manifest, and the next run writes the same
-shards again.
+Freezing is deterministic: doing it again gives the same bytes. After an interruption there is no manifest, and the next
+run writes the same shards again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-import k2d
 from k2d.datasets.plan import (
     DIGEST_DIGITS,
     SALVAGED,
@@ -22,7 +22,7 @@ from k2d.datasets.plan import (
     make_plan,
     selections,
 )
-from k2d.datasets.revoked import revoked
+from k2d.datasets.revoked import RevokedIds, revoked
 from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA, rows_of
 from k2d.errors import BadRequest, Conflict
 from k2d.filtering.policy import Policy, explain
@@ -32,19 +32,20 @@ from k2d.store import Lake
 from k2d.store.manifest import (
     FORMAT_VERSION,
     DatasetCounts,
+    DatasetRevocations,
     DatasetSeconds,
     DatasetShard,
     DatasetTeacher,
     DatasetValidator,
     Manifest,
-    Without,
 )
 from k2d.store.parquet import describe, writer
+from k2d.version import __version__
 
-# Large enough that a trainer reads sequentially, small enough to ship and retry one; what the hub advises for Parquet.
-SHARD_BYTES = 256 * 1024**2
-MAX_GAP_S = 2.0  # longer pauses end a row: a student need not learn to wait
-FALLBACK = "perturbed:"  # how facts name a validator that is no second model
+# Chosen: large enough to be read sequentially, small enough to be sent again; the Hugging Face hub advises this size.
+SHARD_BYTES: Final = 256 * 1024**2
+MAX_GAP_S: Final = 2.0  # chosen: a longer pause between two chunks ends a row
+FALLBACK: Final = "perturbed:"  # prefix of validators that are not a second model
 
 
 def freeze(
@@ -58,38 +59,41 @@ def freeze(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Write the dataset `name` and return its manifest; nothing is written when it exists with the same content.
+    """Write the dataset `name` and return its manifest. If it exists with the same content, nothing is written.
 
-    `batches` are ids or names; a recording in several of them enters once, from the first. `without` are ids of chunks
-    and segments (rows' chunk_ids and segment_ids) that are left out. `progress` is called with (recordings done,
-    recordings in all).
+        manifest = freeze(lake, name="lectures-v1", batches=["lectures"], policy=DEFAULT)
+        print(manifest.counts.rows, manifest.seconds.accepted)
+
+    Args:
+        batches: ids or names. A recording that is in several of them is included once, from the first.
+        without: ids of chunks and segments (as in the rows' chunk_ids and segment_ids) to leave out.
+        max_gap_s: longest pause within a row.
+        shard_bytes: approximate size of a shard's audio.
+        progress: called with (recordings done, recordings in total).
 
     Raises:
         BadRequest: a malformed name or id, no batch, or nothing is kept.
         NotFound: no such batch.
         Conflict: the name is taken by other content, or a batch is unfinished and not cancelled.
         StoreError
-
-    Example:
-        manifest = freeze(lake, name="lectures-v1", batches=["lectures"], policy=DEFAULT)
-        print(manifest.counts.rows, manifest.seconds.accepted)
     """
     check_name(name)
     chosen = list({batch.id: batch for batch in map(lake.batches.get, batches)}.values())
     if not chosen:
         raise BadRequest("a dataset needs at least one batch", hint="`k2d batches` lists them")
-    gone = revoked(without)
+    revoked_ids = revoked(without)
+    # everything that determines the content, besides the selected chunks and segments
     head = [FORMAT_VERSION, policy.model_dump(mode="json"), max_gap_s, shard_bytes, [batch.id for batch in chosen]]
-    head.append(gone.hash if gone.ids else None)
-    plan = make_plan(lake, chosen, policy, without=gone, head=head)
+    head.append(revoked_ids.hash if revoked_ids.ids else None)
+    plan = make_plan(lake, chosen, policy, without=revoked_ids, head=head)
     if not plan.selected:
         raise BadRequest(f"policy {policy.name!r} keeps nothing of these batches", hint=_why(plan))
     if name in lake.datasets.names():
         return _same(lake, name, plan)
 
-    rows = _Stream(lake, selections(lake, chosen, policy, without=gone), head=head, max_gap_s=max_gap_s)
+    rows = _RowStream(lake, selections(lake, chosen, policy, without=revoked_ids), head=head, max_gap_s=max_gap_s)
     rows.progress = lambda done: progress(done, plan.selected) if progress is not None else None
-    packer = _Packer(rows, shard_bytes)
+    packer = _ShardPacker(rows, shard_bytes)
     shards: list[DatasetShard] = []
     while not packer.done:
         size, sha256 = lake.datasets.put_shard(name, plan.digest, len(shards), packer.fill)
@@ -98,18 +102,20 @@ def freeze(
         )
     if rows.digest != plan.digest:
         lake.datasets.drop_shards(name, plan.digest)
-        raise Conflict("the batches changed while the dataset was written", hint="freeze it again when nothing runs")
+        raise Conflict(
+            "the batches changed while the dataset was written", hint="freeze it again when no batch is running"
+        )
     manifest = Manifest(
         name=name,
         digest=plan.digest,
         format_version=FORMAT_VERSION,
-        k2d_version=k2d.__version__,
+        k2d_version=__version__,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         batches=[batch.id for batch in chosen],
         policy=policy.model_dump(mode="json"),
         policy_hash=policy.key,
         policy_explanation=explain(policy),
-        without=Without(ids=len(gone.ids), found=plan.sums.revoked, hash=gone.hash) if gone.ids else None,
+        without=_revocations(revoked_ids, plan),
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
         options=_options(chosen),
@@ -120,12 +126,12 @@ def freeze(
         shards=shards,
     )
     if not lake.datasets.put(manifest):
-        return _same(lake, name, plan)  # someone else was faster
+        return _same(lake, name, plan)  # another process was faster
     return manifest
 
 
-class _Stream:
-    """All rows of the dataset in order, and the digest of what they were made from."""
+class _RowStream:
+    """Iterates over all rows of the dataset, and computes the digest of the selections they are made from."""
 
     def __init__(self, lake: Lake, chosen: Iterable[Selection], *, head: Any, max_gap_s: float) -> None:
         self._lake = lake
@@ -142,26 +148,28 @@ class _Stream:
 
     @property
     def digest(self) -> str:
+        """The digest of the selections so far; after the last row, the dataset's."""
         return self._sha256.hexdigest()[:DIGEST_DIGITS]
 
 
-class _Packer:
-    """Fills one shard after another from a stream of rows."""
+class _ShardPacker:
+    """Writes a stream of rows to one shard after another."""
 
     def __init__(self, rows: Iterable[dict[str, Any]], shard_bytes: int) -> None:
         self._rows = iter(rows)
         self._next = next(self._rows, None)
         self._shard_bytes = shard_bytes
         self._schema = describe(SCHEMA, {"format_version": FORMAT_VERSION})
-        self.rows = 0  # in the shard just filled
+        self.rows = 0  # of the shard written last
         self.ms = 0
 
     @property
     def done(self) -> bool:
+        """Whether no row is left."""
         return self._next is None
 
     def fill(self, file: BinaryIO) -> None:
-        """Write rows until the shard is large enough or none is left."""
+        """Write rows to a file until the shard is large enough or no row is left."""
         self.rows = self.ms = size = 0
         group: list[dict[str, Any]] = []
         with writer(file, self._schema) as out:
@@ -179,19 +187,31 @@ class _Packer:
 
 
 def _same(lake: Lake, name: str, plan: Plan) -> Manifest:
-    """The manifest that is there, if it is of the same content."""
+    """Return the existing manifest, if its content is the same.
+
+    Raises:
+        Conflict: the dataset exists with other content.
+    """
     manifest = lake.datasets.manifest(name)
     if manifest.digest != plan.digest:
         lake.datasets.drop_shards(name, plan.digest)
         raise Conflict(
-            f"dataset {name!r} exists with other content", hint="datasets never change: take a new name", name=name
+            f"dataset {name!r} exists with other content", hint="datasets never change: use a new name", name=name
         )
     return manifest
 
 
 def _why(plan: Plan) -> str:
     reasons = ", ".join(f"{reason} {ms / 1000:.1f} s" for reason, ms in plan.sums.reason_ms.most_common())
-    return f"what they hold was rejected or set aside: {reasons or 'no speech at all'}; see `k2d chunks` or raise α"
+    return (
+        f"all of it was rejected or quarantined: {reasons or 'no speech at all'}; see `k2d chunks`, or use a larger α"
+    )
+
+
+def _revocations(revoked_ids: RevokedIds, plan: Plan) -> DatasetRevocations | None:
+    if not revoked_ids.ids:
+        return None
+    return DatasetRevocations(ids=len(revoked_ids.ids), found=plan.sums.revoked, hash=revoked_ids.hash)
 
 
 def _options(batches: list[Batch]) -> list[dict[str, Any]]:

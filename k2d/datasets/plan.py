@@ -1,4 +1,4 @@
-"""What a freeze will write, found out before any audio is read: which chunks, what digest, the ledger of seconds."""
+"""Plans a freeze before any audio is read: the kept chunks and segments, the digest, and the ledger of seconds."""
 
 import hashlib
 from collections import Counter
@@ -9,18 +9,18 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.index import DistinctPart, distinct_parts, outdated
+from k2d.corpus.distinct import DistinctPart, distinct_parts
+from k2d.corpus.index import outdated
 from k2d.datasets.revoked import RevokedIds
 from k2d.errors import Conflict
-from k2d.filtering.policy import REASONS, Policy, decide, metric_column, policy_columns, thresholds
-from k2d.filtering.policy.decide import Taken
+from k2d.filtering.policy import REASONS, Policy, RowSubset, decide, metric_column, policy_columns, thresholds
 from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.parquet import dumps
 
-DIGEST_DIGITS: Final = 32
-SALVAGED: Final = "salvaged"  # beside the statuses: chunks kept in part, and the seconds of their segments that are
-REVOKED: Final = "revoked"  # beside the reasons: what someone asked to do without
+DIGEST_DIGITS: Final = 32  # of the sha256
+SALVAGED: Final = "salvaged"  # counted like a Status: chunks kept in part, and the seconds of their kept segments
+REVOKED: Final = "revoked"  # counted like a Reason: excluded by an id in `without`
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -28,49 +28,51 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """A recording of which something is kept: whole chunks, and segments of others."""
+    """What is kept of one recording: whole chunks, and segments of other chunks."""
 
     recording_id: str
-    source: str  # its name
+    source: str  # name of the source
     label_key: str
     facts_key: str
-    chunks: npt.NDArray[np.int32]  # indices of chunks kept whole, shape (chunks,), ascending
-    distances: npt.NDArray[Any]  # of each, by the policy's metric
-    segments: npt.NDArray[np.int32]  # (chunk, segment) of those kept of other chunks, shape (segments, 2), ascending
-    risks: npt.NDArray[Any]  # of each, by the policy's metric
+    chunks: npt.NDArray[np.int32]  # (chunks,): indices of the chunks kept whole, ascending
+    distances: npt.NDArray[Any]  # (chunks,): the policy's metric
+    segments: npt.NDArray[np.int32]  # (segments, 2): (chunk index, segment number) of the salvaged ones, ascending
+    risks: npt.NDArray[Any]  # (segments,): the policy's metric
 
 
 @dataclass(slots=True)
 class LedgerSums:
-    """Running sums over distinct recordings, in milliseconds, so that the ledger adds up exactly."""
+    """Sums over distinct recordings, in whole milliseconds, so that the ledger adds up exactly."""
 
     input_ms: int = 0
     quarantined_ms: int = 0
     recordings: Counter[str] = field(default_factory=Counter)  # labeled, quarantined, pending, duplicates
-    chunks: Counter[str] = field(default_factory=Counter)  # by Status, and "salvaged"
-    status_ms: Counter[str] = field(default_factory=Counter)  # the same
-    reason_ms: Counter[str] = field(default_factory=Counter)  # Reason, QuarantineReason, "revoked"; salvaged left out
-    revoked: int = 0  # ids that were found
-    teachers: dict[str, str] = field(default_factory=dict)  # fingerprint → a label key that tells more
+    chunks: Counter[str] = field(default_factory=Counter)  # by Status and "salvaged"
+    status_ms: Counter[str] = field(default_factory=Counter)  # by Status and "salvaged"
+    reason_ms: Counter[str] = field(default_factory=Counter)  # by Reason, QuarantineReason and "revoked"
+    revoked: int = 0  # revoked ids that exist in the batches
+    teachers: dict[str, str] = field(default_factory=dict)  # fingerprint → key of a label shard with its metadata
     validators: set[tuple[str, str]] = field(default_factory=set)  # (name, fingerprint)
 
     @property
     def silence_ms(self) -> int:
-        """What no chunk covers and is not quarantined."""
+        """Milliseconds that are in no chunk and not quarantined."""
         return self.input_ms - self.quarantined_ms - sum(self.status_ms.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The outcome of planning: enough for the manifest, but for what only writing tells."""
+    """The result of planning: everything the manifest needs, except the shards."""
 
     digest: str
-    selected: int  # recordings of which something is kept
+    selected: int  # number of recordings of which something is kept
     sums: LedgerSums
 
 
 def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any) -> Plan:
-    """Walk the ledgers and the index once; `head` is what else determines the content (JSON values).
+    """Read the results and the index of all batches once, and sum up what will be written.
+
+    `head`: everything else that determines the content, as JSON values; part of the digest.
 
     Raises:
         Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
@@ -89,43 +91,46 @@ def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: 
 def selections(
     lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, sums: LedgerSums | None = None
 ) -> Iterator[Selection]:
-    """Every recording of which something is kept, each once (the first batch and position win), in a fixed order."""
+    """Iterate over the recordings of which something is kept, in a fixed order; each from its first batch and position.
+
+    `sums`: the ledger to update, if given.
+    """
     for part in distinct_parts(lake, batches):
         if len(part.chunks["ms"]):
             yield from _of_part(part, policy, without, sums)
 
 
 def content_digest(head: Any) -> "hashlib._Hash":
-    """The running digest of a dataset: what determines every row, then a line for each recording."""
+    """Start the digest of a dataset with `head`; `content_line` is then added for each recording."""
     return hashlib.sha256(dumps(head))
 
 
 def content_line(selection: Selection) -> bytes:
-    """What a recording adds to the digest. Facts and labels are named by their inputs, so their keys stand for them."""
+    """What a recording adds to the digest. Facts and labels are represented by their keys, which hash their inputs."""
     names = [selection.recording_id, selection.source, selection.label_key, selection.facts_key]
     return dumps([*names, selection.chunks.tolist(), selection.segments.tolist()])
 
 
 @dataclass(slots=True, eq=False)
-class _Kept:
-    """What is kept of one part; revoking changes it."""
+class _KeptMasks:
+    """Masks of what is kept of one part; modified by `_revoke`."""
 
-    whole: Flags  # chunks, shape (chunks,)
-    segments: Flags  # of other chunks, shape (segments,)
-    revoked: Flags  # chunks of which something was revoked, shape (chunks,)
+    whole: Flags  # (chunks,): chunks kept whole
+    segments: Flags  # (segments,): segments kept of other chunks
+    revoked: Flags  # (chunks,): chunks of which something was revoked
 
 
 def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: LedgerSums | None) -> Iterator[Selection]:
     chunks, segments = part.chunks, part.segments
     names = {name: _fresh(part, name) for name in ("recording_id", "recording", "label_key", "facts_key")}
     sizes = part.part.recordings.sizes[part.fresh]
-    bounds = np.concatenate([[0], np.cumsum(sizes)])  # of each recording's chunks
+    bounds = np.concatenate([[0], np.cumsum(sizes)])  # rows of each recording's chunks
     kept = _keep(part, policy)
     for place, facts_key in enumerate(names["facts_key"]):
         if without.of(facts_key):
-            found = _revoke(part, kept, slice(bounds[place], bounds[place + 1]), without, facts_key)
+            revoked = _revoke(part, kept, slice(bounds[place], bounds[place + 1]), without, facts_key)
             if sums is not None:
-                sums.revoked += found
+                sums.revoked += revoked
     if sums is not None:
         _count_chunks(sums, part, policy, kept)
         for fingerprint, label_key in zip(_fresh(part, "teacher_fingerprint"), names["label_key"], strict=True):
@@ -133,84 +138,85 @@ def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: Ledg
         sums.validators.update(zip(_fresh(part, "validators"), _fresh(part, "validator_fingerprint"), strict=True))
 
     whole, salvaged = np.flatnonzero(kept.whole), np.flatnonzero(kept.segments)
-    distances = metric_column(policy, Taken(chunks, whole))
+    distances = metric_column(policy, RowSubset(chunks, whole))
     risks = _segment_risks(part, policy, salvaged)
     whole_at = np.searchsorted(whole, bounds)
     salvaged_at = np.searchsorted(segments["chunk"][salvaged], bounds)
     for place in range(len(sizes)):
-        own = slice(whole_at[place], whole_at[place + 1])
-        own_segments = slice(salvaged_at[place], salvaged_at[place + 1])
-        if own.start == own.stop and own_segments.start == own_segments.stop:
+        chunk_rows = slice(whole_at[place], whole_at[place + 1])
+        segment_rows = slice(salvaged_at[place], salvaged_at[place + 1])
+        if chunk_rows.start == chunk_rows.stop and segment_rows.start == segment_rows.stop:
             continue
-        rows = salvaged[own_segments]
+        rows = salvaged[segment_rows]
         yield Selection(
             recording_id=names["recording_id"][place],
             source=names["recording"][place],
             label_key=names["label_key"][place],
             facts_key=names["facts_key"][place],
-            chunks=chunks["index"][whole[own]],
-            distances=distances[own],
+            chunks=chunks["index"][whole[chunk_rows]],
+            distances=distances[chunk_rows],
             segments=np.stack([chunks["index"][segments["chunk"][rows]], segments["number"][rows]], axis=1),
-            risks=risks[own_segments],
+            risks=risks[segment_rows],
         )
 
 
 def _fresh(part: DistinctPart, name: str) -> list[str]:
-    """A column of the part's recordings, without those that an earlier part had."""
+    """One of RECORDING_COLUMNS, for the part's fresh recordings only."""
     values = part.part.recordings.column(name)
     return [value for value, fresh in zip(values, part.fresh.tolist(), strict=True) if fresh]
 
 
-def _keep(part: DistinctPart, policy: Policy) -> _Kept:
+def _keep(part: DistinctPart, policy: Policy) -> _KeptMasks:
     least = thresholds(policy, part, alpha=policy.alpha)
     segments = np.zeros(len(least.segments), np.bool_)
     segments[least.salvaged(policy.alpha)] = True
-    return _Kept(least.whole(policy.alpha), segments, np.zeros(len(least.chunks), np.bool_))
+    return _KeptMasks(least.whole(policy.alpha), segments, np.zeros(len(least.chunks), np.bool_))
 
 
-def _revoke(part: DistinctPart, kept: _Kept, rows: slice, without: RevokedIds, facts_key: str) -> int:
-    """Take what is revoked of one recording (its rows of the part) out of `kept`; returns how many ids were found.
+def _revoke(part: DistinctPart, kept: _KeptMasks, rows: slice, without: RevokedIds, facts_key: str) -> int:
+    """Remove what is revoked of one recording from `kept`; return the number of revoked ids that exist.
 
-    Of a chunk that was kept whole, the segments that nobody revoked stay.
+    If a segment of a whole chunk is revoked, the chunk's other segments are kept. `rows`: the recording's chunks in the
+    part.
     """
     chunks, segments = part.chunks, part.segments
-    found = 0
-    own = np.arange(*np.searchsorted(segments["chunk"], [rows.start, rows.stop]))
+    ids = 0
+    segment_rows = np.arange(*np.searchsorted(segments["chunk"], [rows.start, rows.stop]))
     for row in np.arange(rows.start, rows.stop)[np.isin(chunks["index"][rows], [*without.chunks.get(facts_key, ())])]:
         kept.whole[row] = False
-        kept.segments[own[segments["chunk"][own] == row]] = False
+        kept.segments[segment_rows[segments["chunk"][segment_rows] == row]] = False
         kept.revoked[row] = True
-        found += 1
-    index_of = chunks["index"][segments["chunk"][own]]
+        ids += 1
+    index_of = chunks["index"][segments["chunk"][segment_rows]]
     for chunk, number in without.segments.get(facts_key, ()):
-        siblings = own[index_of == chunk]
+        siblings = segment_rows[index_of == chunk]
         revoked = siblings[segments["number"][siblings] == number]
         if not len(revoked):
             continue
-        found += 1
+        ids += 1
         row = segments["chunk"][revoked[0]]
         if kept.whole[row]:
             kept.whole[row] = False
             kept.segments[siblings] = segments["ms"][siblings] > 0
         kept.segments[revoked] = False
         kept.revoked[row] = True
-    return found
+    return ids
 
 
 def _segment_risks(part: DistinctPart, policy: Policy, rows: Ints) -> npt.NDArray[Any]:
-    """Of kept segments: their own risk by evidence; a distance is known of their chunks alone."""
+    """The policy's metric of salvaged segments: their own risk, or under a distance that of their chunks."""
     if policy.metric is Metric.EVIDENCE:
-        return metric_column(policy, Taken(part.segments, rows))
-    return metric_column(policy, Taken(part.chunks, part.segments["chunk"][rows]))
+        return metric_column(policy, RowSubset(part.segments, rows))
+    return metric_column(policy, RowSubset(part.chunks, part.segments["chunk"][rows]))
 
 
-def _count_chunks(sums: LedgerSums, part: DistinctPart, policy: Policy, kept: _Kept) -> None:
-    """Add up the chunks. What was excised of a chunk is rejected for the chunk's reason, or as revoked."""
+def _count_chunks(sums: LedgerSums, part: DistinctPart, policy: Policy, kept: _KeptMasks) -> None:
+    """Add the chunks to the ledger. The excised rest of a chunk is rejected for the chunk's reason, or as revoked."""
     chunks, segments = part.chunks, part.segments
     decision = decide(policy, {name: chunks[name] for name in policy_columns(policy)})
     rows = np.flatnonzero(kept.segments)
     salvaged = np.bincount(segments["chunk"][rows], segments["ms"][rows], minlength=len(kept.whole)).astype(np.int64)
-    left_ms = chunks["ms"] - salvaged  # of a whole chunk, all of it
+    left_ms = chunks["ms"] - salvaged  # what is not salvaged; of a whole chunk, all of it
     whole, partly = kept.whole, salvaged > 0
     for name, mask in ((Status.ACCEPTED, whole), (SALVAGED, partly), (Status.REJECTED, ~whole & ~partly)):
         sums.chunks[str(name)] += int(np.count_nonzero(mask))
@@ -225,14 +231,19 @@ def _count_chunks(sums: LedgerSums, part: DistinctPart, policy: Policy, kept: _K
 
 
 def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) -> None:
-    """Add up the ledgers. A recording that one batch labeled and another quarantined counts as labeled."""
-    seen: set[str] = set()  # recording ids, and source keys for what could not even be decoded
+    """Add the recordings to the ledger. A recording that was labeled in one batch and quarantined in another is
+    labeled.
+
+    Raises:
+        Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
+    """
+    seen: set[str] = set()  # recording ids, and keys of sources, since some could not be decoded
     quarantined: list[tuple[str, RecordingResult]] = []
     for batch in batches:
         if missing := len(outdated(lake, batch)):
             raise Conflict(
                 f"batch {batch.name!r} has {missing} recordings with facts of an earlier version of k2d",
-                hint="run `k2d resume`: facts are computed anew from the labels and hypotheses that are there",
+                hint="run `k2d resume`: facts are computed again from the stored labels and hypotheses",
                 batch=batch.id,
             )
         done = 0
@@ -249,8 +260,8 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
                 sums.input_ms += round(result.duration_s * 1000)
         pending = len(batch.sources) - done
         if pending and not lake.batches.is_cancelled(batch.id):
-            hint = "wait until it is done, or cancel it to freeze what there is"
-            raise Conflict(f"batch {batch.name!r} still has {pending} recordings to do", hint=hint, batch=batch.id)
+            hint = "wait until it is done, or cancel it to freeze what is done"
+            raise Conflict(f"batch {batch.name!r} still has {pending} unfinished recordings", hint=hint, batch=batch.id)
         sums.recordings["pending"] += pending
     for key, result in quarantined:
         if f"source {key}" in seen:

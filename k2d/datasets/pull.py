@@ -1,4 +1,4 @@
-"""Bring a frozen dataset from an API: manifest and shards, verified, into a lake of one's own."""
+"""Copies a frozen dataset from a remote API into a lake, and verifies its shards."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,21 +6,23 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from k2d.datasets.formats import export
-from k2d.errors import StoreError
+from k2d.errors import Conflict, StoreError
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 
 
-class Remote(Protocol):
-    """What of a client is needed (k2d.client.http.Client)."""
+class RemoteDatasets(Protocol):
+    """The methods of a client (k2d.client.Client) that a pull needs."""
 
     def manifest(self, name: str) -> Manifest: ...
 
     def shard(self, name: str, number: int) -> Iterator[bytes]: ...
 
 
-def pull(remote: Remote, name: str, lake: Lake) -> Manifest:
-    """Copy dataset `name` into `lake`, checking every shard's hash; returns its manifest.
+def pull(remote: RemoteDatasets, name: str, lake: Lake) -> Manifest:
+    """Copy dataset `name` into `lake`, verify the hash of every shard, and return the manifest.
+
+        pull(Client("http://127.0.0.1:8080"), "lectures-v1", Lake("data"))
 
     Raises:
         StoreError: a shard arrived damaged, or the lake cannot be written.
@@ -37,12 +39,18 @@ def pull(remote: Remote, name: str, lake: Lake) -> Manifest:
         if sha256 != shard.sha256:
             lake.datasets.drop_shards(name, manifest.digest)
             raise StoreError(f"shard {shard.number} of {name!r} arrived damaged", hint="try again")
-    lake.datasets.put(manifest)
-    return lake.datasets.manifest(name)
+    if not lake.datasets.put(manifest) and lake.datasets.manifest(name).digest != manifest.digest:
+        lake.datasets.drop_shards(name, manifest.digest)
+        raise Conflict(f"the lake has another dataset called {name!r}", hint="pull it into another lake", name=name)
+    return manifest
 
 
-def export_pulled(remote: Remote, name: str, format_: str, folder: Path) -> Manifest:
-    """Export a remote dataset to a local folder, by way of a temporary copy; returns its manifest."""
+def export_pulled(remote: RemoteDatasets, name: str, format_: str, folder: Path) -> Manifest:
+    """Export a remote dataset to a local folder through a temporary copy; return its manifest.
+
+    Raises:
+        BadRequest, NotFound, Conflict, StoreError: as `pull` and `k2d.datasets.formats.export`.
+    """
     with tempfile.TemporaryDirectory(prefix="k2d-pull-") as temporary:
         lake = Lake(temporary)
         manifest = pull(remote, name, lake)

@@ -1,11 +1,11 @@
-"""A frozen dataset as exporters read it: its manifest, and its rows as a stream."""
+"""Reads a frozen dataset: its manifest and its rows, one row group in memory at a time."""
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow.parquet as pq
 
@@ -15,11 +15,13 @@ from k2d.store import Lake
 from k2d.store.guard import DAMAGED_HINT, damaged, guard
 from k2d.store.manifest import Manifest
 
-AGAIN = "pull the dataset again, or remove its folder and freeze it again: equal content gives equal shards"
+REPAIR_HINT: Final = (
+    "pull the dataset again, or remove its folder and freeze it again: equal content gives equal shards"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DatasetRow:
     """One training row."""
 
     id: str
@@ -28,31 +30,35 @@ class Row:
     duration_s: float
     recording_id: str
     language: str
-    fields: dict[str, Any]  # every column but the audio, as JSON values
+    fields: dict[str, Any]  # all columns except the audio, as JSON values
 
     def json(self) -> bytes:
-        """`fields` on one line."""
-        return line(self.fields)
+        """Return `fields` as one line of JSON."""
+        return json_line(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """One row group: what is read at once."""
+class RowGroup:
+    """One row group of a shard, which is read at once."""
 
     shard: int
-    number: int  # in its shard
-    rows: int
+    number: int  # within its shard
+    rows: int  # how many it has
 
 
-class Frozen:
-    """Reads one dataset of a lake; one row group of one shard in memory at a time."""
+class FrozenDataset:
+    """One dataset of a lake, opened for reading.
+
+    for row in FrozenDataset(lake, "lectures-v1").rows(0):
+        print(row.text, row.duration_s)
+    """
 
     def __init__(self, lake: Lake, name: str) -> None:
         self._lake = lake
         self.manifest = Manifest.model_validate(lake.datasets.manifest(name))
 
-    def rows(self, shard: int) -> Iterator[Row]:
-        """The rows of one shard, in order."""
+    def rows(self, shard: int) -> Iterator[DatasetRow]:
+        """Iterate over the rows of one shard, in order."""
         with self._lake.datasets.shard(self.manifest.name, shard) as file:
             batches = file.iter_batches(batch_size=ROWS_PER_GROUP)
             while True:
@@ -62,47 +68,47 @@ class Frozen:
                     return
                 yield from map(_row, batch.to_pylist())
 
-    def groups(self) -> list[Group]:
-        """All row groups in order. From the manifest, as shards are written: no shard is opened for it."""
+    def groups(self) -> list[RowGroup]:
+        """List all row groups in order. Computed from the manifest; no shard is opened."""
         return [
-            Group(shard.number, number, min(ROWS_PER_GROUP, shard.rows - number * ROWS_PER_GROUP))
+            RowGroup(shard.number, number, min(ROWS_PER_GROUP, shard.rows - number * ROWS_PER_GROUP))
             for shard in self.manifest.shards
             for number in range(-(-shard.rows // ROWS_PER_GROUP))
         ]
 
     def check(self) -> None:
-        """See that all shards are there, by one listing.
+        """Check by one listing that all shards exist.
 
         Raises:
-            StoreError
+            StoreError: a shard is gone.
         """
         missing = self._lake.datasets.missing_shards(self.manifest.name)
         if missing:
             raise self._gone(missing[0], more=len(missing) - 1)
 
-    def read(self, group: Group, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """The rows of one group, as fields of these columns; `audio.bytes` is the audio without its path.
+    def read(self, group: RowGroup, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Read these columns of the rows of one group; the column `audio.bytes` is the audio without its path.
 
         Raises:
-            StoreError: the shard is gone, damaged, or not what the manifest says.
+            StoreError: the shard is gone or damaged, or differs from the manifest.
         """
         with self._open(group.shard) as file:
             groups = file.metadata.num_row_groups
             table = file.read_row_group(group.number, columns=list(columns)) if group.number < groups else None
             if table is None or table.num_rows != group.rows:
-                raise damaged(f"row group {group.number}", "it is not as the manifest says")
+                raise damaged(f"row group {group.number}", "it differs from the manifest")
             rows: list[dict[str, Any]] = table.to_pylist()
             return rows
 
     def copy_shard(self, shard: int, target: Path) -> None:
-        """Write a shard's bytes as they are to a local file."""
+        """Copy a shard to a local file, byte by byte."""
         with self._lake.datasets.open_shard(self.manifest.name, shard) as source, open(target, "wb") as out:
             while block := source.read(1 << 20):
                 out.write(block)
 
     @contextmanager
     def _open(self, shard: int) -> Iterator[pq.ParquetFile]:
-        """A shard for reading; what is wrong with it is said in terms of the dataset."""
+        """Open a shard; errors name the dataset and the shard."""
         try:
             file = self._lake.datasets.shard(self.manifest.name, shard, digest=self.manifest.digest)
             with file, guard(f"shard {shard}"):
@@ -119,26 +125,26 @@ class Frozen:
         return self._broken(f"shard {shard}{others} of dataset {self.manifest.name!r} is gone", shard)
 
     def _broken(self, message: str, shard: int) -> StoreError:
-        return StoreError(message, hint=AGAIN, dataset=self.manifest.name, shard=shard)
+        return StoreError(message, hint=REPAIR_HINT, dataset=self.manifest.name, shard=shard)
 
 
-def line(value: Any) -> bytes:
-    """JSON on one line, UTF-8, with its newline.
+def json_line(value: Any) -> bytes:
+    """Encode a value as one line of JSON, UTF-8, with a newline at the end.
 
     Raises:
-        ValueError: NaN or an infinity.
+        ValueError: the value has a NaN or an infinity.
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def folder_of(row: Row) -> str:
-    """Two hex digits of the recording: file systems dislike a million files in one folder."""
+def folder_of(row: DatasetRow) -> str:
+    """The subfolder of a row's audio: two hex digits of its recording, since one folder cannot hold a million files."""
     return row.recording_id.removeprefix("rec_")[:2]
 
 
-def _row(values: dict[str, Any]) -> Row:
+def _row(values: dict[str, Any]) -> DatasetRow:
     flac = values.pop("audio")["bytes"]
-    return Row(
+    return DatasetRow(
         id=values["id"],
         flac=flac,
         text=values["text"],

@@ -1,4 +1,4 @@
-"""What a dataset must do without: chunks and segments that someone revoked, by their ids."""
+"""Revoked ids: chunks and segments that a dataset must leave out."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from k2d.keys import digest, place_of
 
 @dataclass(frozen=True, slots=True)
 class RevokedIds:
-    """Ids of chunks and segments, by the facts they are of."""
+    """Ids of chunks and segments, by the key of their facts."""
 
     ids: tuple[str, ...]  # sorted, each once
     chunks: dict[str, frozenset[int]]
@@ -17,21 +17,21 @@ class RevokedIds:
 
     @property
     def hash(self) -> str:
-        """32 hex characters that name exactly these ids."""
+        """A hash of these ids, 32 hex characters."""
         return digest("revoked", list(self.ids))
 
     def of(self, facts_key: str) -> bool:
-        """Whether anything of these facts is revoked."""
+        """Whether any chunk or segment of these facts is revoked."""
         return facts_key in self.chunks or facts_key in self.segments
 
 
 def revoked(ids: Iterable[str]) -> RevokedIds:
-    """Read ids as datasets, reviews and `k2d chunks` write them (`k2d.keys`).
+    """Parse ids of chunks and segments, as in datasets, review files and `k2d chunks` (`k2d.keys`).
 
         revoked(["4f…-00003", "4f…-00004.002"])
 
     Raises:
-        BadRequest: something is no id.
+        BadRequest: one of them is not an id.
     """
     unique = sorted(set(ids))
     chunks: dict[str, set[int]] = {}

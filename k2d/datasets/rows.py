@@ -1,14 +1,14 @@
-"""Training rows: what is kept of one recording, neighbours packed to at most 30 s, as a student trains on them."""
+"""Training rows: kept neighbours of one recording, packed to at most 30 s, with text and audio."""
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from k2d.audio import decode_flac, encode_flac
-from k2d.datasets.pack import Cut, cuts, follows, pack_kept
+from k2d.datasets.pack import ChunkCut, cuts, follows, pack_kept
 from k2d.datasets.plan import Selection
 from k2d.errors import NotFound, StoreError
 from k2d.filtering.evidence import mean_logprob
@@ -18,8 +18,8 @@ from k2d.store import Lake
 from k2d.store.facts import main_language
 from k2d.store.parquet import AUDIO
 
-ROWS_PER_GROUP = 64  # at most about 32 MB of FLAC in memory, for the writer and for whoever reads
-SCHEMA = pa.schema(
+ROWS_PER_GROUP: Final = 64  # of a Parquet row group; chosen: at most about 32 MB of FLAC in memory
+SCHEMA: Final = pa.schema(
     [
         ("id", pa.string()),  # "{recording_id}-{start}-{end}", in milliseconds
         ("audio", AUDIO),  # FLAC, 16 kHz mono
@@ -28,54 +28,56 @@ SCHEMA = pa.schema(
         ("segments", pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())]))),
         ("duration_s", pa.float64()),
         ("recording_id", pa.string()),
-        ("source", pa.string()),  # the file's name in its batch
+        ("source", pa.string()),  # name of the file in its batch
         ("start_s", pa.float64()),  # in the recording
         ("end_s", pa.float64()),
         ("language", pa.string()),
-        ("previous_text", pa.string()),  # of the row right before, if nothing was rejected between; '' otherwise
+        ("previous_text", pa.string()),  # of the row before, if nothing between was rejected; '' otherwise
         ("chunk_ids", pa.list_(pa.string())),
         ("segment_ids", pa.list_(pa.string())),  # "{chunk id}.{number:03d}", one for each segment
-        # by the policy's metric, one for each chunk; where a part of it was salvaged, its worst segment's
+        # the policy's metric of each chunk; of a salvaged part, that of its worst segment
         ("distances", pa.list_(pa.float64())),
-        ("distance", pa.float64()),  # the largest of them
+        ("distance", pa.float64()),  # the largest of `distances`
         ("avg_logprob", pa.float64()),  # the teacher's, mean over tokens
     ]
 )
 
 
 def rows_of(lake: Lake, chosen: Selection, *, max_gap_s: float) -> Iterator[dict[str, Any]]:
-    """Rows of one recording in order of time; its audio is streamed, one row group of its shard at a time.
+    """Iterate over the training rows (fields of SCHEMA) of one recording, in the order of time.
+
+    Labels are read one row group at a time, so memory does not grow with the recording.
 
     Raises:
-        StoreError: its labels are gone or damaged.
+        StoreError: the labels are gone or damaged.
     """
     wanted = frozenset(chosen.chunks.tolist()) | frozenset(chosen.segments[:, 0].tolist())
-    measured = _Measured(chosen)
+    selected = _SelectionLookup(chosen)
     try:
         chunks = {chunk.index: chunk for chunk, _ in lake.labels.read(chosen.label_key, only=wanted)}
         audio = lake.labels.read(chosen.label_key, audio=True, only=wanted)
-        heard: tuple[Chunk, bytes] | None = None
-        before: Cut | None = None  # the last of the row before
-        text = ""  # of that row
-        kept = [cut for index in sorted(wanted) for cut in cuts(chunks[index], measured.keep(index))]
+        current: tuple[Chunk, bytes] | None = None  # the chunk read last, with its FLAC
+        before: ChunkCut | None = None  # the last cut of the row before
+        text = ""  # of the row before
+        kept = [cut for index in sorted(wanted) for cut in cuts(chunks[index], selected.keep(index))]
         for group in pack_kept(kept, max_gap_s=max_gap_s):
             pieces = []
             for cut in group:
-                while heard is None or heard[0].index < cut.chunk:
+                while current is None or current[0].index < cut.chunk:
                     chunk, flac = next(audio)
-                    heard = chunk, flac or b""
-                pieces.append(_Piece(heard[0], cut, heard[1], measured.distance(cut)))
+                    current = chunk, flac or b""
+                pieces.append(_AudioCut(current[0], cut, current[1], selected.distance(cut)))
             row = _row(chosen, pieces)
             row["previous_text"] = text if before is not None and follows(group[0], before) else ""
             before, text = group[-1], row["text"]
             yield row
     except (NotFound, KeyError, StopIteration) as error:
-        hint = "run `k2d resume`: it labels again what is missing"
+        hint = "run `k2d resume`: it labels the missing recordings again"
         raise StoreError(f"the labels of {chosen.source!r} ({chosen.label_key}) are gone", hint=hint) from error
 
 
-class _Measured:
-    """Looks up what was selected of a chunk: which segments, and how far they are from what was heard."""
+class _SelectionLookup:
+    """Looks up, in a selection, which segments of a chunk are kept, and their distances."""
 
     def __init__(self, chosen: Selection) -> None:
         self._whole: dict[int, float] = dict(zip(chosen.chunks.tolist(), chosen.distances.tolist(), strict=True))
@@ -84,43 +86,45 @@ class _Measured:
             self._parts.setdefault(chunk, {})[segment] = risk
 
     def keep(self, chunk: int) -> Container[int] | None:
-        """The segments that stay; None: all."""
+        """The numbers of the kept segments of a chunk; None: all."""
         return None if chunk in self._whole else self._parts[chunk]
 
-    def distance(self, cut: Cut) -> float:
-        """Of a whole chunk its own, of a part its worst segment's."""
+    def distance(self, cut: ChunkCut) -> float:
+        """The distance of a cut: the chunk's if it is whole, else that of its worst segment."""
         if cut.chunk in self._whole:
             return self._whole[cut.chunk]
         return max(self._parts[cut.chunk][number] for number in range(cut.first, cut.last + 1))
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """A cut with the chunk it is of, and that chunk's audio."""
+class _AudioCut:
+    """A cut with its chunk and the chunk's audio."""
 
     chunk: Chunk
-    cut: Cut
-    flac: bytes
+    cut: ChunkCut
+    flac: bytes  # of the whole chunk
     distance: float
 
     @property
     def segments(self) -> tuple[Segment, ...]:
+        """The segments of the cut."""
         return self.chunk.segments[self.cut.first : self.cut.last + 1]
 
     @property
-    def ids(self) -> range:
+    def numbers(self) -> range:
+        """The numbers of these segments within the chunk."""
         return range(self.cut.first, self.cut.last + 1)
 
 
-def _row(chosen: Selection, pieces: list[_Piece]) -> dict[str, Any]:
+def _row(chosen: Selection, pieces: list[_AudioCut]) -> dict[str, Any]:
     start_s, end_s = pieces[0].cut.start_s, pieces[-1].cut.end_s
     segments = [segment for piece in pieces for segment in piece.segments]
     row_id = f"{chosen.recording_id}-{round(start_s * 1000):09d}-{round(end_s * 1000):09d}"
     chunk_ids = [chunk_id(chosen.facts_key, piece.cut.chunk) for piece in pieces]
-    as_it_is = len(pieces) == 1 and pieces[0].cut.whole
+    is_whole_chunk = len(pieces) == 1 and pieces[0].cut.whole  # its FLAC can be used unchanged
     return {
         "id": row_id,
-        "audio": {"bytes": pieces[0].flac if as_it_is else encode_flac(join(pieces)), "path": f"{row_id}.flac"},
+        "audio": {"bytes": pieces[0].flac if is_whole_chunk else encode_flac(join(pieces)), "path": f"{row_id}.flac"},
         "text": join_text(segment.text for segment in segments),
         "segments": [_relative(segment, start_s) for segment in segments],
         "duration_s": round(end_s - start_s, 3),
@@ -131,7 +135,7 @@ def _row(chosen: Selection, pieces: list[_Piece]) -> dict[str, Any]:
         "language": main_language(segments),
         "chunk_ids": chunk_ids,
         "segment_ids": [
-            segment_id(id_, number) for id_, piece in zip(chunk_ids, pieces, strict=True) for number in piece.ids
+            segment_id(id_, number) for id_, piece in zip(chunk_ids, pieces, strict=True) for number in piece.numbers
         ],
         "distances": [piece.distance for piece in pieces],
         "distance": max(piece.distance for piece in pieces),
@@ -139,19 +143,19 @@ def _row(chosen: Selection, pieces: list[_Piece]) -> dict[str, Any]:
     }
 
 
-def join(pieces: list[_Piece]) -> Samples:
-    """Lay the pieces' audio where it was in the recording; what lies between is digital silence of the true length.
+def join(pieces: list[_AudioCut]) -> Samples:
+    """Join the audio of cuts, with digital silence of the original length between them.
 
-    Returns samples of shape (n,), from the first piece's start to the last one's end. Times are whole milliseconds,
-    which are whole samples: nothing of an excised segment is heard.
+    Returns samples of shape (n,), from the start of the first cut to the end of the last. Times are whole milliseconds,
+    which are whole samples, so no sample of an excised segment is included.
     """
     start, stop = _sample(pieces[0].cut.start_s), _sample(pieces[-1].cut.end_s)
     joined = np.zeros(stop - start, dtype=np.int16)
     for piece in pieces:
         offset = _sample(piece.chunk.start_s)
-        heard = decode_flac(piece.flac)[_sample(piece.cut.start_s) - offset : _sample(piece.cut.end_s) - offset]
+        samples = decode_flac(piece.flac)[_sample(piece.cut.start_s) - offset : _sample(piece.cut.end_s) - offset]
         place = _sample(piece.cut.start_s) - start
-        joined[place : place + len(heard)] = heard
+        joined[place : place + len(samples)] = samples
     return joined
 
 

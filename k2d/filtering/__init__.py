@@ -1,1 +1,1 @@
-"""Texts and numbers in, verdicts out: distances, evidence, policies. Pure: no I/O."""
+"""Distances between transcripts, evidence about labels, and policies that decide which labels are kept. No I/O."""

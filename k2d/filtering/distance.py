@@ -1,14 +1,15 @@
-"""How far two transcripts of the same sound are apart. Pure: text in, counts and rates out.
+"""Aligns two transcripts of the same audio and counts their edits: hits, substitutions, deletions, insertions.
 
-The validator is the reference and the teacher the hypothesis, as in the paper's code: a deletion is a token that only
-the validator has, an insertion one that only the teacher has. Source of the metrics: docs/method.md; rates of
-many chunks are computed in `k2d.filtering.policy.metrics`.
+As in the paper's code, the validator is the reference and the teacher the hypothesis: a deletion is a token that only
+the validator has, an insertion a token that only the teacher has (docs/method.md). The rates (MER, PER, composite) are
+computed from the counts, for many chunks at once, in `k2d.filtering.policy.metrics`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Final
 
 from rapidfuzz.distance import Levenshtein
 
@@ -21,15 +22,17 @@ from k2d.text.trace import token_starts
 
 @lru_cache(maxsize=1024)
 def read(text: str) -> Reading:
-    """Normalise, split and read one transcript. Cached; many at once are read faster by `read_many`."""
+    """Read one transcript (`k2d.text.reading`). Cached; `read_many` is faster for many texts."""
     return read_many([text])[0]
 
 
 def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
-    """Align two token sequences with the fewest edits and count them.
+    """Align two token sequences with the fewest edits and count hits and edits.
 
-    Of several alignments with that many edits, the one is taken that rapidfuzz traces back; it is always the same for
-    the same two sequences. The number of edits does not depend on which side is the reference.
+        counts(["今", "天", "meeting"], ["今", "天", "meetings"])  # Counts(hits=2, substitutions=1)
+
+    Of several alignments with the fewest edits, rapidfuzz's is taken; it is always the same for the same sequences. The
+    number of edits is the same when the sides are exchanged.
     """
     if reference == hypothesis:
         return Counts(hits=len(reference))
@@ -44,52 +47,46 @@ def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
 
 
 def compare(teacher_text: str, validator_texts: Sequence[str]) -> Distances:
-    """Compare a teacher's transcript of one chunk with what the validator heard in each perturbation of it.
+    """Compare the teacher's transcript of a chunk with the validator's transcripts, one for each perturbation.
 
-    Counts are summed over the perturbations; `validator_repetition` is the least of them, since one perturbation that does not loop is
-    evidence. Token counts are the teacher's.
+        compare("今天 meeting", ["今天 meetings"]).mixed.rate  # 0.333…
 
-    Raises:
-        ValueError: there is no perturbation.
-    """
-    readings = read_many([teacher_text, *validator_texts])
-    return distances(readings[0], [readings[place] for place in range(1, len(validator_texts) + 1)])
-
-
-def distances(teacher: Reading, perturbations: Sequence[Reading]) -> Distances:
-    """`compare` for texts that one `read_many` has read.
+    Counts are summed over the validator's transcripts. `validator_repetition` is the least over them, because a single
+    transcript that does not loop is enough to compare with. Token counts are the teacher's.
 
     Raises:
-        ValueError: there is no perturbation.
+        ValueError: there is no validator transcript.
     """
-    if not perturbations:
+    if not validator_texts:
         raise ValueError("a comparison needs at least one validator transcript")
+    readings = read_many([teacher_text, *validator_texts])
+    teacher, transcripts = readings[0], [readings[place] for place in range(1, len(validator_texts) + 1)]
     zh_tokens, en_tokens = count_scripts(teacher.normalised)
     return Distances(
-        mixed=sum((counts(perturbation.written, teacher.written) for perturbation in perturbations), Counts()),
-        phonemes=sum((counts(perturbation.sound, teacher.sound) for perturbation in perturbations), Counts()),
+        mixed=sum((counts(transcript.written, teacher.written) for transcript in transcripts), Counts()),
+        phonemes=sum((counts(transcript.sound, teacher.sound) for transcript in transcripts), Counts()),
         teacher_repetition=teacher.repetition,
-        validator_repetition=min(perturbation.repetition for perturbation in perturbations),
+        validator_repetition=min(transcript.repetition for transcript in transcripts),
         phrase=match_phrases(teacher.tokens),
         zh_tokens=zh_tokens,
         en_tokens=en_tokens,
     )
 
 
-# ---- where the edits are ------------------------------------------------------------------------------------------
+# ---- edits by place -----------------------------------------------------------------------------------------------
 
 
 def counts_by_segment(segment_texts: Sequence[str], validator_text: str) -> tuple[Counts, ...]:
-    """Align the validator's mixed tokens with all of a chunk's segments at once and give each segment its own edits.
+    """Align a chunk's mixed tokens with the validator's once, and return the counts of each of the chunk's segments.
 
-    A token that only the validator has belongs to the segment of the teacher's token before it (the first segment when
-    there is none). The counts add up to those of the whole chunk. Source: docs/method.md.
+    A deletion (a token that only the validator has) belongs to the segment of the teacher's token before it, or to the
+    first segment. The counts add up to those of the whole chunk. Source: docs/method.md.
 
     Raises:
         ValueError: there is no segment.
     """
     if not segment_texts:
-        raise ValueError("edits cannot be attributed without a segment")
+        raise ValueError("edits can be attributed only if there is at least one segment")
     split = [mixed_tokens(text) for text in segment_texts]
     owners = [owner for owner, tokens in enumerate(split) for _ in tokens]
     reference, hypothesis = read(validator_text).tokens, tuple(token for tokens in split for token in tokens)
@@ -106,7 +103,7 @@ def counts_by_segment(segment_texts: Sequence[str], validator_text: str) -> tupl
 
 
 class DiffOp(StrEnum):
-    """What happened at one place of an alignment."""
+    """The kind of one step of an alignment."""
 
     EQUAL = "equal"
     SUBSTITUTE = "substitute"
@@ -116,7 +113,7 @@ class DiffOp(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """A stretch of an alignment: normalised tokens of both sides, and the text as each side wrote it."""
+    """One step of an alignment: the normalised tokens of both sides, and the text as each side wrote it."""
 
     op: DiffOp
     teacher: tuple[str, ...]
@@ -125,45 +122,48 @@ class Diff:
     validator_text: str
 
 
-_OPS = {"equal": DiffOp.EQUAL, "replace": DiffOp.SUBSTITUTE, "delete": DiffOp.DELETE, "insert": DiffOp.INSERT}
+_OPS: Final = {"equal": DiffOp.EQUAL, "replace": DiffOp.SUBSTITUTE, "delete": DiffOp.DELETE, "insert": DiffOp.INSERT}
 
 
 def aligned_diff(teacher_text: str, validator_text: str) -> tuple[Diff, ...]:
-    """Align two transcripts for a reader; the edits are those of `counts` over mixed tokens.
+    """Align two transcripts for display. The edits are those of `counts` over mixed tokens.
 
-    The written texts of all stretches, joined, give each transcript back: capitals, punctuation and Traditional
-    characters included. Punctuation goes with the token before it. Empty when neither side has a token.
+        [diff.op for diff in aligned_diff("今天 Meeting", "今天 meetings")]  # [DiffOp.EQUAL, DiffOp.SUBSTITUTE]
+
+    The texts of all steps, joined, are the original transcripts, including capitals, punctuation and Traditional
+    characters; punctuation belongs to the token before it. Empty when neither side has a token.
     """
     teacher, validator = read(teacher_text).tokens, read(validator_text).tokens
-    teacher_cuts, validator_cuts = _cuts(teacher_text, teacher), _cuts(validator_text, validator)
+    teacher_tokens, validator_tokens = _text_tokens(teacher_text, teacher), _text_tokens(validator_text, validator)
     return tuple(
         Diff(
             op=_OPS[op.tag],
             teacher=teacher[op.dest_start : op.dest_end],
             validator=validator[op.src_start : op.src_end],
-            teacher_text=teacher_cuts.between(op.dest_start, op.dest_end),
-            validator_text=validator_cuts.between(op.src_start, op.src_end),
+            teacher_text=teacher_tokens.text_of(op.dest_start, op.dest_end),
+            validator_text=validator_tokens.text_of(op.src_start, op.src_end),
         )
         for op in Levenshtein.opcodes(validator, teacher)
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Cuts:
-    """A text and the offsets at which its tokens begin, plus its end. The first is 0, to take what precedes it."""
+class _TokenOffsets:
+    """A text, the offset of each of its tokens, and its length. The first offset is 0, to include what precedes it."""
 
     text: str
     offsets: tuple[int, ...]
 
-    def between(self, first: int, end: int) -> str:
+    def text_of(self, first: int, end: int) -> str:
+        """The text of the tokens from `first` up to `end`."""
         return self.text[self.offsets[first] : self.offsets[end]] if end > first else ""
 
 
-def _cuts(text: str, tokens: Sequence[str]) -> _Cuts:
+def _text_tokens(text: str, tokens: Sequence[str]) -> _TokenOffsets:
     starts = token_starts(text)
-    if starts is None:  # the text cannot be traced (rare compositions): show the normalised tokens
+    if starts is None:  # rare: tokens cannot be located in the text, so the normalised tokens are shown
         text = " ".join(tokens)
         starts = [0]
         for token in tokens[:-1]:
             starts.append(starts[-1] + len(token) + 1)
-    return _Cuts(text, (0, *starts[1:], len(text)))
+    return _TokenOffsets(text, (0, *starts[1:], len(text)))

@@ -1,1 +1,1 @@
-"""Transcribers: whoever can turn windows into text, in this process or elsewhere."""
+"""Transcribers: models that decode windows to text, in this process or on inference servers."""

@@ -1,32 +1,41 @@
-"""Where a model is: in this process, or behind inference servers."""
+"""Model references that are addresses of inference servers: recognising, splitting and checking them."""
 
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from k2d.errors import BadRequest
 
-LOCAL = "local:"
-SERVED = {"served:teacher": "teacher", "served:validator": "validator"}  # in a batch: the servers of this setting
-HTTP = ("http", "https")
-GRPC = ("grpc", "grpcs")
-HINT = "http://host:port, https://…, grpc://host:port/teacher, grpcs://…; several of one kind, comma-separated"
+LOCAL: Final = "local:"
+# A batch records these in place of an address; each stands for the servers in the setting of that name
+SERVED: Final = {"served:teacher": "teacher", "served:validator": "validator"}
+HTTP: Final = ("http", "https")
+GRPC: Final = ("grpc", "grpcs")
+HINT: Final = "http://host:port, https://…, grpc://host:port/teacher, grpcs://…; several of one kind, comma-separated"
 
 
 def plain(reference: str) -> str:
-    """A model reference as the rest of the house knows it: `local:` says nothing that its absence does not."""
+    """A model reference without the optional prefix `local:`.
+
+    >>> plain("local:packaged:whisper-base")
+    'packaged:whisper-base'
+    """
     return reference.removeprefix(LOCAL)
 
 
 def is_address(reference: str) -> bool:
-    """Whether a reference names servers, not a model."""
+    """Whether a reference is an address of servers, not a model."""
     return "://" in reference
 
 
 def split(reference: str) -> Sequence[str]:
-    """The servers of an address, each checked, without trailing slashes.
+    """Split an address into those of its servers, and check each.
+
+        >>> split("http://gpu1:8080, http://gpu2:8080/")
+        ['http://gpu1:8080', 'http://gpu2:8080']
 
     Raises:
-        BadRequest: a scheme nobody speaks, no host, schemes of two kinds, a Triton address without its model.
+        BadRequest: an unknown scheme, no host, both HTTP and gRPC, a Triton address without its model.
     """
     addresses = [part.strip().rstrip("/") for part in reference.split(",") if part.strip()]
     schemes = {_checked(address) for address in addresses}
@@ -38,23 +47,26 @@ def split(reference: str) -> Sequence[str]:
 
 
 def scheme(address: str) -> str:
-    """How a server is spoken to."""
+    """The scheme of an address: "http", "https", "grpc" or "grpcs"."""
     return urlsplit(address).scheme
 
 
 def _checked(address: str) -> str:
     try:
         parts = urlsplit(address)
-        known = parts.scheme in (*HTTP, *GRPC) and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number
-        known = False
-    if not known:
-        raise BadRequest(f"no address of an inference server: {address[:200]!r}", hint=HINT)
+        valid = parts.scheme in (*HTTP, *GRPC) and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:  # the port is not a number
+        valid = False
+    if not valid:
+        raise BadRequest(f"not an address of an inference server: {address[:200]!r}", hint=HINT)
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise BadRequest("an address has host, port and path only", hint="the token is K2D_API_TOKEN")
+        raise BadRequest("an address has host, port and path only", hint="set the token in K2D_API_TOKEN")
     model = parts.path.strip("/")
     if parts.scheme in GRPC and (not model or "/" in model):
-        raise BadRequest(f"which of Triton's models? {address[:200]!r}", hint="grpc://host:8001/teacher")
+        raise BadRequest(
+            f"the address does not name a model of the Triton server: {address[:200]!r}",
+            hint="grpc://host:8001/teacher",
+        )
     if parts.scheme in HTTP and model:
-        raise BadRequest(f"an inference server has no path: {address[:200]!r}", hint="http://host:port")
+        raise BadRequest(f"an inference server's address has no path: {address[:200]!r}", hint="http://host:port")
     return parts.scheme

@@ -1,13 +1,13 @@
-"""One inference server, whatever its protocol, and which of its failures are worth another attempt."""
+"""The protocol of a client of one inference server, and which failures are worth a retry."""
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from k2d.inference.wire import Head
 from k2d.schema import Samples
 
-# HTTP statuses that another attempt, or another server, may not meet. Everything else is the request's own fault (4xx)
-# or would only happen again (500 is an unexpected error inside: the same window would meet it again).
-RETRYABLE_HTTP = {
+# HTTP statuses worth a retry on this or another server. Others are the request's fault (4xx) or would happen again (500
+# is an unexpected error, which the same window would cause again).
+RETRYABLE_HTTP: Final = {
     408: "request timeout",
     425: "too early",
     429: "too many requests",
@@ -16,33 +16,33 @@ RETRYABLE_HTTP = {
     504: "the deadline passed while it waited",
 }
 
-# gRPC status codes, with what Triton means by them
-RETRYABLE_GRPC = {
-    "UNAVAILABLE": "the queue is full, or nobody listens",
+# gRPC status codes worth a retry, with what Triton means by them
+RETRYABLE_GRPC: Final = {
+    "UNAVAILABLE": "the queue is full, or there is no server",
     "NOT_FOUND": "the server is stopping or the model is being loaded",
     "DEADLINE_EXCEEDED": "the deadline passed",
-    "RESOURCE_EXHAUSTED": "out of room for this message now",
-    "ABORTED": "the server gave the request up",
+    "RESOURCE_EXHAUSTED": "no memory for this message now",
+    "ABORTED": "the server aborted the request",
     "CANCELLED": "the server cancelled it while shutting down",
 }
 
 
 class Endpoint(Protocol):
-    """One server. Each call is one attempt: retrying and routing is `k2d.inference.remote`'s business."""
+    """A client of one server. Each call is a single attempt; `k2d.inference.remote` retries and chooses servers."""
 
     @property
     def address(self) -> str:
-        """As the operator wrote it, without secrets."""
+        """The server's address as configured; contains no secrets."""
         ...
 
     async def call(self, head: Head, samples: Samples, *, timeout_s: float) -> dict[str, Any]:
         """Send one request and return the answer document (`k2d.inference.wire`).
 
-        Cancelling the call withdraws the request.
+        Cancelling the call cancels the request.
 
         Raises:
-            TryAgain: the attempt failed in a way that another may not (the tables above, a lost connection).
-            K2DError: the server refused the request, or cannot do it.
+            ServerUnavailable: the attempt failed, but a retry may not (the tables above, a lost connection).
+            K2DError: the server refused the request, or failed permanently.
         """
         ...
 

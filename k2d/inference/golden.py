@@ -1,4 +1,4 @@
-"""The golden clips: a few seconds of clear speech that every model must hear before anybody may rely on it."""
+"""The golden clips: a few seconds of clear speech that every model must transcribe before it serves requests."""
 
 import io
 import json
@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Final
 
 import soundfile
 
@@ -13,48 +14,48 @@ from k2d.errors import ModelError
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, Samples, Window
 from k2d.whisper.engine import Engine
 
-OPTIONS = DecodeOptions(temperatures=(0.0,))  # one greedy pass: what a model says before any fallback mends it
+OPTIONS: Final = DecodeOptions(temperatures=(0.0,))  # one greedy pass, without temperature fallback
 
-_FOLDER = files("k2d.inference") / "golden"
+_FOLDER: Final = files("k2d.inference") / "golden"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """One packaged clip: its name, what is said in it, samples of shape (n,)."""
+    """A packaged clip of speech."""
 
-    name: str
+    name: str  # of its file
     language: str  # "zh-en", "zh" or "en"
-    text: str
-    samples: Samples
+    text: str  # what is said in it
+    samples: Samples  # shape (n,), read-only
 
 
 @lru_cache(maxsize=1)
 def clips() -> tuple[Clip, ...]:
-    """The packaged clips, shortest list that has code-switched, Mandarin and English speech; in a fixed order."""
+    """The packaged clips, one each of code-switched, Mandarin and English speech, in a fixed order."""
     rows = [json.loads(line) for line in (_FOLDER / "manifest.jsonl").read_text("utf-8").splitlines()]
     return tuple(Clip(row["audio"], row["language"], row["text"], _samples(row["audio"])) for row in rows)
 
 
 def windows() -> list[tuple[Window, str]]:
-    """Each clip as an engine's input, with what is said in it."""
+    """Each clip as a window, with its text."""
     return [(Window(clip.samples), clip.text) for clip in clips()]
 
 
 def check(engine: Engine) -> str:
-    """Let the engine transcribe the clips in one batch and return what it heard, the clips' texts joined by " / ".
+    """Transcribe the clips in one batch; returns the transcripts, joined by " / ".
 
     Raises:
-        ModelError: it hears nothing in clear speech, its log-probability is no number, or it fails.
+        ModelError: a transcript is empty, a log-probability is not finite, or the engine fails.
     """
-    heard = []
+    texts = []
     results = engine.transcribe([window for window, _ in windows()], OPTIONS)
     for clip, result in zip(clips(), results, strict=True):
         if not math.isfinite(result.avg_logprob):
             raise _unfit(engine, f"gives {result.avg_logprob} as log-probability of {clip.name}")
         if not result.text.strip():
-            raise _unfit(engine, f"hears nothing in {clip.name}")
-        heard.append(result.text.strip())
-    return " / ".join(heard)
+            raise _unfit(engine, f"transcribes nothing in {clip.name}")
+        texts.append(result.text.strip())
+    return " / ".join(texts)
 
 
 def _samples(name: str) -> Samples:
@@ -64,15 +65,15 @@ def _samples(name: str) -> Samples:
             f"golden clip {name} is not 16 kHz mono", hint="the installation is damaged: install k2d again"
         )
     samples: Samples = data
-    samples.setflags(write=False)  # shared by every caller
+    samples.setflags(write=False)  # cached, and shared by all callers
     return samples
 
 
 def _unfit(engine: Engine, why: str) -> ModelError:
     model = engine.model
     return ModelError(
-        f"{model.reference} is not fit to serve: it {why}, where a clear voice says a sentence",
-        hint=f"damaged or foreign weights, or a precision that overflows: try another K2D_COMPUTE_TYPE than "
-        f"{model.compute_type}, or fetch the model again",
+        f"{model.reference} is not fit to serve: it {why}, a clearly spoken sentence",
+        hint=f"the weights are damaged, or {model.compute_type} overflows: try another K2D_COMPUTE_TYPE, "
+        "or fetch the model again",
         model=model.reference,
     )

@@ -1,22 +1,25 @@
-"""One FastAPI inference server over HTTP."""
+"""Client of one FastAPI inference server, over HTTP."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
-from k2d.errors import BadRequest, K2DError, ModelError, TryAgain
+from k2d.errors import BadRequest, K2DError, ModelError, ServerUnavailable
 from k2d.inference.endpoint import RETRYABLE_HTTP
 from k2d.inference.wire import Head, pack
 from k2d.schema import Samples
 
-CONNECT_S = 5.0
-PATHS = {"transcribe": "/v1/windows:transcribe", "score": "/v1/score"}
-CONTENT_TYPE = "application/vnd.k2d.window"
+CONNECT_S: Final = 5.0
+PATHS: Final = {"transcribe": "/v1/windows:transcribe", "score": "/v1/score"}
+CONTENT_TYPE: Final = "application/vnd.k2d.window"
 
 
 class HttpEndpoint:
-    """Connections are kept and reused; as many as there are calls in flight."""
+    """An Endpoint over HTTP. Keeps one connection for each concurrent call, and reuses them.
+
+    endpoint = HttpEndpoint("http://127.0.0.1:8080")
+    """
 
     def __init__(self, address: str, *, token: str | None = None) -> None:
         self._address = address
@@ -42,7 +45,9 @@ class HttpEndpoint:
                 )
         except httpx.TransportError as error:  # refused, reset, cut off, timed out
             what = str(error) or type(error).__name__
-            raise TryAgain(f"{self._address}: {what}", hint="is it running? its log says more") from error
+            raise ServerUnavailable(
+                f"{self._address}: {what}", hint="check that the server is running, and its log"
+            ) from error
         if response.status_code == HTTPStatus.OK:
             return self._document(response)
         raise self._error(response)
@@ -56,28 +61,30 @@ class HttpEndpoint:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise ModelError(f"{self._address} answers, but not as an inference server", hint="is the port right?")
+            raise ModelError(f"{self._address} answers, but not as an inference server", hint="check the port")
         return document
 
     def _error(self, response: httpx.Response) -> K2DError:
-        """The server's problem document as the error it was."""
+        """The error in the server's problem document."""
         try:
             problem = response.json()
             detail, code, hint = str(problem["detail"]), str(problem["code"]), problem.get("hint")
-        except (ValueError, KeyError, TypeError):  # a proxy's page, or somebody else's server
+        except (ValueError, KeyError, TypeError):  # a proxy's error page, or another kind of server
             detail, code, hint = f"HTTP {response.status_code}", "", None
         message = f"{self._address}: {detail}"
         if response.status_code in RETRYABLE_HTTP:
-            return TryAgain(message, hint=hint, retry_after_s=_retry_after(response), busy=code == "overloaded")
+            return ServerUnavailable(
+                message, hint=hint, retry_after_s=_retry_after(response), busy=code == "overloaded"
+            )
         if response.status_code == HTTPStatus.UNAUTHORIZED:
-            return ModelError(message, hint="K2D_API_TOKEN must be the server's")
+            return ModelError(message, hint="set K2D_API_TOKEN to the server's token")
         if code == BadRequest.code:
             return BadRequest(detail, hint=hint)
-        return ModelError(message, hint=hint or "the server's log says more")
+        return ModelError(message, hint=hint or "see the server's log")
 
 
 def _retry_after(response: httpx.Response) -> float | None:
     try:
         return float(response.headers["Retry-After"])
-    except (KeyError, ValueError):  # absent, or a date
+    except (KeyError, ValueError):  # there is none, or it is a date
         return None

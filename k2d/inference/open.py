@@ -1,4 +1,4 @@
-"""From a reference to a transcriber: a model in this process, or the servers that have it."""
+"""Opens the transcriber of a reference: a model in this process, or the servers that have it."""
 
 import asyncio
 
@@ -6,7 +6,6 @@ from k2d.errors import ModelError, install_hint
 from k2d.inference.address import GRPC, is_address, plain, scheme, split
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.endpoint import Endpoint
-from k2d.inference.http_endpoint import HttpEndpoint
 from k2d.inference.remote import connect
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.settings import Settings
@@ -17,9 +16,17 @@ from k2d.whisper.load import open_engine
 async def open_transcriber(reference: str, settings: Settings) -> ScoringTranscriber:
     """Load a model into this process, or connect to the servers that have it.
 
+        transcriber = await open_transcriber("packaged:whisper-base", settings)  # or "http://gpu1:8080,http://gpu2:8080"
+        result = await transcriber.transcribe(Window(samples), DecodeOptions())  # int16, 16 kHz, shape (n,), ≤ 30 s
+        await transcriber.close()
+
+    Args:
+        reference: a model (see `k2d.whisper.resolve.resolve`), or an address of servers.
+
     Raises:
-        BadRequest: an address of no known form.
-        ModelError: the model cannot be found, fetched, verified or loaded; no server answers, or two disagree.
+        BadRequest: a malformed address.
+        ModelError: the model cannot be found, fetched, verified or loaded; no server answers, or two have different
+            models.
     """
     if is_address(reference):
         endpoints = [_endpoint(address, settings) for address in split(reference)]
@@ -29,7 +36,7 @@ async def open_transcriber(reference: str, settings: Settings) -> ScoringTranscr
 
 
 def engine_of(reference: str, settings: Settings) -> Engine:
-    """Load a model as the settings say. Blocking.
+    """Load a model with engine, device and precision from the settings. Blocking.
 
     Raises:
         ModelError: it cannot be found, fetched, verified or loaded.
@@ -48,6 +55,9 @@ def engine_of(reference: str, settings: Settings) -> Engine:
 def _endpoint(address: str, settings: Settings) -> Endpoint:
     token = settings.api_token.get_secret_value() if settings.api_token else None
     if scheme(address) not in GRPC:
+        # where Triton's stub loads an engine there is no httpx
+        from k2d.inference.http_endpoint import HttpEndpoint
+
         return HttpEndpoint(address, token=token)
     try:
         from k2d.inference.triton_endpoint import TritonEndpoint

@@ -1,14 +1,16 @@
-"""Do two transcribers give the same labels? The golden clips, and any recordings, through both; then the difference.
+"""Do two transcribers give the same labels?
 
-Exchanging an engine, a precision or a server must not change a label unnoticed: this is the gate.
+Transcribes the golden clips, and any other recordings, with both, and compares the transcripts. Use it before changing
+an engine, a precision or a server.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
+from typing import Final
 
 from k2d.filtering.distance import counts, read
 from k2d.inference import golden
@@ -16,66 +18,68 @@ from k2d.inference.longform import Reader, transcribe
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import Counts, LongformOptions, ModelInfo, Samples, Segment, join_text
 
-AT_ONCE = 8  # recordings in flight: enough to fill batches, few enough to hold in memory
+AT_ONCE: Final = 8  # concurrent recordings: enough to fill batches, few enough for their memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Recording:
-    """One recording both sides hear; `reference` is what is said in it, where that is known."""
+class ParityRecording:
+    """A recording that both sides transcribe."""
 
     name: str
     open: Callable[[], AbstractContextManager[Reader]]
-    samples: int
-    reference: str | None = None
+    samples: int  # its length
+    reference: str | None = None  # what is said in it, if known
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What one side made of all recordings."""
+class Transcripts:
+    """One side's transcripts of all recordings."""
 
     model: ModelInfo
-    segments: tuple[tuple[Segment, ...], ...]  # of each recording
+    segments: tuple[tuple[Segment, ...], ...]  # for each recording
 
     def text(self, index: int) -> str:
         return join_text(segment.text for segment in self.segments[index])
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One recording's comparison. Rates are mixed error rates; None where nobody knows what is said."""
+class ParityRow:
+    """The comparison of one recording. Rates are mixed error rates; None without a reference."""
 
     name: str
-    identical: bool  # every segment: text, tokens, times and signals
+    identical: bool  # all segments are equal, in text, tokens, times and signals
     same_text: bool
-    drift: float  # B against A
-    mer_a: float | None
-    mer_b: float | None
+    drift: float  # of B with A as reference
+    mer_a: float | None  # of A with what is said as reference
+    mer_b: float | None  # of B with what is said as reference
     text_a: str
     text_b: str
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The comparison of A and B over all recordings; the rates are pooled: all edits over all tokens."""
+class ParityReport:
+    """The comparison of A and B over all recordings. Rates are pooled: the sum of edits over the sum of tokens."""
 
     a: ModelInfo
     b: ModelInfo
-    rows: tuple[Row, ...]
+    rows: tuple[ParityRow, ...]
     drift: float
     mer_a: float | None
     mer_b: float | None
 
 
-def golden_recordings() -> list[Recording]:
-    """The packaged clips as recordings."""
+def golden_recordings() -> list[ParityRecording]:
+    """The golden clips as recordings."""
     return [
-        Recording(clip.name, lambda held=clip.samples: nullcontext(_InMemory(held)), len(clip.samples), clip.text)  # type: ignore[misc]
+        ParityRecording(clip.name, partial(_in_memory, clip.samples), len(clip.samples), clip.text)
         for clip in golden.clips()
     ]
 
 
-async def hear(transcriber: Transcriber, recordings: Sequence[Recording], options: LongformOptions) -> Heard:
-    """Transcribe each recording as a label would be; several at once, so that batches form as they do in work.
+async def transcribe_all(
+    transcriber: Transcriber, recordings: Sequence[ParityRecording], options: LongformOptions
+) -> Transcripts:
+    """Transcribe recordings as for labels; several at once, so that batches form as in a worker.
 
     Raises:
         ModelError: the transcriber failed.
@@ -83,22 +87,26 @@ async def hear(transcriber: Transcriber, recordings: Sequence[Recording], option
     """
     limit = asyncio.Semaphore(AT_ONCE)
 
-    async def one(recording: Recording) -> tuple[Segment, ...]:
+    async def segments_of(recording: ParityRecording) -> tuple[Segment, ...]:
         async with limit:
             with recording.open() as reader:
-                found = transcribe(reader, transcriber, options, total_samples=recording.samples)
-                return tuple([segment async for segment in found])
+                segments = transcribe(reader, transcriber, options, total_samples=recording.samples)
+                return tuple([segment async for segment in segments])
 
-    tasks = [asyncio.create_task(one(recording)) for recording in recordings]
+    tasks = [asyncio.create_task(segments_of(recording)) for recording in recordings]
     try:
-        return Heard(transcriber.model, tuple(await asyncio.gather(*tasks)))
+        return Transcripts(transcriber.model, tuple(await asyncio.gather(*tasks)))
     finally:
-        for task in tasks:  # the first error is the one to tell
+        for task in tasks:  # after an error, stop the others
             task.cancel()
 
 
-def compare(recordings: Sequence[Recording], a: Heard, b: Heard) -> Report:
-    """Put both sides' transcripts of the same recordings beside each other. Pure.
+def compare(recordings: Sequence[ParityRecording], a: Transcripts, b: Transcripts) -> ParityReport:
+    """Compare two sides' transcripts of the same recordings. Pure.
+
+        a = await transcribe_all(model, golden_recordings(), LongformOptions())
+        b = await transcribe_all(server, golden_recordings(), LongformOptions())
+        print(compare(golden_recordings(), a, b).drift)  # 0.0 if all texts are equal
 
     The drift is the mixed error rate of B's text with A's as reference; an empty reference counts as one token.
     """
@@ -107,12 +115,12 @@ def compare(recordings: Sequence[Recording], a: Heard, b: Heard) -> Report:
         text_a, text_b = a.text(index), b.text(index)
         drift = _counts(text_a, text_b)
         drifts.append(drift)
-        known = recording.reference
-        to_a, to_b = (_counts(known, text_a), _counts(known, text_b)) if known is not None else (None, None)
+        reference = recording.reference
+        to_a, to_b = (_counts(reference, text_a), _counts(reference, text_b)) if reference is not None else (None, None)
         a_counts += [to_a] if to_a else []
         b_counts += [to_b] if to_b else []
         rows.append(
-            Row(
+            ParityRow(
                 name=recording.name,
                 identical=a.segments[index] == b.segments[index],
                 same_text=text_a == text_b,
@@ -124,10 +132,10 @@ def compare(recordings: Sequence[Recording], a: Heard, b: Heard) -> Report:
             )
         )
     pooled = reduce(add, drifts, Counts())
-    return Report(a.model, b.model, tuple(rows), pooled.rate, _pooled(a_counts), _pooled(b_counts))
+    return ParityReport(a.model, b.model, tuple(rows), pooled.rate, _pooled(a_counts), _pooled(b_counts))
 
 
-class _InMemory:
+class _InMemoryReader:
     """Samples in memory as a `Reader`."""
 
     def __init__(self, samples: Samples) -> None:
@@ -137,9 +145,13 @@ class _InMemory:
         return self._samples[start:stop]
 
 
+def _in_memory(samples: Samples) -> AbstractContextManager[Reader]:
+    return nullcontext(_InMemoryReader(samples))
+
+
 def _counts(reference: str, hypothesis: str) -> Counts:
     return counts(read(reference).tokens, read(hypothesis).tokens)
 
 
-def _pooled(found: Sequence[Counts]) -> float | None:
-    return reduce(add, found).rate if found else None
+def _pooled(counted: Sequence[Counts]) -> float | None:
+    return reduce(add, counted).rate if counted else None

@@ -1,4 +1,4 @@
-"""The protocol every inference client keeps: in process, HTTP or Triton, the caller sees no difference."""
+"""The protocols of a transcriber: the same for a model in this process and behind HTTP or Triton."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 
 
 class Transcriber(Protocol):
-    """A model somewhere. Calls may run concurrently; whoever is behind it batches them."""
+    """A model that transcribes windows. Calls may run concurrently; the implementation batches them."""
 
     @property
     def model(self) -> ModelInfo: ...
@@ -15,24 +15,24 @@ class Transcriber(Protocol):
         """Decode one window of at most 30 s.
 
         Raises:
-            BadRequest: the window or the options make no sense to this model.
+            BadRequest: the model cannot decode this window with these options.
             ModelError: the model failed, or cannot be reached.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of the model; calls still waiting fail with ModelError."""
+        """Release the model; waiting calls fail with ModelError."""
         ...
 
 
 class ScoringTranscriber(Transcriber, Protocol):
-    """A transcriber that also says how likely it finds a given text: what a validator needs."""
+    """A transcriber that also computes forced log-probabilities, as validators need."""
 
     async def score(self, window: Window, text: str, options: DecodeOptions) -> TextScore:
-        """How likely the model finds `text` for the window: teacher-forced, without decoding.
+        """Compute the forced log-probabilities of `text` for the window, without decoding.
 
         Raises:
-            BadRequest: as `transcribe`, or the text is longer than the context or spells a special token.
+            BadRequest: as `transcribe`, or the text is longer than the context or contains a special token.
             ModelError: as `transcribe`.
         """
         ...

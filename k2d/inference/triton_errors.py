@@ -1,26 +1,26 @@
-"""Errors of our Triton model as text, and back: Triton's protocol carries one message and a coarse code."""
+"""Encodes the errors of our Triton model as text, and decodes them: Triton sends only a message and a coarse status."""
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from k2d.errors import K2DError
 
-MARK = '{"k2d_error":'  # how our messages begin; whatever Triton puts before it is skipped
-# The message travels in HTTP/2 trailers, of which gRPC takes 8 KiB by default, percent-encoded (up to 3 bytes for 1)
-MAX_MESSAGE_CHARS = 500
-MAX_HINT_CHARS = 300
+MARK: Final = '{"k2d_error":'  # how our messages begin; Triton may put text before it
+# The message is sent in HTTP/2 trailers, limited by gRPC to 8 KiB by default, percent-encoded (up to 3 bytes for 1)
+MAX_MESSAGE_CHARS: Final = 500
+MAX_HINT_CHARS: Final = 300
 
 
-class Withdrawn(K2DError):
-    """The client cancelled its request, or closed the connection, before an engine took it."""
+class RequestCancelled(K2DError):
+    """The client cancelled its request, or closed the connection, before the engine processed it."""
 
     code = "cancelled"
     status = 499
 
 
 def dump(error: K2DError) -> str:
-    """An error as one line of ASCII JSON, short enough for trailers; details are for logs and stay behind."""
+    """Encode an error as one line of ASCII JSON, short enough for trailers. Details are left out."""
     body = {"code": error.code, "status": error.status, "message": error.message[:MAX_MESSAGE_CHARS]}
     if error.hint:
         body["hint"] = error.hint[:MAX_HINT_CHARS]
@@ -28,26 +28,26 @@ def dump(error: K2DError) -> str:
 
 
 def load(message: str) -> K2DError | None:
-    """The error a message of our model stands for; None when Triton itself wrote it."""
+    """Decode the error in a message; None if the message is Triton's own."""
     start = message.find(MARK)
     if start < 0:
         return None
     try:
         document, _ = json.JSONDecoder().raw_decode(message[start:])
         return _rebuilt(document["k2d_error"])
-    except (ValueError, KeyError, TypeError, AttributeError):  # cut off on the way, or not ours after all
+    except (ValueError, KeyError, TypeError, AttributeError):  # truncated in transport, or not ours
         return None
 
 
 def _rebuilt(body: dict[str, Any]) -> K2DError:
-    """An instance of the class with that code; of the base class, with the same code and status, if none is known."""
-    kind = next((known for known in _family(K2DError) if known.code == body["code"]), None)
-    if kind is None or kind.__init__ is not K2DError.__init__:  # a class that wants more than a message
+    """An instance of the error class with that code, or of a generic one with the same code and status."""
+    kind = next((known for known in _subclasses(K2DError) if known.code == body["code"]), None)
+    if kind is None or kind.__init__ is not K2DError.__init__:  # its constructor needs more than a message
         kind = type("RemoteError", (K2DError,), {"code": str(body["code"]), "status": int(body["status"])})
     return kind(str(body["message"]), hint=body.get("hint"))
 
 
-def _family(kind: type[K2DError]) -> Iterator[type[K2DError]]:
+def _subclasses(kind: type[K2DError]) -> Iterator[type[K2DError]]:
     yield kind
     for child in kind.__subclasses__():
-        yield from _family(child)
+        yield from _subclasses(child)

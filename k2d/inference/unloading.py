@@ -1,4 +1,4 @@
-"""An engine whose weights may be put away while nobody needs them, and come back with the next call."""
+"""An engine that unloads its weights when idle and loads them again at the next call."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,12 @@ log = structlog.get_logger()
 
 
 class UnloadableEngine:
-    """An Engine over one that `open_` loads. Checking windows needs no weights, so it goes on while they are away."""
+    """An Engine that can be unloaded; `open_` loads the engine it wraps. `check` works while it is unloaded.
+
+    engine = UnloadableEngine(lambda: engine_of("packaged:whisper-base", settings))
+    engine.unload()
+    engine.transcribe([window], DecodeOptions())  # loads the weights again
+    """
 
     def __init__(self, open_: Callable[[], Engine]) -> None:
         self._open = open_
@@ -27,37 +32,37 @@ class UnloadableEngine:
         self._engine.check(window, options, text)
 
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
-        return self._awake().transcribe(windows, options)
+        return self._loaded_engine().transcribe(windows, options)
 
     def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
-        return self._awake().score(windows, texts, options)
+        return self._loaded_engine().score(windows, texts, options)
 
     def encode(self, windows: Sequence[Window]) -> Encoding:
-        return self._awake().encode(windows)
+        return self._loaded_engine().encode(windows)
 
     def unload(self) -> None:
         """Free the weights until the next call."""
         if self.loaded:
             self._engine.close()
             self.loaded = False
-            log.info("weights put away", model=self.model.reference)
+            log.info("model unloaded", model=self.model.reference)
 
     def close(self) -> None:
         self._engine.close()
         self.loaded = False
 
-    def _awake(self) -> Engine:
-        """The engine with its weights.
+    def _loaded_engine(self) -> Engine:
+        """Return the engine; load it first if it is unloaded.
 
         Raises:
-            ModelError: they cannot be loaded any more, or are others than before.
+            ModelError: the weights cannot be loaded, or have changed since the start.
         """
         if not self.loaded:
             engine = self._open()
             if engine.model.fingerprint != self.model.fingerprint:
                 engine.close()
                 raise ModelError(
-                    f"{self.model.reference} has other weights than when this server started", hint="start it again"
+                    f"the weights of {self.model.reference} have changed since this server started", hint="restart it"
                 )
             self._engine = engine
             self.loaded = True

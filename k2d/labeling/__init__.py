@@ -1,1 +1,1 @@
-"""One recording's walk, a group of them, and a batch as it was asked for."""
+"""Labels and validates recordings: one (`recording`), a group of them (`group`), and the batch of a request."""

@@ -1,20 +1,28 @@
-"""Estimates what a batch will cost before it runs: hours, windows, seconds, and what the estimate is based on."""
+"""Estimates the cost of a batch before it runs: hours, windows, seconds, and what the estimate is based on."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from k2d.documents import Forecast
 from k2d.store import Lake
 
-# Seconds a window moves forward on average: Whisper seeks to its last timestamp, a little short of 30. An estimate.
-WINDOW_ADVANCE_S = 27.0
-# × real time of the whole walk (teacher and validator) where nothing was measured yet: about what Whisper base in int8
-# with the perturbed validator does on 2 cores. Large models on a GPU differ; the first finished batch replaces it.
-ASSUMED_SPEED = 2.0
-RECENT = 200  # results looked at for the measured speed
+# Average distance between two windows: Whisper seeks to the last timestamp, a little less than 30 s. An estimate.
+WINDOW_ADVANCE_S: Final = 27.0
+# Speed (× real time) of labeling and validation before any was measured: about that of Whisper base in int8 with the
+# perturbed validator on 2 cores. Large models on a GPU differ; the first finished batch replaces it.
+ASSUMED_SPEED: Final = 2.0
+RECENT: Final = 200  # number of results for the measured speed
 
 
 def forecast(durations_s: Iterable[float | None], lake: Lake, *, workers: int = 1) -> Forecast:
-    """Estimate a batch from its recordings' header durations (None where unknown, counted as the mean of the rest)."""
+    """Estimate the cost of a batch.
+
+        forecast([61.3, None, 3600.0], lake).hours
+
+    Args:
+        durations_s: of the recordings, by their headers; an unknown one (None) counts as the mean of the others.
+        lake: whose finished batches give the speed.
+    """
     durations = list(durations_s)
     known = [duration for duration in durations if duration is not None]
     mean = sum(known) / len(known) if known else 0.0
@@ -32,11 +40,11 @@ def forecast(durations_s: Iterable[float | None], lake: Lake, *, workers: int = 
 
 
 def measured_speed(lake: Lake) -> tuple[float, str]:
-    """× real time of the latest finished batches in this lake, and a phrase that says so."""
+    """The speed (× real time) of the latest batch with enough results, and a phrase that names it."""
     for batch in lake.batches.all():
-        done = [r for _, r in zip(range(RECENT), lake.batches.results(batch.id), strict=False) if r.wall_s > 0.05]
-        seconds = sum(r.duration_s for r in done)
-        spent = sum(r.wall_s for r in done)
+        finished = [r for _, r in zip(range(RECENT), lake.batches.results(batch.id), strict=False) if r.wall_s > 0.05]
+        seconds = sum(r.duration_s for r in finished)
+        spent = sum(r.wall_s for r in finished)
         if seconds > 30:
-            return max(0.1, seconds / spent), f"measured on {len(done)} recordings of batch {batch.name}"
+            return max(0.1, seconds / spent), f"measured on {len(finished)} recordings of batch {batch.name}"
     return ASSUMED_SPEED, "assumed (Whisper base int8 on 2 cores); nothing has been labeled in this store yet"

@@ -1,13 +1,13 @@
-"""Runs a group of recordings in one worker, many concurrently, so that batches form across recordings.
+"""Runs a group of recordings in one worker, many concurrently, so that the engine can batch across recordings.
 
-A recording that took a worker down, or failed unexpectedly, is tried again alone, so that it cannot fail the others;
-on the third time it is quarantined.
+A recording during which the worker died, or that raised an unexpected error, is tried again alone, so that it cannot
+affect others; after three failed attempts it is quarantined.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -17,32 +17,36 @@ from k2d.schema import QuarantineReason, RecordingResult
 
 log = structlog.get_logger()
 
-MAX_ATTEMPTS = 3  # the first may be another recording's fault; the later two run alone
+MAX_ATTEMPTS: Final = 3  # the first failure may be another recording's fault; in the later two attempts it runs alone
 
 
 class Attempts(Protocol):
-    """Counts starts of recordings that never ended. Kept in Redis for workers, in memory for embedded runs."""
+    """Counts the attempts at each recording that did not finish. Kept in Redis for workers, else in memory."""
 
     def unfinished(self, position: int) -> int:
-        """How often the recording was started and neither finished nor was put back."""
+        """The number of attempts that did not finish."""
         ...
 
-    def begin(self, position: int) -> None: ...
+    def begin(self, position: int) -> None:
+        """Count an attempt."""
+        ...
 
     def end(self, position: int) -> None:
-        """It finished, or was put back in good order: forget its starts."""
+        """Forget the attempts: the recording is finished, or was stopped through no fault of its own."""
         ...
 
     def fail(self, position: int, message: str) -> None:
-        """It raised an unexpected error; the start stays counted."""
+        """Store an unexpected error; the attempt stays counted."""
         ...
 
-    def last_error(self, position: int) -> str | None: ...
+    def last_error(self, position: int) -> str | None:
+        """The message of the last unexpected error."""
+        ...
 
 
 @dataclass(slots=True)
 class AttemptsInMemory:
-    """Attempts of an embedded run."""
+    """Attempts in memory, for an embedded run."""
 
     starts: dict[int, int] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
@@ -64,18 +68,23 @@ class AttemptsInMemory:
 
 
 class RecordingsFailed(K2DError):
-    """Some recordings of a group raised unexpected errors; the others are done. The group should be run again."""
+    """Some recordings of a group raised unexpected errors; the others are done. Run the group again."""
 
     code = "recordings_failed"
     hint = "the job is retried; a recording that keeps failing is quarantined with its last error"
 
 
 @dataclass(slots=True)
-class Group:
-    """Runs `labeler` over positions of its batch.
+class RecordingGroup:
+    """Runs a labeler over recordings of its batch, `concurrency` at a time.
 
-    `on_result` gets every finished recording; `should_stop` is asked between recordings (shutdown, cancel):
-    once it says yes no new recording is begun, and those in flight are finished by whoever awaits, or cancelled.
+        group = RecordingGroup(
+            labeler=labeler, attempts=AttemptsInMemory(), on_result=print, concurrency=settings.concurrency
+        )
+        await group.run(range(len(batch.sources)))
+
+    `on_result` is called with the result of each finished recording. `should_stop` is called before each recording
+    (for shutdown and cancellation): once it returns True no other one is started; those that run are finished.
     """
 
     labeler: Labeler
@@ -85,46 +94,47 @@ class Group:
     should_stop: Callable[[], bool] = lambda: False
 
     async def run(self, positions: Iterable[int]) -> None:
-        """Finish every position that can be finished.
+        """Process the recordings at these positions of the batch.
 
         Raises:
-            RecordingsFailed: after all others are done, when some raised unexpected errors.
-            K2DError: at once, when the fault is not a recording's (store, model, queue).
+            RecordingsFailed: some raised unexpected errors; raised after all others are done.
+            K2DError: the cause is not a recording (store, model, queue); raised at once.
         """
         fresh: list[int] = []
-        suspects: list[int] = []
+        retried: list[int] = []
         for position in positions:
-            (suspects if self.attempts.unfinished(position) else fresh).append(position)
+            (retried if self.attempts.unfinished(position) else fresh).append(position)
         failed = await self._run_all(fresh, self.concurrency)
-        failed += await self._run_all(suspects, 1)
+        failed += await self._run_all(retried, 1)
         if failed:
             raise RecordingsFailed(
                 f"{len(failed)} recordings failed, first: {self.attempts.last_error(failed[0])}", positions=failed
             )
 
     async def _run_all(self, positions: list[int], concurrency: int) -> list[int]:
-        """Run with `concurrency` lanes; returns the positions that failed unexpectedly."""
+        """Run `concurrency` tasks; returns the positions that raised unexpected errors."""
         waiting = iter(positions)
         failed: list[int] = []
 
-        async def lane() -> None:
-            for position in waiting:  # lanes share one iterator: each takes the next that is left
+        async def run_next() -> None:
+            for position in waiting:  # the tasks share one iterator: each takes the next position
                 if self.should_stop():
                     return
                 if not await self._run_one(position):
                     failed.append(position)
 
         try:
-            async with asyncio.TaskGroup() as lanes:
+            async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(concurrency, len(positions))):
-                    lanes.create_task(lane())
+                    tasks.create_task(run_next())
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors  # the first fault stopped the other lanes; one is enough to report
+            raise errors.exceptions[0] from errors  # the first error stopped the other tasks
         return failed
 
     async def _run_one(self, position: int) -> bool:
+        """Process a recording; returns False if it raised an unexpected error."""
         if self.attempts.unfinished(position) >= MAX_ATTEMPTS:
-            self._give_up(position)
+            self._quarantine(position)
             return True
         self.attempts.begin(position)
         try:
@@ -135,7 +145,7 @@ class Group:
         except K2DError:
             self.attempts.end(position)
             raise
-        except Exception as error:  # the job runner's boundary: one recording must not take the others
+        except Exception as error:  # boundary: an unexpected error of one recording must not stop the others
             log.exception("recording failed", recording=self.labeler.batch.sources[position].name)
             self.attempts.fail(position, f"{type(error).__name__}: {error}")
             return False
@@ -143,9 +153,11 @@ class Group:
         self.attempts.end(position)
         return True
 
-    def _give_up(self, position: int) -> None:
+    def _quarantine(self, position: int) -> None:
         error = self.attempts.last_error(position)
         reason = QuarantineReason.FAILED if error else QuarantineReason.CRASHES_WORKER
-        detail = f"given up after {MAX_ATTEMPTS} attempts: {error or 'the worker died while it had this recording'}"
+        detail = (
+            f"given up after {MAX_ATTEMPTS} attempts: {error or 'the worker died while it processed this recording'}"
+        )
         self.on_result(quarantined(position, self.labeler.batch.sources[position], reason, detail))
         self.attempts.end(position)

@@ -12,17 +12,22 @@ from k2d.schema import Batch, ModelInfo
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators.names import PERTURBED, address_of, kind_of, validators_of
-from k2d.validators.protocol import FirstValidator, Opening, Validator, Validators
+from k2d.validators.protocol import FirstValidator, Validator, ValidatorContext, Validators
 
 
 @asynccontextmanager
 async def open_models(settings: Settings, batch: Batch, lake: Lake) -> AsyncIterator[tuple[Transcriber, Validators]]:
-    """Open the batch's teacher and validators until the block ends; weights that several share are loaded once.
+    """Open the batch's teacher and validators; closes them when the block ends.
+
+        async with open_models(settings, batch, lake) as (teacher, validators):
+            labeler = Labeler(lake, teacher=teacher, validators=validators, batch=batch, settings=settings)
+
+    Validators that use the teacher's weights share its model.
 
     Raises:
-        BadRequest: no validator; a probe beside a teacher that is on a server.
-        NotFound: no such probe in the lake.
-        ModelError: as `open_transcriber`, or two of the models are the same weights.
+        BadRequest: no validator is named, or a probe while the teacher is on a server.
+        NotFound: the lake has no such probe.
+        ModelError: as `open_transcriber`, or two of the models have the same weights.
     """
     names = validators_of(batch.validator)
     async with AsyncExitStack() as stack:
@@ -36,35 +41,35 @@ async def open_models(settings: Settings, batch: Batch, lake: Lake) -> AsyncIter
 
         validators: list[Validator] = []
         for name in names:
-            opening = Opening(teacher, batch.options.decode.language, lake, tuple(validators), open_model)
+            context = ValidatorContext(teacher, batch.options.decode.language, lake, tuple(validators), open_model)
             module = importlib.import_module(kind_of(name).module)
-            validators.append(await module.open_validator(name, opening))
+            validators.append(await module.open_validator(name, context))
         first, *others = validators
-        assert isinstance(first, FirstValidator)  # validators_of lets no other be the first
+        assert isinstance(first, FirstValidator)  # validators_of has checked it
         yield teacher, Validators(first, tuple(others))
 
 
 async def _open(stack: AsyncExitStack, reference: str, settings: Settings) -> ScoringTranscriber:
-    transcriber = await open_transcriber(_where(reference, settings), settings)
+    transcriber = await open_transcriber(_resolve_served(reference, settings), settings)
     stack.push_async_callback(transcriber.close)
     return transcriber
 
 
 def _check_weights(model: ModelInfo, weights: dict[str, str]) -> None:
-    """Reject a validator with the same weights as another model of this batch; remember these.
+    """Reject a validator with the same weights as another model of this batch; else add them to `weights`.
 
     Raises:
         ModelError
     """
     if model.digest in weights:
         raise ModelError(
-            f"{weights[model.digest]} and {model.reference} are the same weights: they would always agree",
+            f"{weights[model.digest]} and {model.reference} have the same weights, so they would always agree",
             hint=f"name another model as validator, or {PERTURBED!r}",
         )
     weights[model.digest] = model.reference
 
 
-def _where(reference: str, settings: Settings) -> str:
-    """The address of the operator's servers now; any other reference as it is."""
+def _resolve_served(reference: str, settings: Settings) -> str:
+    """Replace `served:teacher` and `served:validator` by the address in the settings; keep any other reference."""
     setting = SERVED.get(reference)
     return address_of(getattr(settings, setting)) if setting else reference

@@ -1,6 +1,6 @@
-"""The walk of one recording: examine, label, validate, write the facts. A shard at a stage's key means the stage is done.
+"""Processes one recording: examine, label, validate, write the facts. A shard at a stage's key means the stage is done.
 
-Called by the worker's job and by the embedded command alike; knows nothing of Redis or HTTP.
+Used by the worker's job and by the embedded client; independent of Redis and HTTP.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ from k2d.validators.protocol import Validators
 
 log = structlog.get_logger()
 
-# Raise a stage's version when its code changes what it writes: old shards stay, new keys are computed beside them.
+# Increase a stage's version when its code changes what it writes: that gives new keys, and old shards are kept.
 EXAMINE_VERSION: Final = 1
 LABEL_VERSION: Final = 2
 
 
 class Stage(StrEnum):
-    """Where a recording is on its walk."""
+    """A stage of processing a recording."""
 
     EXAMINE = "examine"
     LABEL = "label"
@@ -54,17 +54,17 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step forward: `seconds` of the recording are through `stage`."""
+    """Progress of one recording in one stage."""
 
-    position: int
+    position: int  # of the recording in its batch
     stage: Stage
-    seconds: float
-    duration_s: float
+    seconds: float  # of the recording that are done in this stage
+    duration_s: float  # of the whole recording; 0.0 while it is examined
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a recording must satisfy before the teacher labels it. Part of the key of its examination."""
+    """Limits for a recording to be labeled. Part of the key of its examination."""
 
     min_s: float
     max_s: float
@@ -72,7 +72,12 @@ class Limits:
 
 
 class Labeler:
-    """Takes one recording of a batch from its source to its facts."""
+    """Labels and validates recordings of a batch.
+
+    async with open_models(settings, batch, lake) as (teacher, validators):
+        labeler = Labeler(lake, teacher=teacher, validators=validators, batch=batch, settings=settings)
+        result = await labeler.run(0)  # the RecordingResult of batch.sources[0]
+    """
 
     def __init__(
         self,
@@ -92,22 +97,24 @@ class Labeler:
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
-        self._validation = Validation(lake, validators, places=max(settings.concurrency, settings.batch_size))
+        self._validation = Validation(lake, validators, max_chunks=max(settings.concurrency, settings.batch_size))
 
     async def run(self, position: int) -> RecordingResult:
-        """Label and validate the source at `position`, reusing every stage that is already in the lake.
+        """Label and validate the source at `position`. Stages whose results are in the lake are not run again.
 
-        A recording that cannot be labeled comes back quarantined with its reason. Errors that are not the
-        recording's fault (store, model, queue) are raised.
+        A recording that cannot be labeled has a result with outcome "quarantined", and the reason.
+
+        Raises:
+            StoreError, ModelError: the cause is not the recording.
         """
         entered = self.clock.enter()
         try:
-            result = await self._walk(position)
+            result = await self._process(position)
         finally:
             share_s = self.clock.leave(entered)
         return replace(result, wall_s=share_s)
 
-    async def _walk(self, position: int) -> RecordingResult:
+    async def _process(self, position: int) -> RecordingResult:
         source = self.batch.sources[position]
         try:
             recording = await self._examine(source, position)
@@ -152,13 +159,17 @@ class Labeler:
     # ---- stages ---------------------------------------------------------------------------------------------------
 
     async def _examine(self, source: Source, position: int) -> Recording:
-        """Decode once from end to end: the recording's identity, or why it is quarantined. Stored either way."""
+        """Decode the source once from end to end, and store its identity or why it cannot be labeled.
+
+        Raises:
+            AudioError: it cannot be labeled.
+        """
         key = self.examine_key(source)
         examination = await asyncio.to_thread(self.lake.examinations.get, key)
         if examination is None:
             self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
             examination = await asyncio.to_thread(self._examine_now, source)
-            if examination.reason != QuarantineReason.UNREADABLE:  # a missing file may come back; what it holds may not
+            if examination.reason != QuarantineReason.UNREADABLE:  # a missing file may come back: do not store it
                 await asyncio.to_thread(self.lake.examinations.put, key, examination)
         if examination.recording is None:
             raise AudioError(
@@ -185,7 +196,7 @@ class Labeler:
         return Examination(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
 
     async def _label(self, source: Source, position: int, recording: Recording, label_key: str) -> None:
-        """Stream the recording through the teacher; write chunks with their audio as they close."""
+        """Transcribe the recording with the teacher, and write its chunks with their audio, as a stream."""
         meta = {
             "label_key": label_key,
             "recording": recording,
@@ -204,7 +215,7 @@ class Labeler:
             await asyncio.to_thread(cutter.close)
 
     def _open(self, source: Source) -> BinaryIO:
-        # judged again at every opening, since links change
+        # checked again at every opening, since links may have changed
         allowed = None if self.batch.trusted else self.settings.allowed_sources
         return sources.open_source(source, self.lake.open, allowed=allowed)
 
@@ -223,9 +234,9 @@ def quarantined(position: int, source: Source, reason: str, detail: str, *, dura
 
 
 class Cutter:
-    """Reads windows for the teacher, packs its segments into chunks, and cuts each chunk's audio from the same stream.
+    """Reads windows for the teacher, packs its segments into chunks, and writes them with their audio, in one stream.
 
-    Keeps no more audio than the open chunk and the current window need, however long the recording is.
+    Keeps only the audio of the open chunk and the current window in memory, however long the recording is.
     """
 
     def __init__(self, reader: audio.SampleReader, writer: LabelWriter) -> None:
@@ -234,13 +245,14 @@ class Cutter:
         self.packer = Packer()
 
     def read(self, start: int, stop: int) -> Samples:
-        """Samples [start, stop) of the recording. The teacher only moves forward, so what lies behind is dropped."""
+        """Samples [start, stop) of the recording. `start` never decreases, so samples before it are dropped."""
         self._write(self.packer.advance(start / SAMPLE_RATE_HZ))
         open_s = self.packer.open_start_s
         self.reader.forget(start if open_s is None else min(start, round(open_s * SAMPLE_RATE_HZ)))
         return self.reader.read(start, stop)
 
     def push(self, segment: Segment) -> None:
+        """Add the next segment; write the chunk that it closes."""
         self._write(self.packer.push(segment))
 
     def close(self) -> None:
@@ -258,7 +270,7 @@ class SharedClock:
 
     def __init__(self) -> None:
         self._active = 0
-        self._virtual_s = 0.0  # advances at 1 / active: the share of each recording in flight
+        self._virtual_s = 0.0  # advances by wall time / active recordings: the share of each
         self._advanced_at = time.monotonic()
 
     def enter(self) -> float:

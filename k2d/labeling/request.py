@@ -1,9 +1,10 @@
-"""Builds a batch from a request: checks what was asked once, and names it by a hash of its content."""
+"""Builds a batch from a request: checks the request, and makes the batch's id from its content."""
 
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
@@ -12,29 +13,35 @@ from k2d.keys import digest
 from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
-from k2d.validators.names import JOINT
+from k2d.validators.names import SEPARATOR
 from k2d.whisper.hub import is_id
 from k2d.whisper.languages import check_language
 from k2d.whisper.packaged import NAME as BASE
 from k2d.whisper.packaged import PREFIX
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-PACKAGED = (PREFIX + BASE,)
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PACKAGED: Final = (PREFIX + BASE,)
 
 
 def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Settings, *, trusted: bool = False) -> Batch:
-    """Build the batch of these sources and options. The same files and options always give the same id.
+    """Build the batch of these sources and options. The same sources and options always have the same id.
+
+        batch = make_batch([sources.from_path("talk.m4a")], BatchOptions(name="talks"), settings)
+
+    Args:
+        options: what they leave out is taken from `settings`.
+        trusted: the request comes from this machine, so `allowed_sources` does not apply.
 
     Raises:
-        BadRequest: no sources, a malformed name, an unknown language, no validator, or a model reference of no known
-            form.
+        BadRequest: no sources, a malformed name, an unknown language, no validator, a malformed model reference, or
+            the same model as teacher and validator.
     """
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
     check_name(options.name)
     teacher = _served(plain(options.teacher or settings.teacher), settings)
     validators = validators_of(options.validator or settings.validator)
-    validator = JOINT.join(_served(plain(name), settings) for name in validators)
+    validator = SEPARATOR.join(_served(plain(name), settings) for name in validators)
     for reference in (teacher, *models_of(validator)):
         if reference not in SERVED:
             check_model(reference)
@@ -48,7 +55,7 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
         condition_on_previous_text=_or(options.condition_on_previous_text, settings.condition_on_previous_text),
         vad=_or(options.vad, settings.vad),
     )
-    # duplicates within one request are one recording; the order of files is not part of what was asked
+    # duplicates are one recording; the order of the files does not matter
     unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
     identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform)
     return Batch(
@@ -64,15 +71,24 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
 
 
 def check_name(name: str | None) -> None:
-    """Refuse names that could not be a file name, a URL segment and a shell word at once."""
+    """Check that a name can be used in file names, URLs and shell commands.
+
+    Raises:
+        BadRequest: it cannot.
+    """
     if name is not None and not NAME.fullmatch(name):
         raise BadRequest(
-            f"not a name: {name[:120]!r}", hint="up to 100 letters, digits, '.', '_' and '-', a letter or digit first"
+            f"not a valid name: {name[:120]!r}",
+            hint="up to 100 letters, digits, '.', '_' and '-', a letter or digit first",
         )
 
 
 def check_model(reference: str) -> None:
-    """Refuse references that can be no model; whether a hub has it is only known when a worker fetches it."""
+    """Check the form of a model reference. Whether a hub has the model is only known when a worker fetches it.
+
+    Raises:
+        BadRequest: it is not a hub id, an existing folder or a packaged model.
+    """
     if reference in PACKAGED or Path(reference).is_dir():
         return
     local = reference.startswith(("/", "./", "../", "~"))
@@ -84,10 +100,10 @@ def check_model(reference: str) -> None:
 
 
 def _served(reference: str, settings: Settings) -> str:
-    """The setting that an address stands for: batches record that, since servers may move while batches wait.
+    """Replace an address by the name of its setting, since servers may move while a batch waits.
 
     Raises:
-        BadRequest: servers that the operator did not name. Who may POST a batch must not choose whom workers talk to.
+        BadRequest: the address is not in the settings. A request must not choose the servers that workers connect to.
     """
     if not is_address(reference):
         return reference

@@ -1,7 +1,7 @@
-"""The last stage of a recording's walk: each validator transcribes the chunks, then the evidence is computed.
+"""Validates a recording: each validator transcribes its chunks, then the facts are computed.
 
-Hypotheses are stored for each validator by itself, and facts follow from labels and hypotheses alone. So another
-validator never makes the others transcribe anything again, and new evidence code costs no model time.
+Hypotheses are stored for each validator, and facts depend only on labels and hypotheses. So adding a validator does not
+run the others again, and new evidence code runs no model.
 """
 
 import asyncio
@@ -16,29 +16,29 @@ from k2d.schema import FACTS_VERSION, Chunk, ChunkFacts, Hypothesis, LongformOpt
 from k2d.store import Lake
 from k2d.validators.protocol import Validator, Validators, hypotheses_key
 
-RecordingHypotheses = Mapping[int, tuple[Hypothesis, ...]]  # one validator's on a recording, by the chunk's index
+RecordingHypotheses = Mapping[int, tuple[Hypothesis, ...]]  # one validator's for a recording, by chunk index
 
 
 class Validation:
-    """Runs a batch's validators over recordings, one after the other or many at once.
+    """Runs a batch's validators over recordings; calls may run concurrently.
 
-    `places` bounds the chunks whose audio is in memory for a validator, over all recordings in flight: what keeps a
-    worker small.
+    At most `max_chunks` chunks, over all recordings, have their audio in memory at once.
     """
 
-    def __init__(self, lake: Lake, validators: Validators, *, places: int) -> None:
+    def __init__(self, lake: Lake, validators: Validators, *, max_chunks: int) -> None:
         self.lake = lake
         self.validators = validators
-        self._places = asyncio.Semaphore(places)
+        self._chunk_slots = asyncio.Semaphore(max_chunks)
 
     async def run(
         self, recording: Recording, *, label_key: str, facts_key: str, options: LongformOptions, teacher: ModelInfo
     ) -> None:
-        """Let each validator transcribe the recording's chunks, unless it has; then write the facts at `facts_key`.
+        """Run each validator whose hypotheses are not stored yet, then write the facts at `facts_key`.
 
         Raises:
             NotFound: there are no labels at `label_key`.
-            ModelError, StoreError
+            ModelError: a validator failed.
+            StoreError: the lake cannot be read or written.
         """
         before: list[RecordingHypotheses] = []
         keys = [hypotheses_key(label_key, validator) for validator in self.validators]
@@ -69,19 +69,19 @@ class Validation:
         label_key: str,
         key: str,
     ) -> None:
-        """Let one validator transcribe the chunks it wants, and store its hypotheses in order."""
+        """Run one validator over the chunks it wants, and store its hypotheses in order."""
         wanted = await asyncio.to_thread(self._wanted, label_key, validator, before)
         tasks: dict[int, asyncio.Task[tuple[Hypothesis, ...]]] = {}
         stored = self.lake.labels.read(label_key, audio=True, only=wanted)
         try:
             async with asyncio.TaskGroup() as group:
                 while wanted and (row := await asyncio.to_thread(next, stored, None)) is not None:
-                    await self._places.acquire()  # given back with the task: a shard that cannot be read costs none
+                    await self._chunk_slots.acquire()  # released when the task is done
                     task = group.create_task(self._validate_chunk(*row, validator, recording.id, before))
-                    task.add_done_callback(lambda _: self._places.release())
+                    task.add_done_callback(lambda _: self._chunk_slots.release())
                     tasks[row[0].index] = task
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors  # the first fault stopped the others; one is enough to report
+            raise errors.exceptions[0] from errors  # the first error stopped the other tasks
         rows = [(index, task.result()) for index, task in tasks.items()]
         meta = {
             "label_key": label_key,
@@ -105,20 +105,20 @@ class Validation:
         return await validator.validate(chunk, samples, _of_chunk(chunk, before), recording_id=recording_id)
 
     def _wanted(self, label_key: str, validator: Validator, before: Sequence[RecordingHypotheses]) -> frozenset[int]:
-        """The chunks that this validator validates."""
+        """The indices of the chunks that this validator wants."""
         chunks = (chunk for chunk, _ in self.lake.labels.read(label_key))
         return frozenset(chunk.index for chunk in chunks if validator.wants(chunk, _of_chunk(chunk, before)))
 
-    def _write_facts(self, said: Sequence[RecordingHypotheses], meta: Mapping[str, Any], prompt: str) -> None:
+    def _write_facts(self, by_validator: Sequence[RecordingHypotheses], meta: Mapping[str, Any], prompt: str) -> None:
         chunks = [chunk for chunk, _ in self.lake.labels.read(meta["label_key"])]
-        hypotheses = [_of_chunk(chunk, said) for chunk in chunks]
+        hypotheses = [_of_chunk(chunk, by_validator) for chunk in chunks]
         texts = [ChunkTexts(chunk.segments, own, prompt) for chunk, own in zip(chunks, hypotheses, strict=True)]
-        named = {
+        names = {
             "facts_key": meta["facts_key"],
             "recording_id": meta["recording"].id,
             "validators": self.validators.name,
         }
-        rows = (facts_of(*row, **named) for row in zip(chunks, hypotheses, weigh_many(texts), strict=True))
+        rows = (facts_of(*row, **names) for row in zip(chunks, hypotheses, weigh_many(texts), strict=True))
         self.lake.facts.write(meta["facts_key"], rows, meta)
 
 
@@ -131,7 +131,7 @@ def facts_of(
     recording_id: str,
     validators: str,
 ) -> ChunkFacts:
-    """The facts of a chunk: its label, the hypotheses of the validators (by their name), and what follows from both."""
+    """The facts of a chunk: its label, the validators' hypotheses, and the evidence from both."""
     return ChunkFacts(
         id=chunk_id(facts_key, chunk.index),
         recording_id=recording_id,

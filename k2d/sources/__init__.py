@@ -1,6 +1,7 @@
-"""Where audio comes from: files, object stores, https and uploads; which of them a batch may refer to.
+"""Audio sources: local files, object stores, https and uploads.
 
-`check_allowed` guards, `describe` and `from_path` make the `Source` a batch holds, `open_source` gives its bytes.
+`check_allowed` applies the allow-list, `describe` and `from_path` return the `Source` that a batch holds, `open_source`
+opens it for reading.
 """
 
 from k2d.sources.allow import check_allowed

@@ -1,4 +1,4 @@
-"""Which URIs a batch may refer to. The list is the operator's; everything that is not clearly inside it is refused."""
+"""The allow-list of source URIs. The operator sets it; a URI that is not clearly inside it is refused."""
 
 import ipaddress
 import os
@@ -7,89 +7,91 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 from urllib.parse import unquote, unquote_to_bytes
 
 from k2d.errors import SourceRefused
 
-SCHEMES = ("file", "s3", "https", "lake")
-_HINT = "the operator lists what may be read in K2D_ALLOWED_SOURCES, e.g. file:///srv/audio/,s3://bucket/"
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HOST = re.compile(r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
-_HTTPS_PORT = 443
-_DECODINGS = 3  # a server, a proxy and a library may each undo one layer of percent-encoding
-_PRIVATE_NAMES = (".localhost", ".local", ".internal", ".home.arpa")
+SCHEMES: Final = ("file", "s3", "https", "lake")
+_HINT: Final = "K2D_ALLOWED_SOURCES lists the prefixes that may be read, e.g. file:///srv/audio/,s3://bucket/"
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HOST: Final = re.compile(r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+_HTTPS_PORT: Final = 443
+_DECODINGS: Final = 3  # a server, a proxy and a library may each undo one layer of percent-encoding
+_PRIVATE_NAMES: Final = (".localhost", ".local", ".internal", ".home.arpa")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A URI taken apart. `authority` is a bucket or host:port; empty in the prefix "https://": any public host."""
+class ParsedUri:
+    """The parts of a source URI."""
 
     scheme: str
-    authority: str
-    path: str  # begins with "/", or is empty; without the query
-    host: str = ""
+    authority: str  # bucket, or host:port; empty for files, uploads and the prefix "https://"
+    path: str  # starts with "/", or is empty; without the query
+    host: str = ""  # of https
 
 
 def check_allowed(uri: str, allowed_prefixes: Sequence[str]) -> None:
-    """Return when the URI lies inside an allowed prefix; otherwise refuse.
+    """Refuse a URI that lies in none of the allowed prefixes.
 
-    A prefix covers itself and what lies below it by whole path parts: file:///srv/audio covers file:///srv/audio/a.wav,
-    not file:///srv/audio-private/a.wav. Files are judged by where they really are, after symbolic links. Uploads
-    (lake://uploads/…) are always allowed. The prefix "https://" stands for any public host; a private, loopback or
-    link-local host must be named by its own prefix.
+        check_allowed("s3://bucket/talks/a.flac", ["file:///srv/audio/", "s3://bucket/"])  # returns None
+
+    A prefix covers itself and everything below it, by whole path components: file:///srv/audio covers
+    file:///srv/audio/a.wav, but not file:///srv/audio-private/a.wav. For files, symbolic links are resolved first.
+    Uploads (lake://uploads/…) are always allowed. The prefix "https://" covers every public host; a private, loopback
+    or link-local host must be named by its own prefix.
 
     Raises:
-        SourceRefused: the URI is outside, or written in a way that two programs might read differently.
+        SourceRefused: the URI is outside, or ambiguous, so that two programs might read it differently.
     """
-    place = parse(uri)
-    if place.scheme == "lake":
-        if not place.path.startswith("/uploads/"):
-            _refuse(uri, "only uploads may be referred to in the lake")
+    parsed = parse(uri)
+    if parsed.scheme == "lake":
+        if not parsed.path.startswith("/uploads/"):
+            _refuse(uri, "lake:// URIs may only refer to uploads")
         return
     for prefix in allowed_prefixes:
-        if prefix.partition("://")[0].lower() == place.scheme and _covers(parse(prefix), prefix, place):
+        if prefix.partition("://")[0].lower() == parsed.scheme and _covers(parse(prefix), prefix, parsed):
             return
     _refuse(uri, "it is outside the allowed sources")
 
 
-def parse(uri: str) -> Place:
-    """Take a URI apart, strictly.
+def parse(uri: str) -> ParsedUri:
+    """Parse a source URI strictly.
 
     Raises:
-        SourceRefused: an unknown scheme; user names, odd hosts, traversal or control characters in it.
+        SourceRefused: an unknown scheme; a user name, a malformed host, `..` or control characters in it.
     """
     scheme, mark, rest = uri.partition("://")
     scheme = scheme.lower()
     if not mark or scheme not in SCHEMES:
-        _refuse(uri, f"sources are {', '.join(f'{known}://' for known in SCHEMES)}")
+        _refuse(uri, f"its scheme is none of {', '.join(f'{known}://' for known in SCHEMES)}")
     if scheme == "file":
-        return Place(scheme, "", os.fspath(local_path(uri)))
+        return ParsedUri(scheme, "", os.fspath(local_path(uri)))
     if any(ord(char) <= 0x20 or ord(char) == 0x7F or char == "\\" for char in uri):
-        _refuse(uri, "it holds white space, control characters or backslashes")
+        _refuse(uri, "it contains white space, control characters or backslashes")
     if scheme == "lake":
-        return Place(scheme, "", _plain_path(uri, f"/{rest}"))
+        return ParsedUri(scheme, "", _plain_path(uri, f"/{rest}"))
     location = re.split(r"[?#]", rest, maxsplit=1)[0] if scheme == "https" else rest
     authority, slash, path = location.partition("/")
     path = _plain_path(uri, slash + path)
     if scheme == "s3":
         if not _BUCKET.fullmatch(authority):
-            _refuse(uri, "its bucket has no valid name")
-        return Place(scheme, authority, path)
+            _refuse(uri, "its bucket name is not valid")
+        return ParsedUri(scheme, authority, path)
     if not authority:
-        return Place(scheme, "", path)
-    found = _HOST.fullmatch(authority.lower())
-    if not found:
+        return ParsedUri(scheme, "", path)
+    match = _HOST.fullmatch(authority.lower())
+    if not match:
         _refuse(uri, "its host is not a plain ASCII name or address (no user names; other scripts as xn--…)")
-    host = found["host"].rstrip(".")
-    return Place(scheme, f"{host}:{int(found['port'] or _HTTPS_PORT)}", path, host)
+    host = match["host"].rstrip(".")
+    return ParsedUri(scheme, f"{host}:{int(match['port'] or _HTTPS_PORT)}", path, host)
 
 
 def local_path(uri: str) -> Path:
-    """The file a file:// URI names; percent-encoding is undone once, any bytes are possible.
+    """The path that a file:// URI names, percent-decoded once; it may contain any bytes.
 
     Raises:
-        SourceRefused: another host's file, a relative path, `..` or a NUL in it.
+        SourceRefused: a file on another host, a relative path, `..` or a NUL in it.
     """
     rest = uri.partition("://")[2]
     host, slash, path = rest.partition("/")
@@ -97,12 +99,12 @@ def local_path(uri: str) -> Path:
         _refuse(uri, "a file URI has three slashes and an absolute path: file:///srv/audio/a.wav")
     raw = unquote_to_bytes((slash + path).encode("utf-8", "surrogateescape"))
     if b"\0" in raw or b".." in raw.split(b"/"):
-        _refuse(uri, "its path climbs with `..` or holds a NUL")
+        _refuse(uri, "its path contains `..` or a NUL")
     return Path(os.fsdecode(raw))
 
 
 def is_private(host: str) -> bool:
-    """Whether a host as written is an address or a name that no public server has. Asks no name server."""
+    """Whether a host, as written, is a private address or a name that no public server has. Does not resolve it."""
     name = host.strip("[]")
     if name == "localhost" or name.endswith(_PRIVATE_NAMES):
         return True
@@ -110,39 +112,39 @@ def is_private(host: str) -> bool:
         return not is_public(name)
     except ValueError:
         pass
-    try:  # 2130706433, 0x7f.1 and 127.1 are addresses to a resolver
+    try:  # resolvers also accept 2130706433, 0x7f.1 and 127.1 as addresses
         return not is_public(socket.inet_ntoa(socket.inet_aton(name)))
     except OSError:
-        return "." not in name  # a bare name is a neighbour's
+        return "." not in name  # a name without a domain is in the local network
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is reachable from everywhere.
+    """Whether an IP address is globally reachable.
 
     Raises:
         ValueError: not an IP address.
     """
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
         if inner is not None:
             return inner.is_global
-    return parsed.is_global and not parsed.is_multicast
+    return ip.is_global and not ip.is_multicast
 
 
 def shown(uri: str) -> str:
-    """A URI for messages and names: valid Unicode, and without its query, which may hold a signature."""
+    """A URI for messages and names: valid Unicode, without the query, which may contain a signature."""
     visible = uri if uri.startswith("file:") else re.split(r"[?#]", uri, maxsplit=1)[0]
     return visible.encode("utf-8", "backslashreplace").decode()
 
 
-def _covers(prefix: Place, written: str, place: Place) -> bool:
-    if place.scheme == "file":
-        base, path = os.path.realpath(prefix.path), os.path.realpath(place.path)
+def _covers(prefix: ParsedUri, written: str, parsed: ParsedUri) -> bool:
+    if parsed.scheme == "file":
+        base, path = os.path.realpath(prefix.path), os.path.realpath(parsed.path)
         return _below(base + "/" if written.endswith("/") else base, path)
-    if prefix.authority != place.authority:
-        return place.scheme == "https" and not prefix.authority and not is_private(place.host)
-    return bool(place.authority) and _below(prefix.path, place.path)
+    if prefix.authority != parsed.authority:
+        return parsed.scheme == "https" and not prefix.authority and not is_private(parsed.host)
+    return bool(parsed.authority) and _below(prefix.path, parsed.path)
 
 
 def _below(prefix: str, path: str) -> bool:
@@ -151,14 +153,14 @@ def _below(prefix: str, path: str) -> bool:
 
 
 def _plain_path(uri: str, path: str) -> str:
-    """The path as written, when no reading of it climbs: not decoded, decoded, or decoded again."""
+    """Return the path unchanged if it contains no `..`, whether percent-decoded never, once or several times."""
     decoded = path
     for _ in range(_DECODINGS):
         parts = [part.split(";")[0] for part in decoded.split("/")]
         if "." in parts or ".." in parts or "\0" in decoded or "\\" in decoded:
-            _refuse(uri, "its path climbs, or holds backslashes or a NUL")
+            _refuse(uri, "its path contains `.`, `..`, a backslash or a NUL")
         if decoded.count("/") != path.count("/"):
-            _refuse(uri, "its path holds an encoded slash")
+            _refuse(uri, "its path contains an encoded slash")
         decoded = unquote(decoded)
     return path
 

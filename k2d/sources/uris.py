@@ -1,11 +1,11 @@
-"""Sources: what a batch knows of a file before it is opened, and the bytes when it is."""
+"""Sources by URI or path: describe them for a batch, expand folders, open them for reading."""
 
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, Final, NoReturn, cast
 
 import fsspec
 
@@ -15,48 +15,52 @@ from k2d.schema import QuarantineReason, Source
 from k2d.sources import web
 from k2d.sources.allow import check_allowed, local_path, parse, shown
 
-# what a folder is searched for; a file that is given by name is always taken
-_EXTENSIONS = """
+# files that are taken from a folder; a file given by name is always taken
+_EXTENSIONS: Final = """
     3gp aac ac3 aif aifc aiff amr ape asf au avi caf flac flv m2ts m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg mxf
     oga ogg ogv opus snd sph spx tak ts tta w64 wav wave webm wma wmv wv
 """
-MEDIA_EXTENSIONS = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
-LIMIT_BYTES = 16 * 1024**3  # of a file fetched over https: ten hours of 48 kHz stereo WAV are 7 GB
+MEDIA_EXTENSIONS: Final = frozenset(f".{extension}" for extension in _EXTENSIONS.split())
+LIMIT_BYTES: Final = 16 * 1024**3  # largest download over https; ten hours of 48 kHz stereo WAV are 7 GB
 
 
 def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None = None) -> Source:
-    """Look at what a URI names, without reading it: its size, and a key that changes with its content.
+    """The source that a URI names, without reading it: its name, size, and a key that changes with its content.
 
-    `allowed` judges redirects of https addresses; the URI itself is the caller's to check.
+        describe("s3://bucket/talk.flac").size_bytes
+
+    `allowed` applies to redirects of https addresses; the caller checks the URI itself (`check_allowed`).
 
     Raises:
-        NotFound: there is nothing, or no server answers.
-        SourceRefused: the URI cannot be a source, or the storage refuses access.
+        NotFound: there is no such file, or no server answers.
+        SourceRefused: the URI is malformed, or the storage denies access.
         BadRequest: an s3:// source without the s3 extra.
     """
-    place = parse(uri)
+    parsed = parse(uri)
     size: int | None = None
     mark: Any = None
-    if place.scheme == "file":
+    if parsed.scheme == "file":
         path = local_path(uri)
         size, mark = _stat(path)
         name = name or _name(path)
-    elif place.scheme == "s3":
+    elif parsed.scheme == "s3":
         size, mark = _s3_info(uri)
-    elif place.scheme == "https":
-        found = web.head(uri, allowed=allowed)
-        size, mark = found.size_bytes, found.mark
+    elif parsed.scheme == "https":
+        remote = web.head(uri, allowed=allowed)
+        size, mark = remote.size_bytes, remote.mark
     return Source(name=name or shown(uri), uri=uri, key=digest("source", uri, size, mark), size_bytes=size)
 
 
 def from_path(path: str | os.PathLike[str]) -> Source:
-    """The source for a local file. Its name is valid Unicode whatever bytes the file system holds.
+    """The source for a local file. Its name is valid Unicode, whatever bytes the path contains.
+
+        from_path("talks/a.wav").uri  # file:///…/talks/a.wav
 
     Raises:
         NotFound: there is no such file.
-        SourceRefused: a folder, a pipe or a device.
+        SourceRefused: it is a folder, a pipe or a device.
     """
-    absolute = Path(os.path.abspath(path))  # not resolved: the name the user knows
+    absolute = Path(os.path.abspath(path))  # symbolic links are kept: the user knows this name
     uri = absolute.as_uri()
     size, mark = _stat(absolute)
     return Source(name=_name(Path(path)), uri=uri, key=digest("source", uri, size, mark), size_bytes=size)
@@ -65,10 +69,12 @@ def from_path(path: str | os.PathLike[str]) -> Source:
 def expand(
     paths: Iterable[str | os.PathLike[str]], *, extensions: frozenset[str] | None = MEDIA_EXTENSIONS
 ) -> list[Path]:
-    """The files that are meant, sorted, each once: given files as they are, folders with all their media files.
+    """List files, sorted and without duplicates: those given, and the media files in the folders given.
 
-    Folders are searched to any depth for `extensions` (None: everything), but not through links to folders, and not
-    among hidden files.
+        expand(["talks/", "interview.wav"])
+
+    Folders are searched to any depth for files with `extensions` (None: all), without hidden files and without
+    following links to folders.
 
     Raises:
         NotFound: a path does not exist.
@@ -77,23 +83,23 @@ def expand(
 
     def fail(error: OSError) -> NoReturn:
         folder = _name(Path(str(error.filename)))
-        raise BadRequest(f"{folder!r} cannot be listed: {error.strerror}", hint="check its rights") from error
+        raise BadRequest(f"{folder!r} cannot be listed: {error.strerror}", hint="check its permissions") from error
 
-    found: set[Path] = set()
+    files: set[Path] = set()
     for given in map(Path, paths):
         if not given.is_dir():
             if not os.path.lexists(given):
                 raise NotFound(f"{_name(given)!r} does not exist", hint="check the spelling and the current folder")
-            found.add(given)
+            files.add(given)
             continue
         for folder, folders, names in os.walk(given, onerror=fail):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            found.update(
+            files.update(
                 Path(folder, name)
                 for name in names
                 if not name.startswith(".") and (extensions is None or Path(name).suffix.lower() in extensions)
             )
-    return sorted(found, key=os.fsencode)
+    return sorted(files, key=os.fsencode)
 
 
 def open_source(
@@ -103,14 +109,19 @@ def open_source(
     allowed: Sequence[str] | None = None,
     limit_bytes: int = LIMIT_BYTES,
 ) -> BinaryIO:
-    """Open a source for reading: a seekable binary file, to be closed by the caller.
+    """Open a source for reading, as a seekable binary file, which the caller closes.
 
-    `lake_open` opens lake:// URIs. With `allowed`, the URI is judged again now (links and lists change); None trusts
-    it. A file over https is copied to a temporary file first, of at most `limit_bytes`.
+        with open_source(from_path("talk.m4a"), lake.open) as file:
+            recording = audio.examine(file, min_s=0.1, max_s=86_400.0, silence_peak=0.001)
+
+    Args:
+        lake_open: opens lake:// URIs.
+        allowed: prefixes to check the URI against once more, since links may have changed; None skips the check.
+        limit_bytes: size limit of a file over https, which is downloaded to a temporary file first.
 
     Raises:
-        AudioError: unreadable when it is missing or the storage refuses, refused when the allow-list does.
-        StoreError: there is no room for a temporary copy, or the lake fails.
+        AudioError: with `reason` unreadable (missing, or the storage denies access) or refused (by the allow-list).
+        StoreError: there is no room for a temporary copy, or the lake cannot be read.
         BadRequest: an s3:// source without the s3 extra.
     """
     try:
@@ -133,7 +144,7 @@ def open_source(
 
 
 def _open_file(path: Path) -> BinaryIO:
-    """Open a regular file. Not blocking, so that a pipe that took its place does not hold the worker for ever."""
+    """Open a regular file. Non-blocking, since a pipe that has replaced the file would block the worker forever."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -144,18 +155,18 @@ def _open_file(path: Path) -> BinaryIO:
 def _stat(path: Path) -> tuple[int, int]:
     """Size and change mark (modification time in nanoseconds) of a regular file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except PermissionError as error:
-        raise SourceRefused(f"{_name(path)!r} may not be read.", hint="check the file's rights") from error
+        raise SourceRefused(f"{_name(path)!r} may not be read.", hint="check the file's permissions") from error
     except OSError as error:
         raise NotFound(f"{_name(path)!r} is not there: {error.strerror}.", hint="check the path") from error
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise SourceRefused(f"{_name(path)!r} is not a regular file.", hint="refer to the files in it one by one")
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _s3() -> tuple[Any, tuple[type[Exception], ...]]:
-    """The S3 file system, and what it raises."""
+    """The S3 file system, and the exceptions it raises."""
     try:
         botocore = import_module("botocore.exceptions")
         return fsspec.filesystem("s3"), (OSError, botocore.BotoCoreError, botocore.ClientError)
@@ -165,7 +176,7 @@ def _s3() -> tuple[Any, tuple[type[Exception], ...]]:
 
 def _s3_info(uri: str) -> tuple[int | None, str]:
     system, errors = _s3()
-    system.invalidate_cache()  # a listing from earlier would hide that the object changed
+    system.invalidate_cache()  # a cached listing would hide that the object has changed
     try:
         info = system.info(uri)
     except FileNotFoundError as error:
@@ -197,5 +208,5 @@ def _unreadable(message: str, *, hint: str | None = None) -> AudioError:
 
 
 def _name(path: Path) -> str:
-    r"""A path as valid Unicode: bytes that are none become \xNN."""
+    r"""A path as valid Unicode: bytes that are not UTF-8 become \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Audio from https servers, copied to a temporary file whose size is bounded."""
+"""Downloads audio over https to a temporary file of bounded size."""
 
 import socket
 import tempfile
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 from urllib.parse import urljoin
 
 import httpx
@@ -15,21 +15,21 @@ import stamina
 from k2d.errors import NotFound, SourceRefused, StoreError, TooLarge
 from k2d.sources.allow import check_allowed, is_public, parse, shown
 
-_TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # between two pieces of an answer; a stalled server is not waited for
-_DEADLINE_S = 3600.0  # for a whole file: a server that drips a byte a minute never times out otherwise
-_REDIRECTS = 5
-_ATTEMPTS = 3
-_RETRY_CODES = (408, 429, 500, 502, 503, 504)
-_PIECE_BYTES = 1 << 20
+_TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)  # per read, not per file
+_DEADLINE_S: Final = 3600.0  # for a whole file: a server that sends a byte a minute never exceeds the timeout per read
+_REDIRECTS: Final = 5
+_ATTEMPTS: Final = 3
+_RETRY_CODES: Final = (408, 429, 500, 502, 503, 504)
+_PIECE_BYTES: Final = 1 << 20
 
 
-class _Unavailable(Exception):
-    """Trouble that another attempt may not have."""
+class _RetryableFailure(Exception):
+    """A failure that a retry may not meet."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """What an answer's header says: the size where it does, and a mark that changes with the content."""
+    """A file's size, if the server states it, and a mark that changes with its content (ETag or Last-Modified)."""
 
     size_bytes: int | None
     mark: str
@@ -38,79 +38,80 @@ class RemoteFile:
 def head(uri: str, *, allowed: Sequence[str] | None) -> RemoteFile:
     """Ask for a file's size and change mark, without its body.
 
-    A GET that is hung up on, not a HEAD: addresses that are signed for GET refuse the other.
+    Sends a GET and closes the connection after the headers, since addresses that are signed for GET refuse a HEAD.
 
     Raises:
         NotFound: there is no such file, or the server does not answer.
-        SourceRefused: the server, an address on the way or the allow-list refuses.
+        SourceRefused: the server refuses, or the URI or a redirect is not allowed.
     """
-    with _trouble(uri):
-        for attempt in stamina.retry_context(on=_Unavailable, attempts=_ATTEMPTS, wait_initial=0.2):
-            with attempt, _answer(uri, allowed) as answer:
-                length = answer.headers.get("content-length", "")
-                mark = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
+    with _as_not_found(uri):
+        for attempt in stamina.retry_context(on=_RetryableFailure, attempts=_ATTEMPTS, wait_initial=0.2):
+            with attempt, _response(uri, allowed) as response:
+                length = response.headers.get("content-length", "")
+                mark = response.headers.get("etag") or response.headers.get("last-modified") or ""
                 return RemoteFile(int(length) if length.isdecimal() else None, mark)
     raise AssertionError("retry_context either returns or raises")
 
 
 def fetch(uri: str, *, allowed: Sequence[str] | None, limit_bytes: int) -> BinaryIO:
-    """Copy a file's body to an unnamed temporary file, open at its start.
+    """Download a file to an unnamed temporary file and return it, positioned at its start; the caller closes it.
 
     Raises:
-        NotFound: there is no such file, or the server does not answer or breaks off.
-        SourceRefused: the server, an address on the way or the allow-list refuses.
-        TooLarge: more than `limit_bytes`, or longer than an hour.
+        NotFound: there is no such file, or the server does not answer or closes the connection early.
+        SourceRefused: the server refuses, or the URI or a redirect is not allowed.
+        TooLarge: the file has more than `limit_bytes`, or takes longer than an hour.
         StoreError: there is no room for the copy.
     """
-    with _trouble(uri):
-        for attempt in stamina.retry_context(on=_Unavailable, attempts=_ATTEMPTS, wait_initial=0.5):
-            with attempt, _answer(uri, allowed) as answer:
-                return _copy(answer, limit_bytes)
+    with _as_not_found(uri):
+        for attempt in stamina.retry_context(on=_RetryableFailure, attempts=_ATTEMPTS, wait_initial=0.5):
+            with attempt, _response(uri, allowed) as response:
+                return _copy(response, limit_bytes)
     raise AssertionError("retry_context either returns or raises")
 
 
 @contextmanager
-def _trouble(uri: str) -> Iterator[None]:
+def _as_not_found(uri: str) -> Iterator[None]:
+    """Turn a failure that persisted through all retries into NotFound."""
     try:
         yield
-    except _Unavailable as error:
+    except _RetryableFailure as error:
         raise NotFound(
             f"{shown(uri)} cannot be read: {error}.", hint="check the address, and that the server answers"
         ) from error
 
 
 @contextmanager
-def _answer(uri: str, allowed: Sequence[str] | None) -> Iterator[httpx.Response]:
-    """The first answer that is no redirect. Each hop is judged like the first address."""
-    # without a list, whoever wrote the address names its host; redirects may still not lead from outside to inside
+def _response(uri: str, allowed: Sequence[str] | None) -> Iterator[httpx.Response]:
+    """The response after at most `_REDIRECTS` redirects. Each redirect is checked like the first address."""
+    # without an allow-list the given host is trusted, even if private; a redirect to another private host is refused
     named = {parse(known).host for known in (allowed if allowed is not None else [uri]) if known.startswith("https:")}
     with httpx.Client(timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}) as client:
         for _ in range(_REDIRECTS + 1):
             if allowed is not None:
                 check_allowed(uri, allowed)
-            place = parse(uri)
-            if place.scheme != "https" or not place.host:
+            parsed = parse(uri)
+            if parsed.scheme != "https" or not parsed.host:
                 raise SourceRefused(f"{shown(uri)} is refused: not an https address.")
-            if place.host not in named:
-                _refuse_private(uri, place.host)
+            if parsed.host not in named:
+                _refuse_private(uri, parsed.host)
             try:
-                with client.stream("GET", uri) as answer:
-                    if not answer.has_redirect_location:
-                        _check_status(uri, answer)
-                        yield answer
+                with client.stream("GET", uri) as response:
+                    if not response.has_redirect_location:
+                        _check_status(uri, response)
+                        yield response
                         return
-                    uri = urljoin(uri, answer.headers["location"])
+                    uri = urljoin(uri, response.headers["location"])
             except httpx.TransportError as error:
-                raise _Unavailable(str(error) or type(error).__name__) from error
+                raise _RetryableFailure(str(error) or type(error).__name__) from error
             except httpx.InvalidURL as error:
                 raise SourceRefused(f"{shown(uri)} is refused: {error}.") from error
     raise SourceRefused(f"{shown(uri)}: more than {_REDIRECTS} redirects.", hint="give the file's final address")
 
 
-def _check_status(uri: str, answer: httpx.Response) -> None:
-    code = answer.status_code
+def _check_status(uri: str, response: httpx.Response) -> None:
+    code = response.status_code
     if code in _RETRY_CODES:
-        raise _Unavailable(f"the server answers {code}")
+        raise _RetryableFailure(f"the server answers {code}")
     if code in (401, 403, 407, 451):
         raise SourceRefused(f"{shown(uri)} is refused by its server ({code}).", hint="check the access rights")
     if code != 200:
@@ -118,33 +119,35 @@ def _check_status(uri: str, answer: httpx.Response) -> None:
 
 
 def _refuse_private(uri: str, host: str) -> None:
-    """Refuse a name that leads to a machine nobody outside can reach (this one, its neighbours, a metadata service).
+    """Refuse a name that resolves to a private address (this machine, its network, a cloud's metadata service).
 
-    The name is resolved once more for the connection; a name server that answers differently then still meets TLS:
-    the machine it points to has no certificate for that name.
+    The name is resolved once more for the connection. If that gives another address, TLS still fails: the machine at
+    that address has no certificate for the name.
     """
     try:
-        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise _Unavailable(f"{host} has no address") from error
-    if not all(is_public(str(address[4][0])) for address in found):
+        raise _RetryableFailure(f"{host} has no address") from error
+    if not all(is_public(str(address[4][0])) for address in addresses):
         raise SourceRefused(
             f"{shown(uri)} is refused: {host} is a private address.",
-            hint="name the host in K2D_ALLOWED_SOURCES if it is meant to be read",
+            hint="add the host to K2D_ALLOWED_SOURCES if it may be read",
         )
 
 
-def _copy(answer: httpx.Response, limit_bytes: int) -> BinaryIO:
+def _copy(response: httpx.Response, limit_bytes: int) -> BinaryIO:
     end = time.monotonic() + _DEADLINE_S
     copied = 0
     file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
     try:
-        for piece in answer.iter_bytes(_PIECE_BYTES):
+        for piece in response.iter_bytes(_PIECE_BYTES):
             copied += len(piece)
             if copied > limit_bytes:
                 raise TooLarge(f"The file has more than {limit_bytes:,} bytes.", hint="split it", limit=limit_bytes)
             if time.monotonic() > end:
-                raise TooLarge(f"The server needs more than {_DEADLINE_S:.0f} s.", hint="copy the file nearer")
+                raise TooLarge(
+                    f"The download takes more than {_DEADLINE_S:.0f} s.", hint="copy the file to faster storage"
+                )
             try:
                 file.write(piece)
             except OSError as error:

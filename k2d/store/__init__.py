@@ -1,6 +1,6 @@
-"""The lake: Parquet and JSON under one fsspec root. Nothing else in the project touches its paths.
+"""The lake: everything that is stored, as Parquet and JSON files under one fsspec root.
 
-What lies where, and why, is in docs/store.md.
+No other package uses paths inside of the lake. docs/store.md describes the layout.
 """
 
 from k2d.store.examinations import Examination

@@ -1,89 +1,96 @@
-"""Batches in the lake: the request, its ledger of results, its cancel mark. One process's truth is everyone's."""
+"""Batches in the lake: the request, one result per recording (the ledger), and the mark of a cancelled batch."""
 
 import uuid
 from collections.abc import Iterator
+from typing import Final
 
 from k2d.errors import Conflict, NotFound
 from k2d.keys import digest
 from k2d.schema import Batch, RecordingResult
+from k2d.store.base import LakePart, safe_name
 from k2d.store.files import Files
 from k2d.store.parquet import dumps
-from k2d.store.rooted import Rooted, safe
 
-# Results and the index are kept in parts of this many positions: a folder stays listable, and a running batch's index
-# is complete but for the parts that workers are in. About 90,000 chunks where recordings are half an hour.
-PART = 1024
-STALE_SUFFIX = ".stale"
-REMEMBERED = 4  # batch documents kept in memory
+# Positions in a part of a batch. Results and the index are stored by part, so that folders stay small enough to list
+# and the index of a running batch is incomplete only where workers are. Chosen: about 90,000 chunks of half-hour
+# recordings.
+PART: Final = 1024
+STALE_SUFFIX: Final = ".stale"
+REMEMBERED: Final = 4  # batch documents kept in memory; chosen
 
 
-class Batches(Rooted):
-    """batches/<id>/…, names/<hash of name>.json, recent/<time>~<id>"""
+class Batches(LakePart):
+    """Batches: batches/<id>/…, names/<hash of name>.json, recent/<time>~<id>.
+
+    batch = lake.batches.get("lectures")  # by name or id
+    results = list(lake.batches.results(batch.id))
+    """
 
     def __init__(self, files: Files) -> None:
         super().__init__(files)
-        # documents never change, and one of 100,000 sources takes half a second to read
+        # a batch document never changes, and reading one with 100,000 sources takes half a second
         self._remembered: dict[str, Batch] = {}
 
     def put(self, batch: Batch) -> None:
-        """Store a batch and let its name stand for its id. Done again, or under a second name, it stays as it was.
+        """Store a batch and its name. A batch that exists already stays unchanged, also when it gets a second name.
 
         Raises:
             Conflict: the name belongs to another batch.
         """
         path = f"{_folder(batch.id)}/batch.json"
         self._refuse_taken(batch)
-        # the document first: a name always leads to a batch, whoever is killed where
+        # the document first: a name must always lead to a batch, even if this process is killed between the writes
         created = self.files.create(path, dumps(batch))
         if batch.name != batch.id and not self.files.create(_alias(batch.name), _naming(batch)):
             self._refuse_taken(batch)
         if not created and self._named(self.get(batch.id).name) not in (batch.id, None):
-            # stored by a request that lost its name to another batch in the same moment
+            # stored by a request whose name another batch took at the same moment
             self._remembered.pop(batch.id, None)
             self.files.write(path, dumps(batch))
         stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
         self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
 
     def get(self, id_or_name: str) -> Batch:
-        """The batch with this id or name.
+        """Return the batch with this id or name.
 
         Raises:
             NotFound, StoreError
         """
-        found = self._document(id_or_name)
-        if found is None and (owner := self._named(id_or_name)) is not None:
-            found = self._document(owner)
-        if found is not None:
-            return found
+        batch = self._document(id_or_name)
+        if batch is None and (owner := self._named(id_or_name)) is not None:
+            batch = self._document(owner)
+        if batch is not None:
+            return batch
         raise NotFound(f"no batch is called {id_or_name[:100]!r}", hint="`k2d batches` lists them")
 
     def ids(self) -> list[str]:
-        """Ids of all batches, newest first, by one listing."""
+        """List the ids of all batches, newest first. One listing, no file is read."""
         marks = sorted((path.rpartition("/")[2] for path in self.files.listing("recent")), reverse=True)
         return list(dict.fromkeys(mark.partition("~")[2] for mark in marks))
 
     def all(self) -> Iterator[Batch]:
-        """All batches, newest first, read one by one."""
+        """Iterate over all batches, newest first."""
         for batch_id in self.ids():
             yield self.get(batch_id)
 
     def cancel(self, batch_id: str) -> None:
-        """Mark a batch: workers begin no more of its recordings."""
+        """Mark a batch as cancelled: workers start no more of its recordings."""
         self._require(batch_id)
         self.files.write(f"{_folder(batch_id)}/cancelled", b"")
 
     def is_cancelled(self, batch_id: str) -> bool:
+        """Whether the batch is marked as cancelled."""
         return self.files.exists(f"{_folder(batch_id)}/cancelled")
 
     def uncancel(self, batch_id: str) -> None:
-        """Take the mark away."""
+        """Remove the mark of a cancelled batch."""
         self._require(batch_id)
         self.files.remove(f"{_folder(batch_id)}/cancelled")
 
     # ---- results --------------------------------------------------------------------------------------------------
 
     def put_result(self, batch_id: str, result: RecordingResult) -> None:
-        """Write one line of the ledger. A line that was there before is replaced."""
+        """Store the result of one recording, replacing an earlier one."""
         path, data = _result(batch_id, result.position), dumps(result)
         if not self.files.create(path, data):
             self._outdate(batch_id, result.position)
@@ -91,50 +98,51 @@ class Batches(Rooted):
             self._outdate(batch_id, result.position)
 
     def delete_result(self, batch_id: str, position: int) -> None:
-        """Take a line of the ledger away, so that the recording is done again."""
+        """Remove the result of one recording, so that it is processed again."""
         self._outdate(batch_id, position)
         self.files.remove(_result(batch_id, position))
         self._outdate(batch_id, position)
 
     def result(self, batch_id: str, position: int) -> RecordingResult | None:
-        """One line of the ledger; None where there is none yet."""
+        """Return the result of one recording; None if there is none yet."""
         try:
             return self._read_result(_result(batch_id, position))
         except NotFound:
             return None
 
     def results(self, batch_id: str, *, part: int | None = None) -> Iterator[RecordingResult]:
-        """Lines of the ledger in order of position; of one part (1024 positions) if asked."""
+        """Iterate over the results of a batch, or of one of its parts, in the order of positions."""
         folder = f"{_folder(batch_id)}/results" + ("" if part is None else f"/{part:06d}")
         yield from self.files.many(self._read_result, self.files.listing(folder))
 
     def result_positions(self, batch_id: str) -> set[int]:
-        """Positions that have a result, by one listing."""
+        """Return the positions that have a result. One listing, no file is read."""
         return {_position(path) for path in self.files.listing(_folder(batch_id) + "/results")}
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _document(self, batch_id: str) -> Batch | None:
-        found = self._remembered.get(batch_id)
-        if found is None:
+        batch = self._remembered.get(batch_id)
+        if batch is None:
             try:
-                found = self.read_document(f"{_folder(batch_id)}/batch.json", Batch)
+                batch = self.read_document(f"{_folder(batch_id)}/batch.json", Batch)
             except NotFound:
                 return None
             while len(self._remembered) >= REMEMBERED:
                 self._remembered.pop(next(iter(self._remembered)), None)
-            self._remembered[batch_id] = found
-        return found
+            self._remembered[batch_id] = batch
+        return batch
 
     def _read_result(self, path: str) -> RecordingResult:
-        found: RecordingResult = self.read_document(path, RecordingResult)
-        return found
+        result: RecordingResult = self.read_document(path, RecordingResult)
+        return result
 
     def _outdate(self, batch_id: str, position: int) -> None:
-        """Give the index of this part of the batch another name (k2d.corpus.index), so that what was built is not read.
+        """Invalidate the index of a position's part (k2d.corpus.index), by changing the name it is looked up by.
 
-        Done before and after a change: an index built between the two, from the old ledger, has an old name too.
-        Each mark is unique and only older ones go, so a set of marks, and the name made from it, never comes back.
+        The name is a hash of the part's marks. Called before and after a change of the results, so that an index which
+        another process builds in between, from the old results, gets an old name. Every mark is unique and only older
+        marks are removed, so the same set of marks, and the same name, never occurs again.
         """
         part = f"{_folder(batch_id)}/index/{position // PART:06d}-"
         older = [path for path in self.files.listing(part.rpartition("/")[0]) if path.endswith(STALE_SUFFIX)]
@@ -164,7 +172,7 @@ class Batches(Rooted):
 
 
 def _folder(batch_id: str) -> str:
-    return f"batches/{safe(batch_id)}"
+    return f"batches/{safe_name(batch_id)}"
 
 
 def _result(batch_id: str, position: int) -> str:

@@ -1,4 +1,4 @@
-"""Datasets in the lake: shards under the digest of their content, and the manifest that makes them count."""
+"""Datasets in the lake: shards in a folder named by the digest of their content, and a manifest written last."""
 
 import hashlib
 import os
@@ -8,21 +8,27 @@ from typing import BinaryIO
 import pyarrow.parquet as pq
 
 from k2d.errors import NotFound
+from k2d.store.base import LakePart, safe_name
 from k2d.store.guard import guard
 from k2d.store.manifest import Manifest
 from k2d.store.parquet import dumps
-from k2d.store.rooted import Rooted, safe
 
 
-class Datasets(Rooted):
-    """datasets/<name>/manifest.json, datasets/<name>/<digest>/00000.parquet"""
+class Datasets(LakePart):
+    """Datasets: datasets/<name>/manifest.json and datasets/<name>/<digest>/00000.parquet.
+
+    A dataset exists once its manifest does; shards without a manifest are those of an interrupted freeze.
+
+        lake.datasets.manifest("lectures-v1").counts.rows
+        pq.read_table(lake.datasets.shard_path("lectures-v1", 0))
+    """
 
     def names(self) -> list[str]:
-        """Names of all datasets that are finished, sorted."""
+        """List the names of all finished datasets, sorted."""
         return [name for name in self.files.folders("datasets") if self.files.exists(_manifest(name))]
 
     def manifest(self, name: str) -> Manifest:
-        """The manifest of a finished dataset.
+        """Read the manifest of a finished dataset.
 
         Raises:
             NotFound, StoreError
@@ -34,11 +40,11 @@ class Datasets(Rooted):
         return manifest
 
     def put(self, manifest: Manifest) -> bool:
-        """Finish a dataset; False when the name is taken."""
+        """Finish a dataset by writing its manifest; False if the name is taken."""
         return self.files.create(_manifest(manifest.name), dumps(manifest.model_dump(mode="json")))
 
     def shard_path(self, name: str, number: int) -> str:
-        """Where a shard is: an absolute path or a URL that fsspec, pyarrow and `datasets` open.
+        """Return the location of a shard: an absolute path, or a URL for fsspec, pyarrow and `datasets`.
 
         Raises:
             NotFound: no such dataset, or it has fewer shards.
@@ -46,25 +52,27 @@ class Datasets(Rooted):
         return self.files.url(self._shard(name, number))
 
     def open_shard(self, name: str, number: int) -> BinaryIO:
-        """A shard's bytes."""
+        """Open a shard as a binary file."""
         return self.files.open(self._shard(name, number))
 
     def shard(self, name: str, number: int, *, digest: str | None = None) -> pq.ParquetFile:
-        """A shard as an open Parquet file; a context manager. Who knows the digest spares a look at the manifest."""
+        """Open a shard as a Parquet file (a context manager). With the dataset's `digest` the manifest is not read."""
         return self.files.parquet(_path(name, digest, number) if digest else self._shard(name, number))
 
     def missing_shards(self, name: str) -> list[int]:
-        """Numbers of the shards that the manifest names and the store does not hold."""
+        """List the numbers of the shards that are in the manifest but not in the store."""
         manifest = self.manifest(name)
-        there = set(self.files.listing(f"{_folder(name)}/{manifest.digest}"))
+        paths = set(self.files.listing(f"{_folder(name)}/{manifest.digest}"))
         numbers = [shard.number for shard in manifest.shards]
-        return [number for number in numbers if _path(name, manifest.digest, number) not in there]
+        return [number for number in numbers if _path(name, manifest.digest, number) not in paths]
 
     def put_shard(self, name: str, digest: str, number: int, fill: Callable[[BinaryIO], None]) -> tuple[int, str]:
-        """Write a shard by letting `fill` write its file; returns its size in bytes and its sha256.
+        """Write a shard: `fill` is called with the open file. Returns the size in bytes and the sha256.
+
+        If `fill` raises, nothing is stored.
 
         Raises:
-            StoreError: the store cannot take it. When `fill` raises, nothing is left behind.
+            StoreError: the shard cannot be written.
         """
         path = _path(name, digest, number)
         with self.files.pending(path.rpartition("/")[0]) as pending:
@@ -78,12 +86,12 @@ class Datasets(Rooted):
         return size, sha256
 
     def drop_shards(self, name: str, digest: str) -> None:
-        """Remove shards that no manifest names; those of a finished dataset stay."""
+        """Remove the shards with this digest, unless they belong to the finished dataset."""
         if not self.files.exists(_manifest(name)) or self.manifest(name).digest != digest:
-            self.files.remove_folder(f"{_folder(name)}/{safe(digest)}")
+            self.files.remove_folder(f"{_folder(name)}/{safe_name(digest)}")
 
     def delete(self, name: str) -> None:
-        """Remove a dataset: its manifest first, so that it never counts without its shards."""
+        """Remove a dataset: its manifest first, so that there is never a manifest without shards."""
         self.files.remove(_manifest(name))
         self.files.remove_folder(_folder(name))
 
@@ -95,11 +103,11 @@ class Datasets(Rooted):
 
 
 def _folder(name: str) -> str:
-    return f"datasets/{safe(name)}"
+    return f"datasets/{safe_name(name)}"
 
 
 def _path(name: str, digest: str, number: int) -> str:
-    return f"{_folder(name)}/{safe(digest)}/{number:05d}.parquet"
+    return f"{_folder(name)}/{safe_name(digest)}/{number:05d}.parquet"
 
 
 def _manifest(name: str) -> str:

@@ -1,31 +1,34 @@
-"""Examinations: what decoding a source for the first time told: a recording, or why it is quarantined."""
+"""Examinations: the result of decoding a source for the first time, either a recording or a reason to quarantine it."""
 
 from dataclasses import dataclass
 
 from k2d.errors import NotFound
 from k2d.schema import Recording
-from k2d.store.rooted import Rooted, fanned
+from k2d.store.base import LakePart, key_path
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The outcome of examining a source. Exactly one of `recording` and `reason` is set."""
+    """The result of examining a source. Exactly one of `recording` and `reason` is set."""
 
     recording: Recording | None
     reason: str | None  # QuarantineReason
     detail: str | None  # one sentence for a person
-    duration_s: float  # of the recording, or what could be decoded of it
+    duration_s: float  # of the recording, or of the part that could be decoded
 
 
-class Examinations(Rooted):
-    """examinations/ab/<key>.json (probes/ in stores of version 0.1)"""
+class Examinations(LakePart):
+    """Examinations by the key of their source: examinations/ab/<key>.json (probes/ in stores of version 0.1).
+
+    lake.examinations.get(source_key)  # None, or Examination(recording=Recording(id='rec_…', …), …)
+    """
 
     def put(self, key: str, examination: Examination) -> None:
-        """Store what the source with this key holds."""
+        """Store the examination of the source with this key."""
         self.write_document(_path(key), examination)
 
     def get(self, key: str) -> Examination | None:
-        """What is known of the source with this key; None when it was never examined."""
+        """Return the examination of the source with this key; None if it was never examined."""
         try:
             examination: Examination = self.read_document(self.located(_path(key)), Examination)
         except NotFound:
@@ -34,4 +37,4 @@ class Examinations(Rooted):
 
 
 def _path(key: str) -> str:
-    return fanned("examinations", key, ".json")
+    return key_path("examinations", key, ".json")

@@ -1,4 +1,4 @@
-"""Facts shards: one row for each chunk of a recording, in flat columns that a policy can read without Python."""
+"""Facts shards: distances, evidence and texts of a recording's chunks, one row per chunk, mostly in flat columns."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,17 +9,17 @@ import pyarrow as pa
 
 from k2d.errors import NotFound
 from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
+from k2d.store.base import LakePart, key_path
 from k2d.store.guard import guard
 from k2d.store.hypotheses import HYPOTHESIS, hypothesis, hypothesis_row
 from k2d.store.labels import segment, segment_row
 from k2d.store.parquet import SEGMENT, describe, meta_of, writer
-from k2d.store.rooted import Rooted, fanned
 
-COUNTS: Final = ("hits", "substitutions", "deletions", "insertions")
+COUNTS: Final = tuple(field.name for field in dataclasses.fields(Counts))
 _INT, _FLOAT, _TEXT = pa.int32(), pa.float64(), pa.string()
 _TYPES: Final[Mapping[Any, pa.DataType]] = {int: _INT, float: pa.float32(), bool: pa.bool_()}
-EVIDENCE: Final = tuple(one.name for one in dataclasses.fields(Evidence))
-_EVIDENCE_FIELDS: Final = [(one.name, _TYPES[one.type]) for one in dataclasses.fields(Evidence)]
+EVIDENCE: Final = tuple(field.name for field in dataclasses.fields(Evidence))
+_EVIDENCE_FIELDS: Final = [(field.name, _TYPES[field.type]) for field in dataclasses.fields(Evidence)]
 
 SCHEMA: Final = pa.schema(
     [
@@ -33,9 +33,9 @@ SCHEMA: Final = pa.schema(
         *((f"per_{name}", _INT) for name in COUNTS),
         ("teacher_repetition", _INT),
         ("validator_repetition", _INT),
-        *(one for one in _EVIDENCE_FIELDS if one[0] not in ("duration_s", "teacher_repetition")),
+        *(field for field in _EVIDENCE_FIELDS if field[0] not in ("duration_s", "teacher_repetition")),
         ("phrase", _TEXT),
-        ("language", _TEXT),  # of the most seconds
+        ("language", _TEXT),  # the one with the most seconds
         ("validator_avg_logprob", _FLOAT),
         ("teacher_text", _TEXT),
         ("validators", _TEXT),
@@ -46,17 +46,17 @@ SCHEMA: Final = pa.schema(
         ("segment_evidence", pa.list_(pa.struct(_EVIDENCE_FIELDS))),
     ]
 )
-# what a policy looks at
+# the columns that policies use
 POLICY_COLUMNS: Final = (
     *(f"mer_{name}" for name in COUNTS),
     *(f"per_{name}" for name in COUNTS),
     "validator_repetition",
     *(name for name in EVIDENCE if name != "duration_s"),
 )
-# what a person looks at when one chunk is asked for; left out of the index
+# columns that are only shown for a single chunk, and therefore left out of the index
 DETAILS: Final = ("segments", "hypotheses", "segment_evidence")
 
-# What version 0.1 called the same columns, and the same members of segment_evidence.
+# Names of the same columns, and of the same members of segment_evidence, in stores of version 0.1.
 _EARLIER: Final = {
     "phonemes": "units",
     "forced_logprob": "score",
@@ -69,15 +69,19 @@ _EARLIER: Final = {
 }
 
 
-class Facts(Rooted):
-    """facts/ab/<facts_key>.parquet"""
+class Facts(LakePart):
+    """Facts shards: facts/ab/<facts_key>.parquet.
+
+    for fact in lake.facts.read(result.facts_key):
+        print(fact.teacher_text, fact.evidence.disagreement_middle)
+    """
 
     def has(self, key: str) -> bool:
-        """Whether the recording is labeled and validated."""
+        """Whether the shard exists: the recording is labeled and validated."""
         return self.files.exists(_path(key))
 
     def is_current(self, key: str) -> bool:
-        """Whether the facts at `key` are there and have every column of this version."""
+        """Whether the shard exists and has every column of the current version."""
         try:
             with self.files.parquet(_path(key)) as file, guard(_path(key)):
                 _stored_names(file.schema_arrow, SCHEMA.names, _path(key))
@@ -86,7 +90,7 @@ class Facts(Rooted):
         return True
 
     def write(self, key: str, rows: Iterable[ChunkFacts], meta: Mapping[str, Any]) -> None:
-        """Write the facts shard at `key` atomically, as one row group. `meta` comes back from `meta`."""
+        """Write the shard at `key` atomically, as one row group. The method `meta` returns `meta` again."""
         path = _path(key)
         schema = describe(SCHEMA, {**meta, "facts_key": key})
         with self.files.pending(path.rpartition("/")[0]) as pending:
@@ -95,84 +99,82 @@ class Facts(Rooted):
             pending.commit(path)
 
     def read(self, key: str) -> list[ChunkFacts]:
-        """All facts of one recording, in order.
+        """Read the facts of one recording, in the order of its chunks.
 
         Raises:
-            NotFound: there are none, or only those of an earlier version.
+            NotFound: there are none, or they were written by an earlier version.
             StoreError
         """
         return [_fact(row) for row in self.shard(key)[0].to_pylist()]
 
     def shard(self, key: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
-        """Columns of one facts shard (all of SCHEMA when None) and its metadata, in one read.
+        """Read columns of one shard (all of SCHEMA if None) and its metadata.
 
         Raises:
-            NotFound: there is none, or it lacks columns of this version: it was written by an earlier one.
+            NotFound: there is none, or it lacks a column because an earlier version wrote it.
             StoreError
         """
         path = _path(key)
         with self.files.parquet(path) as file, guard(path):
             stored = _stored_names(file.schema_arrow, SCHEMA.names if columns is None else columns, path)
             table = file.read(columns=list(stored.values()), use_threads=False).select(list(stored.values()))
-            return _today(table, list(stored)), meta_of(file.schema_arrow)
+            return _renamed(table, list(stored)), meta_of(file.schema_arrow)
 
     def meta(self, key: str) -> dict[str, Any]:
-        """What `write` was given, as JSON values, and the key."""
+        """Return the metadata given to `write`, as JSON values, and the key."""
         path = _path(key)
         with self.files.parquet(path) as file, guard(path):
             return meta_of(file.schema_arrow)
 
 
-def outdated(path: str, column: str) -> NotFound:
-    """The error for facts of an earlier version, which count as missing: they are computed anew without the teacher."""
-    return NotFound(
-        f"{path} was written by an earlier version of k2d (it has no column {column})",
-        hint="run `k2d resume`: facts are computed anew from the labels and hypotheses that are there",
-    )
-
-
 def _stored_names(schema: pa.Schema, wanted: Sequence[str], path: str) -> dict[str, str]:
-    """What each wanted column is called in a shard of this schema.
+    """The name in a shard of this schema of each wanted column.
 
     Raises:
-        NotFound: the shard lacks one: it was written by an earlier version.
+        NotFound: the shard lacks a column. Facts of an earlier version count as missing; they are computed again
+        without
+            running the teacher.
     """
-    there = set(schema.names)
-    stored = {name: name if name in there else _EARLIER.get(name, name) for name in wanted}
-    missing = next((name for name, earlier in stored.items() if earlier not in there), None)
+    names = set(schema.names)
+    stored = {name: name if name in names else _EARLIER.get(name, name) for name in wanted}
+    missing = next((name for name, earlier in stored.items() if earlier not in names), None)
     if missing is not None:
-        raise outdated(path, missing)
+        raise NotFound(
+            f"{path} was written by an earlier version of k2d (it has no column {missing})",
+            hint="run `k2d resume`: facts are computed again from the stored labels and hypotheses",
+        )
     return stored
 
 
-def _today(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """A table of version 0.1 under today's names; any other as it is."""
+def _renamed(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Rename the columns of a table of version 0.1; other tables stay as they are."""
     table = table.replace_schema_metadata().rename_columns(list(names))
     if (
         "segment_evidence" in names
         and table.schema.field("segment_evidence").type != SCHEMA.field("segment_evidence").type
     ):
         at = list(names).index("segment_evidence")
-        lists = pa.chunked_array([_renamed(chunk) for chunk in table["segment_evidence"].chunks], _EVIDENCE_LIST)
+        chunks = table["segment_evidence"].chunks
+        lists = pa.chunked_array([_renamed_members(chunk) for chunk in chunks], _EVIDENCE_LIST)
         table = table.set_column(at, SCHEMA.field("segment_evidence"), lists)
     return table
 
 
-def _renamed(lists: pa.ListArray) -> pa.ListArray:
-    """Lists of segment evidence with today's names of its members, in today's order."""
+def _renamed_members(lists: pa.ListArray) -> pa.ListArray:
+    """Rename and reorder the members of segment evidence of version 0.1."""
     members = lists.flatten()
-    fields = {_TODAY.get(field.name, field.name): members.field(place) for place, field in enumerate(members.type)}
+    fields = {_CURRENT.get(field.name, field.name): members.field(place) for place, field in enumerate(members.type)}
     evidence = pa.StructArray.from_arrays([fields[name] for name in EVIDENCE], fields=list(_EVIDENCE_LIST.value_type))
     offsets = lists.offsets if lists.offset == 0 else pa.array(lists.offsets.to_numpy() - lists.offsets[0].as_py())
     return pa.ListArray.from_arrays(offsets, evidence, type=_EVIDENCE_LIST)
 
 
 _EVIDENCE_LIST: Final = SCHEMA.field("segment_evidence").type
-_TODAY: Final = {earlier: name for name, earlier in _EARLIER.items()}
+_CURRENT: Final = {earlier: name for name, earlier in _EARLIER.items()}
 
 
 def main_language(segments: Sequence[Segment]) -> str:
-    """The language of the most seconds; the first of them where several have as many."""
+    """Return the language with the most seconds; of several with the same duration, the first."""
     seconds: dict[str, float] = {}
     for value in segments:
         seconds[value.language] = seconds.get(value.language, 0.0) + value.end_s - value.start_s
@@ -188,7 +190,7 @@ def _row(fact: ChunkFacts) -> dict[str, Any]:
         "start_s": fact.start_s,
         "end_s": fact.end_s,
         **_evidence_row(fact.evidence),
-        "duration_s": fact.duration_s,  # to the millisecond, as ledgers add it up; evidence has it as float32
+        "duration_s": fact.duration_s,  # exact to the millisecond, for ledgers; the evidence has it as float32
         **{f"mer_{name}": getattr(distances.mixed, name) for name in COUNTS},
         **{f"per_{name}": getattr(distances.phonemes, name) for name in COUNTS},
         "validator_repetition": distances.validator_repetition,
@@ -200,8 +202,8 @@ def _row(fact: ChunkFacts) -> dict[str, Any]:
         "perturbations": list(fact.perturbations),
         "validator_texts": list(fact.validator_texts),
         "segments": [segment_row(s) for s in segments],
-        "hypotheses": [hypothesis_row(one) for one in fact.hypotheses],
-        "segment_evidence": [_evidence_row(one) for one in fact.segment_evidence],
+        "hypotheses": [hypothesis_row(value) for value in fact.hypotheses],
+        "segment_evidence": [_evidence_row(value) for value in fact.segment_evidence],
     }
 
 
@@ -223,7 +225,7 @@ def _fact(row: Mapping[str, Any]) -> ChunkFacts:
         teacher_text=row["teacher_text"],
         segments=tuple(segment(value) for value in row["segments"]),
         validators=row["validators"],
-        hypotheses=tuple(hypothesis(one) for one in row["hypotheses"]),
+        hypotheses=tuple(hypothesis(value) for value in row["hypotheses"]),
         distances=Distances(
             mixed=Counts(*(row[f"mer_{name}"] for name in COUNTS)),
             phonemes=Counts(*(row[f"per_{name}"] for name in COUNTS)),
@@ -234,9 +236,9 @@ def _fact(row: Mapping[str, Any]) -> ChunkFacts:
             en_tokens=row["en_tokens"],
         ),
         evidence=_evidence({**row, "duration_s": float(np.float32(row["duration_s"]))}),
-        segment_evidence=tuple(_evidence(one) for one in row["segment_evidence"]),
+        segment_evidence=tuple(_evidence(value) for value in row["segment_evidence"]),
     )
 
 
 def _path(key: str) -> str:
-    return fanned("facts", key, ".parquet")
+    return key_path("facts", key, ".parquet")

@@ -1,7 +1,8 @@
 """Files under one root on any fsspec file system: atomic writes, reads, listings.
 
-Locally a write is a temporary file in the target's folder, fsync, rename; remotely a local temporary file, then one
-put (object stores show an object whole or not at all). Paths are relative to the root, with forward slashes.
+A local write is a temporary file in the target's folder, an fsync and a rename. A remote write is a local temporary
+file and one put; object stores show an object completely or not at all. Paths are relative to the root, with forward
+slashes.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Final, TypeVar, cast
 
 import fsspec
 import pyarrow.parquet as pq
@@ -22,13 +23,17 @@ import pyarrow.parquet as pq
 from k2d.errors import NotFound, StoreError, install_hint
 from k2d.store.guard import guard
 
-TEMP_SUFFIX = ".tmp"
+TEMP_SUFFIX: Final = ".tmp"
 _IN = TypeVar("_IN")
 _OUT = TypeVar("_OUT")
 
 
 class Files:
-    """The root. Safe to share between threads, and across a fork (the client is opened again in the child)."""
+    """All files under one root. Can be shared between threads and across a fork (the child opens its own client).
+
+    files = Files("s3://bucket/lake")
+    files.write("notes/a.json", b"{}")
+    """
 
     def __init__(self, root: str, **storage_options: Any) -> None:
         self._options = storage_options
@@ -38,16 +43,16 @@ class Files:
         if self.local:
             self.root = os.path.abspath(root.split("://", 1)[-1])
         else:
-            # another process may add objects at any time: a cached listing would hide them
+            # other processes add objects at any time, which a cached listing would hide
             self._options.setdefault("use_listings_cache", False)
             self.root = self.fs._strip_protocol(root).rstrip("/")
 
     @property
     def fs(self) -> Any:
-        """The remote file system of this process.
+        """The fsspec file system of this process (remote roots only).
 
         Raises:
-            StoreError: the protocol is unknown, its package is missing or it cannot be opened.
+            StoreError: the protocol is unknown, its package is missing, or it cannot be opened.
         """
         if self._pid != os.getpid():
             try:
@@ -60,19 +65,20 @@ class Files:
         return self._fs
 
     def full(self, path: str) -> str:
-        """The path as the file system wants it."""
+        """Return the path with the root, as the file system expects it."""
         return f"{self.root}/{path}" if path else self.root
 
     def url(self, path: str) -> str:
-        """Where other programs find it: an absolute path, or a URL with its protocol."""
+        """Return the location for other programs: an absolute path, or a URL with its protocol."""
         return self.full(path) if self.local else str(self.fs.unstrip_protocol(self.full(path)))
 
     def exists(self, path: str) -> bool:
+        """Whether there is a file or folder at `path`."""
         with guard(path):
             return os.path.exists(self.full(path)) if self.local else bool(self.fs.exists(self.full(path)))
 
     def read(self, path: str) -> bytes:
-        """The whole file.
+        """Read a whole file.
 
         Raises:
             NotFound, StoreError
@@ -81,7 +87,7 @@ class Files:
             return Path(self.full(path)).read_bytes() if self.local else cast(bytes, self.fs.cat_file(self.full(path)))
 
     def open(self, path: str) -> BinaryIO:
-        """A seekable binary file for reading.
+        """Open a file for reading: binary and seekable.
 
         Raises:
             NotFound, StoreError
@@ -91,7 +97,7 @@ class Files:
             return cast(BinaryIO, open(full, "rb") if self.local else self.fs.open(full, "rb"))
 
     def parquet(self, path: str) -> pq.ParquetFile:
-        """An open Parquet file; a context manager.
+        """Open a Parquet file (a context manager).
 
         Raises:
             NotFound, StoreError
@@ -100,7 +106,7 @@ class Files:
             return pq.ParquetFile(self.full(path) if self.local else self.fs.open(self.full(path), "rb"))
 
     def write(self, path: str, data: bytes) -> None:
-        """Put `data` at `path` atomically, replacing what is there."""
+        """Write a file atomically, replacing an existing one."""
         if not self.local:
             with guard(path, writing=True):
                 self.fs.pipe_file(self.full(path), data)
@@ -110,13 +116,13 @@ class Files:
             pending.commit(path)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Put `data` at `path` unless something is there; False then. Of several writers at once, one wins."""
+        """Write a file atomically unless it exists; False then. Of several processes at once, one succeeds."""
         if self.local:
             with self.pending(os.path.dirname(path)) as pending, guard(path, writing=True):
                 pending.file.write(data)
                 return pending.commit(path, exclusive=True)
         with guard(path, writing=True):
-            # a store that cannot create exclusively ignores the mode: then this look at least narrows the race
+            # stores without exclusive creation ignore the mode; for those this test at least shortens the race
             if self.fs.exists(self.full(path)):
                 return False
             try:
@@ -126,22 +132,22 @@ class Files:
             return True
 
     def remove(self, path: str) -> None:
-        """Delete a file; nothing happens when it is not there."""
+        """Delete a file, if it exists."""
         with contextlib.suppress(NotFound), guard(path):
             os.unlink(self.full(path)) if self.local else self.fs.rm_file(self.full(path))
 
     def remove_folder(self, path: str) -> None:
-        """Delete a folder and all in it; nothing happens when it is not there."""
+        """Delete a folder with its content, if it exists."""
         with contextlib.suppress(NotFound), guard(path):
             shutil.rmtree(self.full(path)) if self.local else self.fs.rm(self.full(path), recursive=True)
 
     def listing(self, folder: str) -> list[str]:
-        """Paths of all finished files under `folder` at any depth, sorted, relative to the root."""
+        """List all files under `folder` at any depth, without unfinished writes; sorted paths, relative to the root."""
         with guard(folder):
             return sorted(path for path in self._walk(folder) if not path.endswith(TEMP_SUFFIX))
 
     def folders(self, folder: str) -> list[str]:
-        """Names of the folders directly in `folder`, sorted."""
+        """List the names of the folders directly in `folder`, sorted."""
         with guard(folder):
             full = self.full(folder)
             if self.local:
@@ -152,12 +158,17 @@ class Files:
                 return []
             return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
 
-    def pending(self, folder: str) -> "Pending":
-        """A file to be filled, then committed under its final name. Use as a context manager."""
-        return Pending(self, folder)
+    def pending(self, folder: str) -> "PendingFile":
+        """Create a temporary file that is later committed under its final name. Use as a context manager.
+
+        with files.pending("notes") as pending:
+            pending.file.write(data)
+            pending.commit("notes/b.bin")
+        """
+        return PendingFile(self, folder)
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
-        """Remove unfinished writes that killed processes left behind in a local root; how many."""
+        """Remove the unfinished writes of killed processes from a local root; return their number."""
         if not self.local:
             return 0
         limit, removed = time.time() - older_than_s, 0
@@ -170,8 +181,11 @@ class Files:
         return removed
 
     def many(self, function: Callable[[_IN], _OUT], items: Iterable[_IN]) -> Iterator[_OUT]:
-        """Apply a reading function to many items in threads; results in order, at most a slab of them in memory."""
-        threads = 8 if self.local else 32  # remote reads wait for the network, not for this machine
+        """Apply a function that reads files to many items, in threads.
+
+        Yields the results in order; at most eight per thread are in memory at once.
+        """
+        threads = 8 if self.local else 32  # chosen: remote reads mostly wait for the network
         iterator = iter(items)
         with ThreadPoolExecutor(threads, thread_name_prefix="lake") as pool:
             while slab := list(islice(iterator, threads * 8)):
@@ -187,8 +201,8 @@ class Files:
             yield from (path[prefix:] for path in self.fs.find(self.full(folder)))
 
 
-class Pending:
-    """A file that does not count yet: `file` is open for writing at `name`; leaving without commit removes it."""
+class PendingFile:
+    """A temporary file: `file` is open for writing, `name` is its local path. Removed on exit unless committed."""
 
     def __init__(self, files: Files, folder: str) -> None:
         self._files = files
@@ -201,16 +215,16 @@ class Pending:
             self.name = os.path.join(parent, f".{uuid.uuid4().hex}{TEMP_SUFFIX}")
             self.file = cast(BinaryIO, open(self.name, "wb"))  # noqa: SIM115 - closed by commit or discard
 
-    def __enter__(self) -> "Pending":
+    def __enter__(self) -> "PendingFile":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.discard()
 
     def commit(self, path: str, *, exclusive: bool = False) -> bool:
-        """Make what was written so far appear at `path`, whole and durable.
+        """Move the file to its final `path`, atomically and durably.
 
-        With `exclusive` (local roots only) an existing file stays, and the answer is False.
+        With `exclusive` (local roots only) an existing file is kept and the result is False.
 
         Raises:
             StoreError
@@ -232,15 +246,15 @@ class Pending:
             return True
 
     def discard(self) -> None:
-        """Remove the temporary file if it is still there."""
-        with contextlib.suppress(OSError):  # a full disk fails the flush in close; the file goes all the same
+        """Remove the temporary file if it still exists."""
+        with contextlib.suppress(OSError):  # on a full disk the flush in close fails; the file is removed anyway
             self.file.close()
         with contextlib.suppress(OSError):
             os.unlink(self.name)
 
 
 def _link(temporary: str, target: str) -> bool:
-    """Give the file its name only if the name is free: link(2) is atomic where rename(2) would replace."""
+    """Give the file its final name if that is free. link(2) does so atomically; rename(2) would replace a file."""
     try:
         os.link(temporary, target)
     except FileExistsError:
@@ -253,7 +267,7 @@ def _link(temporary: str, target: str) -> bool:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make the new name itself durable."""
+    """fsync a folder, so that a new file name in it survives a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,31 +1,37 @@
-"""What storage says when it fails, in words that help the person who runs it."""
+"""Turns the errors of file systems, Arrow and object stores into a StoreError with a path and a hint."""
 
 import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import pyarrow as pa
 
 from k2d.errors import K2DError, NotFound, StoreError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM}
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED: Final = {errno.EACCES, errno.EPERM}
 
-FULL_HINT = "free space or raise the quota; what was written before is intact, and `k2d resume` continues from there"
-READ_ONLY_HINT = "the file system is mounted read-only: remount it, or point K2D_STORE somewhere else"
-DENIED_HINT = "the service's user may not write here: fix owner, mode or bucket policy, or set K2D_STORE"
-UNREACHABLE_HINT = "check K2D_STORE, the network and the credentials; nothing is lost, retry when it answers"
-DAMAGED_HINT = "the file is damaged: remove it and run `k2d resume`, which makes it again"
+FULL_HINT: Final = (
+    "free space or raise the quota; what was written before is intact, and `k2d resume` continues from there"
+)
+READ_ONLY_HINT: Final = "the file system is mounted read-only: remount it, or point K2D_STORE somewhere else"
+DENIED_HINT: Final = "the service's user may not write here: fix owner, mode or bucket policy, or set K2D_STORE"
+UNREACHABLE_HINT: Final = "check K2D_STORE, the network and the credentials; nothing is lost, retry when it answers"
+DAMAGED_HINT: Final = "the file is damaged: remove it and run `k2d resume`, which makes it again"
 
 
 @contextmanager
 def guard(path: str, *, writing: bool = False) -> Iterator[None]:
-    """Turn what storage raises inside the block into a StoreError that names `path` and says what to do.
+    """Convert errors of the storage inside of the block to a StoreError with `path` and a hint.
+
+        with guard(path, writing=True):
+            file.write(data)
 
     Raises:
-        NotFound: reading something that is not there.
-        StoreError: everything else that OSError, Arrow or an object store's client reports.
+        NotFound: reading a file that does not exist.
+        StoreError: any other OSError, Arrow error or error of an object store's client.
     """
     try:
         yield
@@ -37,12 +43,12 @@ def guard(path: str, *, writing: bool = False) -> Iterator[None]:
         raise StoreError(f"cannot write {path}: its folder or bucket is gone", hint=UNREACHABLE_HINT) from error
     except (OSError, pa.ArrowException) as error:
         raise _explain(error, path, writing=writing) from error
-    except _client_errors() as error:  # errors of object store clients that are not OSErrors
+    except _client_errors() as error:  # object store clients also raise errors that are not OSErrors
         raise StoreError(f"the store did not answer for {path}: {error}", hint=UNREACHABLE_HINT) from error
 
 
 def damaged(path: str, why: object) -> StoreError:
-    """The error for a file that is there but does not hold what it must."""
+    """The error for a file that exists but has the wrong content."""
     return StoreError(f"{path} is damaged: {why}", hint=DAMAGED_HINT, path=path)
 
 
@@ -56,13 +62,13 @@ def _explain(error: BaseException, path: str, *, writing: bool) -> StoreError:
     if code in _DENIED or isinstance(error, PermissionError):
         return StoreError(f"no permission to {verb} {path}", hint=DENIED_HINT, path=path)
     if not writing and (isinstance(error, pa.ArrowException) or (type(error) is OSError and code is None)):
-        return damaged(path, str(error).splitlines()[0])  # Arrow reports a broken file as an OSError without a number
+        return damaged(path, str(error).splitlines()[0])  # Arrow reports a damaged file as an OSError without errno
     return StoreError(f"cannot {verb} {path}: {error or type(error).__name__}", hint=UNREACHABLE_HINT, path=path)
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """Errors of the clients that fsspec has loaded; looked up only then, so that none of them is a dependency."""
-    found: list[type[Exception]] = []
+    """The error classes of those object store clients that are loaded; none of them is a dependency."""
+    errors: list[type[Exception]] = []
     for module, names in (
         ("botocore.exceptions", ("BotoCoreError", "ClientError")),
         ("aiohttp", ("ClientError",)),
@@ -70,5 +76,5 @@ def _client_errors() -> tuple[type[Exception], ...]:
         ("azure.core.exceptions", ("AzureError",)),
     ):
         loaded = sys.modules.get(module)
-        found += [getattr(loaded, name) for name in names if loaded is not None and hasattr(loaded, name)]
-    return tuple(found)
+        errors += [getattr(loaded, name) for name in names if loaded is not None and hasattr(loaded, name)]
+    return tuple(errors)

@@ -1,7 +1,7 @@
-"""Label shards: one row for each chunk of a recording, with the teacher's text and the chunk's audio.
+"""Label shards: the chunks of one recording, with the teacher's text and the audio, one row per chunk.
 
-Row groups hold 32 chunks (about 16 MB of FLAC), so that writing a ten-hour recording and playing one chunk of it
-both need one row group in memory.
+A row group has 32 chunks (about 16 MB of FLAC). Writing a ten-hour recording and reading one of its chunks both need
+only one row group in memory.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from k2d.errors import NotFound
 from k2d.schema import Chunk, Segment
+from k2d.store.base import LakePart, key_path
 from k2d.store.guard import guard
 from k2d.store.parquet import AUDIO, SEGMENT, describe, meta_of, writer
-from k2d.store.rooted import Rooted, fanned
 
 ROWS_PER_GROUP: Final = 32
 SCHEMA: Final = pa.schema(
@@ -32,7 +32,7 @@ SCHEMA: Final = pa.schema(
 
 
 class LabelWriter:
-    """Writes one label shard, chunk by chunk; nothing is in the lake until `Labels.writer`'s block ends well."""
+    """Writes one label shard, chunk by chunk. The shard is stored when the block of `Labels.writer` ends normally."""
 
     def __init__(self, file: BinaryIO, meta: Mapping[str, Any], *, key: str, path: str) -> None:
         self._schema = describe(SCHEMA, meta)
@@ -43,11 +43,11 @@ class LabelWriter:
         self._last = -1
 
     def write(self, chunk: Chunk, flac: bytes) -> None:
-        """Add a chunk and its audio: FLAC, 16 kHz mono, exactly the chunk's span.
+        """Add a chunk and its audio (FLAC, 16 kHz mono, exactly the span of the chunk).
 
         Raises:
             StoreError
-            ValueError: the chunk's index is not above the last one's.
+            ValueError: the chunk's index is not larger than the last one's.
         """
         if chunk.index <= self._last:
             raise ValueError(f"chunk {chunk.index} after chunk {self._last}: chunks are written in order")
@@ -57,7 +57,7 @@ class LabelWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write what is left and the footer.
+        """Write the remaining rows and the footer.
 
         Raises:
             StoreError
@@ -68,7 +68,7 @@ class LabelWriter:
             self._writer.close()
 
     def abandon(self) -> None:
-        """Write nothing more: the file is going to be removed."""
+        """Write nothing more: the file is about to be removed."""
         self._writer.abandon()
 
     def _flush(self) -> None:
@@ -77,18 +77,22 @@ class LabelWriter:
         self._rows = []
 
 
-class Labels(Rooted):
-    """labels/ab/<label_key>.parquet"""
+class Labels(LakePart):
+    """Label shards: labels/ab/<label_key>.parquet.
+
+    for chunk, flac in lake.labels.read(label_key, audio=True):
+        print(chunk.start_s, chunk.text, len(flac))
+    """
 
     def has(self, key: str) -> bool:
-        """Whether the recording is labeled."""
+        """Whether the shard exists: the recording is labeled."""
         return self.files.exists(_path(key))
 
     @contextmanager
     def writer(self, key: str, meta: Mapping[str, Any]) -> Iterator[LabelWriter]:
-        """Write the label shard at `key`; it appears whole when the block ends, and not at all when it raises.
+        """Write the shard at `key`. It is stored when the block ends, and not at all if the block raises.
 
-        `meta` (JSON values and dataclasses: recording, teacher, options, version) comes back from `meta`.
+        The method `meta` returns `meta` again (JSON values and dataclasses: recording, teacher, options, version).
         """
         path = _path(key)
         with self.files.pending(path.rpartition("/")[0]) as pending:
@@ -105,25 +109,25 @@ class Labels(Rooted):
     def read(
         self, key: str, audio: bool = False, *, only: frozenset[int] | None = None
     ) -> Iterator[tuple[Chunk, bytes | None]]:
-        """Stream the chunks at `key` in order, with their FLAC if `audio` is asked for (None otherwise).
+        """Stream the chunks at `key` in order, each with its FLAC if `audio` is set (None otherwise).
 
-        `only` restricts it to these indices, and reads no row group without one of them.
+        `only`: the indices of the chunks to return. Row groups without any of them are not read.
 
         Raises:
-            NotFound, StoreError: when iteration starts, or where the shard is damaged.
+            NotFound, StoreError: when the iteration starts, or at the damaged place of a shard.
         """
         path = _path(key)
         with self.files.parquet(path) as file:
             rows = _read(file, audio=audio, only=only)
             while True:
-                with guard(path):  # around the read alone: what the caller does with a row is not the store's fault
+                with guard(path):  # around the read alone, not around what the caller does with a row
                     row = next(rows, None)
                 if row is None:
                     return
                 yield row
 
     def audio(self, key: str, index: int) -> bytes:
-        """The FLAC of one chunk; reads one row group.
+        """Read the FLAC of one chunk; reads one row group.
 
         Raises:
             NotFound: no such shard, or no such chunk in it.
@@ -135,19 +139,19 @@ class Labels(Rooted):
         raise NotFound(f"no chunk {index} in the labels {key}")
 
     def meta(self, key: str) -> dict[str, Any]:
-        """What `writer` was given, as JSON values, and the key."""
+        """Return the metadata given to `writer`, as JSON values, and the key."""
         path = _path(key)
         with self.files.parquet(path) as file, guard(path):
             return meta_of(file.schema_arrow)
 
 
 def segment(value: Mapping[str, Any]) -> Segment:
-    """A stored segment as the noun."""
+    """Convert a stored segment back."""
     return Segment(**{**value, "tokens": tuple(value["tokens"])})
 
 
 def segment_row(value: Segment) -> dict[str, Any]:
-    """A segment as it is stored."""
+    """Convert a segment to its stored form."""
     return {
         "start_s": value.start_s,
         "end_s": value.end_s,
@@ -164,7 +168,7 @@ def segment_row(value: Segment) -> dict[str, Any]:
 def _read(
     file: pq.ParquetFile, *, audio: bool, only: frozenset[int] | None = None
 ) -> Iterator[tuple[Chunk, bytes | None]]:
-    """The chunks of an open shard, one row group in memory at a time."""
+    """Iterate over the chunks of an open shard, with one row group in memory at a time."""
     columns = ["index", "segments", "audio"] if audio else ["index", "segments"]
     for group in range(file.metadata.num_row_groups):
         if only is not None and not _holds(file, group, only):
@@ -176,7 +180,7 @@ def _read(
 
 
 def _holds(file: pq.ParquetFile, group: int, wanted: frozenset[int]) -> bool:
-    """Whether a row group can hold one of the wanted indices, by its statistics (indices ascend within a shard)."""
+    """Whether a row group can have one of the wanted indices, by its statistics (indices ascend within a shard)."""
     statistics = file.metadata.row_group(group).column(0).statistics
     return any(statistics.min <= index <= statistics.max for index in wanted)
 
@@ -194,4 +198,4 @@ def _row(chunk: Chunk, flac: bytes, *, path: str) -> dict[str, Any]:
 
 
 def _path(key: str) -> str:
-    return fanned("labels", key, ".parquet")
+    return key_path("labels", key, ".parquet")

@@ -1,4 +1,4 @@
-"""The lake: one object over one root, with a part for each kind of thing that lasts."""
+"""The lake: the store of a k2d installation, with one part for each kind of data."""
 
 import json
 import re
@@ -20,15 +20,15 @@ from k2d.store.parquet import dumps
 from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
 
-_STORE: Final = "store.json"  # what is true of the lake as a whole
+_STORE: Final = "store.json"  # properties of the lake as a whole
 _SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
 
 
 class Lake:
-    """Everything that lasts: uploads, examinations, labels, hypotheses, facts, batches with their results, datasets.
+    """All stored data: uploads, examinations, labels, hypotheses, facts, batches with their results, datasets.
 
-    Safe to share between threads and processes: each write appears whole or not at all, and the same key always
-    holds the same content, so it does not matter who writes first.
+    Can be shared between threads and processes: every write is atomic, and a key always has the same content, so it
+    does not matter which of two writers is first.
 
         lake = Lake("data")
         batch = lake.batches.get("lectures")
@@ -37,7 +37,8 @@ class Lake:
     """
 
     def __init__(self, root: str = "data", **storage_options: Any) -> None:
-        """Open the lake at a local folder (made on the first write) or an fsspec URL; touches nothing yet.
+        """Open the lake at a local folder (created on the first write) or an fsspec URL. Nothing is read or written
+        yet.
 
         Raises:
             StoreError: the URL's protocol is unknown or its package is missing.
@@ -57,10 +58,10 @@ class Lake:
         return f"Lake({self.files.url('')!r})"
 
     def check(self) -> None:
-        """Prove that the lake can be written and read now.
+        """Test that the lake can be written and read now.
 
         Raises:
-            StoreError: it is full, read-only, unreachable, or does not give back what was written.
+            StoreError: it is full, read-only or unreachable, or returns other bytes than were written.
         """
         path, data = f"checks/{uuid.uuid4().hex}", uuid.uuid4().bytes
         try:
@@ -70,10 +71,10 @@ class Lake:
         finally:
             self.files.remove(path)
         if not self.is_current() and not self.files.folders("batches"):
-            self.mark_current()  # a new lake
+            self.mark_current()  # a new lake has no facts of earlier versions
 
     def is_current(self) -> bool:
-        """Whether all facts in this lake have this version of them, as far as `mark_current` has said."""
+        """Whether the lake is marked (`mark_current`) to have only facts of the current FACTS_VERSION."""
         if not self._is_current:
             try:
                 marked = json.loads(self.files.read(_STORE)).get("facts_version")
@@ -83,12 +84,12 @@ class Lake:
         return self._is_current
 
     def mark_current(self) -> None:
-        """Record that no facts of an earlier version are left: nobody needs to search for them any more."""
+        """Mark that no facts of an earlier version are left, so that batches need not be searched for them."""
         if not self.is_current():
             self.files.write(_STORE, dumps({"facts_version": FACTS_VERSION}))
 
     def open(self, uri: str) -> BinaryIO:
-        """An upload (lake://uploads/…) or a dataset's shard (what `shard_path` says) as a seekable binary file.
+        """Open an upload (lake://uploads/…) or a dataset's shard (`datasets.shard_path`) as a seekable binary file.
 
         Raises:
             NotFound, StoreError
@@ -102,7 +103,7 @@ class Lake:
         return self.uploads.open(uri)
 
     def chunk_audio(self, chunk_id: str) -> bytes:
-        """The FLAC of a chunk by its id (`k2d.keys.chunk_id`).
+        """Read the FLAC of a chunk by its id (`k2d.keys.chunk_id`).
 
         Raises:
             NotFound, StoreError
@@ -111,5 +112,5 @@ class Lake:
         return self.labels.audio(str(self.facts.meta(key)["label_key"]), index)
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
-        """Remove unfinished writes that killed processes left in a local lake; how many there were."""
+        """Remove the unfinished writes of killed processes from a local lake; return their number."""
         return self.files.sweep(older_than_s)

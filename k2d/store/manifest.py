@@ -1,20 +1,20 @@
-"""The manifest of a dataset: where it comes from, what it holds, and proof of both. Written last: it means done."""
+"""The manifest of a dataset: its origin, its content and the hashes of its shards. Written last, so it means "done"."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# Of rows and manifest; part of the digest. 2: salvaged segments, segment_ids, revoked ids. Older ones are still read:
-# what they lack has a default.
-FORMAT_VERSION = 2
+# Version of rows and manifest; part of the digest. Version 2 added salvaged segments, segment_ids and revoked ids.
+# Older manifests are still read: members that they lack have defaults.
+FORMAT_VERSION: Final = 2
 
 
-class _Immutable(BaseModel):
+class _ManifestModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class DatasetShard(_Immutable):
-    """One Parquet file."""
+class DatasetShard(_ManifestModel):
+    """One Parquet file of a dataset."""
 
     number: int
     rows: int
@@ -23,74 +23,74 @@ class DatasetShard(_Immutable):
     seconds: float = Field(description="Audio in it, with the silence that fills gaps.")
 
 
-class DatasetCounts(_Immutable):
-    """How many of what."""
+class DatasetCounts(_ManifestModel):
+    """Numbers of recordings, chunks and rows."""
 
     recordings: int = Field(description="Different recordings in the batches.")
     labeled: int
     quarantined: int
-    pending: int = Field(description="Without a result: of batches that were cancelled.")
-    duplicates: int = Field(description="Recordings that had already entered under another position or batch.")
+    pending: int = Field(description="Recordings of cancelled batches that have no result.")
+    duplicates: int = Field(description="Recordings already included from another position or batch.")
     chunks: int
     accepted: int = Field(description="Chunks kept whole.")
-    salvaged: int = Field(default=0, description="Chunks of which only good segments were kept.")
+    salvaged: int = Field(default=0, description="Chunks of which only some segments were kept.")
     rejected: int
-    rows: int = Field(description="Training rows: neighbours that were kept, packed to at most 30 s.")
+    rows: int = Field(description="Training rows: kept neighbours, packed to at most 30 s.")
 
 
-class DatasetSeconds(_Immutable):
-    """The ledger, exact in milliseconds: input = accepted + salvaged + rejected + quarantined + silence."""
+class DatasetSeconds(_ManifestModel):
+    """The ledger of seconds, exact in milliseconds: input = accepted + salvaged + rejected + quarantined + silence."""
 
     input: float
     accepted: float = Field(description="Of chunks kept whole.")
     salvaged: float = Field(default=0.0, description="Of segments kept of other chunks.")
-    rejected: float = Field(description="The rest of chunks, pauses between their segments included.")
+    rejected: float = Field(description="The rest of the chunks, pauses between their segments included.")
     quarantined: float
     silence: float = Field(description="Of labeled recordings, what no chunk covers.")
-    by_reason: dict[str, float] = Field(description="Of all but silence and salvaged; `revoked` were asked away.")
+    by_reason: dict[str, float] = Field(description="Without silence and salvaged; `revoked`: excluded by their ids.")
 
 
-class Without(_Immutable):
-    """Ids of chunks and segments that were asked to be left out."""
+class DatasetRevocations(_ManifestModel):
+    """The ids of chunks and segments that were excluded on request."""
 
-    ids: int
-    found: int = Field(description="Of them in these batches.")
-    hash: str = Field(description="Of the sorted ids; part of the digest.")
+    ids: int = Field(description="How many ids were given.")
+    found: int = Field(description="How many of them are in these batches.")
+    hash: str = Field(description="Hash of the sorted ids; part of the digest.")
 
 
-class DatasetTeacher(_Immutable):
+class DatasetTeacher(_ManifestModel):
     """A model that labeled."""
 
     fingerprint: str
     model: dict[str, Any] = Field(description="As recorded with the labels: reference, digest, engine, precision.")
 
 
-class DatasetValidator(_Immutable):
-    """A model that doubted."""
+class DatasetValidator(_ManifestModel):
+    """A validator that checked the labels."""
 
     name: str = Field(description="model:… or perturbed:…")
     fingerprint: str
-    fallback: bool = Field(description="Whether this was no second model but the teacher's weights on perturbed audio.")
+    fallback: bool = Field(description="Whether this is the teacher's weights on perturbed audio, not a second model.")
 
 
-class Manifest(_Immutable):
-    """Everything about a dataset but its rows."""
+class Manifest(_ManifestModel):
+    """The description of a dataset."""
 
     name: str
     digest: str = Field(
-        description="Of recordings, keys, what is kept, policy and options: equal content, equal digest."
+        description="Hash of recordings, keys, what is kept, policy and options: equal content, equal digest."
     )
     format_version: int
     k2d_version: str
     created_at: str = Field(description="ISO 8601, UTC.")
-    batches: list[str] = Field(description="Ids.")
+    batches: list[str] = Field(description="Ids of the batches.")
     policy: dict[str, Any]
     policy_hash: str
     policy_explanation: str
-    without: Without | None = Field(default=None, description="What was revoked; null when nothing was.")
+    without: DatasetRevocations | None = Field(default=None, description="What was revoked; null when nothing was.")
     max_gap_s: float
     shard_bytes: int
-    options: list[dict[str, Any]] = Field(description="How the batches were decoded, each set of options once.")
+    options: list[dict[str, Any]] = Field(description="The decoding options of the batches, each set once.")
     teachers: list[DatasetTeacher]
     validators: list[DatasetValidator]
     counts: DatasetCounts

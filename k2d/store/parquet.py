@@ -1,29 +1,30 @@
-"""How this project writes Parquet: the same rows always give the same bytes.
+"""Writes Parquet deterministically: the same rows always give the same bytes.
 
-Options are pinned, no clock is read, row groups are cut by row count. Bytes may change with the version of pyarrow,
-which signs its files. Audio is FLAC already: its column is neither compressed nor dictionary-coded nor summarised.
+All options are fixed, no time is stored, and row groups are cut by row count. Bytes may change with the version of
+pyarrow, which writes its name into the file. The audio column holds FLAC and is therefore neither compressed nor
+dictionary-encoded, and has no statistics.
 """
 
 import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2d.schema import SAMPLE_RATE_HZ
 
-META_KEY = b"k2d"
-HF_KEY = b"huggingface"
-ZSTD_LEVEL = 3
-_SURROGATES = re.compile("[\ud800-\udfff]")
+META_KEY: Final = b"k2d"
+HF_KEY: Final = b"huggingface"
+ZSTD_LEVEL: Final = 3  # zstd's own default
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
-AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # what `datasets` calls Audio
+AUDIO: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # the storage type of `datasets.Audio`
 
 # field names as in k2d.schema.Segment, in its order
-SEGMENT = pa.struct(
+SEGMENT: Final = pa.struct(
     [
         ("start_s", pa.float64()),
         ("end_s", pa.float64()),
@@ -38,24 +39,34 @@ SEGMENT = pa.struct(
 )
 
 
-class Writer(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
-    """A ParquetWriter that closes once: a full disk fails the close, and must not fail it again at collection."""
+class ParquetWriter(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
+    """pyarrow's ParquetWriter, but closed at most once.
+
+    On a full disk `close` fails; pyarrow's would then fail again when the object is garbage-collected.
+    """
 
     def close(self) -> None:
+        """Write the footer."""
         try:
             super().close()
         finally:
             self.is_open = False
 
     def abandon(self) -> None:
-        """Never mind the footer: the file is going to be removed."""
+        """Do not write the footer: the file is about to be removed."""
         self.is_open = False
 
 
-def writer(file: BinaryIO, schema: pa.Schema) -> Writer:
-    """A Parquet writer with this project's options over `file`, open for writing in binary mode."""
+def writer(file: BinaryIO, schema: pa.Schema) -> ParquetWriter:
+    """Create a writer with this project's options.
+
+        with writer(file, schema) as out:
+            out.write_table(table)
+
+    `file` must be open for writing in binary mode.
+    """
     paths = [path for field in schema for path in _leaves(field.name, field.type)]
-    return Writer(
+    return ParquetWriter(
         file,
         schema,
         compression={path: "NONE" if path == "audio.bytes" else "ZSTD" for path in paths},
@@ -69,30 +80,33 @@ def writer(file: BinaryIO, schema: pa.Schema) -> Writer:
 
 
 def describe(schema: pa.Schema, meta: Mapping[str, Any]) -> pa.Schema:
-    """Attach `meta` (JSON values and dataclasses) and the feature types that `datasets` reads."""
+    """Add metadata to a schema: `meta` (JSON values and dataclasses), and the feature types for `datasets`."""
     features = {"info": {"features": {field.name: _feature(field.type) for field in schema}}}
     return schema.with_metadata({META_KEY: dumps(meta), HF_KEY: dumps(features)})
 
 
 def meta_of(schema: pa.Schema) -> dict[str, Any]:
-    """What `describe` attached; empty when there is none."""
-    found = (schema.metadata or {}).get(META_KEY)
-    return dict(json.loads(found)) if found else {}
+    """Read the metadata that `describe` added; empty if there is none."""
+    data = (schema.metadata or {}).get(META_KEY)
+    return dict(json.loads(data)) if data else {}
 
 
 def dumps(value: Any) -> bytes:
-    """Canonical JSON: sorted keys, UTF-8, dataclasses as objects.
+    """Encode as canonical JSON: sorted keys, UTF-8, dataclasses as objects.
 
     Raises:
-        ValueError: NaN or an infinity, which JSON does not have.
+        ValueError: the value has a NaN or an infinity, which JSON does not have.
     """
     text = json.dumps(value, default=_plain, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return printable(text, escape="\\\\").encode()
 
 
 def printable(text: str, *, escape: str = "\\") -> str:
-    """Text that JSON and Arrow can hold: lone surrogates (file names that are not UTF-8) are spelled out, \\udcff."""
-    return _SURROGATES.sub(lambda found: f"{escape}u{ord(found[0]):04x}", text)
+    """Replace lone surrogates, which JSON and Arrow cannot hold, by escapes like \\udcff.
+
+    They occur in file names that are not UTF-8.
+    """
+    return _SURROGATES.sub(lambda match: f"{escape}u{ord(match[0]):04x}", text)
 
 
 def _plain(value: Any) -> Any:
@@ -102,7 +116,7 @@ def _plain(value: Any) -> Any:
 
 
 def _leaves(path: str, kind: pa.DataType) -> Iterable[str]:
-    """Parquet's names of the columns that hold the values of an Arrow field."""
+    """The names of the Parquet columns of an Arrow field."""
     if pa.types.is_struct(kind):
         for index in range(kind.num_fields):
             yield from _leaves(f"{path}.{kind.field(index).name}", kind.field(index).type)
@@ -113,7 +127,7 @@ def _leaves(path: str, kind: pa.DataType) -> Iterable[str]:
 
 
 def _feature(kind: pa.DataType) -> Any:
-    """The type in the words of `datasets`; a list is written as [type], which all its versions understand."""
+    """The feature type of `datasets` for an Arrow type; a list is written as [type], which all its versions read."""
     if kind == AUDIO:
         return {"sampling_rate": SAMPLE_RATE_HZ, "_type": "Audio"}
     if pa.types.is_struct(kind):

@@ -1,20 +1,23 @@
-"""Probe networks: small networks that check labels, stored under the hash of their bytes."""
+"""Probes: trained CTC networks that check labels (k2d.validators.probe), stored under the hash of their bytes."""
 
 import hashlib
 from typing import Final
 
 from k2d.errors import NotFound
-from k2d.store.rooted import Rooted, safe
+from k2d.store.base import LakePart, safe_name
 
-DIGEST_DIGITS: Final = 16  # of the hash: 64 bits tell all probes of a lake apart, and a person can still copy them
+DIGEST_DIGITS: Final = 16  # hex digits of the sha256; chosen: unique within a lake, short enough to copy
 _SUFFIX: Final = ".safetensors"
 
 
-class Probes(Rooted):
-    """probes/<digest>.safetensors (listeners/ in stores of version 0.1)"""
+class Probes(LakePart):
+    """Probes: probes/<digest>.safetensors (listeners/ in stores of version 0.1).
+
+    digest = lake.probes.put(Path("probe.safetensors").read_bytes())  # used as the validator "probe:<digest>"
+    """
 
     def put(self, data: bytes) -> str:
-        """Store a probe's file; returns its digest, the name it is asked for by. The same bytes are stored once.
+        """Store a probe's file and return its digest. The same bytes are stored once.
 
         Raises:
             StoreError
@@ -24,7 +27,7 @@ class Probes(Rooted):
         return digest
 
     def get(self, digest: str) -> bytes:
-        """The bytes of a probe's file.
+        """Read a probe's file.
 
         Raises:
             NotFound, StoreError
@@ -38,10 +41,10 @@ class Probes(Rooted):
             ) from error
 
     def digests(self) -> list[str]:
-        """Digests of all probes."""
+        """List the digests of all probes."""
         names = [path.rpartition("/")[2] for folder in self.folders_of("probes") for path in self.files.listing(folder)]
         return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
 
 
 def _path(digest: str) -> str:
-    return f"probes/{safe(digest)}{_SUFFIX}"
+    return f"probes/{safe_name(digest)}{_SUFFIX}"

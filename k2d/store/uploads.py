@@ -1,29 +1,32 @@
-"""Audio that was sent rather than referred to: stored once under the hash of its bytes."""
+"""Uploads: audio files that were sent to k2d instead of referenced by a URI, stored under the hash of their bytes."""
 
 import hashlib
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from k2d.errors import NotFound
+from k2d.store.base import LakePart, key_path
 from k2d.store.guard import guard
-from k2d.store.rooted import Rooted, fanned
 
-SCHEME = "lake://"
-_BLOCK = 1 << 20
-_UPLOAD = re.compile(r"uploads/([0-9a-f]{64})")
+SCHEME: Final = "lake://"
+_BLOCK: Final = 1 << 20
+_UPLOAD: Final = re.compile(r"uploads/([0-9a-f]{64})")
 
 
-class Uploads(Rooted):
-    """uploads/ab/<sha256 of the bytes>"""
+class Uploads(LakePart):
+    """Uploads: uploads/ab/<sha256 of the bytes>.
+
+    uri, sha256, size = lake.uploads.put("lecture-01.m4a")  # "lake://uploads/<sha256>", …
+    """
 
     def put(self, source: BinaryIO | str | Path) -> tuple[str, str, int]:
-        """Store a file's bytes, streamed; returns its URI (lake://uploads/<sha256>), the sha256 and the size in bytes.
+        """Store a file, block by block; return its URI (lake://uploads/<sha256>), its sha256 and its size in bytes.
 
-        The same bytes are stored once. Decoders look at content, so no file name is kept with them.
+        The same bytes are stored once. No file name is kept: decoders detect the format from the content.
 
         Raises:
-            NotFound: `source` is a path where nothing is.
+            NotFound: `source` is a path and there is no such file.
             StoreError
         """
         if isinstance(source, str | Path):
@@ -40,19 +43,19 @@ class Uploads(Rooted):
                 with guard("uploads", writing=True):
                     pending.file.write(block)
             name = sha256.hexdigest()
-            path = fanned("uploads", name)
+            path = key_path("uploads", name)
             if not self.files.exists(path):
                 pending.commit(path)
         return f"{SCHEME}uploads/{name}", name, size
 
     def open(self, uri: str) -> BinaryIO:
-        """An upload as a seekable binary file, by its URI (with or without lake://).
+        """Open an upload as a seekable binary file, by its URI (with or without lake://).
 
         Raises:
-            NotFound: it is no upload's URI, or no such bytes are stored.
+            NotFound: it is not the URI of an upload, or there is no such upload.
             StoreError
         """
-        found = _UPLOAD.fullmatch(uri.removeprefix(SCHEME))
-        if not found:
+        match = _UPLOAD.fullmatch(uri.removeprefix(SCHEME))
+        if not match:
             raise NotFound(f"not an upload: {uri[:200]!r}", hint="uploads are lake://uploads/ and 64 hex digits")
-        return self.files.open(fanned("uploads", found[1]))
+        return self.files.open(key_path("uploads", match[1]))

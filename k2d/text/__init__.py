@@ -1,4 +1,4 @@
-"""Pure functions over text: normalise, mixed tokens, phonemes, repetition, known phrases.
+"""Pure functions over text: normalisation, mixed tokens, phonemes, repetition, known hallucination phrases.
 
-Nothing here reads or writes anything but its own package data, once, when first needed.
+The only files read are the package's own data files, each once, on first use.
 """

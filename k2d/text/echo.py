@@ -1,30 +1,42 @@
-"""Echo: a text that only says its prompt again, as Whisper does where there is nothing to hear.
+"""Detects a text that repeats its prompt, as Whisper does over silence and music.
 
-The prompt is what the decoder was given before the text: the initial prompt, the previous text, or both.
+The prompt is the text the decoder was conditioned on: the initial prompt, the previous text, or both.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
+from typing import Final
 
 from k2d.text.tokens import is_han, mixed_tokens
 
-LEAST_WEIGHT = 8  # of different tokens, an English word for two: shorter ones are asked or answered twice as often
+# Least number of distinct tokens (an English word counts as two). Chosen: people really do say shorter texts twice.
+LEAST_WEIGHT: Final = 8
 
 
 def echo(text: str, prompt: str) -> float:
-    """How much of a text its prompt has already said: 0 (nothing, or the text is too short to tell) to 1."""
+    """Share of a text that repeats its prompt: 0 (nothing, or the text is too short to tell) to 1.
+
+    echo("今天我們來看反向傳播", "今天我們來看反向傳播和梯度")  # 1.0
+    """
     return echo_share(mixed_tokens(text), mixed_tokens(prompt)) if prompt else 0.0
 
 
 def echo_share(tokens: Sequence[str], prompt: Sequence[str]) -> float:
-    """`echo` for mixed tokens: the share of the tokens that stand beside a neighbour they have in the prompt.
+    """`echo` for mixed tokens: the share of the tokens with a neighbour that is their neighbour in the prompt too.
 
-    Not one long run: an echo often starts late, drops a word, comes twice, or lists the prompt's terms in another
-    order. Single words do not count: those of a lecture always come back.
+    Pairs are counted rather than one long common run, because an echo may start late, drop a word, repeat itself or
+    reorder the prompt's terms. Single tokens do not count: the terms of a lecture recur anyway.
     """
     different = set(tokens)
     if 2 * len(different) - sum(map(is_han, different)) < LEAST_WEIGHT:
         return 0.0
-    said = set(pairwise(prompt))
-    known = [False, *[pair in said for pair in pairwise(tokens)], False]
+    prompt_pairs = set(pairwise(prompt))
+    known = [False, *[pair in prompt_pairs for pair in pairwise(tokens)], False]
     return sum([before or after for before, after in pairwise(known)]) / len(tokens)
+
+
+@lru_cache(maxsize=64)
+def prompt_tokens(prompt: str) -> tuple[str, ...]:
+    """The mixed tokens of a prompt. Cached, since one initial prompt is compared with every text of a batch."""
+    return tuple(mixed_tokens(prompt))

@@ -1,11 +1,12 @@
-"""How English is said: ARPAbet phones without stress.
+"""Pronunciation of English words as ARPAbet phones without stress.
 
-A word is looked up in CMUdict (its first pronunciation). What the dictionary lacks is taken apart in this order, so
-that no word ever vanishes: digits and letters, hyphens, endings (-s, -ed, -ing, -'s), acronyms letter by letter,
-compounds of two known words, and at last letter-to-sound rules. Text is lower-case by now, so an acronym is what looks
-unpronounceable: unknown and of at most three letters, or without a vowel.
+A word is looked up in CMUdict (first pronunciation). A word that is not in the dictionary still gets phones, by the
+first of these that applies: split at hyphens, remove an ending (-s, -ed, -ing, -'s), spell an acronym letter by letter,
+split a compound of two known words, letter-to-sound rules. (Dropping such words was a fault of the paper's code:
+docs/method.md.) Text is lower-case at this point, so a word counts as an acronym when it is unknown and has at most
+three letters or no vowel.
 
-CMUdict is Carnegie Mellon University's, under its own BSD licence (data/LICENSE.cmudict).
+CMUdict: Carnegie Mellon University, BSD licence (data/LICENSE.cmudict).
 """
 
 import gzip
@@ -16,28 +17,34 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from typing import Final
 
 from k2d.text.letters import letter_to_sound
 
-_ARPABET = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
-PHONES = tuple(_ARPABET.split())
+_ARPABET: Final = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+PHONES: Final = tuple(_ARPABET.split())
 
 Phones = tuple[str, ...]
 
-_VOICELESS = frozenset(("P", "T", "K", "F", "TH"))
-_SIBILANT = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
-_LONGEST_ACRONYM = 3
-_SHORTEST_PART = 3  # of a compound: two-letter "words" of the dictionary (en, de, ii) would match anything
-_LETTER_A: Phones = ("EY",)  # the dictionary says the article
-_PLAIN = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
-_VOWEL = re.compile("[aeiouy]")
-_ASCII = re.compile(r"[a-z]+(?:'[a-z]+)*")
+_VOICELESS: Final = frozenset(("P", "T", "K", "F", "TH"))
+_SIBILANT: Final = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
+_LONGEST_ACRONYM: Final = 3  # letters. Chosen: GPU, LLM, API
+# letters of a compound's part: two-letter entries of the dictionary (en, de, ii) would match anything
+_SHORTEST_PART: Final = 3
+_LETTER_A: Final[Phones] = ("EY",)  # the dictionary's "a" is the article
+_PLAIN: Final = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+)
+_VOWEL: Final = re.compile("[aeiouy]")
+_ASCII: Final = re.compile(r"[a-z]+(?:'[a-z]+)*")
 
 
 def pronounce(word: str) -> Phones:
-    """Phones of one Latin token without digits, lower-case; at least one for every token.
+    """Return the phones of one lower-case Latin token without digits; at least one for every token.
 
-    Letters that no rule knows stand for themselves. Not cached: `k2d.text.phonemes` does that.
+    A letter that no rule covers is returned as itself. Results are not cached here but in `k2d.text.sounds`.
+
+        pronounce("gpus")  # ('JH', 'IY', 'P', 'IY', 'Y', 'UW', 'Z')
     """
     known = lookup(word)
     if known:
@@ -54,13 +61,13 @@ def pronounce(word: str) -> Phones:
 
 
 def lookup(word: str) -> Phones | None:
-    """The dictionary's first pronunciation, or None."""
+    """The first pronunciation in CMUdict, or None if the word is not there."""
     codes = _dictionary().get(word)
     return tuple([PHONES[ord(code) - 65] for code in codes]) if codes else None
 
 
 def spell(word: str) -> Phones:
-    """The letters' names, as in GPU; letters outside a–z stand for themselves."""
+    """Spell a word by the names of its letters, as in GPU; a letter outside a–z is returned as itself."""
     phones: list[str] = []
     for letter in word:
         phones += _LETTER_A if letter == "a" else (lookup(letter) or (letter,))
@@ -68,12 +75,15 @@ def spell(word: str) -> Phones:
 
 
 class Dictionary:
-    """CMUdict as one text of lines "word codes", sorted by word: a dict of it takes 20 MB more, in every worker."""
+    """CMUdict as one string of lines "word codes", sorted by word, searched by bisection.
+
+    A Python dict of the same entries takes 20 MB more in every worker process.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._starts = array("I", [0, *(match.end() for match in re.finditer("\n", text))])
-        self._starts.pop()  # behind the last line
+        self._starts.pop()  # the end of the text is not a line start
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -82,7 +92,7 @@ class Dictionary:
         return map(self._word, range(len(self)))
 
     def get(self, word: str) -> str | None:
-        """The word's codes, one character a phone."""
+        """The codes of a word, one character per phone; None if the word is missing."""
         index = bisect_left(range(len(self)), word, key=self._word)
         if index == len(self) or self._word(index) != word:
             return None
@@ -101,7 +111,7 @@ def _dictionary() -> Dictionary:
 
 
 def _foreign(word: str) -> Phones:
-    """Strip accents and try again; a letter that is still no English letter stands for itself."""
+    """Remove accents and try again; a letter that is still outside a–z is returned as itself."""
     bare = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c)).translate(_PLAIN)
     phones: list[str] = []
     for part in re.findall(r"[a-z]+(?:'[a-z]+)*|[^a-z']", bare):
@@ -110,7 +120,7 @@ def _foreign(word: str) -> Phones:
 
 
 def _with_ending(word: str) -> Phones | None:
-    """Known word or acronym plus -s, -ed or -ing (GPUs, finetuned, tokenizing)."""
+    """Phones of a known word or acronym plus -s, -ed or -ing (GPUs, finetuned, tokenizing)."""
     if word.endswith("s") and len(word) > 2:
         stem = lookup(word[:-1]) or _acronym(word[:-1])
         if stem:
@@ -120,7 +130,7 @@ def _with_ending(word: str) -> Phones | None:
             bare = word.removesuffix(ending)
             # tune(d), ping(ed) → ping; debug(g)ing → debug
             candidates = [bare + "e", bare] + ([bare[:-1]] if len(bare) > 3 and bare[-1] == bare[-2] else [])
-            stem = next((found for c in candidates if len(c) > 2 and (found := lookup(c))), None)
+            stem = next((known for c in candidates if len(c) > 2 and (known := lookup(c))), None)
             if stem:
                 return stem + (phones or _past(stem))
     return None
@@ -145,7 +155,7 @@ def _acronym(word: str) -> Phones | None:
 
 
 def _compound(word: str) -> Phones | None:
-    """Two known words in one (codebook, the most even cut), or else the longest known word and an acronym (ChatGPT)."""
+    """Phones of two known words (codebook; the most even split), or of a known word and an acronym (ChatGPT)."""
     cuts = range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1)
     for cut in sorted(cuts, key=lambda at: abs(len(word) - 2 * at)):
         first, second = lookup(word[:cut]), lookup(word[cut:])

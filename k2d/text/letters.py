@@ -1,11 +1,16 @@
-"""Letter-to-sound rules for English words that no dictionary has. Crude on purpose: both sides of a comparison are
-read by the same rules, so what counts is that like spellings sound alike and that nothing vanishes."""
+"""Letter-to-sound rules for English words that are not in the dictionary.
+
+The rules are approximate on purpose. Both sides of a comparison are pronounced by the same rules, so it is enough that
+similar spellings get similar phones and that every word gets some.
+"""
 
 import re
+from typing import Final
 
-# Tried in order at each position: the first pattern that matches wins and is consumed; lookarounds see the whole word.
-# Longer spellings come before shorter ones, special places (word start and end) before general ones.
-_RULES: tuple[tuple[str, str], ...] = (
+# (pattern, phones). At each position the first pattern that matches is applied and consumed; lookarounds see the whole
+# word. Longer spellings come before shorter ones, word beginnings and endings before the general case. "=" stands for
+# the consonant of a doubled letter.
+_RULES: Final[tuple[tuple[str, str], ...]] = (
     # endings
     (r"tion(?=s?$)", "SH AH N"),
     (r"ssion(?=s?$)", "SH AH N"),
@@ -54,7 +59,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"^sch", "SH"),
     (r"^re(?=[^aeiour])", "R IY"),
     (r"^de(?=[^aeiou][aeiou])", "D IH"),
-    # consonants in company
+    # groups of consonants
     (r"tch", "CH"),
     (r"sch", "SH"),
     (r"dge", "JH"),
@@ -87,7 +92,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"j", "JH"),
     (r"y(?=[aeiou])", "Y"),
     (r"(?<=[aeiou])s(?=[aeiou])", "Z"),
-    # vowels in company
+    # groups of vowels
     (r"eigh", "EY"),
     (r"augh", "AO"),
     (r"ough", "AO"),
@@ -173,11 +178,15 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"z", "Z"),
 )
 
-_COMPILED = tuple((re.compile(pattern), tuple(phones.split())) for pattern, phones in _RULES)
+_COMPILED: Final = tuple((re.compile(pattern), tuple(phones.split())) for pattern, phones in _RULES)
 
 
 def letter_to_sound(word: str) -> tuple[str, ...]:
-    """Phones of a word of a–z by rules; may be empty for a lone silent letter."""
+    """Return the phones of a word of a–z by rules; may be empty for a single silent letter.
+
+    Raises:
+        ValueError: the word has a character outside a–z.
+    """
     phones: list[str] = []
     position = 0
     while position < len(word):
@@ -188,5 +197,5 @@ def letter_to_sound(word: str) -> tuple[str, ...]:
                 position = match.end()
                 break
         else:
-            raise ValueError(f"not a word of a–z: {word!r}")
+            raise ValueError(f"letter-to-sound rules take a–z only, not {word!r}")
     return tuple(phones)

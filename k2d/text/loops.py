@@ -1,23 +1,25 @@
-"""Loops at the level of mixed tokens: where a text says one thing several times in a row.
+"""Finds loops of mixed tokens: a sequence of tokens that is repeated several times in a row.
 
-The paper's rule counts character n-grams wherever they stand, so a word that a lecture needs six times is a loop to it
-and 謝謝大家 five times is not (`k2d.text.repetition`). Here only repetition without a break counts, in the unit that is
-said: a Han character, an English word. A loop is a unit said at least `LEAST_TURNS` times in a row, over at least
-`LEAST_TOKENS` tokens: 看看, 對對對 and a sentence that is dictated twice are none.
+The paper's rule counts character n-grams anywhere in a text, so it flags a term that a lecture uses six times and
+misses 謝謝大家 said five times (`k2d.text.repetition`). Here only uninterrupted repetition counts, in tokens. A loop is
+a unit of tokens repeated at least LEAST_TURNS times in a row over at least LEAST_TOKENS tokens, so 看看, 對對對 and a
+sentence dictated twice are not loops.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-LEAST_TURNS = 3
-LEAST_TOKENS = 6
-LEAST_NUMBERS = 10
-_HAN_NUMBERS = frozenset("零〇一二三四五六七八九十百千万两")
+# Chosen so that reduplication (看看, 對對對) and a sentence dictated twice are not loops.
+LEAST_TURNS: Final = 3
+LEAST_TOKENS: Final = 6
+LEAST_NUMBERS: Final = 10  # `count_up` ignores texts with fewer numbers; chosen: people count to ten
+_HAN_NUMBERS: Final = frozenset("零〇一二三四五六七八九十百千万两")
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """`tokens[start:end]` says `tokens[start : start + period]` over and over; a text may end inside a turn."""
+    """`tokens[start:end]` repeats `tokens[start : start + period]`; at the end of a text the last turn may be cut."""
 
     start: int
     end: int
@@ -25,21 +27,23 @@ class Loop:
 
     @property
     def turns(self) -> int:
-        """How often the whole unit is said."""
+        """How often the unit occurs completely."""
         return (self.end - self.start) // self.period
 
     @property
     def surplus(self) -> int:
-        """Tokens that say nothing new."""
+        """Number of tokens after the first occurrence of the unit."""
         return self.end - self.start - self.period
 
 
 def find_loops(tokens: Sequence[str]) -> tuple[Loop, ...]:
-    """Find a text's loops, from left to right; they do not overlap.
+    """Find the loops of a text, from left to right, without overlap.
 
-    Where several begin at one place the longest is taken, and of those the one with the shortest unit. Texts of speech
-    cost one set: nothing more is done unless four tokens in a row occur twice, as they do in every loop (six tokens at
-    a period of one or two, nine or more at a longer one).
+        find_loops(list("謝謝大家謝謝大家謝謝大家"))  # (Loop(start=0, end=12, period=4),)
+
+    Of several loops that begin at one token the longest is taken, and among those the one with the shortest unit. For
+    ordinary speech this costs one set: every loop contains some four tokens in a row at least twice (it has at least
+    six tokens, and nine or more if its period is above two), so a text without a repeated 4-gram has no loop.
     """
     grams = list(zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False))
     if len(set(grams)) == len(grams):
@@ -47,7 +51,7 @@ def find_loops(tokens: Sequence[str]) -> tuple[Loop, ...]:
     text = _encode(tokens)
     loops: list[Loop] = []
     done = 0
-    for start, places in _comebacks(grams):
+    for start, places in _recurring(grams):
         if start >= done:
             loop = _longest_from(text, start, places)
             if loop is not None:
@@ -57,20 +61,16 @@ def find_loops(tokens: Sequence[str]) -> tuple[Loop, ...]:
 
 
 def count_loops(tokens: Sequence[str]) -> int:
-    """The most turns of any loop; 1 for a text without one, 0 for an empty text."""
+    """The largest number of turns of any loop; 1 for a text without a loop, 0 for an empty text."""
     return max((loop.turns for loop in find_loops(tokens)), default=min(1, len(tokens)))
 
 
-def looping_share(tokens: Sequence[str]) -> float:
-    """The share of the tokens that `unloop` leaves out: 0 without a loop, never quite 1."""
-    return sum(loop.surplus for loop in find_loops(tokens)) / max(1, len(tokens))
-
-
 def unloop(tokens: Sequence[str]) -> list[str]:
-    """Write each loop once, so that a text that loops can be compared again with one that does not.
+    """Reduce each loop to one occurrence of its unit, so that a looping text can be compared with others.
 
-    What stands around a loop stays. Doing it again until nothing changes is not needed for comparing: a loop inside a
-    unit is said once more than it should be.
+        unloop(list("謝謝大家謝謝大家謝謝大家吧"))  # ['謝', '謝', '大', '家', '吧']
+
+    One pass is enough for comparing, although loops within a unit remain.
     """
     kept: list[str] = []
     done = 0
@@ -82,10 +82,10 @@ def unloop(tokens: Sequence[str]) -> list[str]:
 
 
 def count_up(tokens: Sequence[str]) -> int:
-    """The most turns of a loop in which only a number changes (第一步，第二步，第三步 …), 0 without one.
+    """The largest number of turns of a loop in which only a number changes (第一步，第二步，第三步 …); 0 without one.
 
-    Numbers in a row count as one, so that plain counting and telephone numbers are no loop. Digits written in Han
-    characters are numbers wherever they stand. A text with fewer than `LEAST_NUMBERS` is not looked at.
+    Adjacent numbers are merged into one, so plain counting and telephone numbers are not loops. Han numerals count as
+    numbers in any context. Returns 0 for a text with fewer than LEAST_NUMBERS numbers.
     """
     numbers = [token in _HAN_NUMBERS or token.isdecimal() for token in tokens]
     if sum(numbers) < LEAST_NUMBERS:
@@ -96,21 +96,21 @@ def count_up(tokens: Sequence[str]) -> int:
 
 
 def _encode(tokens: Sequence[str]) -> str:
-    """One character a token: comparing stretches is then comparing strings, which is quick."""
+    """Encode tokens as a string, one character per token, because comparing strings is fast."""
     codes: dict[str, str] = {}
     return "".join([codes.setdefault(token, chr(256 + len(codes))) for token in tokens])
 
 
-def _comebacks(grams: Sequence[tuple[str, ...]]) -> list[tuple[int, list[int]]]:
-    """Where a gram stands that occurs again, in order, each with all the places of that gram."""
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, gram in enumerate(grams):
-        places.setdefault(gram, []).append(place)
-    return sorted((place, found) for found in places.values() if len(found) > 1 for place in found)
+def _recurring(grams: Sequence[tuple[str, ...]]) -> list[tuple[int, list[int]]]:
+    """The positions of all grams that occur more than once, ascending, each with all positions of its gram."""
+    positions: dict[tuple[str, ...], list[int]] = {}
+    for position, gram in enumerate(grams):
+        positions.setdefault(gram, []).append(position)
+    return sorted((place, places) for places in positions.values() if len(places) > 1 for place in places)
 
 
 def _longest_from(text: str, start: int, places: Sequence[int]) -> Loop | None:
-    """The loop that begins at `start`, if one does. `places` are where the 4-gram at `start` occurs, in order."""
+    """The longest loop that begins at `start`, or None. `places`: positions of the 4-gram at `start`, ascending."""
     best: Loop | None = None
     for place in places:
         period = place - start
@@ -124,7 +124,7 @@ def _longest_from(text: str, start: int, places: Sequence[int]) -> Loop | None:
         end = place + period
         while text.startswith(unit, end):
             end += period
-        if unit.startswith(text[end:]):  # the text ends within a turn
+        if unit.startswith(text[end:]):  # the text ends inside a turn
             end = len(text)
         loop = Loop(start, end, period)
         enough = loop.turns >= LEAST_TURNS and end - start >= LEAST_TOKENS

@@ -1,45 +1,47 @@
-"""One written form for both sides of a comparison.
+"""Text normalisation: the form in which two transcripts are compared.
 
-The order is the paper's: Whisper's BasicTextNormalizer, then OpenCC Traditional → Simplified (`t2s`). Written anew from
-the normaliser's behaviour; it differs where that behaviour loses words or glues them together:
+The order is the paper's: Whisper's BasicTextNormalizer, then OpenCC Traditional → Simplified (`t2s`). This is a
+reimplementation. It differs from Whisper's where that loses words or joins them:
 
-- ’ and ‑ are written ' and -, and both stay inside a Latin word (don't, gpt-4o), as the mixed token wants. Whisper
-  makes spaces of them.
-- A point inside a number stays (3.5 is one token), a comma that groups digits goes (1,000 → 1000).
-- Symbols that are spoken become words: 20% → 20 percent, C++ → c plus plus, R&D → r and d, a@b → a at b, C# → c sharp.
-  All others are silent and become spaces, as with Whisper.
-- What stands in brackets is a remark or a special token and goes, full-width brackets and 【】 〔〕 included; a space
-  remains, so that no two words are glued together. Titles and quotes (《》 「」 “”) lose their marks, not their words.
-- Characters without width go. Digits of other scripts become ASCII.
+- ’ and ‑ become ' and -, and both stay inside a Latin word (don't, gpt-4o), as mixed tokens require. Whisper replaces
+  them by spaces.
+- A point inside a number stays (3.5 is one token); a comma that groups digits is removed (1,000 → 1000).
+- Spoken symbols become words: 20% → 20 percent, C++ → c plus plus, R&D → r and d, a@b → a at b, C# → c sharp. All other
+  symbols become spaces, as in Whisper.
+- Text in brackets is a remark or a special token and is replaced by a space, so that the words around it are not
+  joined; full-width brackets and 【】 〔〕 included. Titles and quotes (《》 「」 “”) lose only their marks.
+- Zero-width characters are removed. Digits of other scripts become ASCII digits.
 
-Letters and digits of every script survive; what is a token in them is the business of `k2d.text.tokens`.
+Letters and digits of all scripts are kept; `k2d.text.tokens` splits them into tokens.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
+from typing import Final
 
 import opencc
 
-# Both for use inside a character class. Digits, and Latin letters after lower-casing (Latin-1, Extended A to E, IPA).
-LATIN = (
+# Contents of regular expression character classes.
+# Digits, and lower-case Latin letters (Latin-1, Latin Extended A to E, IPA).
+LATIN: Final = (
     r"a-z0-9\u00df-\u00f6\u00f8-\u02af\u1e00-\u1eff\u2c60-\u2c7f\ua723-\ua787\ua78b-\ua7ff\uab30-\uab5a\uab5c-\uab64"
 )
-# Ideographs with all their extensions, the repetition mark 々, and the zero 〇 (which Unicode counts as a number).
-HAN = r"\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+# CJK ideographs with all extensions, the repetition mark 々, and the zero 〇 (a number in Unicode).
+HAN: Final = r"\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 
 Replacement = str | Callable[[re.Match[str]], str]
 
-# Remarks and special tokens, found before NFKC so that ⑴, which NFKC writes as (1), stays a word.
-BRACKETS: tuple[tuple[re.Pattern[str], Replacement], ...] = (
+# Remarks and special tokens. Applied before NFKC, because NFKC turns ⑴ into (1), which must stay.
+BRACKETS: Final[tuple[tuple[re.Pattern[str], Replacement], ...]] = (
     (re.compile(r"[<\[＜［][^>\]＞］]*[>\]＞］]"), " "),
     (re.compile(r"[(（][^)）]+[)）]"), " "),
     (re.compile(r"【[^】]*】|〔[^〕]*〕"), " "),
 )
 
-# What is said for a symbol, and the comma that only groups digits.
-SPOKEN: tuple[tuple[re.Pattern[str], Replacement], ...] = (
+# Spoken symbols, and commas that group digits.
+SPOKEN: Final[tuple[tuple[re.Pattern[str], Replacement], ...]] = (
     (re.compile(r"(?<=[0-9])\s*%"), " percent "),
     (re.compile(rf"(?<=[{LATIN}])\s*\++"), lambda match: " plus" * match[0].count("+") + " "),
     (re.compile(rf"(?<=[{LATIN}])\s*&\s*(?=[{LATIN}])"), " and "),
@@ -49,27 +51,29 @@ SPOKEN: tuple[tuple[re.Pattern[str], Replacement], ...] = (
 )
 
 # Apostrophes and hyphens that are not inside a Latin word, points that are not inside a number.
-LOOSE = re.compile(
-    rf"['-](?:(?<![{LATIN}]['-])|(?![{LATIN}]))|\.(?:(?<![0-9]\.)|(?![0-9]))"  # the sign first: that is quick to find
+LOOSE: Final = re.compile(
+    rf"['-](?:(?<![{LATIN}]['-])|(?![{LATIN}]))|\.(?:(?<![0-9]\.)|(?![0-9]))"  # matching the sign first is faster
 )
 
-_FOLDED = {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "‐": "-", "‑": "-", "'": "'", "-": "-", ".": "."}
-_HAS_BRACKET = re.compile(r"[<\[＜［(（【〔]")
-_HAS_SPOKEN = re.compile(r"[%+&@#]|[0-9],[0-9]")
-_HAS_INNER = re.compile(r"['.-]")
+_FOLDED: Final = {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "‐": "-", "‑": "-", "'": "'", "-": "-", ".": "."}
+_HAS_BRACKET: Final = re.compile(r"[<\[＜［(（【〔]")
+_HAS_SPOKEN: Final = re.compile(r"[%+&@#]|[0-9],[0-9]")
+_HAS_INNER: Final = re.compile(r"['.-]")
 
 
 def normalise(text: str) -> str:
-    """Bring text to the form in which it is compared: lower-case, Simplified, words apart by single spaces.
+    """Normalise text for comparison: lower-case, Simplified characters, words separated by single spaces.
 
-    Applying it twice changes nothing. Text may be of any length and script; no input is an error.
-    Source: method.md, section 2.
+        normalise("今天的 Meeting 改到 3.5 點，20% 的人說 don't（笑）")
+        # "今天的 meeting 改到 3.5 点 20 percent 的人说 don't"
+
+    Idempotent. Accepts text of any length and script and never raises. Source: docs/method.md.
     """
     return simplify(clean(text))
 
 
 def clean(text: str) -> str:
-    """Everything of `normalise` but the step to Simplified characters."""
+    """`normalise` without the conversion to Simplified characters."""
     if _HAS_BRACKET.search(text):
         for pattern, replacement in BRACKETS:
             text = pattern.sub(replacement, text)
@@ -84,12 +88,15 @@ def clean(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Lower-case and compatibility-compose (NFKC), in Whisper's order: NFKC can bring back capitals (㏎)."""
+    """Lower-case and apply NFKC, in Whisper's order, then lower-case again: NFKC can produce capitals (㏎)."""
     return unicodedata.normalize("NFKC", text.lower()).lower()
 
 
 def simplify(text: str) -> str:
-    """Traditional to Simplified Chinese, by OpenCC's `t2s`. Merges 乾, 幹 and 干: fit to compare, not to store."""
+    """Convert Traditional to Simplified Chinese with OpenCC's `t2s`.
+
+    Lossy (乾, 幹 and 干 become one character), so the result is for comparing, not for storing.
+    """
     return str(_converter().convert(text))
 
 
@@ -99,7 +106,7 @@ def _converter() -> opencc.OpenCC:
 
 
 class _Letters(dict[int, str]):
-    """A `str.translate` table that decides when a character is first met: letters and digits stay, the rest goes."""
+    """A `str.translate` table, filled on first use of a character: letters and digits stay, the rest is removed."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -116,4 +123,4 @@ class _Letters(dict[int, str]):
         return kept
 
 
-LETTERS = _Letters()
+LETTERS: Final = _Letters()

@@ -1,57 +1,61 @@
-"""One reading for every number, however it is written.
+"""Reads numbers in every notation the same way, before phonemes are computed.
 
-A recogniser writes the same sound as 2, 二, 兩 or two; none of that is an error of hearing. So before phonemes are
-taken, digits and English number words become the Mandarin numeral of their value: 25, 二十五 and "twenty-five" all read
-二十五. Han numerals stay as they are, since they also live in words that are no numbers (一些, 萬一). The choices:
+One model writes 2 where another writes 二, 兩 or two; that is not a recognition error. So digits and English number
+words are replaced by the Mandarin numeral of their value: 25, 二十五 and "twenty-five" all become 二十五. Han numerals
+stay unchanged, since they are also part of other words (一些, 萬一). Rules:
 
-- 兩 sounds as 二 does (`k2d.text.mandarin`), so that 2 個 equals 兩個.
-- A year is read by its digits: four digits before 年, or 1700–2099 unless a multiple of 100 ("nineteen ninety-nine" =
-  1999 = 一九九九). So are numbers with leading zeros, and those of more than 8 digits that are not round: telephones.
-- Decimals by their digits after 點: 3.5 = 三點五 = "three point five". With several points, each part is an integer.
-- 百分之二十 becomes 二十 percent, as 20% does. 1st is "first".
-- The price: a validator that hears "to" for "two" pays two phonemes instead of none.
+- 兩 has the phonemes of 二 (`k2d.text.mandarin`), so 2 個 equals 兩個.
+- Years are read digit by digit: four digits before 年, or 1700–2099 unless a multiple of 100 ("nineteen ninety-nine" =
+  1999 = 一九九九). So are numbers with leading zeros, and non-round numbers of more than 8 digits (telephone numbers).
+- Decimals are read digit by digit after 點: 3.5 = 三點五 = "three point five". With several points each part is read as
+  an integer.
+- 百分之二十 becomes 二十 percent, like 20%. 1st becomes "first".
+
+A side effect: "to" for "two" counts two phoneme edits although both sound the same.
 """
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
-_DIGITS = "零一二三四五六七八九"
-_SMALL_WORDS = """
+_DIGITS: Final = "零一二三四五六七八九"
+_SMALL_WORDS: Final = """
 zero one two three four five six seven eight nine ten
 eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
 """
-_TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_ORDINAL_WORDS = """
+_TEN_WORDS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ORDINAL_WORDS: Final = """
 first second third fourth fifth sixth seventh eighth ninth tenth
 eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth
 """
-_SMALL = {word: value for value, word in enumerate(_SMALL_WORDS.split())}
-_TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), 2)}
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
-_WORDS = frozenset((*_SMALL, *_TENS, *_SCALES, "hundred"))
-_ORDINALS = dict(enumerate(_ORDINAL_WORDS.split(), 1)) | {30: "thirtieth"}
+_SMALL: Final = {word: value for value, word in enumerate(_SMALL_WORDS.split())}
+_TENS: Final = {word: 10 * value for value, word in enumerate(_TEN_WORDS.split(), 2)}
+_SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_WORDS: Final = frozenset((*_SMALL, *_TENS, *_SCALES, "hundred"))
+_ORDINALS: Final = dict(enumerate(_ORDINAL_WORDS.split(), 1)) | {30: "thirtieth"}
 
-_HAN_NUMERAL = frozenset("零〇一二两三四五六七八九十百千万亿点半几")
-_PERCENT_OF = "百 分 之"  # tokens, joined
-_IN_NUMERALS = _WORDS | _HAN_NUMERAL | {"a", "and", "point", "分", "之", "年"}
-_AFTER_A = frozenset(("hundred", *_SCALES))  # a hundred is 100
-_ASCII_DIGITS = frozenset("0123456789")
+_HAN_NUMERAL: Final = frozenset("零〇一二两三四五六七八九十百千万亿点半几")
+_PERCENT_OF: Final = "百 分 之"  # three tokens
+_IN_NUMERALS: Final = _WORDS | _HAN_NUMERAL | {"a", "and", "point", "分", "之", "年"}
+_AFTER_A: Final = frozenset(("hundred", *_SCALES))  # a hundred is 100
+_ASCII_DIGITS: Final = frozenset("0123456789")
 
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
-_PIECES = re.compile(r"[0-9]+(?:\.[0-9]+)*|[^0-9]+")
-_DIGIT_OR_HYPHEN = re.compile(r"[0-9-]")
-_ORDINAL = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
-_LONGEST_VALUE = 8  # digits
-_LONGEST_ROUND = 12  # digits of a multiple of 10,000; `read_integer` goes no further
-_CENTURIES = range(17, 21)  # first half of a year in English
-_YEARS = range(1700, 2100)
+_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_PIECES: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*|[^0-9]+")
+_DIGIT_OR_HYPHEN: Final = re.compile(r"[0-9-]")
+_ORDINAL: Final = re.compile(r"([0-9]+)(?:st|nd|rd|th)")
+_LONGEST_VALUE: Final = 8  # digits; chosen: a longer number is read as a telephone number, unless it is round
+_LONGEST_ROUND: Final = 12  # digits of a multiple of 10,000: the limit of `read_integer`
+_CENTURIES: Final = range(17, 21)  # first half of a year in English: "nineteen" ninety-nine
+_YEARS: Final = range(1700, 2100)
 
 
 def read_numbers(tokens: Sequence[str]) -> Sequence[str]:
     """Replace every number in mixed tokens by the Han characters of its reading, one token each.
 
-    Numbers inside words are read too: gpt-4o gives gpt, 四, o. Where there is no number, the tokens come back as they
-    are.
+        read_numbers(["gpt-4o", "twenty", "five"])  # ['gpt', '四', 'o', '二', '十', '五']
+
+    Numbers inside words are read too. Tokens without a number are returned unchanged.
     """
     text = " ".join(tokens)
     if not (_DIGIT_OR_HYPHEN.search(text) or _PERCENT_OF in text) and _WORDS.isdisjoint(tokens):
@@ -60,10 +64,10 @@ def read_numbers(tokens: Sequence[str]) -> Sequence[str]:
 
 
 def trace_numbers(tokens: Sequence[str]) -> tuple[list[str], list[int]]:
-    """`read_numbers`, and for each token of the reading the place of the token it stems from.
+    """`read_numbers`, and for each returned token the index of the input token it comes from, never descending.
 
-    Places never fall. A number of several words ("twenty five") stems from its first; of 百分之二十, the percent stems
-    from 十 and nothing from 百分之.
+    A number of several words ("twenty five") comes from its first word; of 百分之二十, "percent" comes from 十, and no
+    token comes from 百分之.
     """
     split = [(part, place) for place, token in enumerate(tokens) for part in _split(token)]
     parts, places = [part for part, _ in split], [place for _, place in split]
@@ -73,17 +77,17 @@ def trace_numbers(tokens: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def names_number(token: str) -> bool:
-    """Whether a Latin token makes its text one to read numbers in: it has digits or a hyphen, or is a number word."""
+    """Whether a Latin token can only be read with its neighbours: it has digits or a hyphen, or is a number word."""
     return token in _WORDS or _DIGIT_OR_HYPHEN.search(token) is not None
 
 
 def in_numeral(token: str) -> bool:
-    """Whether a token may stand within a number, or beside one and bear on its reading (年)."""
+    """Whether a token can be part of a number, or next to one and affect its reading (年)."""
     return token in _IN_NUMERALS or _DIGIT_OR_HYPHEN.search(token) is not None
 
 
 def read_integer(value: int) -> str:
-    """The Mandarin numeral of a value from 0 to 10^12 - 1: 10 → 十, 105 → 一百零五, 12000 → 一万二千."""
+    """Return the Mandarin numeral of a value from 0 to 10^12 - 1: 10 → 十, 105 → 一百零五, 12000 → 一万二千."""
     if value == 0:
         return "零"
     text, gap = "", False
@@ -97,7 +101,7 @@ def read_integer(value: int) -> str:
 
 
 def _read_group(group: int) -> str:
-    """1…9999, with 零 for a gap between digits."""
+    """The numeral of 1…9999, with 零 for zeros between digits."""
     text, gap = "", False
     for power, unit in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
         digit = group // power % 10
@@ -108,7 +112,7 @@ def _read_group(group: int) -> str:
 
 
 def read_digits(number: str, *, year: bool = False) -> str:
-    """The Mandarin reading of ASCII digits with or without points; `year` says that 年 follows."""
+    """Return the Mandarin reading of ASCII digits with or without points; `year`: 年 follows."""
     whole, *rest = number.split(".")
     if len(rest) > 1:
         return "点".join(_read_whole(part, year=False) for part in (whole, *rest))
@@ -128,7 +132,7 @@ def _one_by_one(digits: str) -> str:
 
 
 def _split(token: str) -> list[str]:
-    """Take hyphens out, and digits out of words, leaving ordinals: gpt-4o → gpt 4 o, 1990s → 1990 s, 1st → 1st."""
+    """Split a token at hyphens and between digits and letters, except ordinals: gpt-4o → gpt 4 o, 1st → 1st."""
     if token.isalpha():
         return [token]
     parts: list[str] = []
@@ -191,7 +195,7 @@ def _read_ordinal(value: int) -> list[str]:
 
 
 def _scaled(digits: str, parts: Sequence[str], end: int) -> tuple[str, int]:
-    """3 million → 3000000, 3.5 thousand → 3500; digits without a scale word stay. Returns where the number ends."""
+    """Apply a scale word: 3 million → 3000000, 3.5 thousand → 3500. Returns the digits and the end of the number."""
     scale = _SCALES.get(_at(parts, end))
     whole, _, fraction = digits.partition(".")
     if scale is None or "." in fraction or len(fraction) > 3 or len(whole) > 3:
@@ -199,11 +203,12 @@ def _scaled(digits: str, parts: Sequence[str], end: int) -> tuple[str, int]:
     return str(int(whole) * scale + int(fraction.ljust(3, "0")) * scale // 1000), end + 1
 
 
-# ---- English numerals: each takes parts and a position, and returns a value (None: none here) and its end ---
+# ---- English numerals ---------------------------------------------------------------------------------------------
+# Each function takes the parts and a start index, and returns the value there (None: no numeral) and its end index.
 
 
 def _spelled(parts: Sequence[str], start: int) -> tuple[str | None, int]:
-    """Digits of an English numeral, year (nineteen ninety-nine) or decimal (three point five)."""
+    """The digits of an English numeral, year (nineteen ninety-nine) or decimal (three point five)."""
     skipped = start + (parts[start] == "a" and _at(parts, start + 1) in _AFTER_A)
     value, end = _numeral(parts, skipped)
     if value is None:

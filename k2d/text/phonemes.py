@@ -1,9 +1,9 @@
-"""Phonemes: the unit of the phoneme error rate.
+"""Phonemes: the unit of the phoneme error rate (PER).
 
-Mandarin is read to toneless pinyin initials and finals (lower-case: `zh`, `iang`), English to ARPAbet without stress
-(upper-case: `JH`), so the two alphabets never meet. Numbers are read the same way however they are written
-(`k2d.text.numbers`). Other scripts give one unit a character. Source: method.md, section 2; the lexicon trap named
-there (unknown words vanish) is closed: every token yields at least one unit.
+Mandarin becomes toneless pinyin initials and finals (lower-case: `zh`, `iang`), English becomes ARPAbet without stress
+(upper-case: `JH`), so no phoneme belongs to both. Numbers are read the same way in every notation (`k2d.text.numbers`).
+Other scripts give one phoneme per character. Source: docs/method.md; unlike in the paper's code, words outside the
+lexicon are not dropped.
 """
 
 from collections.abc import Sequence
@@ -12,5 +12,8 @@ from k2d.text.sounds import decode, sounds
 
 
 def phonemes(tokens: Sequence[str]) -> list[str]:
-    """Read mixed tokens aloud. Neighbouring Han characters are read together, so that polyphones find their context."""
+    """Return the phonemes of mixed tokens. Neighbouring Han characters are read together, which resolves polyphones.
+
+    phonemes(["2", "个", "gpu"])  # ['er', 'g', 'e', 'JH', 'IY', 'P', 'IY', 'Y', 'UW']
+    """
     return list(decode("".join(sounds(tokens))))

@@ -1,10 +1,11 @@
-"""Known hallucinations: fluent, not repetitive, and often shared by both models, so that no distance sees them.
+"""Finds known hallucination phrases: subtitle credits, farewells of videos and the like.
 
-The list lies in data/phrases.txt. A text is a hit when it consists of known phrases and nothing else, once or many
-times over; a sentence that contains one is speech. What joins such endings (我們, 好了: 0× in the list) is a phrase too
-that says nothing alone: 我們 字幕由 Amara.org 社區提供 is a hit, 黑板 字幕由 Amara.org 社區提供 is not.
-`credit_at_edge` finds what nobody says aloud (a subtitle credit) before or after speech, where the writing sets it
-apart. Source: docs/method.md.
+Such phrases are fluent and not repetitive, and teacher and validator often produce the same one, so no distance shows
+them (docs/method.md). The list is data/phrases.txt. A text matches when it consists of known phrases only, once or
+repeated; a sentence that contains a phrase does not match. Words that join such phrases (我們, 好了: 0× in the list)
+may stand among them but do not count: 我們 字幕由 Amara.org 社區提供 matches, 黑板 字幕由 Amara.org 社區提供 does not.
+`credit_at_edge` finds phrases that are never spoken (subtitle credits) before or after speech, if a space or a full
+stop separates them.
 """
 
 import re
@@ -13,48 +14,55 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import pairwise
+from typing import Final
 
 from k2d.text.tokens import mixed_tokens
 
-_LONGEST_NAME = 6  # tokens that may follow a credit: a name, two names, an address
-# What sentences have and names do not: "字幕志願者很辛苦" and "captions by default are off" are speech.
-_NO_NAME_ZH = "的是了我你他她们很都在会有帮这那不也就要说吗呢吧把被和对还没让给一下先再做完请"
-_NO_NAME_EN = """
+_LONGEST_NAME: Final = 6  # tokens that may follow a credit; chosen: a name, two names or an address
+# Tokens of sentences that do not occur in names: "字幕志願者很辛苦" and "captions by default are off" are speech.
+_NO_NAME_ZH: Final = "的是了我你他她们很都在会有帮这那不也就要说吗呢吧把被和对还没让给一下先再做完请"
+_NO_NAME_EN: Final = """
 a i you we he she they it my your our is are was were be do does can will would not no but so that this which
 """
-_NO_NAME = frozenset(_NO_NAME_ZH) | frozenset(_NO_NAME_EN.split())
-_IN_A_ROW = 3  # 謝謝大家，再見，拜拜 is how a talk ends; 謝謝大家 three times is not
-_LINE = re.compile(r"(?P<unspoken>!)? *(?:(?P<times>[0-9])×)? *(?P<written>.*?)(?P<open_tail>…)?")
-# What ends a sentence, or a line of a subtitle: Whisper writes a space there as often as a mark.
-_BREAK = re.compile(r"(?<=[。！？!?\s])")
-_EDGE_PIECES = 6  # a credit with its spaces: 請不吝點贊 訂閱 轉發 打賞支持…, YoYo Television Series Exclusive
+_NO_NAME: Final = frozenset(_NO_NAME_ZH) | frozenset(_NO_NAME_EN.split())
+_IN_A_ROW: Final = 3  # a talk may end with 謝謝大家，再見，拜拜, but not with 謝謝大家 three times
+_LINE: Final = re.compile(r"(?P<unspoken>!)? *(?:(?P<times>[0-9])×)? *(?P<written>.*?)(?P<open_tail>…)?")
+# The end of a sentence or of a subtitle line, where Whisper writes a space as often as a punctuation mark.
+_BREAK: Final = re.compile(r"(?<=[。！？!?\s])")
+# Pieces between breaks that a credit may have; the longest are 請不吝點贊 訂閱 轉發 打賞支持…, YoYo Television Series …
+_EDGE_PIECES: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class _Phrase:
-    written: str  # as in the list
+class _ListedPhrase:
+    """One line of data/phrases.txt."""
+
+    written: str  # as in the file
     tokens: tuple[str, ...]
-    open_tail: bool
-    times: int  # 0: may stand among others, says nothing alone; 1; 2: of any mixture; 3: of this one, in a row
-    unspoken: bool  # nobody says it aloud
+    open_tail: bool  # a name may follow
+    # Occurrences needed for a match. 0: does not count, but may stand among others; 1; 2: of any such phrases;
+    # 3: of this phrase, in a row.
+    times: int
+    unspoken: bool  # nobody says it aloud, so it also counts before and after speech
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What a prefix of a text consists of."""
+class _Cover:
+    """One way to cover the beginning of a text with listed phrases."""
 
-    telling: _Phrase | None = None  # the one that asks for the fewest, the first of them
+    decisive: _ListedPhrase | None = None  # the phrase that needs the fewest occurrences, the first of those
     counted: int = 0  # phrases that count in any mixture
-    last: _Phrase | None = None
-    run: int = 0  # how often `last` was said in a row
+    last: _ListedPhrase | None = None
+    run: int = 0  # occurrences of `last` in a row
     longest_run: int = 0
 
-    def then(self, phrase: _Phrase) -> "_Said":
+    def then(self, phrase: _ListedPhrase) -> "_Cover":
+        """This cover with one more phrase."""
         if phrase.times == 0:
             return self
         run = self.run + 1 if phrase == self.last else 1
-        return _Said(
-            telling=phrase if self.telling is None or phrase.times < self.telling.times else self.telling,
+        return _Cover(
+            decisive=phrase if self.decisive is None or phrase.times < self.decisive.times else self.decisive,
             counted=self.counted + (phrase.times < _IN_A_ROW),
             last=phrase,
             run=run,
@@ -62,101 +70,112 @@ class _Said:
         )
 
     @property
-    def is_hit(self) -> bool:
-        if self.telling is None:
+    def is_match(self) -> bool:
+        """Whether the phrases occur often enough."""
+        if self.decisive is None:
             return False
-        if self.telling.times < _IN_A_ROW:
-            return self.counted >= self.telling.times
-        return self.longest_run >= self.telling.times
+        if self.decisive.times < _IN_A_ROW:
+            return self.counted >= self.decisive.times
+        return self.longest_run >= self.decisive.times
 
     @property
-    def worth(self) -> tuple[int, int]:
+    def strength(self) -> tuple[int, int]:
+        """For choosing between covers: larger is nearer to a match."""
         return self.longest_run, self.counted
 
 
 def phrase(text: str) -> str | None:
-    """The known phrase a text consists of (the first one said, as the list writes it), or None."""
+    """Return the known phrase that a text consists of (the first one, as written in the list), or None.
+
+    phrase("字幕由 Amara.org 社區提供")  # '字幕由 Amara.org 社区提供'
+    """
     return match_phrases(mixed_tokens(text))
 
 
 def listed() -> tuple[str, ...]:
-    """The phrases that count once they are said, as the list writes them."""
-    return tuple(one.written for one in _load() if one.times == 1)
+    """The phrases of which one occurrence is a match, as written in the list."""
+    return tuple(entry.written for entry in _load() if entry.times == 1)
 
 
 def match_phrases(tokens: Sequence[str]) -> str | None:
-    """`phrase` for text that is already mixed tokens."""
-    found = _match(tokens)
-    return found.written if found is not None else None
+    """`phrase` for mixed tokens."""
+    match = _match(tokens)
+    return match.written if match is not None else None
 
 
 def credit_line(text: str) -> str | None:
-    """The role that a text of the form "role: name" credits, or None: nobody says a colon."""
+    """Return the role in a text of the form "role: name" (字幕：小明), as written in the list, or None.
+
+    The colon shows that the text was not spoken.
+    """
     role, colon, name = text.replace("：", ":").partition(":")
     if not colon or not 0 < len(mixed_tokens(name)) <= _LONGEST_NAME:
         return None
-    found = _match(mixed_tokens(f"{role} {role}"))  # twice, since a role without a name needs another beside it
-    return found.written if found is not None and found.times and found.open_tail else None
+    match = _match(mixed_tokens(f"{role} {role}"))  # twice: a role without a name counts only beside another
+    return match.written if match is not None and match.times and match.open_tail else None
 
 
 def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None:
-    """A credit that nobody says aloud at the beginning or the end of a text, set apart by a space or a full stop.
+    """Return an unspoken credit at the beginning or the end of a text, separated by a space or a full stop, or None.
 
-    None where the text has no such credit, or runs it into a sentence (字幕由 Amara.org 社區提供這句話 …).
-    `tokens` are the text's mixed tokens, where the caller has them.
+        credit_at_edge("今天就到這裡。字幕由 Amara.org 社區提供")  # '字幕由 Amara.org 社区提供'
+
+    None also where the credit is part of a sentence (字幕由 Amara.org 社區提供這句話 …). `tokens`: the text's mixed
+    tokens, if the caller has them already.
     """
     if not may_credit(mixed_tokens(text) if tokens is None else tokens):
         return None
     pieces = [piece for piece in _BREAK.split(text) if piece.strip()]
     for count in range(min(_EDGE_PIECES, len(pieces)), 0, -1):
         for edge in (pieces[:count], pieces[-count:]):
-            found = _match(mixed_tokens("".join(edge)))
-            if found is not None and found.unspoken:
-                return found.written
+            match = _match(mixed_tokens("".join(edge)))
+            if match is not None and match.unspoken:
+                return match.written
     return None
 
 
 def may_begin(token: str) -> bool:
-    """Whether some known phrase begins with a token."""
+    """Whether some known phrase begins with this token. A quick test before `match_phrases`."""
     return token in _by_first_token()
 
 
 def may_credit(tokens: Sequence[str]) -> bool:
-    """Whether any part of a text can be a credit at its edge; most texts need not be looked at more closely."""
+    """Whether a text can contain an unspoken credit. A quick test before `credit_at_edge`."""
     starts = _unspoken_starts()
     return not _first_of(starts).isdisjoint(tokens) and not starts.isdisjoint(pairwise(tokens))
 
 
-def _match(tokens: Sequence[str]) -> _Phrase | None:
-    """Cover the tokens with phrases, if they can be.
+def _match(tokens: Sequence[str]) -> _ListedPhrase | None:
+    """The decisive phrase of a cover of all tokens by listed phrases, or None.
 
-    For every prefix that phrases make up, the ways to do so are kept apart by how often the telling phrase must be
-    said: of ways with a credit the first, which has the longest phrases, of others the one that is worth the most.
+    Dynamic programming over prefixes of the text. For each prefix one cover is kept for every value of the decisive
+    phrase's `times`: at 1 the first found, which has the longest phrases, above 1 the strongest.
     """
     if tuple(tokens[:1]) not in _starts() and tuple(tokens[:2]) not in _starts():
         return None
-    reached: dict[int, dict[int, _Said]] = {0: {0: _Said()}}
+    reached: dict[int, dict[int, _Cover]] = {0: {0: _Cover()}}  # by end position, by `times`
     for position in range(len(tokens)):
         if position > max(reached):
             return None
-        for said in tuple(reached.get(position, {}).values()):
+        for cover in tuple(reached.get(position, {}).values()):
             for candidate in _by_first_token().get(tokens[position], ()):
                 end = position + len(candidate.tokens)
                 if tuple(tokens[position:end]) == candidate.tokens:
                     for stop in _stops(tokens, end) if candidate.open_tail else (end,):
-                        _keep(reached.setdefault(stop, {}), said.then(candidate))
-    hits = [said.telling for said in reached.get(len(tokens), {}).values() if said.is_hit and said.telling is not None]
-    return min(hits, key=lambda one: one.times, default=None)
+                        _keep(reached.setdefault(stop, {}), cover.then(candidate))
+    complete = reached.get(len(tokens), {}).values()
+    matches = [cover.decisive for cover in complete if cover.is_match and cover.decisive is not None]
+    return min(matches, key=lambda entry: entry.times, default=None)
 
 
-def _keep(ways: dict[int, _Said], said: _Said) -> None:
-    times = said.telling.times if said.telling is not None else 0
-    if times not in ways or (times > 1 and said.worth > ways[times].worth):
-        ways[times] = said
+def _keep(covers: dict[int, _Cover], cover: _Cover) -> None:
+    times = cover.decisive.times if cover.decisive is not None else 0
+    if times not in covers or (times > 1 and cover.strength > covers[times].strength):
+        covers[times] = cover
 
 
 def _stops(tokens: Sequence[str], start: int) -> Iterator[int]:
-    """Where a name that begins at `start` may end, the empty name first."""
+    """The positions at which a name that begins at `start` may end, the empty name first."""
     yield start
     for end in range(start, min(start + _LONGEST_NAME, len(tokens))):
         if tokens[end] in _NO_NAME:
@@ -165,34 +184,34 @@ def _stops(tokens: Sequence[str], start: int) -> Iterator[int]:
 
 
 @cache
-def _by_first_token() -> dict[str, tuple[_Phrase, ...]]:
-    """The list, by first token, longest phrase first."""
-    table: dict[str, list[_Phrase]] = {}
-    for one in sorted(_load(), key=lambda one: -len(one.tokens)):
-        table.setdefault(one.tokens[0], []).append(one)
+def _by_first_token() -> dict[str, tuple[_ListedPhrase, ...]]:
+    """The list by first token, longest phrase first."""
+    table: dict[str, list[_ListedPhrase]] = {}
+    for entry in sorted(_load(), key=lambda entry: -len(entry.tokens)):
+        table.setdefault(entry.tokens[0], []).append(entry)
     return {first: tuple(phrases) for first, phrases in table.items()}
 
 
 @cache
-def _load() -> tuple[_Phrase, ...]:
+def _load() -> tuple[_ListedPhrase, ...]:
     phrases = []
     lines = (resources.files("k2d.text") / "data" / "phrases.txt").read_text("utf-8").splitlines()
     for line in lines:
         if not line or line.startswith("#"):
             continue
         parts = _LINE.fullmatch(line)
-        assert parts is not None  # the pattern takes every line
+        assert parts is not None  # the pattern matches every line
         written = parts["written"]
         times = int(parts["times"] or 1)
         tokens = tuple(mixed_tokens(written))
-        phrases.append(_Phrase(written, tokens, bool(parts["open_tail"]), times, bool(parts["unspoken"])))
+        phrases.append(_ListedPhrase(written, tokens, bool(parts["open_tail"]), times, bool(parts["unspoken"])))
     return tuple(phrases)
 
 
 @cache
 def _starts() -> frozenset[tuple[str, ...]]:
-    """The first two tokens of every phrase, and those of one token: most texts are no phrase, and begin otherwise."""
-    return frozenset(one.tokens[:2] for one in _load())
+    """The first two tokens of every phrase (one, if it has only one), to reject most texts quickly."""
+    return frozenset(entry.tokens[:2] for entry in _load())
 
 
 @cache
@@ -202,5 +221,5 @@ def _first_of(pairs: frozenset[tuple[str, ...]]) -> frozenset[str]:
 
 @cache
 def _unspoken_starts() -> frozenset[tuple[str, ...]]:
-    """The first two tokens of every phrase that nobody says: without such a pair there is no need to look further."""
-    return frozenset(one.tokens[:2] for one in _load() if one.unspoken)
+    """The first two tokens of every unspoken phrase, to reject most texts quickly."""
+    return frozenset(entry.tokens[:2] for entry in _load() if entry.unspoken)

@@ -1,10 +1,10 @@
-"""Sounds: what each mixed token sounds like, as a short string with one character a phoneme.
+"""The sound of each mixed token: its phonemes as a short string, one character per phoneme.
 
-The phonemes are those of `k2d.text.phonemes`. As characters of one string they align many times faster than as a list
-of strings, and a token keeps what is its own, so that an alignment by sound says which tokens were heard.
+The phonemes are those of `k2d.text.phonemes`. Strings align many times faster than lists of phoneme names, and since
+every token has its own string, an alignment by sound can be mapped back to tokens.
 
-Mandarin units are the characters from 1, ARPAbet phones those from 128; a sign of another script stands for itself
-above 255 and gets a private character below.
+Mandarin initials and finals are the characters from 1 on, ARPAbet phones those from 128 on. A character of another
+script stands for itself if its code point is above 255, and is mapped to a private code point otherwise.
 """
 
 from bisect import bisect_left
@@ -19,73 +19,77 @@ from k2d.text import english, mandarin
 from k2d.text.numbers import in_numeral, names_number, trace_numbers
 from k2d.text.tokens import is_han, is_latin
 
-SEPARATOR: Final = "\0"  # a token between texts: it has no sound, and nothing is read across it
+SEPARATOR: Final = "\0"  # a token between texts: it has no sound, and no phrase or number extends across it
 
-_FIRST_PHONE: Final = 128
+FIRST_PHONE: Final = 128  # code of the first ARPAbet phone; Mandarin's are below
 _FIRST_PRIVATE: Final = 0xF0000
 _CODES: Final[dict[str, str]] = {unit: chr(1 + place) for place, unit in enumerate(mandarin.UNITS)}
-_CODES.update({phone: chr(_FIRST_PHONE + place) for place, phone in enumerate(english.PHONES)})
+_CODES.update({phone: chr(FIRST_PHONE + place) for place, phone in enumerate(english.PHONES)})
 _NAMES: Final[dict[str, str]] = {code: unit for unit, code in _CODES.items()}
-NUMBER: Final = "\0number"  # stands for the sound of a token that can only be read with its neighbours
-_MOST_KEPT: Final = 131_072  # distinct tokens; then the table starts anew: Han characters are 20,000, English the rest
+NUMBER: Final = "\0number"  # placeholder for the sound of a token that can only be read with its neighbours
+# Distinct tokens kept in memory before the table is emptied; chosen: 20,000 Han characters and over 100,000 words.
+_MOST_KEPT: Final = 131_072
 
 
 def encode(units: Iterable[str]) -> str:
-    """Phonemes to one character each."""
+    """Encode phonemes as a string of one character each."""
     return "".join(map(_code, units))
 
 
 def decode(sound: str) -> tuple[str, ...]:
-    """The phonemes of a sound, by name."""
+    """Return the phonemes of a sound by name; the inverse of `encode`."""
     return tuple(_NAMES.get(code, code) for code in sound)
 
 
 def is_mandarin(code: str) -> bool:
     """Whether one character of a sound is a Mandarin initial or final."""
-    return code < chr(_FIRST_PHONE)
+    return code < chr(FIRST_PHONE)
 
 
 def is_english(code: str) -> bool:
     """Whether one character of a sound is an English phone."""
-    return chr(_FIRST_PHONE) <= code < chr(_FIRST_PHONE + len(english.PHONES))
+    return chr(FIRST_PHONE) <= code < chr(FIRST_PHONE + len(english.PHONES))
 
 
 def sounds(tokens: Sequence[str]) -> list[str]:
-    """What each mixed token sounds like, in its context. Joined, they are the text's phonemes in order.
+    """Return the sound of each mixed token in its context; joined, they are the phonemes of the text in order.
 
-    A number of several words sounds at its first word and in the others not at all, and 百分之 at its number's end;
-    every other token has at least one phoneme. `tokens` may be those of many texts with SEPARATOR between them.
+    The phonemes of a number of several words belong to its first word, and those of 百分之 to the last token of its
+    number, so the other tokens of a number may have none; every other token has at least one. `tokens` may be those of
+    many texts with SEPARATOR between them.
+
+        [decode(sound) for sound in sounds(["银", "行"])]  # [('in',), ('h', 'ang')]
     """
     odd = mandarin.odd_phrases()
     alone = list(map(ALONE.__getitem__, tokens))
-    notable = Notable(
+    places = ContextPlaces(
         respelled=[place for sign in mandarin.RESPELLED for place in _places_of(sign, tokens)],
         numbers=_places_of(NUMBER, alone),
         hundreds=_places_of("百", tokens),
         odd=list(compress(count(), map(odd.__contains__, map(add, tokens, tokens[1:])))),
     )
-    return sounds_in_context(tokens, alone, notable)
+    return sounds_in_context(tokens, alone, places)
 
 
 @dataclass(frozen=True, slots=True)
-class Notable:
-    """Where tokens stand, in order, whose sound may depend on their neighbours."""
+class ContextPlaces:
+    """Indices, ascending, of the tokens whose sound may depend on their neighbours."""
 
-    respelled: list[int]  # mandarin.RESPELLED
+    respelled: list[int]  # tokens in mandarin.RESPELLED
     numbers: list[int]  # tokens whose sound is NUMBER
     hundreds: list[int]  # 百
-    odd: list[int]  # pairs that odd phrases begin with, and any others
+    odd: list[int]  # pairs with which odd phrases begin; others may be among them
 
 
-def sounds_in_context(tokens: Sequence[str], alone: list[str], notable: Notable) -> list[str]:
-    """`sounds`, given what each token sounds like by itself (by ALONE; this list is changed)."""
-    respelled, odd = mandarin.respell(tokens, notable.respelled), notable.odd
-    for place in notable.respelled:
+def sounds_in_context(tokens: Sequence[str], alone: list[str], context: ContextPlaces) -> list[str]:
+    """`sounds`, given the sound of each token by itself (`alone`, from ALONE; this list is modified)."""
+    respelled, odd = mandarin.respell(tokens, context.respelled), context.odd
+    for place in context.respelled:
         alone[place] = ALONE[respelled[place]]
-    if notable.respelled:
-        odd = sorted({*odd, *notable.respelled, *(place - 1 for place in notable.respelled if place)})
-    percents = [place for place in notable.hundreds if list(tokens[place + 1 : place + 3]) == ["分", "之"]]
-    spans = _numerals(respelled, sorted([*notable.numbers, *percents]))
+    if context.respelled:
+        odd = sorted({*odd, *context.respelled, *(place - 1 for place in context.respelled if place)})
+    percents = [place for place in context.hundreds if list(tokens[place + 1 : place + 3]) == ["分", "之"]]
+    spans = _numerals(respelled, sorted([*context.numbers, *percents]))
     if not spans:
         _read_odd_phrases(respelled, alone, odd)
         return alone
@@ -99,7 +103,7 @@ def _places_of(wanted: str, among: Sequence[str]) -> list[int]:
 
 
 class _Sounds(dict[str, str]):
-    """Each token's sound by itself, worked out when the token is first met."""
+    """The sound of each token by itself, computed on first use of the token."""
 
     def __missing__(self, token: str) -> str:
         if len(self) >= _MOST_KEPT:
@@ -134,7 +138,7 @@ def _code(unit: str) -> str:
 
 
 def _numerals(tokens: Sequence[str], seeds: Iterable[int]) -> list[tuple[int, int]]:
-    """The stretches around seeds that numbers may be in: nothing outside of them bears on how they are read."""
+    """The spans around `seeds` that may be numbers; tokens outside of a span do not affect how it is read."""
     spans: list[tuple[int, int]] = []
     for seed in seeds:
         if spans and seed < spans[-1][1]:
@@ -149,9 +153,12 @@ def _numerals(tokens: Sequence[str], seeds: Iterable[int]) -> list[tuple[int, in
 
 
 def _with_numbers_read(
-    tokens: Sequence[str], found: Sequence[str], spans: Iterable[tuple[int, int]]
+    tokens: Sequence[str], sounds: Sequence[str], spans: Iterable[tuple[int, int]]
 ) -> tuple[list[str], list[str], list[list[int]]]:
-    """All tokens with the spans' numbers read, the sound of each, and where within each span its parts stem from."""
+    """Replace the spans' numbers by their readings.
+
+    Returns all tokens, the sound of each, and for each span the indices (within it) that its new tokens come from.
+    """
     read: list[str] = []
     parts: list[str] = []
     places: list[list[int]] = []
@@ -160,61 +167,61 @@ def _with_numbers_read(
         numbers, stems = _numbers(tuple(tokens[start:end]))
         read += tokens[done:start]
         read += numbers
-        parts += found[done:start]
+        parts += sounds[done:start]
         parts += map(ALONE.__getitem__, numbers)
         places.append(stems)
         done = end
     read += tokens[done:]
-    parts += found[done:]
+    parts += sounds[done:]
     return read, parts, places
 
 
-@lru_cache(maxsize=16_384)  # most numbers are short and come back
+@lru_cache(maxsize=16_384)  # most numbers are short and recur
 def _numbers(span: tuple[str, ...]) -> tuple[list[str], list[int]]:
     return trace_numbers(span)
 
 
-def _moved(suspects: Sequence[int], spans: Sequence[tuple[int, int]], places: Sequence[Sequence[int]]) -> list[int]:
-    """Suspects among all tokens to suspects among those that have the spans' numbers read: these all are suspect."""
+def _moved(odd: Sequence[int], spans: Sequence[tuple[int, int]], places: Sequence[Sequence[int]]) -> list[int]:
+    """Translate `odd` indices to the tokens with the spans' numbers read; all tokens of the readings are added."""
     moved: list[int] = []
     shift = done = 0
     for (start, end), stems in zip(spans, places, strict=True):
-        stop = bisect_left(suspects, max(0, start - 1))
-        moved += [suspect + shift for suspect in suspects[done:stop]]
+        stop = bisect_left(odd, max(0, start - 1))
+        moved += [place + shift for place in odd[done:stop]]
         moved += range(max(0, start - 1 + shift), start + shift + len(stems))
-        done = bisect_left(suspects, end)
+        done = bisect_left(odd, end)
         shift += len(stems) - (end - start)
-    moved += [suspect + shift for suspect in suspects[done:]]
+    moved += [place + shift for place in odd[done:]]
     return moved
 
 
 def _gathered(
     parts: Sequence[str], places: Iterable[Sequence[int]], spans: Iterable[tuple[int, int]], length: int
 ) -> list[str]:
-    """The sounds of read tokens, put together to those of the tokens that they stem from."""
-    found: list[str] = []
+    """Join the sounds of the readings to one sound for each original token (`length` of them)."""
+    sounds: list[str] = []
     done = 0
     for (start, end), stems in zip(spans, places, strict=True):
-        plain = start - len(found)
-        found += parts[done : done + plain]
+        plain = start - len(sounds)
+        sounds += parts[done : done + plain]
         done += plain
         span = [""] * (end - start)
         for stem in stems:
             span[stem] += parts[done]
             done += 1
-        found += span
-    found += parts[done : done + length - len(found)]
-    return found
+        sounds += span
+    sounds += parts[done : done + length - len(sounds)]
+    return sounds
 
 
-# ---- characters that are read otherwise in some words -------------------------------------------------------------
+# ---- characters with another reading in some phrases --------------------------------------------------------------
 
 
-def _read_odd_phrases(tokens: Sequence[str], found: list[str], suspects: Iterable[int]) -> None:
-    """Correct the sounds of polyphones in words, in place. Words are cut as pypinyin does."""
+def _read_odd_phrases(tokens: Sequence[str], sounds: list[str], places: Iterable[int]) -> None:
+    """Correct the sounds of polyphones in phrases, in place. Text is segmented like in pypinyin."""
     odd = mandarin.odd_phrases()
     done = 0
-    for place in suspects:
+    for place in places:
         if place < done:
             continue
         phrases = odd.get("".join(tokens[place : place + 2]))
@@ -222,11 +229,11 @@ def _read_odd_phrases(tokens: Sequence[str], found: list[str], suspects: Iterabl
             continue
         here = "".join(tokens[place : place + max(map(len, phrases))])
         if any(map(here.startswith, phrases)):
-            done = _read_run(tokens, found, place)
+            done = _read_run(tokens, sounds, place)
 
 
-def _read_run(tokens: Sequence[str], found: list[str], place: int) -> int:
-    """Read the run of Han characters around `place`, longest words from its left; returns where it ends."""
+def _read_run(tokens: Sequence[str], sounds: list[str], place: int) -> int:
+    """Read the run of Han characters around `place`, longest phrase first from the left; return the end of the run."""
     prefixes, odd = mandarin.phrase_prefixes(), mandarin.odd_phrases()
     start = end = place
     while start > 0 and is_han(tokens[start - 1]):
@@ -242,7 +249,7 @@ def _read_run(tokens: Sequence[str], found: list[str], place: int) -> int:
             continue
         word, stop = mandarin.longest_phrase(run, at, prefixes)
         if word in odd.get(pairs[at], ()):
-            found[start + at : start + stop] = _phrase_sounds(word)
+            sounds[start + at : start + stop] = _phrase_sounds(word)
         at = stop
     return end
 

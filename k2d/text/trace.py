@@ -1,4 +1,4 @@
-"""Find normalised tokens in the text they came from, so that a diff can show what was written."""
+"""Maps normalised tokens to their positions in the original text, so that a diff can show the text as written."""
 
 import re
 from collections.abc import Iterable
@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from k2d.text.normalise import BRACKETS, LETTERS, LOOSE, SPOKEN, Replacement, clean, fold, simplify
 from k2d.text.tokens import TOKEN
 
-Traced = list[tuple[str, int]]  # a character of the normalised text, and the offset in the text it stems from
+Traced = list[tuple[str, int]]  # characters of the normalised text, each with its offset in the original text
 
 
 def token_starts(text: str) -> list[int] | None:
-    """Offset in `text` at which each of its mixed tokens begins, in order; tokens of one symbol can share an offset.
+    """Return the offset in `text` at which each of its mixed tokens begins, in order.
 
-    None when the text does not normalise character by character (a base letter and its accent written apart).
+    Several tokens that come from one symbol share its offset. Returns None when the text does not normalise character
+    by character (a base letter and its accent as two code points).
+
+        token_starts("Hi，你好")  # [0, 3, 4]
     """
     traced: Traced = [(character, offset) for offset, character in enumerate(text)]
     traced = _substitute(traced, BRACKETS)
@@ -28,7 +31,7 @@ def token_starts(text: str) -> list[int] | None:
 
 
 def _substitute(traced: Traced, edits: Iterable[tuple[re.Pattern[str], Replacement]]) -> Traced:
-    """`Pattern.sub` for traced text: what replaces a match stems from where the match began."""
+    """`Pattern.sub` for traced text: a replacement gets the offset at which its match began."""
     for pattern, replacement in edits:
         text = "".join(character for character, _ in traced)
         out: Traced = []

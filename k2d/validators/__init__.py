@@ -1,4 +1,4 @@
-"""Validators: whoever checks a label, each with its own hypotheses. Importing this loads names only."""
+"""Validators check labels by transcribing the audio in their own way. This package's top level has only their names."""
 
 from k2d.validators.names import PERTURBED, PROBE, SECOND_DECODE, address_of, models_of, served, validators_of
 

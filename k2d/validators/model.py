@@ -1,4 +1,4 @@
-"""Validators that are a model: a second one, or the teacher's own weights on perturbed audio."""
+"""Validators that are a Whisper model: a second model, or the teacher on perturbed audio."""
 
 import asyncio
 import math
@@ -11,23 +11,24 @@ from k2d.inference.transcriber import ScoringTranscriber
 from k2d.schema import Chunk, DecodeOptions, Hypothesis, ModelInfo, Samples, TextScore, Window
 from k2d.validators.names import PERTURBED
 from k2d.validators.perturb import PERTURBATIONS, Perturbation, apply
-from k2d.validators.protocol import AS_IS, Opening, Validator, mean_by_segment
+from k2d.validators.protocol import AS_IS, Validator, ValidatorContext, mean_by_segment
 
-SCORE_VERSION: Final = 1  # of how forced log-probabilities are computed and shared out among segments
+# increase it when forced log-probabilities, or their means by segment, are computed differently
+SCORE_VERSION: Final = 1
 
 
-async def open_validator(name: str, opening: Opening) -> Validator:
-    """Open the teacher on perturbed audio (`perturbed`), or a second model by its name."""
+async def open_validator(name: str, context: ValidatorContext) -> Validator:
+    """Open the validator `perturbed` (the teacher on perturbed audio), or a second model by its name."""
     if name == PERTURBED:
-        return ModelValidator(opening.teacher, opening.language, PERTURBATIONS)
-    return ModelValidator(await opening.open_model(name), opening.language)
+        return ModelValidator(context.teacher, context.language, PERTURBATIONS)
+    return ModelValidator(await context.open_model(name), context.language)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelValidator:
-    """Transcribes a chunk, once for each perturbation, and computes the label's forced log-probabilities there.
+    """Transcribes a chunk once for each perturbation, and computes the label's forced log-probabilities for each.
 
-    Without perturbations it takes the audio as it is: then the model must not be the teacher.
+    Without perturbations it gets the audio unchanged; then the model must not be the teacher.
     """
 
     transcriber: ScoringTranscriber
@@ -48,7 +49,7 @@ class ModelValidator:
 
     @property
     def options(self) -> DecodeOptions:
-        """One greedy pass, no timestamps, no fallback: a validator that loops is a finding, not a fault to repair."""
+        """One greedy pass without timestamps or fallback: a loop is evidence about the label, and is kept."""
         return DecodeOptions(
             language=self.language, temperatures=(0.0,), without_timestamps=True, no_speech_threshold=None
         )
@@ -82,10 +83,10 @@ class ModelValidator:
         )
 
     async def _score(self, window: Window, text: str) -> TextScore | None:
-        """The label's forced log-probabilities; None where the model cannot give them.
+        """The label's forced log-probabilities; None if the model refuses the text.
 
-        The same window under the same options is decoded beside it, so what is refused here is the text: longer than
-        the context (a loop), or spelling a special token.
+        The same window is decoded with the same options, so if the model refuses, it is because of the text: it is
+        longer than the context (a loop), or contains a special token.
         """
         if not text:
             return None

@@ -1,11 +1,12 @@
-"""The validators of a batch by name: joined by "+", the first of them the paper's validator. Pure.
+"""Names of validators. A batch's validators are joined by "+"; the first is the paper's. Pure.
 
-perturbed                             the teacher's weights on perturbed audio: the fallback
-Systran/faster-whisper-small          a second model
-perturbed+second-decode               … and another decode of the labels that are unresolved then
-small+perturbed+probe:1a2b3c4d5e6f    three validators: a quorum
+    perturbed                             the teacher's weights on perturbed audio, a fallback
+    Systran/faster-whisper-small          a second model
+    perturbed+second-decode               labels that stay unresolved are decoded again
+    small+perturbed+probe:1a2b3c4d5e6f    three validators
 
-To add a kind of validator: a module with `open_validator` (as in k2d/validators/second_decode.py), and its entry in KINDS.
+To add a kind of validator, write a module with `open_validator` (as k2d/validators/second_decode.py has it), and add it
+to KINDS.
 """
 
 import re
@@ -16,19 +17,19 @@ from k2d.errors import BadRequest
 from k2d.inference.address import is_address
 
 PERTURBED: Final = "perturbed"  # the teacher's weights on perturbed audio
-SECOND_DECODE: Final = "second-decode"  # the teacher again, with other options, for labels that others leave unresolved
-PROBE: Final = "probe:"  # a CTC probe on the teacher's encoder, by its digest (`k2d probe`)
-JOINT: Final = "+"
+SECOND_DECODE: Final = "second-decode"  # the teacher with other options, for labels that the others leave unresolved
+PROBE: Final = "probe:"  # followed by the digest of a CTC probe on the teacher's encoder (`k2d probe`)
+SEPARATOR: Final = "+"
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatorKind:
-    """One kind of validator: which names are of it, and the module whose `open_validator` opens one."""
+    """A kind of validator."""
 
-    names: re.Pattern[str]
-    module: str
-    is_model: bool = False  # weights of its own, which a server can have
-    not_first: str | None = None  # why it cannot be the first validator; None: it can
+    names: re.Pattern[str]  # that validators of this kind have
+    module: str  # its function `open_validator` opens one
+    is_model: bool = False  # it is a model of its own, which a server can have
+    not_first: str | None = None  # why it cannot be the first validator; None if it can
 
 
 KINDS: Final = (
@@ -43,10 +44,10 @@ KINDS: Final = (
         "k2d.validators.probe.validator",
         not_first="a probe writes no text, so there is no error rate",
     ),
-    ValidatorKind(re.compile(".+", re.DOTALL), "k2d.validators.model", is_model=True),  # any other name: a model's
+    ValidatorKind(re.compile(".+", re.DOTALL), "k2d.validators.model", is_model=True),  # any other name is a model's
 )
 
-_EARLIER: Final = {"rescue": SECOND_DECODE}  # what version 0.1 called it: batches and settings may still say so
+_EARLIER: Final = {"rescue": SECOND_DECODE}  # names of version 0.1, which batches and settings may still have
 _DIGEST: Final = re.compile(r"[0-9a-f]{8,64}")
 _HINT: Final = (
     f"validators are joined by '+': a model, {PERTURBED!r}, '{PROBE}DIGEST', {SECOND_DECODE!r}; "
@@ -55,29 +56,31 @@ _HINT: Final = (
 
 
 def kind_of(name: str) -> ValidatorKind:
-    """The kind of a validator, by its name."""
+    """The kind of a validator by its name."""
     return next(kind for kind in KINDS if kind.names.fullmatch(name))
 
 
 def validators_of(reference: str) -> tuple[str, ...]:
-    """Split a reference into the names of its validators, in order; whether a model of a name exists is not checked.
+    """Split a reference into the names of its validators, in order. Does not check that models exist.
 
-        validators_of("small+perturbed")  -> ("small", "perturbed")
+        >>> validators_of("small+perturbed")
+        ('small', 'perturbed')
 
     Raises:
-        BadRequest: no validator, an empty or repeated one, a first one that writes no text or depends on others.
+        BadRequest: no validator, an empty or repeated one, or a first one that writes no text or depends on others.
     """
-    names = tuple(_EARLIER.get(part.strip(), part.strip()) for part in reference.split(JOINT))
+    names = tuple(_EARLIER.get(part.strip(), part.strip()) for part in reference.split(SEPARATOR))
     if not all(names):
         raise BadRequest(f"empty entry in K2D_VALIDATOR: {reference[:200]!r}", hint=_HINT)
     if len(set(names)) < len(names):
         raise BadRequest(f"K2D_VALIDATOR names a validator twice: {reference[:200]!r}", hint=_HINT)
     for name in names:
         if name.startswith(PROBE) and not _DIGEST.fullmatch(name.removeprefix(PROBE)):
-            raise BadRequest(f"not the digest of a probe: {name[:200]!r}", hint="`k2d probe` prints its name")
-    if (why := kind_of(names[0]).not_first) is not None:
+            raise BadRequest(f"not the digest of a probe: {name[:200]!r}", hint="`k2d probe` prints it")
+    if (reason := kind_of(names[0]).not_first) is not None:
         raise BadRequest(
-            f"{names[0][:200]} cannot be the first validator: {why}", hint=f"for example {PERTURBED}+{names[0][:200]}"
+            f"{names[0][:200]} cannot be the first validator: {reason}",
+            hint=f"for example {PERTURBED}+{names[0][:200]}",
         )
     if sum(map(is_address, names)) > 1:
         raise BadRequest(
@@ -88,12 +91,12 @@ def validators_of(reference: str) -> tuple[str, ...]:
 
 
 def models_of(reference: str) -> tuple[str, ...]:
-    """The validators that are models of their own, in order; errors as for `validators_of`."""
+    """The names of the validators that are models of their own, in order; errors as for `validators_of`."""
     return tuple(name for name in validators_of(reference) if kind_of(name).is_model)
 
 
 def served(reference: str) -> str:
-    """The model that a validator's server loads; `PERTURBED` where no validator is a model of its own.
+    """The model that the validator's server loads; `PERTURBED` if no validator is a model of its own.
 
     Raises:
         BadRequest: several models, or as `validators_of`.
@@ -108,5 +111,5 @@ def served(reference: str) -> str:
 
 
 def address_of(reference: str) -> str:
-    """The servers that a teacher or validator reference names; the reference itself where it names none."""
-    return next((part.strip() for part in reference.split(JOINT) if is_address(part)), reference)
+    """The address of servers in a teacher or validator reference; the reference itself if it contains none."""
+    return next((part.strip() for part in reference.split(SEPARATOR) if is_address(part)), reference)

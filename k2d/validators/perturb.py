@@ -1,12 +1,13 @@
-"""Perturbs a chunk's audio in two ways, so that the teacher's own weights can check it where no second model is at hand.
+"""Perturbs a chunk's audio in two ways, so that the teacher itself can validate its labels if there is no second model.
 
-What a model recognises correctly survives a small change of the signal; what it invented tends to change. This is a
-fallback, weaker than an independent model, and every record says so (docs/method.md: at α = 0.4 the mean bounded
-distance of the two keeps 96 % of the clips and halves the label error).
+What a model recognises correctly survives a small change of the signal; what it hallucinates tends to change. This is a
+fallback, weaker than an independent model, and records name it (docs/method.md: at α = 0.4 the mean bounded distance
+over both keeps 96 % of the clips and halves the label error).
 """
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,12 @@ import soxr
 
 from k2d.schema import SAMPLE_RATE_HZ, Samples
 
-FULL_SCALE = 2**15 - 1
+FULL_SCALE: Final = 2**15 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Plays faster by `factor`: shorter, and higher in pitch, as a tape would be. Different frames, same words."""
+    """Speeds the audio up by `factor`, by resampling: it gets shorter and higher in pitch."""
 
     factor: float
 
@@ -30,7 +31,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class BandPass:
-    """Keeps the band between two −6 dB edges, as a telephone does. Different spectrum, same words."""
+    """Keeps the band between two −6 dB edges, as a telephone does."""
 
     low_hz: float
     high_hz: float
@@ -42,21 +43,23 @@ class BandPass:
 
 Perturbation = Speed | BandPass
 
-# The two perturbations the figures above were measured with; 300–3400 Hz is the telephone band
-# (ITU-T G.712). Names go into keys: a changed parameter is a changed perturbation.
-PERTURBATIONS: tuple[Perturbation, ...] = (Speed(1.12), BandPass(300.0, 3400.0))
+# The two perturbations of the figures above; 300–3400 Hz is the telephone band (ITU-T G.712). Their names are part of
+# keys, so another parameter gives other keys.
+PERTURBATIONS: Final[tuple[Perturbation, ...]] = (Speed(1.12), BandPass(300.0, 3400.0))
 
-# 1,023 taps of a Blackman window have transitions of about 5.6 · rate / taps ≈ 90 Hz, centred on the edges, and more
-# than 70 dB beyond them.
-_TAPS = 1023
-_FFT = 16_384  # samples in one transform: 16 times the taps, small enough for a cache
+# With 1,023 taps, a Blackman window has transition bands of about 5.6 · rate / taps ≈ 90 Hz, centred on the edges, and
+# more than 70 dB of attenuation beyond them.
+_TAPS: Final = 1023
+_FFT: Final = 16_384  # samples in one transform: 16 times the taps, and small enough for the processor's cache
 
 
 def apply(perturbation: Perturbation, samples: Samples) -> Samples:
-    """The samples as this perturbation has them, int16, shape (m,); deterministic.
+    """Perturb int16 samples of shape (n,); returns int16 of shape (m,). Deterministic.
 
-    m is n / factor (rounded) for Speed and n for BandPass, which adds no delay. Where the result would exceed full
-    scale it is scaled down as a whole: perturbing never clips.
+        apply(Speed(1.12), samples)
+
+    m is n / factor (rounded) for Speed, and n for BandPass, which adds no delay. A result that would exceed full scale
+    is scaled down as a whole instead of clipped.
     """
     if not len(samples):
         return samples.copy()
@@ -74,7 +77,7 @@ def apply(perturbation: Perturbation, samples: Samples) -> Samples:
 
 @cache
 def _band_pass(perturbation: BandPass) -> npt.NDArray[np.float64]:
-    """A windowed-sinc band-pass of odd length, symmetric, so that it delays all frequencies alike; shape (taps,)."""
+    """A windowed-sinc band-pass of odd length, symmetric, so that all frequencies have one delay; shape (taps,)."""
     at = np.arange(_TAPS) - _TAPS // 2
     low, high = 2 * perturbation.low_hz / SAMPLE_RATE_HZ, 2 * perturbation.high_hz / SAMPLE_RATE_HZ
     taps: npt.NDArray[np.float64] = (high * np.sinc(high * at) - low * np.sinc(low * at)) * np.blackman(_TAPS)
@@ -82,9 +85,9 @@ def _band_pass(perturbation: BandPass) -> npt.NDArray[np.float64]:
 
 
 def _convolve(signal: npt.NDArray[np.float64], taps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Linear convolution by FFT, the filter's delay removed; shapes (n,), (taps,) → (n,).
+    """Linear convolution by FFT, with the filter's delay removed; shapes (n,), (taps,) → (n,).
 
-    Block by block (overlap-add): 30 s at once would take 20 MB of spectra, times the recordings in flight.
+    Done in blocks (overlap-add): 30 s at once would need 20 MB for spectra, for each concurrent recording.
     """
     spectrum = np.fft.rfft(taps, _FFT)
     step = _FFT - len(taps) + 1

@@ -1,4 +1,4 @@
-"""The protocol of a validator, the validators of a batch, and how a text's log-probabilities become its segments'."""
+"""The protocol of a validator, the validators of a batch, and what all validators share."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,28 +9,28 @@ from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import HYPOTHESES_TAG, digest
 from k2d.schema import Chunk, Hypothesis, ModelInfo, Samples, Segment
 from k2d.store import Lake
-from k2d.validators.names import JOINT
+from k2d.validators.names import SEPARATOR
 
-AS_IS: Final = "as is"  # the perturbation of a validator that takes a chunk's audio unchanged
+AS_IS: Final = "as is"  # the perturbation of a validator that gets a chunk's audio unchanged
 DECIMALS: Final = 4  # of a forced log-probability
-HYPOTHESES_VERSION: Final = 1  # of how hypotheses are stored; what a validator does has its own version in its key
+HYPOTHESES_VERSION: Final = 1  # of how hypotheses are stored; each validator's key has its own version
 
 
 class Validator(Protocol):
     """Checks labels by transcribing their audio in its own way. Calls may run concurrently.
 
-    Its hypotheses depend on nothing but the chunk, its audio, `key`, and, where `key` says so, on the hypotheses before
-    its own: they are stored under that key and never computed twice.
+    Its hypotheses depend only on the chunk, its audio, `key`, and, if `key` says so, on the hypotheses of the
+    validators before it. They are stored under that key and not computed twice.
     """
 
     @property
     def name(self) -> str:
-        """ "kind:reference", as in every record."""
+        """ "kind:reference", for records."""
         ...
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """All that can change its hypotheses, as JSON values and dataclasses."""
+        """Everything that can change its hypotheses, as JSON values and dataclasses."""
         ...
 
     def wants(self, chunk: Chunk, before: Sequence[Hypothesis]) -> bool:
@@ -40,9 +40,11 @@ class Validator(Protocol):
     async def validate(
         self, chunk: Chunk, samples: Samples, before: Sequence[Hypothesis], *, recording_id: str
     ) -> tuple[Hypothesis, ...]:
-        """Return its hypotheses of one chunk, one for each perturbation, in an order that never changes.
+        """Return its hypotheses of a chunk, one for each perturbation, always in the same order.
 
-        Samples have shape (n,): exactly the label's span.
+        Args:
+            samples: shape (n,), cut to the label's span.
+            before: hypotheses of the validators before it.
 
         Raises:
             ModelError: a model failed, or cannot be reached.
@@ -51,32 +53,32 @@ class Validator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """What a module's `open_validator(name, opening)` may use."""
+class ValidatorContext:
+    """What a module's `open_validator(name, context)` gets."""
 
     teacher: ScoringTranscriber
     language: str  # of the batch
     lake: Lake
     before: tuple[Validator, ...]  # the validators before it
-    open_model: Callable[[str], Awaitable[ScoringTranscriber]]  # a model by its name; closed with the batch
+    open_model: Callable[[str], Awaitable[ScoringTranscriber]]  # opens a model by its name; closed with the batch
 
 
 @runtime_checkable
 class FirstValidator(Validator, Protocol):
-    """A validator that writes text, so that the paper's distances can come from it."""
+    """A validator that writes text, as the first must, since distances are computed from its hypotheses."""
 
     @property
     def model(self) -> ModelInfo: ...
 
     @property
     def perturbation_names(self) -> tuple[str, ...]:
-        """(AS_IS,), or what is done to the audio."""
+        """The names of its perturbations; (AS_IS,) if the audio is not changed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """The validators of a batch, in order. The first is the paper's: distances come from it. Evidence comes from all."""
+    """The validators of a batch, in order. Distances come from the first, as in the paper; evidence from all."""
 
     first: FirstValidator
     others: tuple[Validator, ...] = ()
@@ -86,27 +88,33 @@ class Validators:
 
     @property
     def name(self) -> str:
-        """Their names joined by "+", as in every record."""
-        return JOINT.join(validator.name for validator in self)
+        """Their names joined by "+", for records."""
+        return SEPARATOR.join(validator.name for validator in self)
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What goes into the key of the facts they lead to."""
+        """Their part of the key of facts."""
         return tuple((validator.name, validator.key) for validator in self)
 
 
 def hypotheses_key(label_key: str, validator: Validator) -> str:
-    """The key of a validator's hypotheses on one recording's labels: the same whoever validates beside it."""
+    """The key of a validator's hypotheses on a recording's labels; independent of the other validators."""
     return digest(HYPOTHESES_TAG, HYPOTHESES_VERSION, label_key, validator.name, validator.key)
 
 
 def mean_by_segment(values: Sequence[float], segments: Sequence[Segment]) -> tuple[float, ...]:
-    """Average values of a text's tokens over each segment; `values` are those of all segments' tokens in a row.
+    """Average the values of a text's tokens over each of its segments.
 
-    A segment gets as many of the tokens as it has itself, exactly where those add up; where they do not (another
-    vocabulary, tokens merged across a joint) it gets its share, at rounded places. A segment without tokens of its own
-    counts a third of its UTF-8 bytes, what a Whisper token covers; one that no token falls to gets the mean of all.
-    Empty where there are no tokens.
+    If the text was tokenized as its segments were, each segment gets the values of its own tokens. If not (another
+    vocabulary, tokens merged across a boundary), the values are divided in proportion to the segments' numbers of
+    tokens. A segment without tokens counts as a third of its UTF-8 bytes, the average of a Whisper token; a segment
+    that gets no value has the mean of all values.
+
+    Args:
+        values: one for each token of the whole text, in order.
+
+    Returns:
+        A mean for each segment, rounded to `DECIMALS`; empty if there are no values.
     """
     if not values:
         return ()

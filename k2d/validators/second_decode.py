@@ -1,7 +1,7 @@
 """Decodes a chunk again, without previous text, when every validator loops or most disagree with the label.
 
-The teacher decodes the chunk cut to its label, as it did not when it wrote the label, so that no label is kept only
-because nobody could check it.
+The teacher gets the chunk's audio cut to the label, which it did not have when it wrote the label. So a label is not
+kept only because no validator could check it.
 """
 
 import asyncio
@@ -15,32 +15,32 @@ from k2d.inference.transcriber import Transcriber
 from k2d.schema import Chunk, DecodeOptions, Evidence, Hypothesis, Samples, Window
 from k2d.text.repetition import REPETITION_MAX
 from k2d.validators.names import SECOND_DECODE
-from k2d.validators.protocol import Opening, Validator
+from k2d.validators.protocol import Validator, ValidatorContext
 
-VERSION: Final = 1  # raise it when the rule, the decodes, or evidence itself choose otherwise
+VERSION: Final = 1  # increase it when a change of the rule, the decodes or evidence selects other chunks
 
-# Hypotheses that differ this much from a label call it into question: a little more than twice what two decodes of
-# clean speech differ in (docs/method.md: a median distance of 0.09 to unseen labels).
-DOUBTFUL: Final = 0.2
+# A label whose hypotheses differ from it by more than this is unresolved: a little more than twice the difference
+# between two decodes of clean speech (docs/method.md: a median distance of 0.09 to unseen labels).
+UNRESOLVED_DISTANCE: Final = 0.2
 FALLBACK: Final = "fallback"
 
 
-async def open_validator(name: str, opening: Opening) -> Validator:
-    """Open the second decode; the validators before it say which labels are unresolved."""
-    return SecondDecode(opening.teacher, opening.language, tuple(validator.key for validator in opening.before))
+async def open_validator(name: str, context: ValidatorContext) -> Validator:
+    """Open the second decode. The validators before it decide which labels are unresolved."""
+    return SecondDecode(context.teacher, context.language, tuple(validator.key for validator in context.before))
 
 
 @dataclass(frozen=True, slots=True)
 class SecondDecode:
-    """The teacher again: prompted with the label's main language, then as before but at rising temperatures.
+    """The teacher with two other sets of options: the label's main language, and rising temperatures.
 
-    Temperature 0 is left out of the second of these decodes: it would repeat the one in question. It gives no forced
-    log-probabilities, so that a label's mean the same whether it was decoded again or not.
+    The second starts above temperature 0, which would repeat the label. A second decode has no forced
+    log-probabilities, so that their mean does not depend on whether a label was decoded again.
     """
 
     transcriber: Transcriber
     language: str  # of the batch
-    before: tuple[Any, ...]  # keys of the validators before it: their hypotheses say what is unresolved
+    before: tuple[Any, ...]  # keys of the validators before it, whose hypotheses decide which labels are unresolved
 
     @property
     def name(self) -> str:
@@ -48,8 +48,8 @@ class SecondDecode:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        decodes = (self._prompted("zh"), self._prompted("en"), self._heated())
-        rule = (DOUBTFUL, CONTRADICTION, REPETITION_MAX)
+        decodes = (self._in_language("zh"), self._in_language("en"), self._at_rising_temperatures())
+        rule = (UNRESOLVED_DISTANCE, CONTRADICTION, REPETITION_MAX)
         return (SECOND_DECODE, VERSION, self.transcriber.model.fingerprint, decodes, rule, self.before)
 
     def wants(self, chunk: Chunk, before: Sequence[Hypothesis]) -> bool:
@@ -60,29 +60,29 @@ class SecondDecode:
     ) -> tuple[Hypothesis, ...]:
         evidence = weigh(chunk.segments, before).evidence
         language = "zh" if evidence.zh_tokens >= evidence.en_tokens else "en"
-        decodes = {f"language {language}": self._prompted(language), FALLBACK: self._heated()}
+        decodes = {f"language {language}": self._in_language(language), FALLBACK: self._at_rising_temperatures()}
         window = Window(samples)
-        results = await asyncio.gather(*(self.transcriber.transcribe(window, each) for each in decodes.values()))
+        results = await asyncio.gather(*(self.transcriber.transcribe(window, options) for options in decodes.values()))
         return tuple(
             Hypothesis(validator=self.name, perturbation=decode, text=result.text, avg_logprob=result.avg_logprob)
             for decode, result in zip(decodes, results, strict=True)
         )
 
-    def _prompted(self, language: str) -> DecodeOptions:
+    def _in_language(self, language: str) -> DecodeOptions:
         return DecodeOptions(language=language, temperatures=(0.0,), without_timestamps=True, no_speech_threshold=None)
 
-    def _heated(self) -> DecodeOptions:
+    def _at_rising_temperatures(self) -> DecodeOptions:
         temperatures = DecodeOptions().temperatures[1:]
         return DecodeOptions(language=self.language, temperatures=temperatures, without_timestamps=True)
 
 
 def unresolved(evidence: Evidence) -> bool:
-    """Whether the hypotheses leave a label neither confirmed nor plainly empty.
+    """Whether the hypotheses do not decide about a label.
 
-    That is so where all of them loop, where their median is far from the label, or where they contradict one another.
+    So it is if all of them loop, if their median is far from the label, or if they contradict one another.
     """
     if not evidence.phonemes:
-        return False  # nothing is written, so nothing can be confirmed
+        return False  # the label is empty: there is nothing to confirm
     all_loop = evidence.hypothesis_repetition > REPETITION_MAX
-    apart = evidence.disagreement_most - evidence.disagreement_least
-    return all_loop or evidence.disagreement_middle > DOUBTFUL or apart > CONTRADICTION
+    contradiction = evidence.disagreement_most - evidence.disagreement_least
+    return all_loop or evidence.disagreement_middle > UNRESOLVED_DISTANCE or contradiction > CONTRADICTION

@@ -1,1 +1,1 @@
-"""Whisper engines behind one protocol: windows of at most 30 s in, tokens with timestamps and signals out."""
+"""Whisper engines behind one protocol: they decode windows of at most 30 s to text with timestamps."""

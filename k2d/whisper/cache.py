@@ -1,4 +1,4 @@
-"""The model cache: folders appear whole or not at all."""
+"""Writes folders of the model cache atomically: a folder is there completely or not at all."""
 
 import os
 import tempfile
@@ -11,19 +11,19 @@ from k2d.errors import ModelError
 
 @contextmanager
 def writable(path: Path) -> Iterator[None]:
-    """Turn a cache that cannot be written into a ModelError that says where."""
+    """Turn an OSError while writing to the cache into a ModelError that names the path."""
     try:
         yield
     except OSError as error:
         raise ModelError(
             f"the model cache cannot be written: {path}: {error.strerror or error}",
-            hint="set K2D_CACHE to a folder with room that this user may write",
+            hint="set K2D_CACHE to a writable folder with enough space",
         ) from error
 
 
 @contextmanager
 def fresh_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block ends well, in one rename; else nothing remains.
+    """A temporary folder that is renamed to `target` when the block succeeds, and deleted when it fails.
 
     Raises:
         ModelError: the cache cannot be written.
@@ -37,5 +37,5 @@ def fresh_folder(target: Path) -> Iterator[Path]:
             try:
                 os.replace(work, target)
             except OSError:
-                if not target.is_dir():  # there: another process was faster, and its files are the same
+                if not target.is_dir():  # if it exists, another process was faster; its files are the same
                     raise

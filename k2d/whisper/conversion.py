@@ -1,10 +1,10 @@
-"""Conversions between the two engines' weight files, both ways."""
+"""Converts models between the two engines' file formats, in both directions."""
 
 import json
 import mmap
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from k2d.whisper.vocabulary import Vocabulary
 
 Array = npt.NDArray[np.generic]
 
-TOP = {
+TOP: Final = {
     "encoder/conv1": "model.encoder.conv1",
     "encoder/conv2": "model.encoder.conv2",
     "encoder/layer_norm": "model.encoder.layer_norm",
@@ -27,30 +27,29 @@ TOP = {
     "decoder/position_encodings/encodings": "model.decoder.embed_positions.weight",
     "decoder/embeddings/weight": "model.decoder.embed_tokens.weight",
 }
-# CTranslate2 fuses what reads the same input; the parts follow in this order
-SELF_ATTENTION = {"linear_0": ("q_proj", "k_proj", "v_proj"), "linear_1": ("out_proj",)}
-CROSS_ATTENTION = {"linear_0": ("q_proj",), "linear_1": ("k_proj", "v_proj"), "linear_2": ("out_proj",)}
-LAYER = re.compile(r"(encoder|decoder)/layer_(\d+)/(self_attention|attention|ffn)/(\w+)/(\w+)")
-ENDINGS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+# CTranslate2 fuses projections with the same input, concatenated in this order
+SELF_ATTENTION: Final = {"linear_0": ("q_proj", "k_proj", "v_proj"), "linear_1": ("out_proj",)}
+CROSS_ATTENTION: Final = {"linear_0": ("q_proj",), "linear_1": ("k_proj", "v_proj"), "linear_2": ("out_proj",)}
+LAYER: Final = re.compile(r"(encoder|decoder)/layer_(\d+)/(self_attention|attention|ffn)/(\w+)/(\w+)")
+ENDINGS: Final = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
 
 def to_ctranslate2(source: Path, target: Path) -> None:
-    """Convert a transformers Whisper to CTranslate2, keeping its precision.
+    """Convert a transformers Whisper to CTranslate2, with weights in float16.
 
     Raises:
-        ModelError: the converter needs transformers, which is missing, or refuses the model.
+        ModelError: transformers is not installed, or the converter refuses the model.
     """
     try:
         import torch  # noqa: F401  the converter reads the weights with it
-        import transformers
+        import transformers  # noqa: F401  and with this
         from ctranslate2.converters import TransformersConverter
     except ImportError as error:
         raise ModelError(
             f"{source} is a transformers model, and converting it needs {error.name}",
             hint=f"{install_hint('ct2', 'torch')}; or choose K2D_ENGINE=transformers, or give a CTranslate2 folder",
         ) from error
-    quiet: Any = transformers.utils.logging.disable_progress_bar
-    quiet()  # its bar for the weights would stand in the middle of a command's own output
+    hide_progress_bars()
     try:
         TransformersConverter(str(source), copy_files=["tokenizer.json"]).convert(
             str(target), quantization="float16", force=True
@@ -59,13 +58,21 @@ def to_ctranslate2(source: Path, target: Path) -> None:
         raise ModelError(f"{source} cannot be converted: {error}", hint="name a Whisper model") from error
 
 
-def to_transformers(source: Path, target: Path) -> None:
-    """Convert a CTranslate2 Whisper in floating point to a transformers folder.
+def hide_progress_bars() -> None:
+    """Switch off transformers' progress bars, which would interleave with a command's own output."""
+    from transformers.utils import logging
 
-    Tensors map one to one, at the precision they have; the key projections' bias, always zero, is not written.
+    switch_off: Any = logging.disable_progress_bar
+    switch_off()
+
+
+def to_transformers(source: Path, target: Path) -> None:
+    """Convert a CTranslate2 Whisper in floating point to transformers.
+
+    Tensors are copied in their precision; the bias of key projections, which is always zero, is left out.
 
     Raises:
-        ModelError: the model is quantised, damaged, or safetensors is missing.
+        ModelError: the model is quantised or damaged, or safetensors is not installed.
     """
     try:
         from safetensors.numpy import save_file
@@ -73,24 +80,24 @@ def to_transformers(source: Path, target: Path) -> None:
         raise ModelError("converting needs safetensors", hint=install_hint("torch")) from error
     file = source / "model.bin"
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        perturbation = memoryview(data)
-        found = ct2_file.tensors(perturbation, file=file)
-        if any(name.endswith("weight_scale") for name in found):
+        view = memoryview(data)
+        tensors = ct2_file.tensors(view, file=file)
+        if any(name.endswith("weight_scale") for name in tensors):
             raise ModelError(
                 f"{source} is quantised; the transformers engine needs floating point", hint="give the original model"
             )
         state = {}
-        for name, tensor in found.items():
-            state.update(_renamed(name, np.array(ct2_file.array(perturbation, tensor))))
-        shapes = {name: tensor.shape for name, tensor in found.items()}
-        heads = {side: int(ct2_file.array(perturbation, found[f"{side}/num_heads"])) for side in ("encoder", "decoder")}
-        perturbation.release()
+        for name, tensor in tensors.items():
+            state.update(_renamed(name, np.array(ct2_file.array(view, tensor))))
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        heads = {side: int(ct2_file.array(view, tensors[f"{side}/num_heads"])) for side in ("encoder", "decoder")}
+        view.release()
     save_file(state, target / "model.safetensors", metadata={"format": "pt"})
     vocabulary = Vocabulary(source / "tokenizer.json")
-    known = json.loads((source / "config.json").read_text("utf-8"))
+    config = json.loads((source / "config.json").read_text("utf-8"))
     documents = {
         "config.json": _config(shapes, heads=heads, vocabulary=vocabulary),
-        "generation_config.json": generation_settings(known, vocabulary=vocabulary),
+        "generation_config.json": generation_settings(config, vocabulary=vocabulary),
         "preprocessor_config.json": preprocessor_settings(shapes["encoder/conv1/weight"][1]),
         "tokenizer_config.json": {"tokenizer_class": "WhisperTokenizer", "model_max_length": CONTEXT},
     }
@@ -100,7 +107,7 @@ def to_transformers(source: Path, target: Path) -> None:
 
 
 def _renamed(name: str, value: Array) -> dict[str, Array]:
-    """One CTranslate2 tensor as transformers names it: several when it was fused, none for settings."""
+    """A CTranslate2 tensor under transformers' names: several if it is fused, none if it is a setting."""
     if name in TOP:
         return {TOP[name]: value}
     stem, _, ending = name.rpartition("/")
@@ -114,12 +121,12 @@ def _renamed(name: str, value: Array) -> dict[str, Array]:
     if block == "ffn":
         inner = "final_layer_norm" if part == "layer_norm" else f"fc{int(part[-1]) + 1}"
         return {f"{layer}.{inner}.{ENDINGS[ending]}": value}
-    theirs = "encoder_attn" if block == "attention" else "self_attn"
+    attention = "encoder_attn" if block == "attention" else "self_attn"
     if part == "layer_norm":
-        return {f"{layer}.{theirs}_layer_norm.{ENDINGS[ending]}": value}
+        return {f"{layer}.{attention}_layer_norm.{ENDINGS[ending]}": value}
     parts = (CROSS_ATTENTION if block == "attention" else SELF_ATTENTION)[part]
     pieces = np.split(value, len(parts))
-    names = (f"{layer}.{theirs}.{projection}.{ENDINGS[ending]}" for projection in parts)
+    names = (f"{layer}.{attention}.{projection}.{ENDINGS[ending]}" for projection in parts)
     return {k: np.ascontiguousarray(v) for k, v in zip(names, pieces, strict=True) if not k.endswith("k_proj.bias")}
 
 
@@ -147,10 +154,10 @@ def _config(shapes: dict[str, tuple[int, ...]], *, heads: dict[str, int], vocabu
     }
 
 
-def generation_settings(known: dict[str, Any], *, vocabulary: Vocabulary) -> dict[str, Any]:
-    """What transformers' own `generate` needs of a Whisper, so that the folder serves there too."""
+def generation_settings(config: dict[str, Any], *, vocabulary: Vocabulary) -> dict[str, Any]:
+    """The generation_config.json that transformers' `generate` needs for a Whisper."""
     return {
-        "alignment_heads": known.get("alignment_heads"),
+        "alignment_heads": config.get("alignment_heads"),
         "lang_to_id": {f"<|{code}|>": id for code, id in vocabulary.languages.items()},
         "task_to_id": {"transcribe": vocabulary.transcribe, "translate": vocabulary.translate},
         "is_multilingual": True,
@@ -169,6 +176,7 @@ def generation_settings(known: dict[str, Any], *, vocabulary: Vocabulary) -> dic
 
 
 def preprocessor_settings(mels: int) -> dict[str, Any]:
+    """The preprocessor_config.json of a Whisper with so many mel bands."""
     return {
         "feature_extractor_type": "WhisperFeatureExtractor",
         "processor_class": "WhisperProcessor",

@@ -1,61 +1,55 @@
-"""Whisper in CTranslate2: the default engine, on CPU and CUDA, without torch."""
+"""Whisper in CTranslate2: the default engine, for CPU and CUDA; needs no torch."""
 
 import hashlib
-import json
-import mmap
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import ctranslate2
 import numpy as np
 import numpy.typing as npt
 import structlog
 
-from k2d.errors import ModelError
 from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
-from k2d.whisper import ct2_file, prompts, scoring
-from k2d.whisper.engine import Encoding
-from k2d.whisper.fallback import Draft, decode_with_fallback
+from k2d.whisper import prompts, scoring
+from k2d.whisper.ct2_load import available_cores, choose_compute_type, choose_device, load_model
+from k2d.whisper.deterministic_fallback import DeterministicFallback, Search
+from k2d.whisper.engine import Encoding, engine_errors
+from k2d.whisper.fallback import DecodingResult, decode_with_fallback
 from k2d.whisper.features import TOKEN_S, log_mel
-from k2d.whisper.ladder import Ladder, Search
-from k2d.whisper.languages import WindowLanguage, detected
+from k2d.whisper.languages import WindowLanguage, most_likely
 from k2d.whisper.resolve import ResolvedModel
 from k2d.whisper.timestamps import finish
 from k2d.whisper.vocabulary import Vocabulary
 
-SIDE_FILES = ("config.json", "vocabulary.json", "vocabulary.txt", "preprocessor_config.json")
-# texts are filled up to a multiple of it: half of it is wasted, on average, and most chunks share a few widths
-FILLED = 16
-HEARD = 16  # windows whose encoder output is remembered: 3 MB each for base, 4 MB for large in half precision
-ALIGNED_FRAMES = 64  # of 3000: the alignment that comes with a score is not used, so little of it is computed
-ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
+# Texts are padded to a multiple of this many tokens: on average half of it is wasted; most texts share a few lengths
+PAD_MULTIPLE: Final = 16
+CACHED_WINDOWS: Final = 16  # windows whose encoder output is kept: 3 MB each for base, 4 MB for large in half precision
+ALIGNED_FRAMES: Final = 64  # of 3000: `align` also computes an alignment, which is not used, so few frames are enough
 
 log = structlog.get_logger()
 
 
 class CTranslate2Engine:
-    """One model in memory, in one precision, on one device.
+    """A Whisper model in CTranslate2, in one precision on one device (`k2d.whisper.engine.Engine`).
 
-    On a CPU in int8 a window's result is bit for bit the same alone and in any batch (docs/adr/0002).
+    On a CPU in int8 a window's result is the same bit for bit, alone or in any batch (docs/adr/0002).
     """
 
     def __init__(self, resolved: ResolvedModel, *, device: str, compute_type: str, threads: int) -> None:
-        """Load the weights; the mixed zh/en row is written into them in memory, never on disk.
+        """Load the weights and add the mixed zh/en row in memory; the files are not changed.
 
         Raises:
-            ModelError: damaged weights, or a precision or device that is not there.
+            ModelError: the weights are damaged, or the precision or device is not available.
         """
         started = time.monotonic()
-        self._heard: dict[bytes, npt.NDArray[Any]] = {}  # encoder output of the last windows, oldest first
+        # encoder output of the last windows by the hash of their samples, oldest first
+        self._encoded: dict[bytes, npt.NDArray[Any]] = {}
         self._vocabulary = Vocabulary(resolved.path / "tokenizer.json")
-        device, why_device = _device(device)
-        kind, why_kind = _compute_type(compute_type, device)
-        self._threads = threads or _cores()
-        self._model: Any = _load(
+        device, why_device = choose_device(device)
+        kind, why_kind = choose_compute_type(compute_type, device)
+        self._threads = threads or available_cores()
+        self._model: Any = load_model(
             resolved.path, vocabulary=self._vocabulary, device=device, compute_type=kind, threads=self._threads
         )
         self._info = ModelInfo(
@@ -88,56 +82,49 @@ class CTranslate2Engine:
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         for window in windows:
             self.check(window, options)
-        with self._working():
+        with engine_errors(self._info, closed=self._model is None):
             return self._transcribe(windows, options) if windows else []
 
     def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
-        spelled = scoring.read(windows, texts, options, vocabulary=self._vocabulary)
-        said = [index for index, tokens in enumerate(spelled) if tokens]
+        text_tokens = scoring.read(windows, texts, options, vocabulary=self._vocabulary)
+        nonempty = [index for index, tokens in enumerate(text_tokens) if tokens]
         scores = [scoring.finish((), ())] * len(windows)
-        with self._working():
-            found = self._score([windows[index] for index in said], [spelled[index] for index in said], options)
-        for index, score in zip(said, found, strict=True):
+        with engine_errors(self._info, closed=self._model is None):
+            computed = self._score(
+                [windows[index] for index in nonempty], [text_tokens[index] for index in nonempty], options
+            )
+        for index, score in zip(nonempty, computed, strict=True):
             scores[index] = score
         return scores
 
     def encode(self, windows: Sequence[Window]) -> Encoding:
         for window in windows:
             self.check(window, DecodeOptions())
-        with self._working():
+        with engine_errors(self._info, closed=self._model is None):
             return self._encode(windows).array() if windows else np.empty((0, 0, 0), np.float16)
 
     def close(self) -> None:
         if self._model is not None:
             self._model.unload_model()
             self._model = None
-            self._heard.clear()
+            self._encoded.clear()
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Tell what fails inside in k2d's words."""
-        if self._model is None:
-            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
-        try:
-            yield
-        except RuntimeError as error:  # CTranslate2's only error: out of memory, a lost device
-            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
+    def _encode(self, windows: Sequence[Window]) -> "EncoderOutput":
+        """The encoder's output for some windows, from the cache if all of them are in it.
 
-    def _encode(self, windows: Sequence[Window]) -> "Encoded":
-        """What the encoder makes of some windows; those heard a moment ago are not heard again.
-
-        A validator decodes a window and then scores a text for it: that is one encoder pass, not two.
+        A validator decodes a window and then scores a text for it; with the cache that takes one encoder pass.
         """
-        names = [hashlib.blake2b(window.samples.tobytes(), digest_size=16).digest() for window in windows]
-        if all(name in self._heard for name in names):
-            return Encoded(ctranslate2.StorageView.from_array(np.stack([self._heard[name] for name in names])))
+        hashes = [hashlib.blake2b(window.samples.tobytes(), digest_size=16).digest() for window in windows]
+        if all(hash_ in self._encoded for hash_ in hashes):
+            rows = np.stack([self._encoded[hash_] for hash_ in hashes])
+            return EncoderOutput(ctranslate2.StorageView.from_array(rows))
         features = np.stack([log_mel(window.samples, mels=self._model.n_mels) for window in windows])
-        encoded = Encoded(self._model.encode(ctranslate2.StorageView.from_array(features), to_cpu=True))
+        encoded = EncoderOutput(self._model.encode(ctranslate2.StorageView.from_array(features), to_cpu=True))
         if encoded.all.dtype != ctranslate2.DataType.bfloat16:  # numpy has no such type
-            for name, row in zip(names, np.array(encoded.all), strict=True):
-                self._heard[name] = row
-            while len(self._heard) > HEARD:
-                del self._heard[next(iter(self._heard))]
+            for hash_, row in zip(hashes, np.array(encoded.all), strict=True):
+                self._encoded[hash_] = row
+            while len(self._encoded) > CACHED_WINDOWS:
+                del self._encoded[next(iter(self._encoded))]
         return encoded
 
     def _transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
@@ -145,179 +132,127 @@ class CTranslate2Engine:
         languages = self._languages(encoded, options)
         initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
         starts = [
-            prompts.build(window, language=heard.code, initial=initial, options=options, vocabulary=self._vocabulary)
-            for window, heard in zip(windows, languages, strict=True)
+            prompts.build(window, language=language.code, initial=initial, options=options, vocabulary=self._vocabulary)
+            for window, language in zip(windows, languages, strict=True)
         ]
 
-        def search(indices: Sequence[int], how: Search) -> list[Draft]:
-            return self._search(encoded, starts, indices=indices, how=how, options=options)
+        def decode(indices: Sequence[int], search: Search) -> list[DecodingResult]:
+            return self._search(encoded, starts, indices=indices, search=search, options=options)
 
-        ladder = Ladder(options, search=search)
-        accepted = decode_with_fallback(len(windows), options=options, decode=ladder.decode)
+        fallback = DeterministicFallback(options, search=decode)
+        accepted = decode_with_fallback(len(windows), options=options, decode=fallback.decode)
         return [
             finish(
-                draft,
+                result,
                 temperature=temperature,
-                language=heard.code,
-                language_probs=heard.probs,
+                language=language.code,
+                language_probs=language.probs,
                 vocabulary=self._vocabulary,
                 samples=len(window.samples),
             )
-            for window, heard, (draft, temperature) in zip(windows, languages, accepted, strict=True)
+            for window, language, (result, temperature) in zip(windows, languages, accepted, strict=True)
         ]
 
-    def _languages(self, encoded: "Encoded", options: DecodeOptions) -> list[WindowLanguage]:
-        """The language of each window: as asked, or as heard."""
+    def _languages(self, encoded: "EncoderOutput", options: DecodeOptions) -> list[WindowLanguage]:
+        """The language of each window: the requested one, or the detected one."""
         if options.language != AUTO:
             return [WindowLanguage(options.language, ())] * encoded.count
-        return [detected({token[2:-2]: p for token, p in row}) for row in self._model.detect_language(encoded.all)]
+        return [most_likely({token[2:-2]: p for token, p in row}) for row in self._model.detect_language(encoded.all)]
 
     def _search(
         self,
-        encoded: "Encoded",
+        encoded: "EncoderOutput",
         starts: Sequence[tuple[int, ...]],
         *,
         indices: Sequence[int],
-        how: Search,
+        search: Search,
         options: DecodeOptions,
-    ) -> list[Draft]:
-        """Decode some windows. Prompts of equal length go together: CTranslate2 asks for it."""
+    ) -> list[DecodingResult]:
+        """Decode the windows `indices`, in batches of equal prompt length, as CTranslate2 requires."""
         by_length: dict[int, list[int]] = {}
         for index in indices:
             by_length.setdefault(len(starts[index]), []).append(index)
-        drafts: dict[int, Draft] = {}
+        decoded: dict[int, DecodingResult] = {}
         for members in by_length.values():
             room = prompts.room(starts[members[0]], options)
             results = self._model.generate(
                 encoded.rows(members),
                 [list(starts[index]) for index in members],
-                max_length=max(2 * room, len(starts[members[0]]) + room),  # it takes min(half, what the prompt leaves)
+                # it generates at most min(max_length / 2, max_length - prompt) tokens
+                max_length=max(2 * room, len(starts[members[0]]) + room),
                 return_scores=True,
                 return_no_speech_prob=True,
                 suppress_blank=True,
                 suppress_tokens=list(self._vocabulary.suppressed),
                 max_initial_timestamp_index=round(options.max_initial_timestamp_s / TOKEN_S),
-                beam_size=how.beams,
-                no_repeat_ngram_size=how.unrepeated,
+                beam_size=search.beam_size,
+                no_repeat_ngram_size=search.no_repeat_ngram_size,
             )
-            drafts.update(zip(members, map(self._draft, results), strict=True))
-        return [drafts[index] for index in indices]
+            decoded.update(zip(members, map(self._decoding_result, results), strict=True))
+        return [decoded[index] for index in indices]
 
     def _score(
-        self, windows: Sequence[Window], spelled: Sequence[tuple[int, ...]], options: DecodeOptions
+        self, windows: Sequence[Window], text_tokens: Sequence[tuple[int, ...]], options: DecodeOptions
     ) -> list[TextScore]:
-        """Score texts that are not empty, those with one prompt and about one length together.
+        """Score texts that are not empty, in batches of equal prompts and about equal lengths.
 
-        Each is filled up to a multiple of `FILLED`, which nothing before can see: so the shapes that are computed
-        depend on the text alone, and with them the last bits of its result.
+        Each text is padded at its end to a multiple of `PAD_MULTIPLE`; the decoder is causal, so padding changes no
+        score. The tensor shapes, which decide the last bits of a result, then depend on the text alone.
         """
         if not windows:
             return []
         encoded = self._encode(windows)
         languages = self._languages(encoded, options)
-        groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
-        for index, (window, heard) in enumerate(zip(windows, languages, strict=True)):
-            start = scoring.start(window, language=heard.code, options=options, vocabulary=self._vocabulary)
-            width = min(-(-len(spelled[index]) // FILLED) * FILLED, scoring.room(start))
-            groups.setdefault((start, width), []).append(index)
+        batches: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        for index, (window, language) in enumerate(zip(windows, languages, strict=True)):
+            start = scoring.start(window, language=language.code, options=options, vocabulary=self._vocabulary)
+            width = min(-(-len(text_tokens[index]) // PAD_MULTIPLE) * PAD_MULTIPLE, scoring.room(start))
+            batches.setdefault((start, width), []).append(index)
         scores: dict[int, TextScore] = {}
-        for (start, width), members in groups.items():
+        for (start, width), members in batches.items():
             results = self._model.align(
                 encoded.rows(members),
-                list(start[:-1]),  # it adds "no timestamps" itself
-                [[*spelled[index], *spelled[index][-1:] * (width - len(spelled[index]))] for index in members],
+                list(start[:-1]),  # `align` appends "no timestamps" itself
+                [
+                    [*text_tokens[index], *text_tokens[index][-1:] * (width - len(text_tokens[index]))]
+                    for index in members
+                ],
                 ALIGNED_FRAMES,
             )
             for index, result in zip(members, results, strict=True):
-                scores[index] = scoring.finish(spelled[index], result.text_token_probs[: len(spelled[index])])
+                scores[index] = scoring.finish(text_tokens[index], result.text_token_probs[: len(text_tokens[index])])
         return [scores[index] for index in range(len(windows))]
 
-    def _draft(self, result: Any) -> Draft:
+    def _decoding_result(self, result: Any) -> DecodingResult:
         tokens = result.sequences_ids[0]
-        return Draft.of(
+        return DecodingResult.of(
             self._vocabulary.without_specials(tokens),
             generated=len(tokens),
-            total_logprob=result.scores[0] * len(tokens),  # CTranslate2 reports the mean without end-of-text
+            total_logprob=result.scores[0] * len(tokens),  # CTranslate2 divides by the tokens without end-of-text
             no_speech_prob=result.no_speech_prob,
             text=self._vocabulary.decode(tokens),
         )
 
 
-class Encoded:
-    """A batch's encoder output, from which fallback takes the rows it needs."""
+class EncoderOutput:
+    """A batch's encoder output, from which fallback takes the windows it decodes again."""
 
     def __init__(self, rows: Any) -> None:
         self.all = rows  # a StorageView of shape (windows, 1500, width)
         self.count = int(rows.shape[0])
 
     def array(self) -> Encoding:
-        """All rows in float16, whatever the engine computes in."""
-        perturbation = self.all
-        if perturbation.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type
-            perturbation = perturbation.to(ctranslate2.DataType.float32)
-        return np.array(perturbation).astype(np.float16)
+        """All rows in float16, shape (windows, 1500, width)."""
+        view = self.all
+        if view.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type
+            view = view.to(ctranslate2.DataType.float32)
+        return np.array(view).astype(np.float16)
 
     def rows(self, indices: Sequence[int]) -> Any:
-        """The rows of some windows, in that order, as a StorageView."""
+        """The rows of the windows `indices`, in that order, as a StorageView."""
         if list(indices) == list(range(self.count)):
             return self.all
-        perturbation = self.all
-        if (
-            perturbation.dtype == ctranslate2.DataType.bfloat16
-        ):  # numpy has no such type; float32 holds its values exactly
-            exact = np.array(perturbation.to(ctranslate2.DataType.float32))[list(indices)]
+        if self.all.dtype == ctranslate2.DataType.bfloat16:  # numpy has no such type; float32 holds its values exactly
+            exact = np.array(self.all.to(ctranslate2.DataType.float32))[list(indices)]
             return ctranslate2.StorageView.from_array(exact).to(ctranslate2.DataType.bfloat16)
-        return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(perturbation)[list(indices)]))
-
-
-def _device(asked: str) -> tuple[str, str]:
-    if asked != "auto":
-        return asked, "as set"
-    found = ctranslate2.get_cuda_device_count()
-    return ("cuda", f"{found} found") if found else ("cpu", "no CUDA device")
-
-
-def _compute_type(asked: str, device: str) -> tuple[str, str]:
-    if asked != "auto":
-        return asked, "as set"
-    return ("float16", "usual on CUDA") if device == "cuda" else ("int8", "fastest on a CPU, and exactly repeatable")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _load(folder: Path, *, vocabulary: Vocabulary, device: str, compute_type: str, threads: int) -> Any:
-    """Load the model with its mixed row from memory; the folder stays as it is."""
-    file = folder / "model.bin"
-    sources = tuple(vocabulary.languages[code] for code in prompts.MIXED_CODES)
-    try:
-        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            perturbation = memoryview(data)
-            try:
-                weights = ct2_file.with_mixed_row(perturbation, file=file, sources=sources, target=vocabulary.sot_lm)
-            finally:
-                perturbation.release()
-        files = {name: (folder / name).read_bytes() for name in SIDE_FILES if (folder / name).is_file()}
-        files["config.json"] = _config(files.get("config.json", b"{}"))
-        model = ctranslate2.models.Whisper(
-            str(folder),
-            device=device,
-            compute_type=compute_type,
-            intra_threads=threads,
-            files={"model.bin": weights, **files},
-        )
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        raise ModelError(f"{file} cannot be loaded: {error}", hint=ANOTHER_KIND) from error
-    if not model.is_multilingual:
-        raise ModelError(f"{folder} is an English-only Whisper", hint="name a multilingual model")
-    return model
-
-
-def _config(text: bytes) -> bytes:
-    """The model's configuration with one alignment head that every model has.
-
-    `score` goes through CTranslate2's alignment, whose result it does not use. Without heads it refuses; with heads of
-    layers that a distilled model no longer has it writes where it must not.
-    """
-    return json.dumps(json.loads(text) | {"alignment_heads": [[0, 0]]}).encode()
+        return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(self.all)[list(indices)]))

@@ -1,6 +1,6 @@
-"""The binary format of a CTranslate2 model: where each tensor lies, and the mixed row written into it.
+"""Reads the binary format of a CTranslate2 model, and adds the mixed zh/en embedding row to it.
 
-The layout is little-endian: version, specification, revision, then per tensor its name, shape, type, size and bytes;
+The layout is little-endian: version, specification, revision; for each tensor its name, shape, type, size and bytes;
 then aliases (CTranslate2, python/ctranslate2/specs/model_spec.py, binary version 6).
 """
 
@@ -9,36 +9,39 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from k2d.errors import ModelError
 
-DTYPES: dict[int, np.dtype[Any]] = {i: np.dtype(name) for i, name in enumerate(("<f4", "i1", "<i2", "<i4", "<f2"))}
-BFLOAT16 = 5  # the upper half of a float32; numpy has no name for it
-FLOAT32 = 0
-EMBEDDINGS = "decoder/embeddings/weight"
-BIAS = "decoder/projection/bias"
-NEVER = -1e4  # as a logit: no softmax sees it, and float16 can hold it
-SPECIFICATION = "WhisperSpec"
+# numpy types by CTranslate2's type ids
+DTYPES: Final = dict(enumerate(map(np.dtype, ("<f4", "i1", "<i2", "<i4", "<f2"))))
+BFLOAT16: Final = 5  # the upper half of a float32; numpy has no name for it
+FLOAT32: Final = 0
+EMBEDDINGS: Final = "decoder/embeddings/weight"
+BIAS: Final = "decoder/projection/bias"
+NEVER: Final = -1e4  # as a logit: its probability is 0, and float16 can represent it
+SPECIFICATION: Final = "WhisperSpec"
 
 Buffer = memoryview
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor's bytes lie."""
+    """A tensor in a model file."""
 
     name: str
     shape: tuple[int, ...]
-    type_id: int
-    offset: int
-    size: int
+    type_id: int  # key of DTYPES, or BFLOAT16
+    offset: int  # of its bytes in the file
+    size: int  # in bytes
 
 
-class _Reader:
+class _FileReader:
+    """Reads numbers and strings from a model file, one after the other."""
+
     def __init__(self, data: Buffer) -> None:
         self.data = data
         self.at = 0
@@ -56,22 +59,22 @@ class _Reader:
 
 
 def tensors(data: Buffer, *, file: Path) -> dict[str, Tensor]:
-    """Find every tensor of a Whisper model.
+    """Find all tensors of a Whisper model, by name.
 
     Raises:
         ModelError: the file is truncated, or not a CTranslate2 Whisper.
     """
     try:
-        return {tensor.name: tensor for tensor in _read(_Reader(data), file)}
+        return {tensor.name: tensor for tensor in _read(_FileReader(data), file)}
     except (struct.error, UnicodeDecodeError) as error:
         raise ModelError(f"{file} is truncated or damaged: {error}", hint="fetch the model again") from error
 
 
-def _read(reader: _Reader, file: Path) -> Iterator[Tensor]:
+def _read(reader: _FileReader, file: Path) -> Iterator[Tensor]:
     reader.number("I")  # binary version
     specification = reader.text()
     if specification != SPECIFICATION:
-        raise ModelError(f"{file} holds {specification[:40]!r}, not a Whisper", hint="name a Whisper model")
+        raise ModelError(f"{file} is a {specification[:40]!r}, not a Whisper", hint="name a Whisper model")
     reader.number("I")  # revision
     for _ in range(reader.number("I")):
         name = reader.text()
@@ -84,7 +87,7 @@ def _read(reader: _Reader, file: Path) -> Iterator[Tensor]:
 
 
 def array(data: Buffer, tensor: Tensor) -> npt.NDArray[Any]:
-    """A perturbation of a tensor's values (bfloat16 comes as a float32 copy)."""
+    """A view of a tensor's values (bfloat16 comes as a float32 copy)."""
     raw = data[tensor.offset : tensor.offset + tensor.size]
     if tensor.type_id == BFLOAT16:
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(tensor.shape)
@@ -92,20 +95,20 @@ def array(data: Buffer, tensor: Tensor) -> npt.NDArray[Any]:
 
 
 def with_mixed_row(data: memoryview, *, file: Path, sources: tuple[int, ...], target: int) -> io.BytesIO:
-    """The model with embedding row `target` as the mean of rows `sources`, and `target` never predicted.
+    """The model with the mean of the embedding rows `sources` as row `target`, which is never predicted.
 
-    The embeddings are tied to the output projection, where a new row would take its share of every softmax (at the
-    language position a large one, which would falsify the no-speech probability). A bias of one entry prevents that:
-    all other rows give bit for bit what they gave before.
+    The embeddings are tied to the output projection, where the new row would get a share of every softmax (at the
+    language position a large one, which would falsify the no-speech probability). A bias with one non-zero entry
+    prevents that; the logits of all other rows stay the same, bit for bit.
 
     Raises:
-        ModelError: damaged, or without these rows.
+        ModelError: the file is damaged, or has no such rows.
     """
-    found = tensors(data, file=file)
-    weight = found.get(EMBEDDINGS)
+    by_name = tensors(data, file=file)
+    weight = by_name.get(EMBEDDINGS)
     if weight is None or max(*sources, target) >= weight.shape[0]:
         raise ModelError(f"{file} has fewer embeddings than the tokenizer has tokens", hint="fetch the model again")
-    if BIAS in found:
+    if BIAS in by_name:
         raise ModelError(f"{file} has a {BIAS} already", hint="name an original Whisper model")
     bias = np.zeros(weight.shape[0], np.float32)
     bias[target] = NEVER
@@ -113,25 +116,25 @@ def with_mixed_row(data: memoryview, *, file: Path, sources: tuple[int, ...], ta
     added = (
         struct.pack("<H", len(name)) + name + struct.pack("<BIBI", 1, len(bias), FLOAT32, bias.nbytes) + bias.tobytes()
     )
-    end = max(tensor.offset + tensor.size for tensor in found.values())
-    whole = io.BytesIO()  # its buffer is handed over without another copy
+    end = max(tensor.offset + tensor.size for tensor in by_name.values())
+    file_with_row = io.BytesIO()  # CTranslate2 reads its buffer without another copy
     for part in (data[:end], added, data[end:]):
-        whole.write(part)
-    with whole.getbuffer() as perturbation:
-        struct.pack_into("<I", perturbation, _count_at(perturbation), len(found) + 1)
-        _write_mean_row(perturbation, found, sources=sources, target=target)
-    whole.seek(0)
-    return whole
+        file_with_row.write(part)
+    with file_with_row.getbuffer() as view:
+        struct.pack_into("<I", view, _count_at(view), len(by_name) + 1)
+        _write_mean_row(view, by_name, sources=sources, target=target)
+    file_with_row.seek(0)
+    return file_with_row
 
 
-def _write_mean_row(data: memoryview, found: dict[str, Tensor], *, sources: tuple[int, ...], target: int) -> None:
-    """Overwrite one embedding row in whatever precision the file keeps.
+def _write_mean_row(data: memoryview, by_name: dict[str, Tensor], *, sources: tuple[int, ...], target: int) -> None:
+    """Overwrite one embedding row, in the precision of the file.
 
-    int8 rows carry their own scale (127 / largest value), so the mean is taken over real values and quantised anew.
+    int8 rows have their own scale (127 / largest value): the mean is taken over the dequantised rows and quantised.
     """
-    weight = found[EMBEDDINGS]
+    weight = by_name[EMBEDDINGS]
     values = array(data, weight)[list(sources)].astype(np.float32)
-    scale = found.get(EMBEDDINGS + "_scale")
+    scale = by_name.get(EMBEDDINGS + "_scale")
     if scale is not None and scale.shape:
         scales = array(data, scale)[list(sources)].astype(np.float32)
         mean = (values / scales[:, None]).mean(axis=0)
@@ -153,8 +156,8 @@ def _write(data: memoryview, offset: int, encoded: bytes) -> None:
 
 
 def _count_at(data: memoryview) -> int:
-    """Where the header keeps the number of tensors."""
-    reader = _Reader(data)
+    """The offset of the number of tensors in the header."""
+    reader = _FileReader(data)
     reader.number("I")
     reader.text()
     reader.number("I")

@@ -1,29 +1,31 @@
 """Log-mel features of one window, as Whisper was trained on them, in numpy."""
 
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Samples
 
-FFT_SIZE = 400  # 25 ms
-HOP = 160  # 10 ms
-FRAMES = WINDOW_SAMPLES // HOP
-INPUT_STRIDE = 2  # the encoder's second convolution halves the frames
-FRAME_S = HOP / SAMPLE_RATE_HZ
-TOKEN_S = FRAME_S * INPUT_STRIDE  # one timestamp step: 20 ms
+FFT_SIZE: Final = 400  # 25 ms
+HOP: Final = 160  # 10 ms
+FRAMES: Final = WINDOW_SAMPLES // HOP
+INPUT_STRIDE: Final = 2  # the encoder's second convolution halves the frames
+FRAME_S: Final = HOP / SAMPLE_RATE_HZ
+TOKEN_S: Final = FRAME_S * INPUT_STRIDE  # one timestamp step: 20 ms
 
-FULL_SCALE = 32768.0  # int16 to −1…1
-FLOOR = 1e-10  # keeps log10 finite in digital silence
-DYNAMIC_RANGE = 8.0  # in powers of ten below the window's loudest cell
-GRID = 2.0**13  # features are multiples of its inverse: finer than float16 is there, far coarser than float64's noise
+FULL_SCALE: Final = 32768.0  # int16 to −1…1
+FLOOR: Final = 1e-10  # keeps log10 finite in digital silence
+DYNAMIC_RANGE: Final = 8.0  # in powers of ten below the window's largest value
+# features are multiples of 1 / GRID: finer than float16 at ±1, far coarser than float64's rounding errors
+GRID: Final = 2.0**13
 
 # Slaney's mel scale: linear below 1 kHz, logarithmic above (Auditory Toolbox, 1998)
-LINEAR_HZ_PER_MEL = 200.0 / 3.0
-BREAK_HZ = 1000.0
-BREAK_MEL = BREAK_HZ / LINEAR_HZ_PER_MEL
-LOG_STEP = np.log(6.4) / 27.0
+LINEAR_HZ_PER_MEL: Final = 200.0 / 3.0
+BREAK_HZ: Final = 1000.0
+BREAK_MEL: Final = BREAK_HZ / LINEAR_HZ_PER_MEL
+LOG_STEP: Final = np.log(6.4) / 27.0
 
 Features = npt.NDArray[np.float32]  # shape (mels, 3000)
 
@@ -38,7 +40,7 @@ def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=4)
 def mel_filters(mels: int) -> npt.NDArray[np.float64]:
-    """Triangular filters of equal area up to the Nyquist frequency; shape (mels, 201)."""
+    """Triangular mel filters of equal area up to the Nyquist frequency; shape (mels, 201)."""
     bins_hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SIZE // 2 + 1)
     edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE_HZ / 2), mels + 2))
     widths = np.diff(edges_hz)
@@ -55,17 +57,17 @@ def _hann() -> npt.NDArray[np.float64]:
 
 
 def log_mel(samples: Samples, *, mels: int) -> Features:
-    """Compute the features of at most 30 s; what is missing to 30 s is silence.
+    """Compute the features of at most 30 s of audio, padded with silence to 30 s.
 
-    In double precision, then rounded to a grid: the same bits whatever numpy, FFT and BLAS compute them, so that a
-    server with another numpy writes the same labels (docs/adr/0004).
+    Computed in double precision and rounded to a grid, so that every build of numpy, FFT and BLAS gives the same bits,
+    and servers with different builds write the same labels (docs/adr/0004).
 
     Args:
         samples: int16 of shape (n,), n ≤ 480,000.
-        mels: 80, or 128 from large-v3 on.
+        mels: 80; 128 since large-v3.
 
     Returns:
-        float32 of shape (mels, 3000), about −1…1: log10 power, clipped to the loudest 8 decades, scaled as Whisper's.
+        float32 of shape (mels, 3000), about −1…1: log10 power, clipped to the loudest 8 decades, scaled as in Whisper.
     """
     wave = np.zeros(WINDOW_SAMPLES + FFT_SIZE)
     half = FFT_SIZE // 2

@@ -1,26 +1,27 @@
-"""Models from the Hugging Face hub, only the files an engine reads."""
+"""Fetches models from the Hugging Face hub: only the files that an engine reads."""
 
 import re
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import ModelError, install_hint
 
-ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-FILES = ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"]
-CT2_FILES = ["model.bin"]
-SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FILES: Final = ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"]
+CT2_FILES: Final = ["model.bin"]
+SAFETENSORS: Final = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 
 
 def is_id(reference: str) -> bool:
-    """Whether a reference could name a repository on the hub: owner/name."""
+    """Whether a reference has the form of a repository on the hub: owner/name."""
     return ID.fullmatch(reference) is not None
 
 
 def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
-    """Fetch a repository's model files, or find them where they were fetched before.
+    """Fetch a repository's model files into the cache, unless they are there; returns their folder.
 
     Raises:
-        ModelError: unknown, private, unreachable, or not here and downloads are off.
+        ModelError: the repository is unknown, private or unreachable, or not in the cache and downloads are off.
     """
     try:
         from huggingface_hub import constants, snapshot_download
@@ -43,11 +44,11 @@ def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         raise ModelError(
-            f"the hub does not give {reference}: {str(error).splitlines()[0]}",
+            f"the hub refuses {reference}: {str(error).splitlines()[0]}",
             hint="check the id; for a private or gated model set HF_TOKEN",
         ) from error
     except OSError as error:
         raise ModelError(
-            f"{reference} cannot be fetched: {error}", hint="check the connection and the room in K2D_CACHE"
+            f"{reference} cannot be fetched: {error}", hint="check the connection and the free space in K2D_CACHE"
         ) from error
     return Path(folder)

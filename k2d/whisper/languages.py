@@ -1,18 +1,19 @@
-"""The languages of a prompt: which ones may be asked for, and what detection says about one window."""
+"""The language of a window: which ones may be requested, and the result of detection."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from k2d.errors import BadRequest
 from k2d.schema import AUTO, LANGUAGES, MIXED
 from k2d.whisper.fallback import DECIMALS
 
-KEPT = 5  # most likely languages that a record keeps; the rest carries no news
+KEPT: Final = 5  # number of most likely languages that a record keeps
 
 
 @dataclass(frozen=True, slots=True)
 class WindowLanguage:
-    """A window's language as prompted; `probs`, highest first, when it was detected."""
+    """The language a window is prompted with; if it was detected, also probabilities, highest first."""
 
     code: str
     probs: tuple[tuple[str, float], ...]
@@ -21,14 +22,14 @@ class WindowLanguage:
 def check_language(
     language: str, *, known: Collection[str] = LANGUAGES, besides: Collection[str] = (MIXED, AUTO)
 ) -> str:
-    """Return the language if it may be asked for.
+    """Return the language if it may be requested.
 
     Args:
-        known: the codes of the model's vocabulary; Whisper's where no model is at hand.
-        besides: what else is allowed.
+        known: the codes in the model's vocabulary; by default all of Whisper's.
+        besides: other values that are allowed.
 
     Raises:
-        BadRequest: it is neither.
+        BadRequest: it is unknown.
     """
     if language not in known and language not in besides:
         hint = f"one of {', '.join([*besides, *sorted(known)])} (zh-en: one prompt for both; auto: per window)"
@@ -36,8 +37,8 @@ def check_language(
     return language
 
 
-def detected(probabilities: Mapping[str, float]) -> WindowLanguage:
-    """The most likely language; of equals the first by name, so that the choice never depends on an order."""
+def most_likely(probabilities: Mapping[str, float]) -> WindowLanguage:
+    """The most likely language; among equals the first by code, so that the result does not depend on the order."""
     ranked = sorted(
         ((code, round(p, DECIMALS)) for code, p in probabilities.items()), key=lambda pair: (-pair[1], pair[0])
     )

@@ -1,44 +1,19 @@
-"""Loads a model into memory with the engine that the settings name.
-
-To add an engine: its name in `k2d.schema.EngineName`, its entry in ENGINES, and a module with the class.
-"""
+"""Loads a model into memory with one of the engines."""
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from k2d.errors import ModelError, install_hint
-from k2d.schema import EngineName
 from k2d.whisper.engine import Engine
+from k2d.whisper.engines import engine_kind
 from k2d.whisper.resolve import ResolvedModel, resolve
 
 
 class EngineClass(Protocol):
-    """How an engine is made of a resolved model."""
+    """The constructor of an engine."""
 
     def __call__(self, resolved: ResolvedModel, *, device: str, compute_type: str, threads: int) -> Engine: ...
-
-
-@dataclass(frozen=True, slots=True)
-class EngineKind:
-    """Where an engine's class is, and what must be installed before its module can be imported."""
-
-    module: str
-    class_name: str
-    packages: tuple[str, ...]
-    extra: str  # of k2d, that installs them
-
-
-ENGINES: Final[Mapping[EngineName, EngineKind]] = {
-    EngineName.CTRANSLATE2: EngineKind(
-        "k2d.whisper.ct2_engine", "CTranslate2Engine", ("ctranslate2", "tokenizers"), extra="ct2"
-    ),
-    EngineName.TRANSFORMERS: EngineKind(
-        "k2d.whisper.torch_engine", "TransformersEngine", ("tokenizers", "torch", "transformers"), extra="torch"
-    ),
-}
 
 
 def open_engine(
@@ -51,16 +26,22 @@ def open_engine(
     cache: Path,
     allow_downloads: bool,
 ) -> Engine:
-    """Find, fetch or convert the model `reference` names, and load it.
+    """Find, fetch or convert the model that `reference` names, and load it.
 
-        open_engine("packaged:whisper-base", engine="ctranslate2", device="cpu", compute_type="int8", threads=0,
-                    cache=Path("~/.cache/k2d").expanduser(), allow_downloads=True)
+        engine = open_engine(
+            "packaged:whisper-base", engine="ctranslate2", device="cpu", compute_type="int8", threads=0,
+            cache=Path("~/.cache/k2d").expanduser(), allow_downloads=True,
+        )
+        [result] = engine.transcribe([Window(samples)], DecodeOptions())  # samples: int16, 16 kHz, shape (n,), ≤ 30 s
 
     Args:
-        engine: "ctranslate2" or "transformers".
+        reference: as for `k2d.whisper.resolve.resolve`.
+        engine: a name of `k2d.whisper.engines.ENGINES`: "ctranslate2" or "transformers".
         device: "auto", "cpu" or "cuda".
-        compute_type: "auto" or a precision the engine knows.
-        threads: CPU threads; 0: all cores.
+        compute_type: "auto", or a precision the engine supports ("int8", "float16", "bfloat16", "float32" …).
+        threads: CPU threads; 0 means all cores.
+        cache: folder for downloaded and converted models.
+        allow_downloads: whether a missing model may be downloaded.
 
     Raises:
         ModelError: the model cannot be found, fetched, verified or loaded, or the engine's extra is not installed.
@@ -71,13 +52,11 @@ def open_engine(
 
 
 def _engine_class(engine: str) -> EngineClass:
-    if engine not in ENGINES:
-        raise ModelError(f"unknown engine {engine!r}", hint=f"engines are: {', '.join(ENGINES)}")
-    kind = ENGINES[EngineName(engine)]
+    kind = engine_kind(engine)
     try:
         for package in kind.packages:
             importlib.import_module(package)
     except ImportError as error:
         raise ModelError(f"{error.name} is not installed", hint=install_hint(kind.extra)) from error
-    found: EngineClass = getattr(importlib.import_module(kind.module), kind.class_name)
-    return found
+    engine_class: EngineClass = getattr(importlib.import_module(kind.module), kind.class_name)
+    return engine_class

@@ -1,24 +1,25 @@
-"""What stands before a window's tokens: previous text, language, task. And what is refused before it costs anything."""
+"""Builds a window's prompt (previous text, language, task), and checks windows and options before any decoding."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from k2d.errors import BadRequest
 from k2d.schema import MIXED, WINDOW_SAMPLES, DecodeOptions, Window
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
 
-CONTEXT = 448  # tokens of Whisper's decoder
-PREVIOUS_TEXT = CONTEXT // 2 - 1  # most tokens of previous text: half of the context stays for this window
-MIXED_CODES = ("zh", "en")
-TASKS = ("transcribe", "translate")
+CONTEXT: Final = 448  # tokens of Whisper's decoder
+PREVIOUS_TEXT: Final = CONTEXT // 2 - 1  # maximum tokens of previous text: half of the context is for this window
+MIXED_CODES: Final = ("zh", "en")
+TASKS: Final = ("transcribe", "translate")
 
 
 def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> None:
-    """Refuse what no engine can decode.
+    """Check that a window can be decoded with these options.
 
     Raises:
-        BadRequest: an unknown language or task, impossible numbers, samples that are not at most 30 s of int16, a
-            prompt token outside the vocabulary.
+        BadRequest: an unknown language or task, an option out of range, samples that are not int16 or longer than
+            30 s, a prompt token that is not in the vocabulary.
     """
     check_options(options, languages=vocabulary.languages)
     samples = window.samples
@@ -32,11 +33,15 @@ def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> 
     text, stamps = range(vocabulary.eot), range(vocabulary.timestamp_begin, vocabulary.size)
     bad = [token for token in window.prompt if token not in text and token not in stamps]
     if bad:
-        raise BadRequest(f"prompt token {bad[0]} is no text", hint="give this model's text and timestamp tokens only")
+        raise BadRequest(f"prompt token {bad[0]} is not text", hint="give only text and timestamp tokens of this model")
 
 
 def check_options(options: DecodeOptions, *, languages: Mapping[str, int]) -> None:
-    """Refuse options that make no sense for a model that knows these languages."""
+    """Check the options for a model with these languages.
+
+    Raises:
+        BadRequest: an unknown language or task, or an option out of range.
+    """
     check_language(options.language, known=languages)
     if options.task not in TASKS:
         raise BadRequest(f"unknown task {options.task!r}", hint=f"tasks are: {', '.join(TASKS)}")
@@ -51,14 +56,14 @@ def check_options(options: DecodeOptions, *, languages: Mapping[str, int]) -> No
 
 
 def language_token(language: str, *, vocabulary: Vocabulary) -> int:
-    """The token in the language position; the mixed prompt sits in a row that no other prompt uses."""
+    """The token at the prompt's language position. The mixed prompt uses <|startoflm|>, which no other prompt uses."""
     return vocabulary.sot_lm if language == MIXED else vocabulary.languages[language]
 
 
 def build(
     window: Window, *, language: str, initial: Sequence[int], options: DecodeOptions, vocabulary: Vocabulary
 ) -> tuple[int, ...]:
-    """Tokens before the first generated one: `initial` terms, the tail of the previous text, language, task."""
+    """Build the prompt: `initial` tokens, the end of the previous text, start-of-transcript, language, task."""
     room = PREVIOUS_TEXT - min(len(initial), PREVIOUS_TEXT)
     previous = (*initial[:PREVIOUS_TEXT], *(window.prompt[-room:] if room else ()))
     task = vocabulary.transcribe if options.task == "transcribe" else vocabulary.translate
@@ -71,11 +76,11 @@ def build(
 
 
 def initial_tokens(options: DecodeOptions, *, vocabulary: Vocabulary) -> list[int]:
-    """Tokens of `options.initial_prompt`, as running text."""
+    """The tokens of `options.initial_prompt`, with a leading space."""
     text = (options.initial_prompt or "").strip()
     return vocabulary.encode(" " + text) if text else []
 
 
 def room(prompt: Sequence[int], options: DecodeOptions) -> int:
-    """How many tokens may be generated after `prompt`: at most half of the context, as Whisper was trained."""
+    """How many tokens may be generated after `prompt`: at most half of the context, as in training."""
     return min(CONTEXT // 2, CONTEXT - len(prompt), options.max_new_tokens or CONTEXT)

@@ -1,4 +1,4 @@
-"""Models by reference: find or fetch the weights, verify them, convert them for the engine, name them by a digest."""
+"""Finds or fetches the model of a reference, verifies it, converts it for the engine, and computes its digest."""
 
 import hashlib
 import json
@@ -7,20 +7,19 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final
 
 from k2d.errors import ModelError
 from k2d.whisper import hub, packaged
 from k2d.whisper.cache import fresh_folder, writable
+from k2d.whisper.engines import ModelFormat, engine_kind
 
-Kind = Literal["ctranslate2", "transformers"]
-
-CT2_WEIGHTS = "model.bin"
-SINGLE_WEIGHTS = "model.safetensors"
-SHARD_INDEX = "model.safetensors.index.json"
-TOKENIZER = "tokenizer.json"
-# beside the weights, what can change a label
-COMPANIONS = (
+CT2_WEIGHTS: Final = "model.bin"
+SINGLE_WEIGHTS: Final = "model.safetensors"
+SHARD_INDEX: Final = "model.safetensors.index.json"
+TOKENIZER: Final = "tokenizer.json"
+# files beside the weights that can change a label
+COMPANIONS: Final = (
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -32,36 +31,37 @@ COMPANIONS = (
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A folder an engine can load."""
+    """A folder with a model that an engine can load."""
 
     path: Path
-    kind: Kind
+    format: ModelFormat
     reference: str  # as the operator wrote it
-    digest: str  # sha256 over the original weights, tokenizer and configuration; a conversion keeps it
+    digest: str  # sha256 over the original weights, tokenizer and configuration, also of a converted model
 
 
 def resolve(reference: str, *, engine: str, cache: Path, allow_downloads: bool) -> ResolvedModel:
-    """Find the model `reference` names, in the form `engine` needs.
+    """Find the model that `reference` names, in the format `engine` needs.
+
+        resolve("packaged:whisper-base", engine="ctranslate2", cache=Path("cache"), allow_downloads=True).path
 
     Args:
         reference: `packaged:whisper-base`; a folder (CTranslate2: model.bin; transformers: config.json and
             safetensors); or a hub id such as `openai/whisper-large-v2`.
         engine: "ctranslate2" or "transformers".
-        cache: folder for what is fetched, converted and hashed; made when missing.
-        allow_downloads: False: only what is already here.
+        cache: folder for downloads, conversions and digests; created when missing.
+        allow_downloads: if False, only models that are already here are found.
 
     Raises:
-        ModelError: it cannot be found, fetched, verified or converted; the hint says what to do.
+        ModelError: the model cannot be found, fetched, verified or converted; the hint says what to do.
     """
-    if engine not in ("ctranslate2", "transformers"):
-        raise ModelError(f"unknown engine {engine!r}", hint="engines are: ctranslate2, transformers")
+    wanted = engine_kind(engine).format
     folder = _locate(reference, cache=cache, allow_downloads=allow_downloads)
-    kind = kind_of(folder)
+    found = format_of(folder)
     digest = _cached_digest(folder, cache=cache)
-    if kind != engine:
-        folder = _converted(folder, to=engine, digest=digest, cache=cache)
-        kind = kind_of(folder)
-    return ResolvedModel(folder, kind, reference, digest)
+    if found != wanted:
+        folder = _converted(folder, to=wanted, digest=digest, cache=cache)
+        format_of(folder)
+    return ResolvedModel(folder, wanted, reference, digest)
 
 
 def _locate(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
@@ -78,11 +78,11 @@ def _locate(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
     return hub.fetch(reference, cache=cache, allow_downloads=allow_downloads)
 
 
-def kind_of(folder: Path) -> Kind:
-    """Which engine's files a folder holds, all of them present.
+def format_of(folder: Path) -> ModelFormat:
+    """The format of the model in a folder.
 
     Raises:
-        ModelError: neither engine's, or a file is missing or empty.
+        ModelError: there is no model, or one of its files is missing or empty.
     """
     names = {path.name for path in folder.iterdir()}
     if CT2_WEIGHTS in names:
@@ -97,7 +97,7 @@ def kind_of(folder: Path) -> Kind:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights, sorted by name."""
+    """The files with the weights, sorted by name."""
     names = [CT2_WEIGHTS] if (folder / CT2_WEIGHTS).is_file() else _safetensors(folder)
     return [folder / name for name in sorted(names)]
 
@@ -122,12 +122,12 @@ def _require(folder: Path, *names: str) -> None:
 
 
 def digest_of(folder: Path) -> str:
-    """sha256 over names and contents of weights, tokenizer and configuration, hex. Where they lie does not matter."""
-    whole = hashlib.sha256()
+    """sha256 (hex) over names and contents of weights, tokenizer and configuration, without their folder."""
+    total = hashlib.sha256()
     for path in _digested(folder):
         with path.open("rb") as file:
-            whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return whole.hexdigest()
+            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def _digested(folder: Path) -> list[Path]:
@@ -136,7 +136,7 @@ def _digested(folder: Path) -> list[Path]:
 
 
 def _cached_digest(folder: Path, *, cache: Path) -> str:
-    """The folder's digest; hashed anew only when a file's size or time has changed since the last start."""
+    """The folder's digest. Files are hashed again only if a size or a modification time has changed."""
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _digested(folder)]
     marks = json.dumps([str(folder), stats])
     note = cache / "digests" / (hashlib.sha256(str(folder).encode()).hexdigest()[:32] + ".json")
@@ -145,7 +145,7 @@ def _cached_digest(folder: Path, *, cache: Path) -> str:
         if known["marks"] == marks:
             return str(known["digest"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # never hashed here, or a note from elsewhere: hash it now
+        pass  # no note, or a damaged one: hash the files
     digest = digest_of(folder)
     with writable(note):
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -155,16 +155,17 @@ def _cached_digest(folder: Path, *, cache: Path) -> str:
     return digest
 
 
-def _converted(folder: Path, *, to: str, digest: str, cache: Path) -> Path:
-    """The conversion of `folder` for the other engine, made once."""
+def _converted(folder: Path, *, to: ModelFormat, digest: str, cache: Path) -> Path:
+    """The folder with the model converted for the other engine; converts it if that is not in the cache."""
     target = cache / "converted" / f"{digest[:16]}-{to}"
     if target.is_dir():
         return target
-    from k2d.whisper import (
-        conversion as convert,
-    )  # needs tokenizers, which come with an engine; finding a model does not
+    # imported here because it needs tokenizers, which come with an engine; finding a model needs none
+    from k2d.whisper import conversion
 
-    make: Callable[[Path, Path], None] = convert.to_transformers if to == "transformers" else convert.to_ctranslate2
+    convert: Callable[[Path, Path], None] = (
+        conversion.to_transformers if to == "transformers" else conversion.to_ctranslate2
+    )
     with fresh_folder(target) as work:
-        make(folder, work)
+        convert(folder, work)
     return target

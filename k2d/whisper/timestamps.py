@@ -1,16 +1,16 @@
-"""Pure: what a window's tokens mean. Pieces between timestamps, where the next window starts, the result."""
+"""Turns a window's tokens into its result: the pieces between timestamps, and where the next window starts. Pure."""
 
 import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
 from k2d.schema import SAMPLE_RATE_HZ, Piece, WindowResult, join_text
-from k2d.whisper.fallback import Draft
+from k2d.whisper.fallback import DecodingResult
 from k2d.whisper.features import TOKEN_S
 
 
-class Reads(Protocol):
-    """The part of a vocabulary that reading needs."""
+class TokenDecoder(Protocol):
+    """The part of a vocabulary that this module needs."""
 
     timestamp_begin: int
     eot: int
@@ -19,23 +19,23 @@ class Reads(Protocol):
 
 
 def read_window(
-    tokens: Sequence[int], *, vocabulary: Reads, samples: int
+    tokens: Sequence[int], *, vocabulary: TokenDecoder, samples: int
 ) -> tuple[str, tuple[Piece, ...], float | None]:
     """Split a window's tokens at its timestamps, by Whisper's rules (openai/whisper, transcribe.py).
 
-    - Two timestamps in a row end one piece and start the next. What follows the last such pair was cut off by the
-      window's end, so the next window starts there, unless one lone timestamp closes it: then nothing is spoken
-      after that, and the whole window is done.
+    - Two timestamps in a row end one piece and start the next. What follows the last such pair was cut off by the end
+      of the window, so the next window starts there. If a single timestamp ends the tokens, nothing is spoken after it,
+      and the next window starts at the end of this one.
     - Without such a pair the whole window is one piece.
-    - Times are clamped to the audio; pieces without text or length are dropped, as their audio is nobody's.
+    - Times are clamped to the audio; pieces without text or length are dropped.
 
     Args:
         tokens: as generated, without prompt and end-of-text.
-        samples: how much audio the window had.
+        samples: length of the window's audio.
 
     Returns:
-        The text of all pieces; the pieces; where to resume, in seconds from the window's start, always above 0;
-        None: at the window's end.
+        The text of all pieces; the pieces; the start of the next window in seconds from this one's start, above 0, or
+        None for this window's end.
     """
     first = vocabulary.timestamp_begin
     stamps = [token >= first for token in tokens]
@@ -53,8 +53,8 @@ def read_window(
     return join_text(piece.text for piece in kept), kept, resume_s
 
 
-def _piece(tokens: Sequence[int], *, vocabulary: Reads, duration_s: float) -> Piece:
-    """One piece: from its first timestamp (or 0) to its last (or the window's end)."""
+def _piece(tokens: Sequence[int], *, vocabulary: TokenDecoder, duration_s: float) -> Piece:
+    """The piece of some tokens: from its first timestamp (or 0) to its last (or the window's end)."""
     first = vocabulary.timestamp_begin
     text_tokens = tuple(token for token in tokens if token < vocabulary.eot)
     start = (tokens[0] - first) * TOKEN_S if tokens and tokens[0] >= first else 0.0
@@ -65,24 +65,24 @@ def _piece(tokens: Sequence[int], *, vocabulary: Reads, duration_s: float) -> Pi
 
 
 def finish(
-    draft: Draft,
+    result: DecodingResult,
     *,
     temperature: float,
     language: str,
     language_probs: tuple[tuple[str, float], ...],
-    vocabulary: Reads,
+    vocabulary: TokenDecoder,
     samples: int,
 ) -> WindowResult:
-    """Make an accepted draft of a window of `samples` samples into its result."""
-    text, pieces, resume_s = read_window(draft.tokens, vocabulary=vocabulary, samples=samples)
+    """The result of a window of `samples` samples, from the decoding that was accepted."""
+    text, pieces, resume_s = read_window(result.tokens, vocabulary=vocabulary, samples=samples)
     return WindowResult(
         text=text,
-        tokens=draft.tokens,
+        tokens=result.tokens,
         pieces=pieces,
         resume_s=resume_s,
-        avg_logprob=draft.avg_logprob,
-        no_speech_prob=draft.no_speech_prob,
-        compression_ratio=draft.compression_ratio,
+        avg_logprob=result.avg_logprob,
+        no_speech_prob=result.no_speech_prob,
+        compression_ratio=result.compression_ratio,
         temperature=temperature,
         language=language,
         language_probs=language_probs,

@@ -18,42 +18,47 @@ Choose = Callable[[torch.Tensor], list[int]]  # log-probabilities (rows, vocabul
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One finished (or cut off) token sequence of one window."""
+    """A token sequence of one window, finished or cut off."""
 
     tokens: list[int]  # without end-of-text
     total_logprob: float  # end-of-text included
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """State after the prompt: logits of the first token, shape (1, vocabulary), and the key-value cache."""
+class PromptState:
+    """The state after the prompt."""
 
-    logits: torch.Tensor
+    logits: torch.Tensor  # of the first token, shape (1, vocabulary)
     cache: EncoderDecoderCache
-    no_speech: float  # its probability after start-of-transcript
+    no_speech: float  # probability of <|nospeech|> after start-of-transcript
 
 
 class Stepper:
-    """Runs the decoder over one window: the prompt at once, then token by token, in as many rows as are searched."""
+    """Runs the decoder over one window: first the prompt, then token by token, in several rows."""
 
     def __init__(self, model: Any, *, encoded: torch.Tensor, mixed: int) -> None:
         self._model = model
         self._encoded = encoded  # (1, 1500, width)
         self._mixed = mixed
 
-    def start(self, prompt: Sequence[int], *, sot_at: int, no_speech: int) -> Start:
-        """Read the prompt."""
+    def start(self, prompt: Sequence[int], *, sot_at: int, no_speech: int) -> PromptState:
+        """Run the prompt.
+
+        Args:
+            sot_at: index of start-of-transcript in `prompt`.
+            no_speech: id of <|nospeech|>.
+        """
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         logits = self._logits([list(prompt)], cache)
         silence = torch.softmax(logits[0, sot_at], dim=-1)[no_speech]
-        return Start(logits[:, -1], cache, float(silence))
+        return PromptState(logits[:, -1], cache, float(silence))
 
     def next(self, tokens: Sequence[int], cache: EncoderDecoderCache) -> torch.Tensor:
-        """Logits (rows, vocabulary) after one more token in each row; the cache grows."""
+        """Logits, shape (rows, vocabulary), after one more token in each row; extends the cache."""
         return self._logits([[token] for token in tokens], cache)[:, -1]
 
     def forced(self, prompt: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
-        """Logits (tokens, vocabulary) that each of `tokens` met, all read at once."""
+        """Logits, shape (tokens, vocabulary), at the position of each of `tokens`, in one pass (teacher-forced)."""
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         return self._logits([[*prompt, *tokens[:-1]]], cache)[0, len(prompt) - 1 :]
 
@@ -65,12 +70,12 @@ class Stepper:
             use_cache=True,
         ).last_hidden_state
         logits: torch.Tensor = self._model.proj_out(hidden).float()
-        logits[..., self._mixed] = NEVER  # the mixed row is input only, as in ct2_file.with_mixed_row
+        logits[..., self._mixed] = NEVER  # the mixed row is never predicted, as in ct2_file.with_mixed_row
         return logits
 
 
-class Dice:
-    """A sampled row's own random numbers: they depend on the window, the temperature and the candidate alone."""
+class TokenSampler:
+    """Samples tokens with random numbers that depend only on the window, the temperature and the candidate's number."""
 
     def __init__(self, window: Window, *, temperature: float, candidate: int) -> None:
         seed = hashlib.sha256(np.ascontiguousarray(window.samples).tobytes())
@@ -78,14 +83,14 @@ class Dice:
         self._random = np.random.default_rng(int.from_bytes(seed.digest()[:16]))
 
     def draw(self, weights: npt.NDArray[np.float64]) -> int:
-        """An index, with probability proportional to its weight."""
-        steps = np.cumsum(weights)
-        return int(np.searchsorted(steps, self._random.random() * steps[-1], side="right"))
+        """Draw an index with probability proportional to its weight; `weights` has shape (vocabulary,)."""
+        cumulative = np.cumsum(weights)
+        return int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
 
 
-def greedy(stepper: Stepper, start: Start, rules: Rules, *, room: int, eot: int) -> Candidate:
-    """The likeliest token at each step."""
-    return _roll(stepper, start, rules, rows=1, room=room, eot=eot, choose=_likeliest)[0]
+def greedy(stepper: Stepper, start: PromptState, rules: Rules, *, room: int, eot: int) -> Candidate:
+    """Greedy decoding: the most probable token at each step."""
+    return _decode_rows(stepper, start, rules, rows=1, room=room, eot=eot, choose=_likeliest)[0]
 
 
 def _likeliest(logprobs: torch.Tensor) -> list[int]:
@@ -94,32 +99,32 @@ def _likeliest(logprobs: torch.Tensor) -> list[int]:
 
 def sample(
     stepper: Stepper,
-    start: Start,
+    start: PromptState,
     rules: Rules,
     *,
-    dice: Sequence[Dice],
+    samplers: Sequence[TokenSampler],
     temperature: float,
     room: int,
     eot: int,
 ) -> Candidate:
-    """The likeliest on average of sequences drawn at a temperature, one for each of `dice`."""
+    """Sample one sequence with each of `samplers`; return the one with the highest mean log-probability."""
 
     def choose(logprobs: torch.Tensor) -> list[int]:
         weights = np.exp(logprobs.double().cpu().numpy() / temperature)
-        return [die.draw(row) for die, row in zip(dice, weights, strict=True)]
+        return [sampler.draw(row) for sampler, row in zip(samplers, weights, strict=True)]
 
-    start.cache.batch_repeat_interleave(len(dice))
-    return _best(_roll(stepper, start, rules, rows=len(dice), room=room, eot=eot, choose=choose))
+    start.cache.batch_repeat_interleave(len(samplers))
+    return _best(_decode_rows(stepper, start, rules, rows=len(samplers), room=room, eot=eot, choose=choose))
 
 
 def _best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda candidate: candidate.total_logprob / max(1, len(candidate.tokens)))
 
 
-def _roll(
-    stepper: Stepper, start: Start, rules: Rules, *, rows: int, room: int, eot: int, choose: Choose
+def _decode_rows(
+    stepper: Stepper, start: PromptState, rules: Rules, *, rows: int, room: int, eot: int, choose: Choose
 ) -> list[Candidate]:
-    """Step all rows until each has ended; one that has ended goes on as end-of-text."""
+    """Decode all rows until each has ended; ended rows are padded with end-of-text."""
     logits = start.logits.repeat_interleave(rows, dim=0)
     generated: list[list[int]] = [[] for _ in range(rows)]
     totals, ended = [0.0] * rows, [False] * rows
@@ -135,10 +140,10 @@ def _roll(
     return [Candidate(_until(tokens, eot), total) for tokens, total in zip(generated, totals, strict=True)]
 
 
-def beam(stepper: Stepper, start: Start, rules: Rules, *, room: int, eot: int, size: int) -> Candidate:
-    """Beam search: extend the `size` likeliest sequences until as many have ended.
+def beam(stepper: Stepper, start: PromptState, rules: Rules, *, room: int, eot: int, size: int) -> Candidate:
+    """Beam search: extend the `size` most probable sequences until as many have ended.
 
-    The winner has the highest mean log-probability over its tokens.
+    Returns the one with the highest mean log-probability over its tokens.
     """
     start.cache.batch_repeat_interleave(size)
     logits = start.logits.repeat_interleave(size, dim=0)

@@ -1,9 +1,8 @@
-"""Whisper in transformers: the reference engine, and the one that serves a student fresh from training."""
+"""Whisper in transformers: the reference engine, which also serves a student that has not been converted."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import structlog
@@ -14,34 +13,33 @@ from transformers import WhisperForConditionalGeneration
 from k2d.errors import ModelError
 from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import prompts, scoring
-from k2d.whisper.engine import Encoding
-from k2d.whisper.fallback import Draft, decode_with_fallback
+from k2d.whisper.engine import Encoding, engine_errors
+from k2d.whisper.fallback import DecodingResult, decode_with_fallback
 from k2d.whisper.features import log_mel
-from k2d.whisper.languages import WindowLanguage, detected
+from k2d.whisper.languages import WindowLanguage, most_likely
 from k2d.whisper.resolve import ResolvedModel, weight_files
 from k2d.whisper.timestamps import finish
-from k2d.whisper.torch_decode import Dice, Stepper, beam, greedy, sample
+from k2d.whisper.torch_decode import Stepper, TokenSampler, beam, greedy, sample
 from k2d.whisper.torch_rules import Rules
 from k2d.whisper.vocabulary import Vocabulary
 
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-ANOTHER_KIND = "K2D_COMPUTE_TYPE and K2D_DEVICE choose how the model runs"
+PRECISIONS: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 log = structlog.get_logger()
 
 
 class TransformersEngine:
-    """One model in memory. Windows go through it one at a time.
+    """A Whisper model in transformers (`k2d.whisper.engine.Engine`). Windows are decoded one at a time.
 
-    The shape of a batch decides which kernel multiplies it, and so its last bits; alone, a window's result cannot
-    depend on its neighbours. Throughput is the CTranslate2 engine's task (docs/adr/0002).
+    The shape of a batch decides which kernel is used, and with it the last bits of a result; decoded alone, a window's
+    result cannot depend on others. For throughput, use the CTranslate2 engine (docs/adr/0002).
     """
 
     def __init__(self, resolved: ResolvedModel, *, device: str, compute_type: str, threads: int) -> None:
-        """Load the weights; the mixed zh/en row is written into the copy in memory.
+        """Load the weights, and write the mixed zh/en row into them in memory.
 
         Raises:
-            ModelError: damaged weights, or a precision or device that is not there.
+            ModelError: the weights are damaged, or the precision or device is not available.
         """
         started = time.monotonic()
         self._vocabulary = Vocabulary(resolved.path / "tokenizer.json")
@@ -59,7 +57,7 @@ class TransformersEngine:
             engine="transformers",
             device=f"{device} ({why_device})",
             compute_type=f"{kind} ({why_kind})",
-            threads=f"{torch.get_num_threads()} ({'as set' if threads else 'as torch finds'})",
+            threads=f"{torch.get_num_threads()} ({'as set' if threads else 'torch default'})",
             seconds=round(time.monotonic() - started, 1),
         )
 
@@ -77,20 +75,20 @@ class TransformersEngine:
     def transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         for window in windows:
             self.check(window, options)
-        with self._working():
+        with engine_errors(self._info, closed=self._model is None):
             return [self._transcribe(window, options) for window in windows]
 
     @torch.inference_mode()
     def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
-        spelled = scoring.read(windows, texts, options, vocabulary=self._vocabulary)
-        with self._working():
-            return [self._score(window, tokens, options) for window, tokens in zip(windows, spelled, strict=True)]
+        text_tokens = scoring.read(windows, texts, options, vocabulary=self._vocabulary)
+        with engine_errors(self._info, closed=self._model is None):
+            return [self._score(window, tokens, options) for window, tokens in zip(windows, text_tokens, strict=True)]
 
     @torch.inference_mode()
     def encode(self, windows: Sequence[Window]) -> Encoding:
         for window in windows:
             self.check(window, DecodeOptions())
-        with self._working():
+        with engine_errors(self._info, closed=self._model is None):
             rows = [self._encode(window)[0].to("cpu", torch.float16).numpy() for window in windows]
         return np.stack(rows) if rows else np.empty((0, 0, 0), np.float16)
 
@@ -99,50 +97,40 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Tell what fails inside in k2d's words."""
-        if self._model is None:
-            raise ModelError(f"{self._info.reference} was closed", hint="open it again")
-        try:
-            yield
-        except RuntimeError as error:  # out of memory, a lost device
-            raise ModelError(f"{self._info.reference} failed while decoding: {error}", hint=ANOTHER_KIND) from error
-
     def _encode(self, window: Window) -> torch.Tensor:
         """The encoder's output for one window, shape (1, 1500, width)."""
         features = torch.from_numpy(log_mel(window.samples, mels=self._model.config.num_mel_bins))[None]
         encoded: torch.Tensor = self._model.model.encoder(features.to(self._device, self._dtype)).last_hidden_state
         return encoded
 
-    def _score(self, window: Window, spelled: tuple[int, ...], options: DecodeOptions) -> TextScore:
-        if not spelled:
+    def _score(self, window: Window, text_tokens: tuple[int, ...], options: DecodeOptions) -> TextScore:
+        if not text_tokens:
             return scoring.finish((), ())
         encoded = self._encode(window)
-        heard = self._language(encoded, options)
-        start = scoring.start(window, language=heard.code, options=options, vocabulary=self._vocabulary)
-        logits = self._stepper(encoded).forced(start, spelled)[:, : self._vocabulary.eot]
-        wanted = torch.tensor(spelled, device=logits.device)[:, None]
+        language = self._language(encoded, options)
+        start = scoring.start(window, language=language.code, options=options, vocabulary=self._vocabulary)
+        logits = self._stepper(encoded).forced(start, text_tokens)[:, : self._vocabulary.eot]
+        wanted = torch.tensor(text_tokens, device=logits.device)[:, None]
         probabilities = torch.softmax(logits.double(), dim=-1).gather(1, wanted)[:, 0]
-        return scoring.finish(spelled, probabilities.tolist())
+        return scoring.finish(text_tokens, probabilities.tolist())
 
     def _transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
         encoded = self._encode(window)
-        heard = self._language(encoded, options)
+        language = self._language(encoded, options)
         initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
         prompt = prompts.build(
-            window, language=heard.code, initial=initial, options=options, vocabulary=self._vocabulary
+            window, language=language.code, initial=initial, options=options, vocabulary=self._vocabulary
         )
 
-        def decode(indices: Sequence[int], temperature: float) -> list[Draft]:
+        def decode(indices: Sequence[int], temperature: float) -> list[DecodingResult]:
             return [self._decode(encoded, window, prompt, temperature=temperature, options=options) for _ in indices]
 
-        (draft, temperature), *_ = decode_with_fallback(1, options=options, decode=decode)
+        (result, temperature), *_ = decode_with_fallback(1, options=options, decode=decode)
         return finish(
-            draft,
+            result,
             temperature=temperature,
-            language=heard.code,
-            language_probs=heard.probs,
+            language=language.code,
+            language_probs=language.probs,
             vocabulary=self._vocabulary,
             samples=len(window.samples),
         )
@@ -151,13 +139,13 @@ class TransformersEngine:
         return Stepper(self._model, encoded=encoded, mixed=self._vocabulary.sot_lm)
 
     def _language(self, encoded: torch.Tensor, options: DecodeOptions) -> WindowLanguage:
-        """The window's language: as asked, or as heard after start-of-transcript."""
+        """The window's language: the requested one, or the one detected after start-of-transcript."""
         if options.language != AUTO:
             return WindowLanguage(options.language, ())
         vocabulary = self._vocabulary
         logits = self._stepper(encoded).start([vocabulary.sot], sot_at=0, no_speech=vocabulary.no_speech).logits[0]
         probabilities = torch.softmax(logits[list(vocabulary.languages.values())], dim=-1).tolist()
-        return detected(dict(zip(vocabulary.languages, probabilities, strict=True)))
+        return most_likely(dict(zip(vocabulary.languages, probabilities, strict=True)))
 
     def _decode(
         self,
@@ -167,20 +155,22 @@ class TransformersEngine:
         *,
         temperature: float,
         options: DecodeOptions,
-    ) -> Draft:
+    ) -> DecodingResult:
         vocabulary = self._vocabulary
         stepper = self._stepper(encoded)
         start = stepper.start(prompt, sot_at=prompt.index(vocabulary.sot), no_speech=vocabulary.no_speech)
         rules = Rules(vocabulary, options, device=self._device)
         limits = {"room": prompts.room(prompt, options), "eot": vocabulary.eot}
         if temperature > 0.0:
-            dice = [Dice(window, temperature=temperature, candidate=number) for number in range(options.best_of)]
-            best = sample(stepper, start, rules, dice=dice, temperature=temperature, **limits)
+            samplers = [
+                TokenSampler(window, temperature=temperature, candidate=number) for number in range(options.best_of)
+            ]
+            best = sample(stepper, start, rules, samplers=samplers, temperature=temperature, **limits)
         elif options.beam_size > 1:
             best = beam(stepper, start, rules, size=options.beam_size, **limits)
         else:
             best = greedy(stepper, start, rules, **limits)
-        return Draft.of(
+        return DecodingResult.of(
             vocabulary.without_specials(best.tokens),
             generated=len(best.tokens),
             total_logprob=best.total_logprob,
@@ -189,25 +179,31 @@ class TransformersEngine:
         )
 
 
-def _device(asked: str) -> tuple[str, str]:
-    if asked == "auto":
+def _device(setting: str) -> tuple[str, str]:
+    """The device for a setting ("auto", "cpu" or "cuda"), and why."""
+    if setting == "auto":
         return ("cuda", torch.cuda.get_device_name()) if torch.cuda.is_available() else ("cpu", "no CUDA device")
-    if asked == "cuda" and not torch.cuda.is_available():
+    if setting == "cuda" and not torch.cuda.is_available():
         raise ModelError("torch finds no CUDA device", hint="set K2D_DEVICE=cpu, or install a CUDA build of torch")
-    return asked, "as set"
+    return setting, "as set"
 
 
-def _compute_type(asked: str, device: str) -> tuple[str, str]:
-    if asked == "auto":
+def _compute_type(setting: str, device: str) -> tuple[str, str]:
+    """The precision for a setting ("auto" or one of PRECISIONS) on a device, and why."""
+    if setting == "auto":
         return ("float16", "Whisper's own") if device == "cuda" else ("float32", "fastest on a CPU")
-    if asked not in PRECISIONS:
+    if setting not in PRECISIONS:
         known = ", ".join(PRECISIONS)
-        raise ModelError(f"the transformers engine has no compute type {asked!r}", hint=f"it has: auto, {known}")
-    return asked, "as set"
+        raise ModelError(f"the transformers engine has no compute type {setting!r}", hint=f"it has: auto, {known}")
+    return setting, "as set"
 
 
 def _load(resolved: ResolvedModel, *, vocabulary: Vocabulary, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load the weights from safetensors and write the mixed row into the token embeddings."""
+    """Load the weights from safetensors, and write the mixed row into the token embeddings.
+
+    Raises:
+        ModelError: the weights are damaged, or the model is not multilingual.
+    """
     try:
         model: Any = WhisperForConditionalGeneration.from_pretrained(
             resolved.path, dtype=dtype, local_files_only=True, use_safetensors=True

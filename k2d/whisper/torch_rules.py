@@ -1,6 +1,7 @@
-"""Which tokens may come next: Whisper's rules for timestamps and suppression (openai/whisper, decoding.py)."""
+"""Whisper's rules for which token may come next: timestamps and suppression (openai/whisper, decoding.py)."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
@@ -8,11 +9,11 @@ from k2d.schema import DecodeOptions
 from k2d.whisper.features import TOKEN_S
 from k2d.whisper.vocabulary import Vocabulary
 
-NEVER = float("-inf")
+NEVER: Final = float("-inf")
 
 
 class Rules:
-    """Masks logits in place, given what each row has generated so far."""
+    """Masks the logits of forbidden tokens, given the tokens that each row has generated."""
 
     def __init__(self, vocabulary: Vocabulary, options: DecodeOptions, *, device: torch.device) -> None:
         self._vocabulary = vocabulary
@@ -22,11 +23,11 @@ class Rules:
         self._suppressed_first = torch.tensor(vocabulary.suppressed_first, device=device)
 
     def apply(self, logits: torch.Tensor, generated: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Log-probabilities of the next token; forbidden ones get −inf.
+        """Log-probabilities of the next token, shape (rows, vocabulary); −inf for forbidden ones.
 
         Args:
             logits: float32 of shape (rows, vocabulary); changed in place.
-            generated: tokens so far of each row, all of equal length.
+            generated: the tokens of each row so far; all rows have the same length.
         """
         if not generated[0]:
             logits[:, self._suppressed_first] = NEVER
@@ -38,7 +39,7 @@ class Rules:
         return torch.log_softmax(logits, dim=-1)
 
     def _order(self, row: torch.Tensor, tokens: Sequence[int]) -> None:
-        """Timestamps come in pairs, save before end-of-text; they never run backwards; the first token is one."""
+        """Timestamps come in pairs, except before end-of-text; they never decrease; the first token is a timestamp."""
         first, eot = self._vocabulary.timestamp_begin, self._vocabulary.eot
         row[self._vocabulary.no_timestamps] = NEVER
         if not tokens:
@@ -52,11 +53,11 @@ class Rules:
         elif after_one:
             row[:eot] = NEVER
         latest = max((token for token in tokens if token >= first), default=None)
-        if latest is not None:  # a closing timestamp may be repeated as the next opening one, not otherwise
+        if latest is not None:  # only a closing timestamp may be repeated, as the next opening one
             row[first : latest + (0 if after_one and not after_two else 1)] = NEVER
 
     def _prefer_timestamps(self, logits: torch.Tensor) -> None:
-        """When all timestamps together are likelier than any text token, the next token is one of them."""
+        """If all timestamps together are more probable than any text token, the next token is a timestamp."""
         first = self._vocabulary.timestamp_begin
         logprobs = torch.log_softmax(logits, dim=-1)
         stamps = torch.logsumexp(logprobs[:, first:], dim=-1)

@@ -1,9 +1,9 @@
-"""Whisper's vocabulary: special tokens looked up by name, text in and out, what may never be generated."""
+"""Whisper's vocabulary: encodes and decodes text, and knows the special and the suppressed tokens."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tokenizers import Tokenizer
 
@@ -11,37 +11,37 @@ from k2d.errors import ModelError
 from k2d.schema import WINDOW_S
 from k2d.whisper.features import TOKEN_S
 
-FIRST_MERGED = 256  # ids below are single bytes
-REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are no character
+FIRST_MERGED: Final = 256  # ids below are single bytes
+REPLACEMENT: Final = "\ufffd"  # decoded from bytes that are not a character
 
-# Whisper never writes what nobody says: brackets, markup, speaker dashes, notes (openai/whisper, tokenizer.py)
-SYMBOLS: tuple[str, ...] = tuple('"#()*+/:;<=>@[\\]^_`{|}~「」『』')
-SYMBOL_RUNS = ("<<", ">>", "<<<", ">>>", "--", "---", "((", "))", "(((", ")))", "[[", "]]", "{{", "}}", "♪♪", "♪♪♪")
-OPENINGS = ("-(", "-[", "('", '("')
-NOTES = tuple("♩♪♫♬♭♮♯")  # several tokens each: the first is shared by symbols nobody says either
-WORD_INNER = ("-", "'")  # allowed inside words, not at their start
+# Whisper suppresses what is not spoken: brackets, markup, speaker dashes, notes (openai/whisper, tokenizer.py)
+SYMBOLS: Final[tuple[str, ...]] = tuple('"#()*+/:;<=>@[\\]^_`{|}~「」『』')
+RUNS: Final = ("<<", ">>", "<<<", ">>>", "--", "---", "((", "))", "(((", ")))", "[[", "]]", "{{", "}}", "♪♪", "♪♪♪")
+OPENINGS: Final = ("-(", "-[", "('", '("')
+NOTES: Final = tuple("♩♪♫♬♭♮♯")  # several tokens each; the first one occurs only in symbols
+WORD_INNER: Final = ("-", "'")  # allowed within words, not at their start
 
 
 class Vocabulary:
-    """Text and token ids of one model.
+    """The vocabulary of a model, from its tokenizer.json.
 
-    Attributes name token ids: `sot`, `eot`, `transcribe`, `translate`, `sot_prev`, `sot_lm`, `no_speech`,
-    `no_timestamps`, `timestamp_begin`; `languages` maps codes to ids; `suppressed` may never be generated,
-    `suppressed_first` not as the first token; `size` counts all ids, timestamps included.
+    Token ids: `sot`, `eot`, `transcribe`, `translate`, `sot_prev`, `sot_lm`, `no_speech`, `no_timestamps`,
+    `timestamp_begin`. `languages` maps codes to ids. `suppressed` must not be generated, `suppressed_first` not as the
+    first token. `size` is the number of ids, including timestamps.
 
     Raises:
-        ModelError: the file is no tokenizer, or not a multilingual Whisper's.
+        ModelError: the file is not a tokenizer, or not a multilingual Whisper's.
     """
 
     def __init__(self, file: Path) -> None:
         try:
             document = json.loads(file.read_text("utf-8"))
-            kind = document["model"]["type"]  # first: the library raises bare Exception for a damaged file
+            kind = document["model"]["type"]  # checked here: the library raises a bare Exception for a damaged file
             mend(document["model"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{file} is no tokenizer: {error}", hint="fetch the model again") from error
+            raise ModelError(f"{file} is not a tokenizer: {error}", hint="fetch the model again") from error
         if kind != "BPE":
-            raise ModelError(f"{file} holds a {kind} tokenizer, not Whisper's", hint="name a Whisper model")
+            raise ModelError(f"{file} is a {kind} tokenizer, not Whisper's", hint="name a Whisper model")
         self._tokenizer = Tokenizer.from_str(json.dumps(document))
         self._file = file
         self.eot = self._special("endoftext")
@@ -69,33 +69,32 @@ class Vocabulary:
     def _suppressed(self) -> tuple[int, ...]:
         specials = {self.transcribe, self.translate, self.sot, self.sot_prev, self.sot_lm, self.no_speech}
         starts = {self.encode(" " + mark)[0] for mark in WORD_INNER}
-        spellings = [
-            self.encode(space + symbol) for symbol in (*SYMBOLS, *SYMBOL_RUNS, *OPENINGS) for space in ("", " ")
-        ]
+        spellings = [self.encode(space + symbol) for symbol in (*SYMBOLS, *RUNS, *OPENINGS) for space in ("", " ")]
         single = {tokens[0] for tokens in spellings if len(tokens) == 1}
         notes = {self.encode(space + note)[0] for note in NOTES for space in ("", " ")}
         return tuple(sorted(specials | starts | single | notes))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of plain text, without special tokens."""
+        """The token ids of a text; special tokens are not added."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def without_specials(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        """Text and timestamp tokens only. Nothing forbids the model a stray language token; it means nothing, and as
-        part of the previous text it would redirect the next window."""
+        """Only the text and timestamp tokens. A model may generate a stray language token, which has no meaning, and in
+        the previous text would change the language of the next window."""
         return tuple(token for token in tokens if token < self.eot or token >= self.timestamp_begin)
 
     def decode(self, tokens: tuple[int, ...] | list[int]) -> str:
-        """Text of the tokens below `eot`. Bytes that form no character are left out: a label must be valid text."""
+        """The text of the tokens below `eot`. Bytes that are not a character are left out: a label is valid text."""
         text: str = self._tokenizer.decode([token for token in tokens if token < self.eot])
         return text.replace(REPLACEMENT, "")
 
 
 def mend(model: dict[str, Any]) -> None:
-    """Put the first merge back where it is missing.
+    """Add the first merge to a tokenizer that lacks it.
 
-    Some published Whisper tokenizers lack it, taken for a header line when the file was converted: " the" then becomes
-    " " and "the", a spelling that Whisper never saw. Decoding does not need merges, so only prompts and scores suffer.
+    Some published Whisper tokenizers lack it: a conversion took it for a header line. " the" then becomes " " and
+    "the", tokens that Whisper has never seen in this order. Only prompts and scores are affected: decoding needs no
+    merges.
     """
     if model["type"] != "BPE":
         return

@@ -1,4 +1,4 @@
-"""`k2d demo`: the main job on the sample audio, over HTTP, with real weights; then a student from what came of it."""
+"""`k2d demo`: labels the sample audio over HTTP with real weights, freezes a dataset and distils a student from it."""
 
 import os
 import shlex
@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -25,12 +25,12 @@ from k2d.whisper.resolve import resolve
 from services.local.redis_server import free_port
 from services.local.stack import Stack
 
-LOAD = """from datasets import load_dataset  # pip install datasets
+LOAD: Final = """from datasets import load_dataset  # pip install datasets
 rows = load_dataset("parquet", data_files="{shards}", split="train")
 rows.select_columns(["text", "duration_s"])[0]"""
 
-STEPS = 36
-RECIPE = (f"steps={STEPS}", "batch=4", "micro_batch=4", "keep_encoded_gib=1", "warmup_steps=5", "trackers=[]")
+STEPS: Final = 36  # enough to show that training, evaluation and export work
+RECIPE: Final = (f"steps={STEPS}", "batch=4", "micro_batch=4", "keep_encoded_gib=1", "warmup_steps=5", "trackers=[]")
 
 
 @app.command()
@@ -38,9 +38,11 @@ def demo(
     audio: Annotated[Path, typer.Argument(help="Recordings to label.")] = Path("examples/audio"),
     folder: Annotated[Path, typer.Option(help="Where the demo keeps its store and log.")] = Path("demo-output"),
 ) -> None:
-    """Start everything, post the sample audio as a batch, freeze what survives, and distil a student from it."""
+    """Start everything, post the sample audio as a batch, freeze what the policy keeps, and distil a student."""
     if not audio.is_dir():
-        raise NotFound(f"no folder {audio}", hint="run it in the repository's root, or name a folder of recordings")
+        raise NotFound(
+            f"no folder {audio}", hint="run it in the root of a clone of k2d, or name a folder of recordings"
+        )
     store = folder / "store"
     shutil.rmtree(store, ignore_errors=True)  # a demo starts from nothing
     settings = load(store=str(store.absolute()), port=free_port(), log_level=os.environ.get("K2D_LOG_LEVEL", "info"))
@@ -76,7 +78,7 @@ def _walk(stack: Stack, audio: Path, store: Path) -> None:
     )
     with show.bars(header_seconds(paths)) as on_status:
         status = client.label(paths, options, wait=True, on_status=on_status)
-    show.out.rule("[bold]4. what came of it", align="left")
+    show.out.rule("[bold]4. chunks and ledger", align="left")
     show.out.print(show.chunk_table(client.chunks("demo")))
     show.out.print(show.quarantine_table(status.quarantined))
     show.out.print(f"[dim]{escape(explain(DEFAULT))}[/]")
@@ -92,10 +94,10 @@ def _walk(stack: Stack, audio: Path, store: Path) -> None:
 
 
 def _distil(settings: Settings, audio: Path, folder: Path) -> None:
-    """Train, evaluate and export with the commands that anybody would use."""
+    """Train, evaluate and export with the commands of the guides."""
     environment = {**os.environ, "K2D_STORE": settings.store}
-    run, heard, exported = folder / "run", folder / "eval", folder / "student"
-    for old in (run, heard, exported):
+    run, evaluation, exported = folder / "run", folder / "eval", folder / "student"
+    for old in (run, evaluation, exported):
         shutil.rmtree(old, ignore_errors=True)
     manifest = audio / "manifest.jsonl"
     student = run / "student"
@@ -104,11 +106,11 @@ def _distil(settings: Settings, audio: Path, folder: Path) -> None:
     _k2d(["train", "demo-v1", "--out", str(run), *changes], environment)
     show.out.rule("[bold]7. beside its teacher, and as a model for CTranslate2", align="left")
     models = [part for model in (settings.teacher, str(student)) for part in ("--model", model)]
-    _k2d(["eval", str(manifest), *models, "--no-long-form", "--out", str(heard)], environment)
-    # a student that has hardly learned may loop, and any rounding changes a loop: drift is shown here, not judged
+    _k2d(["eval", str(manifest), *models, "--no-long-form", "--out", str(evaluation)], environment)
+    # a student after so few steps may loop, and any rounding changes a loop: the drift is shown, but fails nothing
     _k2d(["convert", str(run), str(exported), "--format", "ctranslate2", "--max-drift", "100"], environment)
     show.out.print(
-        f"So short a run proves the path, not the method: {STEPS} steps on two minutes of speech teach a student these "
+        f"So short a run only shows that everything works: {STEPS} steps on two minutes of speech teach these "
         "sentences, not a language. The paper takes 120,000 steps of 256 chunks (docs/training.md).",
         soft_wrap=True,
     )
@@ -116,9 +118,9 @@ def _distil(settings: Settings, audio: Path, folder: Path) -> None:
 
 
 def _k2d(arguments: list[str], environment: dict[str, str]) -> None:
-    """Run a k2d command as a person would, after showing it; its failure ends the demo with its own message."""
+    """Show a k2d command and run it; when it fails the demo ends with its status."""
     show.out.print(f"[cyan]$ k2d {escape(shlex.join(arguments))}[/]", soft_wrap=True)
     sys.stdout.flush()
-    done = subprocess.run([sys.executable, "-m", "k2d.cli", *arguments], env=environment, check=False)
-    if done.returncode:
-        raise typer.Exit(done.returncode)
+    finished = subprocess.run([sys.executable, "-m", "k2d.cli", *arguments], env=environment, check=False)
+    if finished.returncode:
+        raise typer.Exit(finished.returncode)

@@ -1,4 +1,4 @@
-"""`k2d doctor`: what works on this machine, what does not, and what to do."""
+"""`k2d doctor`: checks what works on this machine, and says what to do about the rest."""
 
 import asyncio
 import importlib.util
@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import typer
 from rich.markup import escape
@@ -23,12 +24,12 @@ from k2d.validators import PERTURBED, models_of, validators_of
 from k2d.whisper.resolve import resolve
 from services.local.redis_server import find_binary
 
-LOW_DISK_BYTES = 2 * 1024**3
+LOW_DISK_BYTES: Final = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: did it pass, is it needed, what was seen, what to do."""
+    """The result of one check: whether it passed, whether it is needed, what was found, what to do."""
 
     check: str
     ok: bool
@@ -40,8 +41,8 @@ class Finding:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine: packages, store, Redis, models, disk. Ends with status 1 when something needed is broken."""
-    found = settings()
-    findings = [_checked(name, needed, check, found) for name, needed, check in CHECKS]
+    current = settings()
+    findings = [_run_check(name, needed, check, current) for name, needed, check in CHECKS]
     if as_json:
         show.dump([{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings])
     for finding in () if as_json else findings:
@@ -53,9 +54,9 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _checked(name: str, needed: bool, check: Callable[[Settings], str], found: Settings) -> Finding:
+def _run_check(name: str, needed: bool, check: Callable[[Settings], str], settings: Settings) -> Finding:
     try:
-        return Finding(name, True, needed, check(found))
+        return Finding(name, True, needed, check(settings))
     except K2DError as error:
         return Finding(name, False, needed, error.message, error.hint or "")
 
@@ -73,71 +74,73 @@ def _package(module: str, extra: str) -> Callable[[Settings], str]:
     return check
 
 
-def _store(found: Settings) -> str:
-    Lake(found.store).check()
-    return f"{found.store} can be read and written"
+def _store(settings: Settings) -> str:
+    Lake(settings.store).check()
+    return f"{settings.store} can be read and written"
 
 
-def _disk(found: Settings) -> str:
-    if "://" in found.store:
+def _disk(settings: Settings) -> str:
+    if "://" in settings.store:
         return "the store is remote"
-    free = shutil.disk_usage(found.store).free
+    free = shutil.disk_usage(settings.store).free
     if free < LOW_DISK_BYTES:
         raise K2DError(f"{free / 1024**3:.1f} GiB free", hint="labeling an hour of audio stores about 60 MB of FLAC")
-    return f"{free / 1024**3:.0f} GiB free at {found.store}"
+    return f"{free / 1024**3:.0f} GiB free at {settings.store}"
 
 
-def _redis(found: Settings) -> str:
-    if "redis_url" in found.model_fields_set:
-        return _ping(found)
+def _redis(settings: Settings) -> str:
+    if "redis_url" in settings.model_fields_set:
+        return _ping(settings)
     return f"embedded: {find_binary()}"
 
 
-def _ping(found: Settings) -> str:
+def _ping(settings: Settings) -> str:
     from redis import Redis
     from redis.exceptions import RedisError
 
     try:
-        server = Redis.from_url(found.redis_url.get_secret_value(), socket_connect_timeout=2, socket_timeout=2)
+        server = Redis.from_url(settings.redis_url.get_secret_value(), socket_connect_timeout=2, socket_timeout=2)
         server.ping()
     except RedisError as error:
         raise K2DError(f"does not answer: {error}", hint="check K2D_REDIS_URL") from error
     return "answers at K2D_REDIS_URL"
 
 
-def _api(found: Settings) -> str:
-    if not Client(found.api_url).is_up():
-        raise K2DError(f"nobody answers at {found.api_url}", hint="`k2d up` starts one; commands work without it too")
-    return f"answers at {found.api_url}"
+def _api(settings: Settings) -> str:
+    if not Client(settings.api_url).is_up():
+        raise K2DError(
+            f"no API answers at {settings.api_url}", hint="`k2d up` starts one; commands work without it too"
+        )
+    return f"answers at {settings.api_url}"
 
 
-def _engine(found: Settings) -> str:
-    if is_address(found.teacher):
+def _engine(settings: Settings) -> str:
+    if is_address(settings.teacher):
         return "not needed here: the teacher is on a server"
-    return _package("ctranslate2", "ct2")(found)
+    return _package("ctranslate2", "ct2")(settings)
 
 
-def _teacher(found: Settings) -> str:
-    return _model(found.teacher, found)
+def _teacher(settings: Settings) -> str:
+    return _model(settings.teacher, settings)
 
 
-def _validator(found: Settings) -> str:
-    said = [_model(name, found) for name in models_of(found.validator)]
-    if PERTURBED in validators_of(found.validator):
-        said.append(f"{PERTURBED}: the teacher on perturbed audio, a fallback")
-    return "; ".join(said)
+def _validator(settings: Settings) -> str:
+    described = [_model(name, settings) for name in models_of(settings.validator)]
+    if PERTURBED in validators_of(settings.validator):
+        described.append(f"{PERTURBED}: the teacher on perturbed audio, a fallback")
+    return "; ".join(described)
 
 
-def _model(reference: str, found: Settings) -> str:
+def _model(reference: str, settings: Settings) -> str:
     if is_address(reference):
-        return asyncio.run(_server(reference, found))
-    model = resolve(plain(reference), engine=found.engine, cache=found.cache, allow_downloads=False)
-    return f"{reference}: {model.kind}, digest {model.digest[:16]}"
+        return asyncio.run(_server(reference, settings))
+    model = resolve(plain(reference), engine=settings.engine, cache=settings.cache, allow_downloads=False)
+    return f"{reference}: {model.format}, digest {model.digest[:16]}"
 
 
-async def _server(address: str, found: Settings) -> str:
-    """What the servers at an address have; asked once, without patience."""
-    server = await open_transcriber(address, found.model_copy(update={"server_patience_s": 0.0}))
+async def _server(address: str, settings: Settings) -> str:
+    """The model that the servers at an address have; they are asked once."""
+    server = await open_transcriber(address, settings.model_copy(update={"server_patience_s": 0.0}))
     await server.close()
     return f"{address}: {server.model.reference} ({server.model.fingerprint}) on {server.model.device}"
 
@@ -148,7 +151,7 @@ def _gpu(_: Settings) -> str:
     return "an NVIDIA driver is there"
 
 
-CHECKS: tuple[tuple[str, bool, Callable[[Settings], str]], ...] = (
+CHECKS: Final[tuple[tuple[str, bool, Callable[[Settings], str]], ...]] = (
     ("Python", True, _python),
     ("engine: CTranslate2", True, _engine),
     ("engine: transformers", False, _package("torch", "torch")),

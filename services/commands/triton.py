@@ -1,4 +1,4 @@
-"""`k2d triton`: a Triton Inference Server with teacher and validator."""
+"""`k2d triton`: runs a Triton Inference Server with the teacher's and the validator's models."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ def triton(
     find it with `K2D_TEACHER=grpc://127.0.0.1:8001/teacher`. A model whose process dies is loaded again. Ends with
     Ctrl-C or SIGTERM, after what is in flight.
     """
-    found = load()
-    setup(found)
-    wanted = [name.strip() for name in models.split(",") if name.strip()]
-    run(found, models=wanted, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
+    settings = load()
+    setup(settings)
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    run(settings, models=names, grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)

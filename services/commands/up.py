@@ -1,4 +1,4 @@
-"""`k2d up`: everything on one machine."""
+"""`k2d up`: runs Redis, the labeling API and workers on this machine."""
 
 import signal
 from typing import Annotated
@@ -14,7 +14,7 @@ from services.local.stack import Stack
 def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processes.")] = 1) -> None:
     """Start Redis, the labeling API and workers; stop them all with Ctrl-C.
 
-    Redis is embedded unless K2D_REDIS_URL names one. Batches that were interrupted are taken up again.
+    Redis is embedded unless K2D_REDIS_URL names one. Interrupted batches are resumed.
     """
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
         signal.signal(stop, _interrupt)
@@ -23,11 +23,11 @@ def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processe
             show.out.print(f"API: {stack.url}   docs: {stack.url}/docs   store: {stack.settings.store}")
             if missing := stack.client().resume():
                 left = ", ".join(f"{batch} ({count} recordings)" for batch, count in missing.items())
-                show.out.print(f"taking up again: {left}")
-            show.out.print("label something: k2d label FILES… --wait   (Ctrl-C here stops everything)")
+                show.out.print(f"resuming: {left}")
+            show.out.print("to label recordings: k2d label FILES… --wait   (Ctrl-C here stops everything)")
             stack.watch()
     except KeyboardInterrupt:
-        show.out.print("stopped; what was in hand was put back")
+        show.out.print("stopped; unfinished work was put back into the queue")
 
 
 def _interrupt(*_: object) -> None:

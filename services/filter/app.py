@@ -1,7 +1,8 @@
-"""The labeling API: a thin host. Everything it knows is in the lake; everything it starts is in the queue."""
+"""The labeling API: routers over one lake and one queue. It keeps no state of its own: any number of them may run."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import structlog
 from fastapi import FastAPI
@@ -12,20 +13,20 @@ from k2d.settings import Settings, load
 from k2d.store import Lake
 from services.filter import batches, chunks, datasets, health, policies
 from services.filter.queue import WorkQueue
-from services.web import problems
-from services.web.limits import BearerToken, BodyLimit
-from services.web.timing import Timed
+from services.web import middleware
 
 log = structlog.get_logger()
 
-DESCRIPTION = """
-POST audio, get it labeled by a teacher, doubted by a validator, filtered, and frozen into a dataset.
+DESCRIPTION: Final = """
+POST audio: a teacher labels it, validators check the labels, and a dataset is frozen from what a policy keeps.
 Errors are problem documents (RFC 9457) with a stable `code` and, where there is one, a `hint`.
 """
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the API over one lake and one queue.
+    """Build the API.
+
+        uvicorn.run(create_app(load(store="s3://bucket/k2d")), port=8080)
 
     Raises:
         BadRequest: a setting is unknown or impossible.
@@ -44,9 +45,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.queue = WorkQueue(settings)
     for router in (batches.router, chunks.router, policies.router, datasets.router, health.router):
         app.include_router(router)
-    problems.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    if settings.api_token is not None:
-        app.add_middleware(BearerToken, token=settings.api_token.get_secret_value())
-    app.add_middleware(Timed)
+    middleware.install(app, settings)
     return app

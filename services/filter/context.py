@@ -1,4 +1,4 @@
-"""What every endpoint is given: settings, lake, queue."""
+"""What handlers are given: settings, lake, queue, and the policy that a request names."""
 
 from typing import Annotated, cast
 
@@ -32,14 +32,14 @@ def _policy(
     alpha: Annotated[float | None, Query(ge=0, le=1, description="Threshold; default: the policy's.")] = None,
 ) -> Policy:
     if policy is None:
-        found = DEFAULT
+        base = DEFAULT
     elif policy.lstrip().startswith("{"):
-        found = from_yaml(policy, name="the policy of the query")  # JSON is YAML
+        base = from_yaml(policy, name="the policy of the query")  # JSON is YAML
     elif policy in PRESETS:  # never a path: a request opens no file of the server
-        found = PRESETS[policy]
+        base = PRESETS[policy]
     else:
         raise BadRequest(f"unknown policy: {policy!r}", hint=f"one of {', '.join(PRESETS)}, or a policy as JSON")
-    return found.varied(metric=metric, alpha=alpha)
+    return base.varied(metric=metric, alpha=alpha)
 
 
 InSettings = Annotated[Settings, Depends(_settings)]

@@ -1,6 +1,7 @@
 """Datasets: freeze, list, delete, and download shards, so that a trainer elsewhere needs nothing but the API."""
 
 from collections.abc import Iterator
+from typing import BinaryIO, Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
@@ -14,19 +15,19 @@ from k2d.labeling.request import check_name
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 from services.filter.context import InLake, InQueue
-from services.filter.queue import CONTROL, Work, WorkQueue
-from services.web.problems import responses
+from services.filter.queue import CONTROL, JobRequest, WorkQueue
+from services.web.problems import EVERYWHERE, responses
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], responses=EVERYWHERE)
 
-BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES: Final = 1024 * 1024  # of a shard, read and sent at once
 
 
 @router.post(
     "",
     status_code=202,
     summary="Freeze what a policy keeps of these batches under a name",
-    responses=responses(400, 404, 409, 422, 503),
+    responses=responses(400, 404, 409),
 )
 def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue, response: Response) -> DatasetState:
     check_name(body.name)
@@ -50,7 +51,7 @@ def get_dataset(name: str, lake: InLake, queue: InQueue) -> DatasetState:
     return _state(name, lake, queue)
 
 
-@router.delete("/{name}", summary="Delete a dataset and its shards; labels stay", responses=responses(404, 503))
+@router.delete("/{name}", summary="Delete a dataset and its shards; labels stay", responses=responses(404))
 def remove_dataset(name: str, lake: InLake) -> DatasetListed:
     return delete_dataset(lake, name)
 
@@ -66,19 +67,19 @@ def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
     if not 0 <= number < len(manifest.shards):
         raise NotFound(f"dataset {name!r} has shards 0…{len(manifest.shards) - 1}, not {number}")
     shard = manifest.shards[number]
-    file = lake.datasets.open_shard(name, number)
-
-    def blocks() -> Iterator[bytes]:
-        with file:
-            while block := file.read(BLOCK_BYTES):
-                yield block
-
     headers = {
         "Content-Length": str(shard.bytes),
         "ETag": f'"{shard.sha256}"',
         "Content-Disposition": f'attachment; filename="{name}-{number:05d}.parquet"',
     }
-    return StreamingResponse(blocks(), media_type="application/vnd.apache.parquet", headers=headers)
+    file = lake.datasets.open_shard(name, number)
+    return StreamingResponse(_blocks(file), media_type="application/vnd.apache.parquet", headers=headers)
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while block := file.read(BLOCK_BYTES):
+            yield block
 
 
 def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without: RevokedIds) -> None:
@@ -93,10 +94,10 @@ def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without:
 
 def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without: RevokedIds) -> None:
     args = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids)]
-    job = queue.occupant(_slot(body.name))
+    job = queue.latest(_slot(body.name))
     if job is not None and job.live and job.args != args:
         raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")
-    queue.enqueue(CONTROL, Work("freeze_dataset", args, slot=_slot(body.name)))
+    queue.enqueue(CONTROL, JobRequest("freeze_dataset", args, slot=_slot(body.name)))
 
 
 def _slot(name: str) -> str:
@@ -104,10 +105,10 @@ def _slot(name: str) -> str:
 
 
 def _state(name: str, lake: Lake, queue: WorkQueue) -> DatasetState:
-    """A dataset's state: its manifest is the truth, the queue only says whether one is on its way."""
-    if name in lake.datasets.names():
-        return DatasetState(name=name, state="ready", manifest=lake.datasets.manifest(name))
-    job = queue.occupant(_slot(name))
-    if job is not None:
-        return DatasetState(name=name, state="building" if job.live else "failed", error=job.error)
-    raise NotFound(f"no dataset is called {name[:100]!r}", hint="GET /v1/datasets lists them")
+    """A dataset's state: a manifest means that it is ready; the queue only tells whether one is on its way."""
+    if name not in lake.datasets.names():
+        job = queue.latest(_slot(name))
+        if job is not None and not job.finished:
+            return DatasetState(name=name, state="building" if job.live else "failed", error=job.error)
+    # a job that finished has written the manifest by now, unless the dataset was deleted since
+    return DatasetState(name=name, state="ready", manifest=lake.datasets.manifest(name))

@@ -1,4 +1,4 @@
-"""The jobs, by name: plan a batch, label a group of recordings, freeze a dataset.
+"""The jobs that workers run: plan a batch, label a group of recordings, freeze a dataset.
 
 Each may be run any number of times: what is already in the lake is not done again.
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from redis.exceptions import RedisError
@@ -20,19 +20,19 @@ from k2d import audio, sources
 from k2d.datasets.freeze import freeze
 from k2d.errors import AudioError, K2DError
 from k2d.filtering.policy import Policy
-from k2d.labeling.group import Group
+from k2d.labeling.group import RecordingGroup
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.schema import Batch, RecordingResult, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter.queue import LABEL, AttemptsInRedis, Work, WorkQueue
+from services.filter.queue import LABEL, AttemptsInRedis, JobRequest, WorkQueue
 
 log = structlog.get_logger()
 
-STOP_GRACE_S = 8.0  # after SIGTERM, what recordings in flight get to finish; Docker kills after 10
-POLL_S = 1.0  # between looks at stop, cancel and the parent
-BYTES_PER_S = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
+STOP_GRACE_S: Final = 8.0  # after SIGTERM, what recordings in flight get to finish; Docker kills after 10
+POLL_S: Final = 1.0  # between checks for a stop, a cancelled batch, and the worker having died
+BYTES_PER_S: Final = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
 
 
 def plan_batch(batch_id: str) -> int:
@@ -42,25 +42,24 @@ def plan_batch(batch_id: str) -> int:
     """
     settings = load()
     lake, queue = Lake(settings.store), WorkQueue(settings)
-    with _reported():
+    with _errors_in_job():
         batch = lake.batches.get(batch_id)
         if lake.batches.is_cancelled(batch.id):
             return 0
         done = lake.batches.result_positions(batch.id)
         groups = enumerate(_groups(batch, lake, settings))
-        missing = [_group_work(batch.id, index, group) for index, group in groups if not done.issuperset(group)]
+        missing = [_label_request(batch.id, index, group) for index, group in groups if not done.issuperset(group)]
         enqueued = queue.enqueue_many(LABEL, missing, batch=batch.id)
         log.info("batch planned", batch=batch.id, recordings=len(batch.sources), done=len(done), groups=enqueued)
         return enqueued
 
 
-def _group_work(batch_id: str, index: int, positions: Sequence[int]) -> Work:
-    return Work("label_group", [batch_id, index, list(positions)], slot=f"label:{batch_id}:{index}")
+def _label_request(batch_id: str, index: int, positions: Sequence[int]) -> JobRequest:
+    return JobRequest("label_group", [batch_id, index, list(positions)], slot=f"label:{batch_id}:{index}")
 
 
 def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
     """Positions in groups of about `group_s` seconds of audio; headers are read by a few threads."""
-
     allowed = None if batch.trusted else settings.allowed_sources
 
     def duration(source: Source) -> float:
@@ -84,13 +83,16 @@ def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
 
 
 def label_group(batch_id: str, index: int, positions: list[int]) -> int:
-    """Label a group's missing recordings; returns how many were finished. Stops in good order on SIGUSR1 or cancel."""
+    """Label a group's missing recordings; returns how many were finished.
+
+    When the batch is cancelled the rest is left; on SIGUSR1 it is queued again.
+    """
     settings = load()
     lake, queue = Lake(settings.store), WorkQueue(settings)
     finished = 0
-    with _reported():
+    with _errors_in_job():
         batch = lake.batches.get(batch_id)
-        # again until nothing is missing: `retry` may take results away while this job holds the group
+        # until nothing is missing: `retry` may take results away while this job runs
         while missing := sorted(set(positions) - lake.batches.result_positions(batch.id)):
             if lake.batches.is_cancelled(batch.id):
                 break
@@ -99,14 +101,14 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
             finished += len(run.finished)
             if run.stopping:
                 if not run.finished.issuperset(missing):
-                    queue.enqueue(LABEL, _group_work(batch.id, index, positions), batch=batch.id, force=True)
+                    queue.enqueue(LABEL, _label_request(batch.id, index, positions), batch=batch.id, force=True)
                     log.info("group put back", batch=batch.id, recordings=len(missing) - len(run.finished))
                 break
     return finished
 
 
 class GroupRun:
-    """One run of a group inside a work horse: progress to Redis, results to the lake, an eye on signals."""
+    """One run of a group in a work horse: reports progress to Redis, writes results to the lake, stops on a signal."""
 
     def __init__(self, *, lake: Lake, queue: WorkQueue, batch: Batch, settings: Settings) -> None:
         self.lake, self.queue, self.batch, self.settings = lake, queue, batch, settings
@@ -116,7 +118,7 @@ class GroupRun:
         self._reported_at: dict[int, float] = {}
 
     async def run(self, positions: Sequence[int]) -> None:
-        """Finish `positions`, or as many as can be before a stop or cancel."""
+        """Label `positions`, or as many as can be finished before a stop or cancel."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
         async with open_models(self.settings, self.batch, self.lake) as (teacher, validators):
             labeler = Labeler(
@@ -127,7 +129,7 @@ class GroupRun:
                 settings=self.settings,
                 on_progress=self._on_progress,
             )
-            group = Group(
+            group = RecordingGroup(
                 labeler=labeler,
                 attempts=AttemptsInRedis(self.queue.redis, self.batch.id),
                 on_result=self._on_result,
@@ -144,13 +146,13 @@ class GroupRun:
         self.stopping = True
 
     async def _watch(self, cancel: Callable[[], object]) -> None:
-        """Cancel the work when the batch is cancelled or the grace after a stop is over; die with the parent."""
+        """Cancel the work when the batch is cancelled or the grace after a stop is over; end when the worker died."""
         parent = os.getppid()
         stop_at: float | None = None
         while True:
             await asyncio.sleep(POLL_S)
             if os.getppid() != parent:
-                os._exit(1)  # the worker was killed: its job will be given to another, do not compete with it
+                os._exit(1)  # the worker was killed: its job goes to another worker, and only one may work on it
             self.cancelled = self.cancelled or await asyncio.to_thread(self.lake.batches.is_cancelled, self.batch.id)
             if self.stopping and stop_at is None:
                 stop_at = time.monotonic() + STOP_GRACE_S
@@ -162,7 +164,7 @@ class GroupRun:
         now = time.monotonic()
         if step.stage == Stage.LABEL and now - self._reported_at.get(step.position, 0.0) >= 1.0:
             self._reported_at[step.position] = now
-            with suppress(RedisError):  # live progress only; the work goes on without it
+            with suppress(RedisError):  # only live progress; labeling goes on without it
                 self.queue.progress(self.batch.id, step.position, step.seconds)
 
     def _on_result(self, result: RecordingResult) -> None:
@@ -175,15 +177,15 @@ class GroupRun:
 def freeze_dataset(name: str, batches: list[str], policy: dict[str, Any], without: list[str] | None = None) -> str:
     """Freeze a dataset, without the chunks and segments of these ids; returns its digest."""
     settings = load()
-    with _reported():
+    with _errors_in_job():
         rules, lake = Policy.model_validate(policy), Lake(settings.store)
         manifest = freeze(lake, name=name, batches=batches, policy=rules, without=without or ())
         return manifest.digest
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
-    """Keep a job's error where the API shows it, and let it go on to RQ, which retries what may pass."""
+def _errors_in_job() -> Iterator[None]:
+    """Record an error in the job's meta, from which the API shows it; RQ then retries, except after a bad request."""
     try:
         yield
     except BaseException as error:
@@ -194,5 +196,5 @@ def _reported() -> Iterator[None]:
                 job.meta["error"] = f"{error}{hint}"[:2000]
                 job.save_meta()  # type: ignore[no-untyped-call]
             if isinstance(error, K2DError) and error.status < 500:
-                job.retries_left = 0  # asking again changes nothing
+                job.retries_left = 0  # another attempt would fail in the same way
         raise

@@ -1,4 +1,4 @@
-"""Policies: what would this α keep? Answered from stored evidence; no model runs."""
+"""Policies: the presets, and a preview of what a policy would keep, from stored evidence; no model runs."""
 
 from fastapi import APIRouter
 
@@ -6,9 +6,9 @@ from k2d.corpus import views
 from k2d.documents import PolicyListed, Preview, PreviewRequest
 from k2d.filtering.policy import PRESETS, explain
 from services.filter.context import InLake
-from services.web.problems import responses
+from services.web.problems import EVERYWHERE, responses
 
-router = APIRouter(prefix="/v1/policies", tags=["policies"])
+router = APIRouter(prefix="/v1/policies", tags=["policies"], responses=EVERYWHERE)
 
 
 @router.get("", summary="The presets, in plain language")
@@ -16,7 +16,7 @@ def list_policies() -> list[PolicyListed]:
     return [PolicyListed(policy=policy, explanation=explain(policy)) for policy in PRESETS.values()]
 
 
-@router.post("/preview", summary="What a policy would keep, and the curve over α", responses=responses(404, 422))
+@router.post("/preview", summary="What a policy would keep, and the curve over α", responses=responses(404))
 def preview(body: PreviewRequest, lake: InLake) -> Preview:
     batches = [lake.batches.get(name) for name in dict.fromkeys(body.batches)]
     return views.preview(lake, batches, body.policy, metrics=body.curve)

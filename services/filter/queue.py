@@ -1,13 +1,18 @@
-"""Redis: jobs by name and live progress. The lake is the truth: Redis may be flushed, `resume` enqueues what is missing."""
+"""The queue in Redis: jobs by name, and live progress.
+
+The lake is the truth: Redis may be flushed at any time, and POST /v1/resume queues again what is missing.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, Retry
+from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.queue import EnqueueData
 from rq.registry import BaseRegistry, FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
@@ -17,14 +22,15 @@ from k2d.documents import Jobs
 from k2d.errors import QueueError
 from k2d.settings import Settings
 
-CONTROL = "k2d-control"  # planning and freezing: short, served first
-LABEL = "k2d-label"  # groups of recordings
-QUEUES = (CONTROL, LABEL)
+CONTROL: Final = "k2d-control"  # planning and freezing: short, served first
+LABEL: Final = "k2d-label"  # groups of recordings
+QUEUES: Final = (CONTROL, LABEL)
 
-LIVE = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
-RETRIES = [5, 15, 30, 60, 120]  # seconds between attempts
-KEEP_S = 7 * 24 * 3600  # live keys of batches nobody looks at any more
-FINISHED_S = 3600  # how long a finished job stays visible
+LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
+RETRIES: Final = [5, 15, 30, 60, 120]  # seconds between attempts
+KEEP_S: Final = 7 * 24 * 3600  # keys of live progress, after their last change
+FINISHED_S: Final = 3600  # how long a finished job stays visible
+MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: other clients of Redis wait meanwhile
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -35,26 +41,31 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One piece of work: `services.filter.jobs.<function>(*args)`. While the job of its `slot` is live it is not queued
-    again."""
+class JobRequest:
+    """A call of `services.filter.jobs.<function>(*args)` to be queued, unless a job of the same slot is live."""
 
     function: str
     args: list[Any]  # JSON values
-    slot: str
+    slot: str  # names the piece of work
 
 
 @dataclass(frozen=True, slots=True)
-class Occupant:
-    """The job that holds a slot, or held it last."""
+class SlotJob:
+    """The latest job of a slot, as far as Redis still has it."""
 
-    live: bool
+    live: bool  # waiting, running, or to be tried again
+    finished: bool  # ended without an error
     args: list[Any]
     error: str | None
 
 
 class WorkQueue:
-    """Enqueues jobs by name with JSON arguments, one live job for one piece of work, and keeps live progress."""
+    """Enqueues jobs by name with JSON arguments, one live job for one piece of work, and keeps live progress.
+
+    queue = WorkQueue(load())
+    request_plan(queue, batch.id)
+    queue.live(batch.id).jobs_queued
+    """
 
     def __init__(self, settings: Settings, connection: redis.Redis | None = None) -> None:
         self.settings = settings
@@ -69,37 +80,55 @@ class WorkQueue:
 
     # ---- jobs -----------------------------------------------------------------------------------------------------
 
-    def enqueue(self, queue: str, work: Work, *, batch: str | None = None, force: bool = False) -> bool:
-        """Enqueue a piece of work unless its slot's job is live; returns whether something was enqueued.
+    def enqueue(self, queue: str, request: JobRequest, *, batch: str | None = None, force: bool = False) -> bool:
+        """Enqueue a job unless its slot has a live one; returns whether it was enqueued.
 
-        `force` ignores a live job: a job that is stopping puts its own remainder back.
+        `force` ignores the live one: a job that is stopping puts its own remainder back.
 
         Raises:
             QueueError: Redis does not answer.
         """
-        return self.enqueue_many(queue, [work], batch=batch, force=force) == 1
+        return self.enqueue_many(queue, [request], batch=batch, force=force) == 1
 
-    def enqueue_many(self, queue: str, works: Sequence[Work], *, batch: str | None = None, force: bool = False) -> int:
-        """Enqueue every piece of work whose slot's job is not live, in one round trip; returns how many those were."""
+    def enqueue_many(
+        self, queue: str, requests: Sequence[JobRequest], *, batch: str | None = None, force: bool = False
+    ) -> int:
+        """Enqueue each job whose slot has no live one; returns how many those were. Errors as for `enqueue`."""
         try:
-            live = set() if force else self._live_slots([work.slot for work in works])
-            wanted = [work for work in works if work.slot not in live]
-            jobs = self._queue(queue).enqueue_many([self._prepared(work) for work in wanted])
-            with self.redis.pipeline() as pipe:
-                for work, job in zip(wanted, jobs, strict=True):
-                    pipe.set(_slot_key(work.slot), job.id, ex=KEEP_S)
-                if batch is not None and jobs:
-                    pipe.sadd(_jobs_key(batch), *(job.id for job in jobs))
-                    pipe.expire(_jobs_key(batch), KEEP_S)
-                pipe.execute()
+            return sum(
+                self._enqueue(queue, requests[start : start + MAX_TRANSACTION], batch=batch, force=force)
+                for start in range(0, len(requests), MAX_TRANSACTION)
+            )
         except RedisError as error:
             raise _unreachable(error) from error
-        return len(wanted)
 
-    def _prepared(self, work: Work) -> EnqueueData:
+    def _enqueue(self, queue: str, requests: Sequence[JobRequest], *, batch: str | None, force: bool) -> int:
+        """Jobs and their slots are written in one transaction, which starts again when a slot changed meanwhile: of
+        two callers only one enqueues."""
+        slots = [_slot_key(request.slot) for request in requests]
+
+        def add(pipe: Pipeline) -> int:
+            live = set() if force else self._live_slots(slots)
+            free = [(slot, request) for slot, request in zip(slots, requests, strict=True) if slot not in live]
+            pipe.multi()
+            if not free:
+                return 0
+            data = [self._job_data(request) for _, request in free]
+            jobs = self._queue(queue).enqueue_many(data, pipeline=pipe)
+            for (slot, _), job in zip(free, jobs, strict=True):
+                pipe.set(slot, job.id, ex=KEEP_S)
+            if batch is not None:
+                pipe.sadd(_jobs_key(batch), *(job.id for job in jobs))
+                pipe.expire(_jobs_key(batch), KEEP_S)
+            return len(jobs)
+
+        # redis-py's annotation leaves `value_from_callable` out
+        return cast(int, self.redis.transaction(add, *slots, value_from_callable=True))  # type: ignore[arg-type]
+
+    def _job_data(self, request: JobRequest) -> EnqueueData:
         return Queue.prepare_data(
-            f"services.filter.jobs.{work.function}",
-            args=work.args,
+            f"services.filter.jobs.{request.function}",
+            args=request.args,
             timeout=self.settings.job_timeout_s,
             retry=Retry(max=len(RETRIES), interval=RETRIES),
             result_ttl=FINISHED_S,
@@ -107,28 +136,40 @@ class WorkQueue:
         )
 
     def _live_slots(self, slots: Sequence[str]) -> set[str]:
-        ids = cast(list[bytes | None], self.redis.mget([_slot_key(slot) for slot in slots])) if slots else []
-        of_job = {job_id.decode(): slot for slot, job_id in zip(slots, ids, strict=True) if job_id is not None}
-        return {of_job[job.id] for job in self._fetch(list(of_job)) if job.get_status(refresh=False) in LIVE}
+        ids = cast(list[bytes | None], self.redis.mget(slots))
+        slot_of = {job_id.decode(): slot for slot, job_id in zip(slots, ids, strict=True) if job_id is not None}
+        return {slot_of[job.id] for job in self._fetch(list(slot_of)) if job.get_status(refresh=False) in LIVE}
 
-    def occupant(self, slot: str) -> Occupant | None:
-        """The latest job of a slot; None when it had none, or the job is forgotten."""
+    def latest(self, slot: str) -> SlotJob | None:
+        """The latest job of a slot; None when it had none, or Redis has forgotten it.
+
+        Raises:
+            QueueError: Redis does not answer.
+        """
         try:
             job_id = cast(bytes | None, self.redis.get(_slot_key(slot)))
-            job = next(iter(self._fetch([job_id.decode()])), None) if job_id is not None else None
+            job = next(self._fetch([job_id.decode()]), None) if job_id is not None else None
         except RedisError as error:
             raise _unreachable(error) from error
         if job is None:
             return None
-        live = job.get_status(refresh=False) in LIVE
-        return Occupant(live=live, args=list(job.args), error=job.meta.get("error"))
+        status = job.get_status(refresh=False)
+        return SlotJob(
+            live=status in LIVE,
+            finished=status == JobStatus.FINISHED,
+            args=list(job.args),
+            error=job.meta.get("error"),
+        )
 
-    def _fetch(self, ids: Sequence[str]) -> list[Job]:
-        """Jobs that are still known, by their ids, in one round trip."""
-        if not ids:
-            return []
-        jobs = Job.fetch_many(ids, connection=self.redis, serializer=JSONSerializer)
-        return [job for job in jobs if job is not None]
+    def _fetch(self, ids: Sequence[str]) -> Iterator[Job]:
+        """The jobs that Redis still has, in one round trip."""
+        try:
+            jobs = Job.fetch_many(ids, connection=self.redis, serializer=JSONSerializer) if ids else []
+        except NoSuchJobError:
+            # A worker's heartbeat for a job that was flushed leaves a hash with nothing else in it, and RQ refuses all
+            # jobs for one such. It counts as gone.
+            jobs = [job for job_id in ids if len(ids) > 1 for job in self._fetch([job_id])]
+        return (job for job in jobs if job is not None)
 
     def _queue(self, name: str) -> Queue:
         return Queue(name, connection=self.redis, serializer=JSONSerializer)
@@ -144,12 +185,13 @@ class WorkQueue:
         """Drop a recording's live progress: its result is in the lake."""
         self.redis.hdel(_live_key(batch), str(position))
         self.redis.hset(_live_key(batch), "at", str(time.time()))
+        self.redis.expire(_live_key(batch), KEEP_S)
 
     def live(self, batch: str) -> Jobs | None:
         """What Redis knows of the batch; None when Redis does not answer."""
         try:
             ids = [job_id.decode() for job_id in cast(set[bytes], self.redis.smembers(_jobs_key(batch)))]
-            jobs = self._fetch(ids)
+            jobs = list(self._fetch(ids))
             if gone := set(ids) - {job.id for job in jobs}:
                 self.redis.srem(_jobs_key(batch), *gone)
             fields = cast(dict[bytes, bytes], self.redis.hgetall(_live_key(batch)))
@@ -167,8 +209,15 @@ class WorkQueue:
         )
 
     def forget(self, batch: str) -> None:
-        """Drop everything live of a batch (cancelled, retried)."""
-        self.redis.delete(_live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
+        """Drop the live progress and the counted attempts of a batch: it is tried again.
+
+        Raises:
+            QueueError: Redis does not answer.
+        """
+        try:
+            self.redis.delete(_live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
+        except RedisError as error:
+            raise _unreachable(error) from error
 
     # ---- gauges ---------------------------------------------------------------------------------------------------
 
@@ -186,12 +235,11 @@ class WorkQueue:
 
     def _registered(self, registry: type[BaseRegistry], queue: str) -> int:
         # without clean-up, which is the workers' task: it runs failure handlers
-        found = registry(queue, connection=self.redis, serializer=JSONSerializer)
-        return found.get_job_count(cleanup=False)
+        return registry(queue, connection=self.redis, serializer=JSONSerializer).get_job_count(cleanup=False)
 
-    def waiting(self, queue: str, most: int = 100) -> list[Job]:
+    def waiting(self, queue: str, limit: int = 100) -> list[Job]:
         """The next jobs, oldest first."""
-        return self._queue(queue).get_jobs(0, most)
+        return self._queue(queue).get_jobs(0, limit)
 
     def oldest_s(self, queue: str) -> float:
         """Age of the oldest waiting job in seconds: the gauge to scale on."""
@@ -224,27 +272,27 @@ class AttemptsInRedis:
         self.redis.expire(self.errors, KEEP_S)
 
     def last_error(self, position: int) -> str | None:
-        found = cast(bytes | None, self.redis.hget(self.errors, str(position)))
-        return found.decode() if found else None
+        message = cast(bytes | None, self.redis.hget(self.errors, str(position)))
+        return message.decode() if message else None
 
 
 def request_plan(queue: WorkQueue, batch_id: str) -> bool:
     """Enqueue the planning of a batch; returns False where it is queued already."""
-    return queue.enqueue(CONTROL, Work("plan_batch", [batch_id], slot=f"plan:{batch_id}"), batch=batch_id)
+    return queue.enqueue(CONTROL, JobRequest("plan_batch", [batch_id], slot=f"plan:{batch_id}"), batch=batch_id)
 
 
 def _slot_key(slot: str) -> str:
-    """Where the id of a slot's latest job is."""
+    """The key of the id of a slot's latest job."""
     return f"k2d:slot:{slot}"
 
 
 def _jobs_key(batch: str) -> str:
-    """The set of ids of a batch's jobs."""
+    """The key of the set of ids of a batch's jobs."""
     return f"k2d:jobs:{batch}"
 
 
 def _live_key(batch: str) -> str:
-    """The hash of seconds transcribed in each unfinished recording of a batch, and when that was (`at`)."""
+    """The key of a hash: seconds transcribed in each unfinished recording of a batch, and when that was (`at`)."""
     return f"k2d:live:{batch}"
 
 

@@ -1,18 +1,21 @@
 """Prometheus metrics of the labeling API. The gauge to scale workers on is the age of the oldest waiting job."""
 
 from contextlib import suppress
+from typing import Final
 
 from prometheus_client import Gauge, generate_latest
 from redis.exceptions import RedisError
 
 from services.filter.queue import QUEUES, WorkQueue
-from services.web.timing import REGISTRY
+from services.web.request_metrics import REGISTRY
 
-QUEUE_UP = Gauge("k2d_queue_up", "1 when Redis answers.", registry=REGISTRY)
-QUEUE_JOBS = Gauge("k2d_queue_jobs", "Jobs waiting.", ["queue"], registry=REGISTRY)
-QUEUE_STARTED = Gauge("k2d_queue_started", "Jobs in hand, or to be tried again.", ["queue"], registry=REGISTRY)
-QUEUE_FAILED = Gauge("k2d_queue_failed", "Jobs given up in the last 7 days.", ["queue"], registry=REGISTRY)
-QUEUE_OLDEST = Gauge("k2d_queue_oldest_seconds", "Age of the oldest waiting job.", ["queue"], registry=REGISTRY)
+QUEUE_UP: Final = Gauge("k2d_queue_up", "1 when Redis answers.", registry=REGISTRY)
+QUEUE_JOBS: Final = Gauge("k2d_queue_jobs", "Jobs waiting.", ["queue"], registry=REGISTRY)
+QUEUE_STARTED: Final = Gauge(
+    "k2d_queue_started", "Jobs running, or waiting for another attempt.", ["queue"], registry=REGISTRY
+)
+QUEUE_FAILED: Final = Gauge("k2d_queue_failed", "Failed jobs of the last 7 days.", ["queue"], registry=REGISTRY)
+QUEUE_OLDEST: Final = Gauge("k2d_queue_oldest_seconds", "Age of the oldest waiting job.", ["queue"], registry=REGISTRY)
 
 
 def exposition(queue: WorkQueue) -> bytes:

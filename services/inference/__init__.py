@@ -1,1 +1,1 @@
-"""Inference servers: one engine behind two hosts, FastAPI and Triton."""
+"""Inference servers: a FastAPI host and a Triton model over the same engine."""

@@ -1,7 +1,8 @@
-"""The FastAPI host of a teacher or validator: thin; the work is the micro-batcher's and the engine's."""
+"""The FastAPI host of a teacher or validator: routers over one model."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import generate_latest
@@ -10,16 +11,15 @@ import k2d
 from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
 from services.inference import batch_metrics, transcriptions, windows
-from services.inference.host import Host
-from services.inference.windows import ClientGone, InHost
-from services.web import problems
-from services.web.limits import BearerToken, BodyLimit
-from services.web.timing import REGISTRY, Timed
+from services.inference.disconnect import ClientGone
+from services.inference.host import Host, InHost
+from services.web import middleware, problems
+from services.web.request_metrics import REGISTRY
 
-CLIENT_CLOSED_REQUEST = 499  # nginx's word for it; nobody reads this answer, but the metrics count it
+CLIENT_CLOSED_REQUEST: Final = 499  # nginx's status; the answer is not read, but the metrics count it
 
-DESCRIPTION = """
-A Whisper model behind a micro-batcher: windows of many recordings and clients meet in one engine call.
+DESCRIPTION: Final = """
+A Whisper model behind a micro-batcher: windows of many recordings and clients share engine calls.
 Errors are problem documents (RFC 9457); 503 says in `Retry-After` when to ask again.
 """
 
@@ -31,14 +31,13 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok", "version": k2d.__version__}
 
 
-@operations.get("/readyz", summary="The model has heard its golden clips", responses=problems.responses(503))
+@operations.get("/readyz", summary="The model has transcribed its golden clips", responses=problems.responses(503))
 async def readyz(host: InHost) -> dict[str, object]:
     return {"status": "ok", "version": k2d.__version__, **host.describe()}
 
 
 @operations.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def prometheus(request: Request) -> Response:
-    host: Host = request.app.state.host
+async def metrics(host: InHost) -> Response:
     batch_metrics.LOADED.set(host.loaded)
     batch_metrics.WAITING.set(host.waiting)
     return Response(generate_latest(REGISTRY), media_type="text/plain; version=0.0.4")
@@ -47,7 +46,9 @@ async def prometheus(request: Request) -> Response:
 def create_app(role: str, settings: Settings | None = None, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
     """Build the server of one role, "teacher" or "validator".
 
-    `on_failure` is called when the model cannot be loaded or hears nothing.
+        uvicorn.run(create_app("teacher", load(teacher="openai/whisper-base")), port=8001)
+
+    `on_failure` is called when the model cannot be loaded, or fails to transcribe the golden clips.
 
     Raises:
         BadRequest: a setting is unknown, or names no model for this role.
@@ -65,17 +66,12 @@ def create_app(role: str, settings: Settings | None = None, on_failure: Callable
     app = FastAPI(title=f"k2d {role}", version=k2d.__version__, description=DESCRIPTION, lifespan=lifespan)
     app.state.host = host
     app.state.settings = settings
-    app.include_router(windows.router)
-    app.include_router(transcriptions.router)
-    app.include_router(operations)
-    problems.install(app)
+    for router in (windows.router, transcriptions.router, operations):
+        app.include_router(router)
 
     @app.exception_handler(ClientGone)
-    async def gone(_: Request, __: ClientGone) -> Response:
+    async def handle_client_gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    if settings.api_token is not None:
-        app.add_middleware(BearerToken, token=settings.api_token.get_secret_value())
-    app.add_middleware(Timed)
+    middleware.install(app, settings)
     return app

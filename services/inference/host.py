@@ -1,10 +1,12 @@
-"""One model behind one server: loading, ready, or failed and why."""
+"""One model behind one server: it is being loaded, ready, or failed and why."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Annotated, Final, cast
 
 import structlog
+from fastapi import Depends, Request
 
 from k2d.errors import BadRequest, K2DError, ModelError
 from k2d.inference import golden, wire
@@ -16,10 +18,13 @@ from k2d.schema import ModelInfo
 from k2d.settings import Settings
 from k2d.validators import PERTURBED, served
 from services.inference import batch_metrics
+from services.inference.admission import Admission
 
 log = structlog.get_logger()
 
-TEACHER, VALIDATOR = "teacher", "validator"
+TEACHER: Final = "teacher"
+VALIDATOR: Final = "validator"
+DRAIN_S: Final = 30  # after SIGTERM, what is in flight gets to finish
 
 
 class NotReady(ModelError):
@@ -29,7 +34,9 @@ class NotReady(ModelError):
 
 
 def reference_for(role: str, settings: Settings) -> str:
-    """The model a server of this role serves.
+    """The model that a server of this role serves.
+
+        reference_for("teacher", load(teacher="local:openai/whisper-base"))  -> "openai/whisper-base"
 
     Raises:
         BadRequest: the setting names servers, or the fallback that needs no server.
@@ -38,7 +45,8 @@ def reference_for(role: str, settings: Settings) -> str:
     reference = plain(settings.teacher if role == TEACHER else served(settings.validator))
     if is_address(reference):
         raise BadRequest(
-            f"{name}={reference} is an address: a server needs a model", hint=f"{name}=openai/whisper-large-v2, say"
+            f"{name}={reference} is an address: a server needs a model",
+            hint=f"for example {name}=openai/whisper-large-v2",
         )
     if reference == PERTURBED:
         raise BadRequest(
@@ -51,14 +59,18 @@ def reference_for(role: str, settings: Settings) -> str:
 class Host:
     """Loads the model in the background, so that health checks are answered meanwhile.
 
-    `on_failure` is called when it cannot be loaded or hears nothing in the golden clips: such a server must end.
+    `on_failure` is called when it cannot be loaded, or fails to transcribe the golden clips: the process must then end.
+
+        host = Host("teacher", load(), on_failure=stop)
+        host.start()
+        await host.batcher.transcribe(window, DecodeOptions())
     """
 
     def __init__(self, role: str, settings: Settings, on_failure: Callable[[], None]) -> None:
         self.role, self.settings = role, settings
         self.reference = reference_for(role, settings)
-        self.admitted = 0  # requests whose body is in memory
-        self.golden = ""
+        self.admission = Admission(settings.max_waiting, retry_after_s=lambda: self.batcher.retry_after_s)
+        self.golden = ""  # what the model transcribed of the golden clips
         self.failure: K2DError | None = None
         self._on_failure = on_failure
         self._engine: UnloadableEngine | None = None
@@ -67,10 +79,10 @@ class Host:
 
     @property
     def batcher(self) -> MicroBatcher:
-        """Who answers.
+        """The micro-batcher over the loaded model.
 
         Raises:
-            NotReady: nobody yet, or no more.
+            NotReady: the model is not loaded, or could not be.
         """
         if self._batcher is None:
             if self.failure is not None:
@@ -93,10 +105,11 @@ class Host:
         return self._batcher.waiting if self._batcher is not None else 0
 
     def start(self) -> None:
+        """Begin to load the model; returns at once."""
         self._loading = asyncio.create_task(self._load())
 
     async def stop(self) -> None:
-        """Fail what waits, let the engine's current batch end, free the weights."""
+        """Fail the windows that wait, let the engine's current batch end, free the weights."""
         if self._loading is not None:
             self._loading.cancel()
             with suppress(asyncio.CancelledError):
@@ -119,7 +132,7 @@ class Host:
             batch_size=self.settings.batch_size,
             linger_s=self.settings.linger_s,
             max_waiting=self.settings.max_waiting,
-            observer=batch_metrics.Observed(),
+            observer=batch_metrics.BatchMetrics(),
             idle_s=self.settings.idle_unload_s,
             on_idle=engine.unload,
         )
@@ -128,5 +141,16 @@ class Host:
         log.info("ready", role=self.role, model=model.reference, fingerprint=model.fingerprint, golden=self.golden)
 
     def describe(self) -> dict[str, object]:
-        """What this server has."""
+        """The model, its fingerprint, and how this server runs it.
+
+        Raises:
+            NotReady: as `batcher`.
+        """
         return wire.describe(self.model, batch_size=self.settings.batch_size, golden=self.golden)
+
+
+def _host(request: Request) -> Host:
+    return cast(Host, request.app.state.host)
+
+
+InHost = Annotated[Host, Depends(_host)]

@@ -1,28 +1,31 @@
-"""OpenAI's shapes for transcriptions: what may be asked, what is answered, how errors look. No work is done here."""
+"""The forms of OpenAI's transcription API: requests, answers, event streams and errors."""
 
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.schema import AUTO, DecodeOptions, LongformOptions, Segment, join_text
 from k2d.settings import Settings
+from services.inference.host import DRAIN_S
 from services.inference.subtitles import srt, vtt
 
-MAX_PROMPT = 8192  # characters; the model reads the first 223 tokens
-GRANULARITIES = "timestamp_granularities"
-INVALID = "invalid_request_error"
+MAX_PROMPT: Final = 8192  # characters; the model reads the first 223 tokens
+GRANULARITIES: Final = "timestamp_granularities"
+INVALID: Final = "invalid_request_error"
+PING_S: Final = 15  # between comments that keep proxies from closing a stream that waits for the engine
 
-SCHEMA: dict[str, Any] = {
+SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -38,14 +41,14 @@ SCHEMA: dict[str, Any] = {
         }
     },
 }
-ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": words, "content": {"application/json": {"schema": SCHEMA}}}
-    for status, words in ((400, "The request or the file is no good"), (503, "Not now"), (504, "Too late"))
+    for status, words in ((400, "The request or the file is wrong"), (503, "Overloaded"), (504, "Too late"))
 }
 
 
-class Asked(BaseModel):
-    """The fields of the form but the file. What OpenAI knows and this server cannot do is refused, not ignored."""
+class TranscriptionRequest(BaseModel):
+    """The fields of the form except the file. What OpenAI has and this server cannot do is refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,8 +64,10 @@ class Asked(BaseModel):
     chunking_strategy: Literal["auto"] = Field("auto", description="How a recording is cut is the server's choice.")
 
     @classmethod
-    def of(cls, fields: Sequence[tuple[str, str]]) -> "Asked":
-        """What a form asks for.
+    def from_form(cls, fields: Sequence[tuple[str, str]]) -> "TranscriptionRequest":
+        """The request that a form's fields make.
+
+            TranscriptionRequest.from_form([("language", "zh-en"), ("response_format", "srt")])
 
         Raises:
             BadRequest: an unknown or impossible field, with `param` naming it.
@@ -77,21 +82,21 @@ class Asked(BaseModel):
             elif value or name not in ("language", "model", "prompt"):  # clients send empty fields for "not set"
                 given[name] = value
         try:
-            asked = cls.model_validate(given)
+            request = cls.model_validate(given)
         except ValidationError as error:
-            raise _unfit(error) from error
-        if asked.timestamp_granularities and asked.response_format != "verbose_json":
+            raise _bad_field(error) from error
+        if request.timestamp_granularities and request.response_format != "verbose_json":
             raise BadRequest(
                 f"{GRANULARITIES} needs response_format=verbose_json", hint="or leave it out", param=GRANULARITIES
             )
-        if asked.stream and asked.response_format not in ("json", "text"):
+        if request.stream and request.response_format not in ("json", "text"):
             raise BadRequest(
-                f"{asked.response_format} cannot be streamed", hint="stream json, or do not stream", param="stream"
+                f"{request.response_format} cannot be streamed", hint="stream json, or do not stream", param="stream"
             )
-        return asked
+        return request
 
     def longform(self, settings: Settings) -> LongformOptions:
-        """How the recording is transcribed. Temperature fallback starts at the one asked for."""
+        """The options to transcribe with. Temperature fallback starts at the temperature that was asked for."""
         default = DecodeOptions()
         higher = (t for t in default.temperatures if t > self.temperature)
         decode = DecodeOptions(
@@ -107,7 +112,7 @@ class Asked(BaseModel):
 def form_schema() -> dict[str, Any]:
     """The multipart form for OpenAPI."""
     file = {"type": "string", "format": "binary", "description": "Audio or video in any common format."}
-    properties = {"file": file, **Asked.model_json_schema()["properties"]}
+    properties = {"file": file, **TranscriptionRequest.model_json_schema()["properties"]}
     schema = {"type": "object", "required": ["file"], "properties": properties}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
@@ -115,22 +120,22 @@ def form_schema() -> dict[str, Any]:
 # ---- answers ------------------------------------------------------------------------------------------------------
 
 
-def rendered(asked: Asked, segments: Sequence[Segment], *, language: str, duration_s: float) -> Response:
-    """The whole transcription in the format that was asked for."""
+def render(request: TranscriptionRequest, segments: Sequence[Segment], *, language: str, duration_s: float) -> Response:
+    """The whole transcription in the format that was asked for; `language` is the one it was decoded with."""
     text = join_text(segment.text for segment in segments)
-    if asked.response_format == "text":
+    if request.response_format == "text":
         return Response(text + "\n", media_type="text/plain")
-    if asked.response_format == "srt":
+    if request.response_format == "srt":
         return Response(srt(segments), media_type="text/plain")
-    if asked.response_format == "vtt":
+    if request.response_format == "vtt":
         return Response(vtt(segments), media_type="text/vtt")
     usage = {"type": "duration", "seconds": math.ceil(duration_s)}
-    if asked.response_format == "json":
+    if request.response_format == "json":
         return JSONResponse({"text": text, "usage": usage})
     return JSONResponse(
         {
             "task": "transcribe",
-            "language": heard(segments, language),
+            "language": main_language(segments, language),
             "duration": duration_s,
             "text": text,
             "segments": [_segment(number, segment) for number, segment in enumerate(segments)],
@@ -139,8 +144,8 @@ def rendered(asked: Asked, segments: Sequence[Segment], *, language: str, durati
     )
 
 
-def heard(segments: Sequence[Segment], language: str) -> str:
-    """The language: as asked, or the one that most seconds were heard in."""
+def main_language(segments: Sequence[Segment], language: str) -> str:
+    """The language as asked for; with `auto` the one that was detected for most seconds."""
     if language != AUTO:
         return language
     seconds: dict[str, float] = {}
@@ -165,34 +170,45 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
     }
 
 
-async def events(segments: AsyncIterator[Segment]) -> AsyncIterator[str]:
-    """Server-sent events: a delta for each segment, then the whole text; the deltas joined are that text.
+# ---- event streams ------------------------------------------------------------------------------------------------
 
-    An error on the way ends the stream with an event that says so: the status was sent long ago.
+
+async def transcript_events(segments: AsyncIterator[Segment]) -> AsyncIterator[ServerSentEvent]:
+    """A delta for each segment, then the whole text; the deltas joined are that text.
+
+    An error ends the stream with an event that carries it: the status has been sent by then.
     """
-    said, held = "", ""  # `held`: white space that belongs to the text only if more follows
+    text, trailing = "", ""  # `trailing`: white space that belongs to the text only if more follows
     try:
         async for segment in segments:
-            delta = held + segment.text
-            delta = delta if said else delta.lstrip()
-            held = delta[len(delta.rstrip()) :]
+            delta = trailing + segment.text
+            delta = delta if text else delta.lstrip()
+            trailing = delta[len(delta.rstrip()) :]
             if delta := delta.rstrip():
-                said += delta
+                text += delta
                 yield _event({"type": "transcript.text.delta", "delta": delta})
-        yield _event({"type": "transcript.text.done", "text": said})
+        yield _event({"type": "transcript.text.done", "text": text})
     except K2DError as error:
         yield _event(error_document(error))
 
 
-def _event(document: dict[str, Any]) -> str:
-    return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
+def _event(document: dict[str, Any]) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(document, ensure_ascii=False), sep="\n")
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events that let go of everything in `stack` when they end, or when the client leaves."""
+class TranscriptStream(EventSourceResponse):
+    """An event stream that closes `stack` when it ends or the client leaves. At SIGTERM it may go on to its end."""
 
-    def __init__(self, content: AsyncIterator[str], stack: AsyncExitStack, headers: dict[str, str]) -> None:
-        super().__init__(content, media_type="text/event-stream", headers={"Cache-Control": "no-cache", **headers})
+    def __init__(
+        self, events: AsyncIterator[ServerSentEvent], stack: AsyncExitStack, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(
+            events,
+            headers={"Cache-Control": "no-cache", **headers},
+            sep="\n",
+            ping=PING_S,
+            shutdown_grace_period=DRAIN_S,  # the library's default would cut streams at once
+        )
         self._stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -204,23 +220,23 @@ class EventStream(StreamingResponse):
 
 
 class OpenAIRoute(APIRoute):
-    """A route whose errors have OpenAI's shape; they keep the house's codes, and hints follow the message."""
+    """A route whose errors have OpenAI's form, with k2d's codes, and the hint after the message."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
-        async def answered(request: Request) -> Response:
+        async def answer_in_form(request: Request) -> Response:
             try:
                 return await handler(request)
             except K2DError as error:
-                return refusal(error)
+                return error_response(error)
             except HTTPException as error:  # the form cannot be parsed
-                return refusal(BadRequest(str(error.detail), hint="send multipart/form-data with one file"))
+                return error_response(BadRequest(str(error.detail), hint="send multipart/form-data with one file"))
 
-        return answered
+        return answer_in_form
 
 
-def refusal(error: K2DError) -> JSONResponse:
+def error_response(error: K2DError) -> JSONResponse:
     """The response for an error; 503 says when to ask again."""
     status = 400 if isinstance(error, AudioError) else error.status
     after_s = error.details.get("retry_after_s", 10.0)
@@ -241,12 +257,12 @@ def error_document(error: K2DError) -> dict[str, Any]:
     }
 
 
-def _unfit(error: ValidationError) -> BadRequest:
+def _bad_field(error: ValidationError) -> BadRequest:
     first = error.errors()[0]
     name = str(first["loc"][0])
-    if name not in Asked.model_fields:
-        known = ", ".join(Asked.model_fields)
-        return BadRequest(f"this server does not know {name!r}", hint=f"fields are: file, {known}", param=name)
+    if name not in TranscriptionRequest.model_fields:
+        known = ", ".join(TranscriptionRequest.model_fields)
+        return BadRequest(f"unknown field: {name!r}", hint=f"fields are: file, {known}", param=name)
     if name == GRANULARITIES:
-        return BadRequest("there are no word timestamps here", hint="ask for segment", param=name)
+        return BadRequest("only segments have timestamps, words have none", hint="ask for segment", param=name)
     return BadRequest(f"{name}: {first['msg']}", hint="see docs/openai.md", param=name)

@@ -1,20 +1,25 @@
-"""Run the FastAPI host of one role as a process."""
+"""Runs the FastAPI host of one role as a process."""
 
 import signal
 import sys
+from typing import Final
 
 import uvicorn
 
 from k2d.errors import K2DError
 from k2d.settings import load
 from services.inference.app import create_app
+from services.inference.host import DRAIN_S
 
-KEEP_ALIVE_S = 75  # longer than clients keep idle connections: they close first, so no request meets a closed one
-DRAIN_S = 30  # after SIGTERM, what is in flight gets to finish
+# longer than clients keep idle connections: they close first, so no request meets a closed one
+KEEP_ALIVE_S: Final = 75
 
 
 def serve(role: str) -> None:
-    """Serve until SIGTERM or SIGINT; ends the process with 1 when the model cannot be served."""
+    """Serve until SIGTERM or SIGINT; ends the process with 1 when the model cannot be served.
+
+    serve("teacher")
+    """
     failed = False
 
     def stop() -> None:

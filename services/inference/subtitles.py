@@ -1,4 +1,4 @@
-"""Pure: segments as subtitles, SubRip (SRT) and WebVTT. Times always carry hours; texts stay on one line."""
+"""Segments as subtitles, SubRip (SRT) and WebVTT. Times always carry hours; texts stay on one line. Pure."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,7 +6,10 @@ from k2d.schema import Segment
 
 
 def srt(segments: Iterable[Segment]) -> str:
-    """SubRip: numbered cues, a comma before the milliseconds. Empty when there is no segment."""
+    """SubRip: numbered cues, a comma before the milliseconds. Empty when there is no segment.
+
+    srt([segment])  -> "1\\n00:00:00,000 --> 00:00:01,500\\n你好\\n\\n"
+    """
     return "".join(
         f"{number}\n{clock(start, ',')} --> {clock(end, ',')}\n{text.replace('-->', '->')}\n\n"
         for number, (start, end, text) in enumerate(_cues(segments), 1)
@@ -26,7 +29,7 @@ def clock(ms: int, point: str) -> str:
 
 
 def _cues(segments: Iterable[Segment]) -> Iterator[tuple[int, int, str]]:
-    """Start and end in milliseconds, and the text; what has neither length nor text is nothing to show."""
+    """Start and end in milliseconds, and the text; segments without length or text are left out."""
     for segment in segments:
         start, end = round(segment.start_s * 1000), round(segment.end_s * 1000)
         text = " ".join(segment.text.split())

@@ -1,13 +1,14 @@
 """`POST /v1/audio/transcriptions` as OpenAI has it, for any client of that API (docs/openai.md).
 
 A whole recording in any format, of any length: it is decoded as a stream and goes window by window through the
-micro-batcher, between everybody else's windows. Errors have OpenAI's shape here, not the house's.
+micro-batcher, between the windows of other clients. Errors have OpenAI's form here, not that of problem documents.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData, UploadFile
@@ -17,22 +18,31 @@ from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, ModelInfo, Segment, Window, WindowResult
 from services.inference import batch_metrics
-from services.inference.host import Host
-from services.inference.openai_api import ERRORS, Asked, EventStream, OpenAIRoute, events, form_schema, rendered
-from services.inference.upload import Recording
-from services.inference.windows import InHost, unless_gone
+from services.inference.admission import RequestKind
+from services.inference.disconnect import unless_gone
+from services.inference.host import InHost
+from services.inference.openai_api import (
+    ERRORS,
+    OpenAIRoute,
+    TranscriptionRequest,
+    TranscriptStream,
+    form_schema,
+    render,
+    transcript_events,
+)
+from services.inference.upload import UploadedRecording
 
 router = APIRouter(tags=["OpenAI"], route_class=OpenAIRoute)
 
-MODEL_HEADER = "k2d-model"  # the fingerprint of the model that answered, whatever name was asked for
-FIELDS = 64  # more than OpenAI has
+MODEL_HEADER: Final = "k2d-model"  # the fingerprint of the model that answered, whatever name was asked for
+MAX_FIELDS: Final = 64  # more than OpenAI has
 
 
-class Turn:
-    """A recording's turn at the micro-batcher (`k2d.inference.transcriber.Transcriber`): as its client, and patient.
+class PatientTranscriber:
+    """A `k2d.inference.transcriber.Transcriber` that sends one recording's windows to the micro-batcher.
 
-    A full queue refuses the recording's first window, so that the client may come back; later ones wait for room, as
-    what was decoded until then would be lost.
+    When the queue is full the recording's first window is refused, so that the client may come back; later windows are
+    tried again for `patience_s` seconds, as what was decoded until then would be lost.
     """
 
     def __init__(self, batcher: MicroBatcher, *, client: str, patience_s: float) -> None:
@@ -58,7 +68,7 @@ class Turn:
                 return result
 
     async def close(self) -> None:
-        """Nothing: the batcher is the server's."""
+        """Does nothing: the batcher is the server's."""
 
 
 @router.post(
@@ -73,52 +83,36 @@ async def transcriptions(request: Request, host: InHost) -> Response:
     headers = {MODEL_HEADER: batcher.model.fingerprint}
     client = request.client.host if request.client else ""
     async with AsyncExitStack() as stack:
-        stack.enter_context(_place(host))
-        form = await request.form(max_files=1, max_fields=FIELDS)
+        stack.enter_context(host.admission.admit(RequestKind.RECORDING))
+        form = await request.form(max_files=1, max_fields=MAX_FIELDS)
         stack.push_async_callback(form.close)
-        asked = Asked.of([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
-        recording = Recording(_file(form).file)
+        asked = TranscriptionRequest.from_form(
+            [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+        )
+        recording = UploadedRecording(_file(form).file)
         stack.push_async_callback(recording.close)
         await unless_gone(request, recording.examine(settings))
         options = asked.longform(settings)
-        turn = Turn(batcher, client=client, patience_s=settings.server_patience_s)
-        segments = transcribe(recording, turn, options, total_samples=recording.samples)
-        if not asked.stream:
-            found = await unless_gone(request, _all(segments))
-            answer = rendered(asked, found, language=options.decode.language, duration_s=recording.duration_s)
-            answer.headers.update(headers)
-            return answer
-        first = await unless_gone(request, _first(segments))  # what fails at once still gets its status
-        return EventStream(events(_again(first, segments)), stack.pop_all(), headers)
-
-
-@contextmanager
-def _place(host: Host) -> Iterator[None]:
-    """A place among the requests this server has in hand. A recording keeps it for long, so half of the places are
-    for single windows only.
-
-    Raises:
-        Overloaded: there is none, said before any of the file is read.
-    """
-    if host.admitted >= host.settings.max_waiting:
-        batch_metrics.REFUSED.labels(Overloaded.code).inc()
-        raise Overloaded(
-            f"{host.admitted} requests are in hand",
-            hint="ask again later, or add servers",
-            retry_after_s=round(host.batcher.retry_after_s, 1),
+        transcriber = PatientTranscriber(batcher, client=client, patience_s=settings.server_patience_s)
+        segments = transcribe(recording, transcriber, options, total_samples=recording.samples)
+        if asked.stream:
+            first = await unless_gone(request, _first(segments))  # what fails at once still gets its status
+            return TranscriptStream(transcript_events(_chain(first, segments)), stack.pop_all(), headers)
+        answer = render(
+            asked,
+            await unless_gone(request, _all(segments)),
+            language=options.decode.language,
+            duration_s=recording.duration_s,
         )
-    host.admitted += 1
-    try:
-        yield
-    finally:
-        host.admitted -= 1
+        answer.headers.update(headers)
+        return answer
 
 
 def _file(form: FormData) -> UploadFile:
-    files = [value for value in form.values() if isinstance(value, UploadFile)]
-    if not files or "file" not in form or not isinstance(form["file"], UploadFile):
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
         raise BadRequest("there is no file", hint='send it as multipart/form-data, in the field "file"', param="file")
-    return files[0]
+    return file
 
 
 async def _all(segments: AsyncIterator[Segment]) -> list[Segment]:
@@ -129,7 +123,7 @@ async def _first(segments: AsyncIterator[Segment]) -> Segment | None:
     return await anext(segments, None)
 
 
-async def _again(first: Segment | None, segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
+async def _chain(first: Segment | None, segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
     if first is not None:
         yield first
         async for segment in segments:

@@ -1,21 +1,22 @@
-"""What the model adds to Triton's own metrics, under the names the FastAPI host uses.
+"""The metrics that our model adds to Triton's own, under the names that the FastAPI host uses.
 
 Triton counts requests, queue and compute time itself (nv_inference_*). Waiting in its queue is not repeated here.
-Refusals for a full queue never reach the model: clients count those (`TritonEndpoint.queue_full`).
+Requests that Triton refuses because its queue is full never reach the model: clients count them
+(`TritonEndpoint.queue_full`).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from k2d.schema import ModelInfo
 
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
+BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0)
 
 
-class Histogram:
+class CounterHistogram:
     """A Prometheus histogram made of counters: this Triton's Python backend has no histograms (24.12 brought them)."""
 
     def __init__(self, name: str, description: str, *, bounds: Sequence[float], labels: dict[str, str]) -> None:
@@ -23,7 +24,7 @@ class Histogram:
             pb_utils.MetricFamily(f"{name}_{part}", description, pb_utils.MetricFamily.COUNTER)
             for part in ("bucket", "sum", "count")
         ]
-        self._families = families  # Triton forgets a family that nobody holds
+        self._families = families  # Triton drops a family that is not referenced
         self._bounds = [*bounds, float("inf")]
         self._buckets = [
             families[0].Metric(labels={**labels, "le": "+Inf" if bound == float("inf") else f"{bound:g}"})
@@ -40,14 +41,18 @@ class Histogram:
         self._count.increment(1)
 
 
-class Metrics:
+class TritonMetrics:
     """The metrics of one model instance."""
 
     def __init__(self, role: str, info: ModelInfo) -> None:
         labels = {"model": role}
         self._labels = labels
-        self._batch = Histogram("k2d_batch_size", "Windows in one engine call", bounds=BATCH_SIZES, labels=labels)
-        self._seconds = Histogram("k2d_engine_seconds", "Seconds of one engine call", bounds=SECONDS, labels=labels)
+        self._batch = CounterHistogram(
+            "k2d_batch_size", "Windows in one engine call", bounds=BATCH_SIZES, labels=labels
+        )
+        self._seconds = CounterHistogram(
+            "k2d_engine_seconds", "Seconds of one engine call", bounds=SECONDS, labels=labels
+        )
         self._refused_family = pb_utils.MetricFamily(
             "k2d_refused_total", "Requests answered with an error", pb_utils.MetricFamily.COUNTER
         )

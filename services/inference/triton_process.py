@@ -1,13 +1,14 @@
-"""What a stub process must be before its model is loaded: the right numpy, the right GPU, its share of the cores."""
+"""Checks and sets up a stub process before its model is loaded: numpy's version, its GPU, its share of the cores."""
 
 import json
 import os
+from typing import Final
 
 from k2d.errors import ModelError
 
 # The first Triton whose Python backend is built for numpy 2 (24.11, pybind11 2.12: python_backend pull request 384).
 # Before it, numpy 2 makes numeric outputs silently empty, and string outputs crash the stub.
-NUMPY_2_SINCE = (2, 52)
+NUMPY_2_SINCE: Final = (2, 52)
 
 
 def check_numpy(numpy_version: str, triton_version: str) -> None:
@@ -26,7 +27,7 @@ def check_numpy(numpy_version: str, triton_version: str) -> None:
 
 
 def choose_device(args: dict[str, str]) -> None:
-    """Show this process only the GPU Triton gave its instance; CUDA must not have been used before."""
+    """Let this process see only the GPU that Triton gave its instance; CUDA must not have been used before."""
     if args["model_instance_kind"] != "GPU":
         return
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

@@ -1,4 +1,4 @@
-"""An uploaded recording: examined once, then read forward window by window, and let go at any moment."""
+"""An uploaded recording: examined once, then read forward window by window."""
 
 import asyncio
 import errno
@@ -10,32 +10,36 @@ from k2d.schema import Samples
 from k2d.settings import Settings
 
 
-class Recording:
-    """Samples of an uploaded file, decoded as they are asked for (`k2d.inference.longform.Reader`); memory does not grow.
+class UploadedRecording:
+    """Samples of an uploaded file, decoded as they are asked for (`k2d.inference.longform.Reader`), in bounded memory.
 
     `samples` and `duration_s` are known once it was examined.
+
+        recording = UploadedRecording(form["file"].file)
+        await recording.examine(settings)
+        recording.read(0, WINDOW_SAMPLES)
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = _Abandonable(file)
+        self._file = _InterruptibleFile(file)
         self._reader: audio.SampleReader | None = None
         self.samples = 0
         self.duration_s = 0.0
 
     async def examine(self, settings: Settings) -> None:
-        """Decode the file once from end to end, before the model spends a second on it. Silence is no fault here.
+        """Decode the file from end to end, before the model spends a second on it. Silence is accepted here.
 
         Raises:
             AudioError: no audio, damaged, cut off, too short or too long.
         """
-        found = await asyncio.to_thread(
+        examination = await asyncio.to_thread(
             audio.examine,
             cast(BinaryIO, self._file),
             min_s=settings.min_recording_s,
             max_s=settings.max_recording_s,
             silence_peak=0.0,
         )
-        self.samples, self.duration_s = found.samples, found.duration_s
+        self.samples, self.duration_s = examination.samples, examination.duration_s
         self._file.seek(0)
         self._reader = audio.SampleReader(cast(BinaryIO, self._file))
 
@@ -45,26 +49,26 @@ class Recording:
         return self._reader.read(start, stop)
 
     async def close(self) -> None:
-        """Drop everything; a thread that decodes is told that its file is gone, so nobody waits for it."""
-        self._file.abandoned = True
+        """Release the file; a thread that still decodes it gets an error, so that it ends soon."""
+        self._file.interrupted = True
         if self._reader is not None:
             await asyncio.to_thread(self._reader.close)
 
 
-class _Abandonable(io.RawIOBase):
-    """A file that can be taken away from the thread that reads it: a thread cannot be cancelled."""
+class _InterruptibleFile(io.RawIOBase):
+    """A file whose reads fail once it is `interrupted`: a thread that decodes it cannot be cancelled otherwise."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._held = file
-        self.abandoned = False
+        self._wrapped = file
+        self.interrupted = False
 
     def read(self, size: int = -1) -> bytes:
-        if self.abandoned:
-            raise OSError(errno.ECANCELED, "nobody wants it any more")
-        return self._held.read(size)
+        if self.interrupted:
+            raise OSError(errno.ECANCELED, "the recording was closed while it was read")
+        return self._wrapped.read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._held.seek(offset, whence)
+        return self._wrapped.seek(offset, whence)
 
     def tell(self) -> int:
-        return self._held.tell()
+        return self._wrapped.tell()

@@ -1,10 +1,10 @@
-"""Windows in, text or scores out: what workers ask of an inference server."""
+"""The routes that workers call: a window's audio in, its text or the score of a given text out."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
@@ -12,15 +12,16 @@ from k2d.errors import BadRequest, Overloaded, TooLarge
 from k2d.inference import wire
 from k2d.inference.http_endpoint import CONTENT_TYPE
 from k2d.inference.wire import Head
-from k2d.schema import SAMPLE_RATE_HZ, Samples
+from k2d.schema import SAMPLE_RATE_HZ, Samples, TextScore, WindowResult
 from services.inference import batch_metrics
-from services.inference.host import Host
+from services.inference.admission import RequestKind
+from services.inference.disconnect import ClientGone, unless_gone
+from services.inference.host import Host, InHost
 from services.web.problems import responses
 
 router = APIRouter(tags=["windows"])
-T = TypeVar("T")
 
-BODY: dict[str, Any] = {
+BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "description": (
@@ -30,19 +31,6 @@ BODY: dict[str, Any] = {
         "content": {CONTENT_TYPE: {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-
-
-class ClientGone(Exception):
-    """Nobody is there any more to be answered."""
-
-
-def host(request: Request) -> Host:
-    """The host of this server."""
-    found: Host = request.app.state.host
-    return found
-
-
-InHost = Annotated[Host, Depends(host)]
 
 
 @router.get("/v1/model", summary="Which model this server has", responses=responses(401, 503))
@@ -57,13 +45,7 @@ async def model(host: InHost) -> dict[str, Any]:
     responses=responses(400, 401, 413, 503, 504),
 )
 async def transcribe(request: Request, host: InHost) -> JSONResponse:
-    async with Admitted(request, host) as (head, samples):
-        work = host.batcher.transcribe(
-            wire.window(head, samples), head.options, client=_client(request, head), timeout_s=head.timeout_s
-        )
-        result = await unless_gone(request, work)
-    batch_metrics.AUDIO.inc(len(samples) / SAMPLE_RATE_HZ)
-    return JSONResponse(wire.answer(result, host.model))
+    return await _answer(request, host, "transcribe")
 
 
 @router.post(
@@ -73,71 +55,44 @@ async def transcribe(request: Request, host: InHost) -> JSONResponse:
     responses=responses(400, 401, 413, 503, 504),
 )
 async def score(request: Request, host: InHost) -> JSONResponse:
-    async with Admitted(request, host) as (head, samples):
-        if head.text is None:
-            raise BadRequest("which text?", hint='give "text" in the head')
-        work = host.batcher.score(
-            wire.window(head, samples), head.text, head.options, client=_client(request, head), timeout_s=head.timeout_s
-        )
-        result = await unless_gone(request, work)
+    return await _answer(request, host, "score")
+
+
+async def _answer(request: Request, host: Host, act: Literal["transcribe", "score"]) -> JSONResponse:
+    """Read the request and let the micro-batcher do it; give it up when the client disconnects."""
+    batcher = host.batcher
+    work: Coroutine[Any, Any, WindowResult | TextScore]
+    async with _admitted(request, host) as (head, samples):
+        window = wire.window(head, samples)
+        client = head.client or (request.client.host if request.client else "")
+        if act == "transcribe":
+            work = batcher.transcribe(window, head.options, client=client, timeout_s=head.timeout_s)
+        elif head.text is not None:
+            work = batcher.score(window, head.text, head.options, client=client, timeout_s=head.timeout_s)
+        else:
+            raise BadRequest("score needs a text", hint='give it as "text" in the head')
+        result: WindowResult | TextScore = await unless_gone(request, work)
     batch_metrics.AUDIO.inc(len(samples) / SAMPLE_RATE_HZ)
-    return JSONResponse(wire.answer(result, host.model))
+    return JSONResponse(wire.answer(result, batcher.model))
 
 
-class Admitted:
-    """A request with its body in memory. Twice as many as may wait are let in; the batcher chooses among them."""
-
-    def __init__(self, request: Request, host: Host) -> None:
-        self._request, self._host = request, host
-
-    async def __aenter__(self) -> tuple[Head, Samples]:
-        batcher = self._host.batcher
-        if self._host.admitted >= 2 * self._host.settings.max_waiting:
-            await _drain(self._request)
-            batch_metrics.REFUSED.labels(Overloaded.code).inc()
-            raise Overloaded(
-                f"{self._host.admitted} requests are being read or wait",
-                hint="ask again later, or add servers",
-                retry_after_s=round(batcher.retry_after_s, 1),
-            )
-        self._host.admitted += 1
+@asynccontextmanager
+async def _admitted(request: Request, host: Host) -> AsyncIterator[tuple[Head, Samples]]:
+    """The body of a request that the server has room for."""
+    async with AsyncExitStack() as stack:
         try:
-            return wire.unpack(await _read(self._request))
-        except BaseException:
-            self._host.admitted -= 1
+            stack.enter_context(host.admission.admit(RequestKind.WINDOW))
+        except Overloaded:
+            await _drain(request)
             raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._host.admitted -= 1
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, but cancel it when the client disconnects.
-
-    Raises:
-        ClientGone: it did.
-    """
-    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        yield wire.unpack(await _read(request))
 
 
 async def _read(request: Request) -> bytes:
     """The whole body.
 
     Raises:
-        TooLarge: it can be no window.
+        TooLarge: it is larger than any window.
         ClientGone: the client left before it had sent all of it.
     """
     parts, size = [], 0
@@ -154,14 +109,10 @@ async def _read(request: Request) -> bytes:
 
 
 async def _drain(request: Request) -> None:
-    """Let the rest of the body pass, so that the client gets to read the answer; no more of it than a window has."""
-    passed = 0
-    while passed <= wire.MAX_BODY_BYTES:
+    """Read the rest of the body, at most as much as a window has, so that the client gets to read the answer."""
+    drained = 0
+    while drained <= wire.MAX_BODY_BYTES:
         message = await request.receive()
-        passed += len(message.get("body", b""))
+        drained += len(message.get("body", b""))
         if not message.get("more_body", False):
             return
-
-
-def _client(request: Request, head: Head) -> str:
-    return head.client or (request.client.host if request.client else "")

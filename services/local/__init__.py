@@ -1,1 +1,1 @@
-"""What starts services on one machine: Redis, and the whole stack."""
+"""Starts services on one machine: Redis, or the whole stack."""

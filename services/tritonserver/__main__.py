@@ -1,4 +1,4 @@
-"""`python -m services.tritonserver teacher validator`: the GPU image's command, without the rest of the command line."""
+"""`python -m services.tritonserver teacher validator`: what the GPU image runs; it needs no command-line packages."""
 
 import sys
 
@@ -9,7 +9,7 @@ from services.tritonserver.foreground import GRPC_PORT, HTTP_PORT, METRICS_PORT,
 
 
 def main(models: list[str]) -> int:
-    """Serve `models` (default: the teacher) on Triton's usual ports; exit status 1 with a message when it fails."""
+    """Serve `models` (default: the teacher) on Triton's usual ports; returns the exit status, 1 when it fails."""
     try:
         settings = load()
         setup(settings)

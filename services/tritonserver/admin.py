@@ -1,30 +1,35 @@
-"""What the launcher asks its own Triton over HTTP: is it ready, load this model, unload it.
+"""The launcher's calls to its own Triton over HTTP: whether a model is ready, load it, unload it.
 
-One connection a call: an idle one that is kept alive holds Triton's exit until its time-out.
+One connection a call: an idle connection that is kept alive delays Triton's exit until its time-out.
 """
 
 import secrets
 from dataclasses import dataclass, field
+from typing import Final
 
 import httpx
 
 from services.tritonserver.runtime import TritonFailed
 
-KEY = "k2d-admin"
-# Loading a model may carry the model's code along: whoever may do that may run anything. Only the launcher may.
-RESTRICTED = "model-repository,shared-memory,trace,logging"
-QUICK_S = 5.0
+KEY: Final = "k2d-admin"
+# A request to load a model may carry the model's code: whoever may send it can run anything. Only the launcher may.
+RESTRICTED: Final = "model-repository,shared-memory,trace,logging"
+QUICK_S: Final = 5.0  # for calls that do not wait for a model
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """The management side of one server at `url`, with the secret that only its launcher knows."""
+    """The management API of one server at `url`, with the secret that only its launcher knows.
+
+    admin = Admin("http://127.0.0.1:8000")
+    admin.load("teacher", timeout_s=60)
+    """
 
     url: str
     secret: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def arguments(self) -> list[str]:
-        """The server's options that keep everybody else out."""
+        """The server's options that refuse these calls without the secret."""
         return [
             f"--http-restricted-api={RESTRICTED}:{KEY}={self.secret}",
             f"--grpc-restricted-protocol={RESTRICTED}:{KEY}={self.secret}",
@@ -40,15 +45,15 @@ class Admin:
         """Load a model; returns when it is ready.
 
         Raises:
-            TritonFailed: it is not, and why.
+            TritonFailed: it cannot be loaded; the message says why.
         """
         self._manage(model, "load", timeout_s=timeout_s)
 
     def unload(self, model: str) -> None:
-        """Begin to unload a model; what it is working on ends first.
+        """Begin to unload a model; it finishes its current batch first.
 
         Raises:
-            TritonFailed: the server does not do it.
+            TritonFailed: the server refuses.
         """
         self._manage(model, "unload", timeout_s=QUICK_S)
 
@@ -56,7 +61,7 @@ class Admin:
         try:
             response = self._ask("POST", f"/v2/repository/models/{model}/{act}", timeout_s=timeout_s)
         except httpx.HTTPError as error:
-            raise TritonFailed(f"Triton cannot be told to {act} {model}: {error!r}") from error
+            raise TritonFailed(f"Triton does not answer a request to {act} {model}: {error!r}") from error
         if not response.is_success:
             raise TritonFailed(f"Triton could not {act} {model}: {response.text[:500]}")
 

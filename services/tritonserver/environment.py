@@ -1,4 +1,4 @@
-"""The bundled Triton's own virtual environment: the server's wheel, the engine, numpy before 2. Made once.
+"""Makes the bundled Triton's own virtual environment, once: the server's wheel, the engine, numpy before 2.
 
 The server comes from nvidia-pytriton's wheel (Apache-2.0), which carries tritonserver with the Python backend.
 """
@@ -14,21 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from k2d.whisper.cache import writable
 from services.tritonserver.runtime import STUB, Runtime, TritonFailed, supported
 
-VERSION = "2.51.0"  # of the tritonserver in nvidia-pytriton 0.7.0
-INSTALL_S = 1200  # about 150 MB of wheels
-COMPLETE = "complete"  # this file is written last: an environment without it is thrown away
+VERSION: Final = "2.51.0"  # of the tritonserver in nvidia-pytriton 0.7.0
+INSTALL_S: Final = 1200  # about 150 MB of wheels
+COMPLETE: Final = "complete"  # this file is written last: an environment without it is made anew
 
 log = structlog.get_logger()
 
 
 def ensure(cache: Path) -> Runtime:
-    """Give the bundled server, installing it under `cache` when it is not there. Safe against a second start at once.
+    """The bundled server, installed under `cache` when it is not there. Several starts at once install it once.
+
+        ensure(load().cache).binary
 
     Raises:
         TritonFailed: this machine cannot run it, or the packages cannot be fetched.
@@ -39,7 +42,7 @@ def ensure(cache: Path) -> Runtime:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     name = hashlib.sha256(requirements.read_bytes() + sys.base_prefix.encode()).hexdigest()[:12]
     folder = cache / "triton" / f"{VERSION}-py{python}-{name}"
-    with writable(folder), _lock(folder.with_suffix(".lock")):
+    with writable(folder), _lock(folder.with_name(f"{folder.name}.lock")):
         if not _is_complete(folder):
             shutil.rmtree(folder, ignore_errors=True)
             with as_file(requirements) as path:
@@ -48,9 +51,8 @@ def ensure(cache: Path) -> Runtime:
 
 
 def _is_complete(folder: Path) -> bool:
-    return (folder / COMPLETE).is_file() and (
-        folder / "bin" / "python"
-    ).is_file()  # a link to an interpreter that stays
+    python = folder / "bin" / "python"  # a link: the interpreter it leads to may be gone
+    return (folder / COMPLETE).is_file() and python.is_file()
 
 
 @contextmanager
@@ -90,12 +92,12 @@ def _install(folder: Path, requirements: Path, *, python: str) -> None:
 
 def _run(command: list[str], *, hint: str) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise TritonFailed(f"Triton's packages did not arrive within {INSTALL_S} s", hint=hint) from error
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
-        raise TritonFailed(f"Triton's environment cannot be made: {said[-1]}", hint=hint)
+        raise TritonFailed(f"Triton's packages were not installed within {INSTALL_S} s", hint=hint) from error
+    if finished.returncode:
+        output = (finished.stderr.strip() or finished.stdout.strip() or "no output").splitlines()
+        raise TritonFailed(f"Triton's environment cannot be made: {output[-1]}", hint=hint)
 
 
 def _site(folder: Path, python: str) -> Path:
@@ -103,7 +105,7 @@ def _site(folder: Path, python: str) -> Path:
 
 
 def _runtime(folder: Path, python: str) -> Runtime:
-    """The interpreter's own library folder comes first: a system libpython found before it crashes the stub."""
+    """The server in this environment, with the interpreter's libraries first: a system libpython crashes the stub."""
     site = _site(folder, python)
     libraries = [sysconfig.get_config_var("LIBDIR"), str(site / "nvidia_pytriton.libs")]
     path = f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"

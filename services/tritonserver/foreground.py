@@ -1,20 +1,23 @@
-"""Triton in the foreground: what `k2d triton` and the GPU image run."""
+"""Runs Triton in the foreground, for `k2d triton` and the GPU image."""
 
 import signal
 from collections.abc import Sequence
 from threading import current_thread, main_thread
+from typing import Final
 
 from k2d.settings import Settings
 from services.tritonserver.server import TritonServer
 
-# Triton's own
-HTTP_PORT = 8000
-GRPC_PORT = 8001
-METRICS_PORT = 8002
+# Triton's own defaults
+HTTP_PORT: Final = 8000
+GRPC_PORT: Final = 8001
+METRICS_PORT: Final = 8002
 
 
 def run(settings: Settings, *, models: Sequence[str], grpc_port: int, http_port: int, metrics_port: int) -> None:
     """Serve until Ctrl-C or SIGTERM; then let what is in flight end.
+
+        run(load(), models=["teacher"], grpc_port=8001, http_port=8000, metrics_port=8002)
 
     Raises:
         K2DError: it does not start, or ends by itself.
@@ -34,6 +37,6 @@ def run(settings: Settings, *, models: Sequence[str], grpc_port: int, http_port:
 
 
 def _interrupt(*_: object) -> None:
-    for stop in (signal.SIGINT, signal.SIGTERM):  # once is enough: a second one must not cut the clean-up short
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a second signal must not interrupt the clean-up
         signal.signal(stop, signal.SIG_IGN)
     raise KeyboardInterrupt

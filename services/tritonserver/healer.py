@@ -1,4 +1,4 @@
-"""Brings dead stubs back. Triton does not: it never restarts one, and its readiness stays 200.
+"""Restarts stubs that died. Triton does not: it never restarts one, and its readiness stays 200.
 
 A stub is the process that holds one instance of a model. When one is gone, each request that Triton gives it fails at
 once ("Stub process … is not healthy"), and because it is always free it gets most of them. Processes are watched, not
@@ -11,50 +11,56 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from services.tritonserver.admin import Admin
 from services.tritonserver.runtime import STUB, TritonFailed
 
-LOOK_S = 0.5
-UNLOAD_S = 60.0  # for the batches of the model's other instances to end
-IDLE_S = 2.0  # a stub that does nothing for so long has answered its batch; on a GPU, too, decoding keeps a core busy
-IDLE_TICKS = 2  # of 50 in a look: what waiting costs
-RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # between attempts to load a model that fails to
+LOOK_S: Final = 0.5  # between checks of the processes
+UNLOAD_S: Final = 60.0  # for the batches of the model's other instances to end
+# a stub that uses no CPU for so long has answered its batch: decoding on a GPU keeps a core busy too
+IDLE_S: Final = 2.0
+IDLE_TICKS: Final = 2  # of the 50 in LOOK_S: a stub that only waits uses about as many
+RETRY_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)  # between attempts to load a model that fails to
 
 log = structlog.get_logger()
 
 
 def stubs(repository: Path, model: str) -> frozenset[int]:
     """Process ids of the stubs that hold a model of this repository."""
-    mark = f"{repository / model}/".encode()
-    found = set()
+    prefix = f"{repository / model}/".encode()
+    pids = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it ended meanwhile
             continue
-        if command[0].endswith(STUB.encode()) and any(part.startswith(mark) for part in command):
-            found.add(int(process.name))
-    return frozenset(found)
+        if command[0].endswith(STUB.encode()) and any(part.startswith(prefix) for part in command):
+            pids.add(int(process.name))
+    return frozenset(pids)
 
 
 class Healer:
-    """A thread that unloads and loads a model when one of its stubs has died."""
+    """A thread that unloads and loads a model when one of its stubs has died.
+
+    healer = Healer(admin, ["teacher"], repository=folder, load_s=60)
+    healer.start()
+    """
 
     def __init__(self, admin: Admin, models: Sequence[str], *, repository: Path, load_s: float) -> None:
         self._admin, self._repository, self._load_s = admin, repository, load_s
         self._known = {model: stubs(repository, model) for model in models}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="triton-healer", daemon=True)
-        self.healed = 0  # models brought back
+        self.healed = 0  # models loaded again
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching; a load that is under way is left to the server."""
+        """Stop watching; a load that has begun goes on in the server."""
         self._ended.set()
         self._thread.join(1.0)
 
@@ -88,7 +94,7 @@ class Healer:
         """Wait for the model's other stubs to end, so that the weights are not in memory twice.
 
         They end when their batches are answered; but once a request was lost in the dead stub, Triton keeps the old
-        model, and its idle stubs, for ever. Those that do nothing any more are killed.
+        model, and its idle stubs, for ever. Idle ones are killed.
         """
         deadline = time.monotonic() + UNLOAD_S
         idle = dict.fromkeys(pids, 0)

@@ -1,4 +1,4 @@
-"""What a child process says: kept for error messages, written to a file or to our standard error."""
+"""Reads a child process's output: keeps its end for error messages, and writes it to a file or our standard error."""
 
 import subprocess
 import sys
@@ -6,14 +6,20 @@ import threading
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
-TAIL_LINES = 25
-CLOSE_S = 5.0
+TAIL_LINES: Final = 25
+CLOSE_S: Final = 5.0  # for the last lines to arrive
 
 
 class Output:
-    """Reads a process's output to its end, so that it never blocks on a full pipe."""
+    """Reads a process's output to its end in a thread, so that the process never blocks on a full pipe.
+
+    output = Output(Path("triton.log"))
+    output.follow(process)
+    process.wait()
+    output.tail()
+    """
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -32,7 +38,7 @@ class Output:
         return "\n".join(self._lines)
 
     def close(self) -> None:
-        """Wait a little for the last lines."""
+        """Wait up to CLOSE_S for the last lines."""
         if self._thread is not None:
             self._thread.join(CLOSE_S)
             self._thread = None

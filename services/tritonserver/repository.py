@@ -1,28 +1,30 @@
-"""Triton's model repository for teacher and validator, written from the one settings file."""
+"""Writes Triton's model repository for teacher and validator from the settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import BadRequest
 from k2d.inference.address import is_address, plain
 from k2d.settings import PREFIX, Settings
 from k2d.validators import PERTURBED, served
 
-MODELS = ("teacher", "validator")
+MODELS: Final = ("teacher", "validator")
 # The stub's Python is isolated: it ignores PYTHONPATH, and looks for modules in the working folder first
-MODEL_CODE = """\
+MODEL_CODE: Final = """\
 import sys
 
 sys.path[:] = [*{path}, *filter(None, sys.path)]
 
-from services.inference.triton_model import TritonPythonModel# noqa: E402, F401
+from services.inference.triton_model import TritonPythonModel  # noqa: E402, F401
 """
-MICROSECONDS = 1_000_000
-LINGER_SHARE = 0.2  # of K2D_LINGER_S: Triton makes everybody wait, our batcher only for whom it has just answered
+MICROSECONDS: Final = 1_000_000
+# of K2D_LINGER_S: Triton delays every request, our batcher only waits for callers it just answered
+LINGER_SHARE: Final = 0.2
 
 # Field names are those of Triton's model configuration (model_config.proto). Windows differ in length: ragged batches.
 # response_cache stays off: every window is new, and the samples would have to be hashed to find that out.
-CONFIG = """\
+CONFIG: Final = """\
 name: "{name}"
 backend: "python"
 max_batch_size: {batch_size}
@@ -53,7 +55,9 @@ response_cache {{ enable: false }}
 def write(settings: Settings, models: Sequence[str], *, into: Path, path: Sequence[str] = ()) -> Path:
     """Write a repository with `models` and return its folder; what was there of them is replaced.
 
-    `path`: folders in which the stub finds our packages, and theirs, before its own.
+        write(load(), ["teacher"], into=Path("repository"))
+
+    `path`: folders in which the stub searches modules before its own.
 
     Raises:
         BadRequest: an unknown name, or a model that this server cannot hold.
@@ -84,18 +88,18 @@ def config(settings: Settings, name: str) -> str:
 
 
 def check(settings: Settings, name: str) -> None:
-    """Refuse what cannot be served.
+    """Refuse a name or a setting that cannot be served.
 
     Raises:
         BadRequest: see `write`.
     """
     if name not in MODELS:
-        raise BadRequest(f"no model {name!r} to serve", hint=f"models are: {', '.join(MODELS)}")
+        raise BadRequest(f"unknown model to serve: {name!r}", hint=f"models are: {', '.join(MODELS)}")
     reference = plain(settings.teacher if name == "teacher" else served(settings.validator))
     variable = PREFIX + name.upper()
     if reference == PERTURBED:
         raise BadRequest(
-            f"{variable} is {PERTURBED!r}, which is no model of its own", hint="the teacher's server does that work"
+            f"{variable} is {PERTURBED!r}, which is no model of its own", hint="the teacher's server is enough for it"
         )
     if is_address(reference):
         raise BadRequest(f"{variable} is the address {reference!r}", hint="a server needs the model itself there")

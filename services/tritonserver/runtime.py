@@ -1,4 +1,4 @@
-"""Where a tritonserver binary is, and what it needs around it to run."""
+"""A tritonserver binary, and the folders and variables that it needs to run."""
 
 import os
 import platform
@@ -8,11 +8,12 @@ import sys
 import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import ModelError
 
-NVIDIA_HOME = Path("/opt/tritonserver")  # where NVIDIA's image has it
-STUB = "triton_python_backend_stub"
+NVIDIA_HOME: Final = Path("/opt/tritonserver")  # where NVIDIA's image has it
+STUB: Final = "triton_python_backend_stub"
 
 
 class TritonFailed(ModelError):
@@ -23,7 +24,7 @@ class TritonFailed(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A tritonserver with its Python backend, and the variables its process needs beside ours."""
+    """A tritonserver with its Python backend, and the environment variables that its process needs beside ours."""
 
     binary: Path
     backends: Path  # holds python/
@@ -32,23 +33,26 @@ class Runtime:
     site: str = ""  # a folder of packages that the stub's own Python would not find
 
     def variables(self) -> dict[str, str]:
-        """The whole environment of the server's process, without anybody's settings."""
+        """The whole environment of the server's process, without the settings."""
         inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
         # an embedded Python writes what its locale can; in a container's ASCII, Chinese in logs would be escaped
         fixed = {"LC_ALL": "C.UTF-8"}
-        known = {"TRITON_SERVER_VERSION": self.version} if self.version else {}
-        return {**inherited, **fixed, **known, **self.environment}
+        version = {"TRITON_SERVER_VERSION": self.version} if self.version else {}
+        return {**inherited, **fixed, **version, **self.environment}
 
     def check(self) -> None:
-        """Find missing libraries before the server does: without libpython it would hang for ever while starting.
+        """Check for missing libraries before the start: without libpython the server would hang for ever.
 
         Raises:
-            TritonFailed: no stub for this Python, or a library of server or stub is not here.
+            TritonFailed: no stub for this Python, or a library of the server or the stub is missing.
         """
         stub = self.backends / "python" / STUB
         for program in (self.binary, stub):
             if not program.is_file():
-                raise TritonFailed(f"{program} is missing", hint="remove the folder, so that it is installed again")
+                raise TritonFailed(
+                    f"{program} is missing",
+                    hint="the installation is incomplete: remove its folder in the cache, or get the image again",
+                )
             if missing := _missing_libraries(program, self.variables()):
                 raise TritonFailed(
                     f"{program.name} needs {', '.join(missing)}, which this machine does not have",
@@ -60,7 +64,7 @@ class Runtime:
 
 
 def nvidia() -> Runtime | None:
-    """The server of NVIDIA's image, when we run inside one; the model's packages are this interpreter's."""
+    """The server of NVIDIA's image, when we run inside one; the stub then uses this interpreter's packages."""
     binary = NVIDIA_HOME / "bin" / "tritonserver"
     if not binary.is_file():
         return None
@@ -90,9 +94,11 @@ def supported() -> None:
 
 
 def _missing_libraries(program: Path, environment: dict[str, str]) -> list[str]:
-    """Names of shared libraries the loader would not find."""
+    """Names of the shared libraries that the loader would not find."""
     ldd = shutil.which("ldd")
     if ldd is None:
         return []
-    said = subprocess.run([ldd, str(program)], env=environment, capture_output=True, text=True, check=False, timeout=30)
-    return [line.split()[0] for line in said.stdout.splitlines() if "not found" in line]
+    listed = subprocess.run(
+        [ldd, str(program)], env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    return [line.split()[0] for line in listed.stdout.splitlines() if "not found" in line]

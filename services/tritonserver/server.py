@@ -1,4 +1,4 @@
-"""One Triton process on this machine, from settings: started, watched over, drained and stopped."""
+"""One Triton process on this machine: made from the settings, started, watched, drained and stopped."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import structlog
 
@@ -25,19 +25,23 @@ from services.tritonserver.healer import Healer, stubs
 from services.tritonserver.output import Output
 from services.tritonserver.runtime import Runtime, TritonFailed, nvidia
 
-READY_S = 600.0  # weights are on this machine by then; reading and converting large ones to the GPU takes minutes
-DRAIN_S = 20  # what is in flight at SIGTERM may end; then the server goes
-KILL_S = 5.0  # more, before it is killed
-EMPTY_S = 2.5  # without stubs: it looks at its models once a second
-STUB_S = 120  # importing the engine on a cold disk; Triton's own default is 30
-LOOPBACK = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"  # noqa: S104 — compared with, not bound to, unless the operator set K2D_HOST so
+# weights are on this machine by then; reading and converting large ones to the GPU takes minutes
+READY_S: Final = 600.0
+DRAIN_S: Final = 20  # after SIGTERM, what is in flight gets to finish; then the server ends
+KILL_S: Final = 5.0  # more, before it is killed
+EMPTY_S: Final = 2.5  # without stubs: it looks at its models once a second
+STUB_S: Final = 120  # importing the engine on a cold disk; Triton's own default is 30
+LOOPBACK: Final = "127.0.0.1"
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 — compared with, not bound to, unless the operator set K2D_HOST so
 
 log = structlog.get_logger()
 
 
 class TritonServer:
     """tritonserver with `models`, as a context manager. Port 0 takes a free one.
+
+        with TritonServer(load(), models=["teacher"]) as server:
+            server.address("teacher")  # K2D_TEACHER of the workers
 
     Log lines of the server go to `log_file`, or to this process's standard error.
     """
@@ -54,7 +58,7 @@ class TritonServer:
         ready_s: float = READY_S,
     ) -> None:
         if not models:
-            raise BadRequest("which model?", hint=f"models are: {', '.join(repository.MODELS)}")
+            raise BadRequest("no model to serve", hint=f"models are: {', '.join(repository.MODELS)}")
         self.settings, self.models = settings, tuple(dict.fromkeys(models))
         self.grpc_port, self.http_port, self.metrics_port = (
             port or free_port() for port in (grpc_port, http_port, metrics_port)
@@ -67,7 +71,7 @@ class TritonServer:
 
     @property
     def host(self) -> str:
-        """Where clients on this machine reach it."""
+        """The address at which clients on this machine reach it."""
         return LOOPBACK if self.settings.host == EVERYWHERE else self.settings.host
 
     def address(self, model: str = "teacher") -> str:
@@ -95,7 +99,7 @@ class TritonServer:
         Raises:
             BadRequest: settings that cannot be served.
             ModelError: weights that cannot be had.
-            TritonFailed: the server cannot be installed, or is not ready in time; the message ends with what it said.
+            TritonFailed: the server cannot be installed, or is not ready in time; the message ends with its log.
         """
         runtime = self._prepare()
         shm.sweep(shm.prefix())
@@ -119,11 +123,11 @@ class TritonServer:
         raise self._failed(f"Triton ended by itself with code {code}")
 
     def tail(self) -> str:
-        """The last lines the server said."""
+        """The last lines of the server's log."""
         return self._output.tail() if self._output else ""
 
     def stop(self) -> None:
-        """Let what is in flight end, then stop the server and remove what it left."""
+        """Let what is in flight end, then stop the server and remove its files and shared memory."""
         if self._healer is not None:
             self._healer.stop()
             self._healer = None
@@ -157,16 +161,16 @@ class TritonServer:
             time.sleep(0.1)
 
     def _prepare(self) -> Runtime:
-        """Everything that can fail without a server fails here, with its own message."""
+        """Check the settings, install the server and fetch the weights: what can fail without a server fails here."""
         for name in self.models:
             repository.check(self.settings, name)
-        found = nvidia()
-        if found is None and self.settings.engine != EngineName.CTRANSLATE2:
+        nvidia_runtime = nvidia()
+        if nvidia_runtime is None and self.settings.engine != EngineName.CTRANSLATE2:
             raise BadRequest(
                 f"the bundled Triton has the engine {EngineName.CTRANSLATE2} only, not {self.settings.engine}",
                 hint=f"K2D_ENGINE={EngineName.CTRANSLATE2}, or `k2d serve`, which uses this environment's packages",
             )
-        runtime = found or environment.ensure(self.settings.cache)
+        runtime = nvidia_runtime or environment.ensure(self.settings.cache)
         runtime.check()
         for name in self.models:
             resolve(
@@ -188,7 +192,7 @@ class TritonServer:
         repository.write(self.settings, self.models, into=folder / "repository", path=path)
         variables = {**runtime.variables(), **self.settings.variables()}
         self._output = Output(self._log_file)
-        # its own session: Ctrl-C in a terminal reaches it through us, and drains it
+        # its own session, which Ctrl-C in a terminal does not reach: we drain it
         self.process = subprocess.Popen(
             [str(runtime.binary), *self._arguments(runtime, folder), *admin.arguments()],
             env=variables,
@@ -202,25 +206,25 @@ class TritonServer:
 
     def _arguments(self, runtime: Runtime, folder: Path) -> list[str]:
         host = self.settings.host
-        chatty = "true" if self.settings.log_level in ("debug", "info") else "false"
+        info = "true" if self.settings.log_level in ("debug", "info") else "false"
         return [
             f"--model-repository={folder / 'repository'}",
             f"--backend-directory={runtime.backends}",
-            "--model-control-mode=explicit",  # a dead stub is healed by unload and load
+            "--model-control-mode=explicit",  # the healer unloads and loads a model whose stub died
             *(f"--load-model={name}" for name in self.models),
             *(f"--{what}-address={host}" for what in ("http", "grpc", "metrics")),
             f"--http-port={self.http_port}",
             f"--grpc-port={self.grpc_port}",
             f"--metrics-port={self.metrics_port}",
             f"--exit-timeout-secs={DRAIN_S}",
-            f"--log-info={chatty}",
+            f"--log-info={info}",
             "--log-warning=true",
             "--disable-auto-complete-config",
             f"--allow-gpu-metrics={'true' if Path('/dev/nvidiactl').exists() else 'false'}",
             "--pinned-memory-pool-byte-size=0",  # samples go through shared memory to the stub, never to the GPU here
             f"--backend-config=python,shm-region-prefix-name={shm.prefix()}",
             f"--backend-config=python,stub-timeout-seconds={STUB_S}",
-            # clients look after long calls with pings (k2d.inference.triton_endpoint); five minutes is Triton's default
+            # clients send pings during long calls (k2d.inference.triton_endpoint); five minutes is Triton's default
             "--grpc-http2-min-recv-ping-interval-without-data=10000",
         ]
 
@@ -238,5 +242,5 @@ class TritonServer:
 
     def _failed(self, what: str) -> TritonFailed:
         if self._output is not None and self.process is not None and self.process.poll() is not None:
-            self._output.close()  # read what it said to the end
-        return TritonFailed(f"{what}; it said:\n{self.tail()}", hint="K2D_LOG_LEVEL=debug lets it say more")
+            self._output.close()  # read its output to the end
+        return TritonFailed(f"{what}; its log ends:\n{self.tail()}", hint="K2D_LOG_LEVEL=debug logs more")

@@ -1,1 +1,1 @@
-"""What every HTTP host of the house shares: one error shape, limits on who may ask and how much, timings."""
+"""What every HTTP host has: one form of error document, limits on requests, a token, request metrics."""

@@ -1,21 +1,23 @@
-"""What a request may be: its size is counted as it arrives, whatever its headers say; who may ask: a bearer token."""
+"""Middleware that refuses requests: bodies that are too large, and callers without the token."""
 
 import secrets
+from contextlib import suppress
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.web.problems import problem
 
-OPEN_PATHS = ("/healthz", "/readyz", "/metrics")
+OPEN_PATHS: Final = ("/healthz", "/readyz", "/metrics")  # orchestrators and Prometheus ask without a token
 
 
 class BodyTooLarge(Exception):
-    """More body arrived than the API takes. Raised inside `receive`, answered by the middleware."""
+    """More body arrived than the host takes: ends the reading of it. `BodyLimit` answers."""
 
 
 class BodyLimit:
-    """Answers 413 as soon as a body is, or claims to be, larger than `max_bytes`."""
+    """Answers 413 as soon as a body is, or claims to be, larger than `max_bytes`. Bytes are counted as they arrive."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self.app = app
@@ -32,7 +34,7 @@ class BodyLimit:
         received = 0
         answered = False
 
-        async def counted() -> Message:
+        async def receive_counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -40,16 +42,17 @@ class BodyLimit:
                 raise BodyTooLarge
             return message
 
-        async def noted(message: Message) -> None:
+        async def send_unless_refused(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            if answered or received <= self.max_bytes:
+                answered = True
+                await send(message)
 
-        try:
-            await self.app(scope, counted, noted)
-        except BodyTooLarge:
-            if not answered:
-                await self._refuse(scope, receive, send)
+        # FastAPI answers 400 to any exception while it reads JSON: what it says of a body that was cut off is not sent
+        with suppress(BodyTooLarge):
+            await self.app(scope, receive_counted, send_unless_refused)
+        if not answered and received > self.max_bytes:
+            await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = problem(

@@ -1,23 +1,24 @@
-"""One error shape for every error: problem documents (RFC 9457), `application/problem+json`."""
+"""Errors as problem documents (RFC 9457), `application/problem+json`: one form for every error of every host."""
 
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2d.errors import K2DError, QueueError, StoreError
 
 log = structlog.get_logger()
 
-MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 10.0  # unless the error knows better
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 10.0  # of a 503 whose error names no other
 
-SCHEMA: dict[str, Any] = {
+SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {
@@ -33,7 +34,10 @@ SCHEMA: dict[str, Any] = {
 
 
 def problem(status: int, code: str, detail: str, *, hint: str | None = None, **members: Any) -> JSONResponse:
-    """Build a problem document."""
+    """A problem document as a response; `members` are added to it.
+
+    problem(404, "not_found", "no batch is called 'lectures'", hint="GET /v1/batches lists them")
+    """
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
     if hint:
         body["hint"] = hint
@@ -44,29 +48,52 @@ def problem(status: int, code: str, detail: str, *, hint: str | None = None, **m
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers: ours, FastAPI's validation, Starlette's own, and the unexpected."""
+    """Register handlers for our errors, FastAPI's validation errors and Starlette's own."""
 
     @app.exception_handler(K2DError)
-    async def ours(request: Request, error: K2DError) -> JSONResponse:
+    async def handle_k2d_error(request: Request, error: K2DError) -> JSONResponse:
         if isinstance(error, StoreError | QueueError):
             log.error("request failed", path=request.url.path, code=error.code, error=error.message)
         return problem(error.status, error.code, error.message, hint=error.hint, **error.details)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def handle_invalid_request(_: Request, error: RequestValidationError) -> JSONResponse:
         problems = [{"where": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in error.errors()]
         detail = "; ".join(f"{item['where']}: {item['message']}" for item in problems)
         return problem(422, "invalid_request", detail, hint="see /docs for what is expected", errors=problems)
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
+    async def handle_http_error(_: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).name.lower()
-        return problem(error.status_code, code, str(error.detail), hint="see /docs for what is there")
+        return problem(error.status_code, code, str(error.detail), hint="see /docs for the API's paths and methods")
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.exception("unexpected error", path=request.url.path, error=str(error))
-        return problem(500, "internal", "an unexpected error; it is in the server's log", hint="please report it")
+
+class UnexpectedErrors:
+    """Middleware that logs an unexpected error once and answers 500.
+
+    A handler for `Exception` would not do: Starlette raises the error again after it, and the server logs it a second
+    time. Once an answer has begun the error goes on to the server, which logs it and closes the connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception as error:
+            if scope["type"] != "http" or answered:
+                raise
+            log.exception("unexpected error", path=scope["path"], error=str(error))
+            answer = problem(500, "internal", "an unexpected error; it is in the server's log", hint="please report it")
+            await answer(scope, receive, send)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -75,3 +102,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
         for status in statuses
     }
+
+
+# what any route of the labeling API may answer: no token, impossible parameters, a store or queue that does not answer
+EVERYWHERE: Final = responses(401, 422, 503)

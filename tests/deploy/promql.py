@@ -35,6 +35,6 @@ def metrics(expression: str) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def queries(dashboard: dict[str, Any]) -> list[tuple[str, str]]:
-    """Every validators's title and query, with Grafana's own variables filled in."""
-    targets = [(p["title"], t["expr"]) for p in dashboard["validator_sets"] for t in p.get("targets", [])]
+    """Every panel's title and query, with Grafana's own variables filled in."""
+    targets = [(p["title"], t["expr"]) for p in dashboard["panels"] for t in p.get("targets", [])]
     return [(title, expr.replace("$__rate_interval", "5m")) for title, expr in targets]

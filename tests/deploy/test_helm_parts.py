@@ -19,15 +19,15 @@ from redis.retry import Retry
 
 from k2d.cli.base import app as cli
 from k2d.settings import load
-from services.commands import serve# noqa: F401 — registers the commands
+from services.commands import serve  # noqa: F401 — registers the commands
 from services.filter.app import create_app as labeling_app
+from services.filter.queue import CONTROL, LABEL, WorkQueue, request_plan
 from services.filter.queue_metrics import exposition
-from services.filter.queue import CONTROL, LABEL, WorkQueue
 from services.inference.app import create_app as server_app
 from services.local.redis_server import find_binary, free_port
 from services.tritonserver.foreground import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from services.tritonserver.repository import MODELS
-from trainer.commands import train# noqa: F401 — registers the command
+from trainer.commands import train  # noqa: F401 — registers the command
 from trainer.options import Recipe, load_recipe
 
 GPU, TRITON = CHART / "ci" / "gpu.yaml", CHART / "ci" / "triton.yaml"
@@ -179,7 +179,7 @@ def gauges(redis_url: str) -> dict[str, float]:
     """The API's own answer to /metrics, after one job was enqueued, by series."""
     queue = WorkQueue(load(redis_url=redis_url))
     queue.redis.flushdb()
-    queue.enqueue(CONTROL, "plan_batch", ["b"], slot="plan:b")
+    request_plan(queue, "b")
     families = text_string_to_metric_families(exposition(queue).decode())
     return {_series(s.name, s.labels): s.value for family in families for s in family.samples}
 

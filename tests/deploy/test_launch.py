@@ -11,7 +11,7 @@ import typer
 from places import ROOT
 
 from k2d.cli.base import app as cli
-from trainer.commands import train# noqa: F401 — registers the command
+from trainer.commands import train  # noqa: F401 — registers the command
 from trainer.options import PAPER, load_recipe
 
 LAUNCH = ROOT / "deploy" / "launch"

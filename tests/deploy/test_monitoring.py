@@ -15,11 +15,11 @@ from promql import metrics, queries
 
 from k2d import errors
 from k2d.settings import load
-from services.filter import metrics as _labeling# noqa: F401 — registers its metrics
+from services.filter import queue_metrics as _labeling  # noqa: F401 — registers its metrics
 from services.filter.app import create_app as labeling_app
 from services.filter.queue import QUEUES
-from services.inference import metrics as _inference# noqa: F401
-from services.web.timing import REGISTRY
+from services.inference import batch_metrics as _inference  # noqa: F401
+from services.web.request_metrics import REGISTRY
 
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "alerts.yml"
@@ -170,11 +170,11 @@ def test_every_panel_shows_something(tmp_path: Path) -> None:
 
 
 def test_panels_have_a_place_each_and_say_what_they_show() -> None:
-    validator_sets = DASHBOARD["validator_sets"]
-    assert len({validators["id"] for validators in validator_sets}) == len(validator_sets)
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
-    for validators in validator_sets:
-        place = validators["gridPos"]
+    for panel in panels:
+        place = panel["gridPos"]
         cells = {
             (x, y)
             for x in range(place["x"], place["x"] + place["w"])
@@ -183,9 +183,9 @@ def test_panels_have_a_place_each_and_say_what_they_show() -> None:
         assert not cells & taken
         assert max(x for x, _ in cells) < 24
         taken |= cells
-        if validators["type"] != "row":
-            assert validators["description"]
-            assert validators["datasource"]["uid"] == "${datasource}"
+        if panel["type"] != "row":
+            assert panel["description"]
+            assert panel["datasource"]["uid"] == "${datasource}"
     assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource"]
 
 

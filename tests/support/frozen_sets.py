@@ -1,4 +1,4 @@
-"""Frozen datasets of noise for tests: many short rows in several row groups and shards."""
+"""FrozenDataset datasets of noise for tests: many short rows in several row groups and shards."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from lakes import batch, put_recording
 
 from k2d.datasets.freeze import freeze
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.datasets.rows import ROWS_PER_GROUP
 from k2d.filtering.policy import PAPER
 from k2d.store import Lake
@@ -21,7 +21,7 @@ ROW_S = 0.2
 APART_S = 3.0  # more than a row may bridge
 
 
-def frozen(root: Path | Lake, *, recordings: int = 4, rows: int = 10, shard_bytes: int = 20_000) -> Frozen:
+def frozen(root: Path | Lake, *, recordings: int = 4, rows: int = 10, shard_bytes: int = 20_000) -> FrozenDataset:
     """A dataset of `recordings` × `rows` rows of 0.2 s, a few to a shard."""
     lake = root if isinstance(root, Lake) else Lake(str(root))
     lake.batches.put(batch(recordings))
@@ -29,7 +29,7 @@ def frozen(root: Path | Lake, *, recordings: int = 4, rows: int = 10, shard_byte
     for number in range(recordings):
         lake.batches.put_result(BATCH, put_recording(lake, number, spans))
     freeze(lake, name=NAME, batches=["lectures"], policy=PAPER, shard_bytes=shard_bytes)
-    return Frozen(lake, NAME)
+    return FrozenDataset(lake, NAME)
 
 
 def change(lake: Lake, shard: int, edit: Callable[[list[dict[str, Any]]], None]) -> None:

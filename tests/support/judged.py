@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from k2d.corpus import columns
+from k2d.corpus import column_files
 from k2d.filtering.policy import Columns, Policy, Weights
 from k2d.schema import Counts, Distances, Metric, Quorum
 
@@ -69,16 +69,16 @@ policies = by_distance | by_evidence
 def _part(seed: int, sizes: list[int]) -> JudgedPart:
     """Chunks with this many segments each. Broken rules are rare, so that α decides about most."""
     rng = np.random.default_rng(seed)
-    segments = _columns(rng, columns.SEGMENTS, sum(sizes))
+    segments = _columns(rng, column_files.SEGMENTS, sum(sizes))
     segments["chunk"] = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
     segments["number"] = np.concatenate([np.arange(size) for size in sizes] or [[]]).astype(np.int32)
-    return JudgedPart(_columns(rng, columns.CHUNKS, len(sizes)), segments)
+    return JudgedPart(_columns(rng, column_files.CHUNKS, len(sizes)), segments)
 
 
 def _columns(rng: np.random.Generator, schema, rows: int) -> dict[str, np.ndarray]:
     made = {}
     for field in schema:
-        if field.name in columns.FLAGS:
+        if field.name in column_files.FLAGS:
             made[field.name] = rng.random(rows) < 0.1
         elif "float" in str(field.type):
             made[field.name] = (rng.random(rows) ** 2).round(2).astype(np.float32)  # two decimals: ties are met

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,9 @@ from weights import base
 from services.local.redis_server import free_port
 
 READY_S = 90.0
+IDLE_S = 120.0
+TOKEN = "a-token-for-tests"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 
 class Server:
@@ -42,10 +46,19 @@ class Server:
             time.sleep(0.1)
         raise AssertionError(f"not ready within {READY_S:.0f} s:\n{self.log.read_text()}")
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric's samples, over its labels."""
+    def metric(self, name: str, **labels: object) -> float:
+        """The sum of a metric's samples that have these labels."""
         lines = httpx.get(self.url + "/metrics").text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+        series = [line.rsplit(" ", 1) for line in lines if line.split("{")[0].split(" ")[0] == name]
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(float(value) for sample, value in series if all(label in sample for label in wanted))
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        """Poll until something has happened on the server."""
+        deadline = time.monotonic() + IDLE_S
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} did not happen within {IDLE_S:.0f} s:\n{self.log.read_text()}"
+            time.sleep(0.05)
 
     def kill(self) -> None:
         """As the kernel does when memory runs out."""

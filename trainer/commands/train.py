@@ -11,7 +11,7 @@ from k2d.cli import show
 from k2d.cli.base import Api, app, name, settings
 from k2d.client.http import Client
 from k2d.datasets.pull import pull
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -57,7 +57,7 @@ def train(
     show.out.print(f"{state}{best}: student in {outcome.student}, report in {run / 'report.html'}", soft_wrap=True)
 
 
-def _dataset(wanted: str, api: str | None, found: Settings) -> Frozen:
+def _dataset(wanted: str, api: str | None, found: Settings) -> FrozenDataset:
     lake = Lake(found.store)
     if api and wanted not in lake.datasets.names():
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -65,7 +65,7 @@ def _dataset(wanted: str, api: str | None, found: Settings) -> Frozen:
                 "several processes would each fetch the dataset", hint="first: k2d train … --api URL --dry-run"
             )
         pull(Client(api, token=found.api_token.get_secret_value() if found.api_token else None), wanted, lake)
-    return Frozen(lake, wanted)
+    return FrozenDataset(lake, wanted)
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:

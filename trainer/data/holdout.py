@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from k2d.datasets.read import Frozen, Group
+from k2d.datasets.read import FrozenDataset, RowGroup
 from k2d.errors import StoreError
 from k2d.schema import WINDOW_SAMPLES, Samples
 from trainer.data.draws import share
@@ -23,7 +23,7 @@ class HeldOut:
     seconds: float
 
 
-def choose(dataset: Frozen, *, holdout: float, limit: int) -> list[HeldOut]:
+def choose(dataset: FrozenDataset, *, holdout: float, limit: int) -> list[HeldOut]:
     """At most `limit` rows of held-out recordings, from many places; the same ones for every seed and process.
 
     Rows whose audio is damaged or that have no text are passed over.
@@ -43,9 +43,9 @@ def choose(dataset: Frozen, *, holdout: float, limit: int) -> list[HeldOut]:
     ]
 
 
-def _find(dataset: Frozen, *, holdout: float, limit: int) -> dict[Group, list[int]]:
+def _find(dataset: FrozenDataset, *, holdout: float, limit: int) -> dict[RowGroup, list[int]]:
     """Held-out rows by row group, looked through in a fixed random order until there are enough; reads ids only."""
-    found: dict[Group, list[int]] = {}
+    found: dict[RowGroup, list[int]] = {}
     part = -(-limit // SPREAD)
     for group in sorted(dataset.groups(), key=lambda one: share("validate", one.shard, one.number)):
         rows = dataset.read(group, ["recording_id"])
@@ -55,7 +55,7 @@ def _find(dataset: Frozen, *, holdout: float, limit: int) -> dict[Group, list[in
     return {group: numbers for group, numbers in found.items() if numbers}
 
 
-def _rows(dataset: Frozen, group: Group, numbers: list[int]) -> Iterator[HeldOut]:
+def _rows(dataset: FrozenDataset, group: RowGroup, numbers: list[int]) -> Iterator[HeldOut]:
     rows = dataset.read(group, ("id", "audio.bytes", "text", "language", "duration_s")) if numbers else []
     for number in numbers:
         fields = rows[number]

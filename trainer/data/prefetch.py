@@ -3,7 +3,7 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from k2d.datasets.read import Frozen, Group
+from k2d.datasets.read import FrozenDataset, RowGroup
 from trainer.data.order import Block, Order
 
 COLUMNS = ("id", "audio.bytes", "text", "segments", "duration_s", "recording_id", "previous_text", "distance")
@@ -29,7 +29,7 @@ class Loaded:
 class Reader:
     """Blocks of the lanes that are asked for; of each lane this block and, from its middle on, the next."""
 
-    def __init__(self, dataset: Frozen, groups: list[Group], order: Order) -> None:
+    def __init__(self, dataset: FrozenDataset, groups: list[RowGroup], order: Order) -> None:
         self._dataset = dataset
         self._groups = groups
         self._order = order

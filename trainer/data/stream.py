@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.schema import MIXED
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
@@ -43,7 +43,7 @@ class TrainingData:
 
     def __init__(
         self,
-        dataset: Frozen,
+        dataset: FrozenDataset,
         recipe: Recipe,
         *,
         vocabulary: Vocabulary,

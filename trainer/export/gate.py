@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k2d.inference.golden import clips
-from k2d.inference.parity import Heard, Row, compare, golden_recordings
+from k2d.inference.parity import ParityRow, Transcripts, compare, golden_recordings
 from k2d.schema import ModelInfo, Segment
 from trainer.errors import ExportDrift
 from trainer.export.decoders import Validator, reference
@@ -29,7 +29,7 @@ class Check:
     drift: float  # mixed error rate of its text with the student's as reference
     same: int  # clips with the same text, to the letter
     clips: int
-    rows: tuple[Row, ...]
+    rows: tuple[ParityRow, ...]
     exact: bool = True
 
     def passes(self, max_drift: float) -> bool:
@@ -93,11 +93,11 @@ def judge(checks: list[Check], max_drift: float) -> None:
     )
 
 
-def _heard(name: str, texts: list[str]) -> Heard:
+def _heard(name: str, texts: list[str]) -> Transcripts:
     def segment(text: str) -> Segment:
         return Segment(0.0, 0.0, text, (), 0.0, 0.0, 0.0, 0.0, "")
 
-    return Heard(ModelInfo(name, "", "", "", "cpu"), tuple((segment(text),) for text in texts))
+    return Transcripts(ModelInfo(name, "", "", "", "cpu"), tuple((segment(text),) for text in texts))
 
 
 def _short(text: str, width: int = 60) -> str:

@@ -18,7 +18,7 @@ import torch
 from accelerate.utils import gather_object
 from threadpoolctl import ThreadpoolController
 
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.settings import Settings
 from k2d.whisper.features import FRAMES
 from trainer.data.batch import IGNORED, MicroBatch
@@ -55,7 +55,7 @@ class Outcome:
 
 
 def train(
-    dataset: Frozen,
+    dataset: FrozenDataset,
     recipe: Recipe,
     folder: Path,
     *,
@@ -92,7 +92,7 @@ def train(
 class _Trainer:
     """One run in one process."""
 
-    def __init__(self, dataset: Frozen, recipe: Recipe, run: Run, settings: Settings) -> None:
+    def __init__(self, dataset: FrozenDataset, recipe: Recipe, run: Run, settings: Settings) -> None:
         self.recipe, self.run_folder, self.settings = recipe, run, settings
         self.accelerator, self.precision = open_accelerator(recipe)
         self.device: torch.device = self.accelerator.device

@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from k2d import sources
 from k2d.client.embedded import Embedded
-from k2d.corpus.index import fingerprint
+from k2d.corpus.gather import fingerprint
 from k2d.documents import BatchOptions
 from k2d.errors import K2DError, StoreError
 from k2d.filtering.policy import Columns, columns_of, evidence_columns
 from k2d.schema import ChunkFacts, Outcome, RecordingResult
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.store.rooted import fanned
+from k2d.store.base import key_path
 from trainer.evaluation.error_rates import bucket
 from trainer.study.material import Material
 from trainer.study.table import Floats, Labels, numbered
@@ -236,7 +236,7 @@ def _cost(
         scratch = settings.model_copy(update={"store": str(Path(folder) / "store")})
         backend = Embedded(scratch)
         for _, key, _ in sample:
-            path = fanned("labels", key, ".parquet")
+            path = key_path("labels", key, ".parquet")
             backend.lake.files.write(path, lake.files.read(path))
         try:
             status = backend.label(

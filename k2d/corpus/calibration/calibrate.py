@@ -1,4 +1,4 @@
-"""From reviews to a policy: fit the weights, choose α, say what was proved."""
+"""Fits a policy's weights to reviews, and finds the largest α whose label error is proven to be within a target."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,62 +11,64 @@ import numpy as np
 from k2d.corpus.calibration.bound import ReviewedDraws, band, needed, proved, rates
 from k2d.corpus.calibration.draw import Floats
 from k2d.corpus.calibration.fit import Fit, fit
-from k2d.corpus.calibration.rates import Seconds, ranged, seconds_kept, speech_rate
+from k2d.corpus.calibration.rates import SecondsKept, seconds_kept, speech_rate, with_rate
 from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow, table, until
-from k2d.corpus.index import distinct_parts
+from k2d.corpus.distinct import distinct_parts
 from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import Columns, Policy, columns_of, evidence_columns, features, thresholds
 from k2d.keys import place_of
 from k2d.schema import Batch, ChunkFacts, Metric
 from k2d.store import Lake
 
-# Reviews that choose (the weights, the first α to try) prove nothing; the others do. How many choose depends on how
-# many were drawn, not on how many are reviewed: so one may look, and go on reviewing, and the proof still holds.
-ENOUGH_TO_FIT: Final = 200  # fewer leave the preset's weights: a quarter of them would fit six weights badly
-PILOT_TO_FIT: Final = 1 / 4
-PILOT: Final = 1 / 6
-MOST_PILOT: Final = 400  # more does not make six weights better
-FEWEST: Final = 20  # reviews to prove with; below, nothing is tried
+# The first reviews, the pilot, choose the weights and the first α to test; only the others are used for the proof. The
+# size of the pilot depends on the number of draws, not on the number of reviews, so the proof still holds if someone
+# looks at the result and goes on reviewing. All constants are chosen.
+ENOUGH_TO_FIT: Final = 200  # draws; with fewer the weights are not fitted, since the pilot is too small for six weights
+PILOT_TO_FIT: Final = 1 / 4  # of the draws, where weights are fitted
+PILOT: Final = 1 / 6  # of the draws, otherwise
+MOST_PILOT: Final = 400  # reviews; more do not improve six weights
+FEWEST: Final = 20  # reviews left for the proof; with fewer, nothing is tested
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """One α on the curve."""
+class CalibrationPoint:
+    """One α on the curve of label error against seconds kept."""
 
     alpha: float
     seconds: float
     share: float  # of the seconds of all chunks
-    label_mer: float | None  # estimated; None where no review is kept
-    lower: float  # each end holds with the confidence asked for, for this α by itself
+    label_mer: float | None  # estimate; None where no reviewed segment is kept
+    lower: float  # confidence interval; each end holds with the given confidence, for this α by itself
     upper: float
-    proved: bool  # by the sequence of tests, for all these α together
+    proved: bool  # within the target; holds with the given confidence for all proved α together
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the reviews say."""
+    """The result of a calibration."""
 
-    policy: Policy  # with its claim where one was proved
+    policy: Policy  # with its claim, if α was proved
     target: float
     confidence: float
     alpha: float | None  # the largest proved
     draws: int  # reviewed
-    holes: int  # skipped on the way, counted as wholly wrong
-    pilot: int  # of the draws, those that chose
+    holes: int  # draws that were skipped between reviewed ones; counted as entirely wrong
+    pilot: int  # draws that chose weights and the first α
     fit: Fit | None
-    curve: tuple[Point, ...]
-    reviews_needed: int | None  # about, in all; None: no number of reviews like these would do
+    curve: tuple[CalibrationPoint, ...]
+    reviews_needed: int | None  # estimated total for a proof; None: more reviews like these would prove nothing
     notes: tuple[str, ...]
 
     @property
-    def point(self) -> Point | None:
+    def point(self) -> CalibrationPoint | None:
+        """The point of the proved α."""
         return next((point for point in self.curve if point.alpha == self.alpha), None)
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
-        found = {name: getattr(self, name) for name in self.__slots__ if name not in ("policy", "fit", "curve")}
+        """Return the calibration as JSON values."""
+        members = {name: getattr(self, name) for name in self.__slots__ if name not in ("policy", "fit", "curve")}
         chosen = self.fit and {"fitted": self.fit.fitted, "loss": self.fit.loss, "preset_loss": self.fit.preset_loss}
-        return found | {
+        return members | {
             "policy": self.policy.model_dump(mode="json", exclude_none=True),
             "fit": chosen,
             "curve": [asdict(point) for point in self.curve],
@@ -83,9 +85,19 @@ def calibrate(
     confidence: float,
     name: str = "calibrated",
 ) -> Calibration:
-    """Find the policy that keeps most hours and whose label error is at most `target`, with `confidence`.
+    """Find the policy that keeps the most hours with a label error of at most `target`, with `confidence`.
 
-    Without reviews, and where nothing can be proved, the policy makes no claim and keeps the α it started from.
+        head, rows = reviews.load(Path("review.jsonl"))
+        calibrate(lake, head, rows, batches, target=0.08, confidence=0.95).alpha
+
+    Without reviews, or if nothing can be proved, the policy makes no claim and keeps the α that it started with.
+
+    Args:
+        head, rows: the review file.
+        batches: those that the segments were drawn from.
+        target: the label MER, e.g. 0.08.
+        confidence: of the claim, e.g. 0.95.
+        name: of the resulting policy.
 
     Raises:
         BadRequest: target or confidence outside 0…1.
@@ -96,7 +108,7 @@ def calibrate(
         raise BadRequest("target lies between 0 and 1, confidence between 0.5 and 1", hint="--target 0.08")
     population = partial(distinct_parts, lake, batches)
     rate = speech_rate(population, head.policy)
-    base = ranged(head.policy, rate).model_copy(update={"name": name, "claim": None})
+    base = with_rate(head.policy, rate).model_copy(update={"name": name, "claim": None})
     facts = _facts(lake, batches, rows)
     draws, holes = until(rows, head.draws)
     notes = _notes(head, rate.segments if rate else 0, draws=draws, holes=holes)
@@ -105,8 +117,8 @@ def calibrate(
     seconds = seconds_kept(population, policy)
     alphas = seconds.candidates()
     reviewed, _, _ = table(rows, _risks(policy, facts), draws)
-    known, rest = reviewed.take(slice(0, pilot)), reviewed.take(slice(pilot, None))
-    won, curve = _curve(rest, known, alphas, seconds, target=target, confidence=confidence)
+    pilot_draws, rest = reviewed.take(slice(0, pilot)), reviewed.take(slice(pilot, None))
+    won, curve = _curve(rest, pilot_draws, alphas, seconds, target=target, confidence=confidence)
     alpha = float(alphas[won[-1]]) if len(won) else None
     if alpha is not None:
         claim = _claim(head, len(batches), seconds, alpha, draws=draws, target=target, confidence=confidence)
@@ -136,19 +148,20 @@ def _pilot(drawn: int, policy: Policy) -> int:
 def _fitted(
     base: Policy, facts: Sequence[tuple[ChunkFacts, int]], rows: Sequence[ReviewRow], pilot: int
 ) -> tuple[Fit | None, Policy]:
-    """The policy with weights fitted on the first `pilot` draws, if those are enough to fit on."""
+    """Fit the weights to the first `pilot` draws, if these are enough; returns the fit and the policy with it."""
     if base.weights is None or base.metric is not Metric.EVIDENCE or pilot < ENOUGH_TO_FIT * PILOT_TO_FIT:
         return None, base
     reviewed, places, wrong = table(rows, [0.0] * len(rows), pilot)
-    seen = [at for at, place in enumerate(places) if rows[place].reviewed]  # what nobody heard teaches nothing
+    seen = [at for at, place in enumerate(places) if rows[place].reviewed]  # skipped draws are not fitted
     evidence = evidence_columns([facts[places[at]][0].segment_evidence[facts[places[at]][1]] for at in seen])
-    found = fit(features(base, evidence), np.array(wrong)[seen], reviewed.weight[seen], base.weights)
-    return found, base.model_copy(update={"weights": found.weights})
+    result = fit(features(base, evidence), np.array(wrong)[seen], reviewed.weight[seen], base.weights)
+    return result, base.model_copy(update={"weights": result.weights})
 
 
 def _curve(
-    rest: ReviewedDraws, pilot: ReviewedDraws, alphas: Floats, seconds: Seconds, *, target: float, confidence: float
-) -> tuple[Sequence[int], tuple[Point, ...]]:
+    rest: ReviewedDraws, pilot: ReviewedDraws, alphas: Floats, seconds: SecondsKept, *, target: float, confidence: float
+) -> tuple[Sequence[int], tuple[CalibrationPoint, ...]]:
+    """Indices of the proved α, ascending, and the points of all α."""
     won: list[int] = []
     estimates: Floats = np.full(len(alphas), np.nan)
     lower: Floats = np.zeros(len(alphas))
@@ -158,7 +171,7 @@ def _curve(
         estimates = rates(rest, alphas)
         lower, upper = band(rest, pilot, alphas, confidence=confidence, target=target)
     points = tuple(
-        Point(
+        CalibrationPoint(
             alpha=float(alpha),
             seconds=round(seconds.at(alpha), 3),
             share=round(seconds.at(alpha) / seconds.total, 4),
@@ -173,8 +186,8 @@ def _curve(
 
 
 @dataclass(frozen=True, slots=True)
-class _OneSegmentEach:
-    """Reviewed segments with their chunks, as `thresholds` takes them: row i is chunk i and segment i."""
+class _ReviewedColumns:
+    """Reviewed segments with their chunks as a PartColumns: row i is segment i and its chunk."""
 
     chunks: Columns
     segments: Columns
@@ -191,11 +204,11 @@ def _risks(policy: Policy, facts: Sequence[tuple[ChunkFacts, int]]) -> list[floa
         "ms": np.array([round(1000 * (span.end_s - span.start_s)) for span in spans]),
     }
     chunks = columns_of([fact.distances for fact, _ in facts], [fact.evidence for fact, _ in facts])
-    return [float(least) for least in thresholds(policy, _OneSegmentEach(chunks, segments)).segments]
+    return [float(least) for least in thresholds(policy, _ReviewedColumns(chunks, segments)).segments]
 
 
 def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[ReviewRow]) -> list[tuple[ChunkFacts, int]]:
-    """The facts of the chunk each row's segment is in, and the segment's place there."""
+    """For each row, the facts of its chunk and the number of its segment in the chunk."""
     results = (result for batch in batches for result in lake.batches.results(batch.id))
     keys = {str(result.facts_key) for result in results if result.facts_key}
     places = [place_of(row.id) for row in rows]
@@ -203,7 +216,7 @@ def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[ReviewRow]) -> l
     if missing is not None:
         raise NotFound(
             f"the reviewed segment {missing[:80]} is in none of these batches",
-            hint="name the batches it was drawn from; new facts (another validator or version) need new draws",
+            hint="name the batches it was drawn from; facts of another validator or version need a new review file",
         )
     facts: dict[tuple[str, int], ChunkFacts] = {}
     for key in dict.fromkeys(place.facts_key for place in places):
@@ -211,24 +224,24 @@ def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[ReviewRow]) -> l
     for row, place in zip(rows, places, strict=True):
         fact = facts.get((place.facts_key, place.chunk))
         if fact is None or place.segment is None or place.segment >= len(fact.segments):
-            raise NotFound(f"there is no segment {row.id[:80]}", hint="the id was changed: draw again")
+            raise NotFound(f"there is no segment {row.id[:80]}", hint="the id was changed: draw a new review file")
     return [(facts[place.facts_key, place.chunk], place.segment or 0) for place in places]
 
 
 def _notes(head: ReviewHead, segments: int, *, draws: int, holes: int) -> tuple[str, ...]:
     notes = []
     if holes:
-        notes.append(f"{holes} draws were skipped before the last reviewed one: each counts as wholly wrong")
+        notes.append(f"{holes} draws were skipped before the last reviewed one: each counts as entirely wrong")
     if draws < head.draws:
         notes.append(f"{draws} of {head.draws} draws are reviewed")
     drawn_from = int(head.population.get("reachable", segments))
     if drawn_from != segments:
-        notes.append(f"the batches had {drawn_from} segments to keep when this was drawn and have {segments} now")
+        notes.append(f"the batches had {drawn_from} segments that could be kept when this was drawn, now {segments}")
     return tuple(notes)
 
 
 def _claim(
-    head: ReviewHead, batches: int, seconds: Seconds, alpha: float, *, draws: int, target: float, confidence: float
+    head: ReviewHead, batches: int, seconds: SecondsKept, alpha: float, *, draws: int, target: float, confidence: float
 ) -> str:
     kept, total = seconds.at(alpha) / 3600, seconds.total / 3600
     return (

@@ -1,11 +1,11 @@
-"""Which segments to review: independent draws whose chances are known, so that few reviews speak for all segments.
+"""Draws the segments to review: independent draws with known probabilities, so that few reviews represent all segments.
 
-Each draw falls on a segment in proportion to its size, the most edits and reference tokens it can count for. Nine
-tenths of the draws fall in proportion to size over everything a policy can keep; one tenth is spread evenly over strata
-of risk, so that the whole range of α is covered. A draw's weight (what it stands for, against an even draw) is
-therefore at most 10 / 9, whatever the corpus: `k2d.corpus.calibration.bound` rests on that, and the smaller it is, the more
-is proved. Draws are with replacement: they are independent, and the bound needs no more than that. A segment that is
-drawn twice is reviewed once.
+The probability of a segment is proportional to its size: the most edits and reference tokens that it can count for.
+Nine tenths of the draws are made from everything that the policy can keep; one tenth is distributed evenly over strata
+of risk, so that the whole range of α is covered. The weight of a draw, which corrects for this, is therefore at most 10
+/ 9 for any corpus. `k2d.corpus.calibration.bound` relies on that limit, and proves more the smaller it is. Draws are
+made with replacement, so they are independent, which is all the bound needs. A segment that is drawn twice is reviewed
+once.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,26 +15,25 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.index import DistinctPart
+from k2d.corpus.distinct import DistinctPart
 from k2d.errors import BadRequest
-from k2d.filtering.policy import Columns, Policy, thresholds
-from k2d.filtering.policy.decide import tokens
+from k2d.filtering.policy import Columns, Policy, evidence_tokens, thresholds
 
-EVEN: Final = 0.1  # share of the draws that is spread evenly over the strata
+EVEN: Final = 0.1  # share of the draws that is distributed evenly over the strata; chosen
 MOST_WEIGHT: Final = 1 / (1 - EVEN)
-STRATA: Final = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8])  # inner edges of risk; nine strata
-# A segment counts for at most as many reference tokens as its label has, or as its span usually holds if that is more:
-# Mandarin has 4 to 5 syllables a second, English 2.5 to 3 words. Only labels that lack much of fast speech reach this;
-# they then count with the same error rate and a little less weight.
+STRATA: Final = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8])  # inner edges of nine strata of risk; chosen
+# Reference tokens per second of a segment, if that is more than the tokens of its label: Mandarin has 4 to 5 syllables
+# a second, English 2.5 to 3 words. Only labels that lack much of fast speech exceed it; these count with the same error
+# rate and a little less weight.
 MOST_TOKENS_PER_S: Final = 4.5
 
 Floats = npt.NDArray[np.floating[Any]]
-Parts = Callable[[], Iterator[DistinctPart]]  # the population from its start, each time it is called
+Parts = Callable[[], Iterator[DistinctPart]]  # returns a new iterator over the population at each call
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A segment that was drawn, and everything the estimate needs to know of the draw."""
+    """A segment that was drawn at least once."""
 
     facts_key: str
     recording: str  # the source's name
@@ -44,23 +43,23 @@ class Draw:
     risk: float  # the least α of the drawing policy that keeps it
     size: float  # in tokens
     weight: float  # 0 … MOST_WEIGHT
-    draws: tuple[int, ...]  # which of the draws fell on it; from 0
+    draws: tuple[int, ...]  # the numbers of its draws, from 0
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """What was drawn from."""
+    """The segments that the draws were made from."""
 
     recordings: int
     segments: int
-    reachable: int  # of them, those that some α keeps; no other is drawn
+    reachable: int  # segments that some α keeps; only these are drawn
     seconds: float  # of all segments
     reachable_s: float
-    strata: tuple[float, ...]  # size in each stratum of risk
+    strata: tuple[float, ...]  # total size in each stratum of risk
 
 
 def chances_of(mass: Floats) -> tuple[Floats, Floats]:
-    """Each stratum's share of the draws, and the weight of a draw in it, shape (strata,) both; `mass` is its size."""
+    """Compute each stratum's probability and the weight of a draw in it, shape (strata,) each, from its size `mass`."""
     even, whole = (mass > 0) / np.count_nonzero(mass), mass / mass.sum()
     chances = (1 - EVEN) * whole + EVEN * even
     weights = np.divide(whole, chances, out=np.zeros_like(whole), where=chances > 0)
@@ -68,15 +67,18 @@ def chances_of(mass: Floats) -> tuple[Floats, Floats]:
 
 
 def sizes(segments: Columns) -> Floats:
-    """The most reference tokens and edits each segment counts for, shape (segments,)."""
+    """Compute the size of each segment: the most reference tokens and edits it counts for; shape (segments,)."""
     seconds = MOST_TOKENS_PER_S * segments["duration_s"].astype(np.float64)
-    return np.asarray(np.maximum(np.maximum(tokens(segments), seconds), 1.0), np.float64)
+    return np.asarray(np.maximum(np.maximum(evidence_tokens(segments), seconds), 1.0), np.float64)
 
 
 def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[Draw], Population]:
-    """Draw `count` times from what `policy` keeps at some α. In two passes over the population, in bounded memory.
+    """Draw `count` times from the segments that `policy` keeps at some α.
 
-    The segments come in the order of their first draw: reviews of the first so many are draws as good as all.
+        drawn, population = draw(partial(distinct_parts, lake, batches), policy, count=400, seed=0)
+
+    Segments are returned in the order of their first draw, so the first reviews are a random sample as well. Makes two
+    passes over the population, with bounded memory.
 
     Raises:
         BadRequest: no α keeps anything.
@@ -88,12 +90,12 @@ def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[D
     chances, weights = chances_of(mass)
     rng = np.random.default_rng(seed)
     strata = rng.choice(len(mass), count, p=chances)
-    places = rng.random(count) * mass[strata]  # how far into its stratum's size each draw falls
-    found: dict[tuple[str, int, int], Draw] = {}
-    for one in _walk(parts, policy, strata, places, weights, mass):
-        key = (one.facts_key, one.chunk, one.segment)
-        found[key] = one
-    return sorted(found.values(), key=lambda one: one.draws), population
+    places = rng.random(count) * mass[strata]  # position of each draw within the total size of its stratum
+    drawn = {
+        (segment.facts_key, segment.chunk, segment.segment): segment
+        for segment in _drawn_segments(parts, policy, strata, places, weights, mass)
+    }
+    return sorted(drawn.values(), key=lambda segment: segment.draws), population
 
 
 def _measure(parts: Parts, policy: Policy) -> Population:
@@ -111,7 +113,7 @@ def _measure(parts: Parts, policy: Policy) -> Population:
     return Population(recordings, segments, reachable, round(seconds, 3), round(reachable_s, 3), tuple(mass.tolist()))
 
 
-def _walk(
+def _drawn_segments(
     parts: Parts,
     policy: Policy,
     strata: npt.NDArray[Any],
@@ -119,7 +121,7 @@ def _walk(
     weights: Floats,
     mass: Floats,
 ) -> Iterator[Draw]:
-    """The segments on which the draws fall: in each stratum, sizes are laid end to end in the population's order."""
+    """Iterate over the drawn segments. In each stratum, segments lie end to end by size, in the population's order."""
     before = np.zeros(len(mass))
     for part in parts():
         risk = thresholds(policy, part).segments
@@ -130,12 +132,12 @@ def _walk(
             rows = np.flatnonzero(stratum == number)
             ends = before[number] + np.cumsum(size[rows])
             last = len(rows) - 1
-            # the last end may miss the whole size by rounding: what falls behind it is the last segment's
+            # by rounding, the last end may be below the total size: draws beyond it are the last segment's
             limit = np.inf if np.isclose(ends[-1], mass[number], rtol=1e-12) else ends[-1]
-            mine = np.flatnonzero((strata == number) & (places >= before[number]) & (places < limit))
-            for place in mine.tolist():
-                row = int(rows[min(last, int(np.searchsorted(ends, places[place], side="right")))])
-                hits.setdefault(row, []).append(place)
+            draws = np.flatnonzero((strata == number) & (places >= before[number]) & (places < limit))
+            for number_of_draw in draws.tolist():
+                row = int(rows[min(last, int(np.searchsorted(ends, places[number_of_draw], side="right")))])
+                hits.setdefault(row, []).append(number_of_draw)
             before[number] = ends[-1]
         yield from _drawn(part, hits, risk=risk, size=size, weights=weights[stratum])
 
@@ -143,7 +145,7 @@ def _walk(
 def _drawn(
     part: DistinctPart, hits: dict[int, list[int]], *, risk: Floats, size: Floats, weights: Floats
 ) -> Iterator[Draw]:
-    """The segments of a part (its rows) on which draws fell."""
+    """The drawn segments of a part. `hits`: the numbers of the draws of each row."""
     if not hits:
         return
     recordings = part.part.recordings

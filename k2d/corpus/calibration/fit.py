@@ -1,9 +1,9 @@
-"""Weights of the evidence from reviewed labels: logistic regression that is monotone, and stays near the preset.
+"""Fits the weights of the risk to reviewed labels: logistic regression with non-negative weights near the preset's.
 
-Targets are fractions: the share of a label that is wrong (edits over the longer of label and reference, 0…1). No
-weight is negative, and a ridge pulls each towards the preset's in units of its feature's spread. How hard it pulls is
-chosen by cross-fitting: every review is predicted by weights that did not see it. Where nothing predicts better than
-the preset by more than chance, the preset's weights stay.
+The targets are fractions: the share of a label that is wrong (edits over the longer of label and reference, 0…1). A
+ridge penalty pulls each weight towards the preset's, in units of its feature's standard deviation. Its strength is
+chosen by cross-fitting: each review is predicted by weights that were fitted without it. If no strength predicts better
+than the preset's weights by more than one standard error, the preset's weights are kept.
 """
 
 from dataclasses import dataclass
@@ -15,26 +15,35 @@ import numpy.typing as npt
 from k2d.corpus.calibration.draw import Floats
 from k2d.filtering.policy import FEATURES, Weights
 
-PULLS: Final = (1.0, 3.0, 10.0, 30.0, 100.0)  # reviews' worth of belief in the preset
+# All constants are chosen.
+PULLS: Final = (1.0, 3.0, 10.0, 30.0, 100.0)  # strengths of the ridge: as if so many reviews agreed with the preset
 FOLDS: Final = 5
-ROUNDS: Final = 100  # of projected Newton; it ends far earlier
-LEAST_SPREAD: Final = 1e-3  # a feature that hardly moves in these reviews keeps the preset's weight
+ROUNDS: Final = 100  # most iterations of projected Newton; it converges much earlier
+LEAST_SPREAD: Final = 1e-3  # a feature with a smaller standard deviation in the reviews keeps the preset's weight
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What came of it."""
+    """The result of a fit."""
 
     weights: Weights
-    fitted: bool  # False: the preset's weights stay
-    loss: float  # cross-fitted log loss a review, of what was chosen
-    preset_loss: float  # the same of the preset
+    fitted: bool  # False: the preset's weights were kept
+    loss: float  # cross-fitted log loss per review, of the chosen weights
+    preset_loss: float  # the same for the preset's weights
 
 
 def fit(features: Floats, wrong: Floats, weight: Floats, preset: Weights) -> Fit:
-    """Fit `features` (reviews, FEATURES) to `wrong` (reviews,), each counting by `weight`.
+    """Fit the weights to reviews.
 
-    Reviews are in random order: folds are taken by their place.
+        fit(features(policy, columns), wrong, weight, policy.weights).weights
+
+    Args:
+        features: shape (reviews, len(FEATURES)).
+        wrong: the share of each label that is wrong, shape (reviews,).
+        weight: of each review, shape (reviews,).
+        preset: the weights to start from and to stay near.
+
+    Reviews must be in random order, since folds are taken by position.
     """
     x = np.column_stack([np.ones(len(features)), features]).astype(np.float64)
     start = np.array([preset.bias, *(getattr(preset, name) for name in FEATURES)])
@@ -52,18 +61,18 @@ def fit(features: Floats, wrong: Floats, weight: Floats, preset: Weights) -> Fit
     preset_loss = float(before.mean())
     if best_pull is None:
         return Fit(preset, fitted=False, loss=preset_loss, preset_loss=preset_loss)
-    found = minimise(x, wrong, w, start, best_pull * np.maximum(spread, LEAST_SPREAD) ** 2)
-    found[1:] = np.where(spread[1:] < LEAST_SPREAD, start[1:], found[1:])
-    bias, *rest = (round(float(value), 4) for value in found)
+    beta = minimise(x, wrong, w, start, best_pull * np.maximum(spread, LEAST_SPREAD) ** 2)
+    beta[1:] = np.where(spread[1:] < LEAST_SPREAD, start[1:], beta[1:])
+    bias, *rest = (round(float(value), 4) for value in beta)
     weights = Weights(bias=bias, **dict(zip(FEATURES, rest, strict=True)))
     return Fit(weights, fitted=True, loss=float(best.mean()), preset_loss=preset_loss)
 
 
 def minimise(x: Floats, wrong: Floats, weight: Floats, start: Floats, pull: Floats) -> Floats:
-    """Σ weight × log loss + ½ Σ pull × (β - start)², over β with β[1:] ≥ 0; shape (1 + features,).
+    """Minimise Σ weight × log loss + ½ Σ pull × (β - start)² over β with β[1:] ≥ 0; shape (1 + features,).
 
-    Projected Newton (Bertsekas, 1982): weights at 0 that want to be negative are held there, the others take a Newton
-    step that is halved until it helps.
+    By projected Newton (Bertsekas, 1982): coefficients at 0 whose gradient would make them negative stay there, the
+    others take a Newton step, which is halved until the objective decreases.
     """
     free_sign = np.arange(len(start)) == 0
     beta = start.copy()
@@ -92,6 +101,7 @@ def minimise(x: Floats, wrong: Floats, weight: Floats, start: Floats, pull: Floa
 
 
 def _cross_fitted(x: Floats, wrong: Floats, weight: Floats, start: Floats, pull: Floats) -> Floats:
+    """The weighted loss of each review under coefficients that were fitted on the other folds; shape (reviews,)."""
     losses = np.empty(len(x))
     fold = np.arange(len(x)) % FOLDS
     for number in range(FOLDS):
@@ -106,7 +116,7 @@ def _objective(x: Floats, wrong: Floats, weight: Floats, beta: Floats, start: Fl
 
 
 def _losses(odds: Floats, wrong: Floats) -> npt.NDArray[np.float64]:
-    """-wrong × log p - (1 - wrong) × log(1 - p), p the logistic function of `odds`."""
+    """The log loss -wrong × log p - (1 - wrong) × log(1 - p), where p is the logistic function of `odds`."""
     return np.asarray(np.logaddexp(0.0, odds) - wrong * odds, np.float64)
 
 

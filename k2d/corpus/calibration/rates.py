@@ -1,4 +1,7 @@
-"""Rates of a whole corpus under a policy: its usual speech rate, and the seconds each α keeps. Bounded memory."""
+"""Properties of a whole corpus under a policy: its usual speech rate, and the seconds that each α keeps.
+
+Both are computed from histograms, part by part, so memory does not grow with the corpus.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,61 +9,63 @@ from typing import Final
 import numpy as np
 
 from k2d.corpus.calibration.draw import Floats, Parts
-from k2d.corpus.index import DistinctPart
-from k2d.filtering.policy import Policy, thresholds
+from k2d.corpus.distinct import DistinctPart
+from k2d.filtering.policy import Policy, RowSubset, thresholds
+from k2d.filtering.policy.risk import phonemes_per_s
 from k2d.schema import Metric
 
-STEPS: Final = 10_000  # α is written with four decimals
+STEPS: Final = 10_000  # α has four decimals
 ALPHAS: Final = np.round(np.arange(STEPS + 1) / STEPS, 4)
-CANDIDATES: Final = 50  # α that are tried, evenly spaced over the seconds that the largest keeps
+CANDIDATES: Final = 50  # α that are tested, evenly spaced in the seconds they keep; chosen
 
-# Logarithms of phonemes a second, counted in bins: e^-5 … e^5, 1 % apart.
-_BINS: Final = np.arange(-5.0, 5.0, 0.01)
-# Further from the usual rate than this many standard deviations (robust: 1.4826 × the median distance from the median)
-# is not how these people speak.
+# Bins of the histogram of ln(phonemes per second): e^-5 … e^5, 1 % apart.
+_BIN: Final = 0.01
+_BINS: Final = np.arange(-5.0, 5.0, _BIN)
+# Limits of plausible speech rates, in standard deviations of the logarithm around its median; chosen. The deviation is
+# estimated robustly, as 1.4826 × the median absolute deviation (exact for a normal distribution).
 OUTLYING: Final = 5.0
 _SD_OF_MAD: Final = 1.4826
-LEAST_REACH: Final = float(np.log(3.0))  # nobody is ruled out for speaking up to three times as fast or slow as usual
+LEAST_REACH: Final = float(np.log(3.0))  # chosen: three times faster or slower than usual is always plausible
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechRate:
-    """Phonemes a second over the segments that a policy can keep."""
+    """Phonemes per second of the segments that a policy can keep."""
 
     usual: float  # median
-    least: float
+    least: float  # limits of plausible rates
     most: float
-    segments: int
+    segments: int  # how many there are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seconds:
-    """What each of ALPHAS keeps."""
+class SecondsKept:
+    """The seconds that each of ALPHAS keeps."""
 
-    kept: Floats  # shape (STEPS + 1,)
+    kept: Floats  # (STEPS + 1,)
     total: float  # of all chunks
 
     def at(self, alpha: float) -> float:
+        """The seconds that one α keeps."""
         return float(self.kept[round(alpha * STEPS)])
 
     def candidates(self) -> Floats:
-        """The α worth trying, ascending: each keeps about a fiftieth of what the largest keeps more than the last."""
+        """The α to test, ascending: CANDIDATES, evenly spaced in the seconds they keep, fewer where α coincide."""
         wanted = self.kept[-1] * np.arange(1, CANDIDATES + 1) / CANDIDATES
         places = np.minimum(np.searchsorted(self.kept, wanted - 1e-6), STEPS)
         return ALPHAS[np.unique(places)] if self.kept[-1] > 0 else ALPHAS[:0]
 
 
 def speech_rate(parts: Parts, policy: Policy) -> SpeechRate | None:
-    """How fast people speak in this corpus; None where a policy can keep nothing of it."""
+    """Measure the speech rate of a corpus; None if the policy can keep no segment of it."""
     counted = np.zeros(len(_BINS) + 1)
     for part in parts():
         there = np.isfinite(thresholds(policy, part).segments)
-        phonemes, seconds = part.segments["phonemes"][there], part.segments["duration_s"][there]
-        rate = np.log(np.maximum(phonemes, 0.5) / np.maximum(seconds, 0.05))
+        rate = np.log(phonemes_per_s(RowSubset(part.segments, np.flatnonzero(there))))
         counted += np.bincount(np.digitize(rate, _BINS), minlength=len(counted))
     if not counted.sum():
         return None
-    middles = np.concatenate([[_BINS[0]], _BINS + 0.005])
+    middles = np.concatenate([[_BINS[0]], _BINS + _BIN / 2])
     usual = _median(middles, counted)
     apart = np.abs(middles - usual)
     order = np.argsort(apart, kind="stable")
@@ -69,8 +74,11 @@ def speech_rate(parts: Parts, policy: Policy) -> SpeechRate | None:
     return SpeechRate(round(middle, 2), round(least, 2), round(most, 2), int(counted.sum()))
 
 
-def ranged(policy: Policy, rate: SpeechRate | None) -> Policy:
-    """The policy with this corpus's speech rate. Its limits may only get narrower: what was ruled out stays so."""
+def with_rate(policy: Policy, rate: SpeechRate | None) -> Policy:
+    """Return the policy with the corpus's speech rate. Its limits only become narrower, never wider.
+
+    Wider limits would keep segments that could not be drawn for review.
+    """
     if rate is None or policy.metric is not Metric.EVIDENCE:
         return policy
     least = max(rate.least, policy.min_phonemes_per_s or 0.0)
@@ -79,20 +87,20 @@ def ranged(policy: Policy, rate: SpeechRate | None) -> Policy:
     return policy.model_copy(update=changes)
 
 
-def seconds_kept(parts: Parts, policy: Policy) -> Seconds:
-    """The seconds every α would keep: whole chunks, and of the others the segments that are salvaged."""
+def seconds_kept(parts: Parts, policy: Policy) -> SecondsKept:
+    """Compute the seconds that each α keeps: whole chunks, and salvaged segments of the others."""
     gained, total_ms = np.zeros(STEPS + 2), 0
     for part in parts():
         total_ms += int(part.chunks["ms"].sum())
         gained += _gained_ms(policy, part)
-    return Seconds(np.maximum(np.cumsum(gained)[:-1], 0.0) / 1000, total_ms / 1000)
+    return SecondsKept(np.maximum(np.cumsum(gained)[:-1], 0.0) / 1000, total_ms / 1000)
 
 
 def _gained_ms(policy: Policy, part: DistinctPart) -> Floats:
-    """Milliseconds that each of ALPHAS keeps more than the one before, shape (STEPS + 2,); the last: never kept."""
+    """Milliseconds kept at each of ALPHAS but not at the one before, shape (STEPS + 2,); the last: never kept."""
     least = thresholds(policy, part)
     segment_ms, chunk_ms = part.segments["ms"].astype(np.float64), part.chunks["ms"].astype(np.float64)
-    earlier = least.segments < least.chunks[least.chunk]  # salvaged below the α that keeps the whole chunk
+    earlier = least.segments < least.chunks[least.chunk]  # salvaged before the whole chunk is kept
     salvaged = np.bincount(least.chunk[earlier], segment_ms[earlier], minlength=len(chunk_ms))
     size = STEPS + 2
     alone = np.bincount(_place(least.segments[earlier]), segment_ms[earlier], minlength=size)
@@ -100,9 +108,10 @@ def _gained_ms(policy: Policy, part: DistinctPart) -> Floats:
 
 
 def _place(threshold: Floats) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """The first of ALPHAS that is not below, compared as `decide` compares; STEPS + 1 where none is."""
+    """The index of the first of ALPHAS at or above each threshold, compared as in `decide`; STEPS + 1 if none is."""
     return np.searchsorted(ALPHAS.astype(threshold.dtype), threshold, side="left")
 
 
 def _median(values: Floats, counted: Floats) -> float:
+    """The median of a histogram: ascending values and how often each occurs."""
     return float(values[np.searchsorted(np.cumsum(counted), counted.sum() / 2)])

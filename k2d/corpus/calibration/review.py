@@ -1,4 +1,4 @@
-"""Draw segments for review and lay them out for a person: texts, evidence, sound."""
+"""Draws segments for review, with the texts and the audio that a reviewer needs."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -9,27 +9,33 @@ from typing import Final
 from k2d import audio
 from k2d.corpus.calibration.draw import Draw, draw
 from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow
-from k2d.corpus.index import distinct_parts
+from k2d.corpus.distinct import distinct_parts
 from k2d.errors import BadRequest
 from k2d.filtering.policy import Policy
 from k2d.keys import place_of, segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Batch, ChunkFacts
 from k2d.store import Lake
 
-FEWEST: Final = 30  # draws: fewer prove nothing under any circumstances
+FEWEST: Final = 30  # draws; with fewer, no target can be proved
+_REMEMBERED: Final = 64  # recordings whose facts are kept in memory: two draws are seldom from the same one
 
 
 def review(
     lake: Lake, batches: Sequence[Batch], policy: Policy, *, count: int, seed: int
 ) -> tuple[ReviewHead, list[ReviewRow]]:
-    """Draw `count` times, for a review file (`k2d.corpus.calibration.reviews.write`). The same seed draws the same.
+    """Draw `count` segments for a review file. The same seed draws the same segments.
+
+        head, rows = review(lake, batches, DEFAULT, count=400, seed=0)
+        reviews.write(Path("review.jsonl"), head, rows)
 
     Raises:
         BadRequest: too few draws, or nothing to review.
         StoreError
     """
     if count < FEWEST:
-        raise BadRequest(f"{count} reviews prove nothing", hint=f"--count is at least {FEWEST}; 300 is usual")
+        raise BadRequest(
+            f"{count} reviews are too few to prove anything", hint=f"--count is at least {FEWEST}; 300 is usual"
+        )
     drawn, population = draw(partial(distinct_parts, lake, batches), policy, count=count, seed=seed)
     head = ReviewHead(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -50,7 +56,7 @@ def review(
 
 
 def write_audio(lake: Lake, rows: Sequence[ReviewRow], folder: Path) -> list[ReviewRow]:
-    """Write each segment's sound as FLAC into `folder`; returns the rows with their file's name.
+    """Write the audio of each segment as FLAC to `folder`; return the rows with the files' names.
 
     Raises:
         BadRequest: the folder cannot be written to.
@@ -65,16 +71,17 @@ def write_audio(lake: Lake, rows: Sequence[ReviewRow], folder: Path) -> list[Rev
 
 def _rows(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
     remembered: dict[str, dict[int, ChunkFacts]] = {}
-    for one in drawn:
-        if one.facts_key not in remembered:
-            if len(remembered) > 64:  # recordings; a draw seldom falls on one twice
+    for segment_draw in drawn:
+        key = segment_draw.facts_key
+        if key not in remembered:
+            if len(remembered) > _REMEMBERED:
                 remembered.clear()
-            remembered[one.facts_key] = {fact.index: fact for fact in lake.facts.read(one.facts_key)}
-        fact = remembered[one.facts_key][one.chunk]
-        segment = fact.segments[one.segment]
+            remembered[key] = {fact.index: fact for fact in lake.facts.read(key)}
+        fact = remembered[key][segment_draw.chunk]
+        segment = fact.segments[segment_draw.segment]
         yield ReviewRow(
-            id=segment_id(fact.id, one.segment),
-            recording=one.recording,
+            id=segment_id(fact.id, segment_draw.segment),
+            recording=segment_draw.recording,
             start_s=segment.start_s,
             end_s=segment.end_s,
             label=segment.text.strip(),
@@ -82,14 +89,15 @@ def _rows(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
             hypotheses=[
                 {"validator": h.validator, "perturbation": h.perturbation, "text": h.text} for h in fact.hypotheses
             ],
-            risk=round(one.risk, 4),
-            size=one.size,
-            weight=one.weight,
-            draws=list(one.draws),
+            risk=round(segment_draw.risk, 4),
+            size=segment_draw.size,
+            weight=segment_draw.weight,
+            draws=list(segment_draw.draws),
         )
 
 
 def _cut(lake: Lake, row: ReviewRow, folder: Path) -> Path:
+    """Write the audio of one segment, cut from its chunk; return the path."""
     place = place_of(row.id)
     label_key = str(lake.facts.meta(place.facts_key)["label_key"])
     for chunk, flac in lake.labels.read(label_key, audio=True, only=frozenset((place.chunk,))):
@@ -99,4 +107,4 @@ def _cut(lake: Lake, row: ReviewRow, folder: Path) -> Path:
         path = folder / f"{row.draws[0]:04d}-{row.id}.flac"
         path.write_bytes(audio.encode_flac(samples[max(0, first) : last]))
         return path
-    raise BadRequest(f"the audio of {row.id} is gone", hint="its labels were removed: draw again")
+    raise BadRequest(f"the audio of {row.id} is gone", hint="its labels were removed: draw a new review file")

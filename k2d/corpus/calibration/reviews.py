@@ -1,7 +1,10 @@
-"""The review file: a line that says how it was drawn, then a line for each segment, which a person completes.
+"""The review file: JSON lines, first how it was drawn, then one line for each segment, which a person completes.
 
-JSON lines. Of each segment the reviewer sets either `reference` (what is said there, "" for nothing) or `correct`
-(true: the label is; false: it is not, which counts as wholly wrong). Both null: not reviewed yet.
+For each segment the reviewer sets either `reference` (what is said there, "" for nothing) or `correct` (whether the
+label is correct; false without a reference counts as entirely wrong). A line with neither is not reviewed yet.
+
+    head, rows = load(Path("review.jsonl"))
+    error_of(rows[0]).edits
 """
 
 import json
@@ -24,7 +27,7 @@ VERSION: Final = 2
 
 
 class ReviewHead(BaseModel):
-    """The first line: what was drawn, from what, by which policy."""
+    """The first line: what was drawn, from which batches, under which policy."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -33,13 +36,13 @@ class ReviewHead(BaseModel):
     batches: list[str]
     draws: int
     seed: int
-    segments: int  # different ones that follow
+    segments: int  # distinct segments, one line each
     population: dict[str, Any]
-    policy: Policy  # its rules say what can be drawn; its risk is what the draws are stratified by
+    policy: Policy  # its rules determine which segments can be drawn, its risk the strata of the draws
 
 
 class ReviewRow(BaseModel):
-    """One segment to review. Members that a tool adds are left alone."""
+    """One segment to review. Members that other tools add are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -47,10 +50,10 @@ class ReviewRow(BaseModel):
     recording: str
     start_s: float
     end_s: float
-    label: str  # what the teacher wrote
+    label: str  # the teacher's text
     around: str  # the label of the whole chunk
-    hypotheses: list[dict[str, str]]  # validator, perturbation, text: of the whole chunk
-    risk: float
+    hypotheses: list[dict[str, str]]  # for the whole chunk: validator, perturbation, text
+    risk: float  # the next members are those of `k2d.corpus.calibration.draw.Draw`
     size: float = Field(gt=0)
     weight: float = Field(gt=0)
     draws: list[int] = Field(min_length=1)
@@ -61,7 +64,7 @@ class ReviewRow(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _upgraded(cls, fields: Any) -> Any:
-        """A row of version 1 as one of version 2."""
+        """Convert a row of version 1 (k2d 0.1) to version 2."""
         if not isinstance(fields, dict) or "heard" not in fields:
             return fields
         hypotheses = [
@@ -74,26 +77,27 @@ class ReviewRow(BaseModel):
 
     @property
     def reviewed(self) -> bool:
+        """Whether a person has set `reference` or `correct`."""
         return self.reference is not None or self.correct is not None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.correct and self.reference is not None and mixed_tokens(self.reference) != mixed_tokens(self.label):
-            raise ValueError("correct is true, but the reference says something else")
+            raise ValueError("correct is true, but the reference differs from the label")
         return self
 
 
 @dataclass(frozen=True, slots=True)
-class LabelError:
-    """How wrong a label is, in mixed tokens: both numbers at most the segment's size."""
+class LabelEdits:
+    """The errors of a label in mixed tokens; edits and tokens are at most the segment's size."""
 
     edits: float
     tokens: float  # of the reference
-    share: float  # of the longer side that is wrong, 0…1
+    share: float  # edits over the longer side, 0…1
 
 
 def write(path: Path, head: ReviewHead, rows: Iterable[ReviewRow]) -> None:
-    """Write a review file. An existing one is never overwritten: someone's work may be in it.
+    """Write a review file. An existing file is never overwritten, since it may contain reviews.
 
     Raises:
         BadRequest: the file exists, or cannot be written.
@@ -104,17 +108,17 @@ def write(path: Path, head: ReviewHead, rows: Iterable[ReviewRow]) -> None:
             for row in rows:
                 file.write(json.dumps(row.model_dump(), ensure_ascii=False) + "\n")
     except FileExistsError as error:
-        raise BadRequest(f"{path} exists", hint="reviews are not overwritten: choose another name") from error
+        raise BadRequest(f"{path} exists", hint="review files are not overwritten: choose another name") from error
     except OSError as error:
         raise BadRequest(f"cannot write {path}: {error}") from error
 
 
 def load(path: Path) -> tuple[ReviewHead, list[ReviewRow]]:
-    """Read a review file, finished or not.
+    """Read a review file, complete or not.
 
     Raises:
         NotFound: no such file.
-        BadRequest: it is no review file, or a line is damaged.
+        BadRequest: it is not a review file, or a line is not valid.
     """
     try:
         lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
@@ -126,39 +130,41 @@ def load(path: Path) -> tuple[ReviewHead, list[ReviewRow]]:
     number = 1
     try:
         head = ReviewHead.model_validate_json(lines[0] if lines else "")
-        for number, line in enumerate(lines[1:], start=2):  # noqa: B007 — the error says it
+        for number, line in enumerate(lines[1:], start=2):  # noqa: B007 - the error message has the number
             rows.append(ReviewRow.model_validate_json(line))
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        hint = "`k2d review` wrote how it was drawn into the first line: keep it" if number == 1 else None
+        first_line = "keep the first line as `k2d review` wrote it: it says how the segments were drawn"
+        hint = first_line if number == 1 else None
         raise BadRequest(f"{path}, line {number}: {place or 'not JSON'}: {problem['msg']}", hint=hint) from error
     rows.sort(key=lambda row: row.draws[0])
     return head, rows
 
 
-def error_of(row: ReviewRow) -> LabelError:
-    """The label error of a segment, by MER's rules: mixed tokens, normalised on both sides.
+def error_of(row: ReviewRow) -> LabelEdits:
+    """Count the errors of a segment's label as for MER: in mixed tokens, both sides normalised.
 
-    Edits never exceed the longer side; where that is longer than the segment's size, both numbers shrink alike, so the
-    segment keeps its error rate and counts for its size. What nobody reviewed, or called wrong without saying what is
-    right, counts for the most it could be: then the bound holds whatever it hides.
+    If the longer side exceeds the segment's size, both numbers are scaled down, so that the segment keeps its error
+    rate and counts for its size. A segment that was skipped, or marked as wrong without a reference, counts as the most
+    errors it can have, so that the bound holds in any case.
     """
     if row.correct and row.reference is None:
         tokens = min(float(len(mixed_tokens(row.label))), row.size)
-        return LabelError(0.0, tokens, 0.0)
+        return LabelEdits(0.0, tokens, 0.0)
     if row.reference is None:
-        return LabelError(row.size, 0.0, 1.0)
-    found = counts(mixed_tokens(row.reference), mixed_tokens(row.label))
-    longer = max(found.reference_length, found.hypothesis_length)
+        return LabelEdits(row.size, 0.0, 1.0)
+    alignment = counts(mixed_tokens(row.reference), mixed_tokens(row.label))
+    longer = max(alignment.reference_length, alignment.hypothesis_length)
     shrink = min(1.0, row.size / max(1, longer))
-    return LabelError(found.edits * shrink, found.reference_length * shrink, found.bounded)
+    return LabelEdits(alignment.edits * shrink, alignment.reference_length * shrink, alignment.bounded)
 
 
 def until(rows: Sequence[ReviewRow], draws: int) -> tuple[int, int]:
-    """How many draws have been reviewed from the first on, and how many of them were skipped on the way.
+    """Count the draws up to the last reviewed row, and those of them that were skipped.
 
-    Rows come in the order of their first draw, so reviewing from the top and stopping anywhere leaves a fair sample.
+    Rows are in the order of their first draw, so if someone reviews from the top and stops anywhere, the reviews are a
+    random sample.
     """
     last = max((place for place, row in enumerate(rows) if row.reviewed), default=-1)
     upto = rows[last + 1].draws[0] if last + 1 < len(rows) else draws
@@ -169,10 +175,10 @@ def until(rows: Sequence[ReviewRow], draws: int) -> tuple[int, int]:
 def table(
     rows: Sequence[ReviewRow], risks: Sequence[float], draws: int
 ) -> tuple[ReviewedDraws, list[int], list[float]]:
-    """The first `draws` draws as arrays, in order, the row each fell on, and the share that is wrong of each."""
-    fell = sorted((draw, place) for place, row in enumerate(rows) for draw in row.draws if draw < draws)
+    """Return the first `draws` draws as arrays, each draw's row index, and the share of its label that is wrong."""
+    drawn = sorted((draw, place) for place, row in enumerate(rows) for draw in row.draws if draw < draws)
     errors = [error_of(row) for row in rows]
-    places = [place for _, place in fell]
+    places = [place for _, place in drawn]
     reviewed = ReviewedDraws(
         edits=np.array([errors[place].edits for place in places], np.float64),
         tokens=np.array([errors[place].tokens for place in places], np.float64),

@@ -1,24 +1,25 @@
-"""Export a frozen dataset to what other toolkits read. Streamed; the folder appears when it is complete."""
+"""Exports frozen datasets to formats of other toolkits. Rows are streamed; the folder appears once it is complete."""
 
 import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from k2d.datasets.formats.huggingface import write_huggingface
 from k2d.datasets.formats.kaldi import write_kaldi
 from k2d.datasets.formats.lhotse import write_lhotse
 from k2d.datasets.formats.nemo import write_nemo
 from k2d.datasets.formats.webdataset import write_webdataset
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest, Conflict
 from k2d.store import Lake
 from k2d.store.guard import guard
 
-# each writes into a folder that exists; `final` is where the folder will be (Kaldi's files name absolute paths)
-Exporter = Callable[[Frozen, Path, Path], None]
+# (dataset, folder to write to, which exists, final path of that folder). Kaldi's files need absolute paths.
+Exporter = Callable[[FrozenDataset, Path, Path], None]
 
-FORMATS: dict[str, Exporter] = {
+FORMATS: Final[dict[str, Exporter]] = {
     "huggingface": write_huggingface,
     "webdataset": write_webdataset,
     "nemo": write_nemo,
@@ -28,20 +29,22 @@ FORMATS: dict[str, Exporter] = {
 
 
 def export(lake: Lake, name: str, format: str, folder: str | Path) -> Path:
-    """Write dataset `name` in `format` (a key of FORMATS) to a local `folder`, which must be empty or not there.
+    """Write dataset `name` in `format` (a key of FORMATS) to a local `folder`, which must be empty or not exist.
 
-    Returns the folder. When anything fails, nothing is left behind.
+        export(lake, "lectures-v1", "webdataset", "out/lectures-v1")
+
+    Returns the absolute path of the folder. On an error nothing is left behind.
 
     Raises:
         BadRequest: an unknown format.
         NotFound: no such dataset.
-        Conflict: the folder holds something, or is a file.
+        Conflict: the folder is not empty, or is a file.
         StoreError: the lake cannot be read, or the folder cannot be written.
     """
     exporter = FORMATS.get(format)
     if exporter is None:
         raise BadRequest(f"unknown export format: {format[:40]!r}", hint=f"formats are {', '.join(FORMATS)}")
-    frozen = Frozen(lake, name)
+    dataset = FrozenDataset(lake, name)
     final = Path(folder).absolute()
     with guard(str(final), writing=True):
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
@@ -50,8 +53,8 @@ def export(lake: Lake, name: str, format: str, folder: str | Path) -> Path:
         staged = final.parent / f".{final.name}.{uuid.uuid4().hex}.tmp"
         staged.mkdir()
         try:
-            exporter(frozen, staged, final)
-            staged.rename(final)  # takes the place of an empty folder
+            exporter(dataset, staged, final)
+            staged.rename(final)  # replaces an empty folder
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise

@@ -1,30 +1,43 @@
-"""The dataset as a folder that `datasets.load_dataset(folder)` reads and the hub shows: data/*.parquet and a card."""
+"""Hugging Face: a folder that `datasets.load_dataset(folder)` and the hub read, with data/*.parquet and a card.
+
+export(lake, "lectures-v1", "huggingface", "out")
+"""
 
 import json
 from pathlib import Path
+from typing import Final
 
 import yaml
 
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.store.manifest import Manifest
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_DATA_FILES: Final = [{"split": "train", "path": "data/train-*.parquet"}]
+_SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def write_huggingface(frozen: Frozen, folder: Path, final: Path) -> None:
-    """Copy the shards as they are; write README.md (the card) and the manifest beside."""
-    manifest = frozen.manifest
+def write_huggingface(dataset: FrozenDataset, folder: Path, final: Path) -> None:
+    """Copy the shards unchanged, and write README.md (the card) and provenance.json (the manifest)."""
+    manifest = dataset.manifest
     (folder / "data").mkdir()
     for shard in manifest.shards:
         name = f"train-{shard.number:05d}-of-{len(manifest.shards):05d}.parquet"
-        frozen.copy_shard(shard.number, folder / "data" / name)
+        dataset.copy_shard(shard.number, folder / "data" / name)
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
     text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False)
     (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
 
 
+def config_name(manifest: Manifest) -> str:
+    """The name of the configuration, under which `datasets` caches the rows; includes the digest of the content.
+
+    Otherwise another dataset in a folder of the same name would be read from the cache of this one.
+    """
+    return f"{manifest.name}-{manifest.digest[:12]}"
+
+
 def card(manifest: Manifest) -> str:
-    """The dataset card: what is in it, where each label comes from, and what was left out."""
+    """Write the dataset card: content, origin of the labels, and the ledger of seconds."""
     rows = manifest.counts.rows
     head = {
         "pretty_name": manifest.name,
@@ -32,13 +45,13 @@ def card(manifest: Manifest) -> str:
         "language": _languages(manifest),
         "tags": ["code-switching", "pseudo-labels", "k2d"],
         "size_categories": [next((name for limit, name in _SIZES if rows < limit), "n>1M")],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+        "configs": [{"config_name": config_name(manifest), "data_files": _DATA_FILES}],
     }
     seconds, counts = manifest.seconds, manifest.counts
     kept_s = seconds.accepted + seconds.salvaged
     kept = 100 * kept_s / seconds.input if seconds.input else 0.0
-    gone = manifest.without
-    left_out = f"| left out | {gone.found} of {gone.ids} revoked ids (`{gone.hash}`) |\n" if gone else ""
+    without = manifest.without
+    left_out = f"| left out | {without.found} of {without.ids} revoked ids (`{without.hash}`) |\n" if without else ""
     reasons = "\n".join(f"| {reason} | {value:.3f} |" for reason, value in manifest.seconds.by_reason.items())
     teachers = ", ".join(f"`{t.model.get('reference', '?')}` ({t.fingerprint})" for t in manifest.teachers)
     validators = ", ".join(
@@ -53,7 +66,13 @@ def card(manifest: Manifest) -> str:
 # {manifest.name}
 
 Speech with machine-made labels: {kept_s / 3600:.2f} hours in {rows} rows of at most 30 s, 16 kHz mono FLAC.
-No person has checked the labels. A teacher wrote them, a validator doubted them, and a policy decided what to keep.
+No person has checked the labels: a teacher wrote them, validators checked them, and a policy decided what to keep.
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset("path/to/this/folder", split="train")
+```
 
 | | |
 |---|---|
@@ -61,7 +80,7 @@ No person has checked the labels. A teacher wrote them, a validator doubted them
 | frozen | {manifest.created_at}, k2d {manifest.k2d_version} |
 | batches | {", ".join(f"`{batch}`" for batch in manifest.batches)} |
 | teacher | {teachers} |
-| validator | {validators} |
+| validators | {validators} |
 | policy | `{manifest.policy.get("name", "")}` ({manifest.policy_hash}) |
 | recordings | {counts.labeled} labeled, {counts.quarantined} quarantined, {counts.duplicates} duplicates left out |
 | kept | {kept_s:.3f} s of {seconds.input:.3f} s ({kept:.1f} %) |
@@ -90,7 +109,7 @@ and `end_s` (in the recording), `language` (as the teacher was prompted), `previ
 
 
 def _languages(manifest: Manifest) -> list[str]:
-    """Language codes for the hub; the mixed prompt stands for its two languages."""
-    asked = {str(options.get("decode", {}).get("language", "")) for options in manifest.options}
-    codes = {code for language in asked for code in language.split("-")}
+    """Language codes for the hub; the mixed prompt zh-en counts as both languages."""
+    prompts = {str(options.get("decode", {}).get("language", "")) for options in manifest.options}
+    codes = {code for language in prompts for code in language.split("-")}
     return sorted(code for code in codes if code and code != "auto") or ["zh", "en"]

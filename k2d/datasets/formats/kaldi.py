@@ -1,7 +1,9 @@
-"""The dataset as a Kaldi data directory: wav.scp, segments, text, utt2spk, spk2utt, reco2dur, and 16-bit WAV files.
+"""Kaldi: a data directory with wav.scp, segments, text, utt2spk, spk2utt, reco2dur and 16-bit WAV files.
 
-Kaldi wants every file sorted by its key as bytes, so rows are sorted in runs on disk and merged. The recording stands
-for the speaker: who speaks is not known, and utterances of one recording must sort together.
+    export(lake, "lectures-v1", "kaldi", "out")
+
+Kaldi requires every file to be sorted bytewise by its key, so rows are sorted in runs on disk and merged. The recording
+is used as the speaker, since speakers are unknown; utterances of one recording sort together.
 """
 
 import heapq
@@ -11,30 +13,30 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import soundfile
 
 from k2d.audio import decode_flac
-from k2d.datasets.read import Frozen, folder_of
+from k2d.datasets.read import FrozenDataset, folder_of
 from k2d.errors import BadRequest
 from k2d.schema import SAMPLE_RATE_HZ
 
-RUN = 100_000  # rows sorted in memory at once: some 50 MB
+RUN: Final = 100_000  # rows sorted in memory at once; chosen: about 50 MB
 
 Entry = list[str]  # id, recording id, text, duration, path of the WAV below the folder
 
 
-def write_kaldi(frozen: Frozen, folder: Path, final: Path) -> None:
-    """Write the directory; wav.scp names absolute paths under `final`, as Kaldi's scripts expect.
+def write_kaldi(dataset: FrozenDataset, folder: Path, final: Path) -> None:
+    """Write the directory. wav.scp has absolute paths under `final`, as Kaldi's scripts expect.
 
     Raises:
-        BadRequest: `final` has a line break in its name, which wav.scp cannot hold.
+        BadRequest: the path `final` has a line break, which wav.scp cannot express.
     """
     if len(str(final).splitlines()) > 1:
-        raise BadRequest("Kaldi's wav.scp cannot name a folder with a line break", hint="choose another folder")
+        raise BadRequest("wav.scp cannot have the path of a folder with a line break", hint="choose another folder")
     with ExitStack() as stack:
-        runs = [stack.enter_context(run) for run in _sorted_runs(_write_audio(frozen, folder))]
+        runs = [stack.enter_context(run) for run in _sorted_runs(_write_audio(dataset, folder))]
         entries = heapq.merge(*(map(json.loads, run) for run in runs))
         names = ("wav.scp", "segments", "text", "utt2spk", "spk2utt", "reco2dur")
         out = {name: stack.enter_context(open(folder / name, "w", encoding="utf-8")) for name in names}
@@ -50,9 +52,9 @@ def write_kaldi(frozen: Frozen, folder: Path, final: Path) -> None:
             out["spk2utt"].write(f"{speaker} {' '.join(utterances)}\n")
 
 
-def _write_audio(frozen: Frozen, folder: Path) -> Iterator[Entry]:
-    for shard in frozen.manifest.shards:
-        for row in frozen.rows(shard.number):
+def _write_audio(dataset: FrozenDataset, folder: Path) -> Iterator[Entry]:
+    for shard in dataset.manifest.shards:
+        for row in dataset.rows(shard.number):
             path = f"wav/{folder_of(row)}/{row.id}.wav"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(folder / path, decode_flac(row.flac), SAMPLE_RATE_HZ, subtype="PCM_16")
@@ -60,7 +62,7 @@ def _write_audio(frozen: Frozen, folder: Path) -> Iterator[Entry]:
 
 
 def _sorted_runs(entries: Iterator[Entry]) -> Iterator[IO[str]]:
-    """Temporary files of JSON lines, each sorted by id; the caller closes them, which removes them."""
+    """Write entries to temporary files of JSON lines, each sorted by id. Closing a file removes it."""
     while True:
         run = sorted(entry for _, entry in zip(range(RUN), entries, strict=False))
         if not run:

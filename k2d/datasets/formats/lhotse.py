@@ -1,7 +1,9 @@
-"""The dataset as Lhotse Shar: cuts.NNNNNN.jsonl.gz and recording.NNNNNN.tar, read by CutSet.from_shar(in_dir=…).
+"""Lhotse Shar: cuts.NNNNNN.jsonl.gz and recording.NNNNNN.tar, read by CutSet.from_shar(in_dir=…).
 
-Written by hand after the format's description, so that exporting needs no lhotse. The folder holds nothing else:
-the reader takes every file for a field.
+    export(lake, "lectures-v1", "lhotse", "out")
+
+Written without lhotse, after the description of the format. The folder has no other files, because lhotse's reader
+treats every file as a field.
 """
 
 import gzip
@@ -9,29 +11,29 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from k2d.datasets.formats.tar import add
-from k2d.datasets.read import Frozen, Row, line
+from k2d.datasets.formats.tar import add_file
+from k2d.datasets.read import DatasetRow, FrozenDataset, json_line
 from k2d.schema import SAMPLE_RATE_HZ
 
 
-def write_lhotse(frozen: Frozen, folder: Path, final: Path) -> None:
-    """One pair of files for each shard; one cut with one supervision for each row."""
-    for shard in frozen.manifest.shards:
+def write_lhotse(dataset: FrozenDataset, folder: Path, final: Path) -> None:
+    """Write one pair of files per shard, and one cut with one supervision per row."""
+    for shard in dataset.manifest.shards:
         cuts = folder / f"cuts.{shard.number:06d}.jsonl.gz"
         recordings = folder / f"recording.{shard.number:06d}.tar"
-        # no file name and no time in the gzip header: equal content, equal bytes
+        # no file name and no time in the gzip header, so that equal content gives equal bytes
         with (
             open(cuts, "wb") as raw,
             gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as out,
             tarfile.open(recordings, "w") as tar,
         ):
-            for row in frozen.rows(shard.number):
-                out.write(line(_cut(row)))
-                add(tar, f"{row.id}.flac", row.flac)
-                add(tar, f"{row.id}.json", line(_recording(row)))
+            for row in dataset.rows(shard.number):
+                out.write(json_line(_cut(row)))
+                add_file(tar, f"{row.id}.flac", row.flac)
+                add_file(tar, f"{row.id}.json", json_line(_recording(row)))
 
 
-def _cut(row: Row) -> dict[str, Any]:
+def _cut(row: DatasetRow) -> dict[str, Any]:
     supervision = {
         "id": row.id,
         "recording_id": row.id,
@@ -53,8 +55,8 @@ def _cut(row: Row) -> dict[str, Any]:
     }
 
 
-def _recording(row: Row) -> dict[str, Any]:
-    """A placeholder: the reader puts the tar's bytes in its source. Times in whole milliseconds are whole samples."""
+def _recording(row: DatasetRow) -> dict[str, Any]:
+    """A recording with a placeholder source, which lhotse's reader replaces by the audio in the tar file."""
     return {
         "id": row.id,
         "sources": [{"type": "shar", "channels": [0], "source": ""}],

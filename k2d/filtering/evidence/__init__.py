@@ -1,9 +1,9 @@
-"""Evidence: all that speaks for or against a label, from its validators' hypotheses. Pure.
+"""Computes the evidence for and against a label from its validators' hypotheses.
 
-Labels and hypotheses are read together (`k2d.text.reading`) and aligned by sound; what the alignments count becomes the
-evidence of each segment and of the chunk. The paper's distances come out of the same alignments.
+Labels and hypotheses are read together (`k2d.text.reading`) and aligned by sound. The edits become the evidence of each
+segment and of the chunk (`k2d.schema.Evidence`); the paper's distances come from the same alignments.
 
-To add a feature: a field of `k2d.schema.Evidence` (and its FACTS_VERSION), and its column in weigh.py.
+To add a feature: add a field to `k2d.schema.Evidence`, raise FACTS_VERSION there, and compute its column in weigh.py.
 """
 
 from k2d.filtering.evidence.texts import ChunkTexts

@@ -1,9 +1,9 @@
-"""Aligns labels with hypotheses by sound, once for each pair of texts, and counts the edits token by token.
+"""Aligns labels with hypotheses by sound, once for each pair of texts, and counts the edits of each token.
 
-Pure, and over many pairs at once: rapidfuzz aligns each pair, everything after that is arithmetic on flat arrays. Two
-texts are aligned phoneme by phoneme (`k2d.text.sounds`); each phoneme belongs to a token, each token of the label to a
-segment. What only the hypothesis has belongs to the segment of the label's phoneme before it (to the first where there is
-none), what both have to the label's segment.
+rapidfuzz aligns each pair; everything after that is arithmetic on flat arrays over many pairs. Texts are aligned
+phoneme by phoneme (`k2d.text.sounds`). Each phoneme belongs to a token, and each token of the label to a segment.
+Phonemes of the hypothesis that are aligned with the label's belong to the label's segment; phonemes that only the
+hypothesis has belong to the segment of the label's phoneme before them, or to the first segment.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,149 +14,60 @@ import numpy as np
 import numpy.typing as npt
 from rapidfuzz.distance import Levenshtein
 
+from k2d.filtering.evidence.edit_counts import EditCounts, Floats
+
 Places = npt.NDArray[np.intp]
 Kinds = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-# The language a token is read aloud in; a number in digits is Mandarin.
+# The language in which a token is read; a number in digits is read in Mandarin.
 MANDARIN, ENGLISH, FOREIGN = range(3)
 
 _HIT, _REPLACED, _INSERTED, _DELETED = range(4)
 _TAGS: Final = {"replace": _REPLACED, "insert": _INSERTED, "delete": _DELETED}
-# Two tokens that differ may be a loan word and its native one (OK, 好); added to a span's tokens before the share of
-# those that differ is taken, so that a flip needs more than two.
-_FEW_TOKENS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenPool:
-    """Tokens of many texts in a row, and how they sound."""
+    """The tokens of many texts in a row, and which phonemes are theirs."""
 
-    sound: str  # of all tokens, one character a phoneme
-    units: Places  # (tokens + 1,): where each token's phonemes begin
+    phoneme_starts: Places  # (tokens + 1,): where each token's phonemes begin
     kinds: Kinds  # (tokens,): MANDARIN, ENGLISH or FOREIGN
-    whole: Flags  # (tokens,): wrong as a whole, as words are, or by the share of its phonemes
-    segments: Places  # (tokens,): of a label's token its segment within the label; anything elsewhere
+    whole: Flags  # (tokens,): whether a token is right or wrong as a whole (words), or by the share of its phonemes
+    segments: Places  # (tokens,): a label token's segment within the label; without meaning for other tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A label and an hypothesis as stretches of a pool's tokens, and how many segments the label has."""
+class TextPair:
+    """A label and a hypothesis, as ranges of a pool's tokens."""
 
-    label: tuple[int, int]
+    label: tuple[int, int]  # first token, end
     hypothesis: tuple[int, int]
-    segments: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EditCounts:
-    """What each span's alignment counts, shape (spans,) each. Sums over segments are those of the whole.
-
-    Tokens of the label and of the hypothesis count by the share that is wrong of them. `hypothesis_…` are the hypothesis's own.
-    """
-
-    tokens: Floats
-    hypothesis_tokens: Floats
-    substituted: Floats
-    inserted: Floats
-    deleted: Floats
-    homophones: Floats
-    units: Floats  # Mandarin phonemes of the label
-    hypothesis_units: Floats
-    unit_edits: Floats  # with Mandarin on either side
-    words: Floats  # English tokens of the label
-    hypothesis_words: Floats
-    words_wrong: Floats
-    hypothesis_words_wrong: Floats
-    wrong: Floats  # of the label's tokens
-    wrong_mandarin: Floats
-    hypothesis_wrong: Floats  # of the hypothesis's tokens
-    hypothesis_wrong_mandarin: Floats
-    hits: Floats  # the label's tokens without a wrong phoneme
-    alone: Floats  # the label's tokens that the hypothesis lacks altogether
-
-    def summed(self, first: Places) -> "EditCounts":
-        """Spans put together; `first` are the first of each."""
-        return EditCounts(*(np.add.reduceat(getattr(self, name), first) for name in self.__slots__))
-
-    @property
-    def disagreement(self) -> Floats:
-        """Edits over the longer side's tokens, 0…1; an empty side disagrees altogether with one that is not."""
-        return _share(self.substituted + self.deleted + self.inserted, self._longer)
-
-    @property
-    def zh_error(self) -> Floats:
-        return _share(self.unit_edits, np.maximum(self.units, self.hypothesis_units))
-
-    @property
-    def en_error(self) -> Floats:
-        wrong = np.maximum(self.words_wrong, self.hypothesis_words_wrong)
-        return _share(wrong, np.maximum(self.words, self.hypothesis_words))
-
-    @property
-    def flip(self) -> Floats:
-        """How far the share of Mandarin differs where label and hypothesis differ, by how much of the span differs."""
-        both = (self.wrong > 0) & (self.hypothesis_wrong > 0)
-        label = self.wrong_mandarin / np.maximum(self.wrong, _LEAST)
-        hypothesis = self.hypothesis_wrong_mandarin / np.maximum(self.hypothesis_wrong, _LEAST)
-        differing = np.minimum(self.wrong, self.hypothesis_wrong) / (self._longer + _FEW_TOKENS)
-        flip: Floats = np.where(both, np.abs(label - hypothesis) * np.minimum(1.0, differing), 0.0)
-        return flip
-
-    def rates(self) -> Floats:
-        """Shape (spans, 8), in the order of RATES."""
-        longer = self._longer
-        return np.stack(
-            (
-                self.disagreement,
-                self.zh_error,
-                self.en_error,
-                _share(self.substituted, longer),
-                _share(self.deleted, longer),
-                _share(self.inserted, longer),
-                _share(self.homophones, self.tokens),
-                self.flip,
-            ),
-            axis=1,
-        )
-
-    @property
-    def _longer(self) -> Floats:
-        return np.maximum(self.tokens, self.hypothesis_tokens)
-
-
-RATES: Final = ("disagreement", "zh_error", "en_error", "substituted", "deleted", "inserted", "homophones", "flip")
-_LEAST: Final = 1e-9
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    share: Floats = np.minimum(1.0, part / np.maximum(whole, 1.0))
-    return share
+    segments: int  # of the label
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alignments:
-    """Edits of all pairs in a row, shape (edits,) each; `hypothesis` and `label` are places in the pair's own strings."""
+    """The edits of all pairs in a row, shape (edits,) each."""
 
     pair: Places
     tag: Kinds  # _REPLACED, _INSERTED or _DELETED
-    hypothesis: Places
-    label: Places
+    hypothesis: Places  # index in the pair's hypothesis
+    label: Places  # index in the pair's label
 
     def count(self, pairs: int) -> npt.NDArray[np.int64]:
-        """How many replaced, inserted and deleted each pair has, shape (pairs, 3)."""
-        found = np.bincount(self.pair * 3 + self.tag - _REPLACED, minlength=3 * pairs)
-        return found.reshape(pairs, 3)
+        """Replaced, inserted and deleted elements of each pair, shape (pairs, 3)."""
+        counts = np.bincount(self.pair * 3 + self.tag - _REPLACED, minlength=3 * pairs)
+        return counts.reshape(pairs, 3)
 
     def missed(self, pair: int) -> Places:
-        """Where a pair's label has what its hypothesis has not."""
-        found: Places = self.label[(self.pair == pair) & (self.tag != _DELETED)]
-        return found
+        """Indices of the elements of a pair's label that its hypothesis does not have."""
+        missed: Places = self.label[(self.pair == pair) & (self.tag != _DELETED)]
+        return missed
 
 
 def align(texts: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Alignments:
-    """Align each hypothesis with its label, in that order, with the fewest edits; a text is a string or its parts."""
+    """Align each (hypothesis, label) with the fewest edits. Both are strings or sequences of strings."""
     counts: list[int] = []
     tags: list[str] = []
     sources: list[int] = []
@@ -177,13 +88,15 @@ def align(texts: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Alignments:
     )
 
 
-def tally(pool: TokenPool, pairs: Sequence[Pair], by_sound: Alignments, by_writing: Alignments) -> EditCounts:
-    """Count the edits of each segment of each pair, in order.
+def count_edits(pool: TokenPool, pairs: Sequence[TextPair], by_sound: Alignments, by_writing: Alignments) -> EditCounts:
+    """Count the edits of each segment of each pair, in order; shape (segments of all pairs,) each.
 
-    `by_sound` aligns the pairs' sounds, `by_writing` their tokens (nothing for a pair without).
+    Args:
+        by_sound: alignments of the pairs' phonemes.
+        by_writing: alignments of the pairs' tokens; no edits for a pair without tokens.
     """
-    label = _Side(pool, [pair.label for pair in pairs])
-    hypothesis = _Side(pool, [pair.hypothesis for pair in pairs])
+    label = _PairSide(pool, [pair.label for pair in pairs])
+    hypothesis = _PairSide(pool, [pair.hypothesis for pair in pairs])
     first = np.concatenate(([0], np.cumsum([pair.segments for pair in pairs])))
     label.mark(by_sound, by_sound.label, _DELETED)
     hypothesis.mark(by_sound, by_sound.hypothesis, _INSERTED)
@@ -197,7 +110,7 @@ def tally(pool: TokenPool, pairs: Sequence[Pair], by_sound: Alignments, by_writi
     inserted = np.where(label.whole, mostly_alone, alone / label.least_lengths)
     hypothesis_replaced, hypothesis_alone = hypothesis.edits()
     hypothesis_wrong = hypothesis_replaced + hypothesis_alone
-    # a word that was partly replaced is counted where the label has something else
+    # a word that was partly replaced is already counted as substituted on the label's side
     deleted = np.where(
         hypothesis.whole,
         (hypothesis_alone > 0) & (hypothesis_replaced == 0),
@@ -209,7 +122,7 @@ def tally(pool: TokenPool, pairs: Sequence[Pair], by_sound: Alignments, by_writi
     unwritten = np.zeros(len(label.token), np.bool_)
     differs = by_writing.tag != _DELETED
     unwritten[label.first_token[by_writing.pair[differs]] + by_writing.label[differs]] = True
-    spoken = label.lengths > 0
+    has_sound = label.lengths > 0
 
     spans = int(first[-1])
 
@@ -222,19 +135,19 @@ def tally(pool: TokenPool, pairs: Sequence[Pair], by_sound: Alignments, by_writi
     mandarin, hypothesis_mandarin = label.kinds == MANDARIN, hypothesis.kinds == MANDARIN
     word, hypothesis_word = label.kinds == ENGLISH, hypothesis.kinds == ENGLISH
     # a Mandarin phoneme for an English one is one edit, not two
-    both = _pairs_of_mandarin(label, hypothesis)
-    unit_edits = label_sum(mandarin * wrong) + hypothesis_sum(hypothesis_mandarin * hypothesis_wrong)
-    unit_edits -= np.bincount(segment[label.owner[label.state == _REPLACED]], both, spans)
+    both = _both_mandarin(label, hypothesis)
+    zh_phoneme_edits = label_sum(mandarin * wrong) + hypothesis_sum(hypothesis_mandarin * hypothesis_wrong)
+    zh_phoneme_edits -= np.bincount(segment[label.owner[label.state == _REPLACED]], both, spans)
     return EditCounts(
         tokens=label_sum(np.ones(len(segment))),
         hypothesis_tokens=hypothesis_sum(np.ones(len(hypothesis_segment))),
         substituted=label_sum(substituted),
         inserted=label_sum(inserted),
         deleted=hypothesis_sum(deleted),
-        homophones=label_sum(unwritten & spoken & (wrong == 0)),
-        units=label_sum(mandarin * label.lengths),
-        hypothesis_units=hypothesis_sum(hypothesis_mandarin * hypothesis.lengths),
-        unit_edits=unit_edits,
+        homophones=label_sum(unwritten & has_sound & (wrong == 0)),
+        zh_phonemes=label_sum(mandarin * label.lengths),
+        hypothesis_zh_phonemes=hypothesis_sum(hypothesis_mandarin * hypothesis.lengths),
+        zh_phoneme_edits=zh_phoneme_edits,
         words=label_sum(word),
         hypothesis_words=hypothesis_sum(hypothesis_word),
         words_wrong=label_sum(word & (wrong > 0)),
@@ -243,73 +156,74 @@ def tally(pool: TokenPool, pairs: Sequence[Pair], by_sound: Alignments, by_writi
         wrong_mandarin=label_sum(share * mandarin),
         hypothesis_wrong=hypothesis_sum(hypothesis_share),
         hypothesis_wrong_mandarin=hypothesis_sum(hypothesis_share * hypothesis_mandarin),
-        hits=label_sum(wrong == 0),
-        alone=label_sum(spoken & (alone == label.lengths)),
     )
 
 
-class _Side:
-    """One side of all pairs: its tokens in a row, and their phonemes in a row."""
+class _PairSide:
+    """One side (labels or hypotheses) of all pairs: its tokens in a row, and their phonemes in a row."""
 
-    def __init__(self, pool: TokenPool, stretches: Sequence[tuple[int, int]]) -> None:
-        first, end = np.array(stretches, np.intp).reshape(-1, 2).T
-        self.token = _ranges(first, end)
-        self.pair = np.repeat(np.arange(len(first)), end - first)
-        self.first_token = np.concatenate(([0], np.cumsum(end - first)))
-        self.lengths = np.diff(pool.units)[self.token]
+    def __init__(self, pool: TokenPool, ranges: Sequence[tuple[int, int]]) -> None:
+        first, end = np.array(ranges, np.intp).reshape(-1, 2).T
+        phonemes = pool.phoneme_starts[end] - pool.phoneme_starts[first]
+        self.token = _ranges(first, end)  # (tokens,): index in the pool
+        self.pair = np.repeat(np.arange(len(first)), end - first)  # (tokens,)
+        self.first_token = np.concatenate(([0], np.cumsum(end - first)))  # (pairs + 1,)
+        self.lengths = np.diff(pool.phoneme_starts)[self.token]  # (tokens,): phonemes
         self.least_lengths = np.maximum(self.lengths, 1)
-        self.first_unit = np.concatenate(([0], np.cumsum(pool.units[end] - pool.units[first])))
-        self.owner = np.repeat(np.arange(len(self.token)), self.lengths)
-        self.state = np.zeros(len(self.owner), np.uint8)  # of each phoneme
+        self.first_phoneme = np.concatenate(([0], np.cumsum(phonemes)))  # (pairs + 1,)
+        self.owner = np.repeat(np.arange(len(self.token)), self.lengths)  # (phonemes,): token
+        self.state = np.zeros(len(self.owner), np.uint8)  # (phonemes,): _HIT, _REPLACED, or only on this side
         self.kinds = pool.kinds[self.token]
         self.whole = pool.whole[self.token]
 
     def mark(self, edits: Alignments, places: Places, other_side_only: int) -> None:
+        """Set `state` from the edits at `places` of this side, except those that only the other side has."""
         here = edits.tag != other_side_only
-        self.state[self.first_unit[edits.pair[here]] + places[here]] = edits.tag[here]
+        self.state[self.first_phoneme[edits.pair[here]] + places[here]] = edits.tag[here]
 
     def edits(self) -> tuple[Floats, Floats]:
-        """Phonemes of each token that were replaced, and that only this side has."""
+        """For each token, its phonemes that are replaced, and those that only this side has; shape (tokens,) each."""
         replaced = np.bincount(self.owner[self.state == _REPLACED], minlength=len(self.token))
         alone = np.bincount(self.owner[self.state > _REPLACED], minlength=len(self.token))
         return replaced.astype(np.float64), alone.astype(np.float64)
 
 
-def _pairs_of_mandarin(label: _Side, hypothesis: _Side) -> Flags:
-    """Of each replaced phoneme of the labels, whether both it and what replaced it are Mandarin."""
-    ours, theirs = label.owner[label.state == _REPLACED], hypothesis.owner[hypothesis.state == _REPLACED]
-    both: Flags = (label.kinds[ours] == MANDARIN) & (hypothesis.kinds[theirs] == MANDARIN)
+def _both_mandarin(label: _PairSide, hypothesis: _PairSide) -> Flags:
+    """For each replaced phoneme of the labels, whether it and its replacement are both Mandarin."""
+    replaced, replacing = label.owner[label.state == _REPLACED], hypothesis.owner[hypothesis.state == _REPLACED]
+    both: Flags = (label.kinds[replaced] == MANDARIN) & (hypothesis.kinds[replacing] == MANDARIN)
     return both
 
 
 def _hypothesis_segments(
-    label: _Side, hypothesis: _Side, unit_segment: Places, first: Places, edits: Alignments
-) -> npt.NDArray[np.intp]:
-    """The segment of each of the hypotheses' tokens: that of its first phoneme, or of the token before where it has none.
+    label: _PairSide, hypothesis: _PairSide, phoneme_segment: Places, first: Places, edits: Alignments
+) -> Places:
+    """The segment of each token of the hypotheses: that of its first phoneme, or of the token before if it has none.
 
-    The k-th phoneme that an hypothesis shares with its label or has instead of it is the k-th of the label's own.
+    The k-th hit or replaced phoneme of a hypothesis is aligned with the k-th such phoneme of its label.
     """
-    of_unit = np.zeros(len(hypothesis.state) + 1, np.intp)
+    of_phoneme = np.zeros(len(hypothesis.state) + 1, np.intp)
     aligned = np.flatnonzero(hypothesis.state <= _REPLACED)
-    of_unit[aligned] = unit_segment[label.state <= _REPLACED]
+    of_phoneme[aligned] = phoneme_segment[label.state <= _REPLACED]
     deleted = edits.tag == _DELETED
     pair, before = edits.pair[deleted], edits.label[deleted] - 1
-    place = label.first_unit[pair] + before
-    of_unit[hypothesis.first_unit[pair] + edits.hypothesis[deleted]] = np.where(
-        before >= 0, unit_segment[np.maximum(place, 0)] if len(unit_segment) else 0, first[pair]
+    place = label.first_phoneme[pair] + before
+    of_phoneme[hypothesis.first_phoneme[pair] + edits.hypothesis[deleted]] = np.where(
+        before >= 0, phoneme_segment[np.maximum(place, 0)] if len(phoneme_segment) else 0, first[pair]
     )
-    start, begin, end = np.cumsum(hypothesis.lengths) - hypothesis.lengths, *_unit_bounds(hypothesis)
-    silent = hypothesis.lengths == 0
-    start = np.where(silent & (start > begin), start - 1, start)
-    return np.where(begin < end, of_unit[np.minimum(start, len(hypothesis.state))], first[hypothesis.pair])
+    start, begin, end = np.cumsum(hypothesis.lengths) - hypothesis.lengths, *_phoneme_bounds(hypothesis)
+    no_sound = hypothesis.lengths == 0
+    start = np.where(no_sound & (start > begin), start - 1, start)
+    return np.where(begin < end, of_phoneme[np.minimum(start, len(hypothesis.state))], first[hypothesis.pair])
 
 
-def _unit_bounds(side: _Side) -> tuple[Places, Places]:
-    return side.first_unit[side.pair], side.first_unit[side.pair + 1]
+def _phoneme_bounds(side: _PairSide) -> tuple[Places, Places]:
+    """For each token, the first phoneme and the end of its pair."""
+    return side.first_phoneme[side.pair], side.first_phoneme[side.pair + 1]
 
 
 def _ranges(first: Places, end: Places) -> Places:
-    """All numbers from each first up to its end, in a row."""
+    """The numbers from each `first` up to its `end`, in a row."""
     lengths = end - first
     places: Places = np.arange(int(lengths.sum())) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
     return places

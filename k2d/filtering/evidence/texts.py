@@ -1,68 +1,68 @@
-"""Reads labels and hypotheses, and computes what a label's text alone tells: token counts, loops, phrases, echoes."""
+"""Reads labels and hypotheses, and computes the evidence of the label's text alone: tokens, loops, phrases, echoes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from k2d.schema import Hypothesis, Segment, join_text
-from k2d.text.echo import echo_share
+from k2d.text.characters import HAN_KIND, LATIN_KIND, NEWLINE, SPACE
+from k2d.text.echo import echo_share, prompt_tokens
+from k2d.text.loops import LEAST_NUMBERS
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_begin, may_credit
-from k2d.text.reading import HAN_KIND, LATIN_KIND, Readings, count_windows, read_many
-from k2d.text.suspicions import loop_turns
+from k2d.text.reading import Readings, count_windows, read_many
+from k2d.text.suspicions import ECHO_MAX, loop_turns
 from k2d.text.tokens import mixed_tokens
 from k2d.text.trace import token_starts
 
 Places = npt.NDArray[np.intp]
 Column = npt.NDArray[Any]
 
-# As in k2d.text.suspicions: an echo may lose or add a word.
-ECHO_MAX: Final = 0.8
-LOOP_GRAM: Final = 4  # tokens; in every loop some four of them come back (k2d.text.loops) …
-COUNTING: Final = 10  # … but in one that counts (第一步, 第二步 …), which has at least this many numbers
-_NUMERALS: Final = np.array([ord(one) for one in "一二三四五六七八九十百"], np.uint32)
+# Two quick tests that tell whether a text can loop at all (k2d.text.loops): in every loop some run of LOOP_GRAM tokens
+# recurs, except in a counting loop (第一步, 第二步 …), which has at least LEAST_NUMBERS numbers.
+LOOP_GRAM: Final = 4
+_NUMERALS: Final = np.array([ord(character) for character in "一二三四五六七八九十百"], np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkTexts:
-    """A chunk's label and its hypotheses, the first validator's first."""
+    """The input of `weigh_many` for one chunk."""
 
-    segments: Sequence[Segment]
-    hypotheses: Sequence[Hypothesis]
+    segments: Sequence[Segment]  # of the label
+    hypotheses: Sequence[Hypothesis]  # the first validator's first
     prompt: str = ""  # the teacher's initial prompt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextBatch:
-    """Chunks whose labels and hypotheses have been read."""
+    """Chunks with the readings of their labels and hypotheses."""
 
     chunks: Sequence[ChunkTexts]
     labels: Sequence[str]
     readings: Readings  # of the labels, then of the hypotheses that are texts
-    phrases: Sequence[str | None]  # the known phrase that each label consists of
-    recurring: Sequence[int]  # of each reading, how often its most frequent run of LOOP_GRAM tokens occurs
-    first: Places  # the segment that each chunk begins with, counted over all chunks; and their number
-    segment: Places  # of each of the labels' tokens, separators included
+    phrases: Sequence[str | None]  # (chunks,): the known phrase that the label consists of
+    recurring: Sequence[int]  # of each reading: occurrences of its most frequent run of LOOP_GRAM tokens
+    first: Places  # (chunks + 1,): number of each chunk's first segment, counted over all chunks
+    segment: Places  # (label tokens,): the segment of each token, separators included, counted over all chunks
 
 
 def read(chunks: Sequence[ChunkTexts]) -> TextBatch:
-    """Read chunks' labels and hypotheses, and find out which of the labels' tokens are whose."""
+    """Read the labels and hypotheses of chunks, and assign the labels' tokens to segments."""
     labels = [join_text(segment.text for segment in chunk.segments) for chunk in chunks]
     texts = [hypothesis.text for chunk in chunks for hypothesis in chunk.hypotheses if not hypothesis.is_phonemes]
     readings = read_many([*labels, *texts])
     first = np.concatenate(([0], np.cumsum([len(chunk.segments) for chunk in chunks])))
     segment = _token_segments(chunks, labels, readings)
-    phrases = [match_phrases(readings.tokens[begin:end]) for begin, end in readings.stretches[: len(chunks)]]
+    phrases = [match_phrases(readings.tokens[begin:end]) for begin, end in readings.token_ranges[: len(chunks)]]
     return TextBatch(chunks, labels, readings, phrases, readings.recurring(LOOP_GRAM), first, segment)
 
 
 def _token_segments(chunks: Sequence[ChunkTexts], labels: Sequence[str], readings: Readings) -> Places:
-    """The segment of each of the labels' tokens, numbered over all chunks. Labels are the first of the readings.
+    """The segment of each token of the labels, numbered over all chunks. The labels are the first of the readings.
 
-    A token that reaches over a boundary belongs to the segment it begins in. Separators belong to some segment of
+    A token that crosses a boundary belongs to the segment in which it begins. Separators belong to some segment of
     their text.
     """
     end = int(readings.bounds[len(chunks) - 1, 1]) + 1
@@ -77,8 +77,9 @@ def _token_segments(chunks: Sequence[ChunkTexts], labels: Sequence[str], reading
         if last > first and starts[first] < 0:
             starts[first:last] = _starts_of(chunk, labels[place], last - first)
     of_text = np.repeat(np.arange(len(chunks)), np.diff(readings.bounds[: len(chunks), 1], prepend=-1))
-    found: Places = np.searchsorted(np.array(begins), (of_text << 32) + np.maximum(starts, 0), side="right") - 1
-    return found
+    # begins and starts are ordered by text, then by offset: text << 32 | offset
+    token_segment: Places = np.searchsorted(np.array(begins), (of_text << 32) + np.maximum(starts, 0), side="right") - 1
+    return token_segment
 
 
 def _leading_space(segments: Sequence[Segment]) -> int:
@@ -87,7 +88,7 @@ def _leading_space(segments: Sequence[Segment]) -> int:
 
 
 def _starts_of(chunk: ChunkTexts, label: str, tokens: int) -> list[int]:
-    """Where a label's tokens begin, when reading has lost it: traced, or else each segment's by its own tokens."""
+    """The offsets of a label's tokens where `read_many` has none: traced, or else by the tokens of each segment."""
     traced = token_starts(label)
     if traced is not None and len(traced) == tokens:
         return traced
@@ -100,18 +101,18 @@ def _starts_of(chunk: ChunkTexts, label: str, tokens: int) -> list[int]:
 
 
 def label_columns(batch: TextBatch) -> dict[str, Column]:
-    """The members of `Evidence` that follow from the label's text: of every segment, then of every chunk."""
+    """The columns of `Evidence` that follow from the label's text: all segments, then all chunks; shape (spans,)."""
     chunks, readings, segment, first = batch.chunks, batch.readings, batch.segment, batch.first
     spans = int(first[-1])
-    own = np.ones(len(segment), np.bool_)
-    own[readings.bounds[: len(chunks), 1]] = False  # separators
-    kinds, lengths = readings.kinds[: len(segment)], np.diff(readings.units)[: len(segment)]
+    is_token = np.ones(len(segment), np.bool_)
+    is_token[readings.bounds[: len(chunks), 1]] = False  # separators
+    kinds, lengths = readings.kinds[: len(segment)], np.diff(readings.phoneme_starts)[: len(segment)]
 
     def count(what: Column) -> Column:
-        counted = np.bincount(segment[own], what[own], spans).astype(np.int64)
-        return np.concatenate((counted, np.add.reduceat(counted, first[:-1])))
+        by_segment = np.bincount(segment[is_token], what[is_token], spans).astype(np.int64)
+        return np.concatenate((by_segment, np.add.reduceat(by_segment, first[:-1])))
 
-    tokens, zh_tokens, en_tokens = count(own), count(kinds == HAN_KIND), count(kinds == LATIN_KIND)
+    tokens, zh_tokens, en_tokens = count(is_token), count(kinds == HAN_KIND), count(kinds == LATIN_KIND)
     loops, phrases, echoes = _texts(batch, tokens[:spans].tolist())
     return {
         "zh_tokens": zh_tokens,
@@ -128,29 +129,29 @@ def label_columns(batch: TextBatch) -> dict[str, Column]:
 
 
 def _repetition(readings: Readings, segment: Places, spans: int) -> list[int]:
-    """`count_ngrams` of each segment by itself: windows do not reach from one into the next."""
+    """`count_ngrams` of each segment by itself: no window extends over two segments."""
     places = readings.places[: len(segment)]
     group = np.full(int(places[-1]) + 1, -1, np.intp)
     group[places] = segment
-    filled = np.maximum.accumulate(group)  # segments never fall
+    filled = np.maximum.accumulate(group)  # segments ascend
     codes = readings.codes[: len(filled)]
-    outside = (codes == 10) | ((codes == 32) & (filled != np.append(filled[1:], -1)))
+    outside = (codes == NEWLINE) | ((codes == SPACE) & (filled != np.append(filled[1:], -1)))
     return count_windows(codes, np.where(outside, -1, filled), spans)
 
 
 def _texts(batch: TextBatch, lengths: Sequence[int]) -> tuple[list[int], list[bool], list[bool]]:
-    """Loops, known phrases and echoes of the prompt, of every segment and then of every chunk."""
+    """Loops, known phrases and echoes of the prompt: of all segments, then of all chunks."""
     spans = len(lengths)
     loops, phrases, echoes = [0] * spans, [False] * spans, [False] * spans
-    tokens, bounds, first = batch.readings.tokens, batch.readings.stretches, batch.first.tolist()
+    tokens, bounds, first = batch.readings.tokens, batch.readings.token_ranges, batch.first.tolist()
     numerals = _numerals(batch.readings)
     for place, (chunk, label) in enumerate(zip(batch.chunks, batch.labels, strict=True)):
-        own = slice(first[place], first[place + 1])
+        spans_of_chunk = slice(first[place], first[place + 1])
         at, end = bounds[place]
         whole = tokens[at:end]
-        may_loop = batch.recurring[place] > 1 or numerals[place] >= COUNTING
+        may_loop = batch.recurring[place] > 1 or numerals[place] >= LEAST_NUMBERS
         may_be_credit = ":" in label or "：" in label or may_credit(whole)
-        for span, segment in zip(range(own.start, own.stop), chunk.segments, strict=True):
+        for span, segment in zip(range(spans_of_chunk.start, spans_of_chunk.stop), chunk.segments, strict=True):
             words = tokens[at : at + lengths[span]]
             at += lengths[span]
             if may_loop:
@@ -160,15 +161,15 @@ def _texts(batch: TextBatch, lengths: Sequence[int]) -> tuple[list[int], list[bo
             if may_be_credit and not phrases[span]:
                 phrases[span] = _is_credit(segment.text, words)
             if chunk.prompt:
-                echoes[span] = echo_share(words, _tokens(chunk.prompt)) > ECHO_MAX
-        loops.append(max(loop_turns(whole) if may_loop else 0, *loops[own]))
-        phrases.append(any(phrases[own]) or batch.phrases[place] is not None)
-        echoes.append(any(echoes[own]))
+                echoes[span] = echo_share(words, prompt_tokens(chunk.prompt)) > ECHO_MAX
+        loops.append(max(loop_turns(whole) if may_loop else 0, *loops[spans_of_chunk]))
+        phrases.append(any(phrases[spans_of_chunk]) or batch.phrases[place] is not None)
+        echoes.append(any(echoes[spans_of_chunk]))
     return loops, phrases, echoes
 
 
 def _numerals(readings: Readings) -> list[int]:
-    """How many tokens of each text are numerals, in Han characters or digits."""
+    """For each text, the number of its tokens that are numerals, in Han characters or digits."""
     first = readings.codes[readings.places]
     numeral = np.isin(first, _NUMERALS) | ((first >= ord("0")) & (first <= ord("9")))
     upto = np.concatenate(([0], np.cumsum(numeral)))[readings.bounds]
@@ -178,8 +179,3 @@ def _numerals(readings: Readings) -> list[int]:
 
 def _is_credit(text: str, tokens: Sequence[str]) -> bool:
     return credit_line(text) is not None or credit_at_edge(text, tokens) is not None
-
-
-@lru_cache(maxsize=64)
-def _tokens(prompt: str) -> tuple[str, ...]:
-    return tuple(mixed_tokens(prompt))

@@ -1,4 +1,4 @@
-"""Computes the evidence of labels from their hypotheses. What each number means is in `k2d.schema.Evidence`."""
+"""Computes the evidence of labels from their hypotheses; `k2d.schema.Evidence` describes each number."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.filtering.evidence.alignment import RATES
-from k2d.filtering.evidence.pairs import Pairs
+from k2d.filtering.evidence.edit_counts import RATES
+from k2d.filtering.evidence.pairs import AlignedPairs
 from k2d.filtering.evidence.texts import ChunkTexts, label_columns, read
 from k2d.schema import Distances, Evidence, Hypothesis, Segment
 
 Column = npt.NDArray[Any]
 
-BATCH: Final = 64  # chunks at once: arrays that stay in a core's cache
-_DECIMALS: Final = 4
+BATCH: Final = 64  # chunks computed at once; chosen: their arrays fit a core's cache
+_DECIMALS: Final = 4  # of stored evidence; chosen
 _FIELDS: Final = tuple(field.name for field in fields(Evidence))
 _SIGNALS: Final = attrgetter("start_s", "end_s", "avg_logprob", "no_speech_prob", "compression_ratio", "temperature")
 _FLOATS: Final = tuple(field.name for field in fields(Evidence) if field.type is float)
@@ -25,20 +25,21 @@ _FLOATS: Final = tuple(field.name for field in fields(Evidence) if field.type is
 
 @dataclass(frozen=True, slots=True)
 class ChunkEvidence:
-    """What follows from a chunk's label and hypotheses."""
+    """The distances and the evidence of one chunk."""
 
     distances: Distances  # from the first validator, as in the paper
-    evidence: Evidence  # from all, over the chunk
-    segment_evidence: tuple[Evidence, ...]
+    evidence: Evidence  # of the chunk, from all hypotheses
+    segment_evidence: tuple[Evidence, ...]  # of each segment
 
 
 def weigh(segments: Sequence[Segment], hypotheses: Sequence[Hypothesis], *, prompt: str = "") -> ChunkEvidence:
     """Compute the evidence of one chunk's label from its hypotheses, the first validator's first.
 
-        weigh(segments, [Hypothesis("model:small", "as is", "今天天氣很好", -0.2)]).evidence.disagreement_middle
+        segment = Segment(0.0, 2.0, "今天天氣好", (), -0.3, 0.0, 1.0, 0.0, "zh")
+        weigh([segment], [Hypothesis("model:small", "as is", "今天天氣很好", -0.2)]).evidence.deleted  # 0.1667
 
-    `prompt` is the teacher's initial prompt. The order of the hypotheses matters for the distances alone. `weigh_many`
-    is several times faster for many chunks.
+    `prompt` is the teacher's initial prompt. The order of the hypotheses only affects the distances. For many chunks
+    `weigh_many` is several times faster.
 
     Raises:
         ValueError: there is no segment or no hypothesis.
@@ -47,24 +48,26 @@ def weigh(segments: Sequence[Segment], hypotheses: Sequence[Hypothesis], *, prom
 
 
 def weigh_many(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
-    """`weigh` for many chunks.
+    """Compute the evidence of many chunks, in order; `weigh` for each, but faster.
+
+        weigh_many([ChunkTexts(segments, hypotheses) for segments, hypotheses in labels])
 
     Raises:
         ValueError: a chunk has no segment or no hypothesis.
     """
     if not all(chunk.segments and chunk.hypotheses for chunk in chunks):
         raise ValueError("evidence needs at least one segment and one hypothesis")
-    return [one for start in range(0, len(chunks), BATCH) for one in _batch(chunks[start : start + BATCH])]
+    return [result for start in range(0, len(chunks), BATCH) for result in _weigh_batch(chunks[start : start + BATCH])]
 
 
-def _batch(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
+def _weigh_batch(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
     batch = read(chunks)
-    pairs = Pairs(batch)
+    pairs = AlignedPairs(batch)
     columns = label_columns(batch) | _signals(chunks, batch.first) | _from_hypotheses(pairs)
     floats = np.round(np.stack([columns[name] for name in _FLOATS]), _DECIMALS).astype(np.float32)
     columns |= dict(zip(_FLOATS, floats, strict=True))
     values = [columns[name].tolist() for name in _FIELDS]
-    evidence = _made(values)
+    evidence = _evidence_rows(values)
     first = batch.first.tolist()
     return [
         ChunkEvidence(distances, evidence[first[-1] + place], tuple(evidence[first[place] : first[place + 1]]))
@@ -72,86 +75,92 @@ def _batch(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
     ]
 
 
-def _made(values: Sequence[Sequence[Any]]) -> list[Evidence]:
-    """One `Evidence` for each row of these columns, written field by field: five times faster than by its constructor,
-    which a frozen class makes write each field of each object by itself."""
-    made = [object.__new__(Evidence) for _ in values[0]]
+def _evidence_rows(values: Sequence[Sequence[Any]]) -> list[Evidence]:
+    """One `Evidence` for each row of these columns.
+
+    Fields are set column by column, which is five times faster than calling the constructor of a frozen class.
+    """
+    rows = [object.__new__(Evidence) for _ in values[0]]
     for name, column in zip(_FIELDS, values, strict=True):
-        deque(map(getattr(Evidence, name).__set__, made, column), maxlen=0)
-    return made
+        deque(map(getattr(Evidence, name).__set__, rows, column), maxlen=0)
+    return rows
 
 
 def mean_logprob(segments: Sequence[Segment]) -> float:
-    """The teacher's mean log-probability over segments, each weighted by how much it says."""
+    """The teacher's mean log-probability over segments, weighted by their number of tokens."""
     weights = [_weight(segment) for segment in segments]
     return sum(w * s.avg_logprob for w, s in zip(weights, segments, strict=True)) / sum(weights)
 
 
 def _weight(segment: Segment) -> float:
-    """How much a segment says: its tokens; where they were not kept, a third of its text's UTF-8 bytes, which is what
-    a Whisper token covers (a Han character has 3 bytes, an English token about 4)."""
+    """The number of a segment's tokens, at least 1.
+
+    Where tokens were not stored, it is estimated as a third of the text's UTF-8 bytes: a Han character has 3 bytes, an
+    English token of Whisper about 4.
+    """
     return max(1.0, len(segment.tokens) or len(segment.text.encode("utf-8", "replace")) / 3)
 
 
 def _signals(chunks: Sequence[ChunkTexts], first: npt.NDArray[np.intp]) -> dict[str, Column]:
-    """The members that need no text: of every segment, then of every chunk."""
+    """The columns that need no text: durations and log-probabilities of all segments, then of all chunks."""
     segments = [segment for chunk in chunks for segment in chunk.segments]
     weights = np.array([_weight(segment) for segment in segments])
-    own = np.array(list(map(_SIGNALS, segments)))
-    own[:, 0] = own[:, 1] - own[:, 0]
-    own = np.delete(own, 1, axis=1)
-    logprobs = own[:, 1].copy()
+    signals = np.array(list(map(_SIGNALS, segments)))
+    signals[:, 0] = signals[:, 1] - signals[:, 0]  # (segments, 5): duration, then the rest of _SIGNALS
+    signals = np.delete(signals, 1, axis=1)
+    # without a validator that gives them, the teacher's own stand in
+    logprobs = signals[:, 1].copy()
     token_errors = 1.0 - np.exp(np.minimum(logprobs, 0.0))
     probe_nll = np.zeros(len(segments))
     for chunk, begin in zip(chunks, first.tolist(), strict=False):
         rows = slice(begin, begin + len(chunk.segments))
-        texts = [each for each in chunk.hypotheses if not each.is_phonemes]
-        probes = [each for each in chunk.hypotheses if each.is_phonemes]
+        texts = [value for value in chunk.hypotheses if not value.is_phonemes]
+        probes = [value for value in chunk.hypotheses if value.is_phonemes]
         for given, into in (
-            ([each.forced_logprobs for each in texts if each.forced_logprobs], logprobs),
-            ([each.expected_token_errors for each in chunk.hypotheses if each.expected_token_errors], token_errors),
-            ([[-value for value in each.forced_logprobs] for each in probes if each.forced_logprobs], probe_nll),
+            ([value.forced_logprobs for value in texts if value.forced_logprobs], logprobs),
+            ([value.expected_token_errors for value in chunk.hypotheses if value.expected_token_errors], token_errors),
+            ([[-logprob for logprob in value.forced_logprobs] for value in probes if value.forced_logprobs], probe_nll),
         ):
             if given:
                 into[rows] = given[0] if len(given) == 1 else np.mean(given, axis=0)
     starts = first[:-1]
-    largest = np.maximum.reduceat(own[:, 2:], starts)
+    largest = np.maximum.reduceat(signals[:, 2:], starts)
     weight = np.add.reduceat(weights, starts)
     lengths = [chunk.segments[-1].end_s - chunk.segments[0].start_s for chunk in chunks]
     return {
-        "duration_s": np.concatenate((own[:, 0], lengths)),
+        "duration_s": np.concatenate((signals[:, 0], lengths)),
         "forced_logprob": np.concatenate((logprobs, np.add.reduceat(logprobs * weights, starts) / weight)),
         "expected_token_error": np.concatenate(
             (token_errors, np.add.reduceat(token_errors * weights, starts) / weight)
         ),
         "probe_nll": np.concatenate((probe_nll, np.add.reduceat(probe_nll * weights, starts) / weight)),
-        "avg_logprob": np.concatenate((own[:, 1], np.add.reduceat(own[:, 1] * weights, starts) / weight)),
-        "no_speech_prob": np.concatenate((own[:, 2], largest[:, 0])),
-        "compression_ratio": np.concatenate((own[:, 3], largest[:, 1])),
-        "temperature": np.concatenate((own[:, 4], largest[:, 2])),
+        "avg_logprob": np.concatenate((signals[:, 1], np.add.reduceat(signals[:, 1] * weights, starts) / weight)),
+        "no_speech_prob": np.concatenate((signals[:, 2], largest[:, 0])),
+        "compression_ratio": np.concatenate((signals[:, 3], largest[:, 1])),
+        "temperature": np.concatenate((signals[:, 4], largest[:, 2])),
     }
 
 
-def _from_hypotheses(paired: Pairs) -> dict[str, Column]:
-    """The members that follow from the hypotheses: of every segment, then of every chunk."""
-    first, segments = paired.first, int(paired.first[-1])
-    in_pairs = np.cumsum([0, *(pair.segments for pair in paired.pairs)])
-    rates = np.concatenate((paired.tally.rates(), paired.tally.summed(in_pairs[:-1]).rates()))
-    hypotheses = np.array([len(chunk.hypotheses) for chunk in paired.chunks])
+def _from_hypotheses(aligned: AlignedPairs) -> dict[str, Column]:
+    """The columns that follow from the hypotheses: of all segments, then of all chunks."""
+    first, segments = aligned.first, int(aligned.first[-1])
+    in_pairs = np.cumsum([0, *(pair.segments for pair in aligned.pairs)])  # first span of each pair
+    rates = np.concatenate((aligned.edits.rates(), aligned.edits.summed(in_pairs[:-1]).rates()))
+    hypotheses = np.array([len(chunk.hypotheses) for chunk in aligned.chunks])
     first_pair = np.cumsum(hypotheses) - hypotheses
-    found = np.empty((segments + len(hypotheses), len(RATES) + 2))
+    over = np.empty((segments + len(hypotheses), len(RATES) + 2))  # as `_over_hypotheses` returns them
     chunk_of = np.repeat(np.arange(len(hypotheses)), np.diff(first))
     within = np.arange(segments) - first[chunk_of]
-    for count in np.unique(hypotheses).tolist():  # chunks with as many hypotheses, at once
+    for count in np.unique(hypotheses).tolist():  # all chunks with the same number of hypotheses at once
         chunks = np.flatnonzero(hypotheses == count)
         pairs = first_pair[:, None] + np.arange(count)
         spans = np.flatnonzero(hypotheses[chunk_of] == count)
-        found[spans] = _over_hypotheses(rates[in_pairs[pairs[chunk_of[spans]]] + within[spans, None]])
-        found[segments + chunks] = _over_hypotheses(rates[int(in_pairs[-1]) + pairs[chunks]])
-    least = np.minimum.reduceat(np.array(paired.repetition), first_pair)
+        over[spans] = _over_hypotheses(rates[in_pairs[pairs[chunk_of[spans]]] + within[spans, None]])
+        over[segments + chunks] = _over_hypotheses(rates[int(in_pairs[-1]) + pairs[chunks]])
+    least = np.minimum.reduceat(np.array(aligned.repetition), first_pair)
     repetition = np.concatenate((least[chunk_of], least))
     columns = dict(
-        zip(("disagreement_middle", *RATES[1:], "disagreement_least", "disagreement_most"), found.T, strict=True)
+        zip(("disagreement_middle", *RATES[1:], "disagreement_least", "disagreement_most"), over.T, strict=True)
     )
     flips = columns["flip"]
     flips[int(first[-1]) :] = np.maximum.reduceat(flips[: int(first[-1])], first[:-1])
@@ -159,7 +168,10 @@ def _from_hypotheses(paired: Pairs) -> dict[str, Column]:
 
 
 def _over_hypotheses(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(spans, hypotheses, RATES) → the middle of the first three, the mean of the others, least and most of the first."""
+    """Reduce rates over hypotheses: (spans, hypotheses, 8) → (spans, 10).
+
+    The first three of RATES by their median and the others by their mean, then the least and the largest disagreement.
+    """
     disagreement = rates[:, :, 0]
     if rates.shape[1] == 1:
         return np.concatenate((rates[:, 0], disagreement, disagreement), axis=1)

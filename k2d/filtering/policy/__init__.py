@@ -1,27 +1,27 @@
-"""Policies: which labels are kept, and why. Rules a person can read; verdicts over columns of facts. Pure."""
+"""Policies: readable rules that decide which labels are kept, applied to columns of facts.
 
-from k2d.filtering.policy.decide import (
+policy = load("evidence").varied(alpha=0.2)
+columns = columns_of([facts.distances], [facts.evidence])
+decide(policy, columns).verdict(0)      # the verdict at the policy's α
+least_alpha(policy, columns)            # the least α that would keep the label
+"""
+
+from k2d.filtering.policy.columns import (
     COLUMNS,
     DISTANCE_COLUMNS,
     EVIDENCE_COLUMNS,
-    REASONS,
-    RULES,
-    STATUSES,
-    Decision,
-    Thresholds,
+    RowSubset,
     columns_of,
-    decide,
     evidence_columns,
-    least_alpha,
-    metric_column,
-    policy_columns,
-    thresholds,
-    verdict,
+    evidence_tokens,
 )
+from k2d.filtering.policy.decide import REASONS, STATUSES, Decision, decide, policy_columns, verdict
+from k2d.filtering.policy.document import DEFAULT, PAPER, PRESETS, Policy, from_yaml, load, parse, to_yaml
 from k2d.filtering.policy.explain import explain
 from k2d.filtering.policy.metrics import COUNT_COLUMNS, METRICS, SHORT_NAMES, Columns, distances
 from k2d.filtering.policy.risk import FEATURES, Weights, features, risk
-from k2d.filtering.policy.rules import DEFAULT, PAPER, PRESETS, Policy, from_yaml, load, parse, to_yaml
+from k2d.filtering.policy.rules import RULES
+from k2d.filtering.policy.thresholds import PartColumns, Thresholds, least_alpha, metric_column, thresholds
 
 __all__ = [
     "COLUMNS",
@@ -39,13 +39,16 @@ __all__ = [
     "STATUSES",
     "Columns",
     "Decision",
+    "PartColumns",
     "Policy",
+    "RowSubset",
     "Thresholds",
     "Weights",
     "columns_of",
     "decide",
     "distances",
     "evidence_columns",
+    "evidence_tokens",
     "explain",
     "features",
     "from_yaml",

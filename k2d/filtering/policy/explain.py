@@ -1,52 +1,21 @@
-"""A policy in plain language."""
+"""Describes a policy in plain language, for `k2d policy explain`, the API and dataset manifests."""
 
 from typing import Final
 
+from k2d.filtering.policy.document import Policy
 from k2d.filtering.policy.metrics import METRICS
 from k2d.filtering.policy.risk import Weights, nonzero
-from k2d.filtering.policy.rules import Policy
+from k2d.filtering.policy.rules import rules_of
 from k2d.schema import Metric, Quorum
-from k2d.text.repetition import NGRAM
 
 
 def explain(policy: Policy) -> str:
-    """The rules in plain language, one line each."""
+    """Return the rules of a policy in plain language, one line each.
+
+    print(explain(DEFAULT))  # Policy 'evidence' looks at each chunk's label (the teacher's text) and …
+    """
     lines = [f"Policy {policy.name!r} looks at each chunk's label (the teacher's text) and rejects it when"]
-    if policy.reject_empty:
-        lines.append("- no word is left of it after normalisation (empty);")
-    loops = (
-        ""
-        if policy.loops_max is None
-        else f", or it says the same more than {policy.loops_max} times and more than speech does"
-    )
-    lines.append(
-        f"- it loops: some {NGRAM} characters occur more than {policy.repetition_max} times{loops}"
-        " (teacher_repetition);"
-    )
-    if policy.reject_phrases:
-        lines.append(
-            "- it is nothing but known hallucination phrases, such as subtitle credits (hallucination_phrase);"
-        )
-    if policy.reject_echoes:
-        lines.append("- it repeats the prompt the teacher was given (prompt_echo);")
-    if policy.flip_max is not None:
-        lines.append(
-            f"- it is in another language than the hypotheses: shares of Mandarin more than {policy.flip_max:.0%} apart"
-            " (language_flip);"
-        )
-    if policy.foreign_max is not None:
-        lines.append(f"- more than {policy.foreign_max:.0%} of it is neither Chinese nor Latin script (script_mix);")
-    rates = [
-        f"{word} than {rate:g}"
-        for word, rate in (("fewer", policy.min_phonemes_per_s), ("more", policy.max_phonemes_per_s))
-        if rate is not None
-    ]
-    if rates:
-        lines.append(f"- it has {' or '.join(rates)} phonemes a second (speech_rate);")
-    if policy.disagreement_max is not None:
-        lines.append(
-            f"- the validators transcribe more than {policy.disagreement_max:.0%} of it differently (unconfirmed);"
-        )
+    lines += [f"- {rule.words(policy)} ({reason});" for reason, rule in rules_of(policy).items()]
     lines += _risk(policy) if policy.weights and policy.metric is Metric.EVIDENCE else _distance(policy)
     if policy.salvage:
         lines.append(
@@ -74,7 +43,7 @@ def _distance(policy: Policy) -> list[str]:
 
 def _risk(policy: Policy) -> list[str]:
     assert policy.weights is not None
-    weights = ", ".join(f"{weight:g} × {name}" for name, weight in nonzero(policy.weights).items())
+    weights = " + ".join(f"{weight:g} × {name}" for name, weight in nonzero(policy.weights).items())
     named = [f"  {name}: {_described(name)}" for name in nonzero(policy.weights)]
     return [
         f"- its risk is above {policy.alpha:g}: 1 / (1 + e^-x), x = {policy.weights.bias:g} + {weights}, where",

@@ -1,7 +1,8 @@
-"""From evidence to risk: features that each speak against a label, and their weighted sum. Pure, over columns.
+"""Computes the risk of a label: the logistic function of a weighted sum of features of its evidence.
 
-Every feature is 0 where nothing speaks against the label and grows with the evidence; weights are not negative, so
-risk is monotone in every piece of evidence. A weight bears the name of the column it weighs.
+Every feature is 0 where nothing speaks against the label and grows with the evidence against it. Weights are not
+negative, so risk is monotone in every feature. A weight has the name of the column that it weighs. docs/adr/0008 gives
+the reasons for this form.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,8 +18,12 @@ from k2d.schema import Quorum
 
 Floats = npt.NDArray[np.float32]
 
-MOST_NATS: Final = 5.0  # a token less likely than e^-5 is as good as impossible; what lies below says nothing more
-MOST_RATIO: Final = 3.0  # |ln(ratio)|: twenty times too fast or too slow
+# Limits of features, so that a single extreme value cannot outweigh everything else. Chosen.
+MOST_NATS: Final = 5.0  # a token of probability e^-5 = 0.7 % is as good as impossible
+MOST_RATIO: Final = 3.0  # |ln(ratio)|: e^3 = twenty times too fast or too slow
+# Least values that a speech rate is computed from, so that its logarithm exists.
+LEAST_PHONEMES: Final = 0.5
+LEAST_DURATION_S: Final = 0.05
 QUORUM_COLUMNS: Final = {
     Quorum.ANY: "disagreement_least",
     Quorum.MOST: "disagreement_middle",
@@ -27,9 +32,9 @@ QUORUM_COLUMNS: Final = {
 
 
 class Weights(BaseModel):
-    """Risk is the logistic function of `bias` plus each weight times its feature (FEATURES).
+    """The weights of the risk: the logistic function of `bias` plus each weight times its feature (FEATURES).
 
-    No weight is negative: more evidence against a label never makes it look better.
+    No weight is negative, so more evidence against a label never lowers its risk.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -52,8 +57,8 @@ class Weights(BaseModel):
     )
 
 
-class Weighing(Protocol):
-    """What of a policy says how evidence is weighed (`k2d.filtering.policy.rules.Policy`)."""
+class RiskSettings(Protocol):
+    """The members of a policy (`k2d.filtering.policy.document.Policy`) that determine the risk."""
 
     @property
     def name(self) -> str: ...
@@ -67,13 +72,13 @@ class Weighing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One piece of evidence as risk takes it: the columns it reads, and its value, shape (rows,)."""
+    """One term of the risk."""
 
-    columns: tuple[str, ...]  # empty: the column of the policy's quorum
-    value: Callable[[Columns, Weighing], npt.NDArray[Any]]
+    columns: tuple[str, ...]  # that `value` reads; empty: the column of the policy's quorum
+    value: Callable[[Columns, RiskSettings], npt.NDArray[Any]]  # shape (rows,)
 
 
-# a feature for each weight, by the weight's name
+# the feature of each weight, by name
 FEATURES: Final[Mapping[str, Feature]] = {
     "disagreement": Feature((), lambda columns, policy: columns[QUORUM_COLUMNS[policy.quorum]]),
     "homophones": Feature(("homophones",), lambda columns, _: columns["homophones"]),
@@ -86,24 +91,26 @@ FEATURES: Final[Mapping[str, Feature]] = {
     "temperature": Feature(("temperature",), lambda columns, _: columns["temperature"]),
     "no_speech_prob": Feature(("no_speech_prob",), lambda columns, _: columns["no_speech_prob"]),
     "speech_rate": Feature(
-        ("phonemes", "duration_s"), lambda columns, policy: _speech_rate(columns, policy.usual_phonemes_per_s)
+        ("phonemes", "duration_s"), lambda columns, policy: _rate_ratio(columns, policy.usual_phonemes_per_s)
     ),
 }
 
 
-def features(policy: Weighing, columns: Columns, names: tuple[str, ...] = tuple(FEATURES)) -> Floats:
-    """The features of every row, shape (rows, names), float32; of a chunk or of a segment alike."""
+def features(policy: RiskSettings, columns: Columns, names: tuple[str, ...] = tuple(FEATURES)) -> Floats:
+    """Compute the features of every row (chunks or segments), shape (rows, names), float32."""
     return np.stack([np.asarray(FEATURES[name].value(columns, policy), np.float32) for name in names], axis=1)
 
 
-def risk(policy: Weighing, columns: Columns) -> Floats:
-    """How likely each label is bad as this policy weighs the evidence: 0…1, shape (rows,), float32.
+def risk(policy: RiskSettings, columns: Columns) -> Floats:
+    """Compute the risk of every row, 0…1, shape (rows,), float32.
+
+        risk(DEFAULT, columns) <= 0.3  # which rows α = 0.3 would keep, rules aside
 
     Raises:
         ValueError: the policy has no weights.
     """
     if policy.weights is None:
-        raise ValueError(f"policy {policy.name!r} has no weights")
+        raise ValueError(f"policy {policy.name!r} has no weights: the risk cannot be computed")
     odds: Floats | None = None
     for name, weight in nonzero(policy.weights).items():
         term = np.asarray(FEATURES[name].value(columns, policy), np.float32) * np.float32(weight)
@@ -114,8 +121,8 @@ def risk(policy: Weighing, columns: Columns) -> Floats:
     return logistic(odds)
 
 
-def contributions(policy: Weighing, columns: Columns) -> dict[str, Floats]:
-    """What each feature adds to the log-odds of every row."""
+def contributions(policy: RiskSettings, columns: Columns) -> dict[str, Floats]:
+    """Compute what each weighted feature adds to the log-odds of every row; shape (rows,) each. Needs weights."""
     assert policy.weights is not None
     return {
         name: np.asarray(FEATURES[name].value(columns, policy), np.float32) * np.float32(weight)
@@ -124,18 +131,27 @@ def contributions(policy: Weighing, columns: Columns) -> dict[str, Floats]:
 
 
 def nonzero(weights: Weights) -> dict[str, float]:
-    """The features that have a weight, and their weights."""
+    """The weights that are not 0, by feature."""
     return {name: weight for name in FEATURES if (weight := getattr(weights, name))}
 
 
 def logistic(odds: Floats) -> Floats:
-    """1 / (1 + e^-odds), without overflow, in place."""
-    np.clip(odds, -30.0, 30.0, out=odds)
+    """1 / (1 + e^-odds), computed in place."""
+    np.clip(odds, -30.0, 30.0, out=odds)  # e^30 does not overflow, and beyond it the result is 0 or 1 in float32
     np.exp(-odds, out=odds)
     odds += 1
     return np.reciprocal(odds, out=odds)
 
 
-def _speech_rate(columns: Columns, usual: float) -> Floats:
-    rate = np.maximum(columns["phonemes"], 0.5) / np.maximum(columns["duration_s"], 0.05)
-    return np.clip(np.abs(np.log(rate / usual)), 0.0, MOST_RATIO).astype(np.float32)
+def phonemes_per_s(columns: Columns) -> npt.NDArray[np.floating[Any]]:
+    """Compute the speech rate of every row, shape (rows,); never 0, so that its logarithm exists."""
+    rate: npt.NDArray[np.floating[Any]] = np.maximum(columns["phonemes"], LEAST_PHONEMES) / np.maximum(
+        columns["duration_s"], LEAST_DURATION_S
+    )
+    return rate
+
+
+def _rate_ratio(columns: Columns, usual: float) -> Floats:
+    """|ln(rate / usual)|, at most MOST_RATIO."""
+    ratio: Floats = np.clip(np.abs(np.log(phonemes_per_s(columns) / usual)), 0.0, MOST_RATIO).astype(np.float32)
+    return ratio

@@ -1,195 +1,125 @@
-"""What a policy is: rules and weights that a person can read, version and hash.
+"""The rules that reject a label whatever its distance or risk, each described once. Pure, over columns of facts.
 
-To add a rule: a field of Policy, its line in `k2d.filtering.policy.decide`, and its sentence in `explain`.
+To add one: a member of `k2d.schema.Reason`, a field of `Policy` that switches it on, and its entry in RULES.
 """
 
-from collections.abc import Mapping
-from functools import cache
-from importlib import resources
-from pathlib import Path
-from typing import Any, Final, Literal, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import numpy as np
+import numpy.typing as npt
 
-from k2d.errors import BadRequest
-from k2d.filtering.policy.risk import Weights
-from k2d.keys import digest
-from k2d.schema import Metric, Quorum
-from k2d.text.repetition import NGRAM, REPETITION_MAX
+from k2d.filtering.policy.columns import TOKEN_COLUMNS, evidence_tokens, label_tokens
+from k2d.filtering.policy.document import Policy
+from k2d.filtering.policy.metrics import Columns
+from k2d.filtering.policy.risk import QUORUM_COLUMNS
+from k2d.schema import Reason
+from k2d.text.repetition import NGRAM
 
-VERSION = 2  # of the file format
+Flags = npt.NDArray[np.bool_]
 
-# What version 1 called the same members.
-_EARLIER_FIELDS: Final = {
-    "min_units_per_s": "min_phonemes_per_s",
-    "max_units_per_s": "max_phonemes_per_s",
-    "usual_units_per_s": "usual_phonemes_per_s",
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, for the policies that have it on."""
+
+    is_on: Callable[[Policy], bool]
+    columns: Callable[[Policy], tuple[str, ...]]  # the columns that `broken` reads
+    broken: Callable[[Policy, Columns], npt.NDArray[Any]]  # which rows it rejects, shape (rows,)
+    words: Callable[[Policy], str]  # "the label is rejected when …"
+
+
+def broken_rules(policy: Policy, columns: Columns) -> dict[Reason, Flags]:
+    """Which rows each of the policy's rules rejects, whatever the metric; shape (rows,) each, in the order of RULES."""
+    return {reason: rule.broken(policy, columns) for reason, rule in rules_of(policy).items()}
+
+
+def rules_of(policy: Policy) -> dict[Reason, Rule]:
+    """The rules that a policy has on, in the order of RULES."""
+    return {reason: rule for reason, rule in RULES.items() if rule.is_on(policy)}
+
+
+def _loops(policy: Policy, columns: Columns) -> npt.NDArray[Any]:
+    loops = columns["teacher_repetition"] > policy.repetition_max
+    return loops if policy.loops_max is None else loops | (columns["loops"] > policy.loops_max)
+
+
+def _loop_words(policy: Policy) -> str:
+    words = f"it loops: some {NGRAM} characters occur more than {policy.repetition_max} times"
+    return (
+        words
+        if policy.loops_max is None
+        else f"{words}, or it says the same more than {policy.loops_max} times and more than speech does"
+    )
+
+
+def _speech_rate(policy: Policy, columns: Columns) -> npt.NDArray[Any]:
+    phonemes, duration_s = columns["phonemes"], columns["duration_s"]
+    broken = np.zeros(len(phonemes), np.bool_)
+    if policy.min_phonemes_per_s is not None:
+        broken |= phonemes < policy.min_phonemes_per_s * duration_s
+    if policy.max_phonemes_per_s is not None:
+        broken |= phonemes > policy.max_phonemes_per_s * duration_s
+    return broken
+
+
+def _speech_rate_words(policy: Policy) -> str:
+    bounds = (("fewer", policy.min_phonemes_per_s), ("more", policy.max_phonemes_per_s))
+    rates = " or ".join(f"{word} than {rate:g}" for word, rate in bounds if rate is not None)
+    return f"it has {rates} phonemes a second"
+
+
+# A label that breaks several rules gets the reason of the first.
+RULES: Final[Mapping[Reason, Rule]] = {
+    Reason.EMPTY: Rule(
+        lambda policy: policy.reject_empty,
+        lambda _: TOKEN_COLUMNS,
+        lambda _, columns: label_tokens(columns) == 0,
+        lambda _: "no word is left of it after normalisation",
+    ),
+    Reason.TEACHER_REPETITION: Rule(
+        lambda _: True,  # "or the teacher repeats itself, the label is dropped" (the paper)
+        lambda policy: ("teacher_repetition",) if policy.loops_max is None else ("teacher_repetition", "loops"),
+        _loops,
+        _loop_words,
+    ),
+    Reason.HALLUCINATION_PHRASE: Rule(
+        lambda policy: policy.reject_phrases,
+        lambda _: ("is_phrase",),
+        lambda _, columns: columns["is_phrase"].astype(np.bool_),
+        lambda _: "it is nothing but known hallucination phrases, such as subtitle credits",
+    ),
+    Reason.PROMPT_ECHO: Rule(
+        lambda policy: policy.reject_echoes,
+        lambda _: ("is_echo",),
+        lambda _, columns: columns["is_echo"].astype(np.bool_),
+        lambda _: "it repeats the prompt the teacher was given",
+    ),
+    Reason.LANGUAGE_FLIP: Rule(
+        lambda policy: policy.flip_max is not None,
+        lambda _: ("flip",),
+        lambda policy, columns: columns["flip"] > policy.flip_max,
+        lambda policy: (
+            f"it is in another language than the hypotheses: shares of Mandarin more than {policy.flip_max:.0%} apart"
+        ),
+    ),
+    Reason.SCRIPT_MIX: Rule(
+        lambda policy: policy.foreign_max is not None,
+        lambda _: TOKEN_COLUMNS,
+        lambda policy, columns: columns["other_tokens"] > policy.foreign_max * evidence_tokens(columns),
+        lambda policy: f"more than {policy.foreign_max:.0%} of it is neither Chinese nor Latin script",
+    ),
+    Reason.SPEECH_RATE: Rule(
+        lambda policy: policy.min_phonemes_per_s is not None or policy.max_phonemes_per_s is not None,
+        lambda _: ("phonemes", "duration_s"),
+        _speech_rate,
+        _speech_rate_words,
+    ),
+    Reason.UNCONFIRMED: Rule(
+        lambda policy: policy.disagreement_max is not None,
+        lambda policy: (QUORUM_COLUMNS[policy.quorum],),
+        lambda policy, columns: columns[QUORUM_COLUMNS[policy.quorum]] > policy.disagreement_max,
+        lambda policy: f"the validators transcribe more than {policy.disagreement_max:.0%} of it differently",
+    ),
 }
-_EARLIER_WEIGHTS: Final = {
-    "respelled": "homophones",
-    "doubted": "expected_token_error",
-    "unsounded": "probe_nll",
-    "unlikely": "forced_logprob",
-    "unsure": "avg_logprob",
-    "heated": "temperature",
-    "silent": "no_speech_prob",
-    "rushed": "speech_rate",
-}
-
-
-class Policy(BaseModel):
-    """Rules that turn the facts of a chunk into a verdict. Rejections are tried in the order of the fields below."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    version: Literal[2] = Field(default=2, description="Of this format; version 1 is read too.")
-    name: str = Field(default="custom", min_length=1, max_length=100, description="Shown to people; part of the key.")
-    reject_empty: bool = Field(default=True, description="Reject labels in which no token survives normalisation.")
-    repetition_max: int = Field(
-        default=REPETITION_MAX,
-        ge=1,
-        description=f"A text loops when some {NGRAM} characters occur more often than this (c).",
-    )
-    loops_max: int | None = Field(
-        default=None,
-        ge=1,
-        description="A text loops when it says the same more often than this, and more than speech does.",
-    )
-    reject_phrases: bool = Field(
-        default=True, description="Reject labels that are nothing but known hallucination phrases."
-    )
-    reject_echoes: bool = Field(default=False, description="Reject labels that repeat their prompt.")
-    flip_max: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="Reject labels whose share of Mandarin differs more than this: translated.",
-    )
-    foreign_max: float | None = Field(
-        default=None, ge=0, le=1, description="Reject labels with a larger share of tokens in other scripts."
-    )
-    min_phonemes_per_s: float | None = Field(
-        default=None, ge=0, description="Reject labels with fewer phonemes a second."
-    )
-    max_phonemes_per_s: float | None = Field(
-        default=None, gt=0, description="Reject labels with more phonemes a second."
-    )
-    disagreement_max: float | None = Field(
-        default=None, ge=0, le=1, description="Reject labels that differ by more than this from the hypotheses."
-    )
-    metric: Metric = Field(default=Metric.COMPOSITE, description="The distance or risk that is compared with alpha.")
-    alpha: float = Field(default=0.4, ge=0, le=1, description="Keep a chunk when that is at most this: 0…1.")
-    quorum: Quorum = Field(default=Quorum.MOST, description="Which hypothesis counts where there are several.")
-    usual_phonemes_per_s: float = Field(default=9.0, gt=0, description="The corpus's phonemes a second, its median.")
-    weights: Weights | None = Field(default=None, description="How evidence becomes risk; only for that metric.")
-    salvage: bool = Field(default=False, description="Keep the good segments of chunks that are not kept whole.")
-    claim: str | None = Field(
-        default=None, max_length=500, description="What `k2d calibrate` proved of this policy; nothing when left out."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _upgraded(cls, fields: Any) -> Any:
-        """Members of version 1 under the names of version 2."""
-        if not isinstance(fields, Mapping) or fields.get("version") != 1:
-            return fields
-        upgraded = {_EARLIER_FIELDS.get(name, name): value for name, value in fields.items()} | {"version": VERSION}
-        if isinstance(weights := upgraded.get("weights"), Mapping):
-            upgraded["weights"] = {_EARLIER_WEIGHTS.get(name, name): value for name, value in weights.items()}
-        return upgraded
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.metric is Metric.EVIDENCE and self.weights is None:
-            raise ValueError("metric evidence needs weights")
-        if self.salvage and self.metric is not Metric.EVIDENCE:
-            raise ValueError("salvage needs metric evidence: only evidence is known for each segment")
-        return self
-
-    @property
-    def key(self) -> str:
-        """32 hex characters that name exactly these rules."""
-        return digest(self.model_dump(mode="json"))
-
-    def varied(self, *, metric: Metric | None = None, alpha: float | None = None) -> "Policy":
-        """The same rules with another metric or α; named "custom", without its claim, when that makes them different.
-
-        Another metric than evidence knows nothing of segments, so it salvages nothing.
-        """
-        changes: dict[str, Any] = {
-            name: value for name, value in (("metric", metric), ("alpha", alpha)) if value is not None
-        }
-        if metric not in (None, Metric.EVIDENCE):
-            changes["salvage"] = False
-        varied = self.model_copy(update=changes)
-        return varied if varied == self else parse(varied.model_dump() | {"name": "custom", "claim": None})
-
-
-def parse(fields: Mapping[str, Any]) -> Policy:
-    """Make a policy of what a person wrote.
-
-    Raises:
-        BadRequest: an unknown field or an impossible value, such as an alpha of 1.5.
-    """
-    try:
-        return Policy.model_validate(dict(fields))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg']}" for e in error.errors())
-        raise BadRequest(
-            f"impossible policy: {problems}",
-            hint=f"alpha is 0…1; metric is one of {', '.join(Metric)}; fields are {', '.join(Policy.model_fields)}",
-        ) from error
-
-
-def from_yaml(text: str, *, name: str = "the policy") -> Policy:
-    """Read a policy file.
-
-    Raises:
-        BadRequest: no YAML, no mapping, or as `parse`.
-    """
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadRequest(f"{name} is no YAML: {error}", hint="key: value, one a line") from error
-    if not isinstance(fields, Mapping):
-        raise BadRequest(f"{name} holds no policy", hint="`k2d policy show evidence` prints one to start from")
-    return parse({str(key): value for key, value in fields.items()})
-
-
-def to_yaml(policy: Policy) -> str:
-    """Write a policy file; what is not set is left out, and reading it gives the same policy."""
-    fields = policy.model_dump(mode="json", exclude_none=True)
-    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
-
-
-def load(preset_or_path: str) -> Policy:
-    """A preset by its name, or a policy file by its path (anything with a dot or a slash in it).
-
-    Raises:
-        BadRequest: no such preset or file, or as `from_yaml`.
-    """
-    if preset_or_path in PRESETS:
-        return PRESETS[preset_or_path]
-    if not any(sign in preset_or_path for sign in "./\\"):
-        raise BadRequest(
-            f"unknown policy: {preset_or_path!r}", hint=f"one of {', '.join(PRESETS)}, or the path of a YAML file"
-        )
-    try:
-        text = Path(preset_or_path).read_text("utf-8")
-    except (OSError, UnicodeError) as error:
-        raise BadRequest(f"cannot read the policy {preset_or_path}: {error}") from error
-    return from_yaml(text, name=preset_or_path)
-
-
-@cache
-def _shipped(name: str) -> Policy:
-    file = resources.files("k2d.filtering.policy") / "presets" / f"{name}.yaml"
-    return from_yaml(file.read_text("utf-8"), name=name)
-
-
-# As published: composite distance at most 0.4, nothing else (docs/method.md).
-PAPER = _shipped("paper")
-# Evidence for each segment instead of one blind distance for each chunk (docs/adr/0008).
-DEFAULT = _shipped("evidence")
-PRESETS = {policy.name: policy for policy in (DEFAULT, PAPER)}

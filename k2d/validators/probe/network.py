@@ -1,4 +1,4 @@
-"""The probe as it is stored, and its forward pass."""
+"""The probe's network: its weights, its forward pass, and its file format."""
 
 import hashlib
 import json
@@ -17,18 +17,18 @@ from k2d.text.phonemes import phonemes
 from k2d.text.tokens import mixed_tokens
 from k2d.validators.probe.ctc import Posteriors
 
-VERSION = 1
-BLANK_NAME = "-"
-OTHER = "?"  # any unit too rare in the corpus to be learned: it is scored as one, whatever it is
-STRIDE = 2  # encoder frames (20 ms) in one of the probe's: 25 Hz. Speech has 10 to 20 phonemes a second
-ENCODER_SAMPLES = 320  # of 16 kHz audio in one encoder frame
+VERSION: Final = 1
+BLANK_NAME: Final = "-"
+OTHER: Final = "?"  # stands for all units that are too rare in the corpus to be learned
+STRIDE: Final = 2  # encoder frames (20 ms) per output frame: 25 frames a second. Speech has 10 to 20 phonemes a second
+ENCODER_SAMPLES: Final = 320  # samples of 16 kHz audio per encoder frame
 
-Encoded = npt.NDArray[Any]  # float16 or float32, shape (frames, width)
+EncoderFrames = npt.NDArray[Any]  # float16 or float32, shape (frames, width)
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Weights of one fold: a convolution with GELU, then one that gives a score for each unit."""
+    """The weights of one fold's network: a convolution with GELU, then a convolution to a logit for each unit."""
 
     first: npt.NDArray[np.float32]  # (channels, width, kernel), stride STRIDE
     first_bias: npt.NDArray[np.float32]
@@ -37,17 +37,21 @@ class Layers:
 
     @cached_property
     def flat(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Both kernels as matrices over unrolled frames, shapes (kernel · in, out)."""
+        """Both kernels as matrices for unrolled frames; shapes (kernel · in, out)."""
         return _flat(self.first), _flat(self.second)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One network for each fold, and which recording each of them never saw."""
+    """A cross-fitted probe: a network for each fold, trained without that fold's recordings.
+
+    probe = load(data)
+    posteriors = probe.posteriors(encoded, recording_id)  # encoded: the encoder's output, shape (frames, width)
+    """
 
     folds: tuple[Layers, ...]
     mean: npt.NDArray[np.float32]  # of the encoder's output, shape (width,)
-    scale: npt.NDArray[np.float32]  # one over its deviation
+    scale: npt.NDArray[np.float32]  # 1 / standard deviation of the encoder's output, shape (width,)
     units: tuple[str, ...]  # the alphabet: BLANK_NAME, OTHER, then phonemes (k2d.text.phonemes)
     recordings: npt.NDArray[np.uint64]  # hashes of the recordings it was trained on, sorted
     about: Mapping[str, Any]  # teacher (reference, digest, fingerprint), seed, versions, figures
@@ -58,23 +62,27 @@ class Probe:
 
     @property
     def width(self) -> int:
-        """Of the encoder whose output it takes."""
+        """Width of the encoder's output that the probe takes."""
         return len(self.mean)
 
     def read(self, text: str) -> tuple[int, ...]:
-        """A text as the alphabet's units."""
+        """The indices in `units` of a text's phonemes."""
         return encode_units(phonemes(mixed_tokens(text)), self.index)
 
-    def saw(self, recording_id: str) -> bool:
-        """Whether the recording was trained on: then one fold did without it."""
-        wanted = hash_of(recording_id)
-        place = int(np.searchsorted(self.recordings, wanted))
-        return place < len(self.recordings) and self.recordings[place] == wanted
+    def trained_on(self, recording_id: str) -> bool:
+        """Whether the probe was trained on a recording; then one fold's network was trained without it."""
+        hash_ = hash_of(recording_id)
+        place = int(np.searchsorted(self.recordings, hash_))
+        return place < len(self.recordings) and self.recordings[place] == hash_
 
-    def posteriors(self, encoded: Encoded, recording_id: str) -> Posteriors:
-        """Log posteriors of one chunk, shape (ceil(frames / 2), units), from networks that did not see its recording.
+    def posteriors(self, encoded: EncoderFrames, recording_id: str) -> Posteriors:
+        """Log posteriors of a chunk, shape (ceil(frames / 2), units), from networks not trained on its recording.
 
-        That is the recording's fold's, or, of a recording none has seen, the mean of all folds' logits.
+        They come from the network of the recording's fold; if the probe was not trained on the recording, from the mean
+        of all networks' logits.
+
+        Args:
+            encoded: the encoder's output for the chunk, shape (frames, width).
 
         Raises:
             ModelError: the encoder has another width.
@@ -82,42 +90,42 @@ class Probe:
         if encoded.shape[-1] != self.width:
             raise ModelError(
                 f"the probe takes an encoder of width {self.width}, not {encoded.shape[-1]}",
-                hint="it was trained on another teacher: `k2d probe` trains one on this",
+                hint="it was trained for another teacher; train one for this teacher with `k2d probe`",
             )
-        normal = (encoded.astype(np.float32) - self.mean) * self.scale
-        chosen = [fold_of(recording_id, len(self.folds))] if self.saw(recording_id) else range(len(self.folds))
-        logits = sum(_forward(self.folds[fold], normal) for fold in chosen) / np.float32(len(chosen))
+        normalised = (encoded.astype(np.float32) - self.mean) * self.scale
+        folds = [fold_of(recording_id, len(self.folds))] if self.trained_on(recording_id) else range(len(self.folds))
+        logits = sum(_forward(self.folds[fold], normalised) for fold in folds) / np.float32(len(folds))
         return _log_softmax(np.asarray(logits, np.float32))
 
 
 def hash_of(recording_id: str) -> int:
-    """64 bits of a recording's id, the same everywhere."""
+    """A 64-bit hash of a recording's id, the same on every machine."""
     return int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:8], "little")
 
 
 def fold_of(recording_id: str, folds: int) -> int:
-    """The fold whose network does without this recording."""
+    """The fold whose network is trained without this recording."""
     return hash_of(recording_id) % folds
 
 
 def encode_units(units: Sequence[str], index: Mapping[str, int]) -> tuple[int, ...]:
-    """Places in the alphabet; what it lacks is OTHER."""
+    """The index of each unit; that of OTHER for unknown ones."""
     other = index[OTHER]
     return tuple(index.get(unit, other) for unit in units)
 
 
 def frames_of(samples: int) -> int:
-    """Encoder frames that so many samples fill, the last one perhaps in part."""
+    """The number of encoder frames for so many samples, including a partial last one."""
     return -(-samples // ENCODER_SAMPLES)
 
 
 # ---- forward ------------------------------------------------------------------------------------------------------
 
 
-def _forward(layers: Layers, normal: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Scores of every unit, shape (ceil(frames / 2), units)."""
+def _forward(layers: Layers, normalised: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Logits, shape (ceil(frames / 2), units)."""
     first, second = layers.flat
-    hidden = _gelu(_unrolled(normal, kernel=layers.first.shape[2], stride=STRIDE) @ first + layers.first_bias)
+    hidden = _gelu(_unrolled(normalised, kernel=layers.first.shape[2], stride=STRIDE) @ first + layers.first_bias)
     scores: npt.NDArray[np.float32] = _unrolled(hidden, kernel=layers.second.shape[2], stride=1) @ second
     return scores + layers.second_bias
 
@@ -127,7 +135,7 @@ def _flat(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _unrolled(rows: npt.NDArray[np.float32], *, kernel: int, stride: int) -> npt.NDArray[np.float32]:
-    """For each output frame the rows under the kernel, side by side; zeros beyond both ends."""
+    """For each output frame, the rows under the kernel, concatenated; zero-padded at both ends."""
     half = kernel // 2
     padded = np.pad(rows, ((half, half), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=0)[::stride]  # (out, width, kernel)
@@ -135,7 +143,7 @@ def _unrolled(rows: npt.NDArray[np.float32], *, kernel: int, stride: int) -> npt
 
 
 def _gelu(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The tanh form, which needs no error function."""
+    """GELU in its tanh approximation."""
     inner = np.sqrt(2.0 / np.pi) * (x + 0.044715 * x * x * x)
     out: npt.NDArray[np.float32] = (0.5 * x * (1.0 + np.tanh(inner))).astype(np.float32)
     return out
@@ -147,20 +155,20 @@ def _log_softmax(logits: npt.NDArray[np.float32]) -> Posteriors:
     return out
 
 
-# ---- as stored ----------------------------------------------------------------------------------------------------
+# ---- file format ----------------------------------------------------------------------------------------------------
 
 
 def dump(probe: Probe) -> bytes:
-    """Write the probe as one safetensors file; equal probes give equal bytes."""
+    """Encode a probe as a safetensors file; equal probes give equal bytes."""
     about = {"version": VERSION, "units": probe.units, "folds": len(probe.folds), **probe.about}
     return safetensors.numpy.save(_tensors(probe), {_ABOUT: json.dumps(about, ensure_ascii=False, sort_keys=True)})
 
 
 def load(data: bytes) -> Probe:
-    """Read a probe from its bytes.
+    """Decode a probe.
 
     Raises:
-        ModelError: they are damaged, or of another version of this code.
+        ModelError: the bytes are damaged, or were written by another version of this code.
     """
     try:
         tensors = safetensors.numpy.load(data)
@@ -182,7 +190,7 @@ def load(data: bytes) -> Probe:
 
 
 _PARTS: Final = ("first", "first_bias", "second", "second_bias")
-_ABOUT: Final = "probe"  # the metadata entry with all that is no tensor
+_ABOUT: Final = "probe"  # the metadata entry with everything that is not a tensor
 
 
 def _tensors(probe: Probe) -> dict[str, npt.NDArray[Any]]:
@@ -199,9 +207,9 @@ def _tensors(probe: Probe) -> dict[str, npt.NDArray[Any]]:
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """The `__metadata__` of a safetensors file in memory, which the library reads from files only.
+    """The `__metadata__` of a safetensors file in memory; the library reads it only from files on disk.
 
-    A file begins with the length of its JSON header in 8 bytes, little-endian.
+    The file starts with the length of its JSON header, 8 bytes, little-endian.
     """
     size = int.from_bytes(data[:8], "little")
     metadata: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]

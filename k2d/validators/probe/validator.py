@@ -1,4 +1,4 @@
-"""A CTC probe as a validator: it works on the output of the teacher's encoder, which is already in memory."""
+"""A CTC probe as a validator. It uses the encoder of the teacher that is in memory already."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,44 +11,44 @@ from k2d.inference.transcriber import Transcriber
 from k2d.schema import Chunk, Hypothesis, Samples, Window
 from k2d.validators.names import PROBE
 from k2d.validators.probe import ctc
-from k2d.validators.probe.network import Encoded, Probe, frames_of, load
-from k2d.validators.protocol import AS_IS, Opening, Validator
+from k2d.validators.probe.network import EncoderFrames, Probe, frames_of, load
+from k2d.validators.protocol import AS_IS, Validator, ValidatorContext
 
 KIND: Final = "probe"
-VERSION: Final = 1  # of what is made of a probe's posteriors; part of the hypotheses' key
+VERSION: Final = 1  # of how hypotheses are made from a probe's posteriors; part of their key
 
 
 @runtime_checkable
-class EncoderInside(Protocol):
-    """A transcriber whose encoder's output can be had: one in this process."""
+class EncodingTranscriber(Protocol):
+    """A transcriber that also returns its encoder's output: one in this process."""
 
     async def encode(self, window: Window) -> Any:
-        """Shape (1500, width), float16."""
+        """The encoder's output for the window, shape (1500, width), float16."""
         ...
 
 
-async def open_validator(name: str, opening: Opening) -> Validator:
-    """Open the probe that the lake has under the digest in `name`.
+async def open_validator(name: str, context: ValidatorContext) -> Validator:
+    """Open the probe with the digest in `name` from the lake.
 
     Raises:
-        NotFound: there is none.
+        NotFound: the lake does not have it.
         BadRequest, ModelError: as `ProbeValidator`.
     """
     digest = name.removeprefix(PROBE)
-    return ProbeValidator(load(opening.lake.probes.get(digest)), digest, teacher=opening.teacher)
+    return ProbeValidator(load(context.lake.probes.get(digest)), digest, teacher=context.teacher)
 
 
 class ProbeValidator:
-    """One hypothesis for each chunk: the phonemes that the probe recognises, and the log-probability of each segment's."""
+    """A validator whose hypothesis is what a probe recognises: phonemes, and log-probabilities of the label's."""
 
     def __init__(self, probe: Probe, digest: str, *, teacher: Transcriber) -> None:
-        """Put a probe beside its teacher.
+        """A validator from a probe and the teacher it was trained for.
 
         Raises:
-            BadRequest: the teacher is on a server, which gives text and not its encoder's output.
-            ModelError: the probe was trained on another teacher.
+            BadRequest: the teacher is on a server, which does not return its encoder's output.
+            ModelError: the probe was trained for another teacher.
         """
-        if not isinstance(teacher, EncoderInside):
+        if not isinstance(teacher, EncodingTranscriber):
             raise BadRequest(
                 "a probe needs the teacher's encoder in the worker's process, and the teacher is on a server",
                 hint="set K2D_TEACHER to a model instead of an address, or leave the probe out of K2D_VALIDATOR",
@@ -56,12 +56,12 @@ class ProbeValidator:
         trained_on = probe.about.get("teacher_digest")
         if trained_on != teacher.model.digest:
             raise ModelError(
-                f"the probe {digest} was trained on {probe.about.get('teacher')}, the teacher is other weights",
-                hint="`k2d probe` trains one on this teacher's labels",
+                f"the probe {digest} was trained for {probe.about.get('teacher')}; the teacher has other weights",
+                hint="train one for this teacher with `k2d probe`",
             )
         self._probe = probe
         self._digest = digest
-        self._encoder: EncoderInside = teacher
+        self._encoder: EncodingTranscriber = teacher
         self._fingerprint = teacher.model.fingerprint
 
     @property
@@ -70,17 +70,17 @@ class ProbeValidator:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What of the probe goes into the key of its hypotheses."""
+        """Everything that can change its hypotheses."""
         return (KIND, VERSION, self._digest, self._fingerprint)
 
     def wants(self, chunk: Chunk, before: Sequence[Hypothesis]) -> bool:
-        """Every chunk: it costs one encoder pass."""
+        """True for every chunk: a chunk takes only one encoder pass."""
         return True
 
     async def validate(
         self, chunk: Chunk, samples: Samples, before: Sequence[Hypothesis], *, recording_id: str
     ) -> tuple[Hypothesis, ...]:
-        """Return its hypothesis of a chunk; samples have shape (n,), exactly the label's span. `before` does not matter.
+        """Return its hypothesis of a chunk; samples have shape (n,), cut to the label's span. `before` is not used.
 
         Raises:
             ModelError: the engine failed.
@@ -88,30 +88,35 @@ class ProbeValidator:
         encoded = await self._encoder.encode(Window(samples))
         return (await asyncio.to_thread(self._hypothesis, chunk, encoded[: frames_of(len(samples))], recording_id),)
 
-    def _hypothesis(self, chunk: Chunk, encoded: Encoded, recording_id: str) -> Hypothesis:
+    def _hypothesis(self, chunk: Chunk, encoded: EncoderFrames, recording_id: str) -> Hypothesis:
         return probe_hypothesis(
             self._probe, [segment.text for segment in chunk.segments], encoded, recording_id, name=self.name
         )
 
 
 def probe_hypothesis(
-    probe: Probe, texts: Sequence[str], encoded: Encoded, recording_id: str, *, name: str
+    probe: Probe, texts: Sequence[str], encoded: EncoderFrames, recording_id: str, *, name: str
 ) -> Hypothesis:
-    """Return a probe's hypothesis of a chunk's segments, from the encoder's output for the chunk, shape (frames, width).
+    """A probe's hypothesis of a chunk.
 
-    Log-probabilities are those of whole paths through the chunk, divided by their units: a unit that the probe
-    recognises and the text lacks costs as much as one the text has and the probe does not recognise. Rounded to four
-    decimals, which hold on any machine.
+    Log-probabilities are those of whole paths through the chunk, divided by their numbers of units. So a unit that the
+    probe recognises and the text lacks costs as much as one that the text has and the probe does not recognise. They
+    are rounded to four decimals, so that they are the same on every machine.
+
+    Args:
+        texts: of the chunk's segments.
+        encoded: the encoder's output for the chunk, shape (frames, width).
+        name: of the validator.
     """
     posteriors = probe.posteriors(encoded, recording_id)
     best = ctc.best_path(posteriors)
     segments = [probe.read(text) for text in texts]
-    owned = ctc.align(posteriors, [unit for segment in segments for unit in segment])
+    attributed = ctc.align(posteriors, [unit for segment in segments for unit in segment])
     logprobs, done = [], 0
     for segment in segments:
-        part = owned[done : done + len(segment)]
+        part = attributed[done : done + len(segment)]
         done += len(segment)
-        logprobs.append(_rounded(part.mean() if len(part) else ctc.FLOOR))  # an empty label has no support
+        logprobs.append(_rounded(part.mean() if len(part) else ctc.FLOOR))  # nothing supports an empty label
     return Hypothesis(
         validator=name,
         perturbation=AS_IS,

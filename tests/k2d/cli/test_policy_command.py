@@ -35,7 +35,7 @@ def test_check_names_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(to_yaml(DEFAULT), "utf-8")
     assert DEFAULT.key in k2d("check", "mine.yaml").output
-    for text, complaint in (("alpha: 2", "alpha"), ("alhpa: 0.4", "alhpa"), ("- 1", "no policy"), ("a: [", "YAML")):
+    for text, complaint in (("alpha: 2", "alpha"), ("alhpa: 0.4", "alhpa"), ("- 1", "mapping"), ("a: [", "YAML")):
         (tmp_path / "bad.yaml").write_text(text, "utf-8")
         failed = k2d("check", "bad.yaml")
         assert isinstance(failed.exception, BadRequest)

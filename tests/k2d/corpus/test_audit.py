@@ -5,7 +5,7 @@ import pytest
 from corpora import simulated
 
 from k2d.corpus.audit import _wilson, audit
-from k2d.corpus.index import distinct_parts
+from k2d.corpus.distinct import distinct_parts
 from k2d.corpus.statistics import quantile, tail
 from k2d.filtering.policy import DEFAULT, PAPER, decide
 from k2d.store import Lake
@@ -66,7 +66,7 @@ def test_a_bare_difference_is_no_warning(lake, fair):
 
 def test_a_fair_filter_is_warned_of_no_more_often_than_the_level_says(lake):
     """Recordings that vary as wholes: counting chunks as if they were independent would warn far too often."""
-    from k2d.corpus.audit import _FIXED, _judged, _Sums
+    from k2d.corpus.audit import _FIXED, _audit_of, _GroupSums
 
     rng = np.random.default_rng(8)
     fixed = [("all", "all"), *((by, name) for by, names in _FIXED.items() for name in names)]
@@ -79,9 +79,9 @@ def test_a_fair_filter_is_warned_of_no_more_often_than_the_level_says(lake):
         for at in (0, place):
             rows = slice(None) if at == 0 else slice(None, None, 2)
             values[rows, :, at] = np.stack([10.0 * kept, 10.0 * chunks, kept, chunks], axis=1)[rows]
-        sums = _Sums(len(fixed))
+        sums = _GroupSums(len(fixed))
         sums.add(values)
-        warned += bool(_judged(fixed, sums, {}, policy=DEFAULT, confidence=0.95).warnings)
+        warned += bool(_audit_of(fixed, sums, {}, policy=DEFAULT, confidence=0.95).warnings)
     assert warned / rounds <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / rounds)
     assert warned > 0
 

@@ -5,7 +5,7 @@ import pytest
 from factories import TEXTS, finished_batch
 
 from k2d.corpus.agreement import gather
-from k2d.corpus.independence import Observations, phi, standings
+from k2d.corpus.independence import Observations, compare_validators, phi
 from k2d.store import Lake
 
 CHUNKS = 600
@@ -28,7 +28,7 @@ class World:
 
 
 def order(world: World, *observations: Observations) -> list[str]:
-    return [row.name for row in standings(observations, world.confidence, draws=0)]
+    return [row.name for row in compare_validators(observations, world.confidence, draws=0)]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -50,7 +50,9 @@ def test_the_more_errors_are_shared_the_lower_a_validator_stands(seed: int) -> N
 def test_who_objects_at_random_is_not_independent_but_useless() -> None:
     world = World(1)
     noise = Observations("noise", "noise", world.random.random(CHUNKS), np.full(CHUNKS, np.nan), CHUNKS)
-    found = standings([noise, world.validator("a", shared=0.0), world.validator("b", shared=0.2)], world.confidence)
+    found = compare_validators(
+        [noise, world.validator("a", shared=0.0), world.validator("b", shared=0.2)], world.confidence
+    )
     assert found[-1].name == "noise"
     assert found[-1].consensus == pytest.approx(0.0, abs=0.15)
     assert found[-1].alone > found[0].alone
@@ -71,22 +73,22 @@ def test_a_validator_of_the_doubtful_alone_is_not_compared() -> None:
     one, other = world.validator("a", shared=0.0), world.validator("b", shared=0.2)
     some = world.validator("second", shared=0.5)
     some.disagreement[: CHUNKS * 3 // 4] = np.nan
-    found = standings([one, other, some], world.confidence)
+    found = compare_validators([one, other, some], world.confidence)
     assert found[-1].name == "second"
     assert found[-1].independence is None
     assert found[-1].validated == CHUNKS // 4
-    alone = standings([one], world.confidence)
+    alone = compare_validators([one], world.confidence)
     assert alone[0].independence is None
 
 
 def test_a_bootstrap_says_how_sure_the_first_is() -> None:
     world = World(4)
-    far = standings(
+    far = compare_validators(
         [world.validator("a", shared=0.0), world.validator("copy", shared=0.95)], world.confidence, draws=40
     )
     assert far[0].first == 1.0
     alike = [world.validator(name, shared=0.2) for name in "xyz"]
-    near = standings(alike, world.confidence, draws=40)
+    near = compare_validators(alike, world.confidence, draws=40)
     assert near[0].first < 1.0
     assert sum(row.first for row in near) == pytest.approx(1.0)
 

@@ -12,7 +12,7 @@ from lakes import batch, put_recording
 from oracles import kept, ledger, salvaged_ms
 
 from k2d.corpus import chunk as chunk_detail
-from k2d.corpus import columns, views
+from k2d.corpus import chunk_pages, column_files, views
 from k2d.corpus import index as indices
 from k2d.corpus.index import parts, read_index
 from k2d.corpus.sweep import sweep
@@ -29,7 +29,7 @@ JUDGE = Policy(name="judge", metric=Metric.EVIDENCE, weights=Weights(bias=-4.0, 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     """Six recordings in three parts of two."""
-    for module in (positions, indices, views):
+    for module in (positions, indices, views, chunk_pages):
         monkeypatch.setattr(module, "PART", 2)
     lake = Lake(str(tmp_path / "lake"))
     lake.batches.put(batch(6))
@@ -81,7 +81,7 @@ def test_the_curve_is_that_of_the_rows_one_by_one(
 
 @pytest.mark.parametrize("policy", [JUDGE, DEFAULT, PAPER, PAPER.varied(metric=Metric.MER_BOUNDED, alpha=0.15)])
 def test_a_preview_is_the_sum_of_the_chunks(lake: Lake, policy: Policy) -> None:
-    chunks = list(views.all_chunks(lake, lake.batches.get(ID), policy))
+    chunks = list(chunk_pages.all_chunks(lake, lake.batches.get(ID), policy))
     assert len(chunks) == 15
     preview = views.preview(lake, [lake.batches.get(ID)], policy)
     spans = {chunk.id: round(1000 * (chunk.end_s - chunk.start_s)) for chunk in chunks}
@@ -132,7 +132,7 @@ def test_beyond_a_limit_salvage_is_estimated_and_says_so(lake: Lake) -> None:
 def test_pages_go_through_all_parts(lake: Lake) -> None:
     cursor, ids = None, []
     while True:
-        page = views.page(lake, lake.batches.get(ID), JUDGE, limit=4, cursor=cursor)
+        page = chunk_pages.page(lake, lake.batches.get(ID), JUDGE, limit=4, cursor=cursor)
         assert len(page.chunks) == 4 or page.next is None
         ids += [chunk.id for chunk in page.chunks]
         cursor = page.next
@@ -144,7 +144,7 @@ def test_pages_go_through_all_parts(lake: Lake) -> None:
 
 def test_a_chunk_tells_all_that_is_known_of_it(lake: Lake) -> None:
     where = ChunkFilter(recording="talk-3.flac", verdict=Status.REJECTED)
-    (chunk, *_) = views.all_chunks(lake, lake.batches.get(ID), JUDGE, where=where)
+    (chunk, *_) = chunk_pages.all_chunks(lake, lake.batches.get(ID), JUDGE, where=where)
     detail = chunk_detail.detail(lake, chunk.id, JUDGE)
     assert (detail.verdict, detail.reason) == (Status.REJECTED, Reason.SUBSTITUTION)
     assert detail.salvaged_s == chunk.salvaged_s == 0.1
@@ -165,4 +165,4 @@ def test_a_chunk_tells_all_that_is_known_of_it(lake: Lake) -> None:
 
 
 def test_columns_of_segments_have_those_of_evidence() -> None:
-    assert set(evidence_columns([])) <= set(columns.SEGMENTS.names)
+    assert set(evidence_columns([])) <= set(column_files.SEGMENTS.names)

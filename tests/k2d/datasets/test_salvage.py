@@ -10,7 +10,7 @@ from lakes import batch, put_recording, samples, unflac
 
 from k2d.corpus import views
 from k2d.datasets.freeze import freeze
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest
 from k2d.filtering.policy import PAPER, Policy, Weights
 from k2d.schema import Metric, Outcome, RecordingResult
@@ -169,6 +169,6 @@ def test_datasets_of_the_first_format_are_still_read(lake: Lake) -> None:
     del old["counts"]["salvaged"], old["seconds"]["salvaged"], old["without"]
     Path(lake.files.full("datasets/talks/manifest.json")).unlink()
     lake.datasets.put(Manifest.model_validate(old))
-    frozen = Frozen(lake, "talks")
+    frozen = FrozenDataset(lake, "talks")
     assert frozen.manifest.seconds.salvaged == 0.0
     assert sum(len(frozen.read(group, ("id", "audio.bytes", "text"))) for group in frozen.groups()) == 2

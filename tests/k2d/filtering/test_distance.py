@@ -105,7 +105,7 @@ def test_segments_add_up_to_the_chunk(segments: list[str], validator: str) -> No
 
 
 def test_attribution_needs_a_segment() -> None:
-    with pytest.raises(ValueError, match="without a segment"):
+    with pytest.raises(ValueError, match="at least one segment"):
         counts_by_segment([], "你好")
 
 

@@ -30,11 +30,11 @@ def test_an_address_names_its_servers(reference: str, servers: list[str]) -> Non
 @pytest.mark.parametrize(
     ("reference", "why"),
     [
-        ("ftp://a:1", "no address"),
-        ("http://", "no address"),
-        ("http://a:port", "no address"),
-        ("grpc://a:8001", "which of Triton's models"),
-        ("grpc://a:8001/x/y", "which of Triton's models"),
+        ("ftp://a:1", "not an address"),
+        ("http://", "not an address"),
+        ("http://a:port", "not an address"),
+        ("grpc://a:8001", "does not name a model"),
+        ("grpc://a:8001/x/y", "does not name a model"),
         ("http://a:1/v1", "has no path"),
         ("http://user:secret@a:1", "host, port and path only"),
         ("http://a:1,grpc://b:1/teacher", "two kinds"),

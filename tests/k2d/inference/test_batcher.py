@@ -179,7 +179,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     calls = [asyncio.create_task(transcriber.transcribe(window(n), ZH)) for n in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded, match="2 windows wait already") as refused:
+    with pytest.raises(Overloaded, match="2 windows are waiting already") as refused:
         await transcriber.transcribe(window(9), ZH)
     assert refused.value.status == 503
     assert refused.value.details["retry_after_s"] >= 1

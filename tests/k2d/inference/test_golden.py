@@ -65,7 +65,7 @@ def test_what_was_heard_is_returned() -> None:
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        (replace(HEARD, text="  "), "hears nothing in mandarin.flac"),
+        (replace(HEARD, text="  "), "transcribes nothing in mandarin.flac"),
         (replace(HEARD, avg_logprob=float("nan")), "nan as log-probability of mandarin.flac"),
         (replace(HEARD, avg_logprob=float("-inf")), "-inf as log-probability"),
     ],

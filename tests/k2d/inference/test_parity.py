@@ -9,7 +9,7 @@ import pytest
 
 from k2d.errors import ModelError
 from k2d.inference import golden
-from k2d.inference.parity import Heard, Recording, compare, golden_recordings, hear
+from k2d.inference.parity import ParityRecording, Transcripts, compare, golden_recordings, transcribe_all
 from k2d.schema import DecodeOptions, LongformOptions, ModelInfo, Piece, Samples, Segment, Window, WindowResult
 
 A = ModelInfo("folder/a", "a" * 64, "ctranslate2", "int8", "cpu")
@@ -26,15 +26,16 @@ class Ones:
         return np.ones(stop - start, np.int16)
 
 
-def recordings(*references: str | None) -> list[Recording]:
+def recordings(*references: str | None) -> list[ParityRecording]:
     return [
-        Recording(f"{n}.flac", lambda: nullcontext(Ones()), 16_000, reference) for n, reference in enumerate(references)
+        ParityRecording(f"{n}.flac", lambda: nullcontext(Ones()), 16_000, reference)
+        for n, reference in enumerate(references)
     ]
 
 
 def test_one_voice_twice_has_no_drift() -> None:
     heard = ((segment(" 我們 review"), segment(" 一下")), ())
-    report = compare(recordings("我們 review 一下", ""), Heard(A, heard), Heard(B, heard))
+    report = compare(recordings("我們 review 一下", ""), Transcripts(A, heard), Transcripts(B, heard))
     assert report.drift == 0
     assert [(row.identical, row.same_text, row.drift) for row in report.rows] == [(True, True, 0.0)] * 2
     assert (report.mer_a, report.mer_b) == (0.0, 0.0)
@@ -43,13 +44,17 @@ def test_one_voice_twice_has_no_drift() -> None:
 
 def test_a_signal_or_a_time_that_differs_is_not_identical_but_says_the_same() -> None:
     for change in ({"avg_logprob": -0.2001}, {"end_s": 1.02}, {"tokens": (3,)}, {"temperature": 0.2}):
-        [row] = compare(recordings(None), Heard(A, ((segment("好"),),)), Heard(B, ((segment("好", **change),),))).rows
+        [row] = compare(
+            recordings(None), Transcripts(A, ((segment("好"),),)), Transcripts(B, ((segment("好", **change),),))
+        ).rows
         assert (row.identical, row.same_text, row.drift) == (False, True, 0.0)
         assert (row.mer_a, row.mer_b) == (None, None)
 
 
 def test_punctuation_is_another_text_but_no_drift() -> None:
-    [row] = compare(recordings(None), Heard(A, ((segment("好,走"),),)), Heard(B, ((segment("好。走"),),))).rows
+    [row] = compare(
+        recordings(None), Transcripts(A, ((segment("好,走"),),)), Transcripts(B, ((segment("好。走"),),))
+    ).rows
     assert (row.same_text, row.drift) == (False, 0.0)
 
 
@@ -58,17 +63,17 @@ def test_rates_are_pooled_over_tokens_and_a_is_the_reference() -> None:
     long, changed = "一二三四五六七八九十", "一二三四五六七八九百"
     heard_a = ((segment(long),), (segment("a b"),))
     heard_b = ((segment(changed),), (segment("a b c"),))
-    report = compare(recordings(long, None), Heard(A, heard_a), Heard(B, heard_b))
+    report = compare(recordings(long, None), Transcripts(A, heard_a), Transcripts(B, heard_b))
     assert [row.drift for row in report.rows] == [pytest.approx(0.1), pytest.approx(0.5)]
     assert report.drift == pytest.approx(2 / 12)
     assert (report.mer_a, report.mer_b) == (0.0, pytest.approx(0.1))  # the second has no reference
-    backwards = compare(recordings(None, None), Heard(B, heard_b), Heard(A, heard_a))
+    backwards = compare(recordings(None, None), Transcripts(B, heard_b), Transcripts(A, heard_a))
     assert backwards.drift == pytest.approx(2 / 13)
     assert backwards.mer_a is None
 
 
 def test_hearing_nothing_where_the_other_hears_something_is_drift() -> None:
-    [row] = compare(recordings(None), Heard(A, ((),)), Heard(B, ((segment("謝謝"),),))).rows
+    [row] = compare(recordings(None), Transcripts(A, ((),)), Transcripts(B, ((segment("謝謝"),),))).rows
     assert row.drift == 2.0
 
 
@@ -97,7 +102,7 @@ class Ear:
 def test_recordings_are_heard_whole_several_at_once_in_order() -> None:
     ear = Ear()
     many = [replace(recording, samples=16_000 + n) for n, recording in enumerate(recordings(*[None] * 20))]
-    heard = asyncio.run(hear(ear, [*many, replace(many[0], samples=480_000 + 32_000)], LongformOptions()))
+    heard = asyncio.run(transcribe_all(ear, [*many, replace(many[0], samples=480_000 + 32_000)], LongformOptions()))
     assert [heard.text(n) for n in range(20)] == [str(16_000 + n) for n in range(20)]
     assert [s.text for s in heard.segments[20]] == ["480000", "32000"]
     assert 1 < ear.most <= 8
@@ -105,7 +110,7 @@ def test_recordings_are_heard_whole_several_at_once_in_order() -> None:
 
 def test_a_transcriber_that_fails_fails_the_comparison() -> None:
     with pytest.raises(ModelError, match="out of memory"):
-        asyncio.run(hear(Ear(fails_at=3), recordings(*[None] * 20), LongformOptions()))
+        asyncio.run(transcribe_all(Ear(fails_at=3), recordings(*[None] * 20), LongformOptions()))
 
 
 def test_the_golden_clips_are_recordings_with_their_truth() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from k2d.errors import BadRequest, ModelError, TryAgain
+from k2d.errors import BadRequest, ModelError, ServerUnavailable
 from k2d.inference import remote, wire
 from k2d.inference.remote import RemoteTranscriber, connect
 from k2d.inference.wire import Head
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 MODEL = ModelInfo("some/model", "ab" * 32, "ctranslate2", "int8", "cpu")
 OTHER = ModelInfo("some/other", "cd" * 32, "ctranslate2", "int8", "cpu")
 WINDOW, OPTIONS = Window(np.zeros(10, np.int16), (1, 2)), DecodeOptions()
-DOWN = TryAgain("connection refused")
+DOWN = ServerUnavailable("connection refused")
 
 Answer = Callable[[Head], Any]
 
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same policy, a hundred times as fast."""
-    for name in ("FIRST_WAIT_S", "LONGEST_WAIT_S", "SICK_S", "SICKEST_S", "OTHER_MODEL_S"):
+    for name in ("FIRST_WAIT_S", "MAX_WAIT_S", "OPEN_S", "MAX_OPEN_S", "OTHER_MODEL_S"):
         monkeypatch.setattr(remote, name, getattr(remote, name) / 100)
 
 
@@ -113,7 +113,7 @@ async def test_the_request_says_all_that_matters() -> None:
 
 
 async def test_what_may_pass_is_tried_again() -> None:
-    server = Scripted(DOWN, TryAgain("full", busy=True, retry_after_s=0.01), DOWN)
+    server = Scripted(DOWN, ServerUnavailable("full", busy=True, retry_after_s=0.01), DOWN)
     transcriber = over(server)
     assert (await transcriber.transcribe(WINDOW, OPTIONS)).text == "http://one:1"
     assert (transcriber.retries, transcriber.refusals) == (3, 1)
@@ -134,23 +134,23 @@ async def test_another_server_is_asked_at_once(clock: Clock) -> None:
         assert (await transcriber.transcribe(WINDOW, OPTIONS)).text == "http://well:1"
     # in all twenty calls: nothing after a first failure, then twice and four times the first wait at most
     assert sum(clock.waits) <= 6 * remote.FIRST_WAIT_S
-    assert len(sick.heads) <= remote.SICK_AFTER + 2  # then it was left alone, but for a trial now and then
+    assert len(sick.heads) <= remote.OPEN_AFTER + 2  # then it was left alone, but for a trial now and then
 
 
 async def test_a_server_that_comes_back_is_used_again() -> None:
-    back = Scripted(*[DOWN] * remote.SICK_AFTER, address="http://back:1")
+    back = Scripted(*[DOWN] * remote.OPEN_AFTER, address="http://back:1")
     transcriber = over(back)
     assert (await transcriber.transcribe(WINDOW, OPTIONS)).text == "http://back:1"
     assert (await transcriber.transcribe(WINDOW, OPTIONS)).text == "http://back:1"
 
 
 async def test_a_sick_server_gets_one_call_at_a_time_until_it_is_well() -> None:
-    server = Scripted(*[DOWN] * remote.SICK_AFTER, takes_s=0.02)
+    server = Scripted(*[DOWN] * remote.OPEN_AFTER, takes_s=0.02)
     transcriber = over(server)
     await transcriber.transcribe(WINDOW, OPTIONS)  # it was found sick, and then well
-    server.script = [DOWN] * (remote.SICK_AFTER + 2)
+    server.script = [DOWN] * (remote.OPEN_AFTER + 2)
     server.most_outstanding = 0
-    first = [asyncio.create_task(transcriber.transcribe(WINDOW, OPTIONS)) for _ in range(remote.SICK_AFTER)]
+    first = [asyncio.create_task(transcriber.transcribe(WINDOW, OPTIONS)) for _ in range(remote.OPEN_AFTER)]
     await asyncio.sleep(0.03)  # all failed together: the breaker is open
     server.most_outstanding = 0
     late = [asyncio.create_task(transcriber.transcribe(WINDOW, OPTIONS)) for _ in range(5)]
@@ -177,11 +177,11 @@ async def test_patience_ends_and_says_who_did_not_answer(clock: Clock) -> None:
     transcriber = over(Scripted(*[DOWN] * 1000), patience_s=0.3)
     with pytest.raises(ModelError, match=r"no answer within 0\.3 s from http://one:1: .*refused"):
         await transcriber.transcribe(WINDOW, OPTIONS)
-    assert 0.3 <= clock.now <= 0.3 + remote.LONGEST_WAIT_S + 1.0  # one wait more, of at most a second, once it is over
+    assert 0.3 <= clock.now <= 0.3 + remote.MAX_WAIT_S + 1.0  # one wait more, of at most a second, once it is over
 
 
 async def test_a_full_queue_is_waited_for_longer_than_a_dead_server() -> None:
-    full = [TryAgain("full", busy=True)] * 12
+    full = [ServerUnavailable("full", busy=True)] * 12
     transcriber = over(Scripted(*full), patience_s=0.05)
     assert (await transcriber.transcribe(WINDOW, OPTIONS)).text == "http://one:1"
 
@@ -218,7 +218,7 @@ async def test_connecting_refuses_servers_that_disagree_or_are_not_there() -> No
         await connect([Scripted(*[DOWN] * 99)], timeout_s=1.0, patience_s=0.05)
     with pytest.raises(ModelError, match="token"):
         await connect([Scripted(ModelError("a token is required"))], timeout_s=1.0, patience_s=1.0)
-    with pytest.raises(ModelError, match="no inference server of this version"):
+    with pytest.raises(ModelError, match="not an inference server of this version"):
         await connect([Scripted({"models": []})], timeout_s=1.0, patience_s=1.0)
 
 

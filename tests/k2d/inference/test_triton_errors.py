@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2d.errors import BadRequest, DeadlineExceeded, K2DError, ModelError, Overloaded, TooLarge, TryAgain
+from k2d.errors import BadRequest, DeadlineExceeded, K2DError, ModelError, Overloaded, ServerUnavailable, TooLarge
 from k2d.inference import triton_errors
 from k2d.inference.triton_endpoint import TritonEndpoint
 
@@ -14,7 +14,7 @@ from k2d.inference.triton_endpoint import TritonEndpoint
         ModelError("記憶體不足"),
         TooLarge("30.1 s"),
         K2DError("the server failed: TypeError", hint="its log has the details"),
-        triton_errors.Withdrawn("gone"),
+        triton_errors.RequestCancelled("gone"),
     ],
 )
 def test_an_error_comes_back_as_what_it_was(error: K2DError) -> None:
@@ -45,18 +45,18 @@ def test_what_is_not_ours_is_nobodys(text: str) -> None:
 @pytest.mark.parametrize(
     ("status", "message", "kind", "busy"),
     [
-        ("UNAVAILABLE", "[request id: <id>] Exceeds maximum queue size", TryAgain, True),
-        ("UNAVAILABLE", "failed to connect to all addresses", TryAgain, False),
-        ("UNAVAILABLE", "Request timeout expired", TryAgain, False),
-        ("INTERNAL", "Stub process 'teacher_0_0' is not healthy.", TryAgain, False),
-        ("NOT_FOUND", "Request for unknown model: 'teacher' is not found", TryAgain, False),
-        ("DEADLINE_EXCEEDED", "Deadline Exceeded", TryAgain, False),
+        ("UNAVAILABLE", "[request id: <id>] Exceeds maximum queue size", ServerUnavailable, True),
+        ("UNAVAILABLE", "failed to connect to all addresses", ServerUnavailable, False),
+        ("UNAVAILABLE", "Request timeout expired", ServerUnavailable, False),
+        ("INTERNAL", "Stub process 'teacher_0_0' is not healthy.", ServerUnavailable, False),
+        ("NOT_FOUND", "Request for unknown model: 'teacher' is not found", ServerUnavailable, False),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", ServerUnavailable, False),
         ("INVALID_ARGUMENT", "unexpected datatype TYPE_FP32", BadRequest, None),
         ("UNAUTHENTICATED", "no token", ModelError, None),
         ("INTERNAL", "something else", ModelError, None),
-        ("UNAVAILABLE", triton_errors.dump(ModelError("out of memory")), TryAgain, False),
-        ("UNAVAILABLE", triton_errors.dump(Overloaded("full")), TryAgain, True),
-        ("UNAVAILABLE", triton_errors.dump(DeadlineExceeded("too late")), TryAgain, False),
+        ("UNAVAILABLE", triton_errors.dump(ModelError("out of memory")), ServerUnavailable, False),
+        ("UNAVAILABLE", triton_errors.dump(Overloaded("full")), ServerUnavailable, True),
+        ("UNAVAILABLE", triton_errors.dump(DeadlineExceeded("too late")), ServerUnavailable, False),
         ("INVALID_ARGUMENT", triton_errors.dump(BadRequest("31 s")), BadRequest, None),
         ("INTERNAL", triton_errors.dump(K2DError("a bug")), ModelError, None),
     ],

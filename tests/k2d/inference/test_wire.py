@@ -53,7 +53,7 @@ def test_a_score_and_a_description_survive_the_trip() -> None:
     score = TextScore((1, 2), (-0.1, -2.5), -1.3)
     assert wire.score(json.loads(json.dumps(wire.answer(score, MODEL)))) == score
     described = json.loads(json.dumps(wire.describe(MODEL, batch_size=16, golden="你好")))
-    assert wire.described(described) == MODEL
+    assert wire.model_of(described) == MODEL
 
 
 def test_defaults_are_left_out_so_that_heads_stay_short() -> None:
@@ -66,11 +66,11 @@ def test_defaults_are_left_out_so_that_heads_stay_short() -> None:
         (b"", "no head"),
         (b"{}", "no head"),
         (b"{}\n", "no samples"),
-        (b"{}\n\x00", "no whole number"),
+        (b"{}\n\x00", "not a whole number"),
         (b"{}\n" + bytes(2 * (WINDOW_SAMPLES + 16_000)), "31.0 s of audio"),
-        (b"[]\n\x00\x00", "no JSON object"),
-        (b"null\n\x00\x00", "no JSON object"),
-        (b"\xff\n\x00\x00", "no JSON object"),
+        (b"[]\n\x00\x00", "not a JSON object"),
+        (b"null\n\x00\x00", "not a JSON object"),
+        (b"\xff\n\x00\x00", "not a JSON object"),
         (b'{"opt": 1}\n\x00\x00', "opt: Extra inputs"),
         (b'{"options": {"beams": 5}}\n\x00\x00', "unknown option: beams"),
         (b'{"options": []}\n\x00\x00', "options"),
@@ -87,6 +87,6 @@ def test_what_makes_no_sense_is_refused(body: bytes, why: str) -> None:
 
 @pytest.mark.parametrize("document", [{}, {"text": "x"}, {"model": "x", "text": 1}])
 def test_an_answer_of_somebody_else_is_none(document: dict[str, object]) -> None:
-    for read in (wire.result, wire.score, wire.described):
+    for read in (wire.result, wire.score, wire.model_of):
         with pytest.raises(ValueError, match="validation error"):
             read(document)

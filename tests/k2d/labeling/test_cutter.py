@@ -51,7 +51,7 @@ def test_an_open_chunk_does_not_hold_hours_of_silence():
     most = 0
     for start in range(30, 400, 30):
         cutter.read(start * SAMPLE_RATE_HZ, (start + 30) * SAMPLE_RATE_HZ)
-        most = max(most, sum(len(block) for block in source._held))
+        most = max(most, sum(len(block) for block in source._decoded))
     assert len(written) == 1  # closed as soon as nothing could join it
     assert most <= 75 * SAMPLE_RATE_HZ
 

@@ -6,7 +6,7 @@ import pytest
 
 from k2d.documents import BatchOptions
 from k2d.errors import StoreError
-from k2d.labeling.group import AttemptsInMemory, Group, RecordingsFailed
+from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.request import make_batch
 from k2d.schema import Outcome, QuarantineReason, RecordingResult, Source
 from k2d.settings import Settings
@@ -36,7 +36,7 @@ class FaultyLabeler:
 
 def run(labeler, attempts, positions, **options):
     results = []
-    group = Group(labeler=labeler, attempts=attempts, on_result=results.append, concurrency=4, **options)
+    group = RecordingGroup(labeler=labeler, attempts=attempts, on_result=results.append, concurrency=4, **options)
     try:
         asyncio.run(group.run(positions))
     finally:

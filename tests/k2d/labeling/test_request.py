@@ -34,8 +34,8 @@ def test_a_name_is_not():
     ("options", "why"),
     [
         (BatchOptions(language="klingon"), "unknown language"),
-        (BatchOptions(name="../etc"), "not a name"),
-        (BatchOptions(name="a\nb"), "not a name"),
+        (BatchOptions(name="../etc"), "not a valid name"),
+        (BatchOptions(name="a\nb"), "not a valid name"),
         (BatchOptions(teacher="no such model"), "unknown model"),
         (BatchOptions(teacher="/no/such/folder"), "no such folder"),
         (BatchOptions(teacher="packaged:other"), "unknown model"),

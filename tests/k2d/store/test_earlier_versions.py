@@ -13,7 +13,7 @@ from k2d.corpus.audit import audit
 from k2d.corpus.calibration.calibrate import calibrate
 from k2d.corpus.calibration.review import review
 from k2d.datasets.plan import make_plan, selections
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.datasets.revoked import revoked
 from k2d.errors import BadRequest, Conflict, NotFound
 from k2d.filtering.policy import DEFAULT, PRESETS
@@ -125,7 +125,7 @@ def test_its_datasets_are_read(stores: Path) -> None:
     (row,) = embedded.datasets()
     expected = EXPECTED["small"]["evidence"]["dataset"]
     assert (row.name, row.rows) == ("small-v1", expected["counts"]["rows"])
-    frozen = Frozen(embedded.lake, "small-v1")
+    frozen = FrozenDataset(embedded.lake, "small-v1")
     frozen.check()
     kept = [chunk for chunk, verdict, *_ in EXPECTED["small"]["evidence"]["chunks"] if verdict == Status.ACCEPTED]
     assert [chunk for row in frozen.rows(0) for chunk in row.fields["chunk_ids"]] == kept

@@ -13,7 +13,6 @@ from k2d.text.loops import (
     count_loops,
     count_up,
     find_loops,
-    looping_share,
     unloop,
 )
 from k2d.text.tokens import mixed_tokens
@@ -59,12 +58,6 @@ def test_unloop(text: str, once: str) -> None:
 def test_the_unit_is_the_shortest_and_the_loop_the_longest() -> None:
     assert find_loops(["好"] * 20) == (Loop(0, 20, 1),)
     assert find_loops(list("哈哈哈哈哈哈你好" * 3)) == (Loop(0, 24, 8),)
-
-
-def test_share() -> None:
-    assert looping_share(["好"] * 20) == 19 / 20
-    assert looping_share(mixed_tokens(SPEECH)) == 0.0
-    assert looping_share([]) == 0.0
 
 
 @given(st.lists(st.sampled_from("ab"), max_size=24) | st.lists(st.sampled_from("abc"), max_size=40))

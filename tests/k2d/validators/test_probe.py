@@ -118,7 +118,7 @@ def test_half_as_many_frames_come_out_and_they_are_probabilities() -> None:
 def test_a_known_recording_is_judged_by_the_fold_without_it_and_a_new_one_by_all() -> None:
     known = probe(seen=("rec_1", "rec_2"))
     encoded = np.random.default_rng(1).normal(size=(10, 8)).astype(np.float32)
-    assert [known.saw(name) for name in ("rec_1", "rec_2", "rec_3")] == [True, True, False]
+    assert [known.trained_on(name) for name in ("rec_1", "rec_2", "rec_3")] == [True, True, False]
 
     def alone(fold: int, name: str = "anyone") -> np.ndarray:
         only = probe(seen=("rec_1", "rec_2"))
@@ -157,7 +157,7 @@ def test_a_probe_comes_back_as_it_was_stored() -> None:
     data = dump(made)
     assert dump(load(data)) == data
     back = load(data)
-    assert (back.units, dict(back.about), back.saw("rec_2")) == (UNITS, dict(made.about), True)
+    assert (back.units, dict(back.about), back.trained_on("rec_2")) == (UNITS, dict(made.about), True)
     encoded = np.ones((6, 8), np.float16)
     np.testing.assert_array_equal(back.posteriors(encoded, "rec_1"), made.posteriors(encoded, "rec_1"))
 

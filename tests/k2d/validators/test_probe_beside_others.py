@@ -28,7 +28,7 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators.probe import ProbeValidator, load
 from k2d.validators.probe.validator import open_validator
-from k2d.validators.protocol import Opening
+from k2d.validators.protocol import ValidatorContext
 from k2d.whisper.engine import Engine
 
 pytest.importorskip("torch")
@@ -89,7 +89,7 @@ def open_probe(digest: str, *, lake: Lake, teacher) -> ProbeValidator:
     async def no_model(name: str):
         raise AssertionError(f"a probe opens no model, not {name}")
 
-    return asyncio.run(open_validator(f"probe:{digest}", Opening(teacher, "zh-en", lake, (), no_model)))
+    return asyncio.run(open_validator(f"probe:{digest}", ValidatorContext(teacher, "zh-en", lake, (), no_model)))
 
 
 def test_both_engines_encode_alike_and_company_does_not_matter(engine: Engine, reference: Engine) -> None:

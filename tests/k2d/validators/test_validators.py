@@ -169,7 +169,7 @@ def lake(tmp_path: Path) -> Lake:
 def validate(lake: Lake, validators: Validators, facts_key: str) -> None:
     described = recording(1, 10.0)
     label_key = f"01abel{1:026x}"
-    run = Validation(lake, validators, places=2).run(
+    run = Validation(lake, validators, max_chunks=2).run(
         described, label_key=label_key, facts_key=facts_key, options=LongformOptions(), teacher=TEACHER
     )
     asyncio.run(run)

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import pytest
 
 from k2d.schema import DecodeOptions
-from k2d.whisper.fallback import Draft, decode_with_fallback, is_silence, needs_fallback
-from k2d.whisper.ladder import Ladder, Search, repeats, search_at
+from k2d.whisper.deterministic_fallback import DeterministicFallback, Search, repeats_ngram, search_at
+from k2d.whisper.fallback import DecodingResult, decode_with_fallback, is_silence, needs_fallback
 
 OPTIONS = DecodeOptions()
 
 
-def draft(logprob: float = -0.3, silence: float = 0.1, ratio: float = 1.2, tokens: Sequence[int] = (1, 2)) -> Draft:
-    return Draft(tuple(tokens), logprob, silence, ratio)
+def draft(
+    logprob: float = -0.3, silence: float = 0.1, ratio: float = 1.2, tokens: Sequence[int] = (1, 2)
+) -> DecodingResult:
+    return DecodingResult(tuple(tokens), logprob, silence, ratio)
 
 
 TABLE = [
@@ -32,7 +34,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("found", "options", "again", "silent"), [r[1:] for r in TABLE], ids=[r[0] for r in TABLE])
-def test_when_a_draft_is_decoded_again(found: Draft, options: DecodeOptions, again: bool, silent: bool) -> None:
+def test_when_a_draft_is_decoded_again(
+    found: DecodingResult, options: DecodeOptions, again: bool, silent: bool
+) -> None:
     assert needs_fallback(found, options) is again
     assert is_silence(found, options) is silent
 
@@ -41,7 +45,7 @@ def test_only_failures_are_decoded_again_and_all_of_a_round_together() -> None:
     rounds: list[tuple[list[int], float]] = []
     quality = {0: 0.0, 1: 0.4, 2: 0.2, 3: 9.9}  # the temperature from which a window is fine
 
-    def decode(indices: Sequence[int], temperature: float) -> list[Draft]:
+    def decode(indices: Sequence[int], temperature: float) -> list[DecodingResult]:
         rounds.append((list(indices), temperature))
         return [draft(logprob=-0.5 if temperature >= quality[i] else -2.0 - i - temperature) for i in indices]
 
@@ -68,17 +72,17 @@ def test_a_rung_that_would_change_nothing_is_not_climbed() -> None:
     calls: list[tuple[list[int], Search]] = []
     loop, plain = [1, 2, 3, 4, 5, 6] * 3, list(range(30))
 
-    def search(indices: Sequence[int], how: Search) -> list[Draft]:
+    def search(indices: Sequence[int], how: Search) -> list[DecodingResult]:
         calls.append((list(indices), how))
         return [draft(tokens=loop if i == 0 else plain) for i in indices]
 
-    ladder = Ladder(OPTIONS, search=search)
+    ladder = DeterministicFallback(OPTIONS, search=search)
     for temperature in OPTIONS.temperatures:
         ladder.decode([0, 1], temperature)
     assert [indices for indices, _ in calls] == [[0, 1], [0, 1], [0], [0], [0], [0]]
 
 
 def test_repeats() -> None:
-    assert repeats([1, 2, 3, 1, 2, 3], 3)
-    assert not repeats([1, 2, 3, 1, 2], 3)
-    assert not repeats([1], 3)
+    assert repeats_ngram([1, 2, 3, 1, 2, 3], 3)
+    assert not repeats_ngram([1, 2, 3, 1, 2], 3)
+    assert not repeats_ngram([1], 3)

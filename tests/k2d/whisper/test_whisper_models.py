@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_packaged_weights_are_what_the_pin_says() -> None:
     resolved = base()
-    assert resolved.kind == "ctranslate2"
+    assert resolved.format == "ctranslate2"
     assert resolved.reference == BASE
     assert sorted(p.name for p in resolved.path.iterdir()) == [
         "config.json",
@@ -58,7 +58,7 @@ def test_a_conversion_keeps_the_digest_and_every_number() -> None:
     from safetensors.numpy import load_file
 
     original, converted = base(), base("transformers")
-    assert converted.kind == "transformers"
+    assert converted.format == "transformers"
     assert converted.digest == original.digest
     state = load_file(converted.path / "model.safetensors")
     file = original.path / "model.bin"
@@ -79,7 +79,7 @@ def test_a_conversion_there_and_back_keeps_every_bit(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     there = base("transformers")
     back = resolve(str(there.path), engine="ctranslate2", cache=tmp_path, allow_downloads=False)
-    assert back.kind == "ctranslate2"
+    assert back.format == "ctranslate2"
     files = [folder / "model.bin" for folder in (base().path, back.path)]
     old, new = (memoryview(file.read_bytes()) for file in files)
     before, after = tensors(old, file=files[0]), tensors(new, file=files[1])

@@ -1,5 +1,6 @@
 """The labeling API over a real lake and a real Redis. No worker runs: what is queued stays queued."""
 
+import asyncio
 import io
 import json
 import wave
@@ -8,10 +9,15 @@ import pytest
 from factories import finished_batch, tone
 from fastapi.testclient import TestClient
 
+from k2d.datasets.pull import pull
 from k2d.filtering.policy import PAPER
+from k2d.schema import Outcome, RecordingResult
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.manifest import Manifest
+from services.filter import batches, jobs
 from services.filter.app import create_app
+from services.filter.queue import CONTROL
 
 pytestmark = pytest.mark.integration
 
@@ -82,6 +88,38 @@ def test_post_files_is_accepted_queued_and_idempotent(api):
     assert [row["state"] for row in api.get("/v1/batches").json()["batches"]] == ["queued"]
 
 
+def test_a_batch_that_is_done_is_answered_200_and_one_with_missing_results_is_queued_again(api, lake):
+    batch = upload(api, ("a.wav", wav())).json()["id"]
+    lake.batches.put_result(batch, RecordingResult(0, "a.wav", Outcome.QUARANTINED, 1.0, reason="silent"))
+    again = upload(api, ("a.wav", wav()))
+    assert (again.status_code, again.json()["state"]) == (200, "done")
+    assert again.headers["location"] == f"/v1/batches/{batch}"
+    lake.batches.delete_result(batch, 0)
+    api.app.state.queue.redis.flushall()
+    once_more = upload(api, ("a.wav", wav()))
+    assert (once_more.status_code, once_more.json()["state"]) == (202, "queued")
+
+
+def test_listing_asks_redis_about_unfinished_batches_only(api, lake, monkeypatch):
+    finished_batch(lake)
+    batch = upload(api, ("a.wav", wav())).json()["id"]
+    asked = []
+    monkeypatch.setattr(api.app.state.queue, "live", lambda batch: asked.append(batch))
+    states = {row["id"]: row["state"] for row in api.get("/v1/batches").json()["batches"]}
+    assert states.pop(batch) == "stalled"
+    assert set(states.values()) == {"done"}
+    assert asked == [batch]
+
+
+def test_batches_page_by_page(api):
+    ids = [upload(api, ("a.wav", wav(1 + n / 10))).json()["id"] for n in range(3)]
+    first = api.get("/v1/batches", params={"limit": 2}).json()
+    rest = api.get("/v1/batches", params={"limit": 2, "cursor": first["next"]}).json()
+    assert len(first["batches"]) == 2
+    assert rest["next"] is None
+    assert {row["id"] for row in first["batches"] + rest["batches"]} == set(ids)
+
+
 def test_odd_file_names_survive(api, lake):
     names = ["line\nbreak 🎧.wav", 'quo"te.wav', "../../etc/passwd.wav", "講座.wav"]
     batch = upload(api, *((name, wav(1 + n / 10)) for n, name in enumerate(names))).json()
@@ -95,6 +133,15 @@ def test_dry_run_forecasts_and_stores_nothing(api, lake):
     assert (forecast["recordings"], forecast["unknown"], forecast["windows"]) == (2, 1, 1)
     assert forecast["estimated_s"] > 0
     assert "assumed" in forecast["basis"]
+    assert list(lake.batches.all()) == []
+
+
+def test_dry_run_by_reference_reads_headers_and_stores_nothing(api, lake, tmp_path):
+    (tmp_path / "allowed" / "a.wav").write_bytes(wav(3))
+    (tmp_path / "allowed" / "b.wav").write_bytes(b"garbage")
+    uris = [(tmp_path / "allowed" / name).as_uri() for name in ("a.wav", "b.wav")]
+    answer = api.post("/v1/batches", json={"sources": uris}, params={"dry_run": True})
+    assert (answer.status_code, answer.json()["recordings"], answer.json()["unknown"]) == (200, 2, 1)
     assert list(lake.batches.all()) == []
 
 
@@ -150,8 +197,9 @@ def test_a_body_over_the_limit_is_refused_by_its_claim_and_by_its_bytes(api, lak
         for _ in range(100):
             yield b"\0" * 100_000
 
-    headers = {"content-type": "multipart/form-data; boundary=x"}  # chunked: no claim at all
-    assert_problem(api.post("/v1/batches", content=endless(), headers=headers), 413, "too_large")
+    for kind in ("multipart/form-data; boundary=x", "application/json"):  # chunked: no claim at all
+        answer = api.post("/v1/batches", content=endless(), headers={"content-type": kind})
+        assert_problem(answer, 413, "too_large")
     assert list(lake.batches.all()) == []
 
 
@@ -167,7 +215,46 @@ def test_cancel_retry_and_events(api):
         lines = list(answer.iter_lines())
     assert lines[0] == "event: end"
     assert json.loads(lines[1].removeprefix("data: "))["state"] == "cancelled"
-    assert api.post(f"/v1/batches/{batch}/retry").json()["state"] == "queued"
+    retried = api.post(f"/v1/batches/{batch}/retry")
+    assert (retried.status_code, retried.json()["state"]) == (202, "queued")
+
+
+def follow(api, batch, *, leave):
+    """Follow a batch's events as a server would, and disconnect once `leave` says so; what was sent, as text."""
+    sent, gone = [], asyncio.Event()
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message.get("body", b"").decode())
+        if leave("".join(sent)):
+            gone.set()
+
+    path = f"/v1/batches/{batch}/events"
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
+    asyncio.run(asyncio.wait_for(api.app(scope, receive, send), 60))
+    return "".join(sent)
+
+
+def test_events_come_when_something_changes_with_comments_between_and_stop_when_the_client_leaves(
+    api, lake, monkeypatch
+):
+    batch = upload(api, ("a.wav", wav())).json()["id"]
+    monkeypatch.setattr(batches, "EVENT_S", 0.01)
+    monkeypatch.setattr(batches, "PING_S", 0.05)
+    looks = []
+    monkeypatch.setattr(batches, "_status", lambda *_, status=batches._status: looks.append(1) or status(*_))
+    text = follow(api, batch, leave=lambda sent: sent.count(": ping") == 2)
+    assert text.count("event: status\ndata: {") == 1  # nothing changed
+    assert len(looks) > 1
+    before = len(looks)
+    done = RecordingResult(0, "a.wav", Outcome.QUARANTINED, 1.0, reason="silent")
+    text = follow(api, batch, leave=lambda sent: lake.batches.put_result(batch, done) if "event: status" in sent else 0)
+    assert [line for line in text.splitlines() if line.startswith("event")] == ["event: status", "event: end"]
+    assert text.endswith("}\n\n")
+    assert len(looks) > before
 
 
 def test_retry_takes_quarantined_recordings_up_again(api, lake):
@@ -211,9 +298,9 @@ def test_chunks_page_by_page_equal_all_at_once(api, lake):
     paged, cursor = [], None
     while True:
         query = {"batch": "lectures", "limit": 5} | ({"cursor": cursor} if cursor else {})
-        found = api.get("/v1/chunks", params=query).json()
-        paged += found["chunks"]
-        cursor = found["next"]
+        page = api.get("/v1/chunks", params=query).json()
+        paged += page["chunks"]
+        cursor = page["next"]
         if cursor is None:
             break
     assert paged == whole["chunks"]
@@ -228,6 +315,7 @@ def test_chunks_page_by_page_equal_all_at_once(api, lake):
         ({"text": "DEADLINE"}, 2),
         ({"min_distance": 0.5}, 4),
         ({"verdict": "rejected", "recording": "talk-1.wav"}, 2),
+        ({"max_distance": 0.0}, 4),
     ],
 )
 def test_chunk_filters(api, lake, query, count):
@@ -236,13 +324,20 @@ def test_chunk_filters(api, lake, query, count):
     assert len(api.get("/v1/chunks", params=asked).json()["chunks"]) == count
 
 
+@pytest.mark.parametrize("query", [{"verdict": "good"}, {"text": "x" * 201}, {"min_distance": "far"}, {"limit": 0}])
+def test_impossible_chunk_filters_are_refused(api, lake, query):
+    finished_batch(lake)
+    assert_problem(api.get("/v1/chunks", params={"batch": "lectures", **query}), 422, "invalid_request")
+
+
 def test_chunk_detail_and_audio_ranges(api, lake):
     finished_batch(lake)
     row = api.get("/v1/chunks", params={"batch": "lectures", "verdict": "rejected"}).json()["chunks"][0]
     chunk = api.get(f"/v1/chunks/{row['id']}").json()
     assert chunk["teacher_text"] == row["teacher_text"]
     assert {step["op"] for step in chunk["hypotheses"][0]["diff"]} > {"equal"}
-    assert chunk["distances"]["per"] == row["per"]
+    assert chunk["distances"] == row["distances"]
+    assert chunk["distances"]["per"] > 0
     whole = api.get(f"/v1/chunks/{row['id']}/audio")
     assert whole.headers["content-type"] == "audio/flac"
     assert whole.content[:4] == b"fLaC"
@@ -280,13 +375,13 @@ def test_a_damaged_cursor_is_refused(api, lake):
 def test_preview_and_its_curve(api, lake):
     finished_batch(lake)
     paper = PAPER.model_dump(mode="json")
-    found = api.post("/v1/policies/preview", json={"batches": ["lectures"], "policy": paper}).json()
-    assert found["chunks"] == {"accepted": 4, "salvaged": 0, "rejected": 4}
-    assert set(found["curve"]) == {"composite"}
+    preview = api.post("/v1/policies/preview", json={"batches": ["lectures"], "policy": paper}).json()
+    assert preview["chunks"] == {"accepted": 4, "salvaged": 0, "rejected": 4}
+    assert set(preview["curve"]) == {"composite"}
     asked = {"batches": ["lectures"], "curve": ["mer", "evidence"]}
     assert set(api.post("/v1/policies/preview", json=asked).json()["curve"]) == {"mer", "evidence"}
-    assert found["reasons"]["teacher_repetition"] == {"chunks": 2, "seconds": 10.0}
-    for points in found["curve"].values():
+    assert preview["reasons"]["teacher_repetition"] == {"chunks": 2, "seconds": 10.0}
+    for points in preview["curve"].values():
         kept = [point["seconds"] for point in points]
         assert kept == sorted(kept)
         assert points[0]["alpha"] == 0.0
@@ -306,43 +401,93 @@ def test_presets_explain_themselves(api):
     assert all(len(preset["explanation"]) > 40 for preset in presets)
 
 
-def test_a_dataset_is_frozen_by_a_job_and_pulled_with_nothing_but_the_api(api, lake, settings, tmp_path, monkeypatch):
-    from k2d.datasets.pull import pull
-    from services.filter import jobs
-    from services.filter.queue import CONTROL
+LOOSE = {"batches": ["lectures"], "policy": {"name": "loose", "metric": "mer", "alpha": 1.0}}
+OTHER = {"batches": ["lectures"], "policy": {"name": "x", "metric": "mer", "alpha": 0.1}}
 
-    finished_batch(lake)
-    loose = {"batches": ["lectures"], "policy": {"name": "loose", "metric": "mer", "alpha": 1.0}}
-    gone = api.get("/v1/chunks", params={"batch": "lectures"}).json()["chunks"][0]["id"]
-    asked = api.post("/v1/datasets", json={"name": "v1", **loose, "without": [gone]})
-    assert (asked.status_code, asked.json()["state"]) == (202, "building")
-    assert_problem(api.post("/v1/datasets", json={"name": "v1", **loose}), 409, "conflict")
-    assert_problem(api.post("/v1/datasets", json={"name": "v2", **loose, "without": ["x"]}), 400, "bad_request")
-    other = {"name": "v1", "batches": ["lectures"], "policy": {"name": "x", "metric": "mer", "alpha": 0.1}}
-    assert_problem(api.post("/v1/datasets", json=other), 409, "conflict")
-    job = api.app.state.queue.waiting(CONTROL)[0]
+
+@pytest.fixture
+def freeze(api, settings, monkeypatch):
+    """Ask for a dataset and do the worker's part of it."""
     monkeypatch.setattr(jobs, "load", lambda: settings)
-    jobs.freeze_dataset(*job.args)
-    ready = api.get("/v1/datasets/v1").json()
+
+    def ask(name, **request):
+        answer = api.post("/v1/datasets", json={"name": name, **LOOSE, **request})
+        assert (answer.status_code, answer.json()["state"]) == (202, "building")
+        assert answer.headers["location"] == f"/v1/datasets/{name}"
+        job = api.app.state.queue.waiting(CONTROL)[-1]
+        jobs.freeze_dataset(*job.args)
+        job.set_status("finished")
+        return api.get(f"/v1/datasets/{name}").json()
+
+    return ask
+
+
+def test_a_dataset_is_frozen_by_a_job_and_pulled_with_nothing_but_the_api(api, lake, freeze, tmp_path):
+    finished_batch(lake)
+    gone = api.get("/v1/chunks", params={"batch": "lectures"}).json()["chunks"][0]["id"]
+    ready = freeze("v1", without=[gone])
     assert ready["state"] == "ready"
     assert ready["manifest"]["without"]["found"] == 1
     assert ready["manifest"]["counts"]["rejected"] == 3  # it, and two that loop
-    assert_problem(api.post("/v1/datasets", json=other), 409, "conflict")
-    assert_problem(api.post("/v1/datasets", json={"name": "v1", **loose}), 409, "conflict")
-    assert api.post("/v1/datasets", json={"name": "v1", **loose, "without": [gone]}).status_code == 202
-    assert [row["name"] for row in api.get("/v1/datasets").json()["datasets"]] == ["v1"]
+    again = api.post("/v1/datasets", json={"name": "v1", **LOOSE, "without": [gone]})
+    assert (again.status_code, again.json()["state"]) == (202, "ready")
+    assert again.headers["location"] == "/v1/datasets/v1"
+    [row] = api.get("/v1/datasets").json()["datasets"]
+    assert (row["name"], row["rows"]) == ("v1", ready["manifest"]["counts"]["rows"])
 
     class Remote:
         def manifest(self, name):
-            return api.get(f"/v1/datasets/{name}").json()["manifest"]
+            return Manifest.model_validate(api.get(f"/v1/datasets/{name}").json()["manifest"])
 
         def shard(self, name, number):
             yield api.get(f"/v1/datasets/{name}/shards/{number}").content
 
     mine = Lake(str(tmp_path / "mine"))
     assert pull(Remote(), "v1", mine) == lake.datasets.manifest("v1")
-    assert mine.open_shard("v1", 0).read() == lake.datasets.open_shard("v1", 0).read()
+    assert mine.datasets.open_shard("v1", 0).read() == lake.datasets.open_shard("v1", 0).read()
     assert_problem(api.get("/v1/datasets/v1/shards/7"), 404, "not_found")
+
+
+def test_a_name_belongs_to_one_dataset_while_it_is_made_and_after(api, lake, freeze):
+    finished_batch(lake)
+    assert api.post("/v1/datasets", json={"name": "v1", **LOOSE}).status_code == 202
+    for _ in range(2):
+        assert_problem(api.post("/v1/datasets", json={"name": "v1", **OTHER}), 409, "conflict")
+        assert api.post("/v1/datasets", json={"name": "v1", **LOOSE}).status_code == 202
+        jobs.freeze_dataset(*api.app.state.queue.waiting(CONTROL)[0].args)
+    assert len(api.app.state.queue.waiting(CONTROL)) == 1
+    assert_problem(api.post("/v1/datasets", json={"name": "v2", **LOOSE, "without": ["x"]}), 400, "bad_request")
+    assert_problem(api.post("/v1/datasets", json={"name": "../v2", **LOOSE}), 400, "bad_request")
+    assert_problem(api.post("/v1/datasets", json={"name": "v2", "batches": ["none"]}), 404, "not_found")
+
+
+def test_a_freeze_that_failed_says_why_and_may_be_asked_for_again(api, lake):
+    finished_batch(lake)
+    api.post("/v1/datasets", json={"name": "v1", **LOOSE})
+    [job] = api.app.state.queue.waiting(CONTROL)
+    job.meta["error"] = "the disk is full"
+    job.save_meta()
+    job.set_status("failed")
+    state = api.get("/v1/datasets/v1").json()
+    assert (state["state"], state["error"]) == ("failed", "the disk is full")
+    assert api.post("/v1/datasets", json={"name": "v1", **OTHER}).json()["state"] == "building"
+
+
+def test_a_deleted_dataset_is_gone_its_labels_stay_and_its_name_is_free(api, lake, freeze):
+    batch = finished_batch(lake)
+    manifest = freeze("v1")["manifest"]
+    assert_problem(api.delete("/v1/datasets/v2"), 404, "not_found")
+    deleted = api.delete("/v1/datasets/v1")
+    assert (deleted.status_code, deleted.json()["digest"]) == (200, manifest["digest"])
+    for path in ("/v1/datasets/v1", "/v1/datasets/v1/shards/0"):
+        assert_problem(api.get(path), 404, "not_found")
+    assert_problem(api.delete("/v1/datasets/v1"), 404, "not_found")
+    assert api.get("/v1/datasets").json() == {"datasets": []}
+    status = api.get(f"/v1/batches/{batch.id}").json()
+    assert (status["state"], status["ledger"]["recordings"]["labeled"]) == ("done", 2)
+    chunk = api.get("/v1/chunks", params={"batch": "lectures"}).json()["chunks"][0]["id"]
+    assert api.get(f"/v1/chunks/{chunk}/audio").content[:4] == b"fLaC"
+    assert freeze("v1", **OTHER)["manifest"]["policy"]["name"] == "x"
 
 
 # ---- operations ---------------------------------------------------------------------------------------------------
@@ -366,6 +511,12 @@ def test_without_redis_the_api_says_so_and_loses_nothing(settings, lake):
         assert_problem(upload(api, ("a.wav", wav())), 503, "queue_unavailable")
         assert len(list(lake.batches.all())) == 1  # stored: `resume` will queue it
         assert api.get("/v1/batches").json()["batches"][0]["state"] == "stalled"
+        assert_problem(
+            api.post("/v1/batches/" + api.get("/v1/batches").json()["batches"][0]["id"] + "/retry"),
+            503,
+            "queue_unavailable",
+        )
+        assert_problem(api.get("/v1/datasets/v1"), 503, "queue_unavailable")
         assert "k2d_queue_up 0.0" in api.get("/metrics").text
 
 
@@ -389,7 +540,16 @@ def test_openapi_is_complete(api):
         for method, operation in operations.items():
             assert operation.get("summary"), (method, path)
             assert set(operation["responses"]) - {"422"}, (method, path)
-    assert set(spec["paths"]["/v1/batches"]["post"]["requestBody"]["content"]) == {
-        "multipart/form-data",
-        "application/json",
+            assert not path.startswith("/v1") or {"401", "422", "503"} <= set(operation["responses"]), (method, path)
+            for status, response in operation["responses"].items():
+                assert status[0] != "4" or set(response["content"]) == {"application/problem+json"}, (method, path)
+    described = {p["name"]: p.get("description") for p in spec["paths"]["/v1/chunks"]["get"]["parameters"]}
+    assert described["text"] == "Part of the teacher's text."
+    assert set(described) >= {"batch", "limit", "cursor", "policy", "alpha", "verdict", "reason", "max_distance"}
+    post = spec["paths"]["/v1/batches"]["post"]
+    assert set(post["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
+    assert post["responses"]["202"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/BatchStatus"
     }
+    delete = spec["paths"]["/v1/datasets/{name}"]["delete"]
+    assert set(delete["responses"]) == {"200", "401", "404", "422", "503"}

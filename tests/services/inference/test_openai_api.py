@@ -1,21 +1,32 @@
-"""OpenAI's shapes without a model: what a form may ask, deltas that add up, errors, and a recording's patience."""
+"""OpenAI's API without a model: what a form may ask, answers, event streams, errors, and a recording's patience."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai._streaming import SSEDecoder
+from starlette.types import Message
 
 from k2d.errors import AudioError, BadRequest, K2DError, ModelError, Overloaded
 from k2d.schema import DecodeOptions, Segment, Window, WindowResult
 from k2d.settings import Settings
-from services.inference.openai_api import Asked, error_document, events, heard, refusal, rendered
-from services.inference.transcriptions import Turn, _place
+from services.inference import openai_api
+from services.inference.openai_api import (
+    TranscriptionRequest,
+    TranscriptStream,
+    error_document,
+    error_response,
+    main_language,
+    render,
+    transcript_events,
+)
+from services.inference.transcriptions import PatientTranscriber
 
 SEGMENT = Segment(0.0, 1.5, " 你好", (1, 2), -0.2, 0.01, 0.9, 0.0, "zh")
 SETTINGS = Settings(_env_file=None, language="zh-en", vad=True)
@@ -25,24 +36,26 @@ SETTINGS = Settings(_env_file=None, language="zh-en", vad=True)
 
 
 def test_an_empty_form_means_the_servers_own_way() -> None:
-    options = Asked.of([("model", "whisper-1"), ("language", ""), ("prompt", ""), ("stream", "false")]).longform(
-        SETTINGS
-    )
+    options = TranscriptionRequest.from_form(
+        [("model", "whisper-1"), ("language", ""), ("prompt", ""), ("stream", "false")]
+    ).longform(SETTINGS)
     assert options.decode == DecodeOptions(language="zh-en")
     assert options.vad
     assert not options.condition_on_previous_text
 
 
 def test_what_is_asked_reaches_the_decoder() -> None:
-    asked = Asked.of([("language", "EN"), ("prompt", "IKEA"), ("temperature", "0.5"), ("response_format", "srt")])
+    asked = TranscriptionRequest.from_form(
+        [("language", "EN"), ("prompt", "IKEA"), ("temperature", "0.5"), ("response_format", "srt")]
+    )
     decode = asked.longform(SETTINGS).decode
     assert (decode.language, decode.initial_prompt, decode.temperatures) == ("en", "IKEA", (0.5, 0.6, 0.8, 1.0))
-    assert Asked.of([("temperature", "1")]).longform(SETTINGS).decode.temperatures == (1.0,)
+    assert TranscriptionRequest.from_form([("temperature", "1")]).longform(SETTINGS).decode.temperatures == (1.0,)
 
 
 def test_lists_come_with_and_without_brackets() -> None:
     for name in ("timestamp_granularities[]", "timestamp_granularities"):
-        asked = Asked.of([(name, "segment"), ("response_format", "verbose_json")])
+        asked = TranscriptionRequest.from_form([(name, "segment"), ("response_format", "verbose_json")])
         assert asked.timestamp_granularities == ("segment",)
 
 
@@ -64,7 +77,7 @@ def test_lists_come_with_and_without_brackets() -> None:
 )
 def test_impossible_fields_are_named(fields: Sequence[tuple[str, str]], param: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        Asked.of(fields)
+        TranscriptionRequest.from_form(fields)
     assert caught.value.details["param"] == param
     assert caught.value.hint
 
@@ -72,12 +85,12 @@ def test_impossible_fields_are_named(fields: Sequence[tuple[str, str]], param: s
 # ---- answers ------------------------------------------------------------------------------------------------------
 
 
-def test_auto_reports_what_was_heard_longest() -> None:
+def test_auto_reports_the_language_of_most_seconds() -> None:
     segments = [SEGMENT, replace(SEGMENT, start_s=1.5, end_s=4.0, language="en"), replace(SEGMENT, language="zh")]
-    assert heard(segments, "auto") == "zh"
-    assert heard(segments[:2], "auto") == "en"
-    assert heard(segments, "zh-en") == "zh-en"
-    assert heard([], "auto") == "auto"
+    assert main_language(segments, "auto") == "zh"
+    assert main_language(segments[:2], "auto") == "en"
+    assert main_language(segments, "zh-en") == "zh-en"
+    assert main_language([], "auto") == "auto"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +103,7 @@ def test_auto_reports_what_was_heard_longest() -> None:
     ],
 )
 def test_nothing_said_is_an_answer_too(kind: str, body: str, media_type: str) -> None:
-    answer = rendered(Asked.of([("response_format", kind)]), [], language="auto", duration_s=2.2)
+    answer = render(TranscriptionRequest.from_form([("response_format", kind)]), [], language="auto", duration_s=2.2)
     assert (bytes(answer.body).decode(), answer.headers["content-type"]) == (body, media_type)
 
 
@@ -101,7 +114,7 @@ async def _stream(texts: Sequence[str], error: K2DError | None = None) -> list[d
         if error is not None:
             raise error
 
-    return [json.loads(event.removeprefix("data: ")) async for event in events(segments())]
+    return [json.loads(event.data) async for event in transcript_events(segments())]
 
 
 @given(st.lists(st.text(alphabet=" \n我ab。", max_size=6), max_size=8))
@@ -127,19 +140,117 @@ def test_an_error_on_the_way_is_the_last_event() -> None:
 
 def test_a_bad_file_is_the_clients_fault_and_a_full_server_says_when() -> None:
     bad = AudioError("cut off", reason="truncated")
-    assert refusal(bad).status_code == 400
+    assert error_response(bad).status_code == 400
     assert error_document(bad)["error"] == {
         "message": "cut off", "type": "invalid_request_error", "param": "file", "code": "truncated"
     }  # fmt: skip
-    full = refusal(Overloaded("full", retry_after_s=2.3))
+    full = error_response(Overloaded("full", retry_after_s=2.3))
     assert (full.status_code, full.headers["Retry-After"]) == (503, "3")
+
+
+# ---- event streams ------------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """A transcript stream as a server runs it: what was sent, and what its stack released."""
+
+    def __init__(self, segments: AsyncIterator[Segment]) -> None:
+        self.body, self.released, self.disconnected = b"", 0, asyncio.Event()
+        self.headers: dict[bytes, bytes] = {}
+        self.pinged = asyncio.Event()
+        stack = AsyncExitStack()
+        stack.callback(self._release)
+        self.response = TranscriptStream(transcript_events(segments), stack, {"k2d-model": "a"})
+
+    def _release(self) -> None:
+        self.released += 1
+
+    async def receive(self) -> Message:
+        await self.disconnected.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.headers |= dict(message.get("headers", []))
+        self.body += message.get("body", b"")
+        if self.body.count(b": ping") == 3:
+            self.pinged.set()
+
+    def run(self) -> "Stream":
+        scope = {"type": "http", "method": "POST"}
+        asyncio.run(asyncio.wait_for(self.response(scope, self.receive, self.send), 60))
+        return self
+
+
+async def _segments(texts: Sequence[str]) -> AsyncIterator[Segment]:
+    for text in texts:
+        yield replace(SEGMENT, text=text)
+
+
+def test_events_are_the_bytes_that_openais_clients_read() -> None:
+    stream = Stream(_segments([" 你好", " Kafka\u2028"])).run()
+    assert stream.body.decode() == (
+        'data: {"type": "transcript.text.delta", "delta": "你好"}\n\n'
+        'data: {"type": "transcript.text.delta", "delta": " Kafka"}\n\n'
+        'data: {"type": "transcript.text.done", "text": "你好 Kafka"}\n\n'
+    )
+    assert stream.headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert (stream.headers[b"cache-control"], stream.headers[b"k2d-model"]) == (b"no-cache", b"a")
+    assert stream.released == 1
+
+
+def test_comments_while_the_engine_works_are_nothing_to_openais_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_api, "PING_S", 0.01)
+
+    async def slow() -> AsyncIterator[Segment]:
+        await stream.pinged.wait()
+        yield SEGMENT
+
+    stream = Stream(slow())
+    stream.run()
+    events = [json.loads(event.data) for event in SSEDecoder().iter_bytes(iter([stream.body]))]
+    assert [event["type"] for event in events] == ["transcript.text.delta", "transcript.text.done"]
+
+
+def test_a_client_that_leaves_ends_the_work_and_releases_what_the_stream_holds() -> None:
+    ended = []
+
+    async def endless() -> AsyncIterator[Segment]:
+        try:
+            yield SEGMENT
+            stream.disconnected.set()
+            await asyncio.sleep(600)
+        finally:
+            ended.append(True)
+
+    stream = Stream(endless())
+    stream.run()
+    assert b"delta" in stream.body
+    assert b"done" not in stream.body
+    assert (ended, stream.released) == ([True], 1)
+
+
+def test_a_client_that_left_before_the_first_event_releases_too() -> None:
+    stream = Stream(_segments([" 你好"] * 100))
+    stream.disconnected.set()
+    assert stream.run().released == 1
+
+
+def test_a_bug_in_the_stream_releases_too() -> None:
+    async def broken() -> AsyncIterator[Segment]:
+        yield SEGMENT
+        raise ZeroDivisionError
+
+    stream = Stream(broken())
+    with pytest.raises(ZeroDivisionError):
+        stream.run()
+    assert stream.released == 1
 
 
 # ---- patience -----------------------------------------------------------------------------------------------------
 
 
 class Queue:
-    """A micro-batcher's face: full at the calls it is told."""
+    """Stands for a micro-batcher whose queue is full at certain calls."""
 
     retry_after_s = 0.01
 
@@ -156,9 +267,9 @@ class Queue:
 
 def turns(queue: Queue, count: int, patience_s: float) -> list[str]:
     async def run() -> list[str]:
-        turn = Turn(queue, client="10.0.0.7", patience_s=patience_s)  # type: ignore[arg-type]
+        transcriber = PatientTranscriber(queue, client="10.0.0.7", patience_s=patience_s)  # type: ignore[arg-type]
         window = Window(np.zeros(160, np.int16))
-        return [(await turn.transcribe(window, DecodeOptions())).text for _ in range(count)]
+        return [(await transcriber.transcribe(window, DecodeOptions())).text for _ in range(count)]
 
     return asyncio.run(run())
 
@@ -174,14 +285,3 @@ def test_a_full_queue_refuses_a_recording_at_its_first_window_only() -> None:
 def test_patience_ends() -> None:
     with pytest.raises(Overloaded):
         turns(Queue(set(range(2, 1000))), 2, patience_s=0.05)
-
-
-def test_recordings_leave_half_of_the_places_to_single_windows() -> None:
-    host = SimpleNamespace(admitted=0, settings=Settings(_env_file=None, max_waiting=2), batcher=Queue(set()))
-    with _place(host), _place(host):  # type: ignore[arg-type]
-        assert host.admitted == 2
-        with pytest.raises(Overloaded) as caught, _place(host):  # type: ignore[arg-type]
-            pass
-        assert "retry_after_s" in caught.value.details
-        assert host.admitted == 2
-    assert host.admitted == 0

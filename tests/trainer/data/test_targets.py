@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from weights import base
 
-from k2d.whisper.vocabulary import Vocabulary
 from k2d.whisper.timestamps import read_window
+from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import Example
 from trainer.data.targets import Skip, example
 from trainer.options import Recipe

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from weights import base
 
 from k2d.datasets.freeze import freeze
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest, StoreError
 from k2d.filtering.policy import DEFAULT
 from k2d.store import Lake
@@ -44,19 +44,21 @@ def vocabulary() -> Vocabulary:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> FrozenDataset:
     """Never changed by a test."""
     return frozen(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture
-def lake(dataset: Frozen, tmp_path: Path) -> Lake:
+def lake(dataset: FrozenDataset, tmp_path: Path) -> Lake:
     """The same, to be damaged."""
     shutil.copytree(dataset._lake.files.root, tmp_path / "lake")
     return Lake(str(tmp_path / "lake"))
 
 
-def open_data(dataset: Frozen, vocabulary: Vocabulary, *, rank: int = 0, world: int = 1, **recipe: Any) -> TrainingData:
+def open_data(
+    dataset: FrozenDataset, vocabulary: Vocabulary, *, rank: int = 0, world: int = 1, **recipe: Any
+) -> TrainingData:
     return TrainingData(dataset, Recipe(**recipe), vocabulary=vocabulary, mels=80, rank=rank, world=world)
 
 
@@ -84,12 +86,12 @@ def ids(found: list[list[MicroBatch]]) -> list[str]:
     return [row for step in found for one in step for row in one.ids]
 
 
-def stored(dataset: Frozen) -> dict[str, Any]:
+def stored(dataset: FrozenDataset) -> dict[str, Any]:
     return {row.id: row for shard in dataset.manifest.shards for row in dataset.rows(shard.number)}
 
 
 @pytest.fixture(scope="module")
-def whole(dataset: Frozen, vocabulary: Vocabulary) -> list[list[MicroBatch]]:
+def whole(dataset: FrozenDataset, vocabulary: Vocabulary) -> list[list[MicroBatch]]:
     """Seven steps of `dataset` by the recipe VARIED, in one process."""
     return steps(open_data(dataset, vocabulary, **VARIED), 7)
 
@@ -99,11 +101,11 @@ def threads() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name.startswith(("reader", "prepare"))]
 
 
-def rows_of(dataset: Frozen) -> list[str]:
+def rows_of(dataset: FrozenDataset) -> list[str]:
     return [row["id"] for group in dataset.groups() for row in dataset.read(group, ["id"])]
 
 
-def test_rows_come_as_the_order_says(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_rows_come_as_the_order_says(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     found = steps(open_data(dataset, vocabulary, **SMALL), 12, features=False)
     groups = dataset.groups()
     order = Order([group.rows for group in groups], seed=0, batch=8, lanes=2, shuffle_groups=2)
@@ -114,7 +116,7 @@ def test_rows_come_as_the_order_says(dataset: Frozen, vocabulary: Vocabulary) ->
     assert order.lanes == 2
 
 
-def test_a_row_is_its_audio_and_its_label(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_a_row_is_its_audio_and_its_label(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     rows = stored(dataset)
     for one in steps(open_data(dataset, vocabulary, **BARE), 1)[0]:
         assert one.inputs.shape == one.targets.shape == (4, max((one.targets[n] != -100).sum() for n in range(4)) + 3)
@@ -132,7 +134,7 @@ def test_a_row_is_its_audio_and_its_label(dataset: Frozen, vocabulary: Vocabular
 
 @pytest.mark.parametrize("start", [2, 5])
 def test_going_on_equals_never_having_stopped(
-    dataset: Frozen, vocabulary: Vocabulary, whole: list[list[MicroBatch]], start: int
+    dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]], start: int
 ) -> None:
     rest = steps(open_data(dataset, vocabulary, **VARIED), 7 - start, start=start)
     assert [content(step) for step in rest] == [content(step) for step in whole[start:]]
@@ -140,19 +142,19 @@ def test_going_on_equals_never_having_stopped(
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_out_what_one_process_sees(
-    dataset: Frozen, vocabulary: Vocabulary, whole: list[list[MicroBatch]], world: int
+    dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]], world: int
 ) -> None:
     shares = [steps(open_data(dataset, vocabulary, rank=rank, world=world, **VARIED), 2) for rank in range(world)]
     for number in range(2):
         assert [part for share in shares for part in content(share[number])] == content(whole[number])
 
 
-def test_threads_change_nothing(dataset: Frozen, vocabulary: Vocabulary, whole: list[list[MicroBatch]]) -> None:
+def test_threads_change_nothing(dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]) -> None:
     many = steps(open_data(dataset, vocabulary, **VARIED, workers=5), 2)
     assert [content(step) for step in many] == [content(step) for step in whole[:2]]
 
 
-def test_seeds_change_everything(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_seeds_change_everything(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     first, second = (steps(open_data(dataset, vocabulary, **SMALL, seed=seed), 2, features=False) for seed in (0, 1))
     assert ids(first) != ids(second)
 
@@ -160,14 +162,14 @@ def test_seeds_change_everything(dataset: Frozen, vocabulary: Vocabulary) -> Non
 def test_a_row_that_needs_no_features_is_not_decoded(lake: Lake, vocabulary: Vocabulary) -> None:
     for shard in range(len(lake.datasets.manifest(NAME)["shards"])):
         change(lake, shard, damage)
-    data = open_data(Frozen(lake, NAME), vocabulary, **BARE)
+    data = open_data(FrozenDataset(lake, NAME), vocabulary, **BARE)
     for one in itertools.chain(*steps(data, 3, features=False)):
         assert one.features == (None,) * 4
         assert one.tokens > 0
     assert not data.skipped
 
 
-def test_features_of_some(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_features_of_some(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     some = set(rows_of(dataset)[::4])
     for one in itertools.chain(*steps(open_data(dataset, vocabulary, **BARE), 5, features=some)):
         assert [features is not None for features in one.features] == [row in some for row in one.ids]
@@ -183,8 +185,8 @@ def damage(rows: list[dict[str, Any]]) -> None:
     "audio", [b"", None, b"no audio at all", "half"], ids=["empty", "none", "not audio", "cut off"]
 )
 def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary, audio: Any) -> None:
-    group = Frozen(lake, NAME).groups()[3]
-    heard = {row["id"] for row in Frozen(lake, NAME).read(group, ["id"])}
+    group = FrozenDataset(lake, NAME).groups()[3]
+    heard = {row["id"] for row in FrozenDataset(lake, NAME).read(group, ["id"])}
     broken = sorted(heard)[1]
 
     def edit(rows: list[dict[str, Any]]) -> None:
@@ -192,10 +194,10 @@ def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary,
         rows[1]["audio"] = {"bytes": half if audio == "half" else audio, "path": "x.flac"}
 
     change(lake, 3, edit)
-    data = open_data(Frozen(lake, NAME), vocabulary, **BARE | {"lanes": 1})
+    data = open_data(FrozenDataset(lake, NAME), vocabulary, **BARE | {"lanes": 1})
     with capture_logs() as logs:
         found = steps(data, ROWS // 8, features=heard)
-    assert sorted(ids(found)) == sorted(set(rows_of(Frozen(lake, NAME))) - {broken})
+    assert sorted(ids(found)) == sorted(set(rows_of(FrozenDataset(lake, NAME))) - {broken})
     assert data.skipped == {"damaged audio": 1}
     assert [(line["row"], line["shard"], line["why"]) for line in logs] == [(broken, 3, "damaged audio")]
     assert sorted({len(one.ids) for step in found for one in step}) == [3, 4]
@@ -206,12 +208,12 @@ def test_audio_of_another_length_than_its_label(lake: Lake, vocabulary: Vocabula
         rows[0]["duration_s"] = 0.1
 
     change(lake, 0, swap)
-    data = open_data(Frozen(lake, NAME), vocabulary, **BARE | {"lanes": 1})
-    steps(data, ROWS // 8, features={rows_of(Frozen(lake, NAME))[0]})
+    data = open_data(FrozenDataset(lake, NAME), vocabulary, **BARE | {"lanes": 1})
+    steps(data, ROWS // 8, features={rows_of(FrozenDataset(lake, NAME))[0]})
     assert data.skipped == {"damaged audio": 1}
 
 
-def large(tmp_path: Path, *, broken: int) -> Frozen:
+def large(tmp_path: Path, *, broken: int) -> FrozenDataset:
     """240 rows of which some say nothing."""
     lake = Lake(str(tmp_path / "large"))
     frozen(lake, recordings=4, rows=60, shard_bytes=10**9)
@@ -221,7 +223,7 @@ def large(tmp_path: Path, *, broken: int) -> Frozen:
             row["text"], row["segments"] = " ", []
 
     change(lake, 0, silence)
-    return Frozen(lake, NAME)
+    return FrozenDataset(lake, NAME)
 
 
 def test_too_many_broken_rows_end_training(tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -238,7 +240,7 @@ def test_a_few_broken_rows_do_not(tmp_path: Path, vocabulary: Vocabulary) -> Non
     assert data.skipped == {"no text": 20}
 
 
-def test_a_dataset_of_which_nothing_fits(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_a_dataset_of_which_nothing_fits(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     data = open_data(dataset, vocabulary, **{**BARE, "max_tokens": 16, "prompt_probability": 1.0})
     with pytest.raises(NoTrainingData, match="more tokens than max_tokens: 1000"):
         steps(data, 10_000)
@@ -249,18 +251,18 @@ def test_a_dataset_without_rows(lake: Lake, vocabulary: Vocabulary) -> None:
     path = Path(lake.files.full(f"datasets/{NAME}/manifest.json"))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"shards": []}))
     with pytest.raises(NoTrainingData, match="no rows") as caught:
-        open_data(Frozen(lake, NAME), vocabulary, **SMALL)
+        open_data(FrozenDataset(lake, NAME), vocabulary, **SMALL)
     assert caught.value.hint
 
 
 def test_a_shard_that_is_gone_is_found_before_anything_starts(lake: Lake, vocabulary: Vocabulary) -> None:
     Path(lake.datasets.shard_path(NAME, 2)).unlink()
     with pytest.raises(StoreError, match="shard 2 of dataset 'talks' is gone") as caught:
-        open_data(Frozen(lake, NAME), vocabulary, **SMALL)
+        open_data(FrozenDataset(lake, NAME), vocabulary, **SMALL)
     assert caught.value.hint
     Path(lake.datasets.shard_path(NAME, 5)).unlink()
     with pytest.raises(StoreError, match="shard 2 and 1 more of"):
-        open_data(Frozen(lake, NAME), vocabulary, **SMALL)
+        open_data(FrozenDataset(lake, NAME), vocabulary, **SMALL)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +276,7 @@ def test_a_shard_that_is_gone_is_found_before_anything_starts(lake: Lake, vocabu
     ids=["gone", "truncated", "garbage", "empty"],
 )
 def test_a_shard_that_breaks_meanwhile(lake: Lake, vocabulary: Vocabulary, harm: Any, message: str) -> None:
-    data = open_data(Frozen(lake, NAME), vocabulary, **SMALL)
+    data = open_data(FrozenDataset(lake, NAME), vocabulary, **SMALL)
     harm(Path(lake.datasets.shard_path(NAME, 4)))
     with pytest.raises(StoreError, match=message) as caught:
         steps(data, 10, features=False)
@@ -285,15 +287,15 @@ def test_a_shard_that_breaks_meanwhile(lake: Lake, vocabulary: Vocabulary, harm:
 def test_a_shard_with_other_rows_than_the_manifest_says(lake: Lake, vocabulary: Vocabulary) -> None:
     change(lake, 4, lambda rows: rows.pop() and None)
     with pytest.raises(StoreError, match=r"shard 4 of dataset 'talks'.*not as the manifest says"):
-        steps(open_data(Frozen(lake, NAME), vocabulary, **SMALL), 10, features=False)
+        steps(open_data(FrozenDataset(lake, NAME), vocabulary, **SMALL), 10, features=False)
 
 
-def test_a_language_the_model_does_not_know(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_a_language_the_model_does_not_know(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     with pytest.raises(BadRequest, match="unknown language 'auto'"):
         open_data(dataset, vocabulary, **SMALL, language="auto")
 
 
-def test_held_out_recordings_validate_and_do_not_train(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_held_out_recordings_validate_and_do_not_train(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     recipe = {**BARE, "holdout": 0.4}
     data = open_data(dataset, vocabulary, **recipe)
     apart = data.held_out(1000)
@@ -310,7 +312,7 @@ def test_held_out_recordings_validate_and_do_not_train(dataset: Frozen, vocabula
     assert [row.id for row in other.held_out(1000)] == [row.id for row in apart]
 
 
-def test_a_few_held_out_rows_are_from_many_places(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_a_few_held_out_rows_are_from_many_places(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     data = open_data(dataset, vocabulary, **BARE, holdout=0.999)
     few = [row.id for row in data.held_out(4)]
     assert len(few) == 4
@@ -319,12 +321,12 @@ def test_a_few_held_out_rows_are_from_many_places(dataset: Frozen, vocabulary: V
     assert open_data(dataset, vocabulary, **BARE).held_out(4) == []
 
 
-def test_everything_held_out(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_everything_held_out(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     with pytest.raises(NoTrainingData, match="all are held out"):
         steps(open_data(dataset, vocabulary, **BARE, holdout=0.999), 10_000, features=False)
 
 
-def test_threads_end_with_the_data(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_threads_end_with_the_data(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     with open_data(dataset, vocabulary, **SMALL, workers=3) as data:
         running = data.steps(0)
         next(running)
@@ -353,7 +355,7 @@ def test_memory_holds_two_blocks_a_lane_at_most(tmp_path: Path, vocabulary: Voca
     assert len(dataset.groups()) == 20
 
 
-def test_nothing_is_written(dataset: Frozen, vocabulary: Vocabulary) -> None:
+def test_nothing_is_written(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     root = Path(dataset._lake.files.root)
 
     def snapshot() -> dict[str, tuple[int, int]]:
@@ -383,7 +385,7 @@ def bucket() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_an_object_store_gives_the_same(
-    bucket: tuple[str, dict[str, Any]], dataset: Frozen, vocabulary: Vocabulary, whole: list[list[MicroBatch]]
+    bucket: tuple[str, dict[str, Any]], dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]
 ) -> None:
     remote = Lake(bucket[0], **bucket[1])
     far = frozen(remote)
@@ -403,7 +405,7 @@ def test_a_manifest_says_how_rows_are_grouped(tmp_path: Path, vocabulary: Vocabu
         spans = [(i * 3.0, i * 3.0 + 0.1) for i in range(70)]
         lake.batches.put_result(BATCH, put_recording(lake, number, spans))
     freeze(lake, name=NAME, batches=["lectures"], policy=DEFAULT)
-    dataset = Frozen(lake, NAME)
+    dataset = FrozenDataset(lake, NAME)
     assert [group.rows for group in dataset.groups()] == [64, 64, 12]
     with lake.datasets.shard(NAME, 0) as file:
         assert [file.metadata.row_group(n).num_rows for n in range(3)] == [64, 64, 12]

@@ -17,12 +17,12 @@ from k2d.errors import BadRequest, ModelError, StoreError
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, ModelInfo, Piece, Window, WindowResult
 from k2d.settings import load
 from trainer.evaluation import evaluate as evaluating
+from trainer.evaluation.eval_report import Report
 from trainer.evaluation.evaluate import How, evaluate
-from trainer.evaluation.report_files import write
 from trainer.evaluation.hearing import hear
 from trainer.evaluation.manifests import JsonLines
 from trainer.evaluation.render import html, markdown
-from trainer.evaluation.eval_report import Report
+from trainer.evaluation.report_files import write
 from trainer.evaluation.size import Size
 
 TRUTH = ["我們 review 一下", "hello world", "", "天氣很好 <b>|x|</b> 嗎", "我用 GPU 算", "今天天氣很好 deadline 明天"]

@@ -215,10 +215,9 @@ def test_a_shape_whisper_cpp_cannot_run_is_refused(tmp_path: Path) -> None:
 
 def test_the_gate_hears_a_changed_weight(run: Path, tmp_path: Path) -> None:
     """One layer's output turned around between writing and listening: the gate is what stands between."""
-    from trainer.export.decoders import for_transformers
-
     from trainer.errors import ExportDrift
     from trainer.export import gate
+    from trainer.export.decoders import for_transformers
 
     changed = student()
     with torch.no_grad():

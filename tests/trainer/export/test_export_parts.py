@@ -11,13 +11,13 @@ import yaml
 pytest.importorskip("torch", reason="needs the torch extra")
 pytest.importorskip("jinja2", reason="needs the train extra")
 
-from trainer.export.decoders import PLAIN, STAMPED, TEXT, Validator
 from weights import base
 
 from k2d.errors import BadRequest, Conflict, ModelError, NotFound
 from k2d.whisper.vocabulary import Vocabulary
 from trainer.errors import ExportDrift
 from trainer.export import card, gate, ggml
+from trainer.export.decoders import PLAIN, STAMPED, TEXT, Validator
 from trainer.export.exporter import Export, convert
 from trainer.export.folder import alignment_heads, generation
 from trainer.export.source import Source, find

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import tiny_teacher
 
-from trainer.model.frozen_layers import Frozen
+from trainer.model.frozen_layers import FrozenDataset
 from trainer.model.loss import Terms, distillation_loss
 from trainer.model.student import load_teacher
 
@@ -31,7 +31,7 @@ def given(model):
 @torch.no_grad()
 def test_both_halves_are_those_of_transformers(model, given):
     features, tokens = given
-    frozen = Frozen(model.model.encoder, model.model.decoder)
+    frozen = FrozenDataset(model.model.encoder, model.model.decoder)
     encoded = frozen.encode(features)
     theirs = model.model.encoder(features).last_hidden_state
     torch.testing.assert_close(encoded, theirs, rtol=1e-4, atol=1e-4)

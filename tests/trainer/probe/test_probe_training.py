@@ -7,8 +7,8 @@ import pytest
 from lakes import TEACHER
 
 from k2d.audio import encode_flac
-from k2d.errors import NotFound
 from k2d.documents import BatchOptions
+from k2d.errors import NotFound
 from k2d.labeling.request import make_batch
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Outcome, Recording, RecordingResult, Samples, Segment, Source, Window
 from k2d.settings import Settings
@@ -20,9 +20,9 @@ from k2d.whisper.features import log_mel
 
 torch = pytest.importorskip("torch")
 
-from trainer.errors import NoTrainingData# noqa: E402
-from trainer.probe import examples as found# noqa: E402
-from trainer.probe.crossfit import Recipe, Trained, cross_fit# noqa: E402
+from trainer.errors import NoTrainingData  # noqa: E402
+from trainer.probe import examples as found  # noqa: E402
+from trainer.probe.crossfit import Recipe, Trained, cross_fit  # noqa: E402
 
 HAN = "媽爸他你我好大小"
 UNIT_S = 0.12

@@ -16,7 +16,7 @@ from places import ROOT
 from tiny import tiny_teacher
 from weights import cache
 
-from k2d.datasets.read import Frozen
+from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest, Conflict, StoreError
 from k2d.settings import Settings, load
 from k2d.store import Lake
@@ -49,12 +49,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> FrozenDataset:
     return frozen(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture(scope="module")
-def straight(dataset: Frozen, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def straight(dataset: FrozenDataset, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     folder = tmp_path_factory.mktemp("runs") / "straight"
     outcome = start(dataset, folder, teacher)
@@ -66,7 +66,7 @@ def settings() -> Settings:
     return load(cache=str(cache()))
 
 
-def start(dataset: Frozen, folder: Path, teacher: Path, *, resume: bool = False, **changes: Any) -> Outcome:
+def start(dataset: FrozenDataset, folder: Path, teacher: Path, *, resume: bool = False, **changes: Any) -> Outcome:
     recipe = Recipe(**{**STEPS, "teacher": str(teacher), **changes})
     before = torch.get_num_threads()
     try:
@@ -75,7 +75,9 @@ def start(dataset: Frozen, folder: Path, teacher: Path, *, resume: bool = False,
         torch.set_num_threads(before)
 
 
-def command(dataset: Frozen, folder: Path, teacher: Path, *, processes: int = 1, more: tuple[str, ...] = ()) -> Any:
+def command(
+    dataset: FrozenDataset, folder: Path, teacher: Path, *, processes: int = 1, more: tuple[str, ...] = ()
+) -> Any:
     """`python -m trainer` for the same run, as a process."""
     values = {**STEPS, "teacher": str(teacher)}
     changes = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
@@ -92,7 +94,7 @@ def command(dataset: Frozen, folder: Path, teacher: Path, *, processes: int = 1,
     )
 
 
-def dataset_root(dataset: Frozen) -> str:
+def dataset_root(dataset: FrozenDataset) -> str:
     path = Path(dataset._lake.datasets.shard_path(NAME, 0))
     return str(path.parents[3])
 
@@ -149,7 +151,7 @@ def test_the_student_opens_in_both_engines(straight: Path, engine: str, tmp_path
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_curve_to_the_last_digit(
-    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path
+    straight: Path, dataset: FrozenDataset, teacher: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     process = command(dataset, folder, teacher)
@@ -167,7 +169,7 @@ def test_a_killed_run_goes_on_to_the_same_curve_to_the_last_digit(
 
 
 def test_sigterm_stops_after_the_step_in_hand_with_a_checkpoint(
-    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    straight: Path, dataset: FrozenDataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "stopped"
     append = Run.append
@@ -187,7 +189,7 @@ def test_sigterm_stops_after_the_step_in_hand_with_a_checkpoint(
     assert curve(folder) == curve(straight)
 
 
-def test_another_recipe_does_not_go_on_with_a_run(straight: Path, dataset: Frozen, teacher: Path) -> None:
+def test_another_recipe_does_not_go_on_with_a_run(straight: Path, dataset: FrozenDataset, teacher: Path) -> None:
     with pytest.raises(Conflict, match="holds a run"):
         start(dataset, straight, teacher)
     with pytest.raises(BadRequest, match=r"temperature was 2.0, is 3.0"):
@@ -201,7 +203,7 @@ def test_another_recipe_does_not_go_on_with_a_run(straight: Path, dataset: Froze
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_two_processes_learn_what_one_does(
-    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, sharding: str
+    straight: Path, dataset: FrozenDataset, teacher: Path, tmp_path: Path, sharding: str
 ) -> None:
     folder = tmp_path / "two"
     process = command(dataset, folder, teacher, processes=2, more=("--set", f"sharding={sharding}"))
@@ -236,14 +238,14 @@ def test_two_processes_learn_what_one_does(
     ids=str,
 )
 def test_the_curve_does_not_depend_on_how_it_runs(
-    straight: Path, dataset: Frozen, teacher: Path, tmp_path: Path, changes: dict[str, Any]
+    straight: Path, dataset: FrozenDataset, teacher: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     start(dataset, tmp_path / "run", teacher, steps=3, **changes)
     for a, b in zip(curve(straight), curve(tmp_path / "run"), strict=False):
         assert b["loss"] == pytest.approx(a["loss"], rel=2e-4)
 
 
-def test_a_trained_encoder_differs_from_its_teachers(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+def test_a_trained_encoder_differs_from_its_teachers(dataset: FrozenDataset, teacher: Path, tmp_path: Path) -> None:
     outcome = start(dataset, tmp_path / "run", teacher, steps=2, freeze_encoder=False, encoder_layers=1)
     assert outcome.finished
     from trainer.model.student import load_teacher
@@ -256,7 +258,7 @@ def test_a_trained_encoder_differs_from_its_teachers(dataset: Frozen, teacher: P
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(
-    dataset: Frozen, teacher: Path, tmp_path: Path
+    dataset: FrozenDataset, teacher: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingDiverged, match="is no number; rows in the batch: rec_") as caught:
         start(dataset, tmp_path / "run", teacher, learning_rate=1e30, warmup_steps=0, checkpoint_every=1)
@@ -266,13 +268,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rows(
     assert caught.value.details["rows"]
 
 
-def test_too_many_layers_are_refused_before_anything_is_written(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+def test_too_many_layers_are_refused_before_anything_is_written(
+    dataset: FrozenDataset, teacher: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BadRequest, match="the teacher has 4 layers, not 9"):
         start(dataset, tmp_path / "run", teacher, decoder_layers=9)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_student_of_another_vocabulary_is_refused(dataset: Frozen, teacher: Path, tmp_path: Path) -> None:
+def test_a_student_of_another_vocabulary_is_refused(dataset: FrozenDataset, teacher: Path, tmp_path: Path) -> None:
     other = tiny_teacher(tmp_path / "other", vocab_size=51_866)
     with pytest.raises(BadRequest, match="their probabilities cannot be compared"):
         start(dataset, tmp_path / "run", teacher, student=str(other))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from trainer.evaluation.bootstrap import Band
 from trainer.study.curves import GRID, area, auc, rank, risk
-from trainer.study.resampling import How, banded, paired, weightings
 from trainer.study.filters import Filter, Kind
 from trainer.study.judge import chance, cuts, ranked
+from trainer.study.resampling import How, banded, paired, weightings
 from trainer.study.table import Labels, numbered
 
 

@@ -14,10 +14,10 @@ from trainer.study import study_files as files
 from trainer.study.about import about
 from trainer.study.blocks import banded, percent, signed
 from trainer.study.checks import checks
-from trainer.study.resampling import How
 from trainer.study.figures import study
 from trainer.study.filters import COMPOSITE, NGRAM, Filter, Kind, filters
 from trainer.study.judge import ALPHAS, ranked
+from trainer.study.resampling import How
 from trainer.study.table import Labels
 
 

@@ -1,4 +1,4 @@
-{{/* Values that fit the schema and still cannot work: said here, in one sentence each, before anything is installed. */}}
+{{/* Values that fit the schema and still cannot work: refused with one sentence each, before anything is installed. */}}
 {{- define "k2d.checks" -}}
 {{- with .Values }}
 {{- if and .redis.enabled (not .redis.password) (not .redis.existingSecret) }}

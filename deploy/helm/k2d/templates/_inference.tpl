@@ -20,7 +20,7 @@ spec:
   selector:
     {{- include "k2d.selector" $meta | nindent 4 }}
 ---
-# one address for everybody else: OpenAI clients, people, Prometheus
+# one address for all other clients: OpenAI clients, people, Prometheus
 apiVersion: v1
 kind: Service
 metadata:
@@ -64,7 +64,7 @@ spec:
               valueFrom: {resourceFieldRef: {containerName: {{ .role }}, resource: limits.cpu, divisor: "1"}}
             - name: HF_HOME
               value: /cache/huggingface
-            {{- /* with a GPU asked for, no GPU is an error, not a reason to crawl along on the CPU */}}
+            {{- /* with a GPU asked for, no GPU is an error: on the CPU it would be far too slow */}}
             {{- $fixed := dict .role $part.model "host" "0.0.0.0" "cache" "/cache" "device" (gt (int $part.gpus) 0 | ternary "cuda" "cpu") }}
             {{- include "k2d.env" (merge (dict "fixed" $fixed) $meta) | nindent 12 }}
           ports:
@@ -79,7 +79,7 @@ spec:
             {{- include "k2d.resources" $meta | nindent 12 }}
           {{- $ready := $triton | ternary (printf "/v2/models/%s/ready" .role) "/readyz" }}
           {{- $alive := $triton | ternary "/v2/health/live" "/healthz" }}
-          # until it has fetched and loaded the weights and heard the golden clip, only this counts
+          # until it has fetched and loaded the weights and transcribed the golden clips, only this probe counts
           startupProbe:
             httpGet: {path: {{ $ready }}, port: http}
             periodSeconds: 10
@@ -90,7 +90,7 @@ spec:
             periodSeconds: 5
             timeoutSeconds: 5
             failureThreshold: 3
-          # two minutes without an answer: busy is not dead, and a restart costs loading
+          # two minutes without an answer: a busy server is not dead, and a restart loads the weights again
           livenessProbe:
             httpGet: {path: {{ $alive }}, port: http}
             periodSeconds: 15

@@ -82,7 +82,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* The variables of all k2d containers: what is theirs alone wins over what is everybody's. */}}
+{{/* The variables of all k2d containers: a part's own settings win over those of all parts. */}}
 {{- define "k2d.env" -}}
 - name: HOME
   value: /tmp

@@ -6,9 +6,9 @@ import yaml
 from corpora import simulated
 
 from k2d.corpus.calibration.calibrate import calibrate
-from k2d.corpus.calibration.rates import ALPHAS, ranged, seconds_kept, speech_rate
+from k2d.corpus.calibration.rates import ALPHAS, seconds_kept, speech_rate, with_rate
 from k2d.corpus.calibration.review import review
-from k2d.corpus.index import distinct_parts
+from k2d.corpus.distinct import distinct_parts
 from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import DEFAULT, PAPER, columns_of, decide, evidence_columns, from_yaml, to_yaml
 from k2d.keys import segment_id
@@ -147,8 +147,8 @@ def test_limits_of_the_speech_rate_only_get_narrower(corpus):
     rate = speech_rate(lambda: distinct_parts(lake, [batch]), DEFAULT)
     assert rate.least < rate.usual < rate.most
     narrow = DEFAULT.model_copy(update={"min_phonemes_per_s": 7.9, "max_phonemes_per_s": 8.1})
-    assert (ranged(narrow, rate).min_phonemes_per_s, ranged(narrow, rate).max_phonemes_per_s) == (7.9, 8.1)
-    assert ranged(PAPER, rate) == PAPER
+    assert (with_rate(narrow, rate).min_phonemes_per_s, with_rate(narrow, rate).max_phonemes_per_s) == (7.9, 8.1)
+    assert with_rate(PAPER, rate) == PAPER
 
 
 def test_reviews_of_another_corpus_are_refused(corpus, tmp_path):

@@ -10,7 +10,7 @@ from k2d.corpus.calibration.calibrate import calibrate
 from k2d.corpus.calibration.draw import MOST_WEIGHT, chances_of, draw, sizes
 from k2d.corpus.calibration.review import review
 from k2d.corpus.calibration.reviews import ReviewRow, error_of, load, until, write
-from k2d.corpus.index import distinct_parts
+from k2d.corpus.distinct import distinct_parts
 from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import DEFAULT, thresholds
 from k2d.store import Lake
@@ -158,7 +158,7 @@ def test_a_damaged_review_file_is_refused_with_its_line(corpus, tmp_path, text, 
 
 def test_too_few_draws_and_nothing_to_draw_are_refused(corpus):
     lake, batch, _ = corpus
-    with pytest.raises(BadRequest, match="prove nothing"):
+    with pytest.raises(BadRequest, match="too few to prove anything"):
         review(lake, [batch], DEFAULT, count=5, seed=0)
     with pytest.raises(BadRequest, match="nothing to review"):
         review(lake, [batch], DEFAULT.model_copy(update={"min_phonemes_per_s": 1e6}), count=50, seed=0)

@@ -74,7 +74,12 @@ def test_policy_files_say_what_policies_are(tmp_path: Path) -> None:
         assert hash(from_yaml(to_yaml(policy))) == hash(policy)
     (tmp_path / "mine.yaml").write_text(to_yaml(DEFAULT.varied(alpha=0.2)), "utf-8")
     assert load(str(tmp_path / "mine.yaml")).alpha == 0.2
-    for text, word in (("- a", "no policy"), ("a: [", "YAML"), ("alpha: 7", "alpha"), ("metric: evidence", "weights")):
+    for text, word in (
+        ("- a", "not a mapping of policy fields"),
+        ("a: [", "YAML"),
+        ("alpha: 7", "alpha"),
+        ("metric: evidence", "weights"),
+    ):
         with pytest.raises(BadRequest, match=word):
             from_yaml(text)
     with pytest.raises(BadRequest, match="unknown policy"):

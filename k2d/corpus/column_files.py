@@ -1,7 +1,8 @@
-"""Column files: what policies read of many chunks and their segments, laid out so that memory can be mapped to it.
+"""Column files: the columns that policies read, of many chunks and of their segments, in memory-mappable files.
 
-Arrow IPC, not compressed, one batch, no nulls: a column is an array as it lies in the file, and what is not looked at
-is not read. Floats are float32, as evidence is rounded; spans are whole milliseconds, which ledgers add up.
+The format is Arrow IPC, uncompressed, with one batch and no nulls, so that each column is a plain array in the file and
+columns that are not used are not read. Floats are float32 (evidence is rounded to four decimals); durations are whole
+milliseconds, so that ledgers add up exactly.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from k2d.store import facts
 
 _MS: Final = ("ms", pa.int32())
 _INT: Final = pa.int32()
-FLAGS: Final = frozenset(("is_phrase", "is_echo"))  # a byte each: a bit each could not be mapped to an array
+FLAGS: Final = frozenset(("is_phrase", "is_echo"))  # stored as bytes: Arrow's booleans are bits and cannot be mapped
 
 
 def _kind(field: pa.Field) -> pa.DataType:
@@ -26,7 +27,7 @@ def _kind(field: pa.Field) -> pa.DataType:
 
 
 SEGMENT_EVIDENCE: Final = facts.SCHEMA.field("segment_evidence").type.value_type
-# one row for each chunk, in order of (position, index)
+# one row per chunk, in the order of (position, index)
 CHUNKS: Final = pa.schema(
     [
         ("position", _INT),
@@ -36,11 +37,11 @@ CHUNKS: Final = pa.schema(
         *((name, _kind(facts.SCHEMA.field(name))) for name in facts.POLICY_COLUMNS),
     ]
 )
-# one row for each segment of them
+# one row per segment of these chunks
 SEGMENTS: Final = pa.schema(
     [
-        ("chunk", _INT),  # the row of its chunk in the file of chunks
-        ("number", _INT),  # its place in the chunk
+        ("chunk", _INT),  # row of its chunk in CHUNKS
+        ("number", _INT),  # its number in the chunk
         _MS,
         *((name, _kind(SEGMENT_EVIDENCE.field(name))) for name in EVIDENCE_COLUMNS),
     ]
@@ -48,13 +49,13 @@ SEGMENTS: Final = pa.schema(
 
 
 def chunks(table: pa.Table) -> pa.Table:
-    """The columns of chunks from rows of the index (position, and columns of facts)."""
+    """Make the table CHUNKS from rows of the index (`k2d.corpus.gather.SCHEMA`)."""
     ms = pa.array(_ms(table["duration_s"].to_numpy()))
     return _typed({**{name: table[name] for name in table.column_names}, "ms": ms}, CHUNKS)
 
 
 def segments(evidence: pa.ChunkedArray) -> pa.Table:
-    """The columns of segments from a column segment_evidence with one list for each chunk."""
+    """Make the table SEGMENTS from a column segment_evidence, which has one list for each chunk."""
     lists = evidence.combine_chunks() if evidence.num_chunks else pa.array([], evidence.type)
     if isinstance(lists, pa.ChunkedArray):
         lists = lists.chunk(0)
@@ -70,25 +71,25 @@ def segments(evidence: pa.ChunkedArray) -> pa.Table:
 
 
 def write(file: BinaryIO, table: pa.Table) -> None:
-    """Write CHUNKS or SEGMENTS as one batch."""
+    """Write a table (CHUNKS or SEGMENTS) as one batch."""
     with pa.ipc.new_file(file, table.schema) as out:
         out.write_table(table.combine_chunks())
 
 
 def read(source: Any, schema: pa.Schema) -> pa.Table:
-    """The table of a file or mapped memory; its columns stay where they are.
+    """Read the table of a file or of mapped memory, without copying its columns.
 
     Raises:
-        ValueError: the file is none of this schema.
+        ValueError: the file has another schema.
     """
     with pa.ipc.open_file(source) as file:
         if not file.schema.equals(schema):
-            raise ValueError("the columns are not those of this version")
+            raise ValueError("its columns are not those of this version of k2d")
         return file.read_all()
 
 
 def arrays(table: pa.Table) -> dict[str, npt.NDArray[Any]]:
-    """The columns of CHUNKS or SEGMENTS as arrays, without a copy where the table is one batch; flags are booleans."""
+    """Return the columns as arrays, shape (rows,) each; not copied if the table is one batch. FLAGS are booleans."""
     return {name: _array(column, np.bool_ if name in FLAGS else None) for name, column in _columns(table)}
 
 
@@ -97,16 +98,16 @@ def _columns(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
 
 
 def _array(column: pa.ChunkedArray, kind: type[np.bool_] | None) -> npt.NDArray[Any]:
-    """A column without nulls. Not by Arrow's own to_numpy, which imports pandas: seconds for a command that sweeps."""
+    """A column without nulls as an array. Arrow's own to_numpy is not used: it imports pandas, which takes seconds."""
     dtype = np.dtype(kind or column.type.to_pandas_dtype())
-    found = [
-        np.frombuffer(one.buffers()[1], dtype, count=len(one), offset=one.offset * dtype.itemsize)
-        for one in column.chunks
-        if len(one)
+    arrays = [
+        np.frombuffer(chunk.buffers()[1], dtype, count=len(chunk), offset=chunk.offset * dtype.itemsize)
+        for chunk in column.chunks
+        if len(chunk)
     ]
-    if len(found) == 1:
-        return found[0]
-    return np.concatenate(found) if found else np.empty(0, dtype)
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype)
 
 
 def _typed(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What every part of the lake is built on: the root, JSON documents, and names that are safe in a path."""
+"""Base class of the lake's parts: JSON documents, folders of version 0.1, and safe file names."""
 
 import re
 from functools import cached_property
@@ -11,17 +11,17 @@ from k2d.store.files import Files
 from k2d.store.guard import damaged
 from k2d.store.parquet import dumps
 
-# keys, ids and names that become file names: no separators, no leading dot
+# keys, ids and names that are used as file names: no separators, no leading dot
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-# Folders that version 0.1 called something else. They are read for ever and never written.
+# Folders that k2d 0.1 called something else. They are still read, and never written.
 EARLIER_FOLDERS: Final = {"examinations": "probes", "hypotheses": "opinions", "probes": "listeners"}
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
-class Rooted:
-    """A part of the lake. Parts share one `Files` and do not know one another's paths."""
+class LakePart:
+    """Base class of the parts of the lake. All parts share one `Files`; none uses another's paths."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
@@ -30,8 +30,8 @@ class Rooted:
         """Read a JSON document as an instance of `kind` (a dataclass or a pydantic model).
 
         Raises:
-            NotFound: there is none.
-            StoreError: it is damaged, or the store does not answer.
+            NotFound: there is no such document.
+            StoreError: the document is damaged, or the store does not answer.
         """
         try:
             return _adapter(kind).validate_json(self.files.read(path))
@@ -43,7 +43,7 @@ class Rooted:
         self.files.write(path, dumps(value))
 
     def located(self, path: str) -> str:
-        """`path`, or where version 0.1 put the same file, if it is there and not at `path`."""
+        """Return `path`, or the path that version 0.1 gave the same file if it is only there."""
         folder, _, rest = path.partition("/")
         earlier = self._earlier_folders.get(folder)
         if earlier is None or self.files.exists(path):
@@ -51,31 +51,31 @@ class Rooted:
         return f"{earlier}/{rest}" if self.files.exists(f"{earlier}/{rest}") else path
 
     def folders_of(self, folder: str) -> tuple[str, ...]:
-        """The folder, and the one that version 0.1 kept the same files in, if this lake has it."""
+        """Return the folder and, if this lake has it, the folder of version 0.1 for the same files."""
         earlier = self._earlier_folders.get(folder)
         return (folder,) if earlier is None else (folder, earlier)
 
     @cached_property
     def _earlier_folders(self) -> dict[str, str]:
-        """By today's name; looked up once, so that a lake without them pays nothing for them."""
-        there = set(self.files.folders(""))
-        return {now: earlier for now, earlier in EARLIER_FOLDERS.items() if earlier in there}
+        """The folders of version 0.1 in this lake, by their current name. Listed once, so other lakes lose no time."""
+        folders = set(self.files.folders(""))
+        return {current: earlier for current, earlier in EARLIER_FOLDERS.items() if earlier in folders}
 
 
-def fanned(folder: str, key: str, suffix: str = "") -> str:
-    """folder/ab/abcdef….suffix: 256 folders instead of a million files in one.
+def key_path(folder: str, key: str, suffix: str = "") -> str:
+    """Return "folder/ab/abcdef….suffix": files are spread over 256 folders, since one cannot hold a million.
 
     Raises:
-        NotFound: `key` is no key, so nothing can be there.
+        NotFound: `key` is not a valid key, so nothing can be stored under it.
     """
-    return f"{folder}/{safe(key)[:2]}/{key}{suffix}"
+    return f"{folder}/{safe_name(key)[:2]}/{key}{suffix}"
 
 
-def safe(key: str) -> str:
-    """`key`, if it can be a file name.
+def safe_name(key: str) -> str:
+    """Return `key` if it is a valid file name.
 
     Raises:
-        NotFound: it cannot, so nothing in the lake is called that.
+        NotFound: it is not, so nothing in the lake has that name.
     """
     if not _SAFE.fullmatch(key):
         raise NotFound(f"nothing in the store is called {key[:100]!r}")
@@ -83,7 +83,7 @@ def safe(key: str) -> str:
 
 
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """Built once for each kind: building takes milliseconds, using it microseconds."""
+    """Cached: building an adapter takes milliseconds, using it microseconds."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]

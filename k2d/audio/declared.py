@@ -1,27 +1,27 @@
-"""How long a media file says it is, in bytes and, for MP3, in seconds: what FFmpeg does not tell.
+"""The length that a media file declares: in bytes, and for MP3 in seconds. FFmpeg does not report it.
 
-FFmpeg quietly adjusts the duration of a cut WAV, CAF, AVI or Ogg file to what is left, and cannot tell at all for
-Matroska; the container's own sizes still show the cut. An MP3 file's duration it estimates without saying so.
+FFmpeg silently reduces the duration of a truncated WAV, CAF, AVI or Ogg file to what is left, and reports none for
+Matroska; the sizes in the container still show the truncation. For MP3 it estimates the duration without saying so.
 """
 
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-# RIFF sizes from here on are how recorders that cannot seek say "unknown" (sox 0x7FFFF000…, FFmpeg 0xFFFFFFFF)
-_RIFF_UNKNOWN = 0x7FFF_F000
-_RIFF_SLACK = 64  # writers that count a header or a padding byte wrongly
-_OGG_PAGE_MAX = 27 + 255 + 255 * 255
-_PARTS_MAX = 200_000  # top-level parts looked at; a fragmented ten-hour MP4 has about 20,000
-_MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
-_MP4_BOXES = (*_MP4_STARTS, b"moof", b"mfra", b"sidx", b"ssix", b"uuid", b"meta", b"pdin", b"emsg", b"prft", b"udta")
+# RIFF sizes from here on mean "unknown", from programs that cannot seek (sox 0x7FFFF000…, FFmpeg 0xFFFFFFFF)
+_RIFF_UNKNOWN: Final = 0x7FFF_F000
+_RIFF_SLACK: Final = 64  # for programs that miscount a header or a padding byte
+_OGG_PAGE_MAX: Final = 27 + 255 + 255 * 255
+_PARTS_MAX: Final = 200_000  # top-level parts examined; a fragmented ten-hour MP4 has about 20,000
+_MP4_STARTS: Final = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
+_MP4_BOXES: Final = (*_MP4_STARTS, *b"moof mfra sidx ssix uuid meta pdin emsg prft udta".split())
 # MPEG version bits → sample rates by index, and samples in a Layer III frame (ISO 11172-3, 13818-3; 0 is MPEG 2.5)
-_MP3_RATES_HZ = {0: (11025, 12000, 8000), 2: (22050, 24000, 16000), 3: (44100, 48000, 32000)}
-_MP3_FRAME_SAMPLES = {0: 576, 2: 576, 3: 1152}
+_MP3_RATES_HZ: Final = {0: (11025, 12000, 8000), 2: (22050, 24000, 16000), 3: (44100, 48000, 32000)}
+_MP3_FRAME_SAMPLES: Final = {0: 576, 2: 576, 3: 1152}
 
 
-def promised_bytes(file: BinaryIO, size: int) -> int | None:
-    """The least size at which the file is whole, None where its container does not say.
+def declared_bytes(file: BinaryIO, size: int) -> int | None:
+    """The size that the file has at least when it is complete; None if its container does not state one.
 
-    `size` is the file's real size. The file's position is moved.
+    `size` is the file's actual size. Moves the file's position.
 
     Raises:
         OSError: reading fails.
@@ -44,7 +44,7 @@ def promised_bytes(file: BinaryIO, size: int) -> int | None:
 
 
 def xing_duration_s(file: BinaryIO) -> float | None:
-    """What the Xing or Info header in an MP3 file's first frame says; None without one. The position is moved.
+    """The duration from the Xing or Info header in an MP3 file's first frame; None without one. Moves the position.
 
     Raises:
         OSError: reading fails.
@@ -72,7 +72,7 @@ def _at(file: BinaryIO, offset: int, count: int) -> bytes:
 
 
 def _riff(file: BinaryIO, head: bytes, size: int) -> int | None:
-    """WAV: the data chunk's end. AVI and other RIFF forms: the outer chunk's end."""
+    """The end of the data chunk of a WAV, or of the outer chunk of AVI and other RIFF forms."""
     if len(head) < 12:
         return None
     if head[8:12] != b"WAVE":
@@ -116,7 +116,7 @@ def _caf(file: BinaryIO, size: int) -> int | None:
 
 
 def _mp4(file: BinaryIO, size: int) -> int | None:
-    """The furthest end of a top-level box; beyond the file when the last box is cut."""
+    """The end of the last top-level box; beyond the file if that box is truncated."""
     offset = 0
     for _ in range(_PARTS_MAX):
         part = _at(file, offset, 16)
@@ -125,7 +125,7 @@ def _mp4(file: BinaryIO, size: int) -> int | None:
         length = int.from_bytes(part[:4], "big")
         if length == 1 and len(part) == 16:
             length = int.from_bytes(part[8:16], "big")
-        if length < 8 or part[4:8] not in _MP4_BOXES:  # 0: to the end of the file; others: a tag behind the boxes
+        if length < 8 or part[4:8] not in _MP4_BOXES:  # 0: to the end of the file; unknown type: a tag behind the boxes
             return None
         offset += length
         if offset >= size:
@@ -146,7 +146,7 @@ def _matroska(head: bytes) -> int | None:
 
 
 def _vint(data: bytes, at: int) -> tuple[int | None, int]:
-    """An EBML variable-length integer and the offset behind it; None when it says "unknown"."""
+    """An EBML variable-length integer (None for "unknown") and the offset behind it."""
     if at >= len(data) or not data[at]:
         return None, at
     width = 9 - data[at].bit_length()
@@ -155,16 +155,16 @@ def _vint(data: bytes, at: int) -> tuple[int | None, int]:
 
 
 def _ogg(file: BinaryIO, size: int) -> int | None:
-    """The end of the last page. A missing end-of-stream mark alone is no cut: live recorders leave it out."""
+    """The end of the last page. A missing end-of-stream mark alone is not truncation: live recorders omit it."""
     start = max(0, size - 2 * _OGG_PAGE_MAX)
     tail = _at(file, start, size - start)
     at = len(tail)
     while (at := tail.rfind(b"OggS", 0, at)) >= 0:
         page = tail[at : at + 27 + 255]
         if len(page) < 27 or len(page) < 27 + page[26]:
-            return size + 1  # the page's own header is cut
+            return size + 1  # the page's header is truncated
         if page[4] == 0 and page[5] <= 7:  # version, flags
             end = start + at + 27 + page[26] + sum(page[27 : 27 + page[26]])
             marked = page[5] & 4
-            return end if marked or end >= size else size + 1  # unmarked, and then something that is not Ogg
+            return end if marked or end >= size else size + 1  # no mark, and followed by something that is not Ogg
     return None

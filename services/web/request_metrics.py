@@ -1,19 +1,22 @@
-"""Counts and timings of HTTP requests, and the registry a host adds its own metrics to."""
+"""Counts and timings of HTTP requests, and the registry that a host adds its own metrics to."""
 
 import time
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each of ours that nobody reads
-REGISTRY = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)  # memory and CPU of this process, where the system tells
-REQUESTS = Counter("k2d_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=REGISTRY)
-LATENCY = Histogram("k2d_http_request_seconds", "Time to the last byte.", ["method", "route"], registry=REGISTRY)
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second, unused series for each of ours
+REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)  # memory and CPU of this process, where the system reports them
+REQUESTS: Final = Counter(
+    "k2d_http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=REGISTRY
+)
+LATENCY: Final = Histogram("k2d_http_request_seconds", "Time to the last byte.", ["method", "route"], registry=REGISTRY)
 
 
-class Timed:
-    """Counts and times every request by its route template, so that ids do not become label values."""
+class RequestMetrics:
+    """Middleware that counts and times every request by its route template, so that ids do not become label values."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -25,14 +28,14 @@ class Timed:
         started = time.perf_counter()
         status = 500
 
-        async def noted(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, send_and_note)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             REQUESTS.labels(scope["method"], route, status).inc()

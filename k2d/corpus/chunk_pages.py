@@ -1,0 +1,180 @@
+"""Lists of chunks, page by page, as documents of the API; used by the API and by the embedded client."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from k2d.corpus.chunk import all_distances, shown
+from k2d.corpus.index import Part, parts
+from k2d.corpus.sweep import salvaged_ms
+from k2d.documents import ChunkFilter, ChunkList, ChunkRow
+from k2d.errors import BadRequest
+from k2d.filtering.policy import (
+    DEFAULT,
+    REASONS,
+    STATUSES,
+    Columns,
+    Policy,
+    decide,
+    metric_column,
+    policy_columns,
+    thresholds,
+)
+from k2d.schema import Batch
+from k2d.store import Lake
+from k2d.store.batches import PART
+
+MAX_PAGE: Final = 1000  # chunks; chosen
+EVERY_CHUNK: Final = ChunkFilter()
+TEXT_COLUMNS: Final = (
+    "id",
+    "index",
+    "start_s",
+    "end_s",
+    "recording",
+    "teacher_text",
+    "validators",
+    "perturbations",
+    "validator_texts",
+    "phrase",
+)
+
+
+def page(
+    lake: Lake,
+    batch: Batch,
+    policy: Policy = DEFAULT,
+    *,
+    where: ChunkFilter = EVERY_CHUNK,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> ChunkList:
+    """Return one page of a batch's chunks in the order of (recording, time), and the cursor of the next page.
+
+        first = page(lake, batch, where=ChunkFilter(verdict=Status.REJECTED))
+        second = page(lake, batch, where=ChunkFilter(verdict=Status.REJECTED), cursor=first.next)
+
+    `next` is None at the end. Parts of the index are judged one after the other until the page is full; texts are read
+    only for the chunks of the page.
+
+    Raises:
+        BadRequest: the limit is out of range, or the cursor is not valid.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise BadRequest(f"limit must be 1…{MAX_PAGE}, not {limit}")
+    last = _Cursor(-1, -1) if cursor is None else _Cursor.decode(cursor)
+    first_part = last.position // PART
+    chunks: list[ChunkRow] = []
+    for number, part in enumerate(parts(lake, batch.id)):
+        if number < first_part:
+            continue
+        columns = part.chunks
+        later = (columns["position"] == last.position) & (columns["index"] > last.index)
+        rows = np.flatnonzero(_matching(part, policy, where) & (later | (columns["position"] > last.position)))
+        page_rows = rows[: limit - len(chunks)]
+        if len(page_rows):
+            chunks += _rows(part, policy, page_rows)
+            last = _Cursor(int(columns["position"][page_rows[-1]]), int(columns["index"][page_rows[-1]]))
+        if len(rows) > len(page_rows):
+            return ChunkList(chunks=chunks, next=last.encode())
+    return ChunkList(chunks=chunks, next=None)
+
+
+def all_chunks(
+    lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, where: ChunkFilter = EVERY_CHUNK
+) -> Iterator[ChunkRow]:
+    """Iterate over all matching chunks of a batch, reading a page at a time."""
+    cursor: str | None = None
+    while True:
+        chunks = page(lake, batch, policy, where=where, limit=MAX_PAGE, cursor=cursor)
+        yield from chunks.chunks
+        cursor = chunks.next
+        if cursor is None:
+            return
+
+
+def _matching(part: Part, policy: Policy, where: ChunkFilter) -> npt.NDArray[np.bool_]:
+    """Which chunks of a part match the filter, shape (chunks,)."""
+    columns = part.chunks
+    decision = decide(policy, {name: columns[name] for name in policy_columns(policy)})
+    keep = np.ones(len(decision.status), dtype=np.bool_)
+    if where.verdict is not None:
+        keep &= decision.status == STATUSES.index(where.verdict)
+    if where.reason is not None:
+        keep &= decision.reason == REASONS.index(where.reason)
+    if where.min_distance is not None:
+        keep &= metric_column(policy, columns) >= where.min_distance
+    if where.max_distance is not None:
+        keep &= metric_column(policy, columns) <= where.max_distance
+    if where.recording is not None:
+        keep &= pc.equal(part.read(["recording"])["recording"], where.recording).to_numpy()
+    if where.text is not None:
+        texts = part.read(["teacher_text"])["teacher_text"]
+        keep &= pc.match_substring(texts, where.text, ignore_case=True).to_numpy()
+    return keep
+
+
+def _rows(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> list[ChunkRow]:
+    """The documents of some chunks: texts, all metrics, verdict, salvaged seconds."""
+    texts = part.take(rows, list(TEXT_COLUMNS)).to_pylist()
+    columns = {name: column[rows] for name, column in part.chunks.items()}
+    decision, distances = decide(policy, columns), all_distances(policy, columns)
+    salvaged = _salvaged_ms(part, policy, rows)
+    return [
+        ChunkRow(
+            **text,
+            distances={m: None if values is None else shown(values[row]) for m, values in distances.items()},
+            teacher_repetition=int(columns["teacher_repetition"][row]),
+            validator_repetition=int(columns["validator_repetition"][row]),
+            verdict=decision.verdict(row).status,
+            reason=decision.verdict(row).reason,
+            salvaged_s=int(salvaged[row]) / 1000,
+        )
+        for row, text in enumerate(texts)
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _PageColumns:
+    """Some chunks of a part and all their segments (`k2d.filtering.policy.PartColumns`)."""
+
+    chunks: Columns
+    segments: Columns
+
+
+def _salvaged_ms(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The milliseconds salvaged of each of these chunks, shape (rows,)."""
+    if not policy.salvage:
+        return np.zeros(len(rows), np.int64)
+    chunk = part.segments["chunk"]  # ascending
+    first, stop = np.searchsorted(chunk, rows), np.searchsorted(chunk, rows, side="right")
+    of_rows = np.concatenate([np.arange(a, b) for a, b in zip(first, stop, strict=True)]) if len(rows) else first
+    segments: dict[str, npt.NDArray[Any]] = {name: column[of_rows] for name, column in part.segments.items()}
+    segments["chunk"] = np.repeat(np.arange(len(rows)), stop - first)
+    page_part = _PageColumns({name: column[rows] for name, column in part.chunks.items()}, segments)
+    return salvaged_ms(segments, thresholds(policy, page_part, alpha=policy.alpha), policy.alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """The last chunk of a page: position of its recording in the batch, index in the recording."""
+
+    position: int
+    index: int
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(json.dumps([self.position, self.index]).encode()).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> "_Cursor":
+        try:
+            position, index = json.loads(base64.urlsafe_b64decode(text.encode()))
+            return cls(int(position), int(index))
+        except (ValueError, TypeError) as error:
+            raise BadRequest("the cursor is not valid", hint="use `next` of the previous page, unchanged") from error

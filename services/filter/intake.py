@@ -1,0 +1,158 @@
+"""Reads the body of POST /v1/batches, a form with files or JSON with URIs, and stores the batch or forecasts it."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect
+
+from k2d import audio, sources
+from k2d.corpus.index import take_back_outdated
+from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
+from k2d.errors import AudioError, BadRequest, K2DError
+from k2d.keys import digest
+from k2d.labeling.forecast import forecast
+from k2d.labeling.request import make_batch
+from k2d.schema import Batch, Source
+from k2d.settings import Settings
+from k2d.store import Lake
+
+Options = TypeVar("Options", bound=BatchOptions)
+
+MAX_FILES: Final = 10_000  # in one request; larger corpora come by reference or in several batches
+MAX_FIELDS: Final = 50  # of a form beside its files; more than there are options
+
+OPENAPI_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": BatchUpload.model_json_schema()},
+            "application/json": {"schema": BatchByReference.model_json_schema()},
+        },
+    }
+}
+
+
+class UnsupportedBody(K2DError):
+    """The body is neither multipart nor JSON."""
+
+    code = "unsupported_media_type"
+    status = 415
+    hint = "send multipart/form-data with `files`, or application/json with `sources`"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFiles:
+    """The recordings of a form, and its other fields."""
+
+    files: list[UploadFile]
+    options: BatchOptions
+
+
+@asynccontextmanager
+async def read_body(request: Request) -> AsyncIterator[UploadedFiles | BatchByReference]:
+    """The body of a request, checked; its files are open inside the `async with` only.
+
+    Raises:
+        UnsupportedBody: another content type.
+        BadRequest: something in it is wrong, or the client left before it had sent all of it.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    try:
+        if kind == "application/json":
+            yield _parse(BatchByReference, await request.body())
+        elif kind == "multipart/form-data":
+            async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS) as form:
+                yield _uploaded(form)
+        else:
+            raise UnsupportedBody(f"cannot read a body of type {kind or '(none)'!r}")
+    except ClientDisconnect as error:
+        raise BadRequest("the connection closed before the body was complete", hint="nothing was stored") from error
+
+
+def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Batch:
+    """Store the files, then the batch; returns it as it is stored: one that was there already stays as it was.
+
+    Results that an earlier version wrote are taken away, so that those recordings are done again.
+
+    Raises:
+        BadRequest: the options make no sense.
+        SourceRefused: a URI is outside the allowed prefixes.
+        NotFound: there is nothing at a URI.
+        Conflict: the name belongs to another batch.
+        StoreError
+    """
+    if isinstance(body, UploadedFiles):
+        batch = make_batch([_store_file(file, lake) for file in body.files], body.options, settings)
+    else:
+        batch = _referenced(body, settings)
+    lake.batches.put(batch)
+    stored = lake.batches.get(batch.id)
+    take_back_outdated(lake, stored)
+    return stored
+
+
+def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Forecast:
+    """Estimate what the batch would cost; nothing is stored. Errors as for `store_batch`."""
+    durations: list[float | None] = []
+    if isinstance(body, UploadedFiles):
+        placeholder = [Source("x", "x", "x")] * bool(body.files)
+        make_batch(placeholder, body.options, settings)  # only to check the options: files get their keys when stored
+        durations += [_header_duration(file) for file in body.files]
+    else:
+        for source in _referenced(body, settings).sources:
+            opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
+            duration = None
+            with suppress(AudioError, OSError), opened() as file:
+                duration = audio.probe_duration_s(file)
+            durations.append(duration)
+    return forecast(durations, lake)
+
+
+def _referenced(body: BatchByReference, settings: Settings) -> Batch:
+    for uri in body.sources:
+        sources.check_allowed(uri, settings.allowed_sources)
+    described = [sources.describe(uri, allowed=settings.allowed_sources) for uri in body.sources]
+    return make_batch(described, body, settings)
+
+
+def _uploaded(form: FormData) -> UploadedFiles:
+    files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
+    if len(files) != len(form.getlist("files")):
+        raise BadRequest("`files` parts must be files", hint="give each part a file name")
+    fields = {key: value for key, value in form.items() if key != "files"}
+    return UploadedFiles(files, _parse(BatchOptions, json.dumps(fields, default=str).encode()))
+
+
+def _store_file(file: UploadFile, lake: Lake) -> Source:
+    uri, sha256, size = lake.uploads.put(file.file)
+    return Source(name=_file_name(file), uri=uri, key=digest("upload", sha256), size_bytes=size)
+
+
+def _file_name(file: UploadFile) -> str:
+    """The name as the client's user saw it: HTML's form encoding escapes quotes and line breaks, and only these."""
+    name = file.filename or "unnamed"
+    for escaped, character in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
+        name = name.replace(escaped, character)
+    return name
+
+
+def _header_duration(file: UploadFile) -> float | None:
+    with suppress(AudioError, OSError):
+        return audio.probe_duration_s(file.file)
+    return None
+
+
+def _parse(model: type[Options], body: bytes) -> Options:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        problems = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+        detail = "; ".join(f"{item['where'] or 'body'}: {item['message']}" for item in problems)
+        raise BadRequest(detail, hint="see /docs for what is expected", errors=problems) from error
