@@ -1,8 +1,9 @@
-"""Whisper base in memory, loaded once for all tests of the kernel. None of them may close these engines."""
+"""Whisper base in memory, loaded once for all tests of the kernel, which may not close it; retries without waits."""
 
 from collections.abc import Iterator
 
 import pytest
+import stamina
 from weights import open_base
 
 from k2d.whisper.engine import Engine
@@ -31,3 +32,10 @@ def reference() -> Iterator[Engine]:
     engine = open_base("transformers")
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def without_waits() -> Iterator[None]:
+    """What is tried again is tried again as often, at once."""
+    with stamina.set_testing(True, attempts=100, cap=True):
+        yield
