@@ -25,7 +25,7 @@ from k2d.audio import decode_flac
 from k2d.client.embedded import Embedded
 from k2d.documents import BatchOptions
 from k2d.errors import NotFound
-from k2d.filtering.distance import counts, per_bounded
+from k2d.filtering.distance import counts
 from k2d.inference.open import engine_of
 from k2d.logs import setup
 from k2d.schema import ChunkFacts, Window
@@ -104,13 +104,13 @@ def weigh(facts: ChunkFacts, flac: bytes, row: dict, probe: Probe, engine: Remem
     hypothesis = probe_hypothesis(probe, texts, encoded, facts.recording_id, name="probe")
     distance = counts(hypothesis.text.split(), phonemes(mixed_tokens(facts.teacher_text))).bounded
     sizes = [max(1, len(probe.read(text))) for text in texts]
-    score = float(np.average(hypothesis.scores, weights=sizes))
+    score = float(np.average(hypothesis.forced_logprobs, weights=sizes))
     own = sum(one.avg_logprob * (len(one.tokens) + 1) for one in facts.segments)
     teacher = own / sum(len(one.tokens) + 1 for one in facts.segments)
-    perturbed = per_bounded(facts.distances)
-    hypothesis = mixed_tokens(facts.teacher_text)
+    perturbed = facts.distances.phonemes.bounded
+    label = mixed_tokens(facts.teacher_text)
     references = [mixed_tokens(row[key]) for key in ("text", "text_spoken") if key in row]
-    edits, tokens = min((counts(one, hypothesis).edits, len(one)) for one in references)
+    edits, tokens = min((counts(one, label).edits, len(one)) for one in references)
     signals = {
         "teacher's log-probability": -teacher,
         "probe: distance": distance,
