@@ -296,7 +296,7 @@ def test_rate_and_channels_may_change_on_the_way() -> None:
     """MP3 files put one behind the other: broadcasters' archives are made so."""
     first = encoded("libmp3lame", "mp3", rate_hz=44100, channels=2)
     second = encoded("libmp3lame", "mp3", rate_hz=16000, channels=1, seconds=2.0)
-    heard = whole(io.BytesIO(first + second))
-    assert len(heard) / 16000 == pytest.approx(5.0, abs=0.3)
-    level = np.abs(heard.astype(float))
+    decoded = whole(io.BytesIO(first + second))
+    assert len(decoded) / 16000 == pytest.approx(5.0, abs=0.3)
+    level = np.abs(decoded.astype(float))
     assert level[4_000:40_000].mean() == pytest.approx(level[56_000:72_000].mean(), rel=0.2)

@@ -63,9 +63,9 @@ def patched_zh(embeddings_of: tuple[str, str]) -> ctranslate2.models.Whisper:
     vocabulary = Vocabulary(folder / "tokenizer.json")
     sources = tuple(vocabulary.languages[code] for code in embeddings_of)
     weights = bytearray((folder / "model.bin").read_bytes())
-    with memoryview(weights) as perturbation:
-        found = ct2_file.tensors(perturbation, file=folder)
-        ct2_file._write_mean_row(perturbation, found, sources=sources, target=vocabulary.languages["zh"])
+    with memoryview(weights) as view:
+        found = ct2_file.tensors(view, file=folder)
+        ct2_file._write_mean_row(view, found, sources=sources, target=vocabulary.languages["zh"])
     files = {name: (folder / name).read_bytes() for name in ("config.json", "vocabulary.txt")}
     return ctranslate2.models.Whisper(
         "patched", compute_type="int8", intra_threads=2, files={"model.bin": io.BytesIO(weights), **files}

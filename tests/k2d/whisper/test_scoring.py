@@ -221,6 +221,6 @@ def test_a_closed_engine_scores_nothing() -> None:
 @pytest.mark.torch
 def test_real_engines_pass_the_golden_check(engine: Engine, reference: Engine) -> None:
     for some in (engine, reference):
-        heard = golden.check(some)
-        assert "這個問題沒有標準答案" in heard
-        assert "different kinds of memory" in heard
+        text = golden.check(some)
+        assert "這個問題沒有標準答案" in text
+        assert "different kinds of memory" in text
