@@ -11,7 +11,7 @@ from k2d.schema import SAMPLE_RATE_HZ, WINDOW_S, Samples
 from k2d.whisper.features import FRAMES, TOKEN_S, log_mel
 from k2d.whisper.scoring import tokens as spelled
 from k2d.whisper.vocabulary import Vocabulary
-from trainer.data.batch import Example, Row
+from trainer.data.batch import DecoderTokens, PreparedRow
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 MADE_UP_TOKENS = 150  # of a 30 s chunk of speech
@@ -25,7 +25,7 @@ class Utterance:
     text: str
 
 
-def sample_rows(vocabulary: Vocabulary, *, mels: int, longest_s: float) -> list[Row]:
+def sample_rows(vocabulary: Vocabulary, *, mels: int, longest_s: float) -> list[PreparedRow]:
     """The sample audio as training rows with timestamps, the mixed prompt and no previous text.
 
     Args:
@@ -43,7 +43,7 @@ def sample_rows(vocabulary: Vocabulary, *, mels: int, longest_s: float) -> list[
     return [_row(f"row {number}", row, vocabulary=vocabulary, mels=mels) for number, row in enumerate(rows)]
 
 
-def made_up_rows(vocabulary: Vocabulary, *, mels: int, count: int) -> list[Row]:
+def made_up_rows(vocabulary: Vocabulary, *, mels: int, count: int) -> list[PreparedRow]:
     """Rows of noise and random text: what is computed does not depend on what is said."""
     generator = np.random.default_rng(0)
     rows = []
@@ -52,7 +52,7 @@ def made_up_rows(vocabulary: Vocabulary, *, mels: int, count: int) -> list[Row]:
         prompt = (vocabulary.sot, vocabulary.sot_lm, vocabulary.transcribe)
         tokens = (*prompt, vocabulary.timestamp_begin, *text, vocabulary.timestamp_begin + 1500, vocabulary.eot)
         features = generator.standard_normal((mels, FRAMES), dtype=np.float32)
-        rows.append(Row(f"row {number}", features, Example(tokens, len(prompt)), WINDOW_S))
+        rows.append(PreparedRow(f"row {number}", features, DecoderTokens(tokens, len(prompt)), WINDOW_S))
     return rows
 
 
@@ -70,7 +70,7 @@ def _utterances() -> list[Utterance]:
     return found
 
 
-def _row(name: str, utterances: list[Utterance], *, vocabulary: Vocabulary, mels: int) -> Row:
+def _row(name: str, utterances: list[Utterance], *, vocabulary: Vocabulary, mels: int) -> PreparedRow:
     prompt = (vocabulary.sot, vocabulary.sot_lm, vocabulary.transcribe)
     tokens = list(prompt)
     at = 0.0
@@ -80,5 +80,5 @@ def _row(name: str, utterances: list[Utterance], *, vocabulary: Vocabulary, mels
         tokens += [stamps[0], *spelled(utterance.text, vocabulary=vocabulary), stamps[1]]
         at = end
     samples = np.concatenate([utterance.samples for utterance in utterances])
-    example = Example((*tokens, vocabulary.eot), len(prompt))
-    return Row(name, log_mel(samples, mels=mels), example, len(samples) / SAMPLE_RATE_HZ)
+    label = DecoderTokens((*tokens, vocabulary.eot), len(prompt))
+    return PreparedRow(name, log_mel(samples, mels=mels), label, len(samples) / SAMPLE_RATE_HZ)

@@ -29,10 +29,10 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from k2d.settings import load
 from k2d.whisper.resolve import resolve
 from k2d.whisper.vocabulary import Vocabulary
-from trainer.data.batch import IGNORED, Row
+from trainer.data.batch import IGNORED, PreparedRow
 from trainer.model.distiller import Distiller
 from trainer.model.flops import chunk_flops, peak_of
-from trainer.model.setup import kernels
+from trainer.model.setup import adamw_kernels
 from trainer.model.student import cut_student, load_teacher
 from trainer.options import Recipe
 
@@ -51,7 +51,7 @@ class Setting:
     teacher: Any
     student: Any
     vocabulary: Any  # Vocabulary, or its ids where no tokenizer is at hand
-    rows: list[Row]
+    rows: list[PreparedRow]
     recipe: Recipe
     device: torch.device
 
@@ -119,9 +119,9 @@ def plain_way(given: Setting, padding: plain.Padding) -> Step:
     return step
 
 
-def _plain_batch(given: Setting, rows: list[Row], padding: plain.Padding) -> plain.Batch:
+def _plain_batch(given: Setting, rows: list[PreparedRow], padding: plain.Padding) -> plain.Batch:
     features = torch.from_numpy(np.stack([row.features for row in rows]))
-    tokens = [row.example.tokens for row in rows]
+    tokens = [row.label.tokens for row in rows]
     return plain.collate(tokens, features, start=given.vocabulary.sot, pad=given.vocabulary.eot, padding=padding)
 
 
@@ -137,7 +137,7 @@ def our_way(given: Setting) -> Step:
         trained,
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        **kernels(given.device),
+        **adamw_kernels(given.device),
     )
     half = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
     distiller.place(given.device, dtype=half, compiled=recipe.compile)
@@ -157,12 +157,12 @@ def our_way(given: Setting) -> Step:
     return step
 
 
-def _our_batch(given: Setting, rows: list[Row]) -> Tensors:
+def _our_batch(given: Setting, rows: list[PreparedRow]) -> Tensors:
     """Features, inputs, targets and weights: as long as the longest row, the prompt not learned."""
     batch = _plain_batch(given, rows, "longest")
     targets = batch["labels"].clone()
     for index, row in enumerate(rows):
-        targets[index, : row.example.prompt - 1] = IGNORED
+        targets[index, : row.label.prompt - 1] = IGNORED
     return {
         "features": batch["input_features"],
         "inputs": batch["decoder_input_ids"],
@@ -171,7 +171,7 @@ def _our_batch(given: Setting, rows: list[Row]) -> Tensors:
     }
 
 
-def agreement(given: Setting, rows: list[Row]) -> dict[str, Any]:
+def agreement(given: Setting, rows: list[PreparedRow]) -> dict[str, Any]:
     """Both losses on the same weights, rows and targets; no step is made."""
     batch = {name: tensor.to(given.device) for name, tensor in _our_batch(given, rows).items()}
     features, inputs, targets, weights = batch.values()
@@ -194,7 +194,7 @@ def agreement(given: Setting, rows: list[Row]) -> dict[str, Any]:
 
 
 def timed(
-    given: Setting, step: Step, collate: Callable[[list[Row]], Tensors], options: argparse.Namespace
+    given: Setting, step: Step, collate: Callable[[list[PreparedRow]], Tensors], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Steps after one that warms up: seconds of each, and the most memory while they ran.
 
@@ -220,7 +220,7 @@ def timed(
         "last": last,
         "loaded_mib": loaded / MIB,
         "peak_mib": _peak(given.device) / MIB,
-        "positions": max(len(row.example.tokens) for row in given.rows) - 1,
+        "positions": max(len(row.label.tokens) for row in given.rows) - 1,
         "audio_s": sum(row.seconds for row in given.rows) / len(given.rows),
         "flops": chunk_flops(given.teacher.config, given.student.config, tokens=_mean_tokens(given.rows)).total,
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
@@ -228,11 +228,11 @@ def timed(
     }
 
 
-def _mean_tokens(rows: list[Row]) -> int:
-    return round(sum(len(row.example.tokens) - 1 for row in rows) / len(rows))
+def _mean_tokens(rows: list[PreparedRow]) -> int:
+    return round(sum(len(row.label.tokens) - 1 for row in rows) / len(rows))
 
 
-def _batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
+def _batches(rows: list[PreparedRow], size: int) -> Iterator[list[PreparedRow]]:
     endless = cycle(rows)
     while True:
         yield list(islice(endless, size))

@@ -52,8 +52,8 @@ AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Utterances with the encoder's output, made once for all models."""
+class EncodedUtterances:
+    """Utterances with the encoder's output, computed once for all models."""
 
     references: list[list[tuple[str, ...]]]  # of each utterance, the forms it may be written in
     encoded: torch.Tensor  # (utterances, 1500, width)
@@ -131,12 +131,12 @@ def label_and_freeze(args: argparse.Namespace, training: list[dict]) -> dict[int
 
     def freeze(name: str, batch: str, policy: Policy) -> float:
         manifest = backend.freeze(name, [batch], policy)
-        seconds = manifest["seconds"]
+        seconds = manifest.seconds
         print(
-            f"{name}: {manifest['counts']['rows']} rows, {seconds['accepted']:.0f} s of {seconds['input']:.0f} s",
+            f"{name}: {manifest.counts.rows} rows, {seconds.accepted:.0f} s of {seconds.input:.0f} s",
             flush=True,
         )
-        return float(seconds["accepted"])
+        return seconds.accepted
 
     label("training", training)
     kept = freeze("filtered", "training", DEFAULT)
@@ -173,7 +173,7 @@ def train(args: argparse.Namespace, name: str, out: Path, seed: int) -> Path:
     return out
 
 
-def hear(model, data: Path, rows: list[dict]) -> Heard:
+def hear(model, data: Path, rows: list[dict]) -> EncodedUtterances:
     """Run the encoder, which teacher and students share."""
     encoded, references = [], []
     for row in rows:
@@ -184,10 +184,10 @@ def hear(model, data: Path, rows: list[dict]) -> Heard:
             encoded.append(model.model.encoder(features[None]).last_hidden_state)
         forms = dict.fromkeys([row["text"], row.get("text_spoken") or row["text"]])
         references.append([read(text).tokens for text in forms])
-    return Heard(references, torch.cat(encoded))
+    return EncodedUtterances(references, torch.cat(encoded))
 
 
-def scored(model, heard: dict[str, Heard], vocabulary: Vocabulary) -> str:
+def scored(model, heard: dict[str, EncodedUtterances], vocabulary: Vocabulary) -> str:
     """MER of both kinds, as table cells."""
     cells = []
     for known in heard.values():

@@ -36,7 +36,7 @@ from k2d.text.phonemes import phonemes
 from k2d.text.tokens import mixed_tokens
 from k2d.validators.probe.network import Probe, frames_of, load
 from k2d.validators.probe.validator import probe_hypothesis
-from trainer.probe.crossfit import Recipe, Trained, cross_fit
+from trainer.probe.crossfit import ProbeRecipe, StoredProbe, cross_fit
 
 MAX_S = 30.0
 BAD = (0.1, 0.2, 0.4)
@@ -108,9 +108,9 @@ def weigh(facts: ChunkFacts, flac: bytes, row: dict, probe: Probe, engine: Remem
     own = sum(one.avg_logprob * (len(one.tokens) + 1) for one in facts.segments)
     teacher = own / sum(len(one.tokens) + 1 for one in facts.segments)
     perturbed = facts.distances.phonemes.bounded
-    label = mixed_tokens(facts.teacher_text)
+    label_tokens = mixed_tokens(facts.teacher_text)
     references = [mixed_tokens(row[key]) for key in ("text", "text_spoken") if key in row]
-    edits, tokens = min((counts(one, label).edits, len(one)) for one in references)
+    edits, tokens = min((counts(one, label_tokens).edits, len(one)) for one in references)
     signals = {
         "teacher's log-probability": -teacher,
         "probe: distance": distance,
@@ -161,12 +161,12 @@ def table(title: str, found: list[Label]) -> None:
         print(f"| {signal} | {' | '.join(cells)} | {risks.mean():.4f} |")
 
 
-def report(trained: Trained) -> None:
+def report(trained: StoredProbe) -> None:
     whole = trained.all
     print(f"{trained.name}: {whole.chunks} labels of {trained.recordings} recordings, {whole.seconds:.0f} s")
     print(f"held out: CTC loss {whole.loss:.3f} a phoneme, median distance {whole.distance:.3f}")
     print(f"encoded in {trained.encode_s:.0f} s, trained in {trained.train_s:.0f} s on {trained.device}")
-    print(f"passed over: {dict(trained.passed)}")
+    print(f"skipped: {dict(trained.skipped)}")
 
 
 def main() -> None:
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="folders with a manifest.jsonl")
     parser.add_argument("--store", help="keep labels here, to run again without labeling")
     parser.add_argument("--encodings", type=Path, help="keep encodings here, to run again without the encoder")
-    usual = Recipe()
+    usual = ProbeRecipe()
     parser.add_argument("--folds", type=int, default=usual.folds)
     parser.add_argument("--epochs", type=int, default=usual.epochs)
     parser.add_argument("--seed", type=int, default=usual.seed)
@@ -186,9 +186,9 @@ def main() -> None:
     encodings = arguments.encodings or Path(tempfile.mkdtemp(prefix="k2d-encodings-"))
     encodings.mkdir(exist_ok=True)
     engine = Remembering(settings, encodings)
-    recipe = Recipe(folds=arguments.folds, epochs=arguments.epochs, seed=arguments.seed)
+    recipe = ProbeRecipe(folds=arguments.folds, epochs=arguments.epochs, seed=arguments.seed)
     names = [folder.name for folder in arguments.folders]
-    trained = cross_fit(lake, names, recipe, settings=settings, told=told, engine=engine)
+    trained = cross_fit(lake, names, recipe, settings=settings, on_progress=on_progress, engine=engine)
     report(trained)
     probe = load(lake.probes.get(trained.digest))
     started = time.monotonic()
@@ -201,7 +201,7 @@ def main() -> None:
         table("all", [one for some in found.values() for one in some])
 
 
-def told(what: str, done: int, total: int) -> None:
+def on_progress(what: str, done: int, total: int) -> None:
     print(f"\r{what}: {done} of {total}   ", end="\n" if done == total else "", file=sys.stderr)
 
 

@@ -12,7 +12,7 @@ from k2d.cli import commands  # noqa: F401 — registers them with `app`
 from k2d.cli.base import app
 from k2d.settings import PREFIX, Settings
 from trainer.options import PRESETS, Recipe
-from trainer.run.runs import FREE
+from trainer.run.runs import MAY_CHANGE
 
 HERE = Path(__file__).parent
 CHART = HERE.parent / "deploy" / "helm" / "k2d"
@@ -76,7 +76,7 @@ def recipe() -> str:
     for name, field in Recipe.model_fields.items():
         values = [_value(getattr(preset, name)) for preset in PRESETS.values()]
         values[1:] = ["" if value == values[0] else value for value in values[1:]]
-        may = "may change" if name in FREE else ""
+        may = "may change" if name in MAY_CHANGE else ""
         rows.append(f"| `{name}` | {_takes(schema[name])} | {' | '.join(values)} | {may} | {field.description or ''} |")
     head = (
         "# Recipe keys\n\n`k2d train … --recipe PRESET-OR-FILE --set KEY=VALUE`. A file is YAML, `key: value`, with "

@@ -149,7 +149,7 @@ class BatchSummary(ApiDocument):
     language: str = Field(examples=["zh-en"])
 
 
-class BatchListed(BatchSummary):
+class BatchItem(BatchSummary):
     """A batch in a list."""
 
     state: BatchState
@@ -169,7 +169,7 @@ class BatchStatus(BatchSummary):
 class BatchList(ApiDocument):
     """One page of batches, newest first."""
 
-    batches: list[BatchListed]
+    batches: list[BatchItem]
     next: str | None = Field(description="cursor of the next page, null at the end")
 
 
@@ -184,7 +184,7 @@ class Forecast(ApiDocument):
     basis: str = Field(examples=["5.1 × real time with 1 worker: measured on 12 recordings of batch lectures"])
 
 
-class Resumed(ApiDocument):
+class ResumeResult(ApiDocument):
     """The batches whose missing recordings were queued again or processed."""
 
     batches: dict[str, int] = Field(description="missing recordings by batch id", examples=[{"b_0f3c9a1be2d47c55": 3}])
@@ -383,7 +383,7 @@ class Preview(ApiDocument):
     curve: dict[Metric, list[CurvePoint]]
 
 
-class PolicyListed(ApiDocument):
+class PolicyItem(ApiDocument):
     """A policy preset and what it does."""
 
     policy: Policy
@@ -416,7 +416,7 @@ class DatasetState(ApiDocument):
     manifest: Manifest | None = None
 
 
-class DatasetListed(ApiDocument):
+class DatasetItem(ApiDocument):
     """A dataset in a list."""
 
     name: str = Field(examples=["lectures-v1"])
@@ -430,7 +430,7 @@ class DatasetListed(ApiDocument):
 class DatasetList(ApiDocument):
     """All datasets, by name."""
 
-    datasets: list[DatasetListed]
+    datasets: list[DatasetItem]
 
 
 class Health(ApiDocument):

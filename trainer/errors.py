@@ -1,10 +1,10 @@
-"""What can go wrong in training, each with its ids as attributes."""
+"""The trainer's errors, each with the ids it is about as attributes."""
 
 from k2d.errors import K2DError
 
 
 class TrainingDiverged(K2DError):
-    """The loss is no number any more."""
+    """The loss or the gradient became NaN or infinite."""
 
     code = "training_diverged"
 
@@ -17,6 +17,6 @@ class NoTrainingData(K2DError):
 
 
 class ExportDrift(K2DError):
-    """An export does not say what its student says."""
+    """An export's transcripts differ from its student's."""
 
     code = "export_drift"

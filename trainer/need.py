@@ -1,14 +1,26 @@
-"""Say what to install before an import fails deep inside."""
+"""Checks for optional packages, so that an error says what to install before an import fails."""
 
 from importlib.util import find_spec
+from typing import Final
 
 from k2d.errors import ModelError, install_hint
 
-PACKAGES = ("torch", "transformers", "safetensors", "accelerate", "jinja2", "matplotlib", "threadpoolctl")
+PACKAGES: Final = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "accelerate",
+    "jinja2",
+    "jiwer",
+    "matplotlib",
+    "threadpoolctl",
+)
 
 
 def need(*packages: str) -> None:
-    """Check that these packages are there; without arguments, all that training uses.
+    """Check that these packages are installed; without arguments, all that training uses.
+
+        need("jinja2", "jiwer")
 
     Raises:
         ModelError

@@ -1,8 +1,8 @@
-"""A recipe: everything that decides what a training run computes. Validated, unknown keys refused, hashable."""
+"""The recipe: every option that decides what a training run computes. Validated; unknown keys are refused."""
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,29 +10,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from k2d.errors import BadRequest
 from k2d.schema import MIXED
 
-HASH_DIGITS = 16
-CONTEXT = 448  # as k2d.whisper.prompts has it, whose import needs tokenizers: a service has none
+HASH_DIGITS: Final = 16
+CONTEXT: Final = 448  # as k2d.whisper.prompts has it, whose import needs tokenizers
 
 
 class Recipe(BaseModel):
-    """How a student is distilled. Defaults are the paper's (method.md, section 4) but for steps and batch."""
+    """How a student is distilled. Defaults are the paper's (docs/method.md, section 4) but for steps and batch.
+
+    Recipe(teacher="openai/whisper-small", steps=5000)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # ---- student
     teacher: str = Field(
-        default="packaged:whisper-base", description="Model that is distilled: hub id, folder or packaged:…."
+        default="packaged:whisper-base", description="Model that is distilled: hub id, folder or packaged:…"
     )
-    student: str | None = Field(
-        default=None, description="Start from this student instead of cutting one from the teacher."
-    )
+    student: str | None = Field(default=None, description="Start from this student; none: cut one from the teacher.")
     decoder_layers: int = Field(
-        default=2, ge=1, description="Copied from the teacher's, maximally spaced: first and last."
+        default=2, ge=1, description="Copied from the teacher's, as far apart as possible: of two, first and last."
     )
     encoder_layers: int | None = Field(
-        default=None, ge=1, description="Fewer than the teacher's; such an encoder is trained."
+        default=None, ge=1, description="Fewer than the teacher's; such an encoder is trained. None: all."
     )
-    freeze_encoder: bool = Field(default=True, description="Keep the teacher's encoder, run once for both.")
+    freeze_encoder: bool = Field(default=True, description="Keep the teacher's encoder and run it once for both.")
     freeze_positions: bool = Field(default=True, description="Keep the decoder's positional embeddings.")
 
     # ---- labels
@@ -40,27 +41,29 @@ class Recipe(BaseModel):
     timestamp_probability: float = Field(default=0.5, ge=0, le=1, description="Share of rows that keep timestamps.")
     prompt_probability: float = Field(default=0.2, ge=0, le=1, description="Share of rows that get the previous text.")
     max_tokens: int = Field(
-        default=CONTEXT, ge=16, le=CONTEXT, description="Longest row in tokens; longer ones are left out."
+        default=CONTEXT, ge=16, le=CONTEXT, description="Longest row in tokens; longer ones are skipped."
     )
     distance_weight: float = Field(
         default=0.0, ge=0, le=1, description="A row at distance d weighs 1 - this × min(d, 1)."
     )
     spec_augment: bool = Field(default=False, description="Mask stretches of time and frequency (SpecAugment).")
     noise_snr_db: float | None = Field(
-        default=None, description="Add white noise at this or a better ratio; none: add none."
+        default=None, description="Add white noise at this ratio or a better one; none: no noise."
     )
 
     # ---- loss
-    ce_weight: float = Field(default=0.8, ge=0, description="Of cross-entropy on the pseudo-label.")
-    kl_weight: float = Field(default=1.0, ge=0, description="Of KL(teacher ‖ student).")
+    ce_weight: float = Field(default=0.8, ge=0, description="Weight of the cross-entropy on the pseudo-label.")
+    kl_weight: float = Field(default=1.0, ge=0, description="Weight of KL(teacher ‖ student).")
     temperature: float = Field(
-        default=2.0, gt=0, description="Of both distributions in KL, which is scaled by its square."
+        default=2.0, gt=0, description="Temperature of both distributions in KL, which is scaled by its square."
     )
 
     # ---- optimiser
     steps: int = Field(default=1000, ge=1, description="Optimiser steps in all.")
     batch: int = Field(default=32, ge=1, description="Rows a step, over all processes.")
-    micro_batch: int = Field(default=8, ge=1, description="Rows at once in one process; the rest is accumulated.")
+    micro_batch: int = Field(
+        default=8, ge=1, description="Rows at once in one process; their gradients are accumulated."
+    )
     learning_rate: float = Field(default=1e-4, gt=0, description="Highest; reached after warm-up.")
     warmup_steps: int = Field(default=50, ge=0, description="Steps in which the rate rises from 0.")
     schedule: Literal["constant", "linear"] = Field(default="constant", description="After warm-up.")
@@ -68,49 +71,52 @@ class Recipe(BaseModel):
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
 
     # ---- data order
-    seed: int = Field(default=0, description="Of the data's order and of all random choices.")
-    lanes: int = Field(default=8, ge=1, description="Streams a batch is drawn from; ranks share them out.")
+    seed: int = Field(default=0, description="Seed of the data's order and of all random choices.")
+    lanes: int = Field(default=8, ge=1, description="Streams a batch is drawn from; processes share them.")
     shuffle_groups: int = Field(
         default=4, ge=1, description="Row groups a lane shuffles together; they are held in memory."
     )
     workers: int = Field(default=2, ge=1, description="Threads a process decodes audio with.")
 
-    # ---- how it runs; none of it changes what is learned, but for rounding
-    precision: Literal["auto", "float32", "bf16"] = Field(default="auto", description="auto: bf16 where CUDA has it.")
+    # ---- how it runs; changes what is learned by rounding only
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        default="auto", description="auto: bf16 where CUDA supports it."
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="Compute activations again in the backward pass: less memory, slower."
     )
     compile: bool = Field(default=False, description="torch.compile the frozen parts.")
     sharding: Literal["none", "fsdp"] = Field(
-        default="none", description="fsdp: spread what is trained over the processes."
+        default="none", description="fsdp: spread trained weights over the processes."
     )
-    vocabulary_chunk_mib: int = Field(default=128, ge=1, description="Most memory for one tensor of logits.")
+    vocabulary_chunk_mib: int = Field(default=128, ge=1, description="Memory for one tensor of logits, at most.")
     keep_encoded_gib: float = Field(
         default=0.0,
         ge=0,
-        description="Keep this much of the frozen encoder's output in memory; for datasets of many epochs.",
+        description="Memory for the frozen encoder's output, so that later epochs need no encoder.",
     )
-    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: as it finds, one beside a GPU.")
+    threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: its own default, or one beside a GPU.")
 
     # ---- what is kept
-    validate_on: str | None = Field(
-        default=None, description="Manifest (JSONL) with references that validation transcribes."
-    )
+    validate_on: str | None = Field(default=None, description="Manifest (JSONL) with references to validate on.")
     holdout: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of recordings kept out of training to validate on."
+        default=0.0, ge=0, lt=1, description="Share of recordings held out of training to validate on."
     )
-    validation_rows: int = Field(default=64, ge=1, description="Most rows validation transcribes.")
+    validation_rows: int = Field(default=64, ge=1, description="Rows to validate on, at most.")
     validate_every: int = Field(default=500, ge=1, description="In steps.")
     checkpoint_every: int = Field(default=500, ge=1, description="In steps.")
-    keep_checkpoints: int = Field(default=2, ge=1, description="Newest ones that stay; the best student stays as well.")
+    keep_checkpoints: int = Field(
+        default=2, ge=1, description="How many of the newest are kept; the best student is kept as well."
+    )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
-        default=("tensorboard",), description="Where curves go beside the run's own files; wandb when it is installed."
+        default=("tensorboard",),
+        description="Where curves are sent beside the run's own files; wandb where it is installed.",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
         if self.batch % self.micro_batch:
-            raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+            raise ValueError(f"batch {self.batch} is not a multiple of micro_batch {self.micro_batch}")
         if self.keep_encoded_gib and (self.spec_augment or self.noise_snr_db is not None):
             raise ValueError("keep_encoded_gib needs audio that never changes: no spec_augment, no noise_snr_db")
         if self.encoder_layers is not None and self.freeze_encoder:
@@ -121,11 +127,11 @@ class Recipe(BaseModel):
 
     @property
     def key(self) -> str:
-        """Equal recipes, equal keys; hex."""
+        """A hash of all values, hex: equal recipes have equal keys."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:HASH_DIGITS]
 
 
-PAPER = Recipe(
+PAPER: Final = Recipe(
     teacher="openai/whisper-large-v2",
     steps=120_000,
     batch=256,
@@ -133,14 +139,16 @@ PAPER = Recipe(
     validate_every=5_000,
     checkpoint_every=1_000,
 )
-PRESETS = {"default": Recipe(), "paper": PAPER}
+PRESETS: Final = {"default": Recipe(), "paper": PAPER}
 
 
 def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
     """A preset or a YAML file, with single values changed.
 
+        load_recipe("paper", {"steps": 5000})
+
     Raises:
-        BadRequest: no such file, no valid YAML, an unknown key or an impossible value.
+        BadRequest: no such file, not valid YAML, an unknown key or an impossible value.
     """
     if name in PRESETS:
         values: Any = PRESETS[name].model_dump()
@@ -161,10 +169,10 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         known = ", ".join(PRESETS)
         raise BadRequest(
-            f"no recipe {str(path)!r}: {error.strerror}", hint=f"presets are: {known}; else a file"
+            f"recipe {str(path)!r} cannot be read: {error.strerror}", hint=f"give a preset ({known}) or a YAML file"
         ) from error
     except (yaml.YAMLError, UnicodeError) as error:
-        raise BadRequest(f"{path} is no YAML: {error}", hint="key: value, one a line") from error
+        raise BadRequest(f"{path} is not valid YAML: {error}", hint="write `key: value`, one a line") from error
     if not isinstance(values, dict):
-        raise BadRequest(f"{path} holds no recipe", hint="key: value, one a line")
+        raise BadRequest(f"{path} has no keys and values", hint="write `key: value`, one a line")
     return values

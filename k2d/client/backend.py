@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Protocol
 
 from k2d.documents import (
-    BatchListed,
+    BatchItem,
     BatchOptions,
     BatchStatus,
     ChunkDetail,
     ChunkFilter,
     ChunkRow,
-    DatasetListed,
+    DatasetItem,
     Forecast,
     PartialResult,
     Preview,
@@ -60,7 +60,7 @@ class Backend(Protocol):
         """Estimate the cost of labeling these files."""
         ...
 
-    def batches(self) -> list[BatchListed]:
+    def batches(self) -> list[BatchItem]:
         """All batches, newest first."""
         ...
 
@@ -88,7 +88,7 @@ class Backend(Protocol):
         """Freeze what the policy keeps as a dataset, except the ids `without`; waits for it."""
         ...
 
-    def datasets(self) -> list[DatasetListed]:
+    def datasets(self) -> list[DatasetItem]:
         """All datasets, by name."""
         ...
 
@@ -96,7 +96,7 @@ class Backend(Protocol):
         """A frozen dataset's manifest."""
         ...
 
-    def delete_dataset(self, name: str) -> DatasetListed:
+    def delete_dataset(self, name: str) -> DatasetItem:
         """Delete a dataset and its shards; returns its description."""
         ...
 

@@ -14,13 +14,13 @@ from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
 from k2d.datasets.freeze import freeze
 from k2d.documents import (
-    BatchListed,
+    BatchItem,
     BatchOptions,
     BatchStatus,
     ChunkDetail,
     ChunkFilter,
     ChunkRow,
-    DatasetListed,
+    DatasetItem,
     Forecast,
     PartialResult,
     Preview,
@@ -69,7 +69,7 @@ class Embedded:
         batch = make_batch(self._sources(paths), options, self.settings)
         return forecast([self._header_duration(source) for source in batch.sources], self.lake)
 
-    def batches(self) -> list[BatchListed]:
+    def batches(self) -> list[BatchItem]:
         return [views.listed(self.lake, batch) for batch in self.lake.batches.all()]
 
     def status(self, batch: str, policy: Policy = DEFAULT) -> BatchStatus:
@@ -93,13 +93,13 @@ class Embedded:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
         return freeze(self.lake, name=name, batches=ids, policy=policy, without=without)
 
-    def datasets(self) -> list[DatasetListed]:
+    def datasets(self) -> list[DatasetItem]:
         return list_datasets(self.lake)
 
     def manifest(self, name: str) -> Manifest:
         return self.lake.datasets.manifest(name)
 
-    def delete_dataset(self, name: str) -> DatasetListed:
+    def delete_dataset(self, name: str) -> DatasetItem:
         return delete_dataset(self.lake, name)
 
     def export(self, name: str, format_: str, folder: Path) -> Manifest:

@@ -20,23 +20,23 @@ import stamina
 from k2d import sources
 from k2d.client.backend import OnStatus, ignore
 from k2d.documents import (
+    BatchItem,
     BatchList,
-    BatchListed,
     BatchOptions,
     BatchStatus,
     ChunkDetail,
     ChunkFilter,
     ChunkList,
     ChunkRow,
+    DatasetItem,
     DatasetList,
-    DatasetListed,
     DatasetRequest,
     DatasetState,
     Forecast,
     PartialResult,
     Preview,
     PreviewRequest,
-    Resumed,
+    ResumeResult,
 )
 from k2d.errors import K2DError
 from k2d.filtering.policy import DEFAULT, PRESETS, Policy
@@ -118,7 +118,7 @@ class Client:
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
         return Forecast.model_validate(self._post_files(paths, options, dry_run=True))
 
-    def batches(self) -> list[BatchListed]:
+    def batches(self) -> list[BatchItem]:
         return [batch for page in self._pages("/v1/batches", {"limit": 200}) for batch in _batch_page(page)]
 
     def status(self, batch: str, policy: Policy = DEFAULT) -> BatchStatus:
@@ -148,14 +148,14 @@ class Client:
             dataset = self._dataset(name)
         return _manifest_of(dataset)
 
-    def datasets(self) -> list[DatasetListed]:
+    def datasets(self) -> list[DatasetItem]:
         return DatasetList.model_validate(self._get("/v1/datasets")).datasets
 
     def manifest(self, name: str) -> Manifest:
         return _manifest_of(self._dataset(name))
 
-    def delete_dataset(self, name: str) -> DatasetListed:
-        return DatasetListed.model_validate(self._send("DELETE", f"/v1/datasets/{name}"))
+    def delete_dataset(self, name: str) -> DatasetItem:
+        return DatasetItem.model_validate(self._send("DELETE", f"/v1/datasets/{name}"))
 
     def export(self, name: str, format_: str, folder: Path) -> Manifest:
         from k2d.datasets.pull import export_pulled  # needs Arrow, unlike the rest of the client
@@ -163,7 +163,7 @@ class Client:
         return export_pulled(self, name, format_, folder)
 
     def resume(self) -> dict[str, int]:
-        return Resumed.model_validate(self._send("POST", "/v1/resume")).batches
+        return ResumeResult.model_validate(self._send("POST", "/v1/resume")).batches
 
     # ---- more operations ------------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class Client:
             raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
 
 
-def _batch_page(page: dict[str, Any]) -> list[BatchListed]:
+def _batch_page(page: dict[str, Any]) -> list[BatchItem]:
     return BatchList.model_validate(page).batches
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from k2d.corpus.index import Part, outdated, parts
 from k2d.corpus.sweep import Curve, SweepSums, sweep
 from k2d.documents import (
-    BatchListed,
+    BatchItem,
     BatchStatus,
     BatchSummary,
     ChunkCounts,
@@ -53,10 +53,10 @@ def summary(batch: Batch) -> BatchSummary:
     )
 
 
-def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchListed:
+def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchItem:
     """A batch as an entry of a list; needs one listing of its results."""
     pending = len(batch.sources) - len(lake.batches.result_positions(batch.id))
-    return BatchListed(**dict(summary(batch)), state=state(lake, batch, pending=pending, jobs=jobs), pending=pending)
+    return BatchItem(**dict(summary(batch)), state=state(lake, batch, pending=pending, jobs=jobs), pending=pending)
 
 
 def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:

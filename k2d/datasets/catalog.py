@@ -1,11 +1,11 @@
 """Lists and deletes the datasets of a lake, as documents of the API."""
 
-from k2d.documents import DatasetListed
+from k2d.documents import DatasetItem
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 
 
-def list_datasets(lake: Lake) -> list[DatasetListed]:
+def list_datasets(lake: Lake) -> list[DatasetItem]:
     """List all datasets, sorted by name.
 
     Raises:
@@ -14,7 +14,7 @@ def list_datasets(lake: Lake) -> list[DatasetListed]:
     return [listed(lake.datasets.manifest(name)) for name in lake.datasets.names()]
 
 
-def delete_dataset(lake: Lake, name: str) -> DatasetListed:
+def delete_dataset(lake: Lake, name: str) -> DatasetItem:
     """Delete a dataset and return its entry. The labels and batches it was made from stay.
 
     Raises:
@@ -26,10 +26,10 @@ def delete_dataset(lake: Lake, name: str) -> DatasetListed:
     return listed(manifest)
 
 
-def listed(manifest: Manifest) -> DatasetListed:
+def listed(manifest: Manifest) -> DatasetItem:
     """A dataset as an entry of a list."""
     kept_s = manifest.seconds.accepted + manifest.seconds.salvaged
-    return DatasetListed(
+    return DatasetItem(
         name=manifest.name,
         created_at=manifest.created_at,
         digest=manifest.digest,

@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from k2d.corpus import views
 from k2d.corpus.index import take_back_outdated
-from k2d.documents import BatchList, BatchListed, BatchStatus, Forecast, Resumed
+from k2d.documents import BatchItem, BatchList, BatchStatus, Forecast, ResumeResult
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import Batch, BatchState, Outcome
@@ -112,14 +112,14 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     status_code=202,
     summary="Queue again exactly what is missing, after Redis was lost",
 )
-def resume(lake: InLake, queue: InQueue) -> Resumed:
+def resume(lake: InLake, queue: InQueue) -> ResumeResult:
     missing = {}
     for batch in lake.batches.all():
         take_back_outdated(lake, batch, search=True)
         if not lake.batches.is_cancelled(batch.id) and (count := _queue_missing(batch, lake, queue)):
             missing[batch.id] = count
     lake.mark_current()
-    return Resumed(batches=missing)
+    return ResumeResult(batches=missing)
 
 
 @router.get(
@@ -163,7 +163,7 @@ def _status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT
     return views.status(lake, batch, policy, jobs=queue.live(batch.id))
 
 
-def _listed(batch: Batch, lake: Lake, queue: WorkQueue) -> BatchListed:
+def _listed(batch: Batch, lake: Lake, queue: WorkQueue) -> BatchItem:
     """A batch for a list; Redis is asked only about those whose state depends on it."""
     listed = views.listed(lake, batch)
     if listed.state is not BatchState.STALLED:

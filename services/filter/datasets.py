@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.revoked import RevokedIds, revoked
-from k2d.documents import DatasetList, DatasetListed, DatasetRequest, DatasetState
+from k2d.documents import DatasetItem, DatasetList, DatasetRequest, DatasetState
 from k2d.errors import Conflict, NotFound
 from k2d.filtering.policy import Policy
 from k2d.labeling.request import check_name
@@ -52,7 +52,7 @@ def get_dataset(name: str, lake: InLake, queue: InQueue) -> DatasetState:
 
 
 @router.delete("/{name}", summary="Delete a dataset and its shards; labels stay", responses=responses(404))
-def remove_dataset(name: str, lake: InLake) -> DatasetListed:
+def remove_dataset(name: str, lake: InLake) -> DatasetItem:
     return delete_dataset(lake, name)
 
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from k2d.corpus import views
-from k2d.documents import PolicyListed, Preview, PreviewRequest
+from k2d.documents import PolicyItem, Preview, PreviewRequest
 from k2d.filtering.policy import PRESETS, explain
 from services.filter.context import InLake
 from services.web.problems import EVERYWHERE, responses
@@ -12,8 +12,8 @@ router = APIRouter(prefix="/v1/policies", tags=["policies"], responses=EVERYWHER
 
 
 @router.get("", summary="The presets, in plain language")
-def list_policies() -> list[PolicyListed]:
-    return [PolicyListed(policy=policy, explanation=explain(policy)) for policy in PRESETS.values()]
+def list_policies() -> list[PolicyItem]:
+    return [PolicyItem(policy=policy, explanation=explain(policy)) for policy in PRESETS.values()]
 
 
 @router.post("/preview", summary="What a policy would keep, and the curve over α", responses=responses(404))

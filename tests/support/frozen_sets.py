@@ -1,4 +1,4 @@
-"""FrozenDataset datasets of noise for tests: many short rows in several row groups and shards."""
+"""Frozen datasets of noise for tests: many short rows in several row groups and shards."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`k2d eval`: how well do models hear a set, side by side?"""
+"""`k2d eval`: compare models on a set with references."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +10,10 @@ from rich.table import Table
 from k2d.cli import show
 from k2d.cli.base import Json, app, settings
 from trainer.commands.bars import bars
+from trainer.need import need
 
 if TYPE_CHECKING:
-    from trainer.evaluation.eval_report import Report
+    from trainer.evaluation.eval_report import EvaluationReport
 
 
 @app.command("eval")
@@ -27,7 +28,7 @@ def evaluate(
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A model, or an address; several times. The first is what the others are compared with."),
+        typer.Option(help="A model, or an address; repeatable. The others are compared with the first."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report.html, report.md, report.json and utterances.jsonl.")
@@ -41,53 +42,53 @@ def evaluate(
         bool,
         typer.Option(
             "--long-form/--no-long-form",
-            help="Decode sequentially, as labels are made; or hear each utterance as one window of at most 30 s.",
+            help="Decode sequentially, as labels are made; or each utterance as one window of at most 30 s.",
         ),
     ] = True,
-    draws: Annotated[int, typer.Option(help="Draws behind the confidence bands.", min=100)] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws for the confidence bands.", min=100)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Let models hear a set and compare them: error rates with confidence bands, speed, size.
+    """Compare models on a set with references: error rates with confidence bands, speed, size.
 
     Engine, precision, device and threads are those of the settings (K2D_ENGINE, K2D_COMPUTE_TYPE, …). Without
-    `--model`, the teacher is heard alone.
-    """
-    from trainer.need import need
+    `--model`, the teacher is evaluated alone.
 
-    need("jinja2")
-    from trainer.evaluation import report_files as files
-    from trainer.evaluation.evaluate import How
-    from trainer.evaluation.evaluate import evaluate as run
+    Example: `k2d eval test.jsonl --model packaged:whisper-base --model runs/first/best --out eval/first`
+    """
+    need("jinja2", "jiwer")
+    from trainer.evaluation import report_files
+    from trainer.evaluation.evaluate import EvaluationOptions
+    from trainer.evaluation.evaluate import evaluate as evaluate_models
     from trainer.evaluation.sets import open_set
 
-    found = settings()
+    chosen = settings()
     if language is not None:
-        found = found.model_copy(update={"language": language})
-    opened = open_set(source, found, split=split)
+        chosen = chosen.model_copy(update={"language": language})
+    evaluation_set = open_set(source, chosen, split=split)
     if out is not None:
-        files.prepare(out)  # before hours of hearing, not after them
-    with bars(lambda model: f"{show.visible(model)} hears") as told:
-        report = run(
-            model or [found.teacher],
-            opened,
-            found,
-            how=How(limit=limit, long_form=long_form, draws=draws, seed=seed),
-            progress=told,
+        report_files.prepare(out)  # before hours of transcribing, not after them
+    with bars(lambda model: f"{show.visible(model)} transcribes") as on_progress:
+        report = evaluate_models(
+            model or [chosen.teacher],
+            evaluation_set,
+            chosen,
+            options=EvaluationOptions(limit=limit, long_form=long_form, draws=draws, seed=seed),
+            on_progress=on_progress,
         )
     if out is not None:
-        files.write(report, out)
+        report_files.write(report, out)
     if as_json:
         show.dump(report.document())
         return
     show.out.print(_table(report))
     show.out.print(_speeds(report))
-    _remarks(report)
+    _print_remarks(report)
     if out is not None:
         show.out.print(f"report: {escape(str(out / 'report.html'))}", soft_wrap=True)
 
 
-def _table(report: "Report") -> Table:
+def _table(report: "EvaluationReport") -> Table:
     from trainer.evaluation.error_rates import METRICS
     from trainer.evaluation.render import band, change, percent
 
@@ -110,12 +111,12 @@ def _table(report: "Report") -> Table:
     table.add_section()
     table.add_row("repetitions", *(str(side.loops) for side in report.models))
     if facts.without_speech:
-        spoke = (f"{side.spoke_in_silence} of {facts.without_speech}" for side in report.models)
-        table.add_row("heard speech where there is none", *spoke)
+        counts = (f"{side.text_without_speech} of {facts.without_speech}" for side in report.models)
+        table.add_row("text where there is no speech", *counts)
     return table
 
 
-def _speeds(report: "Report") -> Table:
+def _speeds(report: "EvaluationReport") -> Table:
     table = Table(title="Speed and size", title_justify="left")
     table.add_column("")
     for column in ("× real time", "against first", "tokens/s", "parameters, M", "MB on disk"):
@@ -130,9 +131,9 @@ def _speeds(report: "Report") -> Table:
     return table
 
 
-def _remarks(report: "Report") -> None:
+def _print_remarks(report: "EvaluationReport") -> None:
     if report.set.pseudo_labels:
-        show.out.print("[yellow]the references are pseudo-labels[/]: this is agreement with a teacher, not truth")
-    if report.set.set_aside:
-        name, why = next(iter(report.set.set_aside.items()))
-        show.out.print(f"{len(report.set.set_aside)} set aside, the first: {show.visible(name)}: {escape(why)}")
+        show.out.print("[yellow]the references are pseudo-labels[/]: this is agreement with a teacher, not accuracy")
+    if report.set.skipped:
+        name, why = next(iter(report.set.skipped.items()))
+        show.out.print(f"{len(report.set.skipped)} skipped, the first: {show.visible(name)}: {escape(why)}")

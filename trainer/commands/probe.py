@@ -1,4 +1,4 @@
-"""`k2d probe`: train a second hypothesis from the labels that are already there."""
+"""`k2d probe`: train a validator from labels that are in the store."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,52 +12,54 @@ from trainer.commands.bars import bars
 from trainer.need import need
 
 if TYPE_CHECKING:
-    from trainer.probe.crossfit import Trained
+    from trainer.probe.crossfit import StoredProbe
 
 
 @app.command("probe")
-def probe(
-    batch: Annotated[list[str], typer.Argument(metavar="BATCH...", help="Batches whose labels are learned from.")],
-    folds: Annotated[int, typer.Option(help="Networks; each does without one share of the recordings.", min=2)] = 5,
-    epochs: Annotated[int, typer.Option(help="How often each network hears its labels.", min=1)] = 20,
-    hours: Annotated[float, typer.Option(help="Most hours of speech to learn from; a random part of more.")] = 20.0,
-    seed: Annotated[int, typer.Option(help="Of weights, order and dropout.", min=0)] = 0,
+def train_probe(
+    batch: Annotated[list[str], typer.Argument(metavar="BATCH...", help="Batches whose labels it learns from.")],
+    folds: Annotated[int, typer.Option(help="Networks; a share of the recordings is held out from each.", min=2)] = 5,
+    epochs: Annotated[int, typer.Option(help="How often each network sees its labels.", min=1)] = 20,
+    hours: Annotated[float, typer.Option(help="Hours of speech to learn from, at most; a random part of more.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and dropout.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a CTC probe on the teacher's encoder from labels in the store: a validator nobody has to find.
+    """Train a CTC probe on the teacher's encoder from labels in the store: a validator without a second model.
 
-    Prints what each fold's network makes of recordings it never heard, and the name to use in a validators:
+    Prints how each fold's network does on recordings that were held out from it, and the validator's name:
     `--validator perturbed+probe:DIGEST`. See docs/probe.md.
+
+    Example: `k2d probe lectures --folds 5`
     """
     need("torch")
-    from trainer.probe.crossfit import Recipe, cross_fit
+    from trainer.probe.crossfit import ProbeRecipe, cross_fit
 
-    found = settings()
-    recipe = Recipe(folds=folds, epochs=epochs, seed=seed, hours=hours)
-    with bars() as told:
-        trained = cross_fit(Lake(found.store), batch, recipe, settings=found, told=told)
+    chosen = settings()
+    recipe = ProbeRecipe(folds=folds, epochs=epochs, seed=seed, hours=hours)
+    with bars() as on_progress:
+        probe = cross_fit(Lake(chosen.store), batch, recipe, settings=chosen, on_progress=on_progress)
     if as_json:
-        show.dump(trained.document())
+        show.dump(probe.document())
         return
-    show.out.print(_table(trained))
-    show.out.print(_summary(trained), soft_wrap=True)
+    show.out.print(_table(probe))
+    show.out.print(_summary(probe), soft_wrap=True)
 
 
-def _table(trained: "Trained") -> Table:
-    table = Table(title="Each fold's network on what it never heard", title_justify="left")
+def _table(probe: "StoredProbe") -> Table:
+    table = Table(title="Each fold's network on the recordings held out from it", title_justify="left")
     table.add_column("fold")
     for column in ("chunks", "seconds", "CTC loss a phoneme", "median distance to the label"):
         table.add_column(column, justify="right")
-    for number, row in [*((str(place), fold) for place, fold in enumerate(trained.folds)), ("all", trained.all)]:
-        table.add_row(number, str(row.chunks), f"{row.seconds:.0f}", f"{row.loss:.3f}", f"{row.distance:.3f}")
+    for name, fold in [*((str(number), fold) for number, fold in enumerate(probe.folds)), ("all", probe.all)]:
+        table.add_row(name, str(fold.chunks), f"{fold.seconds:.0f}", f"{fold.loss:.3f}", f"{fold.distance:.3f}")
     return table
 
 
-def _summary(trained: "Trained") -> str:
-    passed = ", ".join(f"{count} {why}" for why, count in sorted(trained.passed.items())) or "none"
+def _summary(probe: "StoredProbe") -> str:
+    skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(probe.skipped.items())) or "none"
     return (
-        f"{trained.recordings} recordings, {trained.units} units; passed over: {passed}\n"
-        f"encoded in {trained.encode_s:.0f} s ({trained.encoded_bytes / 1e6:.0f} MB), "
-        f"trained in {trained.train_s:.0f} s on {trained.device}\n"
-        f"in a validators it is [bold]{trained.name}[/]: --validator perturbed+{trained.name}"
+        f"{probe.recordings} recordings, {probe.units} units; chunks skipped: {skipped}\n"
+        f"encoded in {probe.encode_s:.0f} s ({probe.encoded_bytes / 1e6:.0f} MB), "
+        f"trained in {probe.train_s:.0f} s on {probe.device}\n"
+        f"stored as [bold]{probe.name}[/]: --validator perturbed+{probe.name}"
     )

@@ -29,27 +29,27 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint; starts anew where there is none.")
+        bool, typer.Option("--resume", help="Resume from the last checkpoint; start where there is none.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print sizes and the estimate, measured, and stop.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print sizes and a measured estimate, and stop.")] = False,
     api: Api = None,
 ) -> None:
     """Distil a student from a frozen dataset.
 
-    Prints sizes and a measured estimate, then trains. Ctrl-C and SIGTERM stop it after the step in hand, with a
+    Prints sizes and a measured estimate, then trains. Ctrl-C and SIGTERM stop it after the current step, with a
     checkpoint; `--resume` goes on, to the same curve. Recipe keys: docs/recipe.md. On several GPUs:
     `torchrun --nproc-per-node 4 -m trainer NAME --out DIR` (docs/training.md). With `--api` the dataset is fetched
     from a labeling API into the store first, once.
+
+    Example: `k2d train lectures-1 --out runs/first --set steps=5000`
     """
     need()
-    found = settings()
-    chosen = load_recipe(recipe, _changes(change or []))
-    frozen = _dataset(name(dataset), api, found)
+    chosen = settings()
+    parsed = load_recipe(recipe, _changes(change or []))
+    frozen = _open_dataset(name(dataset), api, chosen)
     from trainer.run.loop import train as distil
 
-    outcome = distil(frozen, chosen, run, settings=found, resume=resume, dry_run=dry_run)
+    outcome = distil(frozen, parsed, run, settings=chosen, resume=resume, dry_run=dry_run)
     if outcome.student is None:
         return
     state = "done" if outcome.finished else f"stopped after step {outcome.step}; go on with --resume"
@@ -57,30 +57,32 @@ def train(
     show.out.print(f"{state}{best}: student in {outcome.student}, report in {run / 'report.html'}", soft_wrap=True)
 
 
-def _dataset(wanted: str, api: str | None, found: Settings) -> FrozenDataset:
-    lake = Lake(found.store)
-    if api and wanted not in lake.datasets.names():
+def _open_dataset(dataset: str, api: str | None, settings: Settings) -> FrozenDataset:
+    """The dataset in the store; fetched first from the API, if that is given and the store lacks it."""
+    lake = Lake(settings.store)
+    if api and dataset not in lake.datasets.names():
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise BadRequest(
                 "several processes would each fetch the dataset", hint="first: k2d train … --api URL --dry-run"
             )
-        pull(Client(api, token=found.api_token.get_secret_value() if found.api_token else None), wanted, lake)
-    return FrozenDataset(lake, wanted)
+        token = settings.api_token.get_secret_value() if settings.api_token else None
+        pull(Client(api, token=token), dataset, lake)
+    return FrozenDataset(lake, dataset)
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:
     """KEY=VALUE as the recipe's values; VALUE as YAML reads it.
 
     Raises:
-        BadRequest: no `=`, or no YAML.
+        BadRequest: no `=`, or not valid YAML.
     """
-    found: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise BadRequest(f"--set {pair!r} has no value", hint="write --set steps=200")
         try:
-            found[key.strip()] = yaml.safe_load(value)
+            changes[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise BadRequest(f"--set {pair!r} cannot be read: {error}", hint="write --set steps=200") from error
-    return found
+    return changes

@@ -1,1 +1,1 @@
-"""From rows of a frozen dataset to training batches."""
+"""From rows of a frozen dataset to the micro-batches of each training step."""

@@ -1,18 +1,19 @@
-"""What data hands to the loop: rows ready for the models, in numpy; no torch here."""
+"""Rows prepared for the models, and micro-batches of them, in numpy; no torch here."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from k2d.whisper.features import Features
 
-IGNORED = -100  # a target that no loss counts, as torch's cross-entropy has it
+IGNORED: Final = -100  # a target that no loss counts, as in torch's cross-entropy
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One row as tokens.
+class DecoderTokens:
+    """One row's label as tokens.
 
     `tokens` is the whole decoder sequence: [previous text,] start, language, task, [no-timestamps,] text, end.
     `prompt` says how many of them are given and not learned.
@@ -24,21 +25,21 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One row of the stream."""
+class PreparedRow:
+    """One row as the models take it."""
 
     id: str
-    features: Features | None  # float32 (mels, 3000); None: not asked for
-    example: Example
+    features: Features | None  # float32 (mels, 3000); None where they were not asked for
+    label: DecoderTokens
     seconds: float  # of audio
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
-    """Rows that go through the models together; B rows, T positions (the longest row's; the rest is padding)."""
+    """Rows that go through the models together: B rows, T positions (the longest row's; shorter ones are padded)."""
 
     ids: tuple[str, ...]  # of the rows
-    features: tuple[Features | None, ...]  # B times (mels, 3000); None where it was not asked for
+    features: tuple[Features | None, ...]  # B times (mels, 3000); None where they were not asked for
     inputs: npt.NDArray[np.int64]  # (B, T): tokens without the last; padded with end-of-text
     targets: npt.NDArray[np.int64]  # (B, T): tokens without the first; IGNORED for the prompt and padding
     weights: npt.NDArray[np.float32]  # (B,)
@@ -46,17 +47,17 @@ class MicroBatch:
 
     @property
     def tokens(self) -> int:
-        """Targets that count."""
+        """How many targets the loss counts."""
         return int((self.targets != IGNORED).sum())
 
 
-def collate(rows: list[Row], *, pad: int) -> MicroBatch:
-    """Put rows side by side; as long as the longest, no longer."""
-    longest = max(len(row.example.tokens) for row in rows) - 1
+def collate(rows: list[PreparedRow], *, pad: int) -> MicroBatch:
+    """Make a micro-batch of rows, padded to the longest of them."""
+    longest = max(len(row.label.tokens) for row in rows) - 1  # inputs lack the last token, targets the first
     inputs = np.full((len(rows), longest), pad, dtype=np.int64)
     targets = np.full((len(rows), longest), IGNORED, dtype=np.int64)
     for index, row in enumerate(rows):
-        tokens, prompt = row.example.tokens, row.example.prompt
+        tokens, prompt = row.label.tokens, row.label.prompt
         inputs[index, : len(tokens) - 1] = tokens[:-1]
         targets[index, prompt - 1 : len(tokens) - 1] = tokens[prompt:]
     return MicroBatch(
@@ -64,6 +65,6 @@ def collate(rows: list[Row], *, pad: int) -> MicroBatch:
         features=tuple(row.features for row in rows),
         inputs=inputs,
         targets=targets,
-        weights=np.array([row.example.weight for row in rows], dtype=np.float32),
+        weights=np.array([row.label.weight for row in rows], dtype=np.float32),
         seconds=sum(row.seconds for row in rows),
     )

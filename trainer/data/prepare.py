@@ -1,8 +1,8 @@
-"""One row of a dataset becomes features and tokens, or a reason why not."""
+"""One row of a dataset becomes features and tokens, or is skipped with a reason."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from k2d.audio import decode_flac
 from k2d.errors import StoreError
@@ -10,53 +10,66 @@ from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Samples
 from k2d.whisper.features import Features, log_mel
 from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.augment import add_noise, spec_augment
-from trainer.data.batch import Row
+from trainer.data.batch import PreparedRow
 from trainer.data.draws import generator, share
-from trainer.data.targets import Skip, example
+from trainer.data.targets import SkipReason, tokenize_label
 from trainer.options import Recipe
 
-# What audio and label may differ by in length: rounding to milliseconds, not a cut file
-TOLERANCE_S = 0.05
+# How far the length of the audio may be from the row's duration: enough for rounding to milliseconds; a file that was
+# cut off lacks more
+TOLERANCE_S: Final = 0.05
 
-Wanted = Callable[[str], bool]  # whether the features of the row with this id are wanted; asked from several threads
+NeedsFeatures = Callable[[str], bool]  # whether the row with this id needs features; called from several threads
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
-    """A row that is not trained on."""
+class SkippedRow:
+    """A row that is not trained on, and why."""
 
     id: str
-    why: Skip
+    reason: SkipReason
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """Makes rows ready for one model."""
+    """Prepares rows for one model.
+
+    row = Preparer(recipe, vocabulary, mels=80).prepare(fields, visit=0)
+    """
 
     recipe: Recipe
     vocabulary: Vocabulary
     mels: int
 
-    def prepare(self, fields: dict[str, Any], *, visit: int, wanted: Wanted | None = None) -> Row | Skipped:
-        """A row from its fields (`trainer.data.prefetch.COLUMNS`); without features where they are not wanted."""
-        if held_out(fields["recording_id"], share_of=self.recipe.holdout):
-            return Skipped(fields["id"], Skip.HELD_OUT)
-        label = example(fields, vocabulary=self.vocabulary, recipe=self.recipe, visit=visit)
-        if isinstance(label, Skip):
-            return Skipped(fields["id"], label)
+    def prepare(
+        self, fields: dict[str, Any], *, visit: int, needs_features: NeedsFeatures | None = None
+    ) -> PreparedRow | SkippedRow:
+        """A row from its fields (`trainer.data.prefetch.COLUMNS`).
+
+        Args:
+            visit: how often the row was used before; random choices are drawn anew for each visit.
+            needs_features: where it says no, audio is not decoded and the row has no features. None: all need them.
+        """
+        row_id = fields["id"]
+        if is_held_out(fields["recording_id"], share_of=self.recipe.holdout):
+            return SkippedRow(row_id, SkipReason.HELD_OUT)
+        label = tokenize_label(fields, vocabulary=self.vocabulary, recipe=self.recipe, visit=visit)
+        if isinstance(label, SkipReason):
+            return SkippedRow(row_id, label)
         features = None
-        if wanted is None or wanted(fields["id"]):
+        if needs_features is None or needs_features(row_id):
             try:
-                samples = decode(fields)
+                samples = decode_row(fields)
             except StoreError as error:
-                return Skipped(fields["id"], Skip.DAMAGED, error.message)
+                return SkippedRow(row_id, SkipReason.DAMAGED, error.message)
             if len(samples) > WINDOW_SAMPLES:
-                return Skipped(fields["id"], Skip.TOO_LONG, f"{len(samples) / SAMPLE_RATE_HZ:.2f} s")
-            features = self._features(samples, visit=visit, row_id=fields["id"])
-        return Row(id=fields["id"], features=features, example=label, seconds=fields["duration_s"])
+                return SkippedRow(row_id, SkipReason.TOO_LONG, f"{len(samples) / SAMPLE_RATE_HZ:.2f} s")
+            features = self._features(samples, visit=visit, row_id=row_id)
+        return PreparedRow(row_id, features, label, fields["duration_s"])
 
     def _features(self, samples: Samples, *, visit: int, row_id: str) -> Features:
+        """Samples (n,) → noise if the recipe asks for it → log-mel (mels, 3000) → SpecAugment likewise."""
         recipe, key = self.recipe, (self.recipe.seed, visit, row_id)
         if recipe.noise_snr_db is not None:
             samples = add_noise(samples, snr_db=recipe.noise_snr_db, draws=generator("noise", *key))
@@ -66,12 +79,15 @@ class Preparer:
         return features
 
 
-def held_out(recording_id: str, *, share_of: float) -> bool:
-    """Whether a recording validates instead of training: the same ones for every seed, so that runs compare."""
+def is_held_out(recording_id: str, *, share_of: float) -> bool:
+    """Whether a recording validates instead of training.
+
+    The same ones for every seed, so that runs compare.
+    """
     return share_of > 0.0 and share("holdout", recording_id) < share_of
 
 
-def decode(fields: dict[str, Any]) -> Samples:
+def decode_row(fields: dict[str, Any]) -> Samples:
     """A row's audio, shape (n,).
 
     Raises:

@@ -1,39 +1,43 @@
-"""Training data: a frozen dataset as an endless stream of steps, the same from any step on, in bounded memory.
+"""A frozen dataset as an endless stream of training steps: the same from any step on, in bounded memory.
 
-The order is `trainer.data.order`'s. A reader thread brings blocks of rows, a pool decodes them and computes features, and a
-few steps are under way ahead of the consumer. Nothing is written, and no more than blocks and those steps is held.
+The order of rows is `trainer.data.order`'s. One thread reads blocks of rows, a pool of threads decodes them and
+computes features, and a few steps are prepared ahead of the caller. Memory holds the current blocks and those steps.
+Nothing is written.
 """
 
 from collections import Counter, deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from weakref import WeakSet
 
 from k2d.datasets.read import FrozenDataset
 from k2d.schema import MIXED
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
-from trainer.data.batch import MicroBatch, Row, collate
-from trainer.data.holdout import HeldOut, choose
-from trainer.data.order import Order, Place
-from trainer.data.prefetch import Loaded, Reader
-from trainer.data.prepare import Preparer, Skipped, Wanted
-from trainer.data.tally import Tally
+from trainer.data.batch import MicroBatch, PreparedRow, collate
+from trainer.data.holdout import HoldoutRow, holdout_rows
+from trainer.data.order import Order, RowPlace
+from trainer.data.prefetch import BlockReader, BlockRows
+from trainer.data.prepare import NeedsFeatures, Preparer, SkippedRow
+from trainer.data.skips import SkipCounter
 from trainer.errors import NoTrainingData
 from trainer.options import Recipe
 
-AHEAD = 2  # steps under way while one is being trained on
+AHEAD: Final = 2  # steps being prepared while one is trained on
 
-Asked = list[tuple[Place, Future[Row | Skipped]]]  # a step's rows, in order of position
+PendingStep = list[tuple[RowPlace, Future[PreparedRow | SkippedRow]]]  # a step's rows, in order of position
 
 
 class TrainingData:
     """One process's share of a dataset. A context manager; not to be shared between threads.
 
-    `rows` and `seconds` count the whole dataset, held-out recordings included; `skipped` what this process left out
-    so far, by reason; `manifest` is the dataset's.
+    `rows` and `seconds` count the whole dataset, held-out recordings included; `manifest` is the dataset's.
+
+        with TrainingData(FrozenDataset(lake, "talks"), recipe, vocabulary=vocabulary, mels=80) as data:
+            for micro_batches in data.steps(0):
+                …
 
     Raises:
         NoTrainingData: the dataset has no rows.
@@ -63,6 +67,7 @@ class TrainingData:
         self._recipe = recipe
         self._preparer = Preparer(recipe, vocabulary, mels)
         self._pad = vocabulary.eot
+        # a process takes a contiguous share of every batch, so that it reads as few lanes as possible
         self._positions = range(rank * recipe.batch // world, (rank + 1) * recipe.batch // world)
         self._order = Order(
             [group.rows for group in self._groups],
@@ -71,36 +76,38 @@ class TrainingData:
             lanes=recipe.lanes,
             shuffle_groups=recipe.shuffle_groups,
         )
-        self._tally = Tally(self.manifest.name, rows=self.rows)
-        self._running: WeakSet[Generator[list[MicroBatch], None, None]] = WeakSet()
+        self._skips = SkipCounter(self.manifest.name, rows=self.rows)
+        self._streams: WeakSet[Generator[list[MicroBatch], None, None]] = WeakSet()
 
     @property
     def skipped(self) -> Counter[str]:
-        """Rows this process left out so far, by reason; those held out for validation are not counted."""
-        return self._tally.skipped
+        """Rows this process skipped so far, by reason; those held out for validation are not counted."""
+        return self._skips.skipped
 
-    def steps(self, start: int, *, wanted: Wanted | None = None) -> Generator[list[MicroBatch], None, None]:
-        """This process's micro-batches of step `start` and all that follow; endless.
+    def steps(
+        self, start: int, *, needs_features: NeedsFeatures | None = None
+    ) -> Generator[list[MicroBatch], None, None]:
+        """This process's micro-batches of step `start` (counted from 0) and of all that follow; endless.
 
-        Rows that are left out make a micro-batch smaller, a step empty at worst. Where `wanted` (called from several
-        threads with a row's id) says no, the row has no features and its audio is not decoded.
+        Skipped rows make a micro-batch smaller; a step without any row is empty. Where `needs_features` says no to a
+        row's id (in several threads), the row has no features and its audio is not decoded.
 
         Raises, when the step comes:
             NoTrainingData: too many rows are broken, or none can be used.
             StoreError: a shard is gone or damaged.
         """
-        running = self._steps(start, wanted)
-        self._running.add(running)
-        return running
+        stream = self._steps(start, needs_features)
+        self._streams.add(stream)
+        return stream
 
-    def held_out(self, limit: int) -> list[HeldOut]:
+    def held_out(self, limit: int) -> list[HoldoutRow]:
         """At most `limit` rows of recordings that the recipe holds out; the same ones in every process."""
-        return choose(self._dataset, holdout=self._recipe.holdout, limit=limit)
+        return holdout_rows(self._dataset, holdout=self._recipe.holdout, limit=limit)
 
     def close(self) -> None:
-        """End all threads."""
-        for running in list(self._running):
-            running.close()
+        """End all streams and their threads."""
+        for stream in list(self._streams):
+            stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -110,47 +117,61 @@ class TrainingData:
     ) -> None:
         self.close()
 
-    def _steps(self, start: int, wanted: Wanted | None) -> Generator[list[MicroBatch], None, None]:
-        reader = Reader(self._dataset, self._groups, self._order)
+    def _steps(self, start: int, needs_features: NeedsFeatures | None) -> Generator[list[MicroBatch], None, None]:
+        reader = BlockReader(self._dataset, self._groups, self._order)
         pool = ThreadPoolExecutor(self._recipe.workers, thread_name_prefix="prepare")
-        under_way: deque[Asked] = deque()
+        pending: deque[PendingStep] = deque()
         step = start
         try:
             while True:
-                while len(under_way) <= AHEAD:
-                    under_way.append([self._ask(step, p, wanted, reader=reader, pool=pool) for p in self._positions])
+                while len(pending) <= AHEAD:
+                    pending.append(
+                        [self._submit(step, p, needs_features, reader=reader, pool=pool) for p in self._positions]
+                    )
                     step += 1
-                yield self._collect(under_way.popleft())
+                yield self._micro_batches(pending.popleft())
         finally:
-            reader.close()  # first: what waits for a block then ends as well
+            reader.close()  # first: rows that wait for a block end as well then
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _ask(
-        self, step: int, position: int, wanted: Wanted | None, *, reader: Reader, pool: ThreadPoolExecutor
-    ) -> tuple[Place, Future[Row | Skipped]]:
+    def _submit(
+        self,
+        step: int,
+        position: int,
+        needs_features: NeedsFeatures | None,
+        *,
+        reader: BlockReader,
+        pool: ThreadPoolExecutor,
+    ) -> tuple[RowPlace, Future[PreparedRow | SkippedRow]]:
+        """Start preparing one row."""
         block, index = self._order.find(step, position)
-        loading = reader.block(block, index)
-        row = int(block.shuffled[index])
-        return block.place(index), pool.submit(self._prepare, loading, row, visit=block.visit, wanted=wanted)
+        rows = reader.block(block, index)
+        number = int(block.shuffled[index])
+        return block.place(index), pool.submit(
+            self._prepare, rows, number, visit=block.visit, needs_features=needs_features
+        )
 
-    def _prepare(self, loading: Future[Loaded], row: int, *, visit: int, wanted: Wanted | None) -> Row | Skipped:
-        """In a thread of the pool; the reader thread never waits for this one."""
-        return self._preparer.prepare(loading.result().take(row), visit=visit, wanted=wanted)
+    def _prepare(
+        self, rows: Future[BlockRows], number: int, *, visit: int, needs_features: NeedsFeatures | None
+    ) -> PreparedRow | SkippedRow:
+        """Runs in a thread of the pool. It may wait for the reader's thread, which never waits for the pool."""
+        return self._preparer.prepare(rows.result().take(number), visit=visit, needs_features=needs_features)
 
-    def _collect(self, asked: Asked) -> list[MicroBatch]:
-        """Wait for a step's rows and lay them into micro-batches."""
+    def _micro_batches(self, step: PendingStep) -> list[MicroBatch]:
+        """Wait for a step's rows and make micro-batches of them."""
         batches = []
         size = self._recipe.micro_batch
-        for first in range(0, len(asked), size):
-            rows = [row for place, future in asked[first : first + size] if (row := self._row(place, future))]
+        for first in range(0, len(step), size):
+            rows = [row for place, future in step[first : first + size] if (row := self._usable(place, future))]
             if rows:
                 batches.append(collate(rows, pad=self._pad))
         return batches
 
-    def _row(self, place: Place, future: Future[Row | Skipped]) -> Row | None:
-        found = future.result()
-        if isinstance(found, Row):
-            self._tally.used(place)
-            return found
-        self._tally.left_out(found, place, shard=self._groups[place.group].shard)
-        return None
+    def _usable(self, place: RowPlace, future: Future[PreparedRow | SkippedRow]) -> PreparedRow | None:
+        """Wait for a row and count it; None where it is skipped."""
+        row = future.result()
+        if isinstance(row, SkippedRow):
+            self._skips.count_skipped(row, place, shard=self._groups[place.group].shard)
+            return None
+        self._skips.count_used(place)
+        return row

@@ -2,22 +2,23 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-COVERED = 0.95  # of a band
-_LEAST = 2  # recordings to draw from
-_WEIGHTS = 4_000_000  # most of them in memory at once: 32 MB
+COVERED: Final = 0.95  # share of the draws that a band covers
+_LEAST: Final = 2  # recordings to draw from: one says nothing about others
+_WEIGHTS: Final = 4_000_000  # in memory at once, at most: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A figure and the range that 95 % of the resampled sets give.
+    """A figure and the range of 95 % of the resampled sets.
 
-    None: nothing to divide by; as a range also: a single recording, which says nothing about others.
+    None: there is nothing to divide by. The range is None also for a single recording, which says nothing about others.
     """
 
     value: float | None
@@ -25,8 +26,10 @@ class Band:
     high: float | None
 
 
-def by_recording(values: Array, recordings: Sequence[Hashable]) -> Array:
-    """Sum the rows of utterances that come from one recording; they are not independent.
+def sum_by_recording(values: Array, recordings: Sequence[Hashable]) -> Array:
+    """Sum the rows of utterances of one recording, which are not independent of one another.
+
+        sum_by_recording(np.array([[1.0], [2.0], [3.0]]), ["a", "b", "a"])  # [[4.0], [2.0]]
 
     Args:
         values: shape (utterances, …).
@@ -42,8 +45,11 @@ def by_recording(values: Array, recordings: Sequence[Hashable]) -> Array:
     return summed
 
 
-def resampled(edits: Array, tokens: Array, *, draws: int, seed: int) -> Array:
-    """Rates over `draws` sets of as many recordings, drawn with replacement; equal draws for all columns.
+def resample_rates(edits: Array, tokens: Array, *, draws: int, seed: int) -> Array:
+    """Rates of `draws` sets of as many recordings, drawn with replacement; the same draws for all columns.
+
+        rates = resample_rates(edits, tokens, draws=1000, seed=0)
+        band(pooled_rates(edits, tokens)[0], rates[:, 0])
 
     Args:
         edits: shape (recordings, columns); a column is a metric of a model.
@@ -65,13 +71,13 @@ def resampled(edits: Array, tokens: Array, *, draws: int, seed: int) -> Array:
     return rates
 
 
-def point(edits: Array, tokens: Array) -> Array:
-    """The rates themselves, shape (columns,); NaN without reference tokens."""
+def pooled_rates(edits: Array, tokens: Array) -> Array:
+    """The rates of all recordings together, shape (columns,); NaN without reference tokens."""
     return _divide(edits.sum(axis=0), tokens.sum(axis=0))
 
 
 def band(value: float, draws: Array) -> Band:
-    """The percentile band of one column of draws."""
+    """A figure with the percentile range of its draws, shape (draws,)."""
     if np.isnan(value) or np.isnan(draws).all():
         return Band(None if np.isnan(value) else float(value), None, None)
     tail = (1 - COVERED) / 2

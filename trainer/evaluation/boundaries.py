@@ -1,26 +1,34 @@
-"""Where a sentence changes language, and which of its tokens the change is about. Pure."""
+"""Where a sentence changes language, and which of its tokens are next to a change. Pure."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from k2d.text.tokens import is_han, is_latin
 
-ZH, EN, OTHER = "zh", "en", ""
+ZH: Final = "zh"
+EN: Final = "en"
+OTHER: Final = ""
 
 
 def languages(tokens: Sequence[str]) -> tuple[str, ...]:
     """The language of each normalised mixed token: Han is zh, Latin is en, any other script is neither ("").
 
+        languages(["我", "用", "model", "3"])  # ("zh", "zh", "en", "en")
+
     A number is written alike in both languages, so it is no switch by itself: it takes the language of the token
     before it, or of the first word when it opens the sentence.
     """
-    found = [_language(token) for token in tokens]
-    last = next((language for language in found if language is not None), OTHER)
-    for index, language in enumerate(found):
-        last = found[index] = last if language is None else language
-    return tuple(found)  # type: ignore[arg-type]  # no None is left
+    by_script = [_language(token) for token in tokens]
+    current = next((language for language in by_script if language is not None), OTHER)
+    spoken = []
+    for language in by_script:
+        current = current if language is None else language
+        spoken.append(current)
+    return tuple(spoken)
 
 
 def _language(token: str) -> str | None:
+    """By script; None for a number."""
     if is_han(token):
         return ZH
     if is_latin(token):
@@ -29,7 +37,7 @@ def _language(token: str) -> str | None:
 
 
 def switches(spoken: Sequence[str]) -> frozenset[int]:
-    """Boundaries between zh and en: i where token i - 1 is in the one language and token i in the other."""
+    """Boundaries between zh and en: i where token i - 1 is in one language and token i in the other."""
     return frozenset(i for i in range(1, len(spoken)) if {spoken[i - 1], spoken[i]} == {ZH, EN})
 
 

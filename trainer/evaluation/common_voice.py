@@ -1,19 +1,20 @@
-"""Common Voice as it is released: a folder for each language with `test.tsv`, other splits, and `clips/`.
+"""Common Voice as it is released: a folder for each language, with `test.tsv`, other splits, and `clips/`.
 
 Columns of release 16.1: client_id, path, sentence, up_votes, down_votes, age, gender, accents, variant, locale,
-segment; later releases add sentence_id and sentence_domain. Only path, sentence and locale are used. Read in the data
-set's documentation and in the cards of its mirrors on the Hugging Face hub.
+segment; later releases add sentence_id and sentence_domain. Only path, sentence and locale are used. Source: the data
+set's documentation and the cards of its mirrors on the Hugging Face hub.
 """
 
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import BadRequest
-from trainer.evaluation.utterances import Said, Utterance, opener, said
+from trainer.evaluation.utterances import Utterance, UtteranceReference, make_reference, opener
 
-NEEDED = ("path", "sentence")
+NEEDED: Final = ("path", "sentence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class CommonVoice:
     def name(self) -> str:
         return f"{self.path.parent.name} {self.path.stem}"
 
-    def said(self) -> Iterator[Said]:
-        return (utterance.said for utterance in self.utterances())
+    def references(self) -> Iterator[UtteranceReference]:
+        return (utterance.reference for utterance in self.utterances())
 
     def utterances(self) -> Iterator[Utterance]:
         try:
@@ -49,6 +50,6 @@ class CommonVoice:
         clip = row["path"] or ""
         language = (row.get("locale") or "").split("-")[0] or None  # zh-TW → zh
         return Utterance(
-            said(name=clip, text=row["sentence"], language=language, recording=None),
+            make_reference(name=clip, text=row["sentence"], language=language, recording=None),
             opener(lambda: self.path.parent / "clips" / clip),
         )

@@ -1,98 +1,142 @@
-"""From transcripts to figures: the sums, the bands, the groups, the worst utterances. Pure."""
+"""From transcripts to figures: sums, bands, groups, the worst utterances. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Final
 
 import numpy as np
 
-from k2d.filtering.distance import aligned_diff, counts, read
+from k2d.filtering.distance import aligned_diff
 from k2d.schema import WINDOW_S, Counts
-from trainer.evaluation.bootstrap import band, by_recording, point, resampled
-from trainer.evaluation.error_rates import BUCKETS, METRICS, Tally, bucket, embedded_language
-from trainer.evaluation.eval_report import Figure, Group, Line, Piece, SetFacts, Side
-from trainer.evaluation.hearing import Heard, Hearing
-from trainer.evaluation.size import Size
-from trainer.evaluation.utterances import EvaluationSet, Said
+from trainer.evaluation.bootstrap import band, pooled_rates, resample_rates, sum_by_recording
+from trainer.evaluation.error_rates import BUCKETS, METRICS, ErrorCounts, bucket, embedded_language
+from trainer.evaluation.eval_report import (
+    DiffPiece,
+    MetricFigure,
+    ModelResults,
+    SetSummary,
+    UtteranceGroup,
+    UtteranceLine,
+)
+from trainer.evaluation.size import ModelSize
+from trainer.evaluation.transcribe_set import SetTranscripts, UtteranceTranscript
+from trainer.evaluation.utterances import EvaluationSet, UtteranceReference
 
-LENGTHS = (f"up to {WINDOW_S:.0f} s", f"over {WINDOW_S:.0f} s")
+LENGTHS: Final = (f"up to {WINDOW_S:.0f} s", f"over {WINDOW_S:.0f} s")
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """One utterance with what each model made of it."""
+class ScoredUtterance:
+    """One utterance with each model's transcript and its errors."""
 
-    said: Said
-    heard: tuple[Heard, ...]
-    tallies: tuple[Tally, ...]
+    reference: UtteranceReference
+    transcripts: tuple[UtteranceTranscript, ...]
+    errors: tuple[ErrorCounts, ...]
 
     @property
     def seconds(self) -> float:
-        return self.heard[0].seconds
+        return self.transcripts[0].seconds
+
+    @property
+    def has_speech(self) -> bool:
+        return self.errors[0].has_speech
 
 
-def compared(
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All models over one set."""
+
+    set: SetSummary
+    models: tuple[ModelResults, ...]
+    groups: tuple[UtteranceGroup, ...]
+    worst: tuple[UtteranceLine, ...]
+    lines: tuple[UtteranceLine, ...]
+
+
+def compare_models(
     models: Sequence[str],
-    found: EvaluationSet,
-    hearings: Sequence[Hearing],
-    scored: Sequence[Scored],
+    chosen: EvaluationSet,
+    transcripts: Sequence[SetTranscripts],
+    scored: Sequence[ScoredUtterance],
     *,
-    sizes: Sequence[Size | None],
-    set_aside: dict[str, str],
-    how: tuple[int, int, int],
-) -> tuple[SetFacts, tuple[Side, ...], tuple[Group, ...], tuple[Line, ...], tuple[Line, ...]]:
-    """Put the models side by side. `how` is draws and seed of the bootstrap, and how many of the worst to show."""
-    draws, seed, worst = how
-    embedded = embedded_language(one.said.references[0] for one in scored)
+    sizes: Sequence[ModelSize | None],
+    skipped: dict[str, str],
+    draws: int,
+    seed: int,
+    worst: int,
+) -> Comparison:
+    """Put the models side by side.
+
+    Args:
+        models: their references, in the order of all other sequences.
+        draws, seed: of the bootstrap.
+        worst: how many utterances with the most edits are shown with their differences.
+    """
+    embedded = embedded_language(utterance.reference.texts[0] for utterance in scored)
     whole = figures(scored, embedded=embedded, draws=draws, seed=seed)
-    sides = tuple(
-        Side(
+    silent = [utterance for utterance in scored if not utterance.has_speech]
+    results = tuple(
+        ModelResults(
             reference=model,
-            model=hearing.model,
+            model=of_model.model,
             figures={metric: whole[metric][index] for metric in METRICS},
-            loops=sum(one.tallies[index].loops for one in scored),
-            spoke_in_silence=sum(one.tallies[index].spoke for one in scored if not one.tallies[0].said),
-            speed=hearing.speed,
+            loops=sum(utterance.errors[index].loops for utterance in scored),
+            text_without_speech=sum(utterance.errors[index].has_text for utterance in silent),
+            speed=of_model.speed,
             size=size,
         )
-        for index, (model, hearing, size) in enumerate(zip(models, hearings, sizes, strict=True))
+        for index, (model, of_model, size) in enumerate(zip(models, transcripts, sizes, strict=True))
     )
-    facts = SetFacts(
-        name=found.name,
-        kind=found.kind,
-        pseudo_labels=found.pseudo_labels,
+    summary = SetSummary(
+        name=chosen.name,
+        kind=chosen.kind,
+        pseudo_labels=chosen.pseudo_labels,
         utterances=len(scored),
-        without_speech=sum(not one.tallies[0].said for one in scored),
-        recordings=len({one.said.recording for one in scored}),
-        seconds=round(sum(one.seconds for one in scored), 3),
-        embedded=embedded,
-        set_aside=set_aside,
+        without_speech=len(silent),
+        recordings=len({utterance.reference.recording for utterance in scored}),
+        seconds=_seconds(scored),
+        embedded_language=embedded,
+        skipped=skipped,
     )
-    last = sorted(scored, key=lambda one: (-one.tallies[-1].mixed.edits, one.said.name))[:worst]
-    shown = tuple(_line(one, diffs=True) for one in last if one.tallies[-1].mixed.edits)
     groups = tuple(
-        Group(by, name, len(members), round(sum(one.seconds for one in members), 3), found_figures)
+        UtteranceGroup(
+            by, name, len(members), _seconds(members), figures(members, embedded=embedded, draws=draws, seed=seed)
+        )
         for by, name, members in _groups(scored)
-        for found_figures in [figures(members, embedded=embedded, draws=draws, seed=seed)]
     )
-    return facts, sides, groups, shown, tuple(_line(one) for one in scored)
+    by_edits = sorted(scored, key=lambda utterance: (-utterance.errors[-1].mixed.edits, utterance.reference.name))
+    return Comparison(
+        set=summary,
+        models=results,
+        groups=groups,
+        worst=tuple(_line(each, diffs=True) for each in by_edits[:worst] if each.errors[-1].mixed.edits),
+        lines=tuple(map(_line, scored)),
+    )
 
 
-def figures(scored: Sequence[Scored], *, embedded: str, draws: int, seed: int) -> dict[str, tuple[Figure, ...]]:
-    """Every metric of every model over some utterances, with paired bands: one draw of recordings serves them all."""
-    models = len(scored[0].tallies)
+def figures(
+    scored: Sequence[ScoredUtterance], *, embedded: str, draws: int, seed: int
+) -> dict[str, tuple[MetricFigure, ...]]:
+    """Every metric of every model over some utterances; the same draws of recordings serve all, so bands are paired."""
+    models, metrics = len(scored[0].errors), len(METRICS)
     sums = [[_sum(scored, index, metric, embedded) for metric in METRICS] for index in range(models)]
     # columns: all metrics of the first model, then of the second …
-    counted = [[tally.of(metric, embedded=embedded) for tally in one.tallies for metric in METRICS] for one in scored]
-    recordings = [one.said.recording for one in scored]
-    edits = by_recording(np.array([[count.edits for count in row] for row in counted], float), recordings)
-    tokens = by_recording(np.array([[count.reference_length for count in row] for row in counted], float), recordings)
-    points = point(edits, tokens).reshape(models, len(METRICS))
-    rates = resampled(edits, tokens, draws=draws, seed=seed).reshape(draws, models, len(METRICS))
+    counts = [
+        [errors.of(metric, embedded=embedded) for errors in utterance.errors for metric in METRICS]
+        for utterance in scored
+    ]
+    recordings = [utterance.reference.recording for utterance in scored]
+    edits = sum_by_recording(np.array([[count.edits for count in row] for row in counts], float), recordings)
+    tokens = sum_by_recording(
+        np.array([[count.reference_length for count in row] for row in counts], float), recordings
+    )
+    points = pooled_rates(edits, tokens).reshape(models, metrics)
+    rates = resample_rates(edits, tokens, draws=draws, seed=seed).reshape(draws, models, metrics)
     return {
         metric: tuple(
-            Figure(
+            MetricFigure(
                 rate=band(points[index, column], rates[:, index, column]),
                 counts=sums[index][column],
                 difference=band(
@@ -107,46 +151,44 @@ def figures(scored: Sequence[Scored], *, embedded: str, draws: int, seed: int) -
     }
 
 
-def _sum(scored: Sequence[Scored], index: int, metric: str, embedded: str) -> Counts:
-    return reduce(add, (one.tallies[index].of(metric, embedded=embedded) for one in scored), Counts())
+def _sum(scored: Sequence[ScoredUtterance], index: int, metric: str, embedded: str) -> Counts:
+    return reduce(add, (utterance.errors[index].of(metric, embedded=embedded) for utterance in scored), Counts())
 
 
-def _groups(scored: Sequence[Scored]) -> list[tuple[str, str, list[Scored]]]:
-    """By language, by code mixing of what was said, by length; groups without members are left out."""
-    found: dict[tuple[str, str], list[Scored]] = {}
-    mixing = [name for _, name in BUCKETS]
-    order = [("code mixing", name) for name in mixing] + [("length", name) for name in LENGTHS]
-    for one in scored:
-        found.setdefault(("language", one.said.language), []).append(one)
-        if name := bucket(one.said.references[0]):
-            found.setdefault(("code mixing", name), []).append(one)
-        found.setdefault(("length", LENGTHS[one.seconds > WINDOW_S]), []).append(one)
-    languages = sorted((key for key in found if key[0] == "language"), key=lambda key: -len(found[key]))
-    return [(*key, found[key]) for key in [*languages, *order] if key in found]
+def _seconds(scored: Sequence[ScoredUtterance]) -> float:
+    return round(sum(utterance.seconds for utterance in scored), 3)
 
 
-def _line(one: Scored, *, diffs: bool = False) -> Line:
-    return Line(
-        name=one.said.name,
-        language=one.said.language,
-        seconds=round(one.seconds, 3),
-        said=one.said.references[0],
-        heard=tuple(heard.text for heard in one.heard),
-        edits=tuple(tally.mixed.edits for tally in one.tallies),
-        tokens=tuple(tally.mixed.reference_length for tally in one.tallies),
-        diffs=tuple(_diff(one, index) for index in range(len(one.heard))) if diffs else (),
+def _groups(scored: Sequence[ScoredUtterance]) -> list[tuple[str, str, list[ScoredUtterance]]]:
+    """By language, by code mixing of the reference, by length; empty groups are left out."""
+    groups: dict[tuple[str, str], list[ScoredUtterance]] = {}
+    for utterance in scored:
+        groups.setdefault(("language", utterance.reference.language), []).append(utterance)
+        if name := bucket(utterance.reference.texts[0]):
+            groups.setdefault(("code mixing", name), []).append(utterance)
+        groups.setdefault(("length", LENGTHS[utterance.seconds > WINDOW_S]), []).append(utterance)
+    languages = sorted((key for key in groups if key[0] == "language"), key=lambda key: -len(groups[key]))
+    others = [("code mixing", name) for _, name in BUCKETS] + [("length", name) for name in LENGTHS]
+    return [(*key, groups[key]) for key in [*languages, *others] if key in groups]
+
+
+def _line(utterance: ScoredUtterance, *, diffs: bool = False) -> UtteranceLine:
+    return UtteranceLine(
+        name=utterance.reference.name,
+        language=utterance.reference.language,
+        seconds=round(utterance.seconds, 3),
+        reference=utterance.reference.texts[0],
+        hypotheses=tuple(transcript.text for transcript in utterance.transcripts),
+        edits=tuple(errors.mixed.edits for errors in utterance.errors),
+        tokens=tuple(errors.mixed.reference_length for errors in utterance.errors),
+        diffs=tuple(_diff(utterance, index) for index in range(len(utterance.transcripts))) if diffs else (),
     )
 
 
-def _diff(one: Scored, index: int) -> tuple[Piece, ...]:
-    """Against the reference that counted: the written one, or the spoken one where that was nearer."""
-    heard = one.heard[index].text
-    wanted = one.tallies[index].mixed
-    against = next((text for text in one.said.references if _counts(text, heard) == wanted), one.said.references[0])
+def _diff(utterance: ScoredUtterance, index: int) -> tuple[DiffPiece, ...]:
+    """One model's transcript against the reference that counted: the written one, or the spoken one where nearer."""
+    reference = utterance.reference.texts[utterance.errors[index].reference]
     return tuple(
-        Piece(str(piece.op), piece.validator_text, piece.teacher_text) for piece in aligned_diff(heard, against)
+        DiffPiece(str(piece.op), piece.validator_text, piece.teacher_text)
+        for piece in aligned_diff(utterance.transcripts[index].text, reference)
     )
-
-
-def _counts(reference: str, heard: str) -> Counts:
-    return counts(read(reference).tokens, read(heard).tokens)

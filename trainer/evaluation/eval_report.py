@@ -1,18 +1,20 @@
-"""What an evaluation found, as data: frozen, and JSON for `report.json`."""
+"""The result of an evaluation as data: frozen, and JSON for `report.json`."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from k2d.schema import Counts, ModelInfo
 from trainer.evaluation.bootstrap import Band
-from trainer.evaluation.hearing import Speed
-from trainer.evaluation.size import Size
+from trainer.evaluation.size import ModelSize
+from trainer.evaluation.transcribe_set import TranscriptionSpeed
 
-FORMAT = 1  # of report.json
+# Of report.json. 2: reference and hypotheses (1: said, heard), skipped (set_aside), embedded_language (embedded),
+# text_without_speech (spoke_in_silence)
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MetricFigure:
     """One metric of one model: its rate with a band, and the counts behind it."""
 
     rate: Band
@@ -21,76 +23,76 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class UtteranceGroup:
     """Utterances that have something in common; figures by metric, one for each model."""
 
     by: str  # "language", "code mixing" or "length"
     name: str
     utterances: int
     seconds: float
-    figures: dict[str, tuple[Figure, ...]]
+    figures: dict[str, tuple[MetricFigure, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ModelResults:
     """One model over the whole set."""
 
-    reference: str  # as it was asked for
+    reference: str  # the model as it was asked for
     model: ModelInfo
-    figures: dict[str, Figure]
+    figures: dict[str, MetricFigure]
     loops: int  # stretches of at most 30 s in which its text repeats itself
-    spoke_in_silence: int  # utterances without speech in which it heard a token
-    speed: Speed
-    size: Size | None  # None: behind a server
+    text_without_speech: int  # utterances without speech for which it wrote a token
+    speed: TranscriptionSpeed
+    size: ModelSize | None  # None: behind a server
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of an alignment with what was said, as written."""
+class DiffPiece:
+    """A stretch of the alignment of reference and hypothesis, as each wrote it."""
 
-    op: str  # equal, substitute, delete (not heard), insert (not said)
-    said: str
-    heard: str
+    op: str  # equal, substitute, delete (only in the reference), insert (only in the hypothesis)
+    reference: str
+    hypothesis: str
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One utterance: what was said and what each model made of it."""
+class UtteranceLine:
+    """One utterance: its reference and each model's transcript."""
 
     name: str
     language: str
     seconds: float
-    said: str
-    heard: tuple[str, ...]
+    reference: str
+    hypotheses: tuple[str, ...]
     edits: tuple[int, ...]  # mixed, of each model
     tokens: tuple[int, ...]  # of the reference that counted for each model
-    diffs: tuple[tuple[Piece, ...], ...] = ()  # of each model; for the worst ones only
+    diffs: tuple[tuple[DiffPiece, ...], ...] = ()  # of each model; for the worst utterances only
 
 
 @dataclass(frozen=True, slots=True)
-class SetFacts:
-    """What was heard."""
+class SetSummary:
+    """The set that was transcribed."""
 
     name: str
     kind: str
     pseudo_labels: bool
-    utterances: int  # heard and scored
+    utterances: int  # transcribed and scored
     without_speech: int  # of them
     recordings: int  # that the utterances come from: what bands resample
     seconds: float
-    embedded: str  # the language whose words are points of interest
-    set_aside: dict[str, str]  # utterances that were not scored, and why
+    embedded_language: str  # whose words are points of interest
+    skipped: dict[str, str]  # utterances that were not scored, and why
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvaluationReport:
     """An evaluation. The first model is the one the others are compared with."""
 
-    set: SetFacts
-    models: tuple[Side, ...]
-    groups: tuple[Group, ...]
-    worst: tuple[Line, ...]  # most edits by the last model
-    lines: tuple[Line, ...]  # every utterance
+    set: SetSummary
+    models: tuple[ModelResults, ...]
+    groups: tuple[UtteranceGroup, ...]
+    worst: tuple[UtteranceLine, ...]  # most edits by the last model
+    lines: tuple[UtteranceLine, ...]  # every utterance
     language: str  # the prompt
     long_form: bool
     condition_on_previous_text: bool
@@ -102,9 +104,9 @@ class Report:
     created_at: str  # ISO 8601, UTC
 
     def document(self) -> dict[str, Any]:
-        """JSON values; every utterance's line is left out (they are a file of their own)."""
-        found = {name: value for name, value in asdict(self).items() if name != "lines"}
-        for side, model in zip(found["models"], self.models, strict=True):
-            side["model"]["fingerprint"] = model.model.fingerprint
-            side["speed"] |= {"real_time": model.speed.real_time, "tokens_per_s": model.speed.tokens_per_s}
-        return {"format": FORMAT, **found}
+        """The report as JSON values, without `lines` (they are a file of their own)."""
+        values = {name: value for name, value in asdict(self).items() if name != "lines"}
+        for of_model, results in zip(values["models"], self.models, strict=True):
+            of_model["model"]["fingerprint"] = results.model.fingerprint
+            of_model["speed"] |= {"real_time": results.speed.real_time, "tokens_per_s": results.speed.tokens_per_s}
+        return {"format": FORMAT, **values}

@@ -1,19 +1,19 @@
-"""JSON lines: this project's manifests, NeMo's, and whatever names audio and text the same way."""
+"""JSON lines: this project's manifests, NeMo's, and others with the same keys for audio and text."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from k2d.errors import BadRequest
-from trainer.evaluation.utterances import Said, Utterance, opener, said
+from trainer.evaluation.utterances import Utterance, UtteranceReference, make_reference, opener
 
-MANIFEST = "manifest.jsonl"
-AUDIO = ("audio", "audio_filepath")  # relative to the manifest; NeMo's name for it is the second
-LANGUAGE = ("language", "lang")
-RECORDING = ("recording_id", "base_id")  # a degraded clip and the clean one it was made from are one recording
-HINT = 'one JSON object a line: {"audio": "a.flac", "text": "…"}; docs/evaluation.md lists the other keys'
+MANIFEST: Final = "manifest.jsonl"
+AUDIO: Final = ("audio", "audio_filepath")  # relative to the manifest; NeMo's name for it is the second
+LANGUAGE: Final = ("language", "lang")
+RECORDING: Final = ("recording_id", "base_id")  # a degraded clip and the clean one it was made from are one recording
+HINT: Final = 'one JSON object a line: {"audio": "a.flac", "text": "…"}; docs/evaluation.md lists the other keys'
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class JsonLines:
         folder = self.path.resolve().parent
         return f"{folder.parent.name}/{folder.name}" if self.path.name == MANIFEST else self.path.stem
 
-    def said(self) -> Iterator[Said]:
-        return (utterance.said for utterance in self.utterances())
+    def references(self) -> Iterator[UtteranceReference]:
+        return (utterance.reference for utterance in self.utterances())
 
     def utterances(self) -> Iterator[Utterance]:
         with self.path.open(encoding="utf-8") as file:
@@ -40,7 +40,7 @@ class JsonLines:
                 for number, line in enumerate(file, 1):
                     if line.strip():
                         yield self._utterance(json.loads(line), number)
-            except ValueError as error:  # no JSON, or no UTF-8
+            except ValueError as error:  # not JSON, or not UTF-8
                 raise BadRequest(f"{self.path}, line {number}: {error}", hint=HINT) from error
 
     def _utterance(self, row: Any, number: int) -> Utterance:
@@ -51,7 +51,7 @@ class JsonLines:
         part = row.get("offset") is not None  # without an offset, a duration only tells how long the file is
         name = str(row.get("id") or (f"{audio}@{start_s:.3f}" if part else audio))
         return Utterance(
-            said(
+            make_reference(
                 name=name,
                 text=row.get("text"),
                 spoken=row.get("text_spoken"),

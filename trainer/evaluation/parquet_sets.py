@@ -1,6 +1,6 @@
-"""Sets published as Parquet, with audio as the Hugging Face hub stores it: struct {bytes, path}.
+"""Sets stored as Parquet, with audio as the Hugging Face hub stores it: struct {bytes, path}.
 
-Where each schema was read:
+Sources of the schemas:
 - `ky552/ML2021_ASR_ST` (NTUML2021): its dataset card, `dataset_info`: audio, transcription, translation, file.
 - `CAiRE/ASCEND`: its dataset card: id, path, audio, transcription, duration, language (zh, en, mixed),
   original_speaker_id, session_id, topic.
@@ -14,50 +14,50 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2d.errors import BadRequest
 from k2d.schema import MIXED
-from trainer.evaluation.utterances import Said, Utterance, opener, said
+from trainer.evaluation.utterances import Utterance, UtteranceReference, make_reference, opener
 
-ROWS = 16  # in memory at once
-LANGUAGES = {"mixed": MIXED, "zh-TW": "zh", "zh-CN": "zh"}
+ROWS: Final = 16  # in memory at once
+LANGUAGES: Final = {"mixed": MIXED, "zh-TW": "zh", "zh-CN": "zh"}
 
 
 @dataclass(frozen=True, slots=True)
-class Schema:
-    """Which columns matter, and which tell this schema from the others."""
+class ParquetSchema:
+    """Which columns are read, and which tell this schema from the others."""
 
     kind: str
     audio: str
     text: str
-    telling: tuple[str, ...] = ()  # further columns a file must have to be of this kind
+    also_required: tuple[str, ...] = ()  # further columns that tell files of this kind from others
     name: str | None = None  # None: rows are numbered
     language: str | None = None
     recording: str | None = None
-    is_in: str | None = None  # the language of all rows
+    only_language: str | None = None  # the language of all rows
     pseudo_labels: bool = False
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.audio, self.text, *self.telling)
+    def required(self) -> tuple[str, ...]:
+        return (self.audio, self.text, *self.also_required)
 
     @property
     def columns(self) -> list[str]:
-        """What is read beside the audio."""
+        """The columns that are read beside the audio."""
         return [name for name in (self.text, self.name, self.language, self.recording) if name]
 
 
-# the first one that fits is taken
-SCHEMAS = (
-    Schema("CSZS", "correct_audio", "correct_transcription", is_in=MIXED),
-    Schema("ASCEND", "audio", "transcription", ("id", "session_id", "language"), name="id", language="language"),
-    Schema("NTUML2021", "audio", "transcription", ("translation", "file")),
-    Schema("Common Voice", "audio", "sentence", ("client_id", "path", "locale"), name="path", language="locale"),
-    Schema(
+# the first one whose columns a file has is taken
+SCHEMAS: Final = (
+    ParquetSchema("CSZS", "correct_audio", "correct_transcription", only_language=MIXED),
+    ParquetSchema("ASCEND", "audio", "transcription", ("id", "session_id", "language"), name="id", language="language"),
+    ParquetSchema("NTUML2021", "audio", "transcription", ("translation", "file")),
+    ParquetSchema("Common Voice", "audio", "sentence", ("client_id", "path", "locale"), name="path", language="locale"),
+    ParquetSchema(
         "k2d dataset",
         "audio",
         "text",
@@ -66,18 +66,18 @@ SCHEMAS = (
         recording="recording_id",
         pseudo_labels=True,
     ),
-    Schema("Parquet with audio and transcription", "audio", "transcription"),
-    Schema("Parquet with audio and text", "audio", "text"),
+    ParquetSchema("Parquet with audio and transcription", "audio", "transcription"),
+    ParquetSchema("Parquet with audio and text", "audio", "text"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ParquetFile:
-    """One file, wherever it is."""
+    """One file, local or of the lake."""
 
     name: str  # for messages, and for rows without a name of their own
     open: Callable[[], pq.ParquetFile]
-    folder: Path | None = None  # where audio may lie beside it
+    folder: Path | None = None  # that audio paths are relative to
 
     @classmethod
     def at(cls, path: Path) -> Self:
@@ -90,7 +90,7 @@ class ParquetSet:
 
     name: str
     files: tuple[ParquetFile, ...]
-    schema: Schema
+    schema: ParquetSchema
 
     @property
     def kind(self) -> str:
@@ -100,15 +100,17 @@ class ParquetSet:
     def pseudo_labels(self) -> bool:
         return self.schema.pseudo_labels
 
-    def said(self) -> Iterator[Said]:
+    def references(self) -> Iterator[UtteranceReference]:
         for file in self.files:
             for number, row in self._rows(file, self.schema.columns):
-                yield self._said(file, number, row)
+                yield self._reference(file, number, row)
 
     def utterances(self) -> Iterator[Utterance]:
         for file in self.files:
             for number, row in self._rows(file, [self.schema.audio, *self.schema.columns]):
-                yield Utterance(self._said(file, number, row), opener(_Audio(file, row[self.schema.audio] or {})))
+                yield Utterance(
+                    self._reference(file, number, row), opener(_RowAudio(file, row[self.schema.audio] or {}))
+                )
 
     def _rows(self, file: ParquetFile, columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         number = 0
@@ -123,10 +125,10 @@ class ParquetSet:
                 f"{file.name} of {self.name} cannot be read after row {number}: {error}", hint="fetch it again"
             ) from error
 
-    def _said(self, file: ParquetFile, number: int, row: dict[str, Any]) -> Said:
+    def _reference(self, file: ParquetFile, number: int, row: dict[str, Any]) -> UtteranceReference:
         schema = self.schema
-        language = schema.is_in or (row[schema.language] if schema.language else None)
-        return said(
+        language = schema.only_language or (row[schema.language] if schema.language else None)
+        return make_reference(
             name=str(row[schema.name]) if schema.name else f"{file.name}:{number:05d}",
             text=row[schema.text],
             language=LANGUAGES.get(language, language) if language else None,
@@ -135,8 +137,8 @@ class ParquetSet:
 
 
 @dataclass(frozen=True, slots=True)
-class _Audio:
-    """One row's audio: its bytes, or a path beside the Parquet file. Called to open it."""
+class _RowAudio:
+    """One row's audio: its bytes, or a path relative to the Parquet file. Called to open it."""
 
     file: ParquetFile
     value: dict[str, Any]
@@ -148,22 +150,24 @@ class _Audio:
         return (self.file.folder or Path()) / (self.value.get("path") or "")
 
 
-def read_schema(file: ParquetFile) -> Schema:
+def read_schema(file: ParquetFile) -> ParquetSchema:
     """Which of `SCHEMAS` a Parquet file follows.
 
+        read_schema(ParquetFile.at(Path("test-00000-of-00001.parquet"))).kind
+
     Raises:
-        BadRequest: none of them, or it is no Parquet file.
+        BadRequest: none of them, or it is not a Parquet file.
     """
     try:
         with file.open() as opened:
-            found = opened.schema_arrow
+            columns = opened.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise BadRequest(f"{file.name} is no Parquet file: {error}", hint="fetch it again") from error
+        raise BadRequest(f"{file.name} is not a Parquet file: {error}", hint="fetch it again") from error
     for schema in SCHEMAS:
-        if set(schema.needs) <= set(found.names) and pa.types.is_struct(found.field(schema.audio).type):
+        if set(schema.required) <= set(columns.names) and pa.types.is_struct(columns.field(schema.audio).type):
             return schema
-    known = "; ".join(f"{schema.kind}: {', '.join(schema.needs)}" for schema in SCHEMAS)
+    known = "; ".join(f"{schema.kind}: {', '.join(schema.required)}" for schema in SCHEMAS)
     raise BadRequest(
-        f"{file.name} follows no known schema: it has {', '.join(found.names)[:300]}",
+        f"{file.name} follows no known schema: its columns are {', '.join(columns.names)[:300]}",
         hint=f"write a manifest (JSONL) beside the audio, or name columns as one of these does. {known}",
     )

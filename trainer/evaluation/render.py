@@ -1,25 +1,25 @@
-"""A report for people: Markdown, and one HTML page that needs nothing beside it."""
+"""Renders a report: Markdown, and one self-contained HTML page."""
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trainer.evaluation.bootstrap import Band
 from trainer.evaluation.error_rates import METRICS
-from trainer.evaluation.eval_report import Figure, Report
+from trainer.evaluation.eval_report import EvaluationReport, MetricFigure
 
-GROUPED = ("mer", "zh_cer", "en_wer", "switch", "poi")  # metrics that groups show
-MOST_SET_ASIDE = 50  # that a page lists
-OPS = {"equal": "", "substitute": "sub", "delete": "del", "insert": "ins"}
+GROUPED: Final = ("mer", "zh_cer", "en_wer", "switch", "poi")  # metrics shown for groups
+MOST_SKIPPED: Final = 50  # utterances that a page lists; report.json has all
+OPS: Final = {"equal": "", "substitute": "sub", "delete": "del", "insert": "ins"}
 
 
-def markdown(report: Report) -> str:
+def markdown(report: EvaluationReport) -> str:
     """The report as Markdown."""
     return _render("report.md.j2", report)
 
 
-def html(report: Report) -> str:
+def html(report: EvaluationReport) -> str:
     """The report as one HTML page: style inline, no script, no link to anywhere."""
     return _render("report.html.j2", report)
 
@@ -29,17 +29,17 @@ def percent(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}"
 
 
-def band(found: Band) -> str:
-    """The range behind a figure."""
-    return "" if found.low is None or found.high is None else f"{percent(found.low, 1)}–{percent(found.high, 1)}"
+def band(figure: Band) -> str:
+    """A figure's range: 10.1–15.0."""
+    return "" if figure.low is None or figure.high is None else f"{percent(figure.low, 1)}–{percent(figure.high, 1)}"
 
 
-def change(found: Band | None) -> str:
-    """A difference with its sign and range; a star where the range leaves zero out."""
-    if found is None or found.value is None or found.low is None or found.high is None:
+def change(difference: Band | None) -> str:
+    """A difference with its sign and range; a star where the range does not contain zero."""
+    if difference is None or difference.value is None or difference.low is None or difference.high is None:
         return ""
-    star = "*" if found.low > 0 or found.high < 0 else ""
-    return f"{100 * found.value:+.2f}{star} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+    star = "*" if difference.low > 0 or difference.high < 0 else ""
+    return f"{100 * difference.value:+.2f}{star} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
 
 
 def brief(change: str) -> str:
@@ -52,13 +52,13 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
-def edits(figure: Figure) -> str:
+def edits(figure: MetricFigure) -> str:
     """The counts behind a figure: substitutions, deletions, insertions of reference tokens."""
     counts = figure.counts
     return f"{counts.substitutions} S, {counts.deletions} D, {counts.insertions} I of {counts.reference_length}"
 
 
-def _render(template: str, report: Report) -> str:
+def _render(template: str, report: EvaluationReport) -> str:
     groups: dict[str, list[Any]] = {}
     for group in report.groups:
         groups.setdefault(group.by, []).append(group)
@@ -72,7 +72,7 @@ def _render(template: str, report: Report) -> str:
             groups=groups,
             ops=OPS,
             first=report.models[0],
-            most=MOST_SET_ASIDE,
+            most=MOST_SKIPPED,
         )
     )
 

@@ -1,19 +1,20 @@
-"""The files of a report."""
+"""Writes the files of a report."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import StoreError
-from trainer.evaluation.eval_report import Report
+from trainer.evaluation.eval_report import EvaluationReport
 from trainer.evaluation.render import html, markdown
 
-JSON = "report.json"
+JSON: Final = "report.json"
 
 
 def prepare(folder: Path, first: str = JSON) -> None:
-    """Make the folder and see that it can be written, by the file named `first`.
+    """Make the folder and check that it can be written, by creating the file `first`.
 
     Raises:
         StoreError: it cannot.
@@ -25,8 +26,10 @@ def prepare(folder: Path, first: str = JSON) -> None:
         raise _unwritable(folder, error) from error
 
 
-def write(report: Report, folder: Path) -> None:
+def write(report: EvaluationReport, folder: Path) -> None:
     """Write report.html, report.md, utterances.jsonl with every text, and report.json last.
+
+        write(evaluate(models, chosen, settings), Path("eval/first"))
 
     Raises:
         StoreError: the folder cannot be written.

@@ -1,8 +1,9 @@
-"""From what a person writes to an evaluation set: a file, a folder, a dataset of the lake, or a set on the hub."""
+"""Finds the evaluation set that a reference names: a file, a folder, a dataset of the lake, or a set on the hub."""
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import BadRequest, NotFound, install_hint
 from k2d.settings import Settings
@@ -13,22 +14,25 @@ from trainer.evaluation.manifests import MANIFEST, JsonLines
 from trainer.evaluation.parquet_sets import ParquetFile, ParquetSet, read_schema
 from trainer.evaluation.utterances import EvaluationSet
 
-KNOWN = ("ky552/ML2021_ASR_ST", "CAiRE/ASCEND", "ky552/cszs_zh_en")
-HINT = (
+KNOWN: Final = ("ky552/ML2021_ASR_ST", "CAiRE/ASCEND", "ky552/cszs_zh_en")
+HINT: Final = (
     "give a manifest (.jsonl), a folder of Parquet files, a Common Voice folder or .tsv, a frozen dataset's name, or a "
     f"set of the hub: {', '.join(KNOWN)}"
 )
 
 
 def open_set(reference: str, settings: Settings, *, split: str = "test") -> EvaluationSet:
-    """Find what `reference` names; nothing but names and schemas is read.
+    """Open the set that `reference` names; only names and schemas are read.
+
+        open_set("test.jsonl", load())
+        open_set("CAiRE/ASCEND", load(), split="validation")
 
     Args:
         split: of a Common Voice folder, a folder of Parquet files, or a set on the hub.
 
     Raises:
         NotFound: there is no such file, folder, dataset or set.
-        BadRequest: no known format.
+        BadRequest: its format is not known.
     """
     path = Path(reference).expanduser()
     if path.is_file():
@@ -36,13 +40,13 @@ def open_set(reference: str, settings: Settings, *, split: str = "test") -> Eval
     if path.is_dir():
         return _folder(path, split)
     if "/" not in reference and "." not in reference:
-        return frozen(reference, settings)
+        return frozen_set(reference, settings)
     if path.is_absolute() or reference.startswith((".", "~")) or path.suffix or not hub.is_id(reference):
         raise NotFound(f"no evaluation set at {reference!r}", hint=HINT)
-    return _fetched(reference, settings, split)
+    return _fetch(reference, settings, split)
 
 
-def frozen(name: str, settings: Settings) -> ParquetSet:
+def frozen_set(name: str, settings: Settings) -> ParquetSet:
     """A frozen dataset of the lake. Its references are pseudo-labels: agreement with the teacher, not truth.
 
     Raises:
@@ -67,7 +71,7 @@ def _file(path: Path) -> EvaluationSet:
         return CommonVoice(path)
     if path.suffix == ".parquet":
         return _parquet_set(path.stem, [path])
-    raise BadRequest(f"{path.name} is no known kind of evaluation set", hint=HINT)
+    raise BadRequest(f"the format of {path.name} is not known", hint=HINT)
 
 
 def _folder(folder: Path, split: str) -> EvaluationSet:
@@ -79,7 +83,7 @@ def _folder(folder: Path, split: str) -> EvaluationSet:
 
 
 def _parquet(folder: Path, split: str, *, name: str) -> ParquetSet:
-    """The Parquet files of a split: `test-00000-of-00009.parquet`, `test/….parquet`, or all when none says its split.
+    """The Parquet files of a split: `test-00000-of-00009.parquet`, `test/….parquet`, or all when none names a split.
 
     Raises:
         BadRequest: there are none.
@@ -103,11 +107,11 @@ def _parquet_set(name: str, paths: Sequence[Path]) -> ParquetSet:
     return ParquetSet(name, files, read_schema(files[0]))
 
 
-def _fetched(repository: str, settings: Settings, split: str) -> ParquetSet:
-    """One split of a set on the hub, kept in the model cache.
+def _fetch(repository: str, settings: Settings, split: str) -> ParquetSet:
+    """One split of a set on the hub, downloaded to the model cache.
 
     Raises:
-        NotFound: unknown, private, unreachable, or not here and downloads are off.
+        NotFound: unknown, private, unreachable, or not in the cache while downloads are off.
     """
     try:
         from huggingface_hub import constants, snapshot_download

@@ -1,26 +1,26 @@
-"""What an evaluation set is made of, whatever format it came in."""
+"""What an evaluation set is made of, in whatever format it is stored."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from k2d.audio import AudioFile, SampleReader
 from k2d.schema import SAMPLE_RATE_HZ, Samples
-from trainer.evaluation.error_rates import language_of
+from trainer.evaluation.error_rates import NO_LANGUAGE, language_of
 
-UNKNOWN = "none"  # as a text: nobody knows what is said (the convention of this project's measuring data)
+NO_REFERENCE: Final = "none"  # as a text: there is no trusted reference (a convention of this project's own sets)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One utterance without its audio."""
+class UtteranceReference:
+    """What is said in one utterance; no audio."""
 
     name: str  # unique in its set
-    references: tuple[str, ...]  # as written, and as spoken where that differs; () when nobody knows
+    texts: tuple[str, ...]  # as written, and as spoken where that differs; () where no reference is known
     language: str  # "zh", "en", "zh-en", "none" (nothing is said), or what its set calls it
     recording: str  # utterances of one recording are not independent of one another
 
@@ -45,9 +45,9 @@ class Excerpt:
         if stop <= start:
             return np.zeros(0, np.int16)
         self._reader.forget(self._start + start)
-        found = self._reader.read(self._start + start, self._start + stop)
-        self.samples = max(self.samples, start + len(found))
-        return found
+        samples = self._reader.read(self._start + start, self._start + stop)
+        self.samples = max(self.samples, start + len(samples))
+        return samples
 
     def close(self) -> None:
         self._reader.close()
@@ -55,16 +55,16 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Utterance:
-    """One utterance, to be opened when it is its turn."""
+    """One utterance; its audio is opened when it is needed."""
 
-    said: Said
+    reference: UtteranceReference
     open: Callable[[], AbstractContextManager[Excerpt]]
     path: Path | None = None  # the local file that it is the whole of, if there is one
-    timeline: Path | None = None  # JSON that says when each sentence was said, if there is one
+    timeline: Path | None = None  # JSON with the times of each sentence, if there is one
 
 
 class EvaluationSet(Protocol):
-    """Utterances in a fixed order; may be walked several times, and never is in memory as a whole."""
+    """Utterances in a fixed order; may be iterated several times, and is never in memory as a whole."""
 
     @property
     def name(self) -> str: ...
@@ -79,8 +79,8 @@ class EvaluationSet(Protocol):
         """Whether a model wrote the references."""
         ...
 
-    def said(self) -> Iterator[Said]:
-        """All utterances, without touching audio.
+    def references(self) -> Iterator[UtteranceReference]:
+        """The references of all utterances, without reading audio.
 
         Raises:
             BadRequest: a row is damaged.
@@ -88,20 +88,23 @@ class EvaluationSet(Protocol):
         ...
 
     def utterances(self) -> Iterator[Utterance]:
-        """The same ones, in the same order, ready to be opened."""
+        """The utterances, in the same order."""
         ...
 
 
-def said(*, name: str, text: object, spoken: object = None, language: str | None, recording: str | None) -> Said:
-    """One row of any set: texts that are missing, or the word "none", are no references."""
-    known = [value for value in (text, spoken) if isinstance(value, str) and value.strip() != UNKNOWN]
-    references = tuple(dict.fromkeys(known)) if isinstance(text, str) and text.strip() != UNKNOWN else ()
-    found = language or (language_of(references[0]) if references else UNKNOWN)
-    return Said(name, references, found, recording or name)
+def make_reference(
+    *, name: str, text: object, spoken: object = None, language: str | None, recording: str | None
+) -> UtteranceReference:
+    """A row of any set as a reference; a text that is missing, or the word "none", is no reference."""
+    known = [value for value in (text, spoken) if isinstance(value, str) and value.strip() != NO_REFERENCE]
+    texts = tuple(dict.fromkeys(known)) if isinstance(text, str) and text.strip() != NO_REFERENCE else ()
+    return UtteranceReference(
+        name, texts, language or (language_of(texts[0]) if texts else NO_LANGUAGE), recording or name
+    )
 
 
 def opener(
     file: Callable[[], AudioFile], *, start_s: float = 0.0, length_s: float | None = None
 ) -> Callable[[], AbstractContextManager[Excerpt]]:
-    """What opens a part of a file; `file` is called then, for a path or a new binary file."""
+    """A function that opens a part of a file; `file` is called then, for a path or a new binary file."""
     return lambda: closing(Excerpt(file(), start_s=start_s, length_s=length_s))

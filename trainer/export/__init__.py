@@ -1,1 +1,1 @@
-"""A student leaves: as a transformers folder, for CTranslate2, ONNX Runtime and whisper.cpp, each checked by ear."""
+"""Exports a student: a transformers folder, CTranslate2, ONNX Runtime, whisper.cpp; each checked by transcribing."""

@@ -1,21 +1,21 @@
-"""The model card of an export: where the model comes from, how it was trained, how well it hears, how to use it."""
+"""The model card of an export: where the model comes from, how it was trained, its error rates, how to use it."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from k2d.errors import BadRequest
 from k2d.whisper.hub import is_id
-from trainer.export.made import Export
+from trainer.export.record import Export
 from trainer.options import Recipe
 
-TASK = "automatic-speech-recognition"
-LIBRARIES = {"transformers": "transformers", "ctranslate2": "ctranslate2", "onnx": "onnx", "ggml": "whisper.cpp"}
-TAGS = ("whisper", "code-switching", "knowledge-distillation", "k2d")
-# metric of `k2d eval` → what the card calls it
-METRICS = {
+TASK: Final = "automatic-speech-recognition"
+LIBRARIES: Final = {"transformers": "transformers", "ctranslate2": "ctranslate2", "onnx": "onnx", "ggml": "whisper.cpp"}
+TAGS: Final = ("whisper", "code-switching", "knowledge-distillation", "k2d")
+# metric of `k2d eval` → its name in the card
+METRICS: Final = {
     "mer": "mixed error rate",
     "zh_cer": "Mandarin character error rate",
     "en_wer": "English word error rate",
@@ -23,15 +23,17 @@ METRICS = {
 }
 
 
-def card(made: Export, evaluation: dict[str, Any] | None, *, licence: str = "other") -> str:
+def card(export: Export, evaluation: dict[str, Any] | None, *, licence: str = "other") -> str:
     """The text of README.md: YAML front matter as model hubs read it, then Markdown. What is not known is left out.
+
+        (folder / "README.md").write_text(card(export, read_evaluation(Path("eval/first/report.json"))))
 
     Args:
         evaluation: report.json of `k2d eval`, its last model this one or the one with the same digest.
     """
     from jinja2 import Environment, PackageLoader
 
-    results = _results(evaluation, made.source.digest) if evaluation else None
+    results = _results(evaluation, export.source.digest) if evaluation else None
     environment = Environment(
         loader=PackageLoader("trainer.export"),
         trim_blocks=True,
@@ -39,14 +41,14 @@ def card(made: Export, evaluation: dict[str, Any] | None, *, licence: str = "oth
         autoescape=False,  # Markdown, not HTML
     )
     environment.filters["cell"] = _cell
-    front = yaml.safe_dump(_front(made, results, licence), allow_unicode=True, sort_keys=False)
+    front = yaml.safe_dump(_front(export, results, licence), allow_unicode=True, sort_keys=False)
     text = environment.get_template("card.md.j2").render(
-        name=made.folder.name,
-        made=made,
-        run=made.source.run,
-        recipe=_changes(made.source.recipe),
+        name=export.folder.name,
+        export=export,
+        run=export.source.run,
+        recipe=_decisions(export.source.recipe),
         results=results,
-        total_mb=made.bytes / 1e6,
+        total_mb=export.bytes / 1e6,
     )
     return f"---\n{front}---\n\n{text}"
 
@@ -55,25 +57,27 @@ def read_evaluation(file: Path | None) -> dict[str, Any] | None:
     """A report.json of `k2d eval`.
 
     Raises:
-        BadRequest: there is no such file, or it is something else.
+        BadRequest: the file does not exist, or is something else.
     """
     if file is None:
         return None
     try:
-        found = json.loads(file.read_text("utf-8"))
-        if found["models"] and found["set"]["name"]:
-            return dict(found)
+        report = json.loads(file.read_text("utf-8"))
+        if report["models"] and report["set"]["name"]:
+            return dict(report)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadRequest(f"{file} is no evaluation: {error}", hint="give report.json of `k2d eval --out`") from error
+        raise BadRequest(
+            f"{file} is not an evaluation: {error}", hint="give report.json of `k2d eval --out`"
+        ) from error
     raise BadRequest(f"{file} names no model", hint="give report.json of `k2d eval --out`")
 
 
-def _front(made: Export, results: dict[str, Any] | None, licence: str) -> dict[str, Any]:
-    teacher = made.source.run.get("teacher", {}).get("reference", "")
+def _front(export: Export, results: dict[str, Any] | None, licence: str) -> dict[str, Any]:
+    teacher = export.source.run.get("teacher", {}).get("reference", "")
     front: dict[str, Any] = {
         "license": licence,
         "language": ["zh", "en"],
-        "library_name": LIBRARIES[made.format],
+        "library_name": LIBRARIES[export.format],
         "pipeline_tag": TASK,
         "tags": list(TAGS),
     }
@@ -83,7 +87,7 @@ def _front(made: Export, results: dict[str, Any] | None, licence: str) -> dict[s
         metrics = [{"type": row["metric"], "name": row["name"], "value": row["this"]} for row in results["rows"]]
         front["model-index"] = [
             {
-                "name": made.folder.name,
+                "name": export.folder.name,
                 "results": [
                     {
                         "task": {"type": TASK},
@@ -97,10 +101,10 @@ def _front(made: Export, results: dict[str, Any] | None, licence: str) -> dict[s
 
 
 def _results(evaluation: dict[str, Any], digest: str) -> dict[str, Any]:
-    """This model's figures in an evaluation, beside those of the model it was compared with, in percent."""
-    sides = evaluation["models"]
-    this = next((side for side in sides if side["model"]["digest"] == digest), sides[-1])
-    first = sides[0] if sides[0] is not this else None
+    """This model's figures in an evaluation, and those of the model it was compared with, in percent."""
+    models = evaluation["models"]
+    this = next((results for results in models if results["model"]["digest"] == digest), models[-1])
+    first = models[0] if models[0] is not this else None
     rows = [
         {
             "metric": metric,
@@ -125,8 +129,8 @@ def _results(evaluation: dict[str, Any], digest: str) -> dict[str, Any]:
     }
 
 
-def _percent(side: dict[str, Any], metric: str) -> float | None:
-    value = side["figures"][metric]["rate"]["value"]
+def _percent(results: dict[str, Any], metric: str) -> float | None:
+    value = results["figures"][metric]["rate"]["value"]
     return None if value is None else round(100 * value, 2)
 
 
@@ -134,13 +138,13 @@ def _band(rate: dict[str, Any]) -> str:
     return "" if rate["low"] is None else f"{100 * rate['low']:.2f}–{100 * rate['high']:.2f}"
 
 
-def _changes(recipe: dict[str, Any]) -> list[tuple[str, Any, str]]:
-    """What a recipe decides, as rows: key, value, what it is; how it ran and what it kept are left out."""
+def _decisions(recipe: dict[str, Any]) -> list[tuple[str, Any, str]]:
+    """The recipe's values that decide what is learned, as rows: key, value, description."""
     fields = Recipe.model_fields
-    shown = list(fields)[: list(fields).index("seed") + 1]
+    shown = list(fields)[: list(fields).index("seed") + 1]  # after it: how the run goes, and what is kept
     return [(key, recipe[key], fields[key].description or "") for key in shown if recipe.get(key) is not None]
 
 
 def _cell(value: Any) -> str:
-    """Text that cannot end a table's cell or line."""
+    """Text for one cell of a Markdown table: it cannot end the cell or the line."""
     return str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,20 +1,21 @@
-"""A student for CTranslate2, and so for faster-whisper: weights in one precision, settings and tokenizer beside."""
+"""Converts a student for CTranslate2, and so for faster-whisper: weights, settings, tokenizer."""
 
 from pathlib import Path
+from typing import Final
 
 from k2d.errors import ModelError
 
-COPIED = ("tokenizer.json", "preprocessor_config.json")  # faster-whisper reads both
+COPIED: Final = ("tokenizer.json", "preprocessor_config.json")  # faster-whisper reads both
 
 
 def write_ctranslate2(source: Path, folder: Path, precision: str) -> None:
     """Convert a complete transformers folder (`write_transformers`) for CTranslate2.
 
     Args:
-        precision: how the file keeps weights; another one can still be chosen when it is loaded.
+        precision: of the weights in the file; another one can still be chosen when it is loaded.
 
     Raises:
-        ModelError: the converter refuses the model.
+        ModelError: the converter does not accept the model.
         OSError: the folder cannot be written.
     """
     from ctranslate2.converters import TransformersConverter

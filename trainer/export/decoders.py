@@ -1,13 +1,13 @@
-"""Each tool an export is made for, with the export in it, as one function: samples and a language in, text out.
+"""Each tool an export is made for, with the export loaded, as one function: samples and a language in, text out.
 
-All decode greedily, once, and stop early: what is compared is the weights, not what a tool does about a bad result.
+All decode greedily, once, and stop early: what is compared is the weights, not how a tool handles a bad result.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,53 +17,55 @@ from k2d.schema import MIXED, SAMPLE_RATE_HZ, WINDOW_SAMPLES, DecodeOptions, Eng
 from k2d.whisper.features import FULL_SCALE
 from k2d.whisper.load import open_engine
 
-PROMPT_TOKENS = 4  # start, language, task, no timestamps
-MAX_TOKENS = 32  # the clips have some twenty; a student fresh from the cut would loop on to the context's end
+PROMPT_TOKENS: Final = 4  # start, language, task, no timestamps
+MAX_TOKENS: Final = 32  # the clips have some twenty; an untrained student would go on to the end of the context
 
-Hear = Callable[[Samples, str], str]
+TranscribeClip = Callable[[Samples, str], str]  # samples (n,) and a language → text
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """What is asked of a tool. Only k2d's own engines and decoders know the mixed prompt; others get zh or en."""
+class DecodeMode:
+    """How a tool is asked. Only k2d's own engines and decoders know the mixed prompt; others get zh or en."""
 
     timestamps: bool
     mixed: bool
 
-    def language(self, said: str) -> str:
-        """What to ask for, of speech in `said`: the mixed prompt, or the language that leads."""
-        return MIXED if self.mixed else said.split("-")[0]
+    def language(self, spoken: str) -> str:
+        """The language to ask for, of speech in `spoken`: the mixed prompt, or its first language."""
+        return MIXED if self.mixed else spoken.split("-")[0]
 
 
-STAMPED, TEXT, PLAIN = Way(True, True), Way(False, True), Way(False, False)
+STAMPED: Final = DecodeMode(timestamps=True, mixed=True)
+TEXT: Final = DecodeMode(timestamps=False, mixed=True)
+PLAIN: Final = DecodeMode(timestamps=False, mixed=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Validator:
-    """One tool with one model in it."""
+class ToolDecoder:
+    """One tool with one model loaded."""
 
     tool: str
-    hear: Hear
-    way: Way
+    transcribe: TranscribeClip
+    mode: DecodeMode
     exact: bool = True  # computes as precisely as torch does, so that in floating point every letter must agree
 
 
-def options(language: str, *, timestamps: bool) -> DecodeOptions:
-    """How all of them decode."""
+def decode_options(language: str, *, timestamps: bool) -> DecodeOptions:
+    """How k2d's decoders are asked: greedily, without fallback."""
     return DecodeOptions(
         language=language, temperatures=(0.0,), without_timestamps=not timestamps, max_new_tokens=MAX_TOKENS
     )
 
 
-def engine(
-    folder: Path, kind: str, compute_type: str, cache: Path, *, ways: tuple[Way, ...] = (STAMPED, TEXT)
-) -> Iterator[Validator]:
-    """k2d's own engine, each way; loaded until the last one has been used.
+def open_k2d(
+    folder: Path, kind: str, compute_type: str, cache: Path, *, modes: tuple[DecodeMode, ...] = (STAMPED, TEXT)
+) -> Iterator[ToolDecoder]:
+    """k2d's own engine in each mode; closed after the last one.
 
     Raises:
         ModelError: the folder cannot be loaded.
     """
-    with _errors(f"k2d, {kind}"):
+    with _load_errors(f"k2d, {kind}"):
         model = open_engine(
             str(folder),
             engine=kind,
@@ -74,37 +76,37 @@ def engine(
             allow_downloads=False,
         )
 
-    def hearing(way: Way) -> Hear:
+    def transcribe_in(mode: DecodeMode) -> TranscribeClip:
         return lambda samples, language: (
-            model.transcribe([Window(samples)], options(language, timestamps=way.timestamps))[0].text
+            model.transcribe([Window(samples)], decode_options(language, timestamps=mode.timestamps))[0].text
         )
 
     try:
-        for way in ways:
-            yield Validator(f"k2d, {kind}", hearing(way), way)
+        for mode in modes:
+            yield ToolDecoder(f"k2d, {kind}", transcribe_in(mode), mode)
     finally:
         model.close()
 
 
-def reference(folder: Path, cache: Path) -> Iterator[Validator]:
-    """The student itself, in torch at float32, every way."""
-    return engine(folder, EngineName.TRANSFORMERS, "float32", cache, ways=(STAMPED, TEXT, PLAIN))
+def open_student(folder: Path, cache: Path) -> Iterator[ToolDecoder]:
+    """The student itself, in torch at float32, in every mode: what exports are compared with."""
+    return open_k2d(folder, EngineName.TRANSFORMERS, "float32", cache, modes=(STAMPED, TEXT, PLAIN))
 
 
-def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
-    """k2d's engine, and transformers alone, both computing in float32 whatever precision the file keeps."""
+def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[ToolDecoder]:
+    """k2d's engine, and transformers alone, both computing in float32 whatever precision the file has."""
     import torch
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-    yield from engine(folder, EngineName.TRANSFORMERS, "float32", cache)
-    with _errors("transformers"):
+    yield from open_k2d(folder, EngineName.TRANSFORMERS, "float32", cache)
+    with _load_errors("transformers"):
         processor: Any = WhisperProcessor.from_pretrained(folder, local_files_only=True)
         model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     model.eval()
 
-    def hear(samples: Samples, language: str) -> str:
+    def transcribe(samples: Samples, language: str) -> str:
         inputs = processor(samples / FULL_SCALE, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
-        made = model.generate(
+        tokens = model.generate(
             inputs.input_features.float(),
             language=language,
             task="transcribe",
@@ -112,26 +114,26 @@ def for_transformers(folder: Path, precision: str, cache: Path) -> Iterator[Vali
             num_beams=1,
             max_new_tokens=MAX_TOKENS,
         )
-        text: str = processor.batch_decode(made, skip_special_tokens=True)[0]
+        text: str = processor.batch_decode(tokens, skip_special_tokens=True)[0]
         return text
 
-    yield Validator("transformers", hear, PLAIN)
+    yield ToolDecoder("transformers", transcribe, PLAIN)
 
 
-def for_ctranslate2(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
+def for_ctranslate2(folder: Path, precision: str, cache: Path) -> Iterator[ToolDecoder]:
     """k2d's engine, and faster-whisper where it is installed."""
     compute_type = "int8" if precision.startswith("int8") else "float32"  # a CPU computes nothing in float16
-    yield from engine(folder, EngineName.CTRANSLATE2, compute_type, cache)
+    yield from open_k2d(folder, EngineName.CTRANSLATE2, compute_type, cache)
     try:
         from faster_whisper import WhisperModel
     except ImportError:
         return
-    with _errors("faster-whisper"):
+    with _load_errors("faster-whisper"):
         model = WhisperModel(str(folder), device="cpu", compute_type=compute_type, local_files_only=True)
 
-    def hear(samples: Samples, language: str) -> str:
+    def transcribe(samples: Samples, language: str) -> str:
         segments, _ = model.transcribe(
-            padded(samples),
+            pad_window(samples),
             language=language,
             beam_size=1,
             temperature=0.0,
@@ -144,29 +146,29 @@ def for_ctranslate2(folder: Path, precision: str, cache: Path) -> Iterator[Valid
         )
         return "".join(segment.text for segment in segments)
 
-    yield Validator("faster-whisper", hear, PLAIN)
+    yield ToolDecoder("faster-whisper", transcribe, PLAIN)
 
 
-def for_onnx(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
+def for_onnx(folder: Path, precision: str, cache: Path) -> Iterator[ToolDecoder]:
     """ONNX Runtime."""
     from trainer.export.onnx_decoding import OnnxWhisper
 
-    with _errors("onnxruntime"):
+    with _load_errors("onnxruntime"):
         model = OnnxWhisper(folder)
 
-    def hear(samples: Samples, language: str) -> str:
-        return model.transcribe(samples, options(language, timestamps=False))
+    def transcribe(samples: Samples, language: str) -> str:
+        return model.transcribe(samples, decode_options(language, timestamps=False))
 
-    yield Validator("onnxruntime", hear, TEXT)
+    yield ToolDecoder("onnxruntime", transcribe, TEXT)
 
 
-def for_ggml(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
+def for_ggml(folder: Path, precision: str, cache: Path) -> Iterator[ToolDecoder]:
     """whisper.cpp."""
     from pywhispercpp.model import Model
 
     from trainer.export.ggml import FILE
 
-    with _errors("whisper.cpp"):
+    with _load_errors("whisper.cpp"):
         model = Model(
             str(folder / FILE),
             redirect_whispercpp_logs_to=None,
@@ -183,17 +185,18 @@ def for_ggml(folder: Path, precision: str, cache: Path) -> Iterator[Validator]:
             max_tokens=MAX_TOKENS - 1,  # it stops after one more
         )
 
-    def hear(samples: Samples, language: str) -> str:
-        return "".join(segment.text for segment in model.transcribe(padded(samples), language=language))
+    def transcribe(samples: Samples, language: str) -> str:
+        return "".join(segment.text for segment in model.transcribe(pad_window(samples), language=language))
 
-    yield Validator("whisper.cpp", hear, PLAIN, exact=False)  # float16 all along, tables for functions
+    # not exact: it computes in float16 throughout, and looks functions up in tables
+    yield ToolDecoder("whisper.cpp", transcribe, PLAIN, exact=False)
 
 
-def padded(samples: Samples) -> npt.NDArray[np.float32]:
-    """Samples of at most 30 s as float, filled up with silence, as Whisper was trained.
+def pad_window(samples: Samples) -> npt.NDArray[np.float32]:
+    """Samples (n,) of at most 30 s as float, shape (480000,), padded with silence, as Whisper was trained.
 
-    faster-whisper and whisper.cpp would fill up otherwise, each in its way: that is theirs to decide, but it is not
-    what the gate compares.
+    faster-whisper and whisper.cpp pad differently by themselves. That is their decision, but it is not what the gate
+    compares.
     """
     wave = np.zeros(WINDOW_SAMPLES, np.float32)
     wave[: len(samples)] = samples / FULL_SCALE
@@ -201,8 +204,8 @@ def padded(samples: Samples) -> npt.NDArray[np.float32]:
 
 
 @contextmanager
-def _errors(tool: str) -> Iterator[None]:
-    """Tell what a tool says when it refuses the export."""
+def _load_errors(tool: str) -> Iterator[None]:
+    """Turn a tool's own errors at loading into a ModelError with its message."""
     try:
         yield
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:

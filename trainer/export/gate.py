@@ -1,79 +1,108 @@
-"""The gate of every export: the golden clips, heard by the tool the export is for, must read as the student's own text.
+"""The check of every export: the tool it is for must transcribe the golden clips as the student itself does.
 
-The student in torch at float32 is the reference. Floating point must give the same text, to the letter where the tool
-computes as precisely; 8 bits may drift, as they round every weight.
+The student in torch at float32 is the reference. In floating point the text must be the same, to the letter where the
+tool computes as precisely; in 8 bits it may drift, as they round every weight.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
+from typing import Final
 
+from k2d.filtering.distance import counts, read
 from k2d.inference.golden import clips
-from k2d.inference.parity import ParityRow, Transcripts, compare, golden_recordings
-from k2d.schema import ModelInfo, Segment
+from k2d.schema import Counts
 from trainer.errors import ExportDrift
-from trainer.export.decoders import Validator, reference
+from trainer.export.decoders import ToolDecoder, open_student
 
 # Largest mixed error rate over all clips together. Whisper base in CTranslate2's int8 differs in 1 of their 54 tokens
-INT8_DRIFT = 0.1
+INT8_DRIFT: Final = 0.1
 
-Opens = Callable[[Path, str, Path], Iterator[Validator]]
+OpenTools = Callable[[Path, str, Path], Iterator[ToolDecoder]]  # export, precision, cache → tools, one loaded at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ClipCheck:
+    """One clip's text by the student and by the export."""
+
+    clip: str
+    same: bool  # to the letter
+    drift: float  # mixed error rate of the export's text with the student's as reference
+    student: str
+    export: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCheck:
     """One tool's result on all clips."""
 
     tool: str
     timestamps: bool
-    drift: float  # mixed error rate of its text with the student's as reference
+    drift: float  # mixed error rate of its texts with the student's as reference, pooled
     same: int  # clips with the same text, to the letter
     clips: int
-    rows: tuple[ParityRow, ...]
+    rows: tuple[ClipCheck, ...]
     exact: bool = True
 
     def passes(self, max_drift: float) -> bool:
-        """Without any drift allowed, an exact tool must agree to the letter; another one in every mixed token, which
-        leaves out spaces and punctuation."""
+        """Whether the drift is allowed.
+
+        Where none is, an exact tool must agree to the letter; another one in every mixed token, which leaves out spaces
+        and punctuation.
+        """
         return self.drift <= max_drift and (max_drift > 0.0 or not self.exact or self.same == self.clips)
 
 
-def allowed(precision: str, asked: float | None) -> float:
+def allowed_drift(precision: str, asked: float | None) -> float:
     """The largest drift: as asked, else none for floating point."""
     if asked is not None:
         return asked
     return INT8_DRIFT if precision.startswith("int8") else 0.0
 
 
-def listen(student: Path, export: Path, *, opens: Opens, precision: str, cache: Path) -> list[Check]:
-    """Let the student and each tool with the export hear the clips.
+def check_export(student: Path, export: Path, *, tools: OpenTools, precision: str, cache: Path) -> list[ToolCheck]:
+    """Transcribe the clips with the student and with each tool, and compare.
+
+        checks = check_export(Path("runs/a/best"), Path("out"), tools=for_onnx, precision="float32", cache=cache)
+        require_pass(checks, max_drift=0.0)
 
     Args:
         student: the transformers folder that was exported.
-        opens: yields the tools, one in memory at a time.
+        tools: yields the tools with the export in them, one in memory at a time.
 
     Raises:
         ModelError: a tool cannot load the export, or fails.
     """
-    truth = {validator.way: _texts(validator) for validator in reference(student, cache)}
-    return [check(validator, truth[validator.way], _texts(validator)) for validator in opens(export, precision, cache)]
+    expected = {decoder.mode: _texts(decoder) for decoder in open_student(student, cache)}
+    return [compare_texts(tool, expected[tool.mode], _texts(tool)) for tool in tools(export, precision, cache)]
 
 
-def _texts(validator: Validator) -> list[str]:
-    return [validator.hear(clip.samples, validator.way.language(clip.language)).strip() for clip in clips()]
+def _texts(decoder: ToolDecoder) -> list[str]:
+    return [decoder.transcribe(clip.samples, decoder.mode.language(clip.language)).strip() for clip in clips()]
 
 
-def check(validator: Validator, expected: list[str], heard: list[str]) -> Check:
-    """One tool's texts beside the student's, clip by clip. Pure."""
-    report = compare(golden_recordings(), _heard("student", expected), _heard(validator.tool, heard))
-    same = sum(row.same_text for row in report.rows)
-    return Check(
-        validator.tool, validator.way.timestamps, report.drift, same, len(report.rows), report.rows, validator.exact
+def compare_texts(tool: ToolDecoder, student: list[str], export: list[str]) -> ToolCheck:
+    """Compare a tool's texts with the student's, clip by clip. Pure."""
+    edits = [counts(read(ours).tokens, read(theirs).tokens) for ours, theirs in zip(student, export, strict=True)]
+    rows = tuple(
+        ClipCheck(clip.name, ours == theirs, drift.rate, ours, theirs)
+        for clip, ours, theirs, drift in zip(clips(), student, export, edits, strict=True)
+    )
+    return ToolCheck(
+        tool=tool.tool,
+        timestamps=tool.mode.timestamps,
+        drift=reduce(add, edits, Counts()).rate,
+        same=sum(row.same for row in rows),
+        clips=len(rows),
+        rows=rows,
+        exact=tool.exact,
     )
 
 
-def judge(checks: list[Check], max_drift: float) -> None:
-    """Refuse an export that says something else than its student.
+def require_pass(checks: list[ToolCheck], max_drift: float) -> None:
+    """Refuse an export whose texts differ from its student's.
 
     Raises:
         ExportDrift: names the tool and shows both texts of the worst clip.
@@ -82,22 +111,15 @@ def judge(checks: list[Check], max_drift: float) -> None:
     if not failed:
         return
     worst = max(failed, key=lambda check: check.drift)
-    row = max((row for row in worst.rows if not row.same_text), key=lambda row: row.drift)
+    row = max((row for row in worst.rows if not row.same), key=lambda row: row.drift)
     raise ExportDrift(
-        f"{worst.tool} hears {worst.clips - worst.same} of {worst.clips} clips differently: {worst.drift:.2%} MER, "
-        f"at most {max_drift:.2%} is allowed; {row.name}: {_short(row.text_a)!r} became {_short(row.text_b)!r}",
+        f"{worst.tool} transcribes {worst.clips - worst.same} of {worst.clips} clips differently: {worst.drift:.2%} "
+        f"MER, at most {max_drift:.2%} is allowed; {row.clip}: {_short(row.student)!r} became {_short(row.export)!r}",
         hint="a student that has hardly learned writes loops which any rounding changes: train on, or export with "
         "another precision, or allow it with --max-drift",
         tool=worst.tool,
         drift=worst.drift,
     )
-
-
-def _heard(name: str, texts: list[str]) -> Transcripts:
-    def segment(text: str) -> Segment:
-        return Segment(0.0, 0.0, text, (), 0.0, 0.0, 0.0, 0.0, "")
-
-    return Transcripts(ModelInfo(name, "", "", "", "cpu"), tuple((segment(text),) for text in texts))
 
 
 def _short(text: str, width: int = 60) -> str:

@@ -1,16 +1,16 @@
-"""A student as one file for whisper.cpp, in its own format, written from what its readme and loader say.
+"""Writes a student as one file for whisper.cpp, in its own format.
 
 The layout (whisper.cpp, models/README.md and whisper_model_load; all numbers little-endian, 32 bits): the magic number;
 eleven sizes; the mel filters; the vocabulary's tokens as bytes; then tensors, each with its dimensions (innermost
-first), type and OpenAI's name. whisper.cpp's own script for transformers folders (models/convert-h5-to-ggml.py) is no
-package, and wants a checkout of openai/whisper beside it. The result is tested with whisper.cpp itself (pywhispercpp).
+first), type and OpenAI's name. whisper.cpp's own script for transformers folders (models/convert-h5-to-ggml.py) is not
+a package, and needs a checkout of openai/whisper. The result is tested with whisper.cpp itself (pywhispercpp).
 """
 
 import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +19,16 @@ from k2d.errors import ModelError
 from k2d.whisper.features import mel_filters
 from trainer.model.student import load_teacher
 
-FILE = "ggml-model.bin"
-WIDENING = 4
-MAGIC = 0x67676D6C  # "ggml"
-FLOAT32, FLOAT16 = 0, 1
-DTYPES = {FLOAT32: "<f4", FLOAT16: "<f2"}
+FILE: Final = "ggml-model.bin"
+WIDENING: Final = 4  # of the inner layers, in every Whisper; whisper.cpp has it built in
+MAGIC: Final = 0x67676D6C  # "ggml"
+FLOAT32, FLOAT16 = 0, 1  # the file's types
+DTYPES: Final = {FLOAT32: "<f4", FLOAT16: "<f2"}
 # what whisper.cpp adds up in float32, whatever the file's precision
-ALWAYS_FLOAT32 = ("positional_embedding",)
+ALWAYS_FLOAT32: Final = ("positional_embedding",)
 
 # transformers' names of a layer's parts → OpenAI's
-PARTS = {
+PARTS: Final = {
     "self_attn.q_proj": "attn.query",
     "self_attn.k_proj": "attn.key",
     "self_attn.v_proj": "attn.value",
@@ -43,7 +43,7 @@ PARTS = {
     "fc2": "mlp.2",
     "final_layer_norm": "mlp_ln",
 }
-WHOLE = {
+WHOLE: Final = {
     "encoder.embed_positions.weight": "encoder.positional_embedding",
     "decoder.embed_positions.weight": "decoder.positional_embedding",
     "decoder.embed_tokens.weight": "decoder.token_embedding.weight",
@@ -56,7 +56,7 @@ def write_ggml(source: Path, folder: Path, precision: str) -> None:
     """Write the model in `source`, a transformers folder, to `folder`.
 
     Args:
-        precision: "float16" or "float32"; whisper.cpp's `quantize` makes smaller ones from either.
+        precision: "float16" or "float32"; whisper.cpp's `quantize` makes smaller files of either.
 
     Raises:
         ModelError: the weights cannot be loaded, or the tokenizer is not Whisper's.
@@ -75,7 +75,7 @@ def write_ggml(source: Path, folder: Path, precision: str) -> None:
         filters = mel_filters(model.config.num_mel_bins)
         _numbers(file, *filters.shape)
         file.write(filters.astype("<f4").tobytes())
-        tokens = spellings(source / "tokenizer.json")
+        tokens = token_bytes(source / "tokenizer.json")
         _numbers(file, len(tokens))
         for token in tokens:
             _numbers(file, len(token))
@@ -85,14 +85,14 @@ def write_ggml(source: Path, folder: Path, precision: str) -> None:
 
 
 def tensors(model: Any) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """The model's weights under OpenAI's names, each once; biases of convolutions as columns."""
+    """The model's weights by OpenAI's names, each once; biases of convolutions as columns."""
     for name, tensor in model.model.state_dict().items():
-        theirs = renamed(name)
+        theirs = openai_name(name)
         values = tensor.detach().float().numpy()
         yield theirs, values[:, None] if theirs.endswith(("conv1.bias", "conv2.bias")) else values
 
 
-def renamed(name: str) -> str:
+def openai_name(name: str) -> str:
     """OpenAI's name for a tensor of transformers' Whisper."""
     if name in WHOLE:
         return WHOLE[name]
@@ -106,19 +106,19 @@ def renamed(name: str) -> str:
     return f"{side}.blocks.{number}.{PARTS[part]}.{ending}"
 
 
-def spellings(tokenizer: Path) -> list[bytes]:
-    """The bytes of every text token, by id; special tokens are known to whisper.cpp by their place.
+def token_bytes(tokenizer: Path) -> list[bytes]:
+    """The bytes of every text token, by id; whisper.cpp knows special tokens by their ids.
 
     Byte-level BPE writes each byte as one printable character (GPT-2's table): those that are printable as themselves,
     the others as the characters from U+0100 on, in order.
     """
-    as_they_are = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in as_they_are]
-    of = {chr(byte): byte for byte in as_they_are} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
     document = json.loads(tokenizer.read_text("utf-8"))
     special = {token["content"] for token in document["added_tokens"]}
     known = sorted((id, token) for token, id in document["model"]["vocab"].items() if token not in special)
-    return [bytes(of[character] for character in token) for _, token in known]
+    return [bytes(byte_of[character] for character in token) for _, token in known]
 
 
 def _sizes(config: Any) -> tuple[int, ...]:
@@ -140,9 +140,9 @@ def _tensor(file: BinaryIO, name: str, values: npt.NDArray[np.float32], kind: in
     """One tensor; vectors, columns and positions stay in float32."""
     if values.ndim < 2 or values.shape[-1] == 1 or name.endswith(ALWAYS_FLOAT32):
         kind = FLOAT32
-    spelled = name.encode()
-    _numbers(file, values.ndim, len(spelled), kind, *reversed(values.shape))
-    file.write(spelled)
+    encoded_name = name.encode()
+    _numbers(file, values.ndim, len(encoded_name), kind, *reversed(values.shape))
+    file.write(encoded_name)
     file.write(np.ascontiguousarray(values, DTYPES[kind]).tobytes())
 
 

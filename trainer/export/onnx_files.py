@@ -1,29 +1,31 @@
-"""ONNX files after their export: weights in 8 bits; weights beside the graphs, those of two graphs written once."""
+"""Reworks ONNX files after their export: weights in 8 bits, and weights in files of their own, each written once."""
 
 import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import onnx
 from onnx.external_data_helper import set_external_data
 
-SMALLEST = 1024  # bytes: smaller tensors stay in the graph
-PAGE = 4096  # where a tensor may begin, so that it can be mapped into memory
-DATA = ".data"  # what torch's exporter adds to a graph's name for its weights
+SMALLEST: Final = 1024  # bytes: smaller tensors stay in the graph
+PAGE: Final = 4096  # where a tensor may begin, so that it can be mapped into memory
+DATA: Final = ".data"  # what torch's exporter adds to a graph's name for its weights
 
 
 def quantise(file: Path) -> None:
-    """Turn matrix products with constant weights into 8 bits, a scale for each column; activations as they come.
+    """Quantise matrix products with constant weights to 8 bits, with a scale for each column and dynamic activations.
 
-    Convolutions and token embeddings stay: the first lose accuracy and gain no speed on a CPU, the second are looked
+    Convolutions and token embeddings stay: the former lose accuracy and gain no speed on a CPU, the latter are looked
     up in one graph and multiplied in another.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = file.with_name("whole-" + file.name)
-    logging.getLogger().setLevel(logging.ERROR)  # it recommends a pre-processing that this graph does not need
+    logging.getLogger().setLevel(
+        logging.ERROR
+    )  # hides a recommendation of pre-processing, which this graph does not need
     quantize_dynamic(
         file,
         whole,
@@ -41,9 +43,9 @@ def quantise(file: Path) -> None:
 
 
 def share_weights(graphs: Sequence[Path], data: Path) -> None:
-    """Move the weights of `graphs` to one file beside them; equal tensors are written once.
+    """Move the weights of `graphs` to the file `data` in the same folder; equal tensors are written once.
 
-    A graph alone may not exceed 2 GiB, which a large encoder does with its weights inside.
+    An ONNX file may not exceed 2 GiB, which a large encoder does with its weights inside.
     """
     written: dict[bytes, tuple[int, int]] = {}
     with data.open("wb") as out:

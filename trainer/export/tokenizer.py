@@ -1,24 +1,24 @@
-"""The tokenizer's files as each tool wants them, all from one tokenizer.json."""
+"""Writes the tokenizer's files that each tool reads, all from one tokenizer.json."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from k2d.whisper.prompts import CONTEXT
 from k2d.whisper.vocabulary import mend
 
-END = "<|endoftext|>"
-FIRST_LINE = "#version: 0.2"  # of merges.txt, as byte-level BPE files have it since GPT-2
+END: Final = "<|endoftext|>"
+FIRST_LINE: Final = "#version: 0.2"  # of merges.txt, as byte-level BPE files have it since GPT-2
 
 
 def write_tokenizer(source: Path, folder: Path) -> None:
-    """Write what transformers (both its tokenizer classes), faster-whisper and converters read.
+    """Write the files that transformers (both its tokenizer classes), faster-whisper and converters read.
 
-    The first merge, which some published Whisper tokenizers lack, is put back (`k2d.whisper.vocabulary.mend`).
+    The first merge, which some published Whisper tokenizers lack, is added (`k2d.whisper.vocabulary.mend`).
 
     Args:
         source: a tokenizer.json.
-        folder: where it goes.
+        folder: where the files are written.
     """
     document = json.loads(source.read_text("utf-8"))
     mend(document["model"])

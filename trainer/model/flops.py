@@ -1,16 +1,16 @@
-"""How much arithmetic a chunk costs: multiply-adds of the matrix products, counted as two operations each."""
+"""How many floating-point operations a chunk costs: those of the matrix products, a multiply-add counted as two."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 # dense bf16 peak in FLOP/s, from NVIDIA's data sheets (SXM), by what torch calls the device
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-BACKWARD = 2  # a backward pass costs twice its forward pass
+PEAKS: Final = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+BACKWARD: Final = 2  # a backward pass costs twice its forward pass: gradients of inputs and of weights
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkFlops:
-    """One 30 s chunk's operations in one training step."""
+    """Operations for one 30 s chunk in one training step."""
 
     encoder: float  # once, for teacher and student
     teacher: float  # its decoder, forward
@@ -22,7 +22,10 @@ class ChunkFlops:
 
 
 def chunk_flops(teacher: Any, student: Any, *, tokens: int, frozen_encoder: bool = True) -> ChunkFlops:
-    """Operations for one chunk of `tokens` decoder positions; `teacher` and `student` are Whisper configurations."""
+    """Operations for one chunk of `tokens` decoder positions; `teacher` and `student` are Whisper configurations.
+
+    chunk_flops(teacher.config, student.config, tokens=150).total  # about 3e12 for large-v2
+    """
     trained = 0.0 if frozen_encoder else encoder_flops(student) * (1 + BACKWARD)
     return ChunkFlops(
         encoder=encoder_flops(teacher),
@@ -34,8 +37,9 @@ def chunk_flops(teacher: Any, student: Any, *, tokens: int, frozen_encoder: bool
 def encoder_flops(config: Any) -> float:
     """The encoder over 30 s, forward."""
     frames, width, inner = config.max_source_positions, config.d_model, config.encoder_ffn_dim
-    kernel = 3
+    kernel = 3  # of both convolutions; the first runs at twice the frames
     convolutions = 2 * kernel * width * (2 * frames * config.num_mel_bins + frames * width)
+    # per layer: query, key, value and output projections, two of the inner layer; then attention's two products
     layer = 2 * frames * (4 * width**2 + 2 * width * inner) + 4 * frames**2 * width
     return float(convolutions + config.encoder_layers * layer)
 

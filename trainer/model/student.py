@@ -1,24 +1,24 @@
-"""Cut a student out of a teacher: layers copied, maximally spaced; and save one so that every engine loads it."""
+"""Makes a student from a teacher's layers, and saves one so that every engine loads it."""
 
 import shutil
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
 from transformers import WhisperConfig, WhisperForConditionalGeneration
-from transformers.utils.logging import disable_progress_bar
 
 from k2d.errors import BadRequest, ModelError
+from k2d.whisper.conversion import hide_progress_bars
 from k2d.whisper.prompts import MIXED_CODES
 from k2d.whisper.resolve import COMPANIONS
 from k2d.whisper.vocabulary import Vocabulary
+from trainer.model.alignment_heads import alignment_heads
 
 # beside the weights: what tokenizers, feature extractors and `generate` of other tools read
-FILES = (
+FILES: Final = (
     *COMPANIONS,
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -26,7 +26,7 @@ FILES = (
     "merges.txt",
     "vocab.json",
 )
-OWN = ("config.json", "generation_config.json")  # written anew
+WRITTEN: Final = ("config.json", "generation_config.json")  # by `save_pretrained`, so not copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class LayerMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class ParameterCounts:
     """Parameters of one model, tied ones counted once."""
 
     encoder: int
@@ -50,13 +50,12 @@ class Sizes:
 
 
 def load_teacher(folder: Path) -> Any:
-    """A Whisper in float32 on the CPU, for training with; a `WhisperForConditionalGeneration`.
+    """Load a Whisper in float32 on the CPU, for training; returns a `WhisperForConditionalGeneration`.
 
     Raises:
         ModelError: damaged weights.
     """
-    quiet: Any = disable_progress_bar
-    quiet()  # a bar for each load would drown the run's own
+    hide_progress_bars()
     try:
         model: Any = WhisperForConditionalGeneration.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
@@ -66,10 +65,12 @@ def load_teacher(folder: Path) -> Any:
     return model.eval()
 
 
-def spaced(count: int, *, of: int) -> tuple[int, ...]:
-    """`count` of `of` layers, as far apart as they go: first and last are among them; one alone is the last.
+def spaced_layers(count: int, *, of: int) -> tuple[int, ...]:
+    """`count` of `of` layers, as far apart as possible: first and last are among them; one alone is the last.
 
-    Source: distil-whisper, create_student_model.py; method.md, section 1.
+        spaced_layers(4, of=32)  # (0, 10, 20, 31)
+
+    Source: distil-whisper, create_student_model.py; docs/method.md, section 1.
 
     Raises:
         BadRequest: more than there are.
@@ -80,18 +81,21 @@ def spaced(count: int, *, of: int) -> tuple[int, ...]:
 
 
 def layer_map(config: Any, *, decoder_layers: int, encoder_layers: int | None) -> LayerMap:
-    """The layers a student of this size takes over from a teacher of this configuration."""
+    """The layers that a student of this size takes from a teacher of this configuration."""
+    encoder = config.encoder_layers if encoder_layers is None else encoder_layers
     return LayerMap(
-        encoder=spaced(config.encoder_layers if encoder_layers is None else encoder_layers, of=config.encoder_layers),
-        decoder=spaced(decoder_layers, of=config.decoder_layers),
+        encoder=spaced_layers(encoder, of=config.encoder_layers),
+        decoder=spaced_layers(decoder_layers, of=config.decoder_layers),
     )
 
 
 def cut_student(teacher: Any, *, decoder_layers: int = 2, encoder_layers: int | None = None) -> Any:
     """A student with the teacher's weights in fewer layers, in float32 on the CPU.
 
+        student = cut_student(Path("models/whisper-large-v2"), decoder_layers=2)
+
     Args:
-        teacher: a Whisper of any shape, or the folder of one.
+        teacher: a Whisper of any size, or the folder of one.
         decoder_layers, encoder_layers: how many are kept; None: all of the encoder's.
 
     Raises:
@@ -104,49 +108,41 @@ def cut_student(teacher: Any, *, decoder_layers: int = 2, encoder_layers: int | 
     config = deepcopy(teacher.config)
     config.decoder_layers, config.encoder_layers = len(layers.decoder), len(layers.encoder)
     config.num_hidden_layers = config.encoder_layers
-    with torch.device("meta"):  # no time spent on random weights
+    with torch.device("meta"):  # no time is spent on random weights
         student: Any = WhisperForConditionalGeneration(WhisperConfig.from_dict(config.to_dict()))
-    sources = teacher.state_dict()
-    state = {name: sources[_source(name, layers)].detach().clone() for name in student.state_dict()}
+    weights = teacher.state_dict()
+    state = {name: weights[_teacher_name(name, layers)].detach().clone() for name in student.state_dict()}
     student.load_state_dict(state, assign=True)
     student.tie_weights()
-    student.generation_config = deepcopy(teacher.generation_config)
-    student.generation_config.alignment_heads = alignment_heads(teacher, layers)
-    student.generation_config.forced_decoder_ids = None
+    settings = deepcopy(teacher.generation_config)
+    known = getattr(settings, "alignment_heads", None)
+    settings.alignment_heads = alignment_heads(
+        known, layers=layers.decoder, heads=teacher.config.decoder_attention_heads
+    )
+    settings.forced_decoder_ids = None  # a forced language would overrule the one that is asked for
+    student.generation_config = settings
     return student.eval()
 
 
-def alignment_heads(teacher: Any, layers: LayerMap) -> list[list[int]]:
-    """Heads for word timestamps: the teacher's in the layers that were kept, renumbered.
-
-    Without any, all heads of the student's last layer: a head of a layer that is not there makes CTranslate2 read
-    beyond its memory, and none at all makes transformers refuse word timestamps.
-    """
-    known: Sequence[Sequence[int]] = getattr(teacher.generation_config, "alignment_heads", None) or ()
-    kept = [[layers.decoder.index(layer), head] for layer, head in known if layer in layers.decoder]
-    last = len(layers.decoder) - 1
-    return kept or [[last, head] for head in range(teacher.config.decoder_attention_heads)]
-
-
 def check_vocabulary(teacher: Any, student: Any) -> None:
-    """Refuse a pair whose probabilities are not over the same tokens.
+    """Refuse a pair of models whose probabilities are not over the same tokens.
 
     Raises:
         BadRequest
     """
-    a, b = teacher.config.vocab_size, student.config.vocab_size
-    if a != b:
+    ours, theirs = student.config.vocab_size, teacher.config.vocab_size
+    if ours != theirs:
         raise BadRequest(
-            f"the teacher has {a} tokens, the student {b}: their probabilities cannot be compared",
+            f"the teacher has {theirs} tokens, the student {ours}: their probabilities cannot be compared",
             hint="take a student that was cut from a teacher with the same vocabulary (large-v3's differs from v2's)",
         )
 
 
 def share_encoder(teacher: Any, student: Any) -> None:
-    """Let the student use the teacher's own frozen encoder, once it is sure to be the same.
+    """Give the student the teacher's own frozen encoder in place of its equal copy.
 
     Raises:
-        BadRequest: it is another one.
+        BadRequest: the student's encoder is a different one.
     """
     ours, theirs = student.model.encoder.state_dict(), teacher.model.encoder.state_dict()
     if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
@@ -157,14 +153,19 @@ def share_encoder(teacher: Any, student: Any) -> None:
     student.model.encoder = teacher.model.encoder
 
 
-def sizes(model: Any) -> Sizes:
+def count_parameters(model: Any) -> ParameterCounts:
     """How many parameters a Whisper has."""
-    return Sizes(*(sum(p.numel() for p in part.parameters()) for part in (model.model.encoder, model.model.decoder)))
+    parts = (model.model.encoder, model.model.decoder)
+    return ParameterCounts(*(sum(p.numel() for p in part.parameters()) for part in parts))
 
 
-def mixed_row(weight: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
-    """The mixed prompt's embedding, shape (width,): the mean of zh and en. Source: method.md, section 4."""
-    # one row after the other: a list of places would go to a GPU first, and wait for all that is queued there
+def mixed_embedding(weight: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
+    """The mixed prompt's embedding (width,): the mean of those of zh and en. Source: docs/method.md, section 4.
+
+    Args:
+        weight: the embeddings of all tokens, (vocabulary, width).
+    """
+    # one row after the other: a list of indices would be copied to a GPU first, and wait for all work queued there
     rows = [weight[vocabulary.languages[code]] for code in MIXED_CODES]
     return torch.stack(rows).mean(dim=0)
 
@@ -172,8 +173,8 @@ def mixed_row(weight: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
 def save_student(student: Any, folder: Path, *, tokenizer_from: Path) -> None:
     """Write a student as a transformers folder that both of k2d's engines, and other tools, load.
 
-    The rows of zh, en and the mixed prompt all become the mixed prompt's: the student was trained with that one
-    alone, so every tool gives it what it knows, whichever of the languages it asks for (docs/adr/0007).
+    The embeddings of zh, en and the mixed prompt all become the mixed prompt's: the student was trained with that one
+    alone, so every tool gives it the prompt it knows, whichever of the languages it asks for (docs/adr/0007).
 
     Raises:
         OSError: the folder cannot be written.
@@ -181,22 +182,22 @@ def save_student(student: Any, folder: Path, *, tokenizer_from: Path) -> None:
     vocabulary = Vocabulary(tokenizer_from / "tokenizer.json")
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        if (tokenizer_from / name).is_file() and name not in OWN:
+        if (tokenizer_from / name).is_file() and name not in WRITTEN:
             shutil.copyfile(tokenizer_from / name, folder / name)
-    weight = student.model.decoder.embed_tokens.weight
+    weight = student.model.decoder.embed_tokens.weight  # (vocabulary, width)
     rows = [vocabulary.sot_lm, *(vocabulary.languages[code] for code in MIXED_CODES)]
     with torch.no_grad():
-        before = weight[rows].clone()
-        weight[rows] = mixed_row(weight, vocabulary)
+        trained = weight[rows].clone()
+        weight[rows] = mixed_embedding(weight, vocabulary)
         try:
             student.save_pretrained(folder, safe_serialization=True)
         finally:
-            weight[rows] = before
+            weight[rows] = trained  # training may go on with this student
 
 
-def table(teacher: Any, student: Any, layers: LayerMap | None) -> list[dict[str, Any]]:
-    """Sizes side by side, one row for each part: what `k2d train` prints and the run report shows."""
-    ours, theirs = sizes(student), sizes(teacher)
+def compare_sizes(teacher: Any, student: Any, layers: LayerMap | None) -> list[dict[str, Any]]:
+    """Layers and parameters side by side, one row for each part, for `k2d train` and the run's report."""
+    ours, theirs = count_parameters(student), count_parameters(teacher)
     return [
         {
             "part": part,
@@ -210,8 +211,8 @@ def table(teacher: Any, student: Any, layers: LayerMap | None) -> list[dict[str,
     ]
 
 
-def _source(name: str, layers: LayerMap) -> str:
-    """The teacher's name of a student's tensor."""
+def _teacher_name(name: str, layers: LayerMap) -> str:
+    """The teacher's name of a student's tensor: the same but for the number of the layer."""
     parts = name.split(".")
     if "layers" in parts:
         at = parts.index("layers") + 1

@@ -1,13 +1,14 @@
-"""From batches to a stored probe: encode once, train a network for each fold, judge each by what it never saw."""
+"""Trains a probe on the labels of batches, cross-fitted: each network is judged by recordings it did not see."""
 
 import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import structlog
@@ -19,51 +20,52 @@ from k2d.filtering.distance import counts
 from k2d.inference.address import is_address, plain
 from k2d.inference.open import engine_of
 from k2d.keys import digest
-from k2d.schema import Counts
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators.probe import ctc
 from k2d.validators.probe.network import Probe, dump, encode_units, hash_of
 from k2d.whisper.engine import Engine
 from trainer.errors import NoTrainingData
-from trainer.probe import training as network
 from trainer.probe.encodings import Encodings
-from trainer.probe.examples import Example, Passed, Shard, alphabet, examples, shards
+from trainer.probe.examples import LabelShard, ProbeExample, alphabet, examples, label_shards
+from trainer.probe.training import FitOptions, TrainingSet, held_out_loss, train_fold
+from trainer.progress import OnProgress, no_progress
+
+ENCODE_BATCH: Final = 16
+FRAMES_PER_SECOND: Final = 50  # of the encoder
 
 log = structlog.get_logger()
 
-Told = Callable[[str, int, int], None]  # what is done, how far, of how much
-
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What the operator may choose. The rest of the recipe stands where it is used."""
+class ProbeRecipe:
+    """What can be chosen; the other numbers are constants where they are used."""
 
     folds: int = 5
     epochs: int = 20
     seed: int = 0
-    hours: float = 20.0  # more labels than this sharpen half a million weights no further, and cost time and disk
+    hours: float = 20.0  # more labels than this improve half a million weights no further, and cost time and disk
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
-    """One fold: what it was judged by, and how it did."""
+class FoldResult:
+    """How one fold's network did on the examples that were held out from it."""
 
-    chunks: int  # held out from it
+    chunks: int
     seconds: float
-    loss: float  # CTC, nats a phoneme, on these
-    distance: float  # median bounded phoneme distance between what it heard in them and their labels
+    loss: float  # CTC, nats per phoneme
+    distance: float  # median bounded phoneme distance between its transcripts and the labels
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A probe in the lake."""
+class StoredProbe:
+    """A probe in the lake, and how it was trained."""
 
     digest: str
-    folds: tuple[Fold, ...]
-    all: Fold  # the same over all chunks, each judged by the fold that did without it
+    folds: tuple[FoldResult, ...]
+    all: FoldResult  # over all chunks, each judged by the network it was held out from
     recordings: int
-    passed: Mapping[str, int]
+    skipped: Mapping[str, int]  # chunks that were not learned from, by reason
     units: int
     encode_s: float
     train_s: float
@@ -72,29 +74,41 @@ class Trained:
 
     @property
     def name(self) -> str:
-        """As it is written into a validators."""
+        """Its name among validators."""
         return f"probe:{self.digest}"
 
     def document(self) -> dict[str, Any]:
+        """JSON values."""
         return {"name": self.name, **dataclasses.asdict(self)}
 
 
 @dataclass
-class Gathered:
-    """All examples and their encodings."""
+class EncodedExamples:
+    """All examples and their encodings, in the same order."""
 
     encodings: Encodings
-    found: list[Example] = field(default_factory=list)
-    passed: Passed = field(default_factory=Passed)
+    examples: list[ProbeExample] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def cross_fit(
-    lake: Lake, batches: Sequence[str], recipe: Recipe, *, settings: Settings, told: Told, engine: Engine | None = None
-) -> Trained:
+    lake: Lake,
+    batches: Sequence[str],
+    recipe: ProbeRecipe,
+    *,
+    settings: Settings,
+    on_progress: OnProgress = no_progress,
+    engine: Engine | None = None,
+) -> StoredProbe:
     """Train a probe on the labels of batches and store it in the lake.
 
-    Encodings lie in a temporary folder (TMPDIR) meanwhile: 184 MB an hour of speech for Whisper base, 461 MB for
-    large, at most `recipe.hours` of it.
+    Encodings are kept in a temporary folder (TMPDIR) meanwhile: 184 MB per hour of speech for Whisper base, 461 MB for
+    large, for at most `recipe.hours` of it.
+
+        cross_fit(Lake("store"), ["lectures"], ProbeRecipe(folds=5), settings=load()).name  # "probe:3f…"
+
+    Args:
+        engine: the teacher, where it is open already; it is not closed.
 
     Raises:
         BadRequest: the teacher is on a server.
@@ -102,26 +116,29 @@ def cross_fit(
         NoTrainingData: too few recordings with labels to hold one out in each fold.
         ModelError: the teacher cannot be loaded, or fails.
     """
-    chosen = shards(lake, batches, hours=recipe.hours)
-    if len(chosen) < recipe.folds:
+    shards = label_shards(lake, batches, hours=recipe.hours)
+    if len(shards) < recipe.folds:
         raise NoTrainingData(
-            f"{len(chosen)} labeled recordings cannot be split into {recipe.folds} folds",
+            f"{len(shards)} labeled recordings cannot be split into {recipe.folds} folds",
             hint="label more recordings first, or set --folds lower",
         )
-    opened = engine or _open(settings)
+    teacher = engine or _open_teacher(settings)
     try:
-        _compare(lake, chosen[0], opened)
+        _warn_of_other_teacher(lake, shards[0], teacher)
         with tempfile.TemporaryDirectory(prefix="k2d-probe-") as folder:
             started = time.monotonic()
-            gathered = _gather(lake, chosen, recipe, Encodings(Path(folder), opened, batch_size=16), told)
+            encodings = Encodings(Path(folder), teacher, batch_size=ENCODE_BATCH)
+            encoded = _encode(lake, shards, recipe, encodings, on_progress)
             encode_s = time.monotonic() - started
-            return _fit(lake, gathered, recipe, teacher=opened, batches=batches, told=told, encode_s=encode_s)
+            return _fit(
+                lake, encoded, recipe, teacher=teacher, batches=batches, on_progress=on_progress, encode_s=encode_s
+            )
     finally:
         if engine is None:
-            opened.close()
+            teacher.close()
 
 
-def _open(settings: Settings) -> Engine:
+def _open_teacher(settings: Settings) -> Engine:
     if is_address(settings.teacher):
         raise BadRequest(
             f"a probe needs the teacher's encoder in this process, and the teacher is at {settings.teacher}",
@@ -130,59 +147,62 @@ def _open(settings: Settings) -> Engine:
     return engine_of(plain(settings.teacher), settings)
 
 
-def _compare(lake: Lake, shard: Shard, engine: Engine) -> None:
-    """Tell when the labels are another teacher's: a label is a label, but it is worth knowing."""
+def _warn_of_other_teacher(lake: Lake, shard: LabelShard, engine: Engine) -> None:
+    """Log when the labels are another model's than the encoder: training works, but may not be what was meant."""
     labeled_by = lake.labels.meta(shard.label_key)["teacher"]
     if labeled_by["digest"] != engine.model.digest:
         log.warning("the labels are another model's", labels=labeled_by["reference"], encoder=engine.model.reference)
 
 
-def _gather(lake: Lake, chosen: Sequence[Shard], recipe: Recipe, encodings: Encodings, told: Told) -> Gathered:
-    gathered = Gathered(encodings)
-    for done, shard in enumerate(chosen, 1):
-        for example, samples in examples(lake, shard, folds=recipe.folds, passed=gathered.passed):
-            gathered.found.append(example)
+def _encode(
+    lake: Lake, shards: Sequence[LabelShard], recipe: ProbeRecipe, encodings: Encodings, on_progress: OnProgress
+) -> EncodedExamples:
+    encoded = EncodedExamples(encodings)
+    for done, shard in enumerate(shards, 1):
+        for example, samples in examples(lake, shard, folds=recipe.folds, skipped=encoded.skipped):
+            encoded.examples.append(example)
             encodings.add(samples)
-        told("recordings encoded", done, len(chosen))
+        on_progress("recordings encoded", done, len(shards))
     encodings.finish()
-    empty = [fold for fold in range(recipe.folds) if not any(one.fold == fold for one in gathered.found)]
+    empty = set(range(recipe.folds)) - {example.fold for example in encoded.examples}
     if empty:
         raise NoTrainingData(
-            f"{len(empty)} of {recipe.folds} folds got no recording with a label to learn from",
+            f"{len(empty)} of {recipe.folds} folds have no recording with a label to learn from",
             hint="label more recordings first, or set --folds lower",
         )
-    return gathered
+    return encoded
 
 
 def _fit(
     lake: Lake,
-    gathered: Gathered,
-    recipe: Recipe,
+    encoded: EncodedExamples,
+    recipe: ProbeRecipe,
     *,
     teacher: Engine,
     batches: Sequence[str],
-    told: Told,
+    on_progress: OnProgress,
     encode_s: float,
-) -> Trained:
+) -> StoredProbe:
     started = time.monotonic()
-    units = alphabet(gathered.found)
-    data = _data(gathered, units)
+    units = alphabet(encoded.examples)
+    data = _training_set(encoded, units)
     device = _device(teacher)
-    how = network.How(epochs=recipe.epochs, seed=recipe.seed, device=device)
+    options = FitOptions(epochs=recipe.epochs, seed=recipe.seed, device=device)
     layers, losses = [], []
     for fold in range(recipe.folds):
-        inside = [index for index, one in enumerate(gathered.found) if one.fold != fold]
-        outside = [index for index, one in enumerate(gathered.found) if one.fold == fold]
+        inside = [index for index, example in enumerate(encoded.examples) if example.fold != fold]
+        outside = [index for index, example in enumerate(encoded.examples) if example.fold == fold]
 
-        def hear(epoch: int, loss: float, done: int = fold * recipe.epochs) -> None:
+        def report(epoch: int, loss: float, done: int = fold * recipe.epochs) -> None:
             log.info("epoch", number=epoch, loss=round(loss, 4))
-            told("epochs trained", done + epoch + 1, recipe.folds * recipe.epochs)
+            on_progress("epochs trained", done + epoch + 1, recipe.folds * recipe.epochs)
 
-        trained = network.train(data, inside, how, fold=fold, units=len(units), told=hear)
-        losses.append(network.held_out_loss(trained, data, outside, device))
-        layers.append(trained.layers())
-    mean, scale = gathered.encodings.statistics()
-    hashes = sorted({hash_of(one.recording_id) for one in gathered.found})
+        network = train_fold(data, inside, options, fold=fold, units=len(units), on_epoch=report)
+        losses.append(held_out_loss(network, data, outside, device))
+        layers.append(network.layers())
+    mean, scale = encoded.encodings.statistics()
+    hashes = sorted({hash_of(example.recording_id) for example in encoded.examples})
+    labels = [(example.recording_id, example.phonemes) for example in encoded.examples]
     probe = Probe(
         folds=tuple(layers),
         mean=mean,
@@ -193,7 +213,7 @@ def _fit(
             "teacher": teacher.model.reference,
             "teacher_digest": teacher.model.digest,
             "teacher_fingerprint": teacher.model.fingerprint,
-            "labels": digest("probe labels", [(one.recording_id, one.phonemes) for one in gathered.found]),
+            "labels": digest("probe labels", labels),
             "batches": list(batches),
             "recipe": dataclasses.asdict(recipe),
             "held_out_loss": [round(loss, 4) for loss in losses],
@@ -202,61 +222,63 @@ def _fit(
         },
     )
     train_s = time.monotonic() - started
-    distances = _distances(probe, gathered, told)
-    each = tuple(_fold(gathered.found, fold, losses[fold], distances) for fold in range(recipe.folds))
-    return Trained(
+    distances = _distances(probe, encoded, on_progress)
+    results = tuple(_fold_result(encoded.examples, fold, losses[fold], distances) for fold in range(recipe.folds))
+    return StoredProbe(
         digest=lake.probes.put(dump(probe)),
-        folds=each,
-        all=Fold(
-            chunks=len(gathered.found),
-            seconds=sum(fold.seconds for fold in each),
-            loss=sum(fold.loss * fold.chunks for fold in each) / len(gathered.found),
+        folds=results,
+        all=FoldResult(
+            chunks=len(encoded.examples),
+            seconds=sum(result.seconds for result in results),
+            loss=sum(result.loss * result.chunks for result in results) / len(encoded.examples),
             distance=statistics.median(distances),
         ),
         recordings=len(hashes),
-        passed=dict(gathered.passed.why),
+        skipped=dict(encoded.skipped),
         units=len(units),
         encode_s=encode_s,
         train_s=train_s,
-        encoded_bytes=gathered.encodings.nbytes,
+        encoded_bytes=encoded.encodings.nbytes,
         device=device,
     )
 
 
-def _data(gathered: Gathered, units: tuple[str, ...]) -> network.Data:
+def _training_set(encoded: EncodedExamples, units: tuple[str, ...]) -> TrainingSet:
     index = {unit: place for place, unit in enumerate(units)}
-    mean, scale = gathered.encodings.statistics()
-    return network.Data(
-        encodings=gathered.encodings,
+    mean, scale = encoded.encodings.statistics()
+    return TrainingSet(
+        encodings=encoded.encodings,
         mean=torch.from_numpy(mean),
         scale=torch.from_numpy(scale),
-        targets=[encode_units(one.phonemes, index) for one in gathered.found],
-        frames=[one.frames for one in gathered.found],
-        weights=[one.weight for one in gathered.found],
+        targets=[encode_units(example.phonemes, index) for example in encoded.examples],
+        frames=[example.frames for example in encoded.examples],
+        weights=[example.weight for example in encoded.examples],
     )
 
 
-def _distances(probe: Probe, gathered: Gathered, told: Told) -> list[float]:
-    """The bounded phoneme distance of each example's label to what the probe that never saw it hears."""
-    found: list[float] = []
-    for position, example in enumerate(gathered.found):
-        heard = ctc.best_path(probe.posteriors(gathered.encodings.one(position), example.recording_id))
-        between: Counts = counts([probe.units[unit] for unit in heard.units], list(example.phonemes))
-        found.append(between.bounded)
-        told("chunks heard", position + 1, len(gathered.found))
-    return found
+def _distances(probe: Probe, encoded: EncodedExamples, on_progress: OnProgress) -> list[float]:
+    """The bounded phoneme distance of each label to the transcript of the network it was held out from."""
+    distances: list[float] = []
+    for position, example in enumerate(encoded.examples):
+        path = ctc.best_path(probe.posteriors(encoded.encodings.read(position), example.recording_id))
+        transcript = [probe.units[unit] for unit in path.units]
+        distances.append(counts(transcript, list(example.phonemes)).bounded)
+        on_progress("chunks judged", position + 1, len(encoded.examples))
+    return distances
 
 
-def _fold(found: Sequence[Example], fold: int, loss: float, distances: Sequence[float]) -> Fold:
-    mine = [index for index, one in enumerate(found) if one.fold == fold]
-    return Fold(
-        chunks=len(mine),
-        seconds=sum(found[index].frames for index in mine) / 50,
+def _fold_result(
+    all_examples: Sequence[ProbeExample], fold: int, loss: float, distances: Sequence[float]
+) -> FoldResult:
+    members = [index for index, example in enumerate(all_examples) if example.fold == fold]
+    return FoldResult(
+        chunks=len(members),
+        seconds=sum(all_examples[index].frames for index in members) / FRAMES_PER_SECOND,
         loss=loss,
-        distance=statistics.median(distances[index] for index in mine),
+        distance=statistics.median(distances[index] for index in members),
     )
 
 
 def _device(teacher: Engine) -> str:
-    """Where the teacher is, if torch can be there too."""
+    """The teacher's device, if torch can use it too."""
     return "cuda" if teacher.model.device == "cuda" and torch.cuda.is_available() else "cpu"

@@ -1,10 +1,11 @@
-"""What a probe learns from: chunks of label shards, their phonemes, and how far each label is trusted."""
+"""What a probe learns from: chunks of label shards, their phonemes, and how much each label is trusted."""
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 from k2d.audio import decode_flac
 from k2d.keys import digest
@@ -17,12 +18,13 @@ from k2d.text.repetition import REPETITION_MAX, repetition
 from k2d.text.tokens import mixed_tokens
 from k2d.validators.probe.network import BLANK_NAME, OTHER, STRIDE, fold_of, frames_of
 
-RAREST = 5  # a unit seen less often than this is not learned by itself
-LOOP_TURNS = 4  # said four times in a row, over six tokens or more, a label is not learned from
+RAREST: Final = 5  # a phoneme seen less often than this is not learned by itself
+LOOP_TURNS: Final = 4  # a label that repeats itself four times in a row, over six tokens or more, is not learned from
+_SECONDS_PER_HOUR: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class LabelShard:
     """The labels of one recording."""
 
     recording_id: str
@@ -31,78 +33,75 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ProbeExample:
     """One chunk, without its audio."""
 
     recording_id: str
-    fold: int
+    fold: int  # the network that does without this recording
     frames: int  # of the encoder
     phonemes: tuple[str, ...]
     weight: float
 
 
-@dataclass
-class Passed:
-    """Chunks that are not learned from, by why."""
+def label_shards(lake: Lake, batches: Iterable[str], *, hours: float) -> list[LabelShard]:
+    """The label shards of batches, each recording once; of more than `hours`, a random part that is always the same.
 
-    why: Counter[str] = field(default_factory=Counter)
-
-
-def shards(lake: Lake, batches: Iterable[str], *, hours: float) -> list[Shard]:
-    """The label shards of batches, each recording once; where they have more than `hours`, a fixed random part.
+        label_shards(Lake("store"), ["lectures"], hours=20.0)
 
     Raises:
         NotFound: no such batch.
     """
-    found: dict[str, Shard] = {}
+    by_recording: dict[str, LabelShard] = {}
     for name in batches:
         for result in lake.batches.results(lake.batches.get(name).id):
             if result.outcome is Outcome.LABELED and result.recording_id and result.label_key:
-                shard = Shard(result.recording_id, result.label_key, result.duration_s)
-                found.setdefault(result.recording_id, shard)
-    taken: list[Shard] = []
-    room_s = hours * 3600.0
-    for shard in sorted(found.values(), key=lambda one: digest("probe sample", one.recording_id)):
-        if shard.seconds <= room_s or not taken:
-            taken.append(shard)
+                shard = LabelShard(result.recording_id, result.label_key, result.duration_s)
+                by_recording.setdefault(result.recording_id, shard)
+    chosen: list[LabelShard] = []
+    room_s = hours * _SECONDS_PER_HOUR
+    for shard in sorted(by_recording.values(), key=lambda shard: digest("probe sample", shard.recording_id)):
+        if shard.seconds <= room_s or not chosen:
+            chosen.append(shard)
             room_s -= shard.seconds
-    return taken
+    return chosen
 
 
-def examples(lake: Lake, shard: Shard, *, folds: int, passed: Passed) -> Iterator[tuple[Example, Samples]]:
-    """A shard's chunks that can be learned from, with their audio."""
+def examples(
+    lake: Lake, shard: LabelShard, *, folds: int, skipped: Counter[str]
+) -> Iterator[tuple[ProbeExample, Samples]]:
+    """A shard's chunks that can be learned from, with their audio; the others are counted in `skipped`, by reason."""
     for chunk, flac in lake.labels.read(shard.label_key, audio=True):
-        units = phonemes(mixed_tokens(chunk.text))
-        why = _reason_to_pass(chunk, units)
-        if why or flac is None:
-            passed.why[why or "no audio"] += 1
+        spoken = phonemes(mixed_tokens(chunk.text))
+        reason = _reason_to_skip(chunk, spoken)
+        if reason or flac is None:
+            skipped[reason or "no audio"] += 1
             continue
         samples = decode_flac(flac)
         fold = fold_of(shard.recording_id, folds)
-        yield Example(shard.recording_id, fold, frames_of(len(samples)), tuple(units), trust(chunk)), samples
+        yield ProbeExample(shard.recording_id, fold, frames_of(len(samples)), tuple(spoken), trust(chunk)), samples
 
 
 def trust(chunk: Chunk) -> float:
-    """How much a label counts, 0…1: the teacher's probability of an average token of it."""
-    tokens = sum(len(segment.tokens) + 1 for segment in chunk.segments)
+    """How much a label counts, 0…1: the teacher's mean probability (geometric) over its tokens."""
+    tokens = sum(len(segment.tokens) + 1 for segment in chunk.segments)  # 1: the end
     total = sum(segment.avg_logprob * (len(segment.tokens) + 1) for segment in chunk.segments)
     return math.exp(min(0.0, total / tokens))
 
 
-def alphabet(found: Iterable[Example]) -> tuple[str, ...]:
-    """The units to learn: blank, other, then those the examples have often enough, sorted."""
-    counts = Counter(unit for example in found for unit in example.phonemes)
-    return (BLANK_NAME, OTHER, *sorted(unit for unit, count in counts.items() if count >= RAREST))
+def alphabet(collected: Iterable[ProbeExample]) -> tuple[str, ...]:
+    """The units to learn: blank, other, then the phonemes that the examples have often enough, sorted."""
+    counts = Counter(phoneme for example in collected for phoneme in example.phonemes)
+    return (BLANK_NAME, OTHER, *sorted(phoneme for phoneme, count in counts.items() if count >= RAREST))
 
 
-def _reason_to_pass(chunk: Chunk, units: list[str]) -> str | None:
+def _reason_to_skip(chunk: Chunk, spoken: list[str]) -> str | None:
     tokens = mixed_tokens(chunk.text)
-    if not units:
+    if not spoken:
         return "empty"
     if repetition(chunk.text) > REPETITION_MAX or count_loops(tokens) >= LOOP_TURNS:
         return "loops"
     if match_phrases(tokens) is not None:
         return "known phrase"
-    frames = math.ceil(frames_of(round(chunk.duration_s * SAMPLE_RATE_HZ)) / STRIDE)
-    repeats = sum(a == b for a, b in pairwise(units))  # CTC puts a blank between equals
-    return "more sounds than its seconds hold" if len(units) + repeats > frames else None
+    outputs = math.ceil(frames_of(round(chunk.duration_s * SAMPLE_RATE_HZ)) / STRIDE)
+    repeats = sum(a == b for a, b in pairwise(spoken))  # CTC needs a blank between two equal ones
+    return "more phonemes than its audio has frames" if len(spoken) + repeats > outputs else None

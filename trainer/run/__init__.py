@@ -1,1 +1,1 @@
-"""The training loop, its checkpoints, its report."""
+"""A training run: its loop, its step, its checkpoints, its report."""

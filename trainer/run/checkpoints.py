@@ -6,19 +6,19 @@ import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors import SafetensorError
 
 from k2d.errors import NotFound, StoreError
 
-POSITION = "position.json"
-NAME = re.compile(r"step-(\d{8})")
+POSITION: Final = "position.json"
+NAME: Final = re.compile(r"step-(\d{8})")
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """Where a run is. The order of the data is a function of the step, so this and the weights are all of it."""
+class RunPosition:
+    """How far a run is. The order of the data follows from the step, so this and the weights are all it needs."""
 
     step: int  # optimiser steps done
     recipe: str  # its key
@@ -27,7 +27,10 @@ class Position:
 
 
 class Checkpoints:
-    """The folder of one run's checkpoints."""
+    """The folder of one run's checkpoints.
+
+    folder, position = Checkpoints(Path("runs/first/checkpoints"), keep=2).latest()
+    """
 
     def __init__(self, folder: Path, *, keep: int) -> None:
         self._folder = folder
@@ -35,34 +38,35 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        found = self._folder.glob("step-*") if self._folder.is_dir() else ()
-        return sorted(path for path in found if NAME.fullmatch(path.name) and (path / POSITION).is_file())
+        folders = self._folder.glob("step-*") if self._folder.is_dir() else ()
+        return sorted(path for path in folders if NAME.fullmatch(path.name) and (path / POSITION).is_file())
 
-    def latest(self) -> tuple[Path, Position]:
+    def latest(self) -> tuple[Path, RunPosition]:
         """The newest checkpoint.
 
         Raises:
-            NotFound: none is there.
+            NotFound: there is none.
             StoreError: its position cannot be read.
         """
-        found = self.all()
-        if not found:
+        folders = self.all()
+        if not folders:
             raise NotFound(f"no checkpoint in {self._folder}", hint="start the run without --resume")
+        file = folders[-1] / POSITION
         try:
-            return found[-1], Position(**json.loads((found[-1] / POSITION).read_text("utf-8")))
+            return folders[-1], RunPosition(**json.loads(file.read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            hint = "remove that folder to go on from the one before"
-            raise StoreError(f"{found[-1] / POSITION} cannot be read: {error}", hint=hint) from error
+            hint = "remove that folder to resume from the checkpoint before it"
+            raise StoreError(f"{file} cannot be read: {error}", hint=hint) from error
 
-    def save(self, accelerator: Any, position: Position) -> Path:
+    def save(self, accelerator: Any, position: RunPosition) -> Path:
         """Write weights, optimiser and random states; every process takes part. Returns the folder.
 
         Raises:
-            StoreError: the disk is full or refuses; checkpoints that were there stay.
+            StoreError: the disk is full or cannot be written; earlier checkpoints stay.
         """
         final = self._folder / f"step-{position.step:08d}"
         staged = self._folder / f".{final.name}.tmp"
-        failed = ""
+        failure = ""
         try:
             if accelerator.is_main_process:
                 shutil.rmtree(staged, ignore_errors=True)
@@ -73,18 +77,18 @@ class Checkpoints:
             if accelerator.is_main_process:
                 (staged / POSITION).write_text(json.dumps(asdict(position)), "utf-8")
                 _flush(staged)
-                shutil.rmtree(final, ignore_errors=True)  # a run that went on from an older one
+                shutil.rmtree(final, ignore_errors=True)  # where a run was resumed from an older checkpoint
                 staged.rename(final)
                 for old in self.all()[: -self._keep]:
                     shutil.rmtree(old, ignore_errors=True)
-        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: torch raises RuntimeError
-            failed = str(error)
-        if failed:
+        except (OSError, RuntimeError, SafetensorError) as error:  # for a full disk torch raises RuntimeError
+            failure = str(error)
+        if failure:
             if accelerator.is_main_process:
                 shutil.rmtree(staged, ignore_errors=True)
             kept = ", ".join(path.name for path in self.all()) or "none"
             raise StoreError(
-                f"the checkpoint of step {position.step} could not be written: {failed}",
+                f"the checkpoint of step {position.step} could not be written: {failure}",
                 hint=f"free some space, then go on with --resume; whole checkpoints: {kept}",
             )
         accelerator.wait_for_everyone()
@@ -107,7 +111,7 @@ def need_space(folder: Path, wanted: int) -> None:
 
 
 def replace_folder(staged: Path, final: Path) -> None:
-    """Put a finished folder in the place of another; a crash between leaves one of them whole."""
+    """Put a finished folder in the place of another; a crash in between leaves one of them whole."""
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
@@ -117,7 +121,7 @@ def replace_folder(staged: Path, final: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Have the disk hold every byte before the rename says so."""
+    """Write every byte to the disk before the folder gets its final name."""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:

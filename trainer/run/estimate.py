@@ -1,29 +1,29 @@
-"""What a run will cost, measured before it starts: one micro-batch there and back, on this machine."""
+"""What a run will cost, measured before it starts: one micro-batch forward and backward, on this machine."""
 
 import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 import torch
 
 from trainer.model.flops import peak_of
 
-FLOAT32 = 4  # bytes; weights, gradients and both of AdamW's moments are kept in it
-STATES = 4  # of each trained parameter: itself, its gradient, two moments
+FLOAT32: Final = 4  # bytes; weights, gradients and both of AdamW's moments are kept in it
+STATES: Final = 4  # of each trained parameter: itself, its gradient, two moments
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A forecast and what it rests on."""
+    """A forecast and what it is based on."""
 
     parameters: dict[str, int]  # teacher, student, trained
-    weights_bytes: int  # teacher, and the student's trained parameters with gradients and moments
-    peak_bytes: int  # measured, with everything in it
+    weights_bytes: int  # the teacher, and the student's trained parameters with gradients and moments
+    peak_bytes: int  # measured, activations included
     encode_s: float  # one micro-batch through the encoder
-    learn_s: float  # the same through the decoders, there and back
+    learn_s: float  # the same through the decoders, forward and backward
     step_s: float
     total_s: float
     chunks_per_s: float  # over all processes
@@ -32,8 +32,9 @@ class Estimate:
     basis: str
 
     def lines(self) -> list[tuple[str, str]]:
-        """For a person: what, and how much."""
+        """For a person: name and value."""
         millions = {name: f"{count / 1e6:.1f} M" for name, count in self.parameters.items()}
+        of_peak = f", {self.utilisation:.0%} of the peak" if self.utilisation is not None else ""
         return [
             (
                 "parameters",
@@ -49,8 +50,7 @@ class Estimate:
             (
                 "arithmetic",
                 f"{self.flops_per_chunk / 1e12:.3f} TFLOP a chunk, "
-                f"{self.flops_per_chunk * self.chunks_per_s / 1e12:.2f} TFLOP/s"
-                + (f", {self.utilisation:.0%} of the peak" if self.utilisation is not None else ""),
+                f"{self.flops_per_chunk * self.chunks_per_s / 1e12:.2f} TFLOP/s{of_peak}",
             ),
             ("basis", self.basis),
         ]
@@ -69,52 +69,55 @@ def measure(
     keeps_encoded: bool,
     device: torch.device,
 ) -> Estimate:
-    """Time `learn` (one micro-batch of `rows`: seconds of encoder, seconds of the rest) and extrapolate."""
+    """Time one micro-batch and extrapolate to the run.
+
+    Args:
+        learn: runs a micro-batch of `rows`; returns seconds of the encoder, and of the decoders.
+        batch: rows a step, over `world` processes.
+        keeps_encoded: each of `dataset_rows` is encoded once and then read from memory.
+    """
     cuda = device.type == "cuda"
     if cuda:
         learn()  # the first pass chooses kernels
         torch.cuda.reset_peak_memory_stats(device)
     started = time.perf_counter()
     encode_s, learn_s = learn()
-    spent = time.perf_counter() - started
-    a_step = batch / world / rows  # micro-batches of this size
-    step_s = a_step * (learn_s if keeps_encoded else encode_s + learn_s)
-    once = dataset_rows / rows / world * encode_s if keeps_encoded else 0.0
-    peak = torch.cuda.max_memory_allocated(device) if cuda else _resident()
+    spent_s = time.perf_counter() - started
+    micro_batches = batch / world / rows  # that each process makes in a step; a share of one for a smaller one
+    step_s = micro_batches * (learn_s if keeps_encoded else encode_s + learn_s)
+    encode_once_s = dataset_rows / rows / world * encode_s if keeps_encoded else 0.0
+    peak_bytes = torch.cuda.max_memory_allocated(device) if cuda else _resident_bytes()
     chunks_per_s = batch / step_s
-    ceiling = peak_of(torch.cuda.get_device_name(device)) if cuda else None
+    peak_flops = peak_of(torch.cuda.get_device_name(device)) if cuda else None
     basis = (
-        f"one micro-batch of {rows} rows on {world} process(es), {spent:.1f} s; validation and checkpoints not counted"
+        f"one micro-batch of {rows} rows on {world} process(es), {spent_s:.1f} s; "
+        "validation and checkpoints not counted"
     )
     if keeps_encoded:
         basis += f"; the encoder once for each of {dataset_rows} rows, then from memory"
     return Estimate(
         parameters=parameters,
         weights_bytes=FLOAT32 * (parameters["teacher"] + STATES * parameters["trained"]),
-        peak_bytes=peak,
+        peak_bytes=peak_bytes,
         encode_s=encode_s,
         learn_s=learn_s,
         step_s=step_s,
-        total_s=steps * step_s + once,
+        total_s=steps * step_s + encode_once_s,
         chunks_per_s=chunks_per_s,
         flops_per_chunk=flops_per_chunk,
-        utilisation=flops_per_chunk * chunks_per_s / (world * ceiling) if ceiling else None,
+        utilisation=flops_per_chunk * chunks_per_s / (world * peak_flops) if peak_flops else None,
         basis=basis,
     )
 
 
-def synchronise(device: Any) -> None:
-    """Wait for a GPU to be done, so that a clock means something."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _resident() -> int:
+def _resident_bytes() -> int:
+    """The most memory this process has had."""
     unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _duration(seconds: float) -> str:
+    """Seconds up to two minutes, minutes up to two hours, then hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,51 +1,44 @@
-"""The training loop: a recipe and a dataset become a student. Read it from top to bottom.
+"""The training loop: a recipe and a dataset become a student. Read it from top to bottom; one step is in step.py.
 
 What a step computes is a function of the recipe, the dataset and the step's number; the number of processes only
-decides who computes what. So a run that was killed goes on as if nothing had happened.
+decides which of them computes what. So a run that was killed and resumed ends as if nothing had happened.
 """
 
-import math
+import signal
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
-import numpy as np
 import torch
-from accelerate.utils import gather_object
 from threadpoolctl import ThreadpoolController
 
 from k2d.datasets.read import FrozenDataset
 from k2d.settings import Settings
-from k2d.whisper.features import FRAMES
-from trainer.data.batch import IGNORED, MicroBatch
-from trainer.data.encoded import Encoded, stacked
+from trainer.data.batch import MicroBatch
 from trainer.data.stream import TrainingData
-from trainer.errors import NoTrainingData, TrainingDiverged
 from trainer.model import student as students
-from trainer.model.distiller import Distiller, LossParts
 from trainer.model.flops import chunk_flops
-from trainer.model.setup import Models, kernels, open_accelerator, open_models
+from trainer.model.setup import open_accelerator, open_models
 from trainer.options import Recipe
-from trainer.run.checkpoints import Checkpoints, Position, need_space
-from trainer.run.estimate import FLOAT32, STATES, Estimate, measure, synchronise
-from trainer.run.keeper import Keeper
+from trainer.run.checkpoints import Checkpoints, RunPosition, need_space
+from trainer.run.estimate import FLOAT32, STATES, Estimate, measure
 from trainer.run.recorder import Recorder
 from trainer.run.runs import BEST, LAST, Run, provenance
-from trainer.run.schedule import learning_rate
-from trainer.run.stopping import Stop, listening
-from trainer.run.validation import Item, items_of, validate
+from trainer.run.step import StepResult, TrainingStep
+from trainer.run.student_writer import StudentWriter
+from trainer.run.validation import ValidationItem, items_of, validate
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # AdamW's, as the paper's scripts have them (method.md, section 4)
-LOOK_AHEAD = 8  # steps to look through for a row to measure with
-SHOWN = 8  # rows named in an error
+LOOK_AHEAD: Final = 8  # steps in which a row to measure with is looked for
+STUDENTS: Final = 3  # on the disk: the best, the last, and one while it is written
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a call of `train` ended."""
 
     step: int  # done
@@ -62,20 +55,23 @@ def train(
     settings: Settings,
     resume: bool = False,
     dry_run: bool = False,
-) -> Outcome:
+) -> RunOutcome:
     """Distil a student from a frozen dataset into `folder`; every process of a launch calls this.
 
-    SIGINT and SIGTERM end it after the step in hand, with a checkpoint. `dry_run` prints the estimate and stops.
+    SIGINT and SIGTERM end it after the current step, with a checkpoint. `dry_run` prints the estimate and stops.
+
+        train(FrozenDataset(Lake("store"), "talks"), Recipe(steps=5000), Path("runs/first"), settings=load())
 
     Raises:
-        BadRequest: the recipe does not fit the teacher, the dataset or the run that is there.
+        BadRequest: the recipe does not fit the teacher, the dataset or the run in the folder.
         Conflict: the folder holds a run, and `resume` is false.
         NoTrainingData: nothing can be learned from.
-        TrainingDiverged: the loss is no number; the last checkpoint stays.
+        TrainingDiverged: the loss is NaN or infinite; the last checkpoint stays.
         StoreError: the dataset cannot be read or the disk is full; the last checkpoint stays.
-        ModelError: the teacher cannot be had.
+        ModelError: the teacher cannot be loaded.
     """
-    threads = recipe.threads or (1 if torch.cuda.is_available() else 0)  # beside a GPU more would only be in the way
+    # beside a GPU one thread: more would compete with those that prepare rows
+    threads = recipe.threads or (1 if torch.cuda.is_available() else 0)
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
@@ -98,7 +94,7 @@ class _Trainer:
         self.device: torch.device = self.accelerator.device
         self.processes: int = self.accelerator.num_processes
         self.main: bool = self.accelerator.is_main_process
-        self.models: Models = open_models(recipe, settings)
+        self.models = open_models(recipe, settings)
         self.data = TrainingData(
             dataset,
             recipe,
@@ -107,52 +103,27 @@ class _Trainer:
             rank=self.accelerator.process_index,
             world=self.processes,
         )
-        self.distiller = Distiller(self.models.teacher, self.models.student, recipe, self.models.vocabulary)
-        self.table = students.table(self.models.teacher, self.models.student, self.models.layers)
+        self.size_table = students.compare_sizes(self.models.teacher, self.models.student, self.models.layers)
         self.recorder = Recorder(run, recipe, active=self.main)
         self.checkpoints = Checkpoints(run.checkpoints, keep=recipe.keep_checkpoints)
-        self.position = Position(0, recipe.key)
-        self.stop = Stop()
-        self._wrap()
+        self.position = RunPosition(0, recipe.key)
+        self.stop = StopRequest()
+        self.step = TrainingStep(self.models, recipe, self.accelerator, self.checkpoints)
+        self.students = StudentWriter(self.accelerator, self.models, recipe, run)
 
-    def _wrap(self) -> None:
-        """Move everything to where it runs, and wrap what is trained for several processes."""
-        self.distiller.train()
-        half = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
-        self.distiller.place(self.device, dtype=half, compiled=self.recipe.compile)
-        trained = [p for p in self.distiller.parameters() if p.requires_grad]
-        self.sizes = {
-            "teacher": students.sizes(self.models.teacher).total,
-            "student": students.sizes(self.models.student).total,
-            "trained": sum(p.numel() for p in trained),
-        }
-        optimizer = torch.optim.AdamW(
-            trained,
-            lr=self.recipe.learning_rate,
-            betas=BETAS,
-            eps=EPSILON,
-            weight_decay=self.recipe.weight_decay,
-            **kernels(self.device),
-        )
-        self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
-        self.encoded = Encoded(self._encode, device=self.device, limit_gib=self.recipe.keep_encoded_gib)
-        self.keeper = Keeper(self.accelerator, self.models, self.recipe, self.run_folder)
-
-    # ---- one run ---------------------------------------------------------------------------------------------------
-
-    def run(self, *, resume: bool, dry_run: bool) -> Outcome:
-        """All of it, in order."""
+    def run(self, *, resume: bool, dry_run: bool) -> RunOutcome:
+        """Estimate, claim the folder, make all steps, save the student, write the report."""
         if self.main and not dry_run:
             self._need_space()
-        self.recorder.announce(self.table, self._estimate(), self._chosen())
+        self.recorder.announce(self.size_table, self._estimate(), self._choices())
         if dry_run:
-            return Outcome(0, False, None, None)
+            return RunOutcome(0, False, None, None)
         self._claim(resume=resume)
         items = items_of(self.data, self.recipe, self.settings) if self.main else []
-        with listening(self.stop):
-            self._steps(items)
+        with catch_signals(self.stop):
+            self._loop(items)
         finished = self.position.step >= self.recipe.steps
-        folder = self.keeper.save(self.model, LAST)
+        folder = self.students.save(self.step.model, LAST)
         if self.main:
             self.run_folder.describe(
                 finished=finished,
@@ -162,15 +133,111 @@ class _Trainer:
                 skipped_rows=dict(self.data.skipped),
             )
             self.recorder.report()
-        return Outcome(self.position.step, finished, self.position.best_mer, folder)
+        return RunOutcome(self.position.step, finished, self.position.best_mer, folder)
 
     def close(self) -> None:
+        """Stop reading data, and close trackers and the group of processes."""
         self.data.close()
         self.recorder.close()
         if self.processes > 1:
             self.accelerator.end_training()
 
-    def _chosen(self) -> str:
+    def _loop(self, items: Sequence[ValidationItem]) -> None:
+        """Make the steps that are left."""
+        recipe = self.recipe
+        if self.position.step >= recipe.steps:
+            return
+        needs_features = self.step.encoder_cache.is_missing if recipe.keep_encoded_gib else None
+        stream = self.data.steps(self.position.step, needs_features=needs_features)
+        started = time.perf_counter()
+        for number, micro_batches in enumerate(stream, start=self.position.step + 1):
+            waited_s = time.perf_counter() - started
+            result = self.step.run(number, micro_batches, stop=self.stop.requested)
+            wall_s = time.perf_counter() - started
+            self.recorder.step(self._line(number, result, wall_s=wall_s, waited_s=waited_s))
+            self.position = replace(self.position, step=number)
+            last = number == recipe.steps or result.stop
+            if number % recipe.validate_every == 0 or last:
+                self._validate(items)
+            if number % recipe.checkpoint_every == 0 or last:
+                self.checkpoints.save(self.accelerator, self.position)
+            if last:
+                return
+            started = time.perf_counter()
+
+    def _line(self, number: int, result: StepResult, *, wall_s: float, waited_s: float) -> dict[str, Any]:
+        """A step's line in metrics.jsonl."""
+        measured = {name: value for name, value in asdict(result).items() if name != "stop"}
+        epoch = round(number * self.recipe.batch / self.data.rows, 4)
+        return {"step": number, **measured, "epoch": epoch, "wall_s": round(wall_s, 4), "waited_s": round(waited_s, 4)}
+
+    def _validate(self, items: Sequence[ValidationItem]) -> None:
+        """Transcribe in the first process while the others wait; save the student if it is the best so far."""
+        student = self.students.whole(self.step.model)
+        if self.main and items:
+            frozen = self.recipe.freeze_encoder
+            decoder = student.model.decoder.to(self.device)
+            encoder = student.model.encoder if frozen else student.model.encoder.to(self.device)
+            with self.accelerator.autocast():
+                result = validate(
+                    items,
+                    encode=self.step.encode if frozen else lambda features: encoder(features).last_hidden_state,
+                    decoder=decoder,
+                    language=self.recipe.language,
+                    vocabulary=self.models.vocabulary,
+                    device=self.device,
+                )
+            step = self.position.step
+            self.recorder.validation({"step": step, "mer": result.mer, "rows": result.rows})
+            if self.position.best_mer is None or result.mer < self.position.best_mer:
+                self.position = replace(self.position, best_mer=result.mer, best_step=step)
+        # only the first process knows; the others take part in saving
+        is_best = torch.tensor([float(self.position.best_step == self.position.step)])
+        if self.step.sum_over_processes(is_best).item() > 0:
+            self.students.save(self.step.model, BEST)
+
+    # ---- before the first step ---------------------------------------------------------------------------------------
+
+    def _need_space(self) -> None:
+        """Room for checkpoints (weights and two moments), one more while it is written, and for students."""
+        checkpoint = FLOAT32 * (STATES - 1) * self.step.sizes["trained"]  # a gradient is not saved
+        student = FLOAT32 * self.step.sizes["student"]
+        need_space(self.run_folder.folder, (self.recipe.keep_checkpoints + 1) * checkpoint + STUDENTS * student)
+
+    def _estimate(self) -> Estimate:
+        """Time one micro-batch and extrapolate."""
+        recipe, micro = self.recipe, self._first_micro_batch()
+        flops = chunk_flops(
+            self.models.teacher.config,
+            self.models.student.config,
+            tokens=micro.inputs.shape[1],
+            frozen_encoder=recipe.freeze_encoder,
+        )
+        estimate = measure(
+            lambda: self.step.measure(micro),
+            parameters=self.step.sizes,
+            rows=len(micro.ids),
+            flops_per_chunk=flops.total,
+            steps=recipe.steps,
+            batch=recipe.batch,
+            world=self.processes,
+            dataset_rows=self.data.rows,
+            keeps_encoded=bool(recipe.keep_encoded_gib),
+            device=self.device,
+        )
+        self.accelerator.wait_for_everyone()
+        return estimate
+
+    def _first_micro_batch(self) -> MicroBatch:
+        """A micro-batch to measure with: the first one of this process that is not empty."""
+        stream = self.data.steps(0)
+        try:
+            micro_batches = next((step for step in islice(stream, LOOK_AHEAD) if step), None)
+        finally:
+            stream.close()
+        return micro_batches[0] if micro_batches else self.step.empty_micro_batch()
+
+    def _choices(self) -> str:
         """What the software chose by itself, and why."""
         encoder = "frozen, one pass for teacher and student" if self.recipe.freeze_encoder else "trained"
         return (
@@ -178,14 +245,8 @@ class _Trainer:
             f"dataset {self.data.manifest.name}: {self.data.rows} rows, {self.data.seconds / 3600:.2f} h"
         )
 
-    def _need_space(self) -> None:
-        """Room for checkpoints (weights and two moments), one more while it is written, and for students."""
-        checkpoint = FLOAT32 * (STATES - 1) * self.sizes["trained"]
-        student = FLOAT32 * self.sizes["student"]
-        need_space(self.run_folder.folder, (self.recipe.keep_checkpoints + 1) * checkpoint + 3 * student)
-
     def _claim(self, *, resume: bool) -> None:
-        """Take the folder, and go on from its last checkpoint if that was asked for and there is one."""
+        """Take the folder, and load its last checkpoint if that was asked for and there is one."""
         if self.main:
             self.run_folder.start(self.recipe, resume=resume)
         self.accelerator.wait_for_everyone()
@@ -199,213 +260,38 @@ class _Trainer:
                     **provenance(self.data.manifest),
                     recipe_key=self.recipe.key,
                     teacher={"reference": self.recipe.teacher, "digest": self.models.resolved.digest},
-                    student=self.table,
+                    student=self.size_table,
                     processes=self.processes,
                 )
         self.recorder.begin(self.position.step)
 
-    def _steps(self, items: Sequence[Item]) -> None:
-        recipe = self.recipe
-        if self.position.step >= recipe.steps:
-            return
-        stream = self.data.steps(self.position.step, wanted=self.encoded.missing if recipe.keep_encoded_gib else None)
-        began = time.perf_counter()
-        fruitless = 0  # rows asked for in a row that gave nothing
-        for step, micro_batches in enumerate(stream, start=self.position.step + 1):
-            waited = time.perf_counter() - began
-            line, asked_to_stop = self._step(step, micro_batches)
-            line |= {"wall_s": round(time.perf_counter() - began, 4), "waited_s": round(waited, 4)}
-            fruitless = 0 if line["rows"] else fruitless + recipe.batch
-            if fruitless >= self.data.rows:
-                raise self._nothing_learned()
-            self.recorder.step(line)
-            self.position = replace(self.position, step=step)
-            last = step == recipe.steps or asked_to_stop
-            if step % recipe.validate_every == 0 or last:
-                self._validate(items)
-            if step % recipe.checkpoint_every == 0 or last:
-                self.checkpoints.save(self.accelerator, self.position)
-            if last:
-                return
-            began = time.perf_counter()
 
-    # ---- one step --------------------------------------------------------------------------------------------------
+# ---- Ctrl-C and SIGTERM ----------------------------------------------------------------------------------------------
 
-    def _step(self, step: int, micro_batches: list[MicroBatch]) -> tuple[dict[str, Any], bool]:
-        """Forward, backward, update; the step's line of the curve, and whether somebody asked to stop."""
-        total, asked_to_stop = self._counted(micro_batches)
-        # every process must take part in the exchange of gradients, even one without a row
-        work = micro_batches or [self._nothing()]
-        normaliser = max(total["weight"], 1e-9)
-        found = []
-        for index, micro in enumerate(work):
-            with nullcontext() if index == len(work) - 1 else self.accelerator.no_sync(self.model):
-                # gradients are averaged over processes, so each divides by its share of the whole
-                parts = self._forward(micro, normaliser=normaliser / self.processes)
-                self.accelerator.backward(parts.loss)
-            found.append(torch.stack([parts.ce, parts.kl]))
-        norm = self._clipped()
-        sums = torch.stack(found).cpu().double()  # only here: asking earlier would wait for the device each time
-        ce, kl = (self._sum(sums.sum(dim=0)) / normaliser).tolist()
-        loss = self.recipe.ce_weight * ce + self.recipe.kl_weight * kl
-        if not math.isfinite(loss + norm):
-            bad = [row for micro, its in zip(work, sums, strict=True) if not its.isfinite().all() for row in micro.ids]
-            raise self._diverged(step, bad or [row for micro in micro_batches for row in micro.ids])
-        rate = learning_rate(self.recipe, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        line = {
-            "step": step,
-            "loss": loss,
-            "ce": ce,
-            "kl": kl,
-            "learning_rate": rate,
-            "gradient_norm": norm,
-            "rows": round(total["rows"]),
-            "tokens": round(total["tokens"]),
-            "audio_s": round(total["seconds"], 3),
-            "epoch": round(step * self.recipe.batch / self.data.rows, 4),
-        }
-        return line, asked_to_stop
 
-    def _forward(self, micro: MicroBatch, *, normaliser: float, encoded: torch.Tensor | None = None) -> LossParts:
-        inputs, targets, weights = map(torch.from_numpy, (micro.inputs, micro.targets, micro.weights))
-        inputs = inputs.to(self.device, non_blocking=True)
-        features = None
-        if not self.recipe.freeze_encoder:
-            features = stacked(micro.features, device=self.device)
-        elif encoded is None:
-            encoded = self.encoded(micro.ids, micro.features)
-        parts: LossParts = self.model(features, inputs, targets, weights, normaliser=normaliser, encoded=encoded)
-        return parts
+class StopRequest:
+    """Whether this process was asked to stop after the current step."""
 
-    def _encode(self, features: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad(), self.accelerator.autocast():
-            return self.distiller.encode(features)
+    def __init__(self) -> None:
+        self.requested = False
 
-    def _clipped(self) -> float:
-        """Clip the gradient; its norm before that."""
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
-    def _counted(self, micro_batches: list[MicroBatch]) -> tuple[dict[str, float], bool]:
-        """What the whole step counts over all processes, and whether one of them was asked to stop."""
-        own = [
-            sum(float((micro.weights[:, None] * (micro.targets != IGNORED)).sum()) for micro in micro_batches),
-            float(sum(micro.tokens for micro in micro_batches)),
-            float(sum(len(micro.ids) for micro in micro_batches)),
-            sum(micro.seconds for micro in micro_batches),
-            float(self.stop.asked),
-        ]
-        weight, tokens, rows, seconds, stop = self._sum(torch.tensor(own, dtype=torch.float64)).tolist()
-        return {"weight": weight, "tokens": tokens, "rows": rows, "seconds": seconds}, stop > 0
+@contextmanager
+def catch_signals(stop: StopRequest) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into a stop request; a second one of a kind ends the process as usual."""
+    before: dict[int, Any] = {}
 
-    def _sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Add up over processes."""
-        if self.processes == 1:
-            return values
-        summed: torch.Tensor = self.accelerator.reduce(values.to(self.device), "sum").cpu()
-        return summed
+    def request(number: int, _: FrameType | None) -> None:
+        stop.requested = True
+        signal.signal(number, before[number])
 
-    def _nothing(self) -> MicroBatch:
-        """A micro-batch that weighs nothing, for a process whose rows were all left out."""
-        vocabulary = self.models.vocabulary
-        return MicroBatch(
-            ids=("nothing",),
-            features=(np.zeros((self.models.mels, FRAMES), dtype=np.float32),),
-            inputs=np.array([[vocabulary.sot, vocabulary.transcribe]]),
-            targets=np.array([[IGNORED, vocabulary.eot]]),
-            weights=np.zeros(1, dtype=np.float32),
-            seconds=0.0,
-        )
-
-    def _diverged(self, step: int, rows: list[str]) -> TrainingDiverged:
-        everywhere = sorted(set(gather_object(rows)) if self.processes > 1 else rows)
-        kept = [path.name for path in self.checkpoints.all()]
-        more = f" and {len(everywhere) - SHOWN} more" if len(everywhere) > SHOWN else ""
-        return TrainingDiverged(
-            f"the loss of step {step} is no number; rows in the batch: {', '.join(everywhere[:SHOWN])}{more}",
-            hint=f"last good checkpoint: {kept[-1] if kept else 'none yet'}; try a lower learning_rate or float32",
-            step=step,
-            rows=everywhere,
-        )
-
-    def _nothing_learned(self) -> NoTrainingData:
-        why = ", ".join(f"{reason} {count}" for reason, count in self.data.skipped.most_common())
-        return NoTrainingData(
-            f"no row of dataset {self.data.manifest.name!r} can be learned from: {why or 'all are held out'}",
-            hint="look at its texts (`k2d export`), or freeze another",
-        )
-
-    # ---- what is kept and said -------------------------------------------------------------------------------------
-
-    def _validate(self, items: Sequence[Item]) -> None:
-        """Transcribe on the first process while the others wait; keep the best student."""
-        student = self.keeper.student(self.model)
-        if self.main and items:
-            frozen = self.recipe.freeze_encoder
-            decoder = student.model.decoder.to(self.device)
-            own = student.model.encoder if frozen else student.model.encoder.to(self.device)
-            with self.accelerator.autocast():
-                result = validate(
-                    items,
-                    encode=self._encode if frozen else lambda features: own(features).last_hidden_state,
-                    decoder=decoder,
-                    language=self.recipe.language,
-                    vocabulary=self.models.vocabulary,
-                    device=self.device,
-                )
-            step = self.position.step
-            self.recorder.validation({"step": step, "mer": result.mer, "rows": result.rows})
-            if self.position.best_mer is None or result.mer < self.position.best_mer:
-                self.position = replace(self.position, best_mer=result.mer, best_step=step)
-        improved = self._sum(torch.tensor([float(self.position.best_step == self.position.step)]))
-        if improved.item() > 0:
-            self.keeper.save(self.model, BEST)
-
-    def _estimate(self) -> Estimate:
-        """Time one micro-batch; nothing is learned from it."""
-        recipe, micro = self.recipe, self._first()
-
-        def learn() -> tuple[float, float]:
-            started = time.perf_counter()
-            heard = self.encoded(micro.ids, micro.features) if recipe.freeze_encoder else None
-            synchronise(self.device)
-            encoded = time.perf_counter()
-            parts = self._forward(micro, normaliser=max(1.0, float(micro.tokens)), encoded=heard)
-            self.accelerator.backward(parts.loss)
-            self.optimizer.zero_grad(set_to_none=True)
-            synchronise(self.device)
-            return encoded - started, time.perf_counter() - encoded
-
-        flops = chunk_flops(
-            self.models.teacher.config,
-            self.models.student.config,
-            tokens=micro.inputs.shape[1],
-            frozen_encoder=recipe.freeze_encoder,
-        )
-        estimate = measure(
-            learn,
-            parameters=self.sizes,
-            rows=len(micro.ids),
-            flops_per_chunk=flops.total,
-            steps=recipe.steps,
-            batch=recipe.batch,
-            world=self.processes,
-            dataset_rows=self.data.rows,
-            keeps_encoded=bool(recipe.keep_encoded_gib),
-            device=self.device,
-        )
-        self.accelerator.wait_for_everyone()
-        return estimate
-
-    def _first(self) -> MicroBatch:
-        """A micro-batch to measure with: the first one of this process that is not empty."""
-        stream = self.data.steps(0)
-        try:
-            found = next((step for step in islice(stream, LOOK_AHEAD) if step), None)
-        finally:
-            stream.close()
-        return found[0] if found else self._nothing()
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, request)
+    except ValueError:  # only the main thread may set handlers: in another one the caller decides when to stop
+        pass
+    try:
+        yield
+    finally:
+        for caught, handler in before.items():
+            signal.signal(caught, handler)

@@ -1,10 +1,9 @@
-"""What a run says while it goes: its curves in files, TensorBoard, Weights & Biases, and a bar for whoever watches."""
+"""Records a run while it goes on: curves in files, TensorBoard, Weights & Biases, and a progress bar."""
 
-import time
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,8 +15,8 @@ from trainer.options import Recipe
 from trainer.run.estimate import Estimate
 from trainer.run.runs import METRICS, VALIDATION, Run
 
-LINES = 20  # a run without a terminal prints about this many
-SCALARS = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_per_s", "waited_s", "rows")
+LINES: Final = 20  # that a run without a terminal prints, about
+SCALARS: Final = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_per_s", "waited_s", "rows")
 
 
 class Recorder:
@@ -30,10 +29,9 @@ class Recorder:
         self._tensorboard: Any = None
         self._wandb: Any = None
         self._last_mer: float | None = None
-        self._began = time.monotonic()
 
     def announce(self, table: Sequence[dict[str, Any]], estimate: Estimate, chosen: str) -> None:
-        """Print what will be trained, what was chosen, and what it will cost."""
+        """Print what will be trained, what the software chose, and the estimate."""
         if not self._active:
             return
         show.out.print(student_table(table))
@@ -42,7 +40,7 @@ class Recorder:
             show.out.print(f"{name:<11} {escape(value)}", soft_wrap=True)
 
     def begin(self, step: int) -> None:
-        """Open trackers and the bar for a run that has done `step` steps."""
+        """Open trackers and the progress bar of a run that has done `step` steps."""
         if not self._active:
             return
         if "tensorboard" in self._recipe.trackers:
@@ -86,11 +84,12 @@ class Recorder:
     def report(self) -> None:
         """Write the curves as a picture and the run's page."""
         if self._active:
-            from trainer.run.run_report import write_report# matplotlib, only once a run is done
+            from trainer.run.run_report import write_report  # needs matplotlib, at the end of a run only
 
             write_report(self._run)
 
     def close(self) -> None:
+        """Close the progress bar and the trackers."""
         if self._bar is not None:
             self._bar.stop()
         if self._tensorboard is not None:
@@ -99,25 +98,25 @@ class Recorder:
             self._wandb.finish()
 
     def _scalars(self, group: str, line: dict[str, Any], names: Sequence[str]) -> None:
-        found = {f"{group}/{name}": line[name] for name in names}
+        values = {f"{group}/{name}": line[name] for name in names}
         if self._tensorboard is not None:
-            for name, value in found.items():
+            for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, line["step"])
         if self._wandb is not None:
-            self._wandb.log(found, step=line["step"])
+            self._wandb.log(values, step=line["step"])
 
 
 def student_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Teacher and student side by side: layers, where they come from, parameters."""
+    """Teacher and student side by side: layers, which of the teacher's they are, parameters."""
     table = Table(title="Teacher → student", title_justify="left")
-    for column in ("part", "layers", "taken from", "parameters"):
+    for column in ("part", "layers", "copied from", "parameters"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for row in rows:
-        taken = "–" if row["copied_from"] is None else _ranges(row["copied_from"])
+        copied_from = "–" if row["copied_from"] is None else _ranges(row["copied_from"])
         table.add_row(
             row["part"],
             f"{row['teacher_layers']} → {row['student_layers']}",
-            taken,
+            copied_from,
             f"{row['teacher_parameters'] / 1e6:.1f} M → {row['student_parameters'] / 1e6:.1f} M",
         )
     theirs, ours = (sum(row[f"{side}_parameters"] for row in rows) for side in ("teacher", "student"))
@@ -126,6 +125,7 @@ def student_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _ranges(layers: Sequence[int]) -> str:
+    """0–5, or 0, 31 where layers were left out."""
     if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
         return f"{layers[0]}–{layers[-1]}"
     return ", ".join(map(str, layers))
@@ -133,7 +133,9 @@ def _ranges(layers: Sequence[int]) -> str:
 
 def _tensorboard(run: Run, step: int) -> Any:
     if find_spec("tensorboard") is None:
-        raise ModelError("the recipe records to TensorBoard, which is missing", hint=install_hint("train"))
+        raise ModelError(
+            "the recipe's trackers include TensorBoard, which is not installed", hint=install_hint("train")
+        )
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(run.folder / "tensorboard"), purge_step=step + 1)
@@ -141,7 +143,9 @@ def _tensorboard(run: Run, step: int) -> Any:
 
 def _wandb(run: Run, recipe: Recipe) -> Any:
     if find_spec("wandb") is None:
-        raise ModelError("the recipe records to Weights & Biases, which is missing", hint="pip install wandb")
+        raise ModelError(
+            "the recipe's trackers include Weights & Biases, which is not installed", hint="pip install wandb"
+        )
     wandb = import_module("wandb")
     return wandb.init(
         project="k2d", name=run.folder.name, dir=str(run.folder), id=f"{run.folder.name}-{recipe.key}",

@@ -1,20 +1,23 @@
-"""A finished or interrupted run as a picture (curves.png) and a page that needs nothing else (report.html)."""
+"""Draws a finished or interrupted run: a picture (curves.png) and a self-contained page (report.html)."""
 
 import base64
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from trainer.run.runs import METRICS, VALIDATION, Run
 
-CURVES, PAGE = "curves.png", "report.html"
-SMOOTHED = 50  # a curve is shown as a running mean over at most so many steps, and over a tenth of the run
+CURVES: Final = "curves.png"
+PAGE: Final = "report.html"
+SMOOTHED: Final = 50  # a curve is a running mean over at most so many steps, and over at most a tenth of the run
 
 
 def write_report(run: Run) -> Path:
     """Draw the curves and write the page; returns the page's path.
+
+        write_report(Run(Path("runs/first")))
 
     Raises:
         NotFound: there is no run.
@@ -49,12 +52,11 @@ def draw(metrics: list[dict[str, Any]], validation: list[dict[str, Any]]) -> byt
 
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     steps = [line["step"] for line in metrics]
+    window = min(SMOOTHED, max(1, len(metrics) // 10))
     for name, colour in (("loss", "#1b4965"), ("ce", "#2a9d8f"), ("kl", "#e07a5f")):
         values = [line[name] for line in metrics]
         axes[0].plot(steps, values, color=colour, alpha=0.25, linewidth=1)
-        axes[0].plot(
-            steps, smooth(values, min(SMOOTHED, max(1, len(values) // 10))), color=colour, label=name, linewidth=1.6
-        )
+        axes[0].plot(steps, smooth(values, window), color=colour, label=name, linewidth=1.6)
     axes[0].set_title("loss and its parts")
     axes[0].legend(frameon=False)
     if validation:
@@ -83,8 +85,8 @@ def draw(metrics: list[dict[str, Any]], validation: list[dict[str, Any]]) -> byt
 
 def smooth(values: list[float], window: int) -> list[float]:
     """A running mean over the last `window` values."""
-    found, total = [], 0.0
+    means, total = [], 0.0
     for index, value in enumerate(values):
         total += value - (values[index - window] if index >= window else 0.0)
-        found.append(total / min(index + 1, window))
-    return found
+        means.append(total / min(index + 1, window))
+    return means

@@ -1,4 +1,4 @@
-"""A run's folder: its recipe, its provenance, its curves. Everything else about a run is found from here."""
+"""A run's folder: its recipe, its provenance, its curves."""
 
 import json
 import os
@@ -6,20 +6,27 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import k2d
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
 from k2d.store.manifest import Manifest
 from trainer.options import Recipe
 
-RECIPE, RUN, METRICS, VALIDATION = "recipe.json", "run.json", "metrics.jsonl", "validation.jsonl"
-LAST, BEST, CHECKPOINTS = "student", "best", "checkpoints"
-DATASET = {"name", "digest", "policy_hash", "policy_explanation", "teachers", "validators", "batches"}
-LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
+# files and folders of a run
+RECIPE: Final = "recipe.json"
+RUN: Final = "run.json"
+METRICS: Final = "metrics.jsonl"
+VALIDATION: Final = "validation.jsonl"
+LAST: Final = "student"
+BEST: Final = "best"
+CHECKPOINTS: Final = "checkpoints"
+# what run.json keeps of the dataset's manifest
+DATASET: Final = {"name", "digest", "policy_hash", "policy_explanation", "teachers", "validators", "batches"}
+LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy")
 
-# what may differ when a run goes on: how it runs and what it keeps, and how long it lasts
-FREE = {
+# recipe keys that may differ when a run is resumed: how it runs, what it keeps, how long it lasts
+MAY_CHANGE: Final = {
     "steps", "workers", "threads", "compile", "gradient_checkpointing", "vocabulary_chunk_mib", "keep_encoded_gib",
     "validate_every", "validate_on", "validation_rows", "checkpoint_every", "keep_checkpoints", "trackers",
     "micro_batch", "sharding",
@@ -27,7 +34,10 @@ FREE = {
 
 
 class Run:
-    """One run's folder."""
+    """One run's folder.
+
+    Run(Path("runs/first")).lines(METRICS)[-1]["loss"]
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,18 +47,18 @@ class Run:
         return self.folder / CHECKPOINTS
 
     def start(self, recipe: Recipe, *, resume: bool) -> None:
-        """Claim the folder for a new run, or check that this recipe may go on with the one that is there.
+        """Claim the folder for a new run, or check that this recipe may resume the one in it.
 
         Raises:
-            Conflict: there is a run, and nobody said to go on with it.
+            Conflict: the folder holds a run, and `resume` is false.
             BadRequest: it was started with another recipe.
             StoreError: the folder cannot be written.
         """
-        there = (self.folder / RECIPE).is_file()
-        if there and not resume:
-            raise Conflict(f"{self.folder} holds a run", hint="go on with it (--resume), or take another folder")
-        if there:
-            _same(self.recipe(), recipe)
+        exists = (self.folder / RECIPE).is_file()
+        if exists and not resume:
+            raise Conflict(f"{self.folder} holds a run", hint="resume it (--resume), or take another folder")
+        if exists:
+            _check_same(self.recipe(), recipe)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write(RECIPE, recipe.model_dump(mode="json"))
@@ -70,12 +80,11 @@ class Run:
             raise StoreError(f"{self.folder / RECIPE} is damaged: {error}") from error
 
     def describe(self, **members: Any) -> None:
-        """Add to what is known of the run (run.json)."""
-        known = self.description()
-        self._write(RUN, {**known, **members})
+        """Add members to the run's description (run.json)."""
+        self._write(RUN, {**self.description(), **members})
 
     def description(self) -> dict[str, Any]:
-        """What is known of the run: provenance, sizes, results; empty before it started."""
+        """The run's description: provenance, sizes, results; empty before it started."""
         try:
             document: dict[str, Any] = json.loads((self.folder / RUN).read_text("utf-8"))
             return document
@@ -90,7 +99,7 @@ class Run:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """A curve; a last line that was cut off by a crash is left out."""
+        """A curve's lines; a last one that was cut off by a crash is left out."""
         try:
             text = (self.folder / name).read_text("utf-8")
         except FileNotFoundError:
@@ -98,7 +107,7 @@ class Run:
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def rewind(self, step: int) -> None:
-        """Forget what was recorded after a checkpoint: the run does those steps again."""
+        """Remove what was recorded after a checkpoint: those steps are made again."""
         for name in (METRICS, VALIDATION):
             kept = [line for line in self.lines(name) if line["step"] <= step]
             staged = self.folder / f".{name}.tmp"
@@ -112,7 +121,7 @@ class Run:
 
 
 def provenance(manifest: Manifest) -> dict[str, Any]:
-    """What a run is made from and with: the dataset, the software, the machine."""
+    """What a run is made from: the dataset, the software, the machine."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -135,8 +144,8 @@ def provenance(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _same(before: Recipe, now: Recipe) -> None:
-    old, new = before.model_dump(exclude=FREE), now.model_dump(exclude=FREE)
+def _check_same(before: Recipe, now: Recipe) -> None:
+    old, new = before.model_dump(exclude=MAY_CHANGE), now.model_dump(exclude=MAY_CHANGE)
     different = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in old if old[key] != new[key]]
     if different:
         raise BadRequest(

@@ -1,11 +1,11 @@
-"""How well a student transcribes what it was not trained on: greedy, at most 30 s, mixed error rate."""
+"""How well a student transcribes speech it was not trained on: greedy, at most 30 s, mixed error rate."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
 from operator import add
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -21,46 +21,49 @@ from trainer.evaluation.utterances import EvaluationSet
 from trainer.model.greedy import transcribe
 from trainer.options import Recipe
 
-ROWS_AT_ONCE = 16
+ROWS_AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Item:
-    """Something to transcribe: at most 30 s, and what is said in it."""
+class ValidationItem:
+    """Speech to transcribe, at most 30 s, with its reference."""
 
     name: str
-    samples: Samples
+    samples: Samples  # (n,)
     reference: str
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """A validation's outcome."""
+class ValidationResult:
+    """The student's errors over all items."""
 
     mer: float  # edits over reference tokens, pooled
     edits: Counts
     rows: int
 
 
-def items_of(data: TrainingData, recipe: Recipe, settings: Settings) -> list[Item]:
-    """What a run validates on: a set with references, or else the rows it holds out; nothing when it has neither.
+def items_of(data: TrainingData, recipe: Recipe, settings: Settings) -> list[ValidationItem]:
+    """What a run validates on: a set with references, or else the rows it holds out; empty when it has neither.
 
     Raises:
-        BadRequest: the set holds nothing that can be validated on.
+        BadRequest: the set has nothing to validate on.
         NotFound: there is no such set.
     """
     if recipe.validate_on is None:
-        return [Item(row.id, row.samples, row.text) for row in data.held_out(recipe.validation_rows)]
-    found = list(islice(_read(open_set(recipe.validate_on, settings)), recipe.validation_rows))
-    if not found:
-        raise BadRequest(f"{recipe.validate_on} holds no short utterance with a reference", hint="docs/evaluation.md")
-    return found
+        return [ValidationItem(row.id, row.samples, row.text) for row in data.held_out(recipe.validation_rows)]
+    items = list(islice(_usable(open_set(recipe.validate_on, settings)), recipe.validation_rows))
+    if not items:
+        raise BadRequest(
+            f"{recipe.validate_on} has no utterance of at most 30 s with a reference", hint="docs/evaluation.md"
+        )
+    return items
 
 
-def _read(chosen: EvaluationSet) -> Iterator[Item]:
-    """Utterances of at most 30 s that somebody transcribed and that can be decoded."""
+def _usable(chosen: EvaluationSet) -> Iterator[ValidationItem]:
+    """Utterances of at most 30 s that have a reference and can be decoded."""
     for utterance in chosen.utterances():
-        if not utterance.said.references or not utterance.said.references[0]:
+        texts = utterance.reference.texts
+        if not texts or not texts[0]:
             continue
         try:
             with utterance.open() as audio:
@@ -68,35 +71,38 @@ def _read(chosen: EvaluationSet) -> Iterator[Item]:
         except AudioError:
             continue  # `k2d eval` names such files; here they only make the set smaller
         if 0 < len(samples) <= WINDOW_SAMPLES:
-            yield Item(utterance.said.name, samples, utterance.said.references[0])
+            yield ValidationItem(utterance.reference.name, samples, texts[0])
 
 
 def validate(
-    items: Sequence[Item],
+    items: Sequence[ValidationItem],
     *,
     encode: Callable[[torch.Tensor], torch.Tensor],
     decoder: Any,
     language: str,
     vocabulary: Vocabulary,
     device: torch.device,
-) -> Result:
-    """Transcribe all items and count the edits. `encode`: features (B, mels, 3000) → (B, 1500, width)."""
+) -> ValidationResult:
+    """Transcribe all items and count the edits.
+
+    Args:
+        encode: features (B, mels, 3000) → (B, 1500, width).
+        decoder: the student's.
+    """
     training = decoder.training
     decoder.eval()
-    found: list[Counts] = []
+    edits = Counts()
     try:
         for start in range(0, len(items), ROWS_AT_ONCE):
-            some = items[start : start + ROWS_AT_ONCE]
+            batch = items[start : start + ROWS_AT_ONCE]
             features = torch.stack(
-                [torch.from_numpy(log_mel(item.samples, mels=decoder.config.num_mel_bins)) for item in some]
-            )
+                [torch.from_numpy(log_mel(item.samples, mels=decoder.config.num_mel_bins)) for item in batch]
+            )  # (B, mels, 3000)
             with torch.no_grad():
-                encoded = encode(features.to(device))
+                encoded = encode(features.to(device))  # (B, 1500, width)
             texts = transcribe(decoder, encoded, language=language, vocabulary=vocabulary)
-            found += [
-                counts(read(item.reference).tokens, read(text).tokens) for item, text in zip(some, texts, strict=True)
-            ]
+            pairs = zip(batch, texts, strict=True)
+            edits = reduce(add, (counts(read(item.reference).tokens, read(text).tokens) for item, text in pairs), edits)
     finally:
         decoder.train(training)
-    pooled = reduce(add, found, Counts())
-    return Result(mer=pooled.rate, edits=pooled, rows=len(items))
+    return ValidationResult(mer=edits.rate, edits=edits, rows=len(items))

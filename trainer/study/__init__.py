@@ -1,1 +1,1 @@
-"""The study: on speech whose words are known, which filter keeps the better labels? `k2d study`."""
+"""`k2d study`: on speech with references, which filter keeps the better labels?"""

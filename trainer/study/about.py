@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import k2d
 from k2d.filtering.policy import Policy
-from trainer.study.blocks import joined
-from trainer.study.walk import Walked
+from trainer.study.blocks import join_words
+from trainer.study.labeling import LabeledMaterial
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Everything that is needed to run it again."""
+    """Everything that is needed to run the study again."""
 
     command: str
     teacher: str
@@ -28,22 +28,23 @@ class About:
 
     @property
     def line(self) -> str:
-        validator_sets = joined([f"{name} ({fingerprint})" for name, fingerprint in self.validators])
-        policies = joined([f"{name} ({key[:8]})" for name, key in self.policies])
+        """All of it as one line of Markdown."""
+        validators = join_words([f"{name} ({fingerprint})" for name, fingerprint in self.validators])
+        policies = join_words([f"{name} ({key[:8]})" for name, key in self.policies])
         return (
-            f"`{self.command}`, teacher {self.teacher} ({self.teacher_fingerprint}), validators {validator_sets}, policies"
+            f"`{self.command}`, teacher {self.teacher} ({self.teacher_fingerprint}), validators {validators}, policies"
             f" {policies}; k2d {self.k2d_version}, {self.created_at}, {self.machine}."
         )
 
 
-def about(walked: Walked, policies: Sequence[Policy], arguments: Sequence[str]) -> About:
-    """Describe this run."""
-    first = walked.validator_sets[0]
+def about(labeled: LabeledMaterial, policies: Sequence[Policy], arguments: Sequence[str]) -> About:
+    """Describe this run; `arguments` are the command line's, after `k2d`."""
+    first = labeled.validators[0]
     return About(
         command=shlex.join(["k2d", *arguments]),
         teacher=first.teacher,
         teacher_fingerprint=first.fingerprints[0],
-        validators=tuple((validators.name, validators.fingerprints[1]) for validators in walked.validator_sets),
+        validators=tuple((each.name, each.fingerprints[1]) for each in labeled.validators),
         policies=tuple((policy.name, policy.key) for policy in policies),
         machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         k2d_version=k2d.__version__,

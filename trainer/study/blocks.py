@@ -15,15 +15,15 @@ DASH: Final = "–"
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A paragraph."""
+class Paragraph:
+    """A paragraph of text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The first column is the name of each row; `strong` rows stand out."""
+    """The first column is the name of each row; `strong` rows are highlighted."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A PNG beside the Markdown, inside the HTML page."""
+    """A PNG: a file beside the Markdown, embedded in the HTML page."""
 
     file: str
     alt: str
@@ -40,15 +40,15 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what is under it."""
+    """A heading and the blocks under it."""
 
     title: str
-    blocks: tuple[Text | Table | Picture, ...]
+    blocks: tuple[Paragraph | Table | Picture, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """A whole report; `run` says what was run, `answer` what came out, before anything else."""
+class ReportDocument:
+    """A whole report: what was run, the answer, then sections."""
 
     title: str
     run: str
@@ -56,15 +56,15 @@ class Document:
     sections: tuple[Section, ...]
 
 
-def markdown(document: Document) -> str:
+def markdown(document: ReportDocument) -> str:
     """The document as Markdown; pictures are files beside it."""
     return _environment().get_template("study.md.j2").render(document=document, pictures={})
 
 
-def html(document: Document, pictures: Mapping[str, bytes]) -> str:
-    """The document as one HTML page that needs nothing beside it."""
-    inside = {name: base64.b64encode(data).decode() for name, data in pictures.items()}
-    return _environment().get_template("study.html.j2").render(document=document, pictures=inside)
+def html(document: ReportDocument, pictures: Mapping[str, bytes]) -> str:
+    """The document as one self-contained HTML page."""
+    embedded = {name: base64.b64encode(data).decode() for name, data in pictures.items()}
+    return _environment().get_template("study.html.j2").render(document=document, pictures=embedded)
 
 
 @cache
@@ -84,38 +84,38 @@ def _environment() -> Environment:
 # ---- figures as text ----------------------------------------------------------------------------------------------
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """0.1234 → 0.123; a dash where there is none."""
+def format_number(value: float | None, digits: int = 3) -> str:
+    """0.1234 → 0.123; a dash for None and NaN."""
     return DASH if value is None or value != value else f"{value:.{digits}f}"
 
 
-def banded(found: Band, digits: int = 3) -> str:
+def format_band(figure: Band, digits: int = 3) -> str:
     """0.123 [0.101–0.150]"""
-    value = number(found.value, digits)
-    if found.low is None or found.high is None:
+    value = format_number(figure.value, digits)
+    if figure.low is None or figure.high is None:
         return value
-    return f"{value} [{number(found.low, digits)}–{number(found.high, digits)}]"
+    return f"{value} [{format_number(figure.low, digits)}–{format_number(figure.high, digits)}]"
 
 
-def signed(found: Band, digits: int = 3) -> str:
+def format_difference(figure: Band, digits: int = 3) -> str:
     """-0.012 [-0.020 to -0.004]"""
-    if found.value is None:
+    if figure.value is None:
         return DASH
-    if found.low is None or found.high is None:
-        return f"{found.value:+.{digits}f}"
-    return f"{found.value:+.{digits}f} [{found.low:+.{digits}f} to {found.high:+.{digits}f}]"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:+.{digits}f}"
+    return f"{figure.value:+.{digits}f} [{figure.low:+.{digits}f} to {figure.high:+.{digits}f}]"
 
 
-def percent(found: Band) -> str:
+def format_percent(figure: Band) -> str:
     """71 % [65–77]"""
-    if found.value is None:
+    if figure.value is None:
         return DASH
-    value = f"{100 * found.value:.0f} %"
-    if found.low is None or found.high is None:
+    value = f"{100 * figure.value:.0f} %"
+    if figure.low is None or figure.high is None:
         return value
-    return f"{value} [{100 * found.low:.0f}–{100 * found.high:.0f}]"
+    return f"{value} [{100 * figure.low:.0f}–{100 * figure.high:.0f}]"
 
 
-def joined(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """a, b and c"""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words))

@@ -1,4 +1,4 @@
-"""What a ranking of labels is worth: risk–coverage curves, areas, AUC. Pure numpy, over many weightings at once.
+"""How good a ranking of labels is: risk–coverage curves, areas, AUC. Pure numpy, over many weightings at once.
 
 A weighting counts every label some number of times: once each for the figure itself, as often as it was drawn for a
 bootstrap draw. `weights` has shape (draws, labels) everywhere.
@@ -18,26 +18,29 @@ GRID: Final[Floats] = (np.arange(POINTS) + 0.5) / POINTS  # shares of hours kept
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """Labels from the one a filter trusts most to the one it trusts least."""
+    """Labels in order of a filter's score, best first."""
 
     order: npt.NDArray[np.int64]  # shape (labels,)
     starts: npt.NDArray[np.int64]  # first place of each stretch of equal scores, shape (stretches,)
 
-    def summed(self, values: Floats) -> Floats:
+    def sum_stretches(self, values: Floats) -> Floats:
         """Sum values of shape (draws, labels) over stretches of equal scores: shape (draws, stretches)."""
-        found: Floats = np.add.reduceat(values[:, self.order], self.starts, axis=1)
-        return found
+        sums: Floats = np.add.reduceat(values[:, self.order], self.starts, axis=1)
+        return sums
 
 
 def rank(score: Floats, rejected: Flags | None = None) -> Ranking:
-    """Sort labels by score, least first. Rejected ones, and those whose score is no number, are last and equal."""
+    """Sort labels by score, least first. Rejected ones, and those whose score is NaN, are last and equal.
+
+    rank(np.array([0.1, 0.9, 0.5])).order  # [0, 2, 1]
+    """
     key = np.where(np.isnan(score), np.inf, score)
     if rejected is not None:
         key = np.where(rejected, np.inf, key)
     order = np.argsort(key, kind="stable")
-    ranked = key[order]
-    starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1]))) if len(ranked) else np.empty(0)
-    return Ranking(order, starts.astype(np.int64))
+    in_order = key[order]
+    changes = np.concatenate(([True], in_order[1:] != in_order[:-1])) if len(in_order) else np.empty(0)
+    return Ranking(order, np.flatnonzero(changes).astype(np.int64))
 
 
 def rate(edits: Floats, tokens: Floats) -> Floats:
@@ -60,38 +63,39 @@ def risk(
     grow in proportion. So the curve of a filter that scores all labels alike is flat, at the MER of all labels.
     """
     draws = len(weights)
-    parts = [ranking.summed(weights * values) for values in (seconds, edits, tokens)]
+    parts = [ranking.sum_stretches(weights * values) for values in (seconds, edits, tokens)]
+    # (draws, stretches + 1) each: what the best stretches hold together
     cumulated = [np.concatenate((np.zeros((draws, 1)), np.cumsum(part, axis=1)), axis=1) for part in parts]
     covered = cumulated[0] / np.maximum(cumulated[0][:, -1:], 1e-12)
-    # one interpolation for all draws: each draw's 0…1 is moved to a place of its own
-    places = 2.0 * np.arange(draws)[:, None]
-    wanted, known = (shares[None, :] + places).ravel(), (covered + places).ravel()
-    kept = [np.interp(wanted, known, values.ravel()).reshape(draws, -1) for values in cumulated[1:]]
-    # before the first stretch is whole there may be less than a token; its own MER counts
+    # one interpolation for all draws: each draw's range 0…1 is moved to a range of its own
+    offsets = 2.0 * np.arange(draws)[:, None]
+    at, known = (shares[None, :] + offsets).ravel(), (covered + offsets).ravel()
+    kept = [np.interp(at, known, values.ravel()).reshape(draws, -1) for values in cumulated[1:]]
+    # before the first stretch is whole there may be less than a token: its own MER is taken
     first = (cumulated[0] > 0).argmax(axis=1)[:, None]
-    end, edits_1, tokens_1 = (
+    first_end, first_edits, first_tokens = (
         np.take_along_axis(values, first, axis=1) for values in (covered, cumulated[1], cumulated[2])
     )
-    return np.where(shares[None, :] <= end, rate(edits_1, tokens_1), rate(kept[0], kept[1]))
+    return np.where(shares[None, :] <= first_end, rate(first_edits, first_tokens), rate(kept[0], kept[1]))
 
 
 def area(curve: Floats) -> Floats:
     """The mean height of curves over GRID, which is the area under them from 0 to 1: shape (draws,)."""
-    found: Floats = curve.mean(axis=-1)
-    return found
+    mean: Floats = curve.mean(axis=-1)
+    return mean
 
 
 def auc(ranking: Ranking, weights: Floats, bad: Flags) -> Floats:
-    """How often a bad label is ranked behind a good one, equal scores half: shape (draws,); NaN without a pair."""
-    worse, better = ranking.summed(weights * bad), ranking.summed(weights * ~bad)
+    """How often a bad label ranks behind a good one, equal scores half: shape (draws,); NaN without a pair."""
+    worse, better = ranking.sum_stretches(weights * bad), ranking.sum_stretches(weights * ~bad)
     before = np.cumsum(better, axis=1) - better / 2
     pairs = worse.sum(axis=1) * better.sum(axis=1)
-    return divided((worse * before).sum(axis=1), pairs)
+    return divide((worse * before).sum(axis=1), pairs)
 
 
-def divided(part: Floats, whole: Floats) -> Floats:
+def divide(part: Floats, whole: Floats) -> Floats:
     """part / whole; NaN where there is nothing to divide by."""
     part, whole = np.broadcast_arrays(part, whole)
-    found: Floats = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=found, where=whole > 0)
-    return found
+    quotients: Floats = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=quotients, where=whole > 0)
+    return quotients

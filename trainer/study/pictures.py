@@ -1,4 +1,4 @@
-"""The study's pictures: PNGs, readable on white, told apart without colour too."""
+"""The study's pictures: PNGs on white whose lines differ in style as well as in colour."""
 
 import io
 from collections.abc import Callable
@@ -6,12 +6,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from trainer.evaluation.bootstrap import Band
 from trainer.study.curves import GRID
-from trainer.study.figures import Figures, Study, ValidatorFigures
-from trainer.study.filters import COMPOSITE, LOG_PROBABILITY, NGRAM, Kind
-from trainer.study.judge import ALPHAS, RANDOM_DRAWS
+from trainer.study.filters import COMPOSITE, LOG_PROBABILITY, NGRAM, FilterKind
+from trainer.study.judge import ALPHAS, RANDOM_ORDERS
+from trainer.study.results import FilterFigures, Study, ValidatorFigures
 
-# Okabe and Ito's palette: safe for every kind of colour blindness
+# Okabe and Ito's palette, which people with every kind of colour blindness can tell apart
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#6b6b6b"
 _LINES: Final = {
     COMPOSITE: (ORANGE, "--"),
@@ -21,17 +22,16 @@ _LINES: Final = {
     NGRAM: (GREY, (0, (1, 2))),
 }
 _OTHERS: Final = ("#332288", "#882255", "#117733")  # of further policies
-_HEADROOM: Final = 1.6  # a curve may be cut off above so many times the MER of all labels: confident loops reach 20
+_HEADROOM: Final = 1.6  # curves are cut off above so many times the MER of all labels: confident loops reach 20
 _DPI: Final = 130
 
 
 def pictures(study: Study) -> dict[str, bytes]:
     """All pictures by file name."""
-    made = {"risk-coverage.png": _draw(_coverage, study), "areas.png": _draw(_areas, study)}
-    made["alpha.png"] = _draw(_alpha, study)
-    if len(study.validator_sets) > 1:
-        made["validators.png"] = _draw(_validators, study)
-    return made
+    functions = {"risk-coverage.png": _coverage, "areas.png": _areas, "alpha.png": _alpha}
+    if len(study.validators) > 1:
+        functions["validators.png"] = _validators
+    return {name: _draw(function, study) for name, function in functions.items()}
 
 
 def _draw(what: Callable[[Any, Study], None], study: Study) -> bytes:
@@ -51,28 +51,28 @@ def _draw(what: Callable[[Any, Study], None], study: Study) -> bytes:
 
 
 def _coverage(figure: Any, study: Study) -> None:
-    """Risk–coverage curves of the first validators, with the bands of the first policy and of the composite."""
+    """Risk–coverage curves with the first validators, with the bands of the first policy and of the composite."""
     figure.set_size_inches(9.6, 5.0)
     axis = figure.subplots()
-    found = study.first
-    whole = found.ranked.curves[0, -1]
-    top = whole * _HEADROOM
-    axis.fill_between(100 * GRID, study.chance.low, study.chance.high, color="#dddddd", linewidth=0)
-    axis.plot([], [], color="#dddddd", linewidth=8, label=f"random ({RANDOM_DRAWS} orders)")
-    for name, colour, style, width in _lines(found):
-        if name in (found.best.name, COMPOSITE):
-            shares, low, high = found.curve_band(name)
+    first = study.first
+    mer_of_all = first.draws.curves[0, -1]
+    top = mer_of_all * _HEADROOM
+    axis.fill_between(100 * GRID, study.random.low, study.random.high, color="#dddddd", linewidth=0)
+    axis.plot([], [], color="#dddddd", linewidth=8, label=f"random ({RANDOM_ORDERS} orders)")
+    for name, colour, style, width in _lines(first):
+        if name in (first.best.name, COMPOSITE):
+            shares, low, high = first.curve_band(name)
             axis.fill_between(100 * shares, low, high, color=colour, alpha=0.15, linewidth=0)
-        curve = found.ranked.curves[found.at(name)]
+        curve = first.draws.curves[first.index(name)]
         axis.plot(100 * GRID, curve, color=colour, linestyle=style, linewidth=width, label=name)
     axis.set(xlim=(0, 100), ylim=(0, top), xlabel="share of hours kept, %", ylabel="label MER of what is kept")
     axis.set_title("Risk-coverage: lower is better; bands are 95 % over recordings", loc="left", fontsize=11)
-    _named(axis, found)
+    _add_legend(axis, first)
 
 
-def _named(axis: Any, found: ValidatorFigures) -> None:
+def _add_legend(axis: Any, first: ValidatorFigures) -> None:
     """Name the lines right of the axes, from the highest to the lowest in the middle of the picture."""
-    heights = {one.name: found.ranked.curves[at, len(GRID) // 2] for at, one in enumerate(found.filters)}
+    heights = {each.name: first.draws.curves[at, len(GRID) // 2] for at, each in enumerate(first.filters)}
     handles, names = axis.get_legend_handles_labels()
     ordered = sorted(zip(handles, names, strict=True), key=lambda pair: -heights.get(pair[1], np.inf))
     legend = axis.legend(
@@ -89,50 +89,49 @@ def _named(axis: Any, found: ValidatorFigures) -> None:
             text.set_color(GREY)
 
 
-def _lines(found: ValidatorFigures) -> list[tuple[str, str, Any, float]]:
+def _lines(first: ValidatorFigures) -> list[tuple[str, str, Any, float]]:
     """Name, colour, style and width of each line that is drawn; the policies on top."""
-    known = {one.name for one in found.filters}
+    known = {each.name for each in first.filters}
     lines = [(name, colour, style, 1.5) for name, (colour, style) in _LINES.items() if name in known]
-    policies = [one.name for one in found.filters if one.kind is Kind.POLICY]
+    policies = [policy.name for policy in first.policies]
     others = [(name, _OTHERS[at % len(_OTHERS)], "-", 1.6) for at, name in enumerate(policies[1:])]
     return [*lines, *others, (policies[0], BLUE, "-", 2.6)]
 
 
 def _areas(figure: Any, study: Study) -> None:
-    """The area of every filter of the first validators, with its band, best first."""
-    ordered = sorted(study.first.figures, key=lambda one: one.area.value or 0.0)
+    """The area of every filter with the first validators, with its band, best first."""
+    ordered = sorted(study.first.figures, key=lambda figures: figures.area.value or 0.0)
     figure.set_size_inches(9.0, 0.9 + 0.27 * len(ordered))
     axis = figure.subplots()
-    for place, one in enumerate(ordered):
-        colour = _colour(one, study)
-        _dot(axis, one.area, place, colour)
-    axis.set_yticks(range(len(ordered)), [one.name for one in ordered])
-    for label, one in zip(axis.get_yticklabels(), ordered, strict=True):
-        label.set_color(_colour(one, study))
-        label.set_fontweight("bold" if one.kind is Kind.POLICY else "normal")
+    for place, figures in enumerate(ordered):
+        _dot(axis, figures.area, place, _colour(figures, study))
+    axis.set_yticks(range(len(ordered)), [figures.name for figures in ordered])
+    for label, figures in zip(axis.get_yticklabels(), ordered, strict=True):
+        label.set_color(_colour(figures, study))
+        label.set_fontweight("bold" if figures.kind is FilterKind.POLICY else "normal")
     axis.invert_yaxis()
     axis.set_xscale("log")
-    _plain_log(axis, [one.area for one in ordered])
+    _plain_log_ticks(axis, [figures.area for figures in ordered])
     axis.set_xlabel("area under the risk-coverage curve (logarithmic), 95 % band")
     axis.grid(axis="x", color="#e5e5e5")
     axis.set_axisbelow(True)
 
 
-def _colour(one: Figures, study: Study) -> str:
-    if one.name == study.first.best.name:
+def _colour(figures: FilterFigures, study: Study) -> str:
+    if figures.name == study.first.best.name:
         return BLUE
-    return ORANGE if one.name == COMPOSITE else "#222222" if one.kind is Kind.POLICY else GREY
+    return ORANGE if figures.name == COMPOSITE else "#222222" if figures.kind is FilterKind.POLICY else GREY
 
 
-def _dot(axis: Any, band: Any, place: float, colour: str, marker: str = "o") -> None:
+def _dot(axis: Any, band: Band, place: float, colour: str, marker: str = "o") -> None:
     axis.plot([band.value], [place], marker, color=colour, markersize=6)
     if band.low is not None:
         axis.plot([band.low, band.high], [place, place], color=colour, linewidth=1.6)
 
 
-def _plain_log(axis: Any, bands: list[Any]) -> None:
-    """Ticks at round numbers, written out."""
-    values = [value for one in bands for value in (one.low, one.value, one.high) if value]
+def _plain_log_ticks(axis: Any, bands: list[Band]) -> None:
+    """Put ticks of a logarithmic axis at round numbers, written in full."""
+    values = [value for band in bands for value in (band.low, band.value, band.high) if value]
     low, high = min(values, default=0.1) / 1.1, max(values, default=1.0) * 1.1
     steps = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9) if high < 4 * low else (1, 1.5, 2, 3, 5, 7)
     ticks = [mantissa * 10.0**power for power in range(-4, 3) for mantissa in steps]
@@ -153,46 +152,46 @@ def _alpha(figure: Any, study: Study) -> None:
             (COMPOSITE, ORANGE, "--", "s"),
             (study.first.best.name, BLUE, "-", "o"),
         ):
-            cuts = [one for one in study.cuts if one.name == name and one.alpha is not None]
-            alphas = [one.alpha for one in cuts]
-            bands = [getattr(one, field) for one in cuts]
-            values = [factor * one.value if one.value is not None else np.nan for one in bands]
+            points = [each for each in study.thresholds if each.name == name and each.alpha is not None]
+            alphas = [point.alpha for point in points]
+            bands = [getattr(point, field) for point in points]
+            values = [factor * band.value if band.value is not None else np.nan for band in bands]
             axis.plot(alphas, values, color=colour, linestyle=style, marker=marker, linewidth=2)
-            if all(one.low is not None for one in bands):
-                low, high = [factor * one.low for one in bands], [factor * one.high for one in bands]
+            if all(band.low is not None for band in bands):
+                low, high = [factor * band.low for band in bands], [factor * band.high for band in bands]
                 axis.fill_between(alphas, low, high, color=colour, alpha=0.15, linewidth=0)
             ends.append((values[-1], name, colour))
-        _at_ends(axis, ends, x=ALPHAS[-1])
+        _name_at_ends(axis, ends, x=ALPHAS[-1])
         axis.set_xlabel("α")
         axis.set_title(title, loc="left", fontsize=11)
         axis.set_ylim(bottom=0)
 
 
-def _at_ends(axis: Any, ends: list[tuple[float, str, str]], *, x: float) -> None:
+def _name_at_ends(axis: Any, ends: list[tuple[float, str, str]], *, x: float) -> None:
     """Write two lines' names at their ends, the higher one higher."""
     for (value, name, colour), way in zip(sorted(ends), ("top", "bottom"), strict=True):
         axis.annotate(name, (x, value), xytext=(8, 0), textcoords="offset points", color=colour, va=way)
 
 
 def _validators(figure: Any, study: Study) -> None:
-    """Areas of the first policy and of the composite under every validators."""
-    figure.set_size_inches(9.0, 1.2 + 0.62 * len(study.validator_sets))
+    """Areas of the first policy and of the composite with every set of validators."""
+    figure.set_size_inches(9.0, 1.2 + 0.62 * len(study.validators))
     axis = figure.subplots()
-    rows = []
-    for place, found in enumerate(study.validator_sets):
-        for offset, name, colour, marker in ((-0.14, found.best.name, BLUE, "o"), (0.14, COMPOSITE, ORANGE, "s")):
-            band = found.figures[found.at(name)].area
-            rows.append(band)
+    bands = []
+    for place, figures in enumerate(study.validators):
+        for offset, name, colour, marker in ((-0.14, figures.best.name, BLUE, "o"), (0.14, COMPOSITE, ORANGE, "s")):
+            band = figures.figure(name).area
+            bands.append(band)
             _dot(axis, band, place + offset, colour, marker)
             if place == 0:
                 axis.annotate(
                     name, (band.high or band.value, place + offset), xytext=(6, 0), textcoords="offset points",
                     color=colour, va="center", fontsize=9.5,
                 )  # fmt: skip
-    axis.set_yticks(range(len(study.validator_sets)), [found.validators.name for found in study.validator_sets])
-    axis.set_ylim(len(study.validator_sets) - 0.5, -0.5)
+    axis.set_yticks(range(len(study.validators)), [figures.validators.name for figures in study.validators])
+    axis.set_ylim(len(study.validators) - 0.5, -0.5)
     axis.set_xscale("log")
-    _plain_log(axis, rows)
+    _plain_log_ticks(axis, bands)
     axis.grid(axis="x", color="#e5e5e5")
     axis.set_axisbelow(True)
     axis.set_xlabel("area under the risk-coverage curve (logarithmic), 95 % band")

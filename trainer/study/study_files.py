@@ -1,110 +1,105 @@
-"""The files of a study."""
+"""Writes the files of a study."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.evaluation import report_files as files
+from trainer.evaluation import report_files
 from trainer.evaluation.bootstrap import COVERED
 from trainer.study.about import About
 from trainer.study.blocks import html, markdown
 from trainer.study.checks import checks
-from trainer.study.figures import Cut, Study
 from trainer.study.judge import DRAWN
 from trainer.study.pictures import pictures
+from trainer.study.results import Study, ThresholdFigures, ValidatorFigures
 from trainer.study.study_report import document
 
 JSON: Final = "report.json"
 LABELS: Final = "labels.jsonl"
-FORMAT: Final = 1  # of report.json
+# Of report.json. 2: validators (1: panels), their full_name (listeners), checks' target and result (asked, found),
+# thresholds (cuts), comparisons (compared), kept_failures (survivors), skipped (set_aside), salvage's share and mer
+# (inside part); in labels.jsonl hypotheses (heard)
+FORMAT: Final = 2
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder and see that it can be written.
+    """Make the folder and check that it can be written.
 
     Raises:
         StoreError: it cannot.
     """
-    files.prepare(folder, LABELS)
+    report_files.prepare(folder, LABELS)
 
 
 def write(study: Study, about: About, folder: Path) -> None:
     """Write labels.jsonl (every label with its texts), pictures, report.md, report.html, and report.json last.
 
+        write(result, about(labeled, policies, sys.argv[1:]), Path("study"))
+
     Raises:
         StoreError: the folder cannot be written.
     """
     prepare(folder)
-    drawn, told = pictures(study), document(study, about)
+    images, report = pictures(study), document(study, about)
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in label_lines(study))
-    documents = {
+    files = {
         LABELS: lines.encode(),
-        **drawn,
-        "report.md": markdown(told).encode(),
-        "report.html": html(told, drawn).encode(),
+        **images,
+        "report.md": markdown(report).encode(),
+        "report.html": html(report, images).encode(),
         JSON: (json.dumps(as_json(study, about), ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode(),
     }
-    files.put(folder, documents)
+    report_files.put(folder, files)
 
 
 def as_json(study: Study, about: About) -> dict[str, Any]:
-    """The whole study as JSON values; no transcript."""
-    walked = study.walked
+    """The whole study as JSON values, without transcripts."""
+    labeled = study.labeled
     return {
         "format": FORMAT,
         "about": asdict(about),
-        "draws": study.how.draws,
-        "seed": study.how.seed,
+        "draws": study.options.draws,
+        "seed": study.options.seed,
         "covered": COVERED,
         "material": {
-            "recordings": walked.recordings,
-            "seconds": round(walked.seconds_in, 3),
-            "labels": len(walked.labels),
-            "label_seconds": round(float(walked.labels.seconds.sum()), 3),
+            "recordings": labeled.recordings,
+            "seconds": round(labeled.seconds_in, 3),
+            "labels": len(labeled.labels),
+            "label_seconds": round(float(labeled.labels.seconds.sum()), 3),
             "total_failures": study.failures,
-            "unlabeled": walked.unlabeled,
-            "set_aside": walked.aside,
+            "unlabeled": labeled.unlabeled,
+            "skipped": labeled.skipped,
         },
-        "checks": [asdict(one) for one in checks(study)],
-        "validator_sets": [
-            {
-                "name": found.validators.name,
-                "validators": found.validators.validators,
-                "fingerprint": found.validators.fingerprints[1],
-                "compute_s_per_hour": found.validators.cost_s,
-                "filters": [asdict(one) for one in found.figures],
-                "curves": {
-                    one.name: [round(float(value), 5) for value in found.ranked.drawn[0, at]]
-                    for at, one in enumerate(found.filters)
-                },
-                "difference_to_first": asdict(pair),
-            }
-            for found, pair in zip(study.validator_sets, study.across, strict=True)
+        "checks": [asdict(check) for check in checks(study)],
+        "validators": [
+            {**_validators(figures), "difference_to_first": asdict(pair)}
+            for figures, pair in zip(study.validators, study.across, strict=True)
         ],
         "shares": [round(float(share), 4) for share in DRAWN],  # of the curves
-        "cuts": [_cut(one) for one in study.cuts],
-        "own_alpha": [_cut(one) for one in study.own],
-        "compared": [asdict(one) for one in study.compared],
+        "thresholds": [_threshold(figures) for figures in study.thresholds],
+        "own_alpha": [_threshold(figures) for figures in study.own_alpha],
+        "comparisons": [asdict(comparison) for comparison in study.comparisons],
         "groups": [
             {
                 "by": group.by,
                 "name": group.name,
                 "labels": group.labels,
                 "seconds": round(group.seconds, 3),
-                "filters": [asdict(one) for one in group.figures],
-                "own_alpha": [_cut(one) for one in group.cuts],
+                "filters": [asdict(figures) for figures in group.figures],
+                "own_alpha": [_threshold(figures) for figures in group.own_alpha],
             }
             for group in study.groups
         ],
-        "survivors": [asdict(one) for one in study.survivors],
-        "salvage": [asdict(one) for one in study.salvage],
+        "kept_failures": [asdict(failure) for failure in study.kept_failures],
+        "salvage": [asdict(figures) for figures in study.salvage],
     }
 
 
 def label_lines(study: Study) -> list[dict[str, Any]]:
-    """Every label with its reference, its truth, and every score of the first validators."""
-    labels, first = study.walked.labels, study.first
+    """Every label with its reference, its errors, and every score with the first validators."""
+    labels, first = study.labeled.labels, study.first
+    rows = zip(labels.names, first.validators.facts, study.labeled.truths, strict=True)
     return [
         {
             "label": name,
@@ -115,17 +110,28 @@ def label_lines(study: Study) -> list[dict[str, Any]]:
             "tokens": int(labels.tokens[row]),
             "reference": truth.reference,
             "text": facts.teacher_text,
-            "heard": [one.text for one in facts.hypotheses],
-            "scores": {one.name: round(float(one.score[row]), 5) for one in first.filters},
-            "rejected": [one.name for one in first.filters if one.rejected[row]],
+            "hypotheses": [hypothesis.text for hypothesis in facts.hypotheses],
+            "scores": {each.name: round(float(each.score[row]), 5) for each in first.filters},
+            "rejected": [each.name for each in first.filters if each.rejected[row]],
         }
-        for row, (name, facts, truth) in enumerate(
-            zip(labels.names, first.validators.facts, study.walked.truths, strict=True)
-        )
+        for row, (name, facts, truth) in enumerate(rows)
     ]
 
 
-def _cut(one: Cut) -> dict[str, Any]:
-    found = asdict(one)
-    mean, low, high = one.random
-    return found | {"random": {"value": mean, "low": low, "high": high}}
+def _validators(figures: ValidatorFigures) -> dict[str, Any]:
+    curves = figures.draws.drawn[0]
+    return {
+        "name": figures.validators.name,
+        "full_name": figures.validators.full_name,
+        "fingerprint": figures.validators.fingerprints[1],
+        "compute_s_per_hour": figures.validators.cost_s,
+        "filters": [asdict(each) for each in figures.figures],
+        "curves": {
+            each.name: [round(float(value), 5) for value in curves[at]] for at, each in enumerate(figures.filters)
+        },
+    }
+
+
+def _threshold(figures: ThresholdFigures) -> dict[str, Any]:
+    mean, low, high = figures.random
+    return asdict(figures) | {"random": {"value": mean, "low": low, "high": high}}

@@ -11,8 +11,8 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Labels:
-    """Labels that a reference is known for, one entry each; every array has shape (labels,).
+class LabelTable:
+    """Labels that have a reference, one entry each; every array has shape (labels,).
 
     A label's true MER is its edits over the tokens of its reference. Where nothing is said, every token of the label
     is an edit and its true MER is infinite (0 for a label without tokens).
@@ -36,9 +36,9 @@ class Labels:
         np.divide(self.edits, self.tokens, out=rate, where=self.tokens > 0)
         return rate
 
-    def only(self, rows: Flags) -> "Labels":
+    def only(self, rows: Flags) -> "LabelTable":
         """The labels of a mask."""
-        return Labels(
+        return LabelTable(
             names=tuple(name for name, row in zip(self.names, rows, strict=True) if row),
             seconds=self.seconds[rows],
             edits=self.edits[rows],
@@ -50,7 +50,10 @@ class Labels:
         )
 
 
-def numbered(groups: Sequence[object]) -> npt.NDArray[np.int64]:
-    """Give every different thing a number, in order of first appearance."""
+def number_groups(groups: Sequence[object]) -> npt.NDArray[np.int64]:
+    """A number for each group, equal for equal ones, in order of first appearance.
+
+    number_groups(["a", "b", "a"])  # [0, 1, 0]
+    """
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)

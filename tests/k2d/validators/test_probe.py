@@ -138,10 +138,10 @@ def test_another_encoder_s_width_is_refused() -> None:
 
 def test_the_network_is_the_one_that_was_trained() -> None:
     torch = pytest.importorskip("torch")
-    from trainer.probe.training import Network
+    from trainer.probe.training import ProbeNetwork
 
     torch.manual_seed(0)
-    network = Network(8, len(UNITS)).eval()
+    network = ProbeNetwork(8, len(UNITS)).eval()
     stored = Probe((network.layers(),), np.zeros(8, np.float32), np.ones(8, np.float32), UNITS, np.zeros(0, "u8"), {})
     encoded = np.random.default_rng(2).normal(size=(11, 8)).astype(np.float32)
     with torch.inference_mode():

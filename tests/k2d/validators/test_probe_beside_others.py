@@ -33,7 +33,7 @@ from k2d.whisper.engine import Engine
 
 pytest.importorskip("torch")
 
-from trainer.probe.crossfit import Recipe, cross_fit
+from trainer.probe.crossfit import ProbeRecipe, cross_fit
 
 pytestmark = pytest.mark.integration
 
@@ -107,8 +107,8 @@ def test_a_batch_gets_the_hypothesis_of_a_probe_trained_on_its_batch(lake: Lake,
     settings = Settings(store=str(lake.files.root), _env_file=None)
     with pytest.raises(NotFound, match="no probe has"):
         open_probe("0123456789abcdef", lake=lake, teacher=MicroBatcher(engine, batch_size=4))
-    recipe = Recipe(folds=2, epochs=1)
-    made = cross_fit(lake, ["golden"], recipe, settings=settings, told=lambda *_: None, engine=engine)
+    recipe = ProbeRecipe(folds=2, epochs=1)
+    made = cross_fit(lake, ["golden"], recipe, settings=settings, engine=engine)
     batcher = MicroBatcher(engine, batch_size=4)
     validator = open_probe(made.digest, lake=lake, teacher=batcher)
 

@@ -1,4 +1,4 @@
-"""`k2d eval` with real weights on sample clips: base beside a copy of itself."""
+"""`k2d eval` with real weights on sample clips: base and a copy of itself."""
 
 import json
 import shutil
@@ -27,9 +27,9 @@ def evaluated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         monkeypatch.setattr(sys, "argv", ["k2d", "eval", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return int(ended.value.code or 0), said.out, said.err
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return int(ended.value.code or 0), printed.out, printed.err
 
     return run
 
@@ -51,11 +51,11 @@ def test_two_models_on_the_same_audio(evaluated: Run, clips: Path, tmp_path: Pat
     code, out, err = evaluated(str(clips), "--model", BASE, "--model", str(copy), "--out", str(tmp_path / "r"))
     assert code == 0, err
     assert "MER" in out
-    assert "1 set aside, the first" in out
+    assert "1 skipped, the first" in out
     report = json.loads((tmp_path / "r" / "report.json").read_text("utf-8"))
     first, second = report["models"]
     assert report["set"]["utterances"] == 2
-    assert [why.split(":")[0] for why in report["set"]["set_aside"].values()] == ["truncated"]
+    assert [why.split(":")[0] for why in report["set"]["skipped"].values()] == ["truncated"]
     assert 0 < first["figures"]["mer"]["rate"]["value"] < 0.5
     assert second["figures"]["mer"]["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert first["size"]["parameters"] == second["size"]["parameters"] == pytest.approx(72.6e6, rel=0.01)
@@ -68,12 +68,12 @@ def test_json_one_window_and_another_prompt(evaluated: Run, clips: Path) -> None
     code, out, _ = evaluated(str(clips), "--limit", "2", "--language", "zh", "--no-long-form", "--json")
     assert code == 0
     report = json.loads(out)
-    assert [side["reference"] for side in report["models"]] == [BASE]  # the teacher of the settings
+    assert [results["reference"] for results in report["models"]] == [BASE]  # the teacher of the settings
     assert (report["language"], report["long_form"], report["set"]["utterances"]) == ("zh", False, 2)
     assert report["models"][0]["speed"]["windows"] == 2
 
 
-def test_mistakes_are_told_before_anything_is_heard(evaluated: Run, clips: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_transcribed(evaluated: Run, clips: Path, tmp_path: Path) -> None:
     code, _, err = evaluated("no-such-set", "--model", BASE)
     assert (code, "no-such-set" in err) == (2, True)
     (tmp_path / "file").touch()

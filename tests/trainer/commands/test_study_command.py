@@ -1,4 +1,4 @@
-"""`k2d study` with real weights on sample clips: labeled once, doubted by two validator_sets, reported."""
+"""`k2d study` with real weights on sample clips: labeled once, validated in two ways, reported."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.integration]
 CLIPS = ["cs-clean-1.flac", "cs-clean-3.mp3", "cut-off.flac"]
 
 
-def test_two_panels_on_the_same_labels(
+def test_two_sets_of_validators_on_the_same_labels(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     base()
@@ -23,19 +23,19 @@ def test_two_panels_on_the_same_labels(
     manifest, out = tmp_path / "clips.jsonl", tmp_path / "out"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in chosen), "utf-8")
     arguments = [str(manifest), "--store", str(tmp_path / "lake"), "--out", str(out), "--bootstrap", "100"]
-    validator_sets = ["--validator", "perturbed", "--validator", "perturbed+rescue", "--cost", "6"]
-    monkeypatch.setattr(sys, "argv", ["k2d", "study", *arguments, *validator_sets])
+    validators = ["--validator", "perturbed", "--validator", "perturbed+second-decode", "--cost", "6"]
+    monkeypatch.setattr(sys, "argv", ["k2d", "study", *arguments, *validators])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr()
-    assert not ended.value.code, said.err
-    assert "Of 2 labels" in said.out.replace("\n", " ")
+    printed = capsys.readouterr()
+    assert not ended.value.code, printed.err
+    assert "Of 2 labels" in printed.out.replace("\n", " ")
     report = json.loads((out / "report.json").read_text("utf-8"))
-    assert [one["name"] for one in report["validator_sets"]] == ["perturbed", "perturbed+rescue"]
-    assert all(one["compute_s_per_hour"] > 1 for one in report["validator_sets"])
+    assert [each["name"] for each in report["validators"]] == ["perturbed", "perturbed+second-decode"]
+    assert all(each["compute_s_per_hour"] > 1 for each in report["validators"])
     assert report["material"]["labels"] == 2
-    assert [why.split(":")[0] for why in report["material"]["set_aside"].values()] == ["truncated"]
-    areas = {one["name"]: one["area"]["value"] for one in report["validator_sets"][0]["filters"]}
+    assert [why.split(":")[0] for why in report["material"]["skipped"].values()] == ["truncated"]
+    areas = {each["name"]: each["area"]["value"] for each in report["validators"][0]["filters"]}
     assert 0 <= areas["evidence"] <= 0.5
     lines = [json.loads(line) for line in (out / "labels.jsonl").read_text("utf-8").splitlines()]
-    assert all(line["text"] and len(line["heard"]) == 2 for line in lines)  # the perturbed perturbations
+    assert all(line["text"] and len(line["hypotheses"]) == 2 for line in lines)  # of both perturbations

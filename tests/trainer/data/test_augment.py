@@ -1,4 +1,4 @@
-"""Harder to hear, within bounds, and the same again from the same draws."""
+"""Augmentation stays within bounds, and is the same again from the same draws."""
 
 import numpy as np
 import pytest

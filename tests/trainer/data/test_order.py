@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.order import Order, Place
+from trainer.data.order import Order, RowPlace
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=40)
 
@@ -18,8 +18,8 @@ def order(sizes: list[int], *, seed: int = 0, batch: int = 8, lanes: int = 4, sh
     return Order(sizes, seed=seed, batch=batch, lanes=lanes, shuffle_groups=shuffle_groups)
 
 
-def walk(one: Order, *, steps: int, batch: int = 8) -> list[Place]:
-    return [one.place(step, position) for step in range(steps) for position in range(batch)]
+def places(chosen: Order, *, steps: int, batch: int = 8) -> list[RowPlace]:
+    return [chosen.place(step, position) for step in range(steps) for position in range(batch)]
 
 
 def all_rows(sizes: list[int]) -> set[tuple[int, int]]:
@@ -30,10 +30,10 @@ def all_rows(sizes: list[int]) -> set[tuple[int, int]]:
 def test_with_one_lane_every_epoch_is_a_permutation_of_all_rows(
     sizes: list[int], seed: int, shuffle_groups: int
 ) -> None:
-    one = order(sizes, seed=seed, batch=1, lanes=1, shuffle_groups=shuffle_groups)
+    chosen = order(sizes, seed=seed, batch=1, lanes=1, shuffle_groups=shuffle_groups)
     rows = sum(sizes)
     for epoch in range(3):
-        places = [one.place(epoch * rows + i, 0) for i in range(rows)]
+        places = [chosen.place(epoch * rows + i, 0) for i in range(rows)]
         assert {place.visit for place in places} == {epoch}
         assert {(place.group, place.row) for place in places} == all_rows(sizes)
 
@@ -41,9 +41,9 @@ def test_with_one_lane_every_epoch_is_a_permutation_of_all_rows(
 @given(sizes=SIZES, lanes=st.integers(1, 8))
 @settings(max_examples=50)
 def test_over_all_lanes_every_visit_has_every_row_once(sizes: list[int], lanes: int) -> None:
-    one = order(sizes, lanes=lanes)
+    chosen = order(sizes, lanes=lanes)
     enough = 6 * max(sum(sizes), 1) // 8 + 8 * max(sizes) + 8  # lanes drift apart by what their groups differ in
-    seen = Counter(walk(one, steps=enough))
+    seen = Counter(places(chosen, steps=enough))
     assert max(seen.values()) == 1
     for visit in range(2):
         assert {(p.group, p.row) for p in seen if p.visit == visit} == all_rows(sizes)
@@ -51,26 +51,26 @@ def test_over_all_lanes_every_visit_has_every_row_once(sizes: list[int], lanes: 
 
 @given(sizes=SIZES, lanes=st.integers(1, 8), start=st.integers(0, 60))
 @settings(max_examples=50)
-def test_seeking_equals_walking(sizes: list[int], lanes: int, start: int) -> None:
-    walked = walk(order(sizes, lanes=lanes), steps=start + 2)[start * 8 :]
+def test_a_place_does_not_depend_on_the_places_asked_for_before(sizes: list[int], lanes: int, start: int) -> None:
+    in_order = places(order(sizes, lanes=lanes), steps=start + 2)[start * 8 :]
     fresh = order(sizes, lanes=lanes)
-    assert [fresh.place(step, position) for step in (start, start + 1) for position in range(8)] == walked
+    assert [fresh.place(step, position) for step in (start, start + 1) for position in range(8)] == in_order
     # backwards as well: asking changes nothing
     assert [fresh.place(step, position) for step in (start + 1, start) for position in range(8)] == [
-        *walked[8:],
-        *walked[:8],
+        *in_order[8:],
+        *in_order[:8],
     ]
 
 
 def test_seeds_give_different_orders() -> None:
     sizes = [8] * 20
-    walks = [tuple(walk(order(sizes, seed=seed), steps=20)) for seed in range(5)]
-    assert len(set(walks)) == 5
+    orders = [tuple(places(order(sizes, seed=seed), steps=20)) for seed in range(5)]
+    assert len(set(orders)) == 5
 
 
 def test_epochs_differ() -> None:
-    one = order([8] * 20, batch=8, lanes=1)
-    first, second = walk(one, steps=20), walk(one, steps=40)[160:]
+    chosen = order([8] * 20, batch=8, lanes=1)
+    first, second = places(chosen, steps=20), places(chosen, steps=40)[160:]
     assert [(p.group, p.row) for p in first] != [(p.group, p.row) for p in second]
 
 
@@ -92,29 +92,29 @@ def test_how_many_lanes_there_are(groups: int, batch: int, lanes: int, effective
 
 
 def test_a_lane_fills_its_own_part_of_the_batch_from_a_few_groups() -> None:
-    one = order([16] * 64, batch=8, lanes=4, shuffle_groups=2)
+    chosen = order([16] * 64, batch=8, lanes=4, shuffle_groups=2)
     lanes = [
-        {one.place(step, position).group for step in range(16) for position in (2 * n, 2 * n + 1)} for n in range(4)
+        {chosen.place(step, position).group for step in range(16) for position in (2 * n, 2 * n + 1)} for n in range(4)
     ]
     assert [len(groups) for groups in lanes] == [2, 2, 2, 2]  # 16 steps × 2 rows are one block of two groups
     assert len(set.union(*lanes)) == 8
 
 
 def test_rows_of_a_block_are_mixed() -> None:
-    one = order([64] * 16, batch=8, lanes=1, shuffle_groups=4)
-    groups = [place.group for place in walk(one, steps=8)]
+    chosen = order([64] * 16, batch=8, lanes=1, shuffle_groups=4)
+    groups = [place.group for place in places(chosen, steps=8)]
     assert len(set(groups)) == 4
     assert groups != sorted(groups)
 
 
 def test_the_next_block_is_the_one_that_comes() -> None:
-    one = order([3, 5, 2, 4, 1, 6, 2, 2], batch=4, lanes=2, shuffle_groups=2)
+    chosen = order([3, 5, 2, 4, 1, 6, 2, 2], batch=4, lanes=2, shuffle_groups=2)
     for lane in range(2):
-        block, _ = one.find(0, lane * 2)
+        block, _ = chosen.find(0, lane * 2)
         for _ in range(10):
-            following = one.after(block)
+            following = chosen.after(block)
             found = next(
-                other for step in range(200) for other, _ in [one.find(step, lane * 2)] if other.key > block.key
+                other for step in range(200) for other, _ in [chosen.find(step, lane * 2)] if other.key > block.key
             )
             assert (found.lane, found.key) == (following.lane, following.key)
             assert (found.shuffled == following.shuffled).all()
@@ -123,16 +123,16 @@ def test_the_next_block_is_the_one_that_comes() -> None:
 
 def test_the_order_of_a_seed_stays_what_it_is() -> None:
     """A run that goes on after an update of this code must meet the same rows."""
-    one = order([3, 5, 2, 4, 1, 6, 2, 2], seed=7, batch=4, lanes=2, shuffle_groups=2)
-    assert [(p.visit, p.group, p.row) for p in walk(one, steps=2, batch=4)] == GOLDEN
+    chosen = order([3, 5, 2, 4, 1, 6, 2, 2], seed=7, batch=4, lanes=2, shuffle_groups=2)
+    assert [(p.visit, p.group, p.row) for p in places(chosen, steps=2, batch=4)] == GOLDEN
 
 
 def test_a_large_dataset_is_sought_fast() -> None:
-    one = order([64] * 160_000, batch=256, lanes=8)
+    chosen = order([64] * 160_000, batch=256, lanes=8)
     steps_an_epoch = 160_000 * 64 // 256
-    one.place(3 * steps_an_epoch, 0)  # the paper's 30 million rows of ten million
+    chosen.place(3 * steps_an_epoch, 0)  # the paper's 30 million rows of ten million
     started = time.perf_counter()
-    one.place(2 * steps_an_epoch + 123, 99)
+    chosen.place(2 * steps_an_epoch + 123, 99)
     assert time.perf_counter() - started < 0.5  # 20 ms where nothing else runs
 
 

@@ -5,22 +5,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from weights import base
 
 from k2d.whisper.timestamps import read_window
 from k2d.whisper.vocabulary import Vocabulary
-from trainer.data.batch import Example
-from trainer.data.targets import Skip, example
+from trainer.data.batch import DecoderTokens
+from trainer.data.targets import SkipReason, tokenize_label
 from trainer.options import Recipe
 
 PLAIN = {"timestamp_probability": 0.0, "prompt_probability": 0.0}
 STAMPED = {"timestamp_probability": 1.0, "prompt_probability": 0.0}
 PROMPTED = {"timestamp_probability": 0.0, "prompt_probability": 1.0}
-
-
-@pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return Vocabulary(base().path / "tokenizer.json")
 
 
 def row(*segments: tuple[float, float, str], **fields: Any) -> dict[str, Any]:
@@ -35,9 +29,9 @@ def row(*segments: tuple[float, float, str], **fields: Any) -> dict[str, Any]:
     }
 
 
-def label(vocabulary: Vocabulary, fields: dict[str, Any], *, visit: int = 0, **recipe: Any) -> Example:
-    found = example(fields, vocabulary=vocabulary, recipe=Recipe(**recipe), visit=visit)
-    assert isinstance(found, Example)
+def label(vocabulary: Vocabulary, fields: dict[str, Any], *, visit: int = 0, **recipe: Any) -> DecoderTokens:
+    found = tokenize_label(fields, vocabulary=vocabulary, recipe=Recipe(**recipe), visit=visit)
+    assert isinstance(found, DecoderTokens)
     return found
 
 
@@ -123,8 +117,8 @@ TRAPS = st.lists(st.sampled_from([*"<|>zh 好", "<|zh|>", "<|endoftext|>", "<|0.
 def test_no_text_becomes_a_special_token(vocabulary: Vocabulary, text: str) -> None:
     fields = row((0.0, 1.0, text), previous_text=text)
     for choice in (STAMPED, PROMPTED):
-        found = example(fields, vocabulary=vocabulary, recipe=Recipe(**choice), visit=0)
-        if isinstance(found, Skip):
+        found = tokenize_label(fields, vocabulary=vocabulary, recipe=Recipe(**choice), visit=0)
+        if isinstance(found, SkipReason):
             assert not text.strip()
             continue
         said = found.tokens[found.prompt : -1]
@@ -167,8 +161,8 @@ def test_a_label_that_is_too_long_is_left_out_not_cut(vocabulary: Vocabulary) ->
     fields = row((0.0, 5.0, " word" * 20))
     length = len(label(vocabulary, fields, **PLAIN).tokens)
     recipe = Recipe(max_tokens=length - 1, **PLAIN)
-    assert example(fields, vocabulary=vocabulary, recipe=recipe, visit=0) is Skip.TOO_MANY_TOKENS
-    assert not Skip.TOO_MANY_TOKENS.bad
+    assert tokenize_label(fields, vocabulary=vocabulary, recipe=recipe, visit=0) is SkipReason.TOO_MANY_TOKENS
+    assert not SkipReason.TOO_MANY_TOKENS.is_broken
 
 
 @pytest.mark.parametrize("choice", [PLAIN, STAMPED])
@@ -176,9 +170,9 @@ def test_a_label_that_is_too_long_is_left_out_not_cut(vocabulary: Vocabulary) ->
 def test_nothing_said_is_nothing_to_learn(
     vocabulary: Vocabulary, choice: dict[str, float], segments: tuple[tuple[float, float, str], ...]
 ) -> None:
-    found = example(row(*segments), vocabulary=vocabulary, recipe=Recipe(**choice), visit=0)
-    assert found is Skip.EMPTY
-    assert found.bad
+    found = tokenize_label(row(*segments), vocabulary=vocabulary, recipe=Recipe(**choice), visit=0)
+    assert found is SkipReason.EMPTY
+    assert found.is_broken
 
 
 def test_choices_belong_to_row_visit_and_seed(vocabulary: Vocabulary) -> None:

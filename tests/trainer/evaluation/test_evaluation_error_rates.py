@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from k2d.filtering.distance import counts, read
 from k2d.schema import Counts
 from trainer.evaluation.boundaries import languages, points_of_interest, switch_tokens, switches
-from trainer.evaluation.error_rates import METRICS, bucket, embedded_language, language_of, pooled, score
+from trainer.evaluation.error_rates import METRICS, bucket, count_errors, embedded_language, language_of, pool
 
 WORDS = ["model", "loss", "gpu", "我", "們", "好", "的", "3", "20", "カ"]
 texts = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
@@ -56,7 +56,7 @@ SAID = "我們 review 一下 gradient descent 的部分"  # 我 們 review 一 �
 
 
 @pytest.mark.parametrize(
-    ("heard", "metric", "expected"),
+    ("text", "metric", "expected"),
     [
         (SAID, "mer", (10, 0, 0, 0)),
         ("", "mer", (0, 0, 10, 0)),
@@ -72,39 +72,39 @@ SAID = "我們 review 一下 gradient descent 的部分"  # 我 們 review 一 �
         ("我們 review 一下 gradient descent 的很部分", "poi", (3, 0, 0, 0)),
         ("我們複習一下梯度下降的部分", "poi", (0, 3, 0, 3)),  # translated: 6 characters for 3 words
         # by script: taken out first, or attributed by the one alignment
-        ("我們 perturbation 一下 gradient 的部分 okay", "en_wer", (1, 2, 0, 0)),
-        ("我們 perturbation 一下 gradient 的部分 okay", "en_wer_aligned", (1, 1, 1, 1)),
-        ("我們 perturbation 一下 gradient 的部分 okay", "zh_cer", (7, 0, 0, 0)),
-        ("我們 perturbation 一下 gradient descent 地不分", "zh_cer_aligned", (5, 2, 0, 0)),
+        ("我們 view 一下 gradient 的部分 okay", "en_wer", (1, 2, 0, 0)),
+        ("我們 view 一下 gradient 的部分 okay", "en_wer_aligned", (1, 1, 1, 1)),
+        ("我們 view 一下 gradient 的部分 okay", "zh_cer", (7, 0, 0, 0)),
+        ("我們 view 一下 gradient descent 地不分", "zh_cer_aligned", (5, 2, 0, 0)),
     ],
 )
-def test_counts_by_hand(heard: str, metric: str, expected: tuple[int, int, int, int]) -> None:
-    assert score([SAID], heard).of(metric) == Counts(*expected)
+def test_counts_by_hand(text: str, metric: str, expected: tuple[int, int, int, int]) -> None:
+    assert count_errors([SAID], text).of(metric) == Counts(*expected)
 
 
 def test_the_nearest_way_to_write_what_was_said_counts() -> None:
     written, spoken = "晚上 12 點", "晚上十二點"
-    assert score([written, spoken], "晚上12點").mixed.edits == 0
-    assert score([written, spoken], "晚上十二點").mixed.edits == 0
-    assert score([written], "晚上十二點").mixed.edits == 2
+    assert count_errors([written, spoken], "晚上12點").mixed.edits == 0
+    assert count_errors([written, spoken], "晚上十二點").mixed.edits == 0
+    assert count_errors([written], "晚上十二點").mixed.edits == 2
     with pytest.raises(ValueError, match="reference"):
-        score([], "x")
+        count_errors([], "x")
 
 
 def test_where_nothing_is_said_every_token_is_an_insertion() -> None:
-    tally = score([""], "謝謝 you")
-    assert not tally.said
-    assert tally.spoke
-    assert tally.mixed == Counts(insertions=3)
-    assert tally.of("mer_speech") == Counts()
-    assert not score([""], "……").spoke
+    errors = count_errors([""], "謝謝 you")
+    assert not errors.has_speech
+    assert errors.has_text
+    assert errors.mixed == Counts(insertions=3)
+    assert errors.of("mer_speech") == Counts()
+    assert not count_errors([""], "……").has_text
 
 
 def test_loops_are_counted_by_stretch() -> None:
     loop = "一二三四五六" * 6
-    assert score([SAID], loop).loops == 1
-    assert score([SAID], loop * 2, stretches=[loop, loop, SAID]).loops == 2
-    assert score([SAID], SAID).loops == 0
+    assert count_errors([SAID], loop).loops == 1
+    assert count_errors([SAID], loop * 2, stretches=[loop, loop, SAID]).loops == 2
+    assert count_errors([SAID], SAID).loops == 0
 
 
 @pytest.mark.parametrize(
@@ -126,38 +126,38 @@ def test_buckets_and_languages(text: str, name: str | None, language: str) -> No
 @settings(max_examples=200, deadline=None)
 @given(reference=han, hypothesis=han)
 def test_without_latin_mer_is_cer(reference: str, hypothesis: str) -> None:
-    tally = score([reference], hypothesis)
-    assert tally.mixed == tally.zh_filtered == tally.zh_aligned
-    assert tally.en_filtered == tally.en_aligned == tally.switch == tally.interest_en == Counts()
+    errors = count_errors([reference], hypothesis)
+    assert errors.mixed == errors.zh_filtered == errors.zh_aligned
+    assert errors.en_filtered == errors.en_aligned == errors.switch == errors.interest_en == Counts()
 
 
 @settings(max_examples=200, deadline=None)
 @given(reference=latin, hypothesis=latin)
 def test_without_han_mer_is_wer(reference: str, hypothesis: str) -> None:
-    tally = score([reference], hypothesis)
-    assert tally.mixed == tally.en_filtered == tally.en_aligned
-    assert tally.zh_filtered == tally.zh_aligned == tally.switch == Counts()
+    errors = count_errors([reference], hypothesis)
+    assert errors.mixed == errors.en_filtered == errors.en_aligned
+    assert errors.zh_filtered == errors.zh_aligned == errors.switch == Counts()
 
 
 @settings(max_examples=300, deadline=None)
 @given(reference=texts, hypothesis=texts)
 def test_parts_never_exceed_the_whole(reference: str, hypothesis: str) -> None:
-    tally = score([reference], hypothesis)
-    whole = tally.mixed
+    errors = count_errors([reference], hypothesis)
+    whole = errors.mixed
     assert whole == counts(read(reference).tokens, read(hypothesis).tokens)
-    for part in (tally.switch, tally.interest_zh, tally.interest_en, tally.zh_aligned, tally.en_aligned):
+    for part in (errors.switch, errors.interest_zh, errors.interest_en, errors.zh_aligned, errors.en_aligned):
         for field in ("hits", "substitutions", "deletions", "insertions"):
             assert 0 <= getattr(part, field) <= getattr(whole, field)
     spoken = languages(read(reference).tokens)
-    assert tally.switch.reference_length == len(switch_tokens(spoken)) <= len(spoken)
-    both = tally.interest_zh.reference_length + tally.interest_en.reference_length
+    assert errors.switch.reference_length == len(switch_tokens(spoken)) <= len(spoken)
+    both = errors.interest_zh.reference_length + errors.interest_en.reference_length
     assert both in (0, len([language for language in spoken if language]))
     if "カ" not in reference + hypothesis:  # no third script: the two share out every edit
-        assert tally.zh_aligned.edits + tally.en_aligned.edits == whole.edits
+        assert errors.zh_aligned.edits + errors.en_aligned.edits == whole.edits
 
 
 @given(pairs=st.lists(st.tuples(texts, texts), max_size=5))
 def test_pooled_counts_are_sums(pairs: list[tuple[str, str]]) -> None:
-    tallies = [score([reference], hypothesis) for reference, hypothesis in pairs]
+    all_errors = [count_errors([reference], hypothesis) for reference, hypothesis in pairs]
     for metric in METRICS:
-        assert pooled(tallies, metric).edits == sum(tally.of(metric).edits for tally in tallies)
+        assert pool(all_errors, metric).edits == sum(errors.of(metric).edits for errors in all_errors)

@@ -1,6 +1,6 @@
-"""From transcripts to reports: groups, pairs, the worst, what is set aside; the pages hold what they should.
+"""From transcripts to reports: groups, pairs, the worst, what is skipped; the pages have what they should.
 
-The models here say by heart what they are told for each clip; hearing with weights is an integration test.
+The models here are stubs that return a text for each clip; transcribing with weights is an integration test.
 """
 
 import asyncio
@@ -17,19 +17,19 @@ from k2d.errors import BadRequest, ModelError, StoreError
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, ModelInfo, Piece, Window, WindowResult
 from k2d.settings import load
 from trainer.evaluation import evaluate as evaluating
-from trainer.evaluation.eval_report import Report
-from trainer.evaluation.evaluate import How, evaluate
-from trainer.evaluation.hearing import hear
+from trainer.evaluation.eval_report import EvaluationReport
+from trainer.evaluation.evaluate import EvaluationOptions, evaluate
 from trainer.evaluation.manifests import JsonLines
 from trainer.evaluation.render import html, markdown
 from trainer.evaluation.report_files import write
-from trainer.evaluation.size import Size
+from trainer.evaluation.size import ModelSize
+from trainer.evaluation.transcribe_set import transcribe_set
 
 TRUTH = ["我們 review 一下", "hello world", "", "天氣很好 <b>|x|</b> 嗎", "我用 GPU 算", "今天天氣很好 deadline 明天"]
-STUDENT = ["我們 perturbation 一下", "hello world", "謝謝收看", "天氣很好", "我用 GPU 算", "今天天氣很好 deadline 明天"]
+STUDENT = ["我們 view 一下", "hello world", "謝謝收看", "天氣很好", "我用 GPU 算", "今天天氣很好 deadline 明天"]
 
 
-class ByHeart:
+class StubModel:
     """Knows clips by their length, 0.5 s + 0.1 s for each number."""
 
     def __init__(self, name: str, texts: list[str], fails: bool = False) -> None:
@@ -60,7 +60,7 @@ def clips(tmp_path: Path) -> JsonLines:
     """A clip for each of `TRUTH`, one that is no audio, and one that nobody knows the words of."""
     rows = [{"audio": f"{n}.flac", "text": text, "base_id": f"r{min(n, 4)}"} for n, text in enumerate(TRUTH)]
     for number in range(len(TRUTH)):
-        noise = np.random.default_rng(number).integers(-900, 900, ByHeart._length(number)).astype(np.int16)
+        noise = np.random.default_rng(number).integers(-900, 900, StubModel._length(number)).astype(np.int16)
         soundfile.write(tmp_path / f"{number}.flac", noise, SAMPLE_RATE_HZ, subtype="PCM_16")
     (tmp_path / "broken.flac").write_bytes(b"no audio")
     rows += [{"audio": "broken.flac", "text": "x"}, {"audio": "0.flac", "id": "unknown"}]
@@ -70,40 +70,40 @@ def clips(tmp_path: Path) -> JsonLines:
 
 
 @pytest.fixture
-def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, ByHeart]:
+def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, StubModel]:
     known = {
-        "teacher": ByHeart("teacher", TRUTH),
-        "twin": ByHeart("twin", TRUTH),
-        "student": ByHeart("student", STUDENT),
-        "broken": ByHeart("broken", [], fails=True),
+        "teacher": StubModel("teacher", TRUTH),
+        "twin": StubModel("twin", TRUTH),
+        "student": StubModel("student", STUDENT),
+        "broken": StubModel("broken", [], fails=True),
     }
 
-    async def opened(reference: str, settings: object) -> ByHeart:
+    async def opened(reference: str, settings: object) -> StubModel:
         return known[reference]
 
     monkeypatch.setattr(evaluating, "open_transcriber", opened)
-    monkeypatch.setattr(evaluating, "size_of", lambda reference, settings: Size(72_000_000, 145.2))
+    monkeypatch.setattr(evaluating, "size_of", lambda reference, settings: ModelSize(72_000_000, 145.2))
     return known
 
 
-def run(clips: JsonLines, *models: str, **how: int) -> Report:
-    return evaluate(models, clips, load(), how=How(draws=200, **how))
+def run(clips: JsonLines, *models: str, **options: int) -> EvaluationReport:
+    return evaluate(models, clips, load(), options=EvaluationOptions(draws=200, **options))
 
 
-def test_the_numbers_by_hand(clips: JsonLines, models: dict[str, ByHeart]) -> None:
+def test_the_numbers_by_hand(clips: JsonLines, models: dict[str, StubModel]) -> None:
     report = run(clips, "teacher", "student")
     teacher, student = report.models
     # tokens said: 5, 2, 0, 8 (<b> and </b> are remarks, so 天氣很好 x 嗎 has 6), 4, 9
     assert student.figures["mer"].counts.reference_length == 5 + 2 + 6 + 4 + 9
-    assert student.figures["mer"].counts.edits == 1 + 0 + 4 + 2  # perturbation; nothing; 謝謝收看; x 嗎
+    assert student.figures["mer"].counts.edits == 1 + 0 + 4 + 2  # view; nothing; 謝謝收看; x 嗎
     assert student.figures["mer_speech"].counts.edits == 3
     assert student.figures["mer"].rate.value == 7 / 26
     assert teacher.figures["mer"].counts.edits == 0
     assert student.figures["mer"].difference.value == 7 / 26
     assert teacher.figures["mer"].difference is None
-    assert (teacher.spoke_in_silence, student.spoke_in_silence) == (0, 1)
+    assert (teacher.text_without_speech, student.text_without_speech) == (0, 1)
     assert report.set.without_speech == 1
-    assert report.set.embedded == "en"
+    assert report.set.embedded_language == "en"
     assert (report.set.utterances, report.set.recordings) == (6, 5)  # two clips of one recording
     assert report.set.seconds == pytest.approx(sum(0.5 + 0.1 * n for n in range(6)))
     assert student.speed.windows == 6  # the warm-up is not among them
@@ -112,21 +112,21 @@ def test_the_numbers_by_hand(clips: JsonLines, models: dict[str, ByHeart]) -> No
     assert all(model.closed for name, model in models.items() if name in ("teacher", "student"))
 
 
-def test_what_cannot_be_scored_is_set_aside_and_named(clips: JsonLines, models: dict[str, ByHeart]) -> None:
+def test_what_cannot_be_scored_is_skipped_and_named(clips: JsonLines, models: dict[str, StubModel]) -> None:
     report = run(clips, "teacher")
-    assert report.set.set_aside["unknown"] == "no reference"
-    assert report.set.set_aside["broken.flac"].startswith("not_audio")
-    assert len(report.set.set_aside) == 2
+    assert report.set.skipped["unknown"] == "no reference"
+    assert report.set.skipped["broken.flac"].startswith("not_audio")
+    assert len(report.set.skipped) == 2
 
 
-def test_the_same_model_has_no_difference(clips: JsonLines, models: dict[str, ByHeart]) -> None:
+def test_the_same_model_has_no_difference(clips: JsonLines, models: dict[str, StubModel]) -> None:
     report = run(clips, "teacher", "twin")
     for figure in report.models[1].figures.values():
         assert (figure.difference.value, figure.difference.low, figure.difference.high) == (0.0, 0.0, 0.0)
     assert report.worst == ()
 
 
-def test_groups_add_up(clips: JsonLines, models: dict[str, ByHeart]) -> None:
+def test_groups_add_up(clips: JsonLines, models: dict[str, StubModel]) -> None:
     report = run(clips, "teacher", "student")
     for by in ("language", "length"):
         groups = [group for group in report.groups if group.by == by]
@@ -139,19 +139,21 @@ def test_groups_add_up(clips: JsonLines, models: dict[str, ByHeart]) -> None:
     assert [group.name for group in report.groups if group.by == "code mixing"] == ["0", "(0.1, 0.25]"]
 
 
-def test_the_worst_come_first_with_their_differences(clips: JsonLines, models: dict[str, ByHeart]) -> None:
+def test_the_worst_come_first_with_their_differences(clips: JsonLines, models: dict[str, StubModel]) -> None:
     report = run(clips, "teacher", "student", worst=2)
     assert [line.name for line in report.worst] == ["2.flac", "3.flac"]
-    assert [(piece.op, piece.said, piece.heard) for piece in report.worst[0].diffs[1]] == [("insert", "", "謝謝收看")]
+    assert [(piece.op, piece.reference, piece.hypothesis) for piece in report.worst[0].diffs[1]] == [
+        ("insert", "", "謝謝收看")
+    ]
     assert len(report.lines) == 6
     assert not report.lines[0].diffs
 
 
-def test_a_limit_takes_the_first(clips: JsonLines, models: dict[str, ByHeart]) -> None:
+def test_a_limit_takes_the_first(clips: JsonLines, models: dict[str, StubModel]) -> None:
     assert run(clips, "teacher", limit=2).set.utterances == 2
 
 
-def test_pages_show_it_safely(clips: JsonLines, models: dict[str, ByHeart]) -> None:
+def test_pages_show_it_safely(clips: JsonLines, models: dict[str, StubModel]) -> None:
     report = run(clips, "teacher", "student")
     page, text = html(report), markdown(report)
     assert "<b>" not in page.split("<body>")[1]
@@ -166,20 +168,20 @@ def test_pages_show_it_safely(clips: JsonLines, models: dict[str, ByHeart]) -> N
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
 
 
-def test_files_are_written_whole(clips: JsonLines, models: dict[str, ByHeart], tmp_path: Path) -> None:
+def test_files_are_written_whole(clips: JsonLines, models: dict[str, StubModel], tmp_path: Path) -> None:
     report = run(clips, "teacher", "student")
     write(report, tmp_path / "out")
     document = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     assert document["models"][1]["figures"]["mer"]["counts"]["insertions"] == 4
     assert document["models"][1]["speed"]["real_time"] > 0
     lines = (tmp_path / "out" / "utterances.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line)["heard"][1] for line in lines] == STUDENT
+    assert [json.loads(line)["hypotheses"][1] for line in lines] == STUDENT
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="no report can be written"):
         write(report, tmp_path / "file" / "out")
 
 
-def test_what_makes_no_sense_is_refused(clips: JsonLines, models: dict[str, ByHeart], tmp_path: Path) -> None:
+def test_what_makes_no_sense_is_refused(clips: JsonLines, models: dict[str, StubModel], tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="at least one model"):
         run(clips)
     with pytest.raises(BadRequest, match="each once"):
@@ -199,9 +201,9 @@ def test_what_makes_no_sense_is_refused(clips: JsonLines, models: dict[str, ByHe
         run(JsonLines(twice), "teacher")
 
 
-def test_one_window_each_sets_longer_ones_aside(tmp_path: Path, models: dict[str, ByHeart]) -> None:
+def test_one_window_each_skips_longer_ones(tmp_path: Path, models: dict[str, StubModel]) -> None:
     soundfile.write(tmp_path / "long.wav", np.ones(31 * SAMPLE_RATE_HZ, np.int16), SAMPLE_RATE_HZ)
-    soundfile.write(tmp_path / "0.wav", np.ones(ByHeart._length(0), np.int16), SAMPLE_RATE_HZ)
+    soundfile.write(tmp_path / "0.wav", np.ones(StubModel._length(0), np.int16), SAMPLE_RATE_HZ)
     soundfile.write(tmp_path / "none.wav", np.ones(10, np.int16), SAMPLE_RATE_HZ)
     path = tmp_path / "clips.jsonl"
     rows = [
@@ -210,16 +212,16 @@ def test_one_window_each_sets_longer_ones_aside(tmp_path: Path, models: dict[str
         {"audio": "none.wav", "offset": 5, "duration": 2, "text": "x"},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    hearing = asyncio.run(
-        hear(models["teacher"], JsonLines(path).utterances(), LongformOptions(), long_form=False, at_once=2)
+    transcripts = asyncio.run(
+        transcribe_set(models["teacher"], JsonLines(path).utterances(), LongformOptions(), long_form=False, at_once=2)
     )
-    assert hearing.heard["0.wav"].text == TRUTH[0]
-    assert {name: why.split(":")[0] for name, why in hearing.set_aside.items()} == {
+    assert transcripts.transcripts["0.wav"].text == TRUTH[0]
+    assert {name: why.split(":")[0] for name, why in transcripts.skipped.items()} == {
         "long.wav": "too_long",
         "none.wav@5.000": "too_short",
     }
     sequential = asyncio.run(
-        hear(models["teacher"], JsonLines(path).utterances(), LongformOptions(), long_form=True, at_once=2)
+        transcribe_set(models["teacher"], JsonLines(path).utterances(), LongformOptions(), long_form=True, at_once=2)
     )
     assert sequential.speed.audio_s == pytest.approx(31.5)
     assert sequential.speed.windows == 3

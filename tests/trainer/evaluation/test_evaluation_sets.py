@@ -50,12 +50,12 @@ def parquet(path: Path, rows: list[dict], **types: pa.DataType) -> Path:
 def test_the_sample_folder() -> None:
     found = opened(EXAMPLES)
     assert found.name == "examples/audio"
-    said = {one.name: one for one in found.said()}
-    assert list(said) == [utterance.said.name for utterance in found.utterances()]
-    assert said["no-speech.flac"].references == ("",)
-    assert said["no-speech.flac"].language == "none"
-    assert len(said["cs-clean-2.flac"].references) == 2  # as written and as spoken
-    assert len(said["cs-clean-1.flac"].references) == 1  # both are the same
+    references = {reference.name: reference for reference in found.references()}
+    assert list(references) == [utterance.reference.name for utterance in found.utterances()]
+    assert references["no-speech.flac"].texts == ("",)
+    assert references["no-speech.flac"].language == "none"
+    assert len(references["cs-clean-2.flac"].texts) == 2  # as written and as spoken
+    assert len(references["cs-clean-1.flac"].texts) == 1  # both are the same
 
 
 def test_a_nemo_manifest_with_offsets(tmp_path: Path) -> None:
@@ -69,11 +69,11 @@ def test_a_nemo_manifest_with_offsets(tmp_path: Path) -> None:
         "",
     ]
     found = opened(jsonl(tmp_path / "test.jsonl", *rows))
-    said = list(found.said())
-    assert [one.name for one in said] == ["a.flac", "a.flac@1.500", "tail", "unknown", "untrusted"]
-    assert [one.language for one in said] == ["zh-en", "zh", "en", "none", "none"]
-    assert [one.recording for one in said[:2]] == ["a.flac", "a.flac"]  # bands keep them together
-    assert [len(one.references) for one in said] == [1, 1, 1, 0, 0]
+    references = list(found.references())
+    assert [reference.name for reference in references] == ["a.flac", "a.flac@1.500", "tail", "unknown", "untrusted"]
+    assert [reference.language for reference in references] == ["zh-en", "zh", "en", "none", "none"]
+    assert [reference.recording for reference in references[:2]] == ["a.flac", "a.flac"]  # bands keep them together
+    assert [len(reference.texts) for reference in references] == [1, 1, 1, 0, 0]
     assert seconds(found) == pytest.approx([SECONDS, 2.0, SECONDS - 6.0, SECONDS, SECONDS], abs=0.01)
     with SampleReader(CLIP) as whole, list(found.utterances())[1].open() as part:
         assert (whole.read(24_000, 56_000) == part.read(0, 99_999)).all()
@@ -86,10 +86,10 @@ def test_ntuml2021(tmp_path: Path) -> None:
     parquet(tmp_path / "data" / "train-00000-of-00001.parquet", rows, audio=AUDIO)
     found = opened(tmp_path)
     assert found.kind == "NTUML2021"
-    said = list(found.said())
-    assert len({one.name for one in said}) == 3  # `file` is no name: rows are numbered
-    assert said[0].references == (TEXT,)
-    assert said[0].language == "zh-en"
+    references = list(found.references())
+    assert len({reference.name for reference in references}) == 3  # `file` is no name: rows are numbered
+    assert references[0].texts == (TEXT,)
+    assert references[0].language == "zh-en"
     assert seconds(found) == pytest.approx([SECONDS] * 3, abs=0.01)
     with pytest.raises(BadRequest, match="only test, train"):
         opened(tmp_path, split="dev")
@@ -103,7 +103,10 @@ def test_ascend(tmp_path: Path) -> None:
     ]
     found = opened(parquet(tmp_path / "main" / "test-00000-of-00001.parquet", rows, audio=AUDIO).parents[1])
     assert found.kind == "ASCEND"
-    assert [(one.name, one.language) for one in found.said()] == [("00644", "zh-en"), ("00645", "zh")]
+    assert [(reference.name, reference.language) for reference in found.references()] == [
+        ("00644", "zh-en"),
+        ("00645", "zh"),
+    ]
 
 
 def test_cszs(tmp_path: Path) -> None:
@@ -113,7 +116,7 @@ def test_cszs(tmp_path: Path) -> None:
         parquet(tmp_path / "data" / "test-00000-of-00001.parquet", [row], correct_audio=AUDIO, wrong_audio=AUDIO).parent
     )
     assert found.kind == "CSZS"
-    assert [one.references for one in found.said()] == [(TEXT,)]
+    assert [reference.texts for reference in found.references()] == [(TEXT,)]
     assert seconds(found) == pytest.approx([SECONDS], abs=0.01)
 
 
@@ -140,13 +143,13 @@ def test_common_voice_as_released(tmp_path: Path) -> None:
     for reference in (folder, folder / "test.tsv"):
         found = opened(reference)
         assert found.kind == "Common Voice"
-        assert [(one.name, one.language, one.references) for one in found.said()] == [
+        assert [(reference.name, reference.language, reference.texts) for reference in found.references()] == [
             ("common_voice_zh-TW_1.mp3", "zh", ('他說"好"',))  # quotes are text, not syntax
         ]
         assert seconds(found) == pytest.approx([5.621], abs=0.1)
     (folder / "dev.tsv").write_text("path\ttext\n", "utf-8")
     with pytest.raises(BadRequest, match="no column sentence"):
-        list(opened(folder, split="dev").said())
+        list(opened(folder, split="dev").references())
 
 
 def test_common_voice_as_parquet_with_paths(tmp_path: Path) -> None:
@@ -155,7 +158,7 @@ def test_common_voice_as_parquet_with_paths(tmp_path: Path) -> None:
     row["audio"] = {"bytes": None, "path": "a.flac"}
     found = opened(parquet(tmp_path / "test.parquet", [row], audio=AUDIO))
     assert found.kind == "Common Voice"
-    assert next(iter(found.said())).language == "zh"
+    assert next(iter(found.references())).language == "zh"
     assert seconds(found) == pytest.approx([SECONDS], abs=0.01)
 
 
@@ -171,11 +174,11 @@ def test_a_frozen_dataset_by_name_and_exported(remote: bool, tmp_path: Path) -> 
     by_name = open_set(NAME, load(store=root))
     export(lake, NAME, "huggingface", tmp_path / "exported")
     for found in (by_name, opened(tmp_path / "exported", split="train")):
-        said = list(found.said())
+        references = list(found.references())
         assert found.kind == "k2d dataset"
         assert found.pseudo_labels
-        assert len(said) == 6
-        assert len({one.recording for one in said}) == 2
+        assert len(references) == 6
+        assert len({reference.recording for reference in references}) == 2
     assert seconds(by_name) == pytest.approx([0.2] * 6, abs=0.001)
 
 
@@ -186,7 +189,7 @@ def test_what_is_not_there(reference: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("{", "line 1"),
         ("[1]", "line 1 names no audio"),
@@ -195,19 +198,19 @@ def test_what_is_not_there(reference: str, tmp_path: Path) -> None:
         ({"audio": "a.wav", "duration": "long", "text": ""}, "duration"),
     ],
 )
-def test_damaged_manifests(row: object, said: str, tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match=said):
-        list(opened(jsonl(tmp_path / "bad.jsonl", row)).said())
+def test_damaged_manifests(row: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match=message):
+        list(opened(jsonl(tmp_path / "bad.jsonl", row)).references())
 
 
 def test_unknown_schemas(tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="it has sound, words"):
+    with pytest.raises(BadRequest, match="its columns are sound, words"):
         opened(parquet(tmp_path / "test.parquet", [{"sound": b"", "words": ""}]))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(BadRequest, match="no Parquet file"):
+    with pytest.raises(BadRequest, match="is not a Parquet file"):
         opened(tmp_path / "broken.parquet")
     (tmp_path / "list.txt").touch()
-    with pytest.raises(BadRequest, match="no known kind"):
+    with pytest.raises(BadRequest, match="is not known"):
         opened(tmp_path / "list.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadRequest, match=r"no manifest\.jsonl"):

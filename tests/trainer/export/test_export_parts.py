@@ -17,10 +17,11 @@ from k2d.errors import BadRequest, Conflict, ModelError, NotFound
 from k2d.whisper.vocabulary import Vocabulary
 from trainer.errors import ExportDrift
 from trainer.export import card, gate, ggml
-from trainer.export.decoders import PLAIN, STAMPED, TEXT, Validator
-from trainer.export.exporter import Export, convert
-from trainer.export.folder import alignment_heads, generation
-from trainer.export.source import Source, find
+from trainer.export.decoders import PLAIN, STAMPED, TEXT, ToolDecoder
+from trainer.export.exporter import convert
+from trainer.export.folder import generation_for_tools
+from trainer.export.record import Export
+from trainer.export.source import ExportSource, find_source
 from trainer.export.tokenizer import write_tokenizer
 from trainer.options import Recipe
 
@@ -49,15 +50,15 @@ def tokenizer() -> Path:
     ],
 )
 def test_whisper_cpp_gets_openais_names(ours: str, theirs: str) -> None:
-    assert ggml.renamed(ours) == theirs
+    assert ggml.openai_name(ours) == theirs
 
 
 def test_token_bytes_spell_the_text(tokenizer: Path) -> None:
     vocabulary = Vocabulary(tokenizer)
-    spelled = ggml.spellings(tokenizer)
-    assert len(spelled) == vocabulary.eot
+    encoded = ggml.token_bytes(tokenizer)
+    assert len(encoded) == vocabulary.eot
     text = " 今天的 meeting 改到 3 點，café\n"
-    assert b"".join(spelled[token] for token in vocabulary.encode(text)).decode() == text
+    assert b"".join(encoded[token] for token in vocabulary.encode(text)).decode() == text
 
 
 def test_the_tokenizers_first_merge_is_there_for_everybody(tokenizer: Path, tmp_path: Path) -> None:
@@ -75,39 +76,27 @@ def test_the_tokenizers_first_merge_is_there_for_everybody(tokenizer: Path, tmp_
 # ---- settings ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("known", "heads"),
-    [
-        ([[1, 0], [5, 1]], [[1, 0]]),  # layer 5 is not there
-        ([[0, 9]], [[1, 0], [1, 1]]),  # nor is head 9
-        (None, [[1, 0], [1, 1]]),
-    ],
-)
-def test_alignment_heads_exist(known: Any, heads: list[list[int]]) -> None:
-    assert alignment_heads(known, SimpleNamespace(decoder_layers=2, decoder_attention_heads=2)) == heads
-
-
 def test_no_language_is_forced(tokenizer: Path) -> None:
     shape, vocabulary = SimpleNamespace(decoder_layers=2, decoder_attention_heads=2), Vocabulary(tokenizer)
     known = {"forced_decoder_ids": [[1, 50259]], "max_length": 200, "suppress_tokens": None}
-    made = generation(known, shape, vocabulary=vocabulary, mixed=True)
-    assert "forced_decoder_ids" not in made
-    assert made["max_length"] == 200
-    assert made["suppress_tokens"] == list(vocabulary.suppressed)
-    assert made["language"] == "<|zh|>"
-    assert "language" not in generation(known, shape, vocabulary=vocabulary, mixed=False)
+    settings = generation_for_tools(known, shape, vocabulary=vocabulary, mixed=True)
+    assert "forced_decoder_ids" not in settings
+    assert settings["max_length"] == 200
+    assert settings["suppress_tokens"] == list(vocabulary.suppressed)
+    assert settings["language"] == "<|zh|>"
+    assert "language" not in generation_for_tools(known, shape, vocabulary=vocabulary, mixed=False)
 
 
 # ---- the gate ------------------------------------------------------------------------------------------------------
 
 
-def _check(expected: str, heard: str, *, exact: bool = True) -> gate.Check:
-    validator = Validator("a tool", lambda samples, language: heard, TEXT, exact)
-    return gate.check(validator, [expected, "same", "same"], [heard, "same", "same"])
+def _check(expected: str, text: str, *, exact: bool = True) -> gate.ToolCheck:
+    tool = ToolDecoder("a tool", lambda samples, language: text, TEXT, exact)
+    return gate.compare_texts(tool, [expected, "same", "same"], [text, "same", "same"])
 
 
 @pytest.mark.parametrize(
-    ("expected", "heard", "exact", "allowed", "passes"),
+    ("expected", "text", "exact", "allowed", "passes"),
     [
         ("打開 the door", "打開 the door", True, 0.0, True),
         ("打開 the door", "打開 the doors", True, 0.0, False),
@@ -119,20 +108,20 @@ def _check(expected: str, heard: str, *, exact: bool = True) -> gate.Check:
         ("好 走", "好", False, 0.0, False),
     ],
 )
-def test_what_passes(expected: str, heard: str, exact: bool, allowed: float, passes: bool) -> None:
-    check = _check(expected, heard, exact=exact)
+def test_what_passes(expected: str, text: str, exact: bool, allowed: float, passes: bool) -> None:
+    check = _check(expected, text, exact=exact)
     assert check.passes(allowed) is passes
     if passes:
-        gate.judge([check], allowed)
+        gate.require_pass([check], allowed)
     else:
-        with pytest.raises(ExportDrift, match="a tool hears 1 of 3 clips differently"):
-            gate.judge([_check("x", "x"), check], allowed)
+        with pytest.raises(ExportDrift, match="a tool transcribes 1 of 3 clips differently"):
+            gate.require_pass([_check("x", "x"), check], allowed)
 
 
 def test_only_8_bits_may_drift_unasked() -> None:
-    assert gate.allowed("float16", None) == gate.allowed("float32", None) == 0.0
-    assert gate.allowed("int8_float16", None) == gate.INT8_DRIFT
-    assert gate.allowed("int8", 0.0) == 0.0
+    assert gate.allowed_drift("float16", None) == gate.allowed_drift("float32", None) == 0.0
+    assert gate.allowed_drift("int8_float16", None) == gate.INT8_DRIFT
+    assert gate.allowed_drift("int8", 0.0) == 0.0
 
 
 def test_tools_without_the_mixed_prompt_get_the_leading_language() -> None:
@@ -162,7 +151,7 @@ RUN = {
 
 
 def _export(run: dict[str, Any], recipe: dict[str, Any]) -> Export:
-    source = Source("/runs/a", Path("/runs/a/best"), "digest-of-it", "best" if run else None, run, recipe)
+    source = ExportSource("/runs/a", Path("/runs/a/best"), "digest-of-it", "best" if run else None, run, recipe)
     checks = (_check("x", "x"),)
     return Export(Path("/out/my-student"), "ctranslate2", "float16", 12_000_000, 0.0, checks, source)
 
@@ -233,16 +222,16 @@ def test_there_must_be_something_to_export(tmp_path: Path) -> None:
     run.mkdir()
     (run / "recipe.json").write_text("{}")
     with pytest.raises(NotFound, match="has no last student"):
-        find(str(run), which=None, **how)
+        find_source(str(run), which=None, **how)
     with pytest.raises(NotFound, match="has no best student"):
-        find(str(run), which="best", **how)
-    with pytest.raises(NotFound, match="is not there"):
-        find(str(tmp_path / "nowhere"), which=None, **how)
-    with pytest.raises(BadRequest, match="is no run folder"):
-        find("packaged:whisper-base", which="best", **how)
+        find_source(str(run), which="best", **how)
+    with pytest.raises(NotFound, match="does not exist"):
+        find_source(str(tmp_path / "nowhere"), which=None, **how)
+    with pytest.raises(BadRequest, match="is not a run folder"):
+        find_source("packaged:whisper-base", which="best", **how)
     (run / "student").mkdir()
     with pytest.raises(ModelError, match="holds no model"):
-        find(str(run), which=None, **how)
+        find_source(str(run), which=None, **how)
 
 
 def test_what_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -268,6 +257,8 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
     for file in real.iterdir():
         (tmp_path / "student" / file.name).symlink_to(file)
     with pytest.raises(BadRequest, match=r"run\.json cannot be read"):
-        find(str(tmp_path), which=None, cache=tmp_path / "cache", allow_downloads=False)
+        find_source(str(tmp_path), which=None, cache=tmp_path / "cache", allow_downloads=False)
     (tmp_path / "run.json").write_text(json.dumps({"steps_done": 3}))
-    assert find(str(tmp_path), which=None, cache=tmp_path / "cache", allow_downloads=False).run["steps_done"] == 3
+    assert (
+        find_source(str(tmp_path), which=None, cache=tmp_path / "cache", allow_downloads=False).run["steps_done"] == 3
+    )

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from tiny import tiny_teacher
 
 from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import IGNORED
-from trainer.model.distiller import Distiller, Prompted
-from trainer.model.loss import Terms, chunk_rows, distillation_loss
+from trainer.model.distiller import Distiller, PromptEmbedding
+from trainer.model.loss import Terms, distillation_loss, rows_that_fit
 from trainer.model.student import cut_student, load_teacher
 from trainer.options import Recipe
 
@@ -27,7 +26,7 @@ def tensors():
 
 
 def plain(student, head, teacher, teacher_head, targets, weights, terms):
-    """method.md, section 4, written down: nothing shared with the code under test."""
+    """docs/method.md, section 4, written down: nothing shared with the code under test."""
     logits, known = student @ head.T, teacher @ teacher_head.T
     ce = -torch.log(torch.softmax(logits, -1))[torch.arange(len(targets)), targets]
     q = torch.softmax(known / terms.temperature, -1)
@@ -83,24 +82,19 @@ def test_no_gradient_is_computed_where_none_is_wanted(tensors):
 
 
 def test_chunks_hold_as_many_rows_as_fit():
-    assert chunk_rows(51_865, 128) == 646
-    assert chunk_rows(51_865, 1) == 5
-    assert chunk_rows(10**9, 1) == 1
+    assert rows_that_fit(51_865, 128) == 646
+    assert rows_that_fit(51_865, 1) == 5
+    assert rows_that_fit(10**9, 1) == 1
 
 
 # ---- the whole step -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_teacher(tmp_path_factory.mktemp("teacher"))
-
-
-def distiller(folder, *, layers=2, **changes):
-    teacher = load_teacher(folder)
-    student = cut_student(teacher, decoder_layers=layers)
-    vocabulary = Vocabulary(folder / "tokenizer.json")
-    return Distiller(teacher, student, Recipe(**changes), vocabulary), vocabulary
+def distiller(teacher, *, layers=2, **changes):
+    loaded = load_teacher(teacher)
+    student = cut_student(loaded, decoder_layers=layers)
+    vocabulary = Vocabulary(teacher / "tokenizer.json")
+    return Distiller(loaded, student, Recipe(**changes), vocabulary), vocabulary
 
 
 def batch(vocabulary, *, prompt=3, length=9, rows=2):
@@ -112,12 +106,12 @@ def batch(vocabulary, *, prompt=3, length=9, rows=2):
     return torch.randn(rows, 80, 3000) * 0.3, inputs, targets, torch.ones(rows)
 
 
-def test_prompt_and_padding_count_for_nothing(folder):
-    one, vocabulary = distiller(folder)
+def test_prompt_and_padding_count_for_nothing(teacher):
+    model, vocabulary = distiller(teacher)
     features, inputs, targets, weights = batch(vocabulary)
-    before = one(features, inputs, targets, weights, normaliser=1.0)
+    before = model(features, inputs, targets, weights, normaliser=1.0)
     padding = torch.full((2, 4), vocabulary.eot)
-    after = one(
+    after = model(
         features,
         torch.cat([inputs, padding], 1),
         torch.cat([targets, torch.full((2, 4), IGNORED)], 1),
@@ -127,62 +121,62 @@ def test_prompt_and_padding_count_for_nothing(folder):
     torch.testing.assert_close(after.loss, before.loss)
 
 
-def test_a_row_of_weight_zero_gives_no_gradient(folder):
-    one, vocabulary = distiller(folder)
+def test_a_row_of_weight_zero_gives_no_gradient(teacher):
+    model, vocabulary = distiller(teacher)
     features, inputs, targets, weights = batch(vocabulary)
     weights[1] = 0.0
-    one(features, inputs, targets, weights, normaliser=7.0).loss.backward()
-    both = {name: p.grad.clone() for name, p in one.named_parameters() if p.grad is not None}
-    one.zero_grad()
-    one(features[:1], inputs[:1], targets[:1], weights[:1], normaliser=7.0).loss.backward()
-    for name, parameter in one.named_parameters():
+    model(features, inputs, targets, weights, normaliser=7.0).loss.backward()
+    both = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    model(features[:1], inputs[:1], targets[:1], weights[:1], normaliser=7.0).loss.backward()
+    for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(both[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_student_with_all_layers_is_its_teacher(folder):
-    one, vocabulary = distiller(folder, layers=4)
-    parts = one(*batch(vocabulary), normaliser=1.0)
+def test_a_student_with_all_layers_is_its_teacher(teacher):
+    model, vocabulary = distiller(teacher, layers=4)
+    parts = model(*batch(vocabulary), normaliser=1.0)
     assert abs(float(parts.kl)) < 1e-3  # float32
     assert float(parts.ce) > 1
 
 
-def test_the_mixed_prompt_is_the_mean_of_both_languages(folder):
-    one, vocabulary = distiller(folder)
-    weight = one.decoder.embed_tokens.weight.detach()
+def test_the_mixed_prompt_is_the_mean_of_both_languages(teacher):
+    model, vocabulary = distiller(teacher)
+    weight = model.decoder.embed_tokens.weight.detach()
     tokens = torch.tensor([[vocabulary.sot, vocabulary.sot_lm, vocabulary.transcribe]])
-    embedded = Prompted(vocabulary)(weight, tokens)
+    embedded = PromptEmbedding(vocabulary)(weight, tokens)
     mean = (weight[vocabulary.languages["zh"]] + weight[vocabulary.languages["en"]]) / 2
     torch.testing.assert_close(embedded[0, 1], mean)
     torch.testing.assert_close(embedded[0, [0, 2]], weight[[vocabulary.sot, vocabulary.transcribe]])
 
 
-def test_student_and_teacher_are_both_prompted_with_it(folder, monkeypatch):
-    one, vocabulary = distiller(folder)
-    seen, decode = [], one._frozen.decode
-    one.decoder.register_forward_pre_hook(
+def test_student_and_teacher_are_both_prompted_with_it(teacher, monkeypatch):
+    model, vocabulary = distiller(teacher)
+    seen, decode = [], model._frozen.decode
+    model.decoder.register_forward_pre_hook(
         lambda module, _, given: seen.append((module, given["inputs_embeds"].detach())), with_kwargs=True
     )
 
     def watched(embedded, encoded):
-        seen.append((one._frozen.decoder, embedded))
+        seen.append((model._frozen.decoder, embedded))
         return decode(embedded, encoded)
 
-    monkeypatch.setattr(one._frozen, "decode", watched)
-    one(*batch(vocabulary), normaliser=1.0)
+    monkeypatch.setattr(model._frozen, "decode", watched)
+    model(*batch(vocabulary), normaliser=1.0)
     assert len(seen) == 2
     for decoder, embedded in seen:
         mean = decoder.embed_tokens.weight[[vocabulary.languages[code] for code in ("zh", "en")]].mean(0)
         torch.testing.assert_close(embedded[:, 1], mean.expand(2, -1))
 
 
-def test_frozen_parts_stay_and_positions_too(folder):
-    one, vocabulary = distiller(folder)
-    one(*batch(vocabulary), normaliser=1.0).loss.backward()
-    learned = {name for name, p in one.named_parameters() if p.grad is not None}
+def test_frozen_parts_stay_and_positions_too(teacher):
+    model, vocabulary = distiller(teacher)
+    model(*batch(vocabulary), normaliser=1.0).loss.backward()
+    learned = {name for name, p in model.named_parameters() if p.grad is not None}
     assert "decoder.embed_tokens.weight" in learned
     assert not any("embed_positions" in name or name.startswith("encoder") for name in learned)
-    trained, vocabulary = distiller(folder, freeze_encoder=False, freeze_positions=False)
+    trained, vocabulary = distiller(teacher, freeze_encoder=False, freeze_positions=False)
     trained(*batch(vocabulary), normaliser=1.0).loss.backward()
     learned = {name for name, p in trained.named_parameters() if p.grad is not None}
     assert "decoder.embed_positions.weight" in learned

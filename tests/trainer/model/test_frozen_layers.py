@@ -2,23 +2,22 @@
 
 import pytest
 import torch
-from tiny import tiny_teacher
 
-from trainer.model.frozen_layers import FrozenDataset
+from trainer.model.frozen_layers import FrozenTeacher
 from trainer.model.loss import Terms, distillation_loss
 from trainer.model.student import load_teacher
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(teacher):
     """Weights large enough that every sum, norm and head moves the result."""
-    found = load_teacher(tiny_teacher(tmp_path_factory.mktemp("teacher")))
+    loaded = load_teacher(teacher)
     torch.manual_seed(7)
     with torch.no_grad():
-        for name, parameter in found.model.named_parameters():
+        for name, parameter in loaded.model.named_parameters():
             if "embed" not in name:
                 parameter.add_(torch.randn_like(parameter), alpha=0.2)
-    return found
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def given(model):
 @torch.no_grad()
 def test_both_halves_are_those_of_transformers(model, given):
     features, tokens = given
-    frozen = FrozenDataset(model.model.encoder, model.model.decoder)
+    frozen = FrozenTeacher(model.model.encoder, model.model.decoder)
     encoded = frozen.encode(features)
     theirs = model.model.encoder(features).last_hidden_state
     torch.testing.assert_close(encoded, theirs, rtol=1e-4, atol=1e-4)

@@ -1,5 +1,6 @@
 """Training the probe, on a language of tones: each phoneme is a pitch, so what was said is known to the last frame."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from k2d.whisper.features import log_mel
 torch = pytest.importorskip("torch")
 
 from trainer.errors import NoTrainingData  # noqa: E402
-from trainer.probe import examples as found  # noqa: E402
-from trainer.probe.crossfit import Recipe, Trained, cross_fit  # noqa: E402
+from trainer.probe.crossfit import ProbeRecipe, StoredProbe, cross_fit  # noqa: E402
+from trainer.probe.examples import examples, label_shards  # noqa: E402
 
 HAN = "媽爸他你我好大小"
 UNIT_S = 0.12
@@ -76,25 +77,25 @@ def sentences(count: int, *, seed: int = 0) -> list[list[str]]:
     return [["".join(draws.choice(list(HAN), 10)) for _ in range(2)] for _ in range(count)]
 
 
-def fit(lake: Lake, **recipe) -> Trained:
-    chosen = Recipe(**{"folds": 2, "epochs": 20, **recipe})
-    return cross_fit(lake, ["tones"], chosen, settings=Settings(_env_file=None), told=lambda *_: None, engine=Ears())
+def fit(lake: Lake, **recipe) -> StoredProbe:
+    chosen = ProbeRecipe(**{"folds": 2, "epochs": 20, **recipe})
+    return cross_fit(lake, ["tones"], chosen, settings=Settings(_env_file=None), engine=Ears())
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Trained]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, StoredProbe]:
     lake = store(tmp_path_factory.mktemp("tones"), sentences(30))
     return lake, fit(lake)
 
 
-def test_it_hears_recordings_that_it_never_saw(trained: tuple[Lake, Trained]) -> None:
+def test_it_transcribes_recordings_that_it_never_saw(trained: tuple[Lake, StoredProbe]) -> None:
     _, made = trained
     assert made.all.distance < 0.2
     assert made.all.chunks == sum(fold.chunks for fold in made.folds) == 60
     assert made.recordings == 30
 
 
-def test_it_finds_true_labels_likelier_than_wrong_ones(trained: tuple[Lake, Trained]) -> None:
+def test_it_finds_true_labels_likelier_than_wrong_ones(trained: tuple[Lake, StoredProbe]) -> None:
     from k2d.validators.probe.validator import probe_hypothesis
 
     lake, made = trained
@@ -127,25 +128,25 @@ def test_no_fold_learns_from_the_recordings_that_it_judges(tmp_path: Path) -> No
 def test_bad_labels_are_not_learned_from(tmp_path: Path) -> None:
     bad = ["請不吝點贊訂閱轉發打賞支持明鏡與點點欄目", "我們" * 30, "..."]
     lake = store(tmp_path, [[*bad, "媽爸他你我好"]], audio=[["媽爸"] * 3 + ["媽爸他你我好"]])
-    passed = found.Passed()
-    (shard,) = found.shards(lake, ["tones"], hours=1.0)
-    kept = [example for example, _ in found.examples(lake, shard, folds=2, passed=passed)]
-    assert [one.phonemes for one in kept] == [tuple(phonemes(mixed_tokens("媽爸他你我好")))]
-    assert passed.why == {"known phrase": 1, "loops": 1, "empty": 1}
+    skipped: Counter[str] = Counter()
+    (shard,) = label_shards(lake, ["tones"], hours=1.0)
+    kept = [example for example, _ in examples(lake, shard, folds=2, skipped=skipped)]
+    assert [example.phonemes for example in kept] == [tuple(phonemes(mixed_tokens("媽爸他你我好")))]
+    assert skipped == {"known phrase": 1, "loops": 1, "empty": 1}
     assert kept[0].weight == pytest.approx(np.exp(-0.2))
 
 
 def test_a_corpus_is_sampled_by_recording_always_the_same(tmp_path: Path) -> None:
     lake = store(tmp_path, sentences(10))
-    some = found.shards(lake, ["tones"], hours=240 / 3600)
+    some = label_shards(lake, ["tones"], hours=240 / 3600)
     assert len(some) == 4
-    assert some == found.shards(lake, ["tones", "tones"], hours=240 / 3600)
-    assert set(some) < set(found.shards(lake, ["tones"], hours=20.0))
+    assert some == label_shards(lake, ["tones", "tones"], hours=240 / 3600)
+    assert set(some) < set(label_shards(lake, ["tones"], hours=20.0))
 
 
-def test_too_little_to_hold_out_is_told(tmp_path: Path) -> None:
+def test_too_little_to_hold_out_is_refused(tmp_path: Path) -> None:
     lake = store(tmp_path, sentences(1))
     with pytest.raises(NoTrainingData, match="cannot be split"):
         fit(lake)
     with pytest.raises(NotFound):
-        found.shards(lake, ["nothing"], hours=1.0)
+        label_shards(lake, ["nothing"], hours=1.0)

@@ -9,29 +9,29 @@ from hypothesis import strategies as st
 
 from trainer.evaluation.bootstrap import Band
 from trainer.study.curves import GRID, area, auc, rank, risk
-from trainer.study.filters import Filter, Kind
-from trainer.study.judge import chance, cuts, ranked
-from trainer.study.resampling import How, banded, paired, weightings
-from trainer.study.table import Labels, numbered
+from trainer.study.filters import Filter, FilterKind
+from trainer.study.judge import judge_rankings, judge_thresholds, random_baseline
+from trainer.study.resampling import BootstrapOptions, compare_draws, figure_with_band, weightings
+from trainer.study.table import LabelTable, number_groups
 
 
 def labels(edits, tokens, *, seconds=None, groups=None):
     count = len(edits)
-    return Labels(
+    return LabelTable(
         names=tuple(f"label {number}" for number in range(count)),
         seconds=np.array(seconds or [1.0] * count, float),
         edits=np.array(edits, float),
         tokens=np.array(tokens, float),
         switch_edits=np.zeros(count),
         switch_tokens=np.zeros(count),
-        groups=numbered(groups or range(count)),
+        groups=number_groups(groups or range(count)),
         kinds={"language": np.array(["zh"] * count)},
     )
 
 
 def judged(score, rejected=None):
     rejected = np.zeros(len(score), bool) if rejected is None else np.array(rejected)
-    return Filter("one", Kind.DISTANCE, np.array(score, float), rejected, has_alpha=True)
+    return Filter("one", FilterKind.DISTANCE, np.array(score, float), rejected, has_alpha=True)
 
 
 def curve(found, score, rejected=None, shares=GRID):
@@ -91,7 +91,7 @@ def test_auc_counts_pairs_and_halves_ties():
 def test_thresholds_count_what_they_keep_and_drop():
     found = labels([0, 5, 20, 1], [10, 10, 10, 10], seconds=[4.0, 3.0, 2.0, 1.0])
     one = judged([0.1, 0.3, 0.5, 0.7], [False, False, False, False])
-    cut = cuts(found, [one.accepts(0.3)], How(draws=0))
+    cut = judge_thresholds(found, [one.accepts(0.3)], BootstrapOptions(draws=0))
     assert cut.share[0, 0] == pytest.approx(0.7)
     assert cut.mer_kept[0, 0] == pytest.approx(0.25)
     assert cut.mer_dropped[0, 0] == pytest.approx(21 / 20)
@@ -99,7 +99,7 @@ def test_thresholds_count_what_they_keep_and_drop():
     assert cut.recall[0, 0] == pytest.approx(0.5)  # of 0.5 and 2.0 the second
     assert cut.recall_total[0, 0] == 1.0
     assert cut.good_kept[0, 0] == pytest.approx(0.5)
-    nothing = cuts(found, [np.zeros(4, bool)], How(draws=0))
+    nothing = judge_thresholds(found, [np.zeros(4, bool)], BootstrapOptions(draws=0))
     assert np.isnan(nothing.mer_kept[0, 0])
     assert nothing.recall[0, 0] == 1.0
 
@@ -117,14 +117,14 @@ def test_a_draw_is_the_table_with_labels_repeated(rows):
     """A bootstrap draw must give exactly what a table with every label copied as often as drawn gives."""
     edits, tokens, score, groups = (list(column) for column in zip(*rows, strict=True))
     found = labels(edits, tokens, groups=groups)
-    how = How(draws=3, seed=5)
+    how = BootstrapOptions(draws=3, seed=5)
     weights = np.concatenate(list(weightings(found, how)))
-    result = ranked(found, [judged(score)], how)
+    result = judge_rankings(found, [judged(score)], how)
     assert len(weights) == (1 if len(set(groups)) < 2 else 4)
     for row, times in enumerate(weights.astype(int)):
         copies = np.repeat(np.arange(len(edits)), times)
         repeated = labels([edits[at] for at in copies], [tokens[at] for at in copies])
-        again = ranked(repeated, [judged([score[at] for at in copies])], How(draws=0))
+        again = judge_rankings(repeated, [judged([score[at] for at in copies])], BootstrapOptions(draws=0))
         assert result.areas[row, 0] == pytest.approx(again.areas[0, 0])
         assert result.kept[row, 0] == pytest.approx(again.kept[0, 0])
         assert result.aucs[row, 0] == pytest.approx(again.aucs[0, 0], nan_ok=True)
@@ -132,33 +132,33 @@ def test_a_draw_is_the_table_with_labels_repeated(rows):
 
 def test_labels_of_one_group_are_drawn_together_and_seeds_repeat():
     found = labels([1] * 6, [2] * 6, groups=["a", "a", "b", "b", "c", "c"])
-    first, drawn = weightings(found, How(draws=50, seed=1))
+    first, drawn = weightings(found, BootstrapOptions(draws=50, seed=1))
     assert (first == 1).all()
     assert (drawn[:, ::2] == drawn[:, 1::2]).all()
     assert (drawn.sum(axis=1) == 6).all()
-    again = list(weightings(found, How(draws=50, seed=1)))[1]
-    other = list(weightings(found, How(draws=50, seed=2)))[1]
+    again = list(weightings(found, BootstrapOptions(draws=50, seed=1)))[1]
+    other = list(weightings(found, BootstrapOptions(draws=50, seed=2)))[1]
     assert (drawn == again).all()
     assert (drawn != other).any()
 
 
 def test_one_group_has_no_band():
     found = labels([1, 2], [10, 10], groups=["a", "a"])
-    result = ranked(found, [judged([0.1, 0.2])], How(draws=20))
-    assert banded(result.areas[:, 0]) == Band(pytest.approx(float(result.areas[0, 0])), None, None)
-    assert paired(result.areas[:, 0], result.areas[:, 0]).below is None
+    result = judge_rankings(found, [judged([0.1, 0.2])], BootstrapOptions(draws=20))
+    assert figure_with_band(result.areas[:, 0]) == Band(pytest.approx(float(result.areas[0, 0])), None, None)
+    assert compare_draws(result.areas[:, 0], result.areas[:, 0]).below is None
 
 
 def test_pairs_are_taken_within_draws():
     """Two filters that move together: each band is wide, that of their difference has no width."""
     base = np.array([0.2, 0.1, 0.15, 0.25, 0.3])
-    pair = paired(base * 0.5, base)
+    pair = compare_draws(base * 0.5, base)
     assert pair.ratio == Band(0.5, 0.5, 0.5)
     assert pair.difference.value == pytest.approx(-0.1)
     assert pair.below == 1.0
-    assert pair.clear
-    even = paired(base, base)
-    assert (even.below, even.clear) == (0.0, False)
+    assert pair.is_clear
+    even = compare_draws(base, base)
+    assert (even.below, even.is_clear) == (0.0, False)
 
 
 def test_a_better_ranking_has_the_smaller_area_in_nearly_all_draws():
@@ -166,10 +166,10 @@ def test_a_better_ranking_has_the_smaller_area_in_nearly_all_draws():
     quality = random.beta(1, 5, 300)
     found = labels(np.round(quality * 20).tolist(), [20] * 300)
     sharp, dull = (judged(quality + random.normal(0, noise, 300)) for noise in (0.02, 0.2))
-    areas = ranked(found, [sharp, dull], How(draws=200)).areas
-    pair = paired(areas[:, 0], areas[:, 1])
+    areas = judge_rankings(found, [sharp, dull], BootstrapOptions(draws=200)).areas
+    pair = compare_draws(areas[:, 0], areas[:, 1])
     assert pair.below == 1.0
     assert pair.ratio.high < 0.8
-    by_chance = chance(found, How())
+    by_chance = random_baseline(found, BootstrapOptions())
     assert by_chance.at(0.7)[0] == pytest.approx(found.edits.sum() / found.tokens.sum(), rel=0.02)
     assert areas[0, 0] < by_chance.low.mean()

@@ -1,4 +1,4 @@
-"""What can be studied: clips, parts of files, long recordings with a timeline. All else is set aside, with why."""
+"""What can be studied: clips, parts of files, long recordings with a timeline. All else is skipped, with the reason."""
 
 import json
 
@@ -33,10 +33,10 @@ def timeline(folder, value):
 
 
 def test_clips_are_taken_where_they_are(gathered, tmp_path):
-    (one,), aside = gathered({"audio": "short.flac", "text": "二 apples", "text_spoken": "兩 apples", "base_id": "b"})
-    assert aside == {}
+    (one,), skipped = gathered({"audio": "short.flac", "text": "二 apples", "text_spoken": "兩 apples", "base_id": "b"})
+    assert skipped == {}
     assert one.path == tmp_path / "short.flac"
-    assert (one.said.references, one.said.recording, one.timeline) == (("二 apples", "兩 apples"), "b", None)
+    assert (one.reference.texts, one.reference.recording, one.timeline) == (("二 apples", "兩 apples"), "b", None)
 
 
 def test_a_part_of_a_file_becomes_a_file(gathered):
@@ -60,32 +60,32 @@ def test_long_recordings_need_a_timeline(gathered, tmp_path):
         {"id": "untimed", "audio": "long.flac", "text": "有 2 個"},
         {"id": "music", "audio": "long.flac", "text": ""},
     )
-    material, aside = gathered(*rows)
-    assert {one.said.name: one.timeline for one in material} == {
+    material, skipped = gathered(*rows)
+    assert {one.reference.name: one.timeline for one in material} == {
         "timed": (Sentence(3.5, 9.0, ("有 2 個", "有兩個")),),
         "music": (),
     }
-    assert aside == {"set: untimed": "longer than 30 s, and nothing tells what is said when"}
+    assert skipped == {"set: untimed": "longer than 30 s, without a timeline of its sentences"}
 
 
-def test_what_cannot_be_studied_is_set_aside(gathered):
+def test_what_cannot_be_studied_is_skipped(gathered):
     rows = (
         {"audio": "short.flac", "text": "none"},
         {"audio": "gone.flac", "text": "x"},
         {"id": "behind", "audio": "short.flac", "offset": 5.0, "duration": 1.0, "text": "x"},
     )
-    material, aside = gathered(*rows)
+    material, skipped = gathered(*rows)
     assert material == []
-    assert list(aside.values()) == [
+    assert list(skipped.values()) == [
         "no reference",
         "no such file",
         "no samples where the set says the utterance is",
     ]
 
 
-def test_mistakes_are_told(gathered, tmp_path):
+def test_mistakes_are_named(gathered, tmp_path):
     with pytest.raises(BadRequest, match="two utterances are called"):
         gathered({"audio": "short.flac", "text": "x"}, times=2)
     timeline(tmp_path, {"parts": []})
-    with pytest.raises(BadRequest, match=r"timeline\.json is no timeline"):
+    with pytest.raises(BadRequest, match=r"timeline\.json is not a timeline"):
         gathered({"audio": "long.flac", "text": "x", "timeline": "timeline.json"})

@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from walked import fact
+from labeled import chunk_facts
 
 from k2d.text.tokens import mixed_tokens
 from trainer.study.material import Sentence
-from trainer.study.truth import of_clip, of_stretch, stretch
+from trainer.study.truth import nearest_stretch, truth_of_clip, truth_of_span
 
 TIMELINE = (
     Sentence(0.0, 4.0, ("第一句話在這裡",)),
@@ -18,54 +18,54 @@ TIMELINE = (
 
 def label(text, start_s, end_s):
     """Facts of a label that spans [start_s, end_s)."""
-    return dataclasses.replace(fact(0, text, (text,)), start_s=start_s, end_s=end_s, teacher_text=text)
+    return dataclasses.replace(chunk_facts(0, text, (text,)), start_s=start_s, end_s=end_s, teacher_text=text)
 
 
 def test_the_nearer_form_of_a_clip_s_reference_counts():
-    found = of_clip(fact(0, "我有二個", ("我有二個",)), ("我有 2 個蘋果 謝謝", "我有二個 謝謝"))
+    found = truth_of_clip(chunk_facts(0, "我有二個", ("我有二個",)), ("我有 2 個蘋果 謝謝", "我有二個 謝謝"))
     assert found.reference == "我有二個 謝謝"
-    assert found.tally.mixed.edits == 0
+    assert found.errors.mixed.edits == 0
     assert [one.edits for one in found.segments] == [0, 0]
 
 
 def test_a_segment_s_edits_are_its_own():
-    found = of_clip(fact(0, "今天田氣很好", ("",)), ("今天天氣很好 謝謝大家",))
-    assert found.tally.mixed.edits == 3
+    found = truth_of_clip(chunk_facts(0, "今天田氣很好", ("",)), ("今天天氣很好 謝謝大家",))
+    assert found.errors.mixed.edits == 3
     assert [one.edits for one in found.segments] == [1, 2]
 
 
 def test_where_nothing_is_said_every_token_is_an_edit():
-    found = of_clip(fact(0, "字幕", ("",)), ("",))
-    assert (found.tally.mixed.edits, found.tally.mixed.reference_length) == (4, 0)
+    found = truth_of_clip(chunk_facts(0, "字幕", ("",)), ("",))
+    assert (found.errors.mixed.edits, found.errors.mixed.reference_length) == (4, 0)
 
 
 def test_a_stretch_is_what_its_span_covers():
-    assert of_stretch(label("第二句話有二個字", 4.5, 9.0), TIMELINE).tally.mixed.edits == 0
+    assert truth_of_span(label("第二句話有二個字", 4.5, 9.0), TIMELINE).errors.mixed.edits == 0
     # timestamps half a second off change nothing
-    assert of_stretch(label("第二句話有二個字", 4.1, 9.4), TIMELINE).tally.mixed.edits == 0
+    assert truth_of_span(label("第二句話有二個字", 4.1, 9.4), TIMELINE).errors.mixed.edits == 0
 
 
 def test_a_sentence_inside_that_the_label_lacks_counts():
-    found = of_stretch(label("第一句話在這裡", 0.0, 9.0), TIMELINE)
-    assert found.tally.mixed.deletions == len(mixed_tokens("第二句話有二個字"))
+    found = truth_of_span(label("第一句話在這裡", 0.0, 9.0), TIMELINE)
+    assert found.errors.mixed.deletions == len(mixed_tokens("第二句話有二個字"))
 
 
 def test_of_a_sentence_that_is_cut_any_part_may_be_inside():
-    found = of_stretch(label("在這裡第二句話有二個字第三", 2.0, 11.0), TIMELINE)
-    assert found.tally.mixed.edits == 0
-    assert found.tally.mixed.reference_length == 13
-    inside = of_stretch(label("話有", 5.5, 6.5), TIMELINE)  # a span within one sentence
-    assert (inside.tally.mixed.edits, inside.tally.mixed.reference_length) == (0, 2)
+    found = truth_of_span(label("在這裡第二句話有二個字第三", 2.0, 11.0), TIMELINE)
+    assert found.errors.mixed.edits == 0
+    assert found.errors.mixed.reference_length == 13
+    inside = truth_of_span(label("話有", 5.5, 6.5), TIMELINE)  # a span within one sentence
+    assert (inside.errors.mixed.edits, inside.errors.mixed.reference_length) == (0, 2)
 
 
 def test_speech_in_music_has_no_reference():
-    found = of_stretch(label("我想要你", 20.0, 25.0), TIMELINE)
-    assert not found.tally.said
-    assert found.tally.mixed.edits == 4
+    found = truth_of_span(label("我想要你", 20.0, 25.0), TIMELINE)
+    assert not found.errors.has_speech
+    assert found.errors.mixed.edits == 4
 
 
 @pytest.mark.parametrize(
-    ("heard", "head", "tail", "expected"),
+    ("text", "head", "tail", "expected"),
     [
         ("cd", 0, 0, (0, 6)),
         ("cd", 6, 6, (2, 4)),
@@ -77,6 +77,6 @@ def test_speech_in_music_has_no_reference():
         ("cd", 6, 0, (2, 6)),  # as near as (4, 6), and longer
     ],
 )
-def test_the_nearest_stretch_within_what_may_be_left_out(heard, head, tail, expected):
-    start, stop = stretch("abcdef", heard, head=head, tail=tail)
+def test_the_nearest_stretch_within_what_may_be_left_out(text, head, tail, expected):
+    start, stop = nearest_stretch("abcdef", text, head=head, tail=tail)
     assert (start, stop) == expected

@@ -1,9 +1,10 @@
-"""Run one model over a set, as labels are made: recordings in flight together, windows batched across them."""
+"""Runs one model over a set, as labels are made: utterances in flight together, windows batched across them."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from k2d.errors import AudioError
 from k2d.inference import golden
@@ -25,12 +26,12 @@ from k2d.schema import (
 from k2d.whisper.fallback import is_silence
 from trainer.evaluation.utterances import Excerpt, Utterance
 
-ENDLESS = 1 << 60  # samples: the reader knows where a recording ends
+UNLIMITED: Final = 1 << 60  # samples: the reader knows where an utterance ends
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a model made of one utterance."""
+class UtteranceTranscript:
+    """A model's transcript of one utterance."""
 
     text: str
     stretches: tuple[str, ...]  # the text in parts of at most 30 s
@@ -38,18 +39,18 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """How fast a set was heard: decoding of audio, features, encoder and decoder together."""
+class TranscriptionSpeed:
+    """How fast a set was transcribed: decoding of audio, features, encoder and decoder together."""
 
     audio_s: float
     wall_s: float
     windows: int
-    tokens: int  # that the decoder wrote and that were accepted, timestamps and end-of-text included
+    tokens: int  # of accepted decodings, timestamps and end-of-text included
     retried: int  # windows whose first decoding was not accepted (temperature fallback)
 
     @property
     def real_time(self) -> float:
-        """Seconds of audio heard in a second."""
+        """Seconds of audio transcribed in a second."""
         return self.audio_s / self.wall_s if self.wall_s else 0.0
 
     @property
@@ -58,80 +59,82 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
-    """What a model made of a set. Names are the utterances'."""
+class SetTranscripts:
+    """A model's transcripts of a set, by the utterances' names."""
 
     model: ModelInfo
-    heard: dict[str, Heard]
-    set_aside: dict[str, str]  # name → why it could not be heard
-    speed: Speed
+    transcripts: dict[str, UtteranceTranscript]
+    skipped: dict[str, str]  # name → why it could not be transcribed
+    speed: TranscriptionSpeed
 
 
-async def hear(
+async def transcribe_set(
     model: Transcriber,
     utterances: Iterator[Utterance],
     options: LongformOptions,
     *,
     long_form: bool,
     at_once: int,
-    done: Callable[[], None] | None = None,
-) -> Hearing:
-    """Let a model transcribe every utterance; one that cannot be decoded is set aside, with the reason.
+    on_done: Callable[[], None] | None = None,
+) -> SetTranscripts:
+    """Transcribe every utterance; one that cannot be decoded is skipped, with the reason.
 
-    The clock starts after a warm-up: one golden clip, so that what an engine does once is not counted.
+    The clock starts after one golden clip has been transcribed, so that what an engine does once is not counted.
+
+        transcripts = await transcribe_set(model, chosen.utterances(), LongformOptions(), long_form=True, at_once=8)
 
     Args:
         long_form: the sequential algorithm over windows, as labels are made. False: an utterance is one window, and
-            longer ones are set aside.
+            longer ones are skipped.
         at_once: utterances in flight, so that batches form.
-        done: is called after each utterance.
+        on_done: called after each utterance.
 
     Raises:
         ModelError: the model failed.
         BadRequest: the set is damaged.
     """
     await model.transcribe(golden.windows()[0][0], options.decode)
-    counted = _Counted(model)
-    heard: dict[str, Heard] = {}
-    set_aside: dict[str, str] = {}
-    turn = asyncio.Lock()
+    counting = _CountingTranscriber(model)
+    transcripts: dict[str, UtteranceTranscript] = {}
+    skipped: dict[str, str] = {}
+    one_reader = asyncio.Lock()  # the iterator is read by one task at a time
 
-    async def listen() -> None:
+    async def work() -> None:
         while True:
-            async with turn:
+            async with one_reader:
                 utterance = await asyncio.to_thread(next, utterances, None)
             if utterance is None:
                 return
-            name = utterance.said.name
+            name = utterance.reference.name
             try:
-                with utterance.open() as reader:
-                    heard[name] = await (_sequential if long_form else _one_window)(counted, reader, options)
+                with utterance.open() as excerpt:
+                    transcripts[name] = await (_sequential if long_form else _one_window)(counting, excerpt, options)
             except AudioError as error:
-                set_aside[name] = f"{error.reason}: {error.message}"
-            if done is not None:
-                done()
+                skipped[name] = f"{error.reason}: {error.message}"
+            if on_done is not None:
+                on_done()
 
     started = time.monotonic()
-    tasks = [asyncio.create_task(listen()) for _ in range(at_once)]
+    tasks = [asyncio.create_task(work()) for _ in range(at_once)]
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:  # the first error is the one to tell
+        for task in tasks:  # where one failed, its error is raised and the others end
             task.cancel()
     wall_s = time.monotonic() - started
-    speed = Speed(
-        round(sum(one.seconds for one in heard.values()), 3),
+    speed = TranscriptionSpeed(
+        round(sum(transcript.seconds for transcript in transcripts.values()), 3),
         wall_s,
-        counted.windows,
-        counted.tokens,
-        counted.retried,
+        counting.windows,
+        counting.tokens,
+        counting.retried,
     )
-    return Hearing(model.model, heard, set_aside, speed)
+    return SetTranscripts(model.model, transcripts, skipped, speed)
 
 
 @dataclass(slots=True)
-class _Counted:
-    """A transcriber that counts what passes through it."""
+class _CountingTranscriber:
+    """A transcriber that counts windows and tokens."""
 
     inner: Transcriber
     windows: int = 0
@@ -145,7 +148,7 @@ class _Counted:
     async def transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
         result = await self.inner.transcribe(window, options)
         self.windows += 1
-        self.tokens += len(result.tokens) + 1
+        self.tokens += len(result.tokens) + 1  # end-of-text
         self.retried += result.temperature > options.temperatures[0]
         return result
 
@@ -153,32 +156,33 @@ class _Counted:
         await self.inner.close()
 
 
-async def _sequential(model: Transcriber, reader: Excerpt, options: LongformOptions) -> Heard:
-    segments = [segment async for segment in transcribe(reader, model, options, total_samples=ENDLESS)]
-    _check(reader)
-    return Heard(join_text(segment.text for segment in segments), _stretches(segments), reader.samples / SAMPLE_RATE_HZ)
+async def _sequential(model: Transcriber, excerpt: Excerpt, options: LongformOptions) -> UtteranceTranscript:
+    segments = [segment async for segment in transcribe(excerpt, model, options, total_samples=UNLIMITED)]
+    _check(excerpt)
+    text = join_text(segment.text for segment in segments)
+    return UtteranceTranscript(text, _stretches(segments), excerpt.samples / SAMPLE_RATE_HZ)
 
 
-async def _one_window(model: Transcriber, reader: Excerpt, options: LongformOptions) -> Heard:
-    samples = await asyncio.to_thread(reader.read, 0, WINDOW_SAMPLES + 1)
-    _check(reader)
+async def _one_window(model: Transcriber, excerpt: Excerpt, options: LongformOptions) -> UtteranceTranscript:
+    samples = await asyncio.to_thread(excerpt.read, 0, WINDOW_SAMPLES + 1)
+    _check(excerpt)
     if len(samples) > WINDOW_SAMPLES:
         raise AudioError(
             "The recording is longer than one window (30 s).",
             reason=QuarantineReason.TOO_LONG,
-            hint="hear it with --long-form",
+            hint="evaluate it with --long-form",
         )
     result = await model.transcribe(Window(samples), options.decode)
     text = "" if is_silence(result, options.decode) else result.text.strip()
-    return Heard(text, (text,), len(samples) / SAMPLE_RATE_HZ)
+    return UtteranceTranscript(text, (text,), len(samples) / SAMPLE_RATE_HZ)
 
 
-def _check(reader: Excerpt) -> None:
-    if not reader.samples:
+def _check(excerpt: Excerpt) -> None:
+    if not excerpt.samples:
         raise AudioError(
             "There are no samples where the set says the utterance is.",
             reason=QuarantineReason.TOO_SHORT,
-            hint="look at its offset and duration",
+            hint="check its offset and duration",
         )
 
 
