@@ -3,14 +3,13 @@
 import asyncio
 import json
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 from rapidfuzz.distance import Levenshtein
 from reading_oracle import mixed_tokens
-from weights import base, open_base
+from weights import base
 
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
@@ -21,13 +20,6 @@ pytestmark = pytest.mark.integration
 
 MINUTES = 2  # of each recording: four windows and more
 OPTIONS = LongformOptions(decode=DecodeOptions(language="zh", temperatures=(0.0,)))
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = open_base()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture

@@ -236,8 +236,8 @@ def test_order_matters_for_the_distances_alone(label: list[str], said: list[str]
     st.lists(st.tuples(st.lists(texts, min_size=1, max_size=3), st.lists(texts, min_size=1, max_size=2)), max_size=5)
 )
 def test_many_are_weighed_as_each_alone(chunks: list[tuple[list[str], list[str]]]) -> None:
-    said = [ChunkTexts(segments(*label), [hypothesis(text) for text in heard]) for label, heard in chunks]
-    assert weigh_many(said) == [weigh(one.segments, one.hypotheses) for one in said]
+    many = [ChunkTexts(segments(*label), [hypothesis(text) for text in said]) for label, said in chunks]
+    assert weigh_many(many) == [weigh(each.segments, each.hypotheses) for each in many]
 
 
 @settings(max_examples=60)
