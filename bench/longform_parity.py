@@ -167,7 +167,8 @@ def corpus_mer(texts: Sequence[str], recordings: Sequence[Item]) -> float:
     for text, item in zip(texts, recordings, strict=True):
         heard = read(text).tokens
         scored = [
-            (Levenshtein.distance(heard, reference), len(reference)) for reference in map(mixed_tokens, item.references)
+            (Levenshtein.distance(heard, reference), len(reference))
+            for reference in (read(text).tokens for text in item.references)
         ]
         if scored:
             best = min(scored)

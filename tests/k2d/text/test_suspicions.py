@@ -1,7 +1,6 @@
 """What a text says against itself, and the benchmark that the default decision is held to."""
 
 import runpy
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,12 +52,6 @@ def test_any_text_is_allowed_and_shares_are_shares(text: str, duration_s: float)
     found = suspicions(text, prompt=text, duration_s=duration_s)
     for field in ("looping_share", "variety", "echo", "foreign_share"):
         assert 0.0 <= getattr(found, field) <= 1.0
-    given_parts = suspicions(
-        text, prompt=text, duration_s=duration_s, normalised=normalise(text), tokens=mixed_tokens(text)
-    )
-    assert [getattr(found, one.name) for one in fields(found)] == [
-        getattr(given_parts, one.name) for one in fields(given_parts)
-    ]
 
 
 @pytest.mark.parametrize(
