@@ -3,11 +3,18 @@
 from pathlib import Path
 
 import pytest
+import structlog
 from frozen_sets import frozen
 from weights import base
 
 from k2d.datasets.read import FrozenDataset
 from k2d.whisper.vocabulary import Vocabulary
+
+
+@pytest.fixture(autouse=True)
+def default_logs() -> None:
+    """Commands that ran before in this process have set a level, below which nothing can be captured."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
