@@ -28,11 +28,12 @@ import torch
 from k2d.audio import SampleReader
 from k2d.client.embedded import Embedded
 from k2d.documents import BatchOptions
-from k2d.filtering.distance import counts, read
+from k2d.filtering.distance import counts
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.logs import setup
 from k2d.schema import WINDOW_SAMPLES, Metric
 from k2d.settings import load
+from k2d.text.reading import read
 from k2d.whisper.features import log_mel
 from k2d.whisper.resolve import resolve
 from k2d.whisper.vocabulary import Vocabulary

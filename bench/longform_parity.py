@@ -30,7 +30,7 @@ from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
 from k2d.schema import DecodeOptions, LongformOptions, Samples, join_text
 from k2d.settings import load
-from k2d.text.tokens import mixed_tokens
+from k2d.text.reading import read
 from k2d.whisper.load import open_engine
 from k2d.whisper.resolve import resolve
 
@@ -165,9 +165,10 @@ def corpus_mer(texts: Sequence[str], recordings: Sequence[Item]) -> float:
     """Sum of edits over sum of reference tokens, each recording against the better of its references."""
     edits = tokens = 0
     for text, item in zip(texts, recordings, strict=True):
-        heard = mixed_tokens(text)
+        heard = read(text).tokens
         scored = [
-            (Levenshtein.distance(heard, reference), len(reference)) for reference in map(mixed_tokens, item.references)
+            (Levenshtein.distance(heard, reference), len(reference))
+            for reference in (read(text).tokens for text in item.references)
         ]
         if scored:
             best = min(scored)
@@ -177,7 +178,7 @@ def corpus_mer(texts: Sequence[str], recordings: Sequence[Item]) -> float:
 
 def between(left: Sequence[str], right: Sequence[str]) -> float:
     """MER of `left` with `right` as the reference."""
-    pairs = [(mixed_tokens(a), mixed_tokens(b)) for a, b in zip(left, right, strict=True)]
+    pairs = [(read(a).tokens, read(b).tokens) for a, b in zip(left, right, strict=True)]
     return sum(Levenshtein.distance(a, b) for a, b in pairs) / max(1, sum(len(b) for _, b in pairs))
 
 

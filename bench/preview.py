@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from k2d.corpus import column_files, views
+from k2d.corpus.gather import SCHEMA
 from k2d.corpus.index import CHUNKS, stem
 from k2d.documents import BatchOptions
 from k2d.filtering.policy import DEFAULT, PAPER, Policy
@@ -31,7 +32,6 @@ from k2d.labeling.request import make_batch
 from k2d.schema import Batch, Metric, Source
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.store import facts_shard as facts
 from k2d.store.batches import PART
 from k2d.store.parquet import writer
 
@@ -94,7 +94,7 @@ def _part(rng: np.random.Generator) -> dict[str, bytes]:
 def _values(rng: np.random.Generator, schema: pa.Schema, bad: np.ndarray, length_s: float) -> dict[str, np.ndarray]:
     rows = len(bad)
     ms = np.clip(rng.gamma(6.0, length_s / 6, rows), 0.2, 29.0) * 1000 // 10 * 10
-    rates = {"avg_logprob", "score"}
+    rates = {"avg_logprob", "forced_logprob"}
     values = {}
     for field in schema:
         if field.name == "ms":
@@ -107,7 +107,7 @@ def _values(rng: np.random.Generator, schema: pa.Schema, bad: np.ndarray, length
             values[field.name] = -np.round(rng.gamma(2.0, 0.15, rows) + bad, 4)
         elif pa.types.is_floating(field.type):
             values[field.name] = np.round(bad * rng.random(rows), 4)
-        elif field.name == "units":
+        elif field.name == "phonemes":
             values[field.name] = ms / 1000 * rng.normal(9, 2, rows).clip(0.1)
         elif field.name in ("teacher_repetition", "hypothesis_repetition", "validator_repetition", "loops"):
             values[field.name] = rng.geometric(0.6, rows)
@@ -119,8 +119,8 @@ def _values(rng: np.random.Generator, schema: pa.Schema, bad: np.ndarray, length
 def _facts(rows: int) -> bytes:
     """The part's Parquet file: a preview looks at its footer alone, so its columns say nothing."""
     file = io.BytesIO()
-    with writer(file, facts.INDEX_SCHEMA) as out:
-        out.write_table(pa.table([pa.nulls(rows, f.type) for f in facts.INDEX_SCHEMA], schema=facts.INDEX_SCHEMA))
+    with writer(file, SCHEMA) as out:
+        out.write_table(pa.table([pa.nulls(rows, f.type) for f in SCHEMA], schema=SCHEMA))
     return file.getvalue()
 
 
@@ -152,14 +152,14 @@ def measure(folder: Path, what: str, rounds: int) -> dict[str, float | str]:
     )
     return {
         "asked": what,
-        "chunks": sum(found["chunks"].values()),
+        "chunks": found.chunks.accepted + found.chunks.salvaged + found.chunks.rejected,
         "first_s": round(times[0], 2),
         "best_s": round(min(times), 2),
         "best_core_s": round(min(works), 2),  # of all cores together: what other work on the machine cannot stretch
         "before_mb": round(before),
         "peak_mb": round(_peak_mb()),
         "own_mb": round(anonymous),
-        "hours_accepted": found["hours_accepted"],
+        "hours_accepted": found.hours_accepted,
     }
 
 

@@ -32,8 +32,7 @@ from k2d.schema import ChunkFacts, Window
 from k2d.settings import Settings
 from k2d.settings import load as settings_of
 from k2d.store import Lake
-from k2d.text.phonemes import phonemes
-from k2d.text.tokens import mixed_tokens
+from k2d.text.reading import read
 from k2d.validators.probe.network import Probe, frames_of, load
 from k2d.validators.probe.validator import probe_hypothesis
 from trainer.probe.crossfit import ProbeRecipe, StoredProbe, cross_fit
@@ -102,14 +101,14 @@ def weigh(facts: ChunkFacts, flac: bytes, row: dict, probe: Probe, engine: Remem
     encoded = engine.encode([Window(samples)])[0][: frames_of(len(samples))]
     texts = [segment.text for segment in facts.segments]
     hypothesis = probe_hypothesis(probe, texts, encoded, facts.recording_id, name="probe")
-    distance = counts(hypothesis.text.split(), phonemes(mixed_tokens(facts.teacher_text))).bounded
+    distance = counts(hypothesis.text.split(), read(facts.teacher_text).phonemes).bounded
     sizes = [max(1, len(probe.read(text))) for text in texts]
     score = float(np.average(hypothesis.forced_logprobs, weights=sizes))
     own = sum(one.avg_logprob * (len(one.tokens) + 1) for one in facts.segments)
     teacher = own / sum(len(one.tokens) + 1 for one in facts.segments)
     perturbed = facts.distances.phonemes.bounded
-    label_tokens = mixed_tokens(facts.teacher_text)
-    references = [mixed_tokens(row[key]) for key in ("text", "text_spoken") if key in row]
+    label_tokens = read(facts.teacher_text).tokens
+    references = [read(row[key]).tokens for key in ("text", "text_spoken") if key in row]
     edits, tokens = min((counts(one, label_tokens).edits, len(one)) for one in references)
     signals = {
         "teacher's log-probability": -teacher,

@@ -7,9 +7,9 @@ their tokens changed, packed to about 100 mixed tokens and four or five segments
 token in eight changed again. No text is scored twice, so no cache of whole texts helps. Times are CPU seconds of this
 process, the best of the repeats; every repeat has its own chunks.
 
-- ours: `k2d.filtering.evidence.weigh_many`: the paper's distances (counts of mixed tokens and phonemes, repetition, phrase) and
-  `Evidence` for the chunk and each segment (alignment by sound, errors by language, homophones, flips, loops, phrases,
-  echo, scores, signals).
+- ours: `k2d.filtering.evidence.weigh_many`: the paper's distances (counts of mixed tokens and phonemes,
+  repetition, phrase) and `Evidence` for the chunk and each segment (alignment by sound, errors by language,
+  homophones, flips, loops, phrases, echo, forced log-probabilities, signals).
 - ours, distances: `k2d.filtering.distance.compare`, chunk by chunk: the paper's distances alone.
 - straightforward: what one writes with the usual packages, and less of it: error rates of the chunk in mixed tokens and
   phonemes, the edits of each segment, repetition. OpenCC for each text, Whisper's basic normalisation, pypinyin to
@@ -38,11 +38,12 @@ import opencc
 from pypinyin import Style, lazy_pinyin
 
 from k2d.filtering.distance import compare
-from k2d.filtering.evidence import Said, weigh_many
+from k2d.filtering.evidence import ChunkTexts, weigh_many
 from k2d.schema import Hypothesis, Segment, join_text
 from k2d.text import english
 from k2d.text.letters import letter_to_sound
-from k2d.text.tokens import is_han, is_latin, mixed_tokens
+from k2d.text.reading import read
+from k2d.text.tokens import is_han, is_latin
 
 HERE = Path(__file__).parent
 MANIFEST = HERE.parent.parent / "shared" / "data" / "public" / "manifest.jsonl"
@@ -64,15 +65,15 @@ class Maker:
     def __init__(self, sentences: Sequence[str], seed: int = 0) -> None:
         self.random = random.Random(seed)
         self.sentences = sentences
-        tokens = {token for sentence in sentences for token in mixed_tokens(sentence)}
+        tokens = {token for sentence in sentences for token in read(sentence).tokens}
         self.han, self.words = sorted(filter(is_han, tokens)), sorted(filter(is_latin, tokens))
 
-    def chunk(self) -> Said:
+    def chunk(self) -> ChunkTexts:
         texts: list[str] = []
         length = 0
         while length < TOKENS - 8:
             sentence = self.changed(self.random.choice(self.sentences), FRESH)
-            found = len(mixed_tokens(sentence))
+            found = len(read(sentence).tokens)
             if length + found > TOKENS + 10:
                 continue
             texts.append(sentence)
@@ -82,7 +83,7 @@ class Maker:
             for place, text in enumerate(texts)
         )
         heard = self.changed(" ".join(texts), ERRORS)
-        return Said(segments, (Hypothesis("model:base", "as is", heard, -0.3, (-0.4,) * len(texts)),))
+        return ChunkTexts(segments, (Hypothesis("model:base", "as is", heard, -0.3, (-0.4,) * len(texts)),))
 
     def changed(self, text: str, share: float) -> str:
         """Three in five of the changed tokens are another one, one is left out, one has another after it."""
@@ -118,7 +119,7 @@ class Straightforward:
         self.say = say
         self.converter = opencc.OpenCC("t2s")
 
-    def score(self, chunk: Said) -> dict[str, Any]:
+    def score(self, chunk: ChunkTexts) -> dict[str, Any]:
         label = self.tokens(join_text(segment.text for segment in chunk.segments))
         owners = [place for place, one in enumerate(chunk.segments) for _ in self.tokens(one.text)]
         heard = self.tokens(chunk.hypotheses[0].text)
@@ -172,7 +173,7 @@ def english_sayer() -> tuple[str, Callable[[str], list[str]]]:
 # ---- measuring ----------------------------------------------------------------------------------------------------
 
 
-def chunks_a_second(score: Callable[[list[Said]], object], maker: Maker, *, chunks: int, repeats: int) -> float:
+def chunks_a_second(score: Callable[[list[ChunkTexts]], object], maker: Maker, *, chunks: int, repeats: int) -> float:
     """The best of the repeats, after one that only warms up."""
     best = 0.0
     for _ in range(repeats + 1):
@@ -184,7 +185,7 @@ def chunks_a_second(score: Callable[[list[Said]], object], maker: Maker, *, chun
     return best
 
 
-def distances(chunks: list[Said]) -> None:
+def distances(chunks: list[ChunkTexts]) -> None:
     for chunk in chunks:
         compare(join_text(segment.text for segment in chunk.segments), [chunk.hypotheses[0].text])
 
@@ -207,7 +208,7 @@ def main() -> None:
     source, found = sentences()
     maker = Maker(found)
     sample = [maker.chunk() for _ in range(200)]
-    tokens = sum(len(mixed_tokens(join_text(s.text for s in one.segments))) for one in sample) / len(sample)
+    tokens = sum(len(read(join_text(s.text for s in one.segments)).tokens) for one in sample) / len(sample)
     segments = sum(len(one.segments) for one in sample) / len(sample)
     name, say = english_sayer()
     peer = Straightforward(say)

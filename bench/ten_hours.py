@@ -8,8 +8,8 @@ of its own. Decoding, hashing, seeking, packing, FLAC, Parquet, distances and fa
 memory before, at its peak and the difference, against the target of 600 MB.
 """
 
+import argparse
 import asyncio
-import sys
 import tempfile
 import threading
 import time
@@ -17,7 +17,6 @@ import wave
 from pathlib import Path
 
 import numpy as np
-from k2d.validators.validators import Validators
 
 from k2d import audio
 from k2d.documents import BatchOptions
@@ -29,6 +28,7 @@ from k2d.sources import from_path
 from k2d.store import Lake
 from k2d.validators.model import ModelValidator
 from k2d.validators.perturb import PERTURBATIONS
+from k2d.validators.protocol import Validators
 
 TARGET_MB = 600
 WORDS = (
@@ -103,8 +103,11 @@ async def walk(source: Path, store: str) -> float:
 
 
 def main() -> None:
-    hours = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    parts = [Path(name) for name in sys.argv[2:]] or [Path("examples/audio/lecture.ogg")]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("hours", type=float, nargs="?", default=10.0)
+    parser.add_argument("parts", type=Path, nargs="*", metavar="AUDIO")
+    asked = parser.parse_args()
+    hours, parts = asked.hours, asked.parts or [Path("examples/audio/lecture.ogg")]
     peak, running = resident_mb(), True
 
     def watch() -> None:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from k2d.text.normalise import normalise
 from k2d.text.phrases import listed
-from k2d.text.repetition import REPETITION_MAX, compression_ratio, repetition
+from k2d.text.reading import read
+from k2d.text.repetition import REPETITION_MAX, compression_ratio
 from k2d.text.suspicions import is_hallucination
 
 DATA = Path(__file__).parent / "data" / "zh_hallu" / "zh_hallu.jsonl"
@@ -89,7 +89,7 @@ def ours_text_alone(item: Item) -> bool:
 
 
 def ngram(item: Item) -> bool:
-    return repetition(item.text) > REPETITION_MAX
+    return read(item.text).repetition > REPETITION_MAX
 
 
 def zlib_ratio(item: Item) -> bool:
@@ -119,13 +119,13 @@ def white_space_and_rate(item: Item) -> bool:
 
 
 def substrings(item: Item) -> bool:
-    text = normalise(item.text).replace(" ", "")
+    text = read(item.text).normalised.replace(" ", "")
     return any(phrase in text for phrase in _list())
 
 
 @cache
 def _list() -> tuple[str, ...]:
-    return tuple(normalise(phrase).replace(" ", "") for phrase in listed())
+    return tuple(read(phrase).normalised.replace(" ", "") for phrase in listed())
 
 
 RULES: dict[str, Callable[[Item], bool]] = {

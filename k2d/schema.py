@@ -256,7 +256,7 @@ class Hypothesis:
 
     validator: str  # "model:<reference>", "perturbed:<reference>", "probe:<digest>", "second-decode:<reference>"
     perturbation: str  # "as is", or how the audio was changed; for a second decode, how it was decoded
-    text: str  # for a probe: phonemes (k2d.text.phonemes), separated by spaces
+    text: str  # for a probe: phonemes (k2d.text.sounds), separated by spaces
     avg_logprob: float  # of this text, natural log, mean over tokens
     # For each segment of the label: mean forced log-probability of its tokens (for a probe: of its phonemes) under the
     # validator. Empty where the validator computes none.

@@ -8,22 +8,15 @@ computed from the counts, for many chunks at once, in `k2d.filtering.policy.metr
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Final
 
 from rapidfuzz.distance import Levenshtein
 
 from k2d.schema import Counts, Distances
 from k2d.text.phrases import match_phrases
-from k2d.text.reading import Reading, read_many
-from k2d.text.tokens import count_scripts, mixed_tokens
+from k2d.text.reading import read, read_many
+from k2d.text.tokens import count_scripts
 from k2d.text.trace import token_starts
-
-
-@lru_cache(maxsize=1024)
-def read(text: str) -> Reading:
-    """Read one transcript (`k2d.text.reading`). Cached; `read_many` is faster for many texts."""
-    return read_many([text])[0]
 
 
 def counts(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
@@ -87,7 +80,8 @@ def counts_by_segment(segment_texts: Sequence[str], validator_text: str) -> tupl
     """
     if not segment_texts:
         raise ValueError("edits can be attributed only if there is at least one segment")
-    split = [mixed_tokens(text) for text in segment_texts]
+    readings = read_many(segment_texts)
+    split = [readings[place].tokens for place in range(len(segment_texts))]
     owners = [owner for owner, tokens in enumerate(split) for _ in tokens]
     reference, hypothesis = read(validator_text).tokens, tuple(token for tokens in split for token in tokens)
     hits, substitutions = [len(tokens) for tokens in split], [0] * len(split)

@@ -12,11 +12,12 @@ from functools import partial, reduce
 from operator import add
 from typing import Final
 
-from k2d.filtering.distance import counts, read
+from k2d.filtering.distance import counts
 from k2d.inference import golden
 from k2d.inference.longform import Reader, transcribe
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import Counts, LongformOptions, ModelInfo, Samples, Segment, join_text
+from k2d.text.reading import read
 
 AT_ONCE: Final = 8  # concurrent recordings: enough to fill batches, few enough for their memory
 

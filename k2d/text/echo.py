@@ -4,11 +4,11 @@ The prompt is the text the decoder was conditioned on: the initial prompt, the p
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from k2d.text.tokens import is_han, mixed_tokens
+from k2d.text.reading import read
+from k2d.text.tokens import is_han
 
 # Least number of distinct tokens (an English word counts as two). Chosen: people really do say shorter texts twice.
 LEAST_WEIGHT: Final = 8
@@ -19,7 +19,7 @@ def echo(text: str, prompt: str) -> float:
 
     echo("今天我們來看反向傳播", "今天我們來看反向傳播和梯度")  # 1.0
     """
-    return echo_share(mixed_tokens(text), mixed_tokens(prompt)) if prompt else 0.0
+    return echo_share(read(text).tokens, read(prompt).tokens) if prompt else 0.0
 
 
 def echo_share(tokens: Sequence[str], prompt: Sequence[str]) -> float:
@@ -34,9 +34,3 @@ def echo_share(tokens: Sequence[str], prompt: Sequence[str]) -> float:
     prompt_pairs = set(pairwise(prompt))
     known = [False, *[pair in prompt_pairs for pair in pairwise(tokens)], False]
     return sum([before or after for before, after in pairwise(known)]) / len(tokens)
-
-
-@lru_cache(maxsize=64)
-def prompt_tokens(prompt: str) -> tuple[str, ...]:
-    """The mixed tokens of a prompt. Cached, since one initial prompt is compared with every text of a batch."""
-    return tuple(mixed_tokens(prompt))

@@ -61,19 +61,14 @@ _HAS_SPOKEN: Final = re.compile(r"[%+&@#]|[0-9],[0-9]")
 _HAS_INNER: Final = re.compile(r"['.-]")
 
 
-def normalise(text: str) -> str:
-    """Normalise text for comparison: lower-case, Simplified characters, words separated by single spaces.
+def clean(text: str) -> str:
+    """Normalise a text, but for the conversion to Simplified characters (`simplify`).
 
-        normalise("今天的 Meeting 改到 3.5 點，20% 的人說 don't（笑）")
-        # "今天的 meeting 改到 3.5 点 20 percent 的人说 don't"
+    clean("今天的 Meeting 改到 3.5 點，20% 的人說 don't（笑）")
+    # "今天的 meeting 改到 3.5 點 20 percent 的人說 don't"
 
     Idempotent. Accepts text of any length and script and never raises. Source: docs/method.md.
     """
-    return simplify(clean(text))
-
-
-def clean(text: str) -> str:
-    """`normalise` without the conversion to Simplified characters."""
     if _HAS_BRACKET.search(text):
         for pattern, replacement in BRACKETS:
             text = pattern.sub(replacement, text)

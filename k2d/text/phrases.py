@@ -16,7 +16,7 @@ from importlib import resources
 from itertools import pairwise
 from typing import Final
 
-from k2d.text.tokens import mixed_tokens
+from k2d.text.reading import read, read_many
 
 _LONGEST_NAME: Final = 6  # tokens that may follow a credit; chosen: a name, two names or an address
 # Tokens of sentences that do not occur in names: "字幕志願者很辛苦" and "captions by default are off" are speech.
@@ -89,7 +89,7 @@ def phrase(text: str) -> str | None:
 
     phrase("字幕由 Amara.org 社區提供")  # '字幕由 Amara.org 社区提供'
     """
-    return match_phrases(mixed_tokens(text))
+    return match_phrases(read(text).tokens)
 
 
 def listed() -> tuple[str, ...]:
@@ -109,9 +109,9 @@ def credit_line(text: str) -> str | None:
     The colon shows that the text was not spoken.
     """
     role, colon, name = text.replace("：", ":").partition(":")
-    if not colon or not 0 < len(mixed_tokens(name)) <= _LONGEST_NAME:
+    if not colon or not 0 < len(read(name).tokens) <= _LONGEST_NAME:
         return None
-    match = _match(mixed_tokens(f"{role} {role}"))  # twice: a role without a name counts only beside another
+    match = _match(read(f"{role} {role}").tokens)  # twice: a role without a name counts only beside another
     return match.written if match is not None and match.times and match.open_tail else None
 
 
@@ -123,12 +123,12 @@ def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None
     None also where the credit is part of a sentence (字幕由 Amara.org 社區提供這句話 …). `tokens`: the text's mixed
     tokens, if the caller has them already.
     """
-    if not may_credit(mixed_tokens(text) if tokens is None else tokens):
+    if not may_credit(read(text).tokens if tokens is None else tokens):
         return None
     pieces = [piece for piece in _BREAK.split(text) if piece.strip()]
     for count in range(min(_EDGE_PIECES, len(pieces)), 0, -1):
         for edge in (pieces[:count], pieces[-count:]):
-            match = _match(mixed_tokens("".join(edge)))
+            match = _match(read("".join(edge)).tokens)
             if match is not None and match.unspoken:
                 return match.written
     return None
@@ -194,18 +194,25 @@ def _by_first_token() -> dict[str, tuple[_ListedPhrase, ...]]:
 
 @cache
 def _load() -> tuple[_ListedPhrase, ...]:
-    phrases = []
     lines = (resources.files("k2d.text") / "data" / "phrases.txt").read_text("utf-8").splitlines()
-    for line in lines:
-        if not line or line.startswith("#"):
-            continue
-        parts = _LINE.fullmatch(line)
-        assert parts is not None  # the pattern matches every line
-        written = parts["written"]
-        times = int(parts["times"] or 1)
-        tokens = tuple(mixed_tokens(written))
-        phrases.append(_ListedPhrase(written, tokens, bool(parts["open_tail"]), times, bool(parts["unspoken"])))
-    return tuple(phrases)
+    entries = [_parts(line) for line in lines if line and not line.startswith("#")]
+    readings = read_many([parts["written"] for parts in entries])
+    return tuple(
+        _ListedPhrase(
+            parts["written"],
+            readings[place].tokens,
+            open_tail=bool(parts["open_tail"]),
+            times=int(parts["times"] or 1),
+            unspoken=bool(parts["unspoken"]),
+        )
+        for place, parts in enumerate(entries)
+    )
+
+
+def _parts(line: str) -> re.Match[str]:
+    parts = _LINE.fullmatch(line)
+    assert parts is not None  # the pattern matches every line
+    return parts
 
 
 @cache

@@ -1,7 +1,12 @@
 """The sound of each mixed token: its phonemes as a short string, one character per phoneme.
 
-The phonemes are those of `k2d.text.phonemes`. Strings align many times faster than lists of phoneme names, and since
-every token has its own string, an alignment by sound can be mapped back to tokens.
+Phonemes are the unit of the phoneme error rate (PER). Mandarin becomes toneless pinyin initials and finals (lower-case:
+`zh`, `iang`), English becomes ARPAbet without stress (upper-case: `JH`), so no phoneme belongs to both. Numbers are
+read the same way in every notation (`k2d.text.numbers`). Other scripts give one phoneme per character. Source:
+docs/method.md; unlike in the paper's code, words outside the lexicon are not dropped.
+
+Strings align many times faster than lists of phoneme names, and since every token has its own string, an alignment by
+sound can be mapped back to tokens.
 
 Mandarin initials and finals are the characters from 1 on, ARPAbet phones those from 128 on. A character of another
 script stands for itself if its code point is above 255, and is mapped to a private code point otherwise.
@@ -11,7 +16,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import compress, count
 from operator import add
 from typing import Final
 
@@ -51,26 +55,6 @@ def is_english(code: str) -> bool:
     return chr(FIRST_PHONE) <= code < chr(FIRST_PHONE + len(english.PHONES))
 
 
-def sounds(tokens: Sequence[str]) -> list[str]:
-    """Return the sound of each mixed token in its context; joined, they are the phonemes of the text in order.
-
-    The phonemes of a number of several words belong to its first word, and those of 百分之 to the last token of its
-    number, so the other tokens of a number may have none; every other token has at least one. `tokens` may be those of
-    many texts with SEPARATOR between them.
-
-        [decode(sound) for sound in sounds(["银", "行"])]  # [('in',), ('h', 'ang')]
-    """
-    odd = mandarin.odd_phrases()
-    alone = list(map(ALONE.__getitem__, tokens))
-    places = ContextPlaces(
-        respelled=[place for sign in mandarin.RESPELLED for place in _places_of(sign, tokens)],
-        numbers=_places_of(NUMBER, alone),
-        hundreds=_places_of("百", tokens),
-        odd=list(compress(count(), map(odd.__contains__, map(add, tokens, tokens[1:])))),
-    )
-    return sounds_in_context(tokens, alone, places)
-
-
 @dataclass(frozen=True, slots=True)
 class ContextPlaces:
     """Indices, ascending, of the tokens whose sound may depend on their neighbours."""
@@ -82,7 +66,15 @@ class ContextPlaces:
 
 
 def sounds_in_context(tokens: Sequence[str], alone: list[str], context: ContextPlaces) -> list[str]:
-    """`sounds`, given the sound of each token by itself (`alone`, from ALONE; this list is modified)."""
+    """Return the sound of each mixed token in its context; joined, they are the phonemes of the text in order.
+
+    The phonemes of a number of several words belong to its first word, and those of 百分之 to the last token of its
+    number, so the other tokens of a number may have none; every other token has at least one.
+
+    Args:
+        tokens: of one text, or of many with SEPARATOR between them.
+        alone: the sound of each token by itself, from ALONE; this list is modified.
+    """
     respelled, odd = mandarin.respell(tokens, context.respelled), context.odd
     for place in context.respelled:
         alone[place] = ALONE[respelled[place]]
@@ -96,10 +88,6 @@ def sounds_in_context(tokens: Sequence[str], alone: list[str], context: ContextP
     read, parts, places = _with_numbers_read(respelled, alone, spans)
     _read_odd_phrases(read, parts, _moved(odd, spans, places))
     return _gathered(parts, places, spans, len(tokens))
-
-
-def _places_of(wanted: str, among: Sequence[str]) -> list[int]:
-    return list(compress(count(), map(wanted.__eq__, among))) if wanted in among else []
 
 
 class _Sounds(dict[str, str]):

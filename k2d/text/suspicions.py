@@ -13,12 +13,13 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from k2d.text.echo import echo_share, prompt_tokens
+from k2d.text.echo import echo_share
 from k2d.text.loops import Loop, count_up, find_loops, unloop
-from k2d.text.normalise import HAN, normalise
+from k2d.text.normalise import HAN
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases
-from k2d.text.repetition import REPETITION_MAX, count_ngrams, count_tokens
-from k2d.text.tokens import count_scripts, is_han, is_latin, split_normalised
+from k2d.text.reading import read
+from k2d.text.repetition import REPETITION_MAX, count_tokens
+from k2d.text.tokens import count_scripts, is_han, is_latin
 
 # Repeated tokens: ten Han characters, or five English words, are two seconds of speech. Cheers, drills and stammers
 # stay below. Laughter, syllables of songs and digits (零零零零) are really repeated for long: they count half.
@@ -120,8 +121,6 @@ def suspicions(
     *,
     prompt: str = "",
     duration_s: float | None = None,
-    normalised: str | None = None,
-    tokens: Sequence[str] | None = None,
 ) -> Suspicions:
     """Measure the signs of hallucination in a text.
 
@@ -130,17 +129,16 @@ def suspicions(
     Args:
         prompt: the text the decoder was conditioned on (initial prompt, previous text).
         duration_s: length of the audio that the text is the transcript of.
-        normalised, tokens: the text normalised and split, if the caller has them already.
 
     Any text is allowed; an empty one has no reasons.
     """
-    normalised = normalise(text) if normalised is None else normalised
-    tokens = split_normalised(normalised) if tokens is None else tokens
+    reading = read(text)
+    normalised, tokens = reading.normalised, reading.tokens
     has_foreign = _FOREIGN.search(normalised) is not None
     return replace(
-        _loop_facts(tokens, count_ngrams(normalised), spaced=" " in normalised),
+        _loop_facts(tokens, reading.repetition, spaced=" " in normalised),
         phrase=match_phrases(tokens) or credit_line(text) or credit_at_edge(text, tokens),
-        echo=echo_share(tokens, prompt_tokens(prompt)) if prompt else 0.0,
+        echo=echo_share(tokens, read(prompt).tokens) if prompt else 0.0,
         foreign_share=foreign_share(tokens) if has_foreign else 0.0,
         foreign_run=foreign_run(tokens) if has_foreign else 0,
         duration_s=duration_s,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from k2d.text.normalise import HAN, LATIN, normalise
+from k2d.text.normalise import HAN, LATIN
 
 # Kana, Bopomofo, Thai, Lao, Tibetan, Myanmar, Khmer.
 _NO_SPACES: Final = r"\u3041-\u30ff\u31f0-\u31ff\u3105-\u312f\u31a0-\u31bf\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff"
@@ -22,19 +22,6 @@ _HAN_RUN: Final = re.compile(f"[{HAN}]+")
 _LATIN_RUN: Final = re.compile(f"[{LATIN}'.-]+")
 _is_single = re.compile(f"[{_NO_SPACES}]").match
 _is_latin = re.compile(f"[{LATIN}]").match
-
-
-def mixed_tokens(text: str) -> list[str]:
-    """Normalise text and split it into mixed tokens.
-
-    mixed_tokens("今天的 Meeting，don't 遲到！")  # ['今', '天', '的', 'meeting', "don't", '迟', '到']
-    """
-    return split_normalised(normalise(text))
-
-
-def split_normalised(normalised: str) -> list[str]:
-    """Split already normalised text into mixed tokens. The tokens joined are the text without its spaces."""
-    return TOKEN.findall(normalised)
 
 
 def is_han(token: str) -> bool:

@@ -12,9 +12,9 @@ from typing import Final
 
 from rapidfuzz.distance import Levenshtein
 
-from k2d.filtering.distance import read
 from k2d.schema import Counts
-from k2d.text.repetition import REPETITION_MAX, count_ngrams
+from k2d.text.reading import read
+from k2d.text.repetition import REPETITION_MAX
 from k2d.text.tokens import code_mixing_index, count_scripts, han_tokens, is_han, is_latin, latin_tokens
 from trainer.evaluation.boundaries import EN, ZH, languages, points_of_interest, switch_tokens, switches
 from trainer.evaluation.word_errors import count_word_errors
@@ -113,7 +113,7 @@ def count_errors(references: Sequence[str], text: str, *, stretches: Sequence[st
         switch=Counts(*switch),
         interest_zh=Counts(*interest[ZH]),
         interest_en=Counts(*interest[EN]),
-        loops=sum(count_ngrams(read(part).normalised) > REPETITION_MAX for part in stretches or (text,)),
+        loops=sum(read(part).repetition > REPETITION_MAX for part in stretches or (text,)),
         has_text=bool(hypothesis),
         reference=nearest,
     )

@@ -11,9 +11,10 @@ from operator import add
 from pathlib import Path
 from typing import Final
 
-from k2d.filtering.distance import counts, read
+from k2d.filtering.distance import counts
 from k2d.inference.golden import clips
 from k2d.schema import Counts
+from k2d.text.reading import read
 from trainer.errors import ExportDrift
 from trainer.export.decoders import ToolDecoder, open_student
 

@@ -12,10 +12,9 @@ from k2d.keys import digest
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Outcome, Samples
 from k2d.store import Lake
 from k2d.text.loops import count_loops
-from k2d.text.phonemes import phonemes
 from k2d.text.phrases import match_phrases
-from k2d.text.repetition import REPETITION_MAX, repetition
-from k2d.text.tokens import mixed_tokens
+from k2d.text.reading import Reading, read
+from k2d.text.repetition import REPETITION_MAX
 from k2d.validators.probe.network import BLANK_NAME, OTHER, STRIDE, fold_of, frames_of
 
 RAREST: Final = 5  # a phoneme seen less often than this is not learned by itself
@@ -71,14 +70,14 @@ def examples(
 ) -> Iterator[tuple[ProbeExample, Samples]]:
     """A shard's chunks that can be learned from, with their audio; the others are counted in `skipped`, by reason."""
     for chunk, flac in lake.labels.read(shard.label_key, audio=True):
-        spoken = phonemes(mixed_tokens(chunk.text))
-        reason = _reason_to_skip(chunk, spoken)
+        reading = read(chunk.text)
+        reason = _reason_to_skip(chunk, reading)
         if reason or flac is None:
             skipped[reason or "no audio"] += 1
             continue
         samples = decode_flac(flac)
         fold = fold_of(shard.recording_id, folds)
-        yield ProbeExample(shard.recording_id, fold, frames_of(len(samples)), tuple(spoken), trust(chunk)), samples
+        yield ProbeExample(shard.recording_id, fold, frames_of(len(samples)), reading.phonemes, trust(chunk)), samples
 
 
 def trust(chunk: Chunk) -> float:
@@ -94,13 +93,13 @@ def alphabet(collected: Iterable[ProbeExample]) -> tuple[str, ...]:
     return (BLANK_NAME, OTHER, *sorted(phoneme for phoneme, count in counts.items() if count >= RAREST))
 
 
-def _reason_to_skip(chunk: Chunk, spoken: list[str]) -> str | None:
-    tokens = mixed_tokens(chunk.text)
+def _reason_to_skip(chunk: Chunk, reading: Reading) -> str | None:
+    spoken = reading.phonemes
     if not spoken:
         return "empty"
-    if repetition(chunk.text) > REPETITION_MAX or count_loops(tokens) >= LOOP_TURNS:
+    if reading.repetition > REPETITION_MAX or count_loops(reading.tokens) >= LOOP_TURNS:
         return "loops"
-    if match_phrases(tokens) is not None:
+    if match_phrases(reading.tokens) is not None:
         return "known phrase"
     outputs = math.ceil(frames_of(round(chunk.duration_s * SAMPLE_RATE_HZ)) / STRIDE)
     repeats = sum(a == b for a, b in pairwise(spoken))  # CTC needs a blank between two equal ones

@@ -10,9 +10,10 @@ from typing import Any, Final
 import torch
 
 from k2d.errors import AudioError, BadRequest
-from k2d.filtering.distance import counts, read
+from k2d.filtering.distance import counts
 from k2d.schema import WINDOW_SAMPLES, Counts, Samples
 from k2d.settings import Settings
+from k2d.text.reading import read
 from k2d.whisper.features import log_mel
 from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.stream import TrainingData

@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.filtering.distance import counts_by_segment, read
+from k2d.filtering.distance import counts_by_segment
 from k2d.schema import ChunkFacts, Counts
+from k2d.text.reading import read
 from trainer.evaluation.error_rates import ErrorCounts, count_errors
 from trainer.study.material import Sentence
 

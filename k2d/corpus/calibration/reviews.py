@@ -21,7 +21,7 @@ from k2d.errors import BadRequest, NotFound
 from k2d.filtering.distance import counts
 from k2d.filtering.policy import Policy
 from k2d.keys import segment_id
-from k2d.text.tokens import mixed_tokens
+from k2d.text.reading import read
 
 VERSION: Final = 2
 
@@ -82,7 +82,7 @@ class ReviewRow(BaseModel):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.correct and self.reference is not None and mixed_tokens(self.reference) != mixed_tokens(self.label):
+        if self.correct and self.reference is not None and read(self.reference).tokens != read(self.label).tokens:
             raise ValueError("correct is true, but the reference differs from the label")
         return self
 
@@ -150,11 +150,11 @@ def error_of(row: ReviewRow) -> LabelEdits:
     errors it can have, so that the bound holds in any case.
     """
     if row.correct and row.reference is None:
-        tokens = min(float(len(mixed_tokens(row.label))), row.size)
+        tokens = min(float(len(read(row.label).tokens)), row.size)
         return LabelEdits(0.0, tokens, 0.0)
     if row.reference is None:
         return LabelEdits(row.size, 0.0, 1.0)
-    alignment = counts(mixed_tokens(row.reference), mixed_tokens(row.label))
+    alignment = counts(read(row.reference).tokens, read(row.label).tokens)
     longer = max(alignment.reference_length, alignment.hypothesis_length)
     shrink = min(1.0, row.size / max(1, longer))
     return LabelEdits(alignment.edits * shrink, alignment.reference_length * shrink, alignment.bounded)

@@ -9,12 +9,11 @@ import numpy.typing as npt
 
 from k2d.schema import Hypothesis, Segment, join_text
 from k2d.text.characters import HAN_KIND, LATIN_KIND, NEWLINE, SPACE
-from k2d.text.echo import echo_share, prompt_tokens
+from k2d.text.echo import echo_share
 from k2d.text.loops import LEAST_NUMBERS
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_begin, may_credit
-from k2d.text.reading import Readings, count_windows, read_many
+from k2d.text.reading import Readings, count_windows, read, read_many
 from k2d.text.suspicions import ECHO_MAX, loop_turns
-from k2d.text.tokens import mixed_tokens
 from k2d.text.trace import token_starts
 
 Places = npt.NDArray[np.intp]
@@ -48,7 +47,7 @@ class TextBatch:
     segment: Places  # (label tokens,): the segment of each token, separators included, counted over all chunks
 
 
-def read(chunks: Sequence[ChunkTexts]) -> TextBatch:
+def read_chunks(chunks: Sequence[ChunkTexts]) -> TextBatch:
     """Read the labels and hypotheses of chunks, and assign the labels' tokens to segments."""
     labels = [join_text(segment.text for segment in chunk.segments) for chunk in chunks]
     texts = [hypothesis.text for chunk in chunks for hypothesis in chunk.hypotheses if not hypothesis.is_phonemes]
@@ -95,7 +94,7 @@ def _starts_of(chunk: ChunkTexts, label: str, tokens: int) -> list[int]:
     starts: list[int] = []
     offset = -_leading_space(chunk.segments)
     for segment in chunk.segments:
-        starts += [max(0, offset)] * len(mixed_tokens(segment.text))
+        starts += [max(0, offset)] * len(read(segment.text).tokens)
         offset += len(segment.text)
     return (starts + [max(0, offset - 1)] * tokens)[:tokens]
 
@@ -161,7 +160,7 @@ def _texts(batch: TextBatch, lengths: Sequence[int]) -> tuple[list[int], list[bo
             if may_be_credit and not phrases[span]:
                 phrases[span] = _is_credit(segment.text, words)
             if chunk.prompt:
-                echoes[span] = echo_share(words, prompt_tokens(chunk.prompt)) > ECHO_MAX
+                echoes[span] = echo_share(words, read(chunk.prompt).tokens) > ECHO_MAX
         loops.append(max(loop_turns(whole) if may_loop else 0, *loops[spans_of_chunk]))
         phrases.append(any(phrases[spans_of_chunk]) or batch.phrases[place] is not None)
         echoes.append(any(echoes[spans_of_chunk]))

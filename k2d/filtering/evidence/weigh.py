@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from k2d.filtering.evidence.edit_counts import RATES
 from k2d.filtering.evidence.pairs import AlignedPairs
-from k2d.filtering.evidence.texts import ChunkTexts, label_columns, read
+from k2d.filtering.evidence.texts import ChunkTexts, label_columns, read_chunks
 from k2d.schema import Distances, Evidence, Hypothesis, Segment
 
 Column = npt.NDArray[Any]
@@ -61,7 +61,7 @@ def weigh_many(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
 
 
 def _weigh_batch(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
-    batch = read(chunks)
+    batch = read_chunks(chunks)
     pairs = AlignedPairs(batch)
     columns = label_columns(batch) | _signals(chunks, batch.first) | _from_hypotheses(pairs)
     floats = np.round(np.stack([columns[name] for name in _FLOATS]), _DECIMALS).astype(np.float32)

@@ -13,8 +13,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from k2d.errors import ModelError
-from k2d.text.phonemes import phonemes
-from k2d.text.tokens import mixed_tokens
+from k2d.text.reading import read
 from k2d.validators.probe.ctc import Posteriors
 
 VERSION: Final = 1
@@ -52,7 +51,7 @@ class Probe:
     folds: tuple[Layers, ...]
     mean: npt.NDArray[np.float32]  # of the encoder's output, shape (width,)
     scale: npt.NDArray[np.float32]  # 1 / standard deviation of the encoder's output, shape (width,)
-    units: tuple[str, ...]  # the alphabet: BLANK_NAME, OTHER, then phonemes (k2d.text.phonemes)
+    units: tuple[str, ...]  # the alphabet: BLANK_NAME, OTHER, then phonemes (k2d.text.sounds)
     recordings: npt.NDArray[np.uint64]  # hashes of the recordings it was trained on, sorted
     about: Mapping[str, Any]  # teacher (reference, digest, fingerprint), seed, versions, figures
 
@@ -67,7 +66,7 @@ class Probe:
 
     def read(self, text: str) -> tuple[int, ...]:
         """The indices in `units` of a text's phonemes."""
-        return encode_units(phonemes(mixed_tokens(text)), self.index)
+        return encode_units(read(text).phonemes, self.index)
 
     def trained_on(self, recording_id: str) -> bool:
         """Whether the probe was trained on a recording; then one fold's network was trained without it."""

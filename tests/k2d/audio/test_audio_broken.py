@@ -1,4 +1,4 @@
-"""Bad audio: every way a file can be useless has its own reason, and says how much of it was heard."""
+"""Bad audio: every way a file can be useless has its own reason, and says how much of it was decoded."""
 
 import io
 import struct
@@ -258,10 +258,10 @@ def test_names_that_look_like_protocols_are_files_or_nothing(tmp_path: Path, mon
 def test_blocks_and_reader_tell_damage_too() -> None:
     data = encoded("flac", "flac", seconds=SECONDS)
     cut = data[: len(data) // 2]
-    heard: list[int] = []
+    lengths: list[int] = []
     with pytest.raises(AudioError) as caught:
-        heard.extend(len(block) for block in blocks(io.BytesIO(cut)))
+        lengths.extend(len(block) for block in blocks(io.BytesIO(cut)))
     assert caught.value.reason == QuarantineReason.TRUNCATED
-    assert caught.value.details["duration_s"] == pytest.approx(sum(heard) / 16000, abs=0.001)
+    assert caught.value.details["duration_s"] == pytest.approx(sum(lengths) / 16000, abs=0.001)
     with SampleReader(io.BytesIO(cut)) as reader, pytest.raises(AudioError):
         reader.read(0, 10**9)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from factories import finished_batch
+from lakes import copy
 
 from k2d.cli import main
 from k2d.client import Client
@@ -16,7 +17,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def k2d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def k2d(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], without_waits: None
+) -> Run:
     """Run `k2d` in an empty folder with a fresh store; returns exit status, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("K2D_STORE", str(tmp_path / "lake"))
@@ -38,6 +41,14 @@ def k2d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return run
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A finished batch, `lectures`."""
+    lake = Lake(str(tmp_path_factory.mktemp("finished") / "lake"))
+    finished_batch(lake)
+    return lake
+
+
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     """The store that `k2d` uses."""
@@ -45,5 +56,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 @pytest.fixture
-def batch(lake: Lake) -> Batch:
-    return finished_batch(lake)
+def batch(finished: Lake, lake: Lake) -> Batch:
+    """`lectures`, in the store that `k2d` uses."""
+    copy(finished, Path(lake.files.root))
+    return lake.batches.get("lectures")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from factories import finished_batch
-from lakes import drop_column
+from lakes import copy, drop_column
 from weights import BASE, base, cache
 
 from k2d.client import Embedded
@@ -19,14 +19,20 @@ from k2d.errors import BadRequest, Conflict, K2DError, NotFound, StoreError
 from k2d.filtering.policy import DEFAULT
 from k2d.schema import BatchState
 from k2d.settings import Settings
+from k2d.store import Lake
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A finished batch of two labeled recordings and a quarantined one."""
+    lake = Lake(str(tmp_path_factory.mktemp("finished") / "lake"))
+    finished_batch(lake)
+    return lake
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Embedded:
-    """A finished batch of two labeled recordings and a quarantined one."""
-    embedded = Embedded(Settings(store=str(tmp_path / "lake"), _env_file=None))
-    finished_batch(embedded.lake)
-    return embedded
+def embedded(finished: Lake, tmp_path: Path) -> Embedded:
+    return Embedded(Settings(store=copy(finished, tmp_path / "lake").files.root, _env_file=None))
 
 
 def break_facts(embedded: Embedded, *positions: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lakes import audio_path, batch, put_recording
+from lakes import audio_path, batch, copy, put_recording
 
 from k2d.corpus import index
 from k2d.corpus.index import parts, read_index
@@ -17,15 +17,20 @@ from k2d.store import Lake
 ID = "b_0123456789abcdef"
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A batch of four: two labeled, one quarantined, the last one without a result."""
-    lake = Lake(str(tmp_path / "lake"))
+    lake = Lake(str(tmp_path_factory.mktemp("written") / "lake"))
     lake.batches.put(batch(4))
     lake.batches.put_result(ID, put_recording(lake, 0, [(0.0, 0.2), (0.2, 0.5)]))
     lake.batches.put_result(ID, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 0.0, reason="not_audio"))
     lake.batches.put_result(ID, put_recording(lake, 2, [(0.1, 0.4)]))
     return lake
+
+
+@pytest.fixture
+def lake(written: Lake, tmp_path: Path) -> Lake:
+    return copy(written, tmp_path / "lake")
 
 
 def stored(lake: Lake) -> list[str]:

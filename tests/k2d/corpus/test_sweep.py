@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from judged import JudgedPart, policies
 from judged import parts as judged_parts
-from lakes import batch, put_recording
+from lakes import batch, copy, put_recording
 from oracles import kept, ledger, salvaged_ms
 
 from k2d.corpus import chunk as chunk_detail
@@ -27,18 +27,29 @@ JUDGE = Policy(name="judge", metric=Metric.EVIDENCE, weights=Weights(bias=-4.0, 
 
 
 @pytest.fixture
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """Six recordings in three parts of two."""
+def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (positions, indices, views, chunk_pages):
         monkeypatch.setattr(module, "PART", 2)
-    lake = Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Six recordings, to be read in three parts of two."""
+    lake = Lake(str(tmp_path_factory.mktemp("written") / "lake"))
     lake.batches.put(batch(6))
     for number in range(6):
         spans = [(i / 5, i / 5 + 0.2) for i in range(number)]
         spoiled = frozenset((i, i % 2) for i in range(0, number, 3))
         put = put_recording(lake, number, spans, bad=spoiled, rejected=frozenset({4}))
-        lake.batches.put_result(ID, put)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(positions, "PART", 2)
+            lake.batches.put_result(ID, put)
     return lake
+
+
+@pytest.fixture
+def lake(written: Lake, tmp_path: Path, parts_of_two: None) -> Lake:
+    return copy(written, tmp_path / "lake")
 
 
 # ---- sums ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import webdataset
 import yaml
-from lakes import unflac
+from lakes import copy, unflac
 
 from k2d.datasets.formats import FORMATS, export, kaldi
 from k2d.datasets.freeze import freeze
@@ -22,11 +22,17 @@ from k2d.store import Lake
 from k2d.store.manifest import Manifest
 
 
-@pytest.fixture
-def talks(lake: Lake) -> Lake:
+@pytest.fixture(scope="module")
+def with_talks(finished: Lake, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The dataset "talks": three rows in two shards."""
+    lake = copy(finished, tmp_path_factory.mktemp("talks") / "lake")
     freeze(lake, name="talks", batches=["lectures"], policy=PAPER, shard_bytes=40_000)
     return lake
+
+
+@pytest.fixture
+def talks(with_talks: Lake, tmp_path: Path) -> Lake:
+    return copy(with_talks, tmp_path / "lake")
 
 
 def stored(lake: Lake) -> dict[str, dict]:

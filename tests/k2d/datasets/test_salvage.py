@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from lakes import batch, put_recording, samples, unflac
+from lakes import batch, copy, put_recording, samples, unflac
 
 from k2d.corpus import views
 from k2d.datasets.freeze import freeze
@@ -26,15 +26,20 @@ WHOLE = JUDGE.model_copy(update={"salvage": False})
 KEY = f"00facts{0:025x}"
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Talk 0: chunks 0–3 of two segments; the second of 1 and the first of 2 are bad. Talk 1: quarantined."""
-    lake = Lake(str(tmp_path / "lake"))
+    lake = Lake(str(tmp_path_factory.mktemp("spoiled") / "lake"))
     lake.batches.put(batch(2))
     spans = [(0.5, 2.0), (2.0, 3.5), (3.5, 6.0), (6.0, 8.0)]
     lake.batches.put_result(BATCH, put_recording(lake, 0, spans, bad=frozenset({(1, 1), (2, 0)})))
     lake.batches.put_result(BATCH, RecordingResult(1, "talk-1.flac", Outcome.QUARANTINED, 2.5, reason="truncated"))
     return lake
+
+
+@pytest.fixture
+def lake(spoiled: Lake, tmp_path: Path) -> Lake:
+    return copy(spoiled, tmp_path / "lake")
 
 
 def rows(lake: Lake, name: str = "talks") -> list[dict]:

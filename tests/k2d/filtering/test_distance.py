@@ -4,10 +4,11 @@ import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading_oracle import mixed_tokens
 
 from k2d.filtering.distance import DiffOp, aligned_diff, compare, counts, counts_by_segment
 from k2d.schema import Counts
-from k2d.text.tokens import han_tokens, latin_tokens, mixed_tokens
+from k2d.text.tokens import han_tokens, latin_tokens
 
 sequences = st.lists(st.sampled_from(["我", "你", "model", "a", "b"]), max_size=12)
 speech = st.text(alphabet="我你好謝天銀行ab c'1，。", max_size=30)

@@ -58,7 +58,7 @@ class Script:
 
     async def transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
         self.prompts.append(window.prompt)
-        result = self.results.pop(0) if self.results else heard()
+        result = self.results.pop(0) if self.results else answer()
         if isinstance(result, Exception):
             raise result
         return result
@@ -67,7 +67,7 @@ class Script:
         pass
 
 
-def heard(
+def answer(
     *pieces: tuple[float, float, str],
     resume: float | None = None,
     logprob: float = -0.3,
@@ -104,20 +104,20 @@ def spans(segments: list[Segment]) -> list[tuple[float, float, str]]:
 
 def test_the_next_window_starts_where_the_last_one_says() -> None:
     audio = Audio(50)
-    script = Script(heard((0, 5, "a"), (5, 21.5, "b"), resume=21.5), heard((0.5, 28, "c")))
+    script = Script(answer((0, 5, "a"), (5, 21.5, "b"), resume=21.5), answer((0.5, 28, "c")))
     assert spans(run(audio, script)) == [(0, 5, "a"), (5, 21.5, "b"), (22, 49.5, "c")]
     assert audio.starts_s == [0, 21.5]
 
 
 def test_without_a_resume_point_the_whole_window_is_done() -> None:
     audio = Audio(70)
-    run(audio, Script(heard((0, 5, "a")), heard((0, 5, "b")), heard((0, 5, "c"))))
+    run(audio, Script(answer((0, 5, "a")), answer((0, 5, "b")), answer((0, 5, "c"))))
     assert audio.starts_s == [0, 30, 60]
 
 
 def test_silence_is_skipped_unless_the_text_is_sure() -> None:
-    unsure = heard((0, 3, "x"), resume=3, logprob=-1.5, silence=0.9)
-    sure = heard((0, 3, "y"), resume=3, logprob=-0.2, silence=0.9)
+    unsure = answer((0, 3, "x"), resume=3, logprob=-1.5, silence=0.9)
+    sure = answer((0, 3, "y"), resume=3, logprob=-0.2, silence=0.9)
     audio = Audio(60)
     assert spans(run(audio, Script(unsure, sure))) == [(30, 33, "y")]
     assert audio.starts_s == [0, 30, 33]
@@ -125,24 +125,24 @@ def test_silence_is_skipped_unless_the_text_is_sure() -> None:
 
 def test_silence_can_be_switched_off() -> None:
     options = LongformOptions(decode=DecodeOptions(no_speech_threshold=None))
-    assert spans(run(Audio(30), Script(heard((0, 3, "x"), logprob=-9, silence=1.0)), options)) == [(0, 3, "x")]
+    assert spans(run(Audio(30), Script(answer((0, 3, "x"), logprob=-9, silence=1.0)), options)) == [(0, 3, "x")]
 
 
 def test_a_window_always_moves_on() -> None:
     audio = Audio(1)
-    run(audio, Script(*[heard(resume=0.0) for _ in range(200)]))
+    run(audio, Script(*[answer(resume=0.0) for _ in range(200)]))
     assert len(audio.starts) == 50  # a step of 20 ms each
 
 
 def test_segments_stay_inside_the_recording_and_apart() -> None:
     audio = Audio(20)
     pieces = ((0, 8, "a"), (7, 12, "b"), (11, 11.5, "inside"), (19, 29, "c"), (25, 29, "beyond"))
-    assert spans(run(audio, Script(heard(*pieces)))) == [(0, 8, "a"), (8, 12, "b"), (19, 20, "c")]
+    assert spans(run(audio, Script(answer(*pieces)))) == [(0, 8, "a"), (8, 12, "b"), (19, 20, "c")]
 
 
 def test_a_recording_shorter_than_promised_ends_quietly() -> None:
     audio = Audio(30, promised=100)
-    assert spans(run(audio, Script(heard((0, 2, "a")), heard((0, 2, "b"))))) == [(0, 2, "a")]
+    assert spans(run(audio, Script(answer((0, 2, "a")), answer((0, 2, "b"))))) == [(0, 2, "a")]
 
 
 def test_an_empty_recording_has_no_segments() -> None:
@@ -150,7 +150,7 @@ def test_an_empty_recording_has_no_segments() -> None:
 
 
 def test_signals_come_along() -> None:
-    [segment] = run(Audio(10), Script(heard((0, 2, "a"), logprob=-0.7, silence=0.2, temperature=0.4)))
+    [segment] = run(Audio(10), Script(answer((0, 2, "a"), logprob=-0.7, silence=0.2, temperature=0.4)))
     assert (segment.avg_logprob, segment.no_speech_prob, segment.temperature) == (-0.7, 0.2, 0.4)
     assert (segment.language, segment.tokens) == ("zh-en", (97,))
 
@@ -159,28 +159,28 @@ CONDITIONED = LongformOptions(condition_on_previous_text=True)
 
 
 def test_previous_text_comes_with_its_timestamps_and_without_the_unfinished_piece() -> None:
-    script = Script(heard((0, 2, "ab"), (2, 4, "c"), resume=4, tail=(STAMP + 200, 120)), heard((0, 1, "d")))
+    script = Script(answer((0, 2, "ab"), (2, 4, "c"), resume=4, tail=(STAMP + 200, 120)), answer((0, 1, "d")))
     run(Audio(34), script, CONDITIONED)
     assert script.prompts[0] == ()
     assert script.prompts[1] == (STAMP, 97, 98, STAMP + 100, STAMP + 100, 99, STAMP + 200)
 
 
 def test_previous_text_adds_up_to_half_a_context() -> None:
-    script = Script(*[heard((0, 30, "abcdefgh" * 10), resume=None) for _ in range(5)])
+    script = Script(*[answer((0, 30, "abcdefgh" * 10), resume=None) for _ in range(5)])
     run(Audio(150), script, CONDITIONED)
     assert [len(p) for p in script.prompts] == [0, 82, 164, 223, 223]
     assert script.prompts[3][-1] == STAMP + 1500
 
 
 def test_a_stray_timestamp_inside_a_piece_costs_only_the_timestamps() -> None:
-    stray = replace(heard((0, 30, "ab")), tokens=(97, STAMP + 3, 98))
-    script = Script(stray, heard((0, 1, "c")))
+    stray = replace(answer((0, 30, "ab")), tokens=(97, STAMP + 3, 98))
+    script = Script(stray, answer((0, 1, "c")))
     run(Audio(34), script, CONDITIONED)
     assert script.prompts[1] == (97, 98)
 
 
 def test_previous_text_is_dropped_after_a_high_temperature_or_when_not_wanted() -> None:
-    windows = [heard((0, 30, "a")), heard((0, 30, "b"), temperature=0.6), heard((0, 30, "c"))]
+    windows = [answer((0, 30, "a")), answer((0, 30, "b"), temperature=0.6), answer((0, 30, "c"))]
     script = Script(*windows)
     run(Audio(90), script, CONDITIONED)
     assert [len(p) for p in script.prompts] == [0, 3, 0]
@@ -190,14 +190,14 @@ def test_previous_text_is_dropped_after_a_high_temperature_or_when_not_wanted() 
 
 
 def test_skipped_silence_keeps_the_previous_text() -> None:
-    script = Script(heard((0, 30, "a")), heard((0, 3, "x"), logprob=-2, silence=0.9), heard((0, 30, "b")))
+    script = Script(answer((0, 30, "a")), answer((0, 3, "x"), logprob=-2, silence=0.9), answer((0, 30, "b")))
     run(Audio(90), script, CONDITIONED)
     assert script.prompts[2] == script.prompts[1] == (STAMP, 97, STAMP + 1500)
 
 
 def test_progress_reaches_the_end() -> None:
     told: list[float] = []
-    run(Audio(65), Script(heard((0, 5, "a"), resume=5)), progress=told.append)
+    run(Audio(65), Script(answer((0, 5, "a"), resume=5)), progress=told.append)
     assert told == [5, 35, 65]
 
 
@@ -215,7 +215,7 @@ WINDOWS = st.lists(st.tuples(PIECES, st.none() | st.floats(-1, 31), st.floats(-2
 def test_whatever_the_model_says_segments_are_in_order(
     seconds: float, windows: list[tuple[list[tuple[float, float, str]], float | None, float, float]], condition: bool
 ) -> None:
-    results = [heard(*p, resume=r, logprob=lp, silence=s) for p, r, lp, s in windows]
+    results = [answer(*p, resume=r, logprob=lp, silence=s) for p, r, lp, s in windows]
     audio = Audio(seconds)
     segments = run(audio, Script(*results), LongformOptions(condition_on_previous_text=condition))
     edges = [0.0, *(edge for s in segments for edge in (s.start_s, s.end_s)), seconds + 0.001]

@@ -3,31 +3,23 @@
 import asyncio
 import json
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 from rapidfuzz.distance import Levenshtein
-from weights import base, open_base
+from reading_oracle import mixed_tokens
+from weights import base
 
 from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, Samples, Segment, join_text
-from k2d.text.tokens import mixed_tokens
 from k2d.whisper.engine import Engine
 
 pytestmark = pytest.mark.integration
 
 MINUTES = 2  # of each recording: four windows and more
 OPTIONS = LongformOptions(decode=DecodeOptions(language="zh", temperatures=(0.0,)))
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = open_base()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture

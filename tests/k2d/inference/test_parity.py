@@ -34,8 +34,8 @@ def recordings(*references: str | None) -> list[ParityRecording]:
 
 
 def test_one_voice_twice_has_no_drift() -> None:
-    heard = ((segment(" 我們 review"), segment(" 一下")), ())
-    report = compare(recordings("我們 review 一下", ""), Transcripts(A, heard), Transcripts(B, heard))
+    segments = ((segment(" 我們 review"), segment(" 一下")), ())
+    report = compare(recordings("我們 review 一下", ""), Transcripts(A, segments), Transcripts(B, segments))
     assert report.drift == 0
     assert [(row.identical, row.same_text, row.drift) for row in report.rows] == [(True, True, 0.0)] * 2
     assert (report.mer_a, report.mer_b) == (0.0, 0.0)
@@ -102,9 +102,11 @@ class Ear:
 def test_recordings_are_heard_whole_several_at_once_in_order() -> None:
     ear = Ear()
     many = [replace(recording, samples=16_000 + n) for n, recording in enumerate(recordings(*[None] * 20))]
-    heard = asyncio.run(transcribe_all(ear, [*many, replace(many[0], samples=480_000 + 32_000)], LongformOptions()))
-    assert [heard.text(n) for n in range(20)] == [str(16_000 + n) for n in range(20)]
-    assert [s.text for s in heard.segments[20]] == ["480000", "32000"]
+    transcripts = asyncio.run(
+        transcribe_all(ear, [*many, replace(many[0], samples=480_000 + 32_000)], LongformOptions())
+    )
+    assert [transcripts.text(n) for n in range(20)] == [str(16_000 + n) for n in range(20)]
+    assert [s.text for s in transcripts.segments[20]] == ["480000", "32000"]
     assert 1 < ear.most <= 8
 
 

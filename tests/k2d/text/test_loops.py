@@ -5,6 +5,7 @@ import timeit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading_oracle import mixed_tokens
 
 from k2d.text.loops import (
     LEAST_TOKENS,
@@ -15,7 +16,6 @@ from k2d.text.loops import (
     find_loops,
     unloop,
 )
-from k2d.text.tokens import mixed_tokens
 
 SPEECH = "今天我們要介紹的是語音辨識模型的知識蒸餾方法以及它在混合語言上的應用"
 

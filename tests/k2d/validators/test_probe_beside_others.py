@@ -1,11 +1,9 @@
 """The probe on real weights: encoders of both engines, training from a lake, a hypothesis through the batcher."""
 
 import asyncio
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from weights import open_base
 
 from k2d.audio import encode_flac
 from k2d.documents import BatchOptions
@@ -65,13 +63,6 @@ class Other(Elsewhere):
         raise ModelError("nobody asks")
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = open_base()
-    yield engine
-    engine.close()
-
-
 def chunk(position: int) -> Chunk:
     clip = CLIPS[position]
     end_s = round(len(clip.samples) / 16_000, 3)
@@ -101,14 +92,12 @@ def open_probe(digest: str, *, lake: Lake, teacher) -> ProbeValidator:
     return asyncio.run(open_validator(f"probe:{digest}", ValidatorContext(teacher, "zh-en", lake, (), no_model)))
 
 
-def test_both_engines_encode_alike_and_company_does_not_matter(engine: Engine) -> None:
+def test_both_engines_encode_alike_and_company_does_not_matter(engine: Engine, reference: Engine) -> None:
     windows = [window for window, _ in golden.windows()][:2]
     together = engine.encode(windows)
     assert (together.shape, together.dtype) == ((2, 1500, 512), np.float16)
     np.testing.assert_array_equal(together[1:], engine.encode(windows[1:]))  # int8: bit for bit
-    reference = open_base("transformers")
     exact = reference.encode(windows[:1])[0].astype(np.float32)
-    reference.close()
     rows = len(windows[0].samples) // 320
     ours = together[0, :rows].astype(np.float32)
     assert np.corrcoef(ours.ravel(), exact[:rows].ravel())[0, 1] > 0.97  # 8 bits against 32

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import ctranslate2
 import numpy as np
 import pytest
 import soundfile
+from reading_oracle import mixed_tokens
 from weights import base, open_base
 
 from k2d.errors import BadRequest, ModelError
 from k2d.inference.batcher import MicroBatcher
 from k2d.schema import WINDOW_SAMPLES, DecodeOptions, Samples, Window, WindowResult
-from k2d.text.tokens import mixed_tokens
 from k2d.whisper import ct2_file
 from k2d.whisper.engine import Engine
 from k2d.whisper.features import log_mel
@@ -26,21 +25,6 @@ pytestmark = pytest.mark.integration
 
 GREEDY = DecodeOptions(temperatures=(0.0,))
 Clip = tuple[dict[str, str], Samples]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = open_base()
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def reference() -> Iterator[Engine]:
-    pytest.importorskip("torch")
-    engine = open_base("transformers")
-    yield engine
-    engine.close()
 
 
 def clips(shared: Path, language: str, count: int) -> list[Clip]:
@@ -53,8 +37,11 @@ def clips(shared: Path, language: str, count: int) -> list[Clip]:
 
 
 def hallucinating(shared: Path) -> list[Window]:
-    """Silence, noise and music: most of these need every temperature."""
-    names = sorted((shared / "public" / "clips").glob("pub_nonspeech_*"))[:6]
+    """Noise, music and clicks: some need higher temperatures; which ones depends on the CPU's arithmetic."""
+    kinds = ("white", "pink", "music", "clicks")
+    names = sorted(
+        name for kind in kinds for name in (shared / "public" / "clips").glob(f"pub_nonspeech_*_{kind}.flac")
+    )
     return [Window(soundfile.read(name, dtype="int16")[0][:WINDOW_SAMPLES]) for name in names]
 
 
@@ -76,9 +63,9 @@ def patched_zh(embeddings_of: tuple[str, str]) -> ctranslate2.models.Whisper:
     vocabulary = Vocabulary(folder / "tokenizer.json")
     sources = tuple(vocabulary.languages[code] for code in embeddings_of)
     weights = bytearray((folder / "model.bin").read_bytes())
-    with memoryview(weights) as perturbation:
-        found = ct2_file.tensors(perturbation, file=folder)
-        ct2_file._write_mean_row(perturbation, found, sources=sources, target=vocabulary.languages["zh"])
+    with memoryview(weights) as view:
+        found = ct2_file.tensors(view, file=folder)
+        ct2_file._write_mean_row(view, found, sources=sources, target=vocabulary.languages["zh"])
     files = {name: (folder / name).read_bytes() for name in ("config.json", "vocabulary.txt")}
     return ctranslate2.models.Whisper(
         "patched", compute_type="int8", intra_threads=2, files={"model.bin": io.BytesIO(weights), **files}
@@ -112,7 +99,7 @@ def test_the_mixed_prompt_is_the_methods_and_leaves_the_others_alone(engine: Eng
 
 
 def test_one_prompt_serves_every_language(engine: Engine, shared: Path) -> None:
-    """method.md, end of section 7: zh prompt 0.974 on English, mixed prompt 0.021 (all clean clips)."""
+    """docs/method.md: zh prompt 0.974 on English, mixed prompt 0.021 (all clean clips)."""
     english = clips(shared, "en", 8)
     mandarin = clips(shared, "zh", 8)
     windows = [Window(samples) for _, samples in english]
@@ -141,7 +128,7 @@ def test_auto_detects_each_window_for_itself(engine: Engine, shared: Path) -> No
 def test_neighbours_and_history_change_nothing(engine: Engine, shared: Path, language: str) -> None:
     """Bit for bit: the same window alone, in batches of any size and order, before and after others; with fallback."""
     options = DecodeOptions(language=language)
-    windows = [*hallucinating(shared)[2:5], *(Window(samples) for _, samples in clips(shared, "zh-en", 2))]
+    windows = [*hallucinating(shared), *(Window(samples) for _, samples in clips(shared, "zh-en", 2))]
     windows += [Window(windows[-1].samples, prompt=(1, 2, 3)), Window(windows[-2].samples, prompt=(1,) * 50)]
     alone = [engine.transcribe([window], options)[0] for window in windows]
     together = engine.transcribe(windows, options)
@@ -154,7 +141,7 @@ def test_neighbours_and_history_change_nothing(engine: Engine, shared: Path, lan
 
 @pytest.mark.slow
 def test_a_fresh_engine_says_the_same(engine: Engine, shared: Path) -> None:
-    windows = hallucinating(shared)[2:4]
+    windows = hallucinating(shared)[-2:]
     again = open_base()
     try:
         assert again.transcribe(windows, DecodeOptions()) == engine.transcribe(windows, DecodeOptions())
@@ -165,7 +152,7 @@ def test_a_fresh_engine_says_the_same(engine: Engine, shared: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.torch
 def test_sampling_is_repeatable_in_the_reference_engine(reference: Engine, shared: Path) -> None:
-    noise = hallucinating(shared)[3]
+    noise = hallucinating(shared)[1]
     other = Window(clips(shared, "en", 1)[0][1])
     options = DecodeOptions(temperatures=(0.6,), best_of=2, max_new_tokens=12)
     first = reference.transcribe([noise], options)[0]
@@ -179,37 +166,28 @@ def test_sampling_is_repeatable_in_the_reference_engine(reference: Engine, share
 
 @pytest.mark.slow
 @pytest.mark.torch
-def test_the_engines_agree(reference: Engine, shared: Path) -> None:
+def test_the_engines_agree(exact: Engine, reference: Engine, shared: Path) -> None:
     """The same weights in float32: the same tokens, and log-probabilities to three decimals."""
-    exact = open_base(compute_type="float32")
     found = [*clips(shared, "zh-en", 1), *clips(shared, "en", 1)]
     windows = [Window(samples) for _, samples in found]
     windows.append(Window(windows[0].samples, prompt=tuple(Vocabulary(base().path / "tokenizer.json").encode(" 今天"))))
-    try:
-        for options in (GREEDY, DecodeOptions(language="auto", temperatures=(0.0,), without_timestamps=True)):
-            ours, theirs = exact.transcribe(windows, options), reference.transcribe(windows, options)
-            assert [r.tokens for r in ours] == [r.tokens for r in theirs]
-            assert [r.language for r in ours] == [r.language for r in theirs]
-            for a, b in zip(ours, theirs, strict=True):
-                assert a.avg_logprob == pytest.approx(b.avg_logprob, abs=1e-3)
-                assert a.no_speech_prob == pytest.approx(b.no_speech_prob, abs=1e-3)
-    finally:
-        exact.close()
+    for options in (GREEDY, DecodeOptions(language="auto", temperatures=(0.0,), without_timestamps=True)):
+        ours, theirs = exact.transcribe(windows, options), reference.transcribe(windows, options)
+        assert [r.tokens for r in ours] == [r.tokens for r in theirs]
+        assert [r.language for r in ours] == [r.language for r in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.avg_logprob == pytest.approx(b.avg_logprob, abs=1e-3)
+            assert a.no_speech_prob == pytest.approx(b.no_speech_prob, abs=1e-3)
     assert ours[0].pieces[0].end_s == round(len(windows[0].samples) / 16_000, 3)  # without timestamps: all of it
 
 
 @pytest.mark.slow
 @pytest.mark.torch
-def test_beam_search_agrees(reference: Engine, shared: Path) -> None:
-    exact = open_base(compute_type="float32")
+def test_beam_search_agrees(exact: Engine, reference: Engine, shared: Path) -> None:
     options = DecodeOptions(temperatures=(0.0,), beam_size=3)
     windows = [Window(samples) for _, samples in clips(shared, "en", 2)]
-    try:
-        assert [r.tokens for r in exact.transcribe(windows, options)] == [
-            r.tokens for r in reference.transcribe(windows, options)
-        ]
-    finally:
-        exact.close()
+    theirs = reference.transcribe(windows, options)
+    assert [r.tokens for r in exact.transcribe(windows, options)] == [r.tokens for r in theirs]
 
 
 # ---- edges --------------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Teacher-forced scores on real weights: against transformers computed plainly, between engines, in any company."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,37 +32,23 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(base().path / "tokenizer.json")
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = open_base()
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def exact() -> Iterator[Engine]:
-    engine = open_base(compute_type="float32")
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
-def reference() -> Iterator[Engine]:
-    pytest.importorskip("torch")
-    engine = open_base("transformers")
-    yield engine
-    engine.close()
-
-
 # ---- the number itself --------------------------------------------------------------------------------------------
+
+
+@cache
+def plain_model() -> Any:
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+    return WhisperForConditionalGeneration.from_pretrained(base("transformers").path, dtype=torch.float32)
 
 
 def plainly(window: Window, prompt: Sequence[int], tokens: Sequence[int], *, text_ids: int) -> list[float]:
     """log softmax over text tokens, with nothing of k2d: transformers' own model and features."""
     import torch
-    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+    from transformers import WhisperFeatureExtractor
 
-    model = WhisperForConditionalGeneration.from_pretrained(base("transformers").path, dtype=torch.float32)
+    model = plain_model()
     features = WhisperFeatureExtractor()(window.samples / 2**15, sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
         logits = model(features.input_features, decoder_input_ids=torch.tensor([[*prompt, *tokens]])).logits[0]
@@ -233,6 +221,6 @@ def test_a_closed_engine_scores_nothing() -> None:
 @pytest.mark.torch
 def test_real_engines_pass_the_golden_check(engine: Engine, reference: Engine) -> None:
     for some in (engine, reference):
-        heard = golden.check(some)
-        assert "這個問題沒有標準答案" in heard
-        assert "different kinds of memory" in heard
+        text = golden.check(some)
+        assert "這個問題沒有標準答案" in text
+        assert "different kinds of memory" in text

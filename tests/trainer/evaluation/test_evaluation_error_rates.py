@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2d.filtering.distance import counts, read
+from k2d.filtering.distance import counts
 from k2d.schema import Counts
+from k2d.text.reading import read
 from trainer.evaluation.boundaries import languages, points_of_interest, switch_tokens, switches
 from trainer.evaluation.error_rates import METRICS, bucket, count_errors, embedded_language, language_of, pool
 

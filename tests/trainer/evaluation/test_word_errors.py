@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2d.filtering.distance import counts, read
+from k2d.filtering.distance import counts
 from k2d.schema import Counts
+from k2d.text.reading import read
 from trainer.evaluation.word_errors import count_word_errors
 
 WORDS = ["model", "loss", "the", "a", "3", "我", "們", "好", "的", "カ", "e\u0301", "İ", "ß"]

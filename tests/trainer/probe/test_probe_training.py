@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lakes import TEACHER
+from reading_oracle import mixed_tokens, phonemes
 
 from k2d.audio import encode_flac
 from k2d.documents import BatchOptions
@@ -14,8 +15,6 @@ from k2d.labeling.request import make_batch
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Outcome, Recording, RecordingResult, Samples, Segment, Source, Window
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.text.phonemes import phonemes
-from k2d.text.tokens import mixed_tokens
 from k2d.validators.probe.network import load
 from k2d.whisper.features import log_mel
 

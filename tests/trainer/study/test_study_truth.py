@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 from labeled import chunk_facts
+from reading_oracle import mixed_tokens
 
-from k2d.text.tokens import mixed_tokens
 from trainer.study.material import Sentence
 from trainer.study.truth import nearest_stretch, truth_of_clip, truth_of_span
 

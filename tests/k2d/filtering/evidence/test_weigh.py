@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading_oracle import mixed_tokens, phonemes
 
 from k2d.filtering.distance import compare
 from k2d.filtering.evidence import ChunkEvidence, ChunkTexts, mean_logprob, weigh, weigh_many
 from k2d.schema import Counts, Evidence, Hypothesis, Segment, join_text
-from k2d.text.phonemes import phonemes
 from k2d.text.sounds import decode, encode
-from k2d.text.tokens import mixed_tokens
 
 FRESH = "卡爸怕媽發" * 6  # no phoneme but a is in 你好 or 謝謝
 words = st.sampled_from(["我", "你", "好", "天", "銀行", "長大", " model ", " 2 ", "二", " a ", " Okay. ", "，", "カ"])
@@ -237,8 +236,8 @@ def test_order_matters_for_the_distances_alone(label: list[str], said: list[str]
     st.lists(st.tuples(st.lists(texts, min_size=1, max_size=3), st.lists(texts, min_size=1, max_size=2)), max_size=5)
 )
 def test_many_are_weighed_as_each_alone(chunks: list[tuple[list[str], list[str]]]) -> None:
-    said = [ChunkTexts(segments(*label), [hypothesis(text) for text in heard]) for label, heard in chunks]
-    assert weigh_many(said) == [weigh(one.segments, one.hypotheses) for one in said]
+    many = [ChunkTexts(segments(*label), [hypothesis(text) for text in said]) for label, said in chunks]
+    assert weigh_many(many) == [weigh(each.segments, each.hypotheses) for each in many]
 
 
 @settings(max_examples=60)

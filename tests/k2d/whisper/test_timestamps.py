@@ -48,7 +48,7 @@ TABLE = [
         5,
     ),
     (
-        "an unfinished piece is heard again",
+        "an unfinished piece is decoded again",
         T(0) + text("a") + T(2) + T(2.5) + text("bc"),
         30,
         [(0, 2, "a")],
