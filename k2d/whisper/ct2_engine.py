@@ -12,6 +12,7 @@ import structlog
 
 from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import prompts, scoring
+from k2d.whisper.allocator import keep_freed_memory
 from k2d.whisper.ct2_load import available_cores, choose_compute_type, choose_device, load_model
 from k2d.whisper.deterministic_fallback import DeterministicFallback, Search
 from k2d.whisper.engine import Encoding, engine_errors
@@ -49,6 +50,7 @@ class CTranslate2Engine:
         device, why_device = choose_device(device)
         kind, why_kind = choose_compute_type(compute_type, device)
         self._threads = threads or available_cores()
+        allocator = keep_freed_memory() if device == "cpu" else ""
         self._model: Any = load_model(
             resolved.path, vocabulary=self._vocabulary, device=device, compute_type=kind, threads=self._threads
         )
@@ -66,6 +68,7 @@ class CTranslate2Engine:
             device=f"{device} ({why_device})",
             compute_type=f"{self._info.compute_type} ({why_kind})",
             threads=f"{self._threads} ({'as set' if threads else 'all cores'})",
+            **({"allocator": allocator} if allocator else {}),
             seconds=round(time.monotonic() - started, 1),
         )
 

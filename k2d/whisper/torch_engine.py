@@ -13,6 +13,7 @@ from transformers import WhisperForConditionalGeneration
 from k2d.errors import ModelError
 from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import prompts, scoring
+from k2d.whisper.allocator import keep_freed_memory
 from k2d.whisper.engine import Encoding, engine_errors
 from k2d.whisper.fallback import DecodingResult, decode_with_fallback
 from k2d.whisper.features import log_mel
@@ -47,6 +48,7 @@ class TransformersEngine:
         kind, why_kind = _compute_type(compute_type, device)
         if threads:
             torch.set_num_threads(threads)
+        allocator = keep_freed_memory() if device == "cpu" else ""
         self._device = torch.device(device)
         self._dtype = PRECISIONS[kind]
         self._model: Any = _load(resolved, vocabulary=self._vocabulary, device=self._device, dtype=self._dtype)
@@ -58,6 +60,7 @@ class TransformersEngine:
             device=f"{device} ({why_device})",
             compute_type=f"{kind} ({why_kind})",
             threads=f"{torch.get_num_threads()} ({'as set' if threads else 'torch default'})",
+            **({"allocator": allocator} if allocator else {}),
             seconds=round(time.monotonic() - started, 1),
         )
 

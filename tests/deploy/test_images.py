@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
+import k2d
+
 DEPLOYED = [
     ROOT / "docker-compose.yml",
     *(ROOT / "deploy").rglob("Dockerfile"),
@@ -46,4 +48,4 @@ def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path, monkeypatch: p
     }
     assert "services/tritonserver/requirements.txt" in files
     assert files <= packed
-    assert {name.partition("/")[0] for name in packed - files} == {"k2d-0.1.0.dist-info"}
+    assert {name.partition("/")[0] for name in packed - files} == {f"k2d-{k2d.__version__}.dist-info"}

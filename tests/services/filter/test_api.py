@@ -544,7 +544,7 @@ def test_openapi_is_complete(api):
             for status, response in operation["responses"].items():
                 assert status[0] != "4" or set(response["content"]) == {"application/problem+json"}, (method, path)
     described = {p["name"]: p.get("description") for p in spec["paths"]["/v1/chunks"]["get"]["parameters"]}
-    assert described["text"] == "Part of the teacher's text."
+    assert described["text"] == "Substring of the teacher's text."
     assert set(described) >= {"batch", "limit", "cursor", "policy", "alpha", "verdict", "reason", "max_distance"}
     post = spec["paths"]["/v1/batches"]["post"]
     assert set(post["requestBody"]["content"]) == {"multipart/form-data", "application/json"}

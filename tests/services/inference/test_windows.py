@@ -103,7 +103,7 @@ async def _connected(url: str, *, token: str | None) -> None:
     [
         (b"", 400, "no head"),
         (b"{}\n", 400, "no samples"),
-        (b"{}\n\x00\x00\x00", 400, "no whole number of int16 samples"),
+        (b"{}\n\x00\x00\x00", 400, "not a whole number of int16 samples"),
         (b"{}\n" + bytes(2 * 31 * 16_000), 400, "31.0 s of audio; a window has at most 30 s"),
         (b'{"options": {"langauge": "zh"}}\n\x00\x00', 400, "unknown option: langauge"),
         (b'{"options": {"language": "klingon"}}\n\x00\x00', 400, "unknown language"),

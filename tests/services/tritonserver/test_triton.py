@@ -146,7 +146,7 @@ def test_windows_of_eight_lengths_meet_in_one_batch(triton: TritonServer) -> Non
 
 def test_what_a_server_says_of_itself(triton: TritonServer) -> None:
     document = talk(triton, lambda endpoint: endpoint.call(Head(act="describe"), NOTHING, timeout_s=30))
-    assert wire.described(document).reference == BASE
+    assert wire.model_of(document).reference == BASE
     assert document["batch_size"] == BATCH
     assert "三個" in document["golden"] or "three" in document["golden"]
 
