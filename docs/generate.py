@@ -3,6 +3,7 @@ schema. A test fails when they are out of date."""
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def cli() -> str:
     root: Any = typer.main.get_command(app)
     parts = [
         "# The `k2d` command\n",
-        "Results go to standard output, progress and errors to standard error. Exit status: "
-        "0 done, 1 failed, 2 the request makes no sense.\n",
+        "Results go to standard output, progress and errors to standard error. Exit status: 0 done, 1 failed,\n"
+        "2 the request makes no sense.\n",
     ]
     for name, command in sorted(root.commands.items()):
         parts.append(f"## k2d {name}\n\n{_paragraphs(command.help)}\n")
@@ -38,7 +39,11 @@ def cli() -> str:
 
 
 def _paragraphs(text: str | None) -> str:
-    return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
+    return "\n\n".join(map(_wrapped, (text or "").split("\n\n")))
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(" ".join(paragraph.split()), 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _parameters(command: Any, name: str) -> str:
@@ -78,13 +83,13 @@ def recipe() -> str:
         values[1:] = ["" if value == values[0] else value for value in values[1:]]
         may = "may change" if name in MAY_CHANGE else ""
         rows.append(f"| `{name}` | {_takes(schema[name])} | {' | '.join(values)} | {may} | {field.description or ''} |")
-    head = (
+    head = _paragraphs(
         "# Recipe keys\n\n`k2d train … --recipe PRESET-OR-FILE --set KEY=VALUE`. A file is YAML, `key: value`, with "
         "the defaults for what it leaves out. An unknown key is refused. A preset's column is empty where it has the "
         "default. *May change*: a run may go on (`--resume`) with another value; any other key makes another run. "
-        "How to train: [training.md](training.md).\n\n"
+        "How to train: [training.md](training.md)."
     )
-    return GENERATED + head + "\n".join(rows) + "\n"
+    return GENERATED + head + "\n\n" + "\n".join(rows) + "\n"
 
 
 def _value(value: object) -> str:
