@@ -4,6 +4,7 @@ One server serves all tests; the last of them kill parts of it. Making its envir
 """
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
@@ -67,6 +68,9 @@ def samples(seconds: float = 1.0) -> Samples:
 
 def voice() -> Samples:
     return golden.windows()[0][0].samples
+
+
+turns = itertools.count(10)
 
 
 def voice_from(turn: int) -> Samples:
@@ -219,9 +223,9 @@ def test_nobody_but_the_launcher_loads_models(triton: TritonServer) -> None:
 
 
 async def occupied(endpoint: TritonEndpoint) -> "list[asyncio.Task[dict[str, Any]]]":
-    """Keep the engine busy for some seconds with one full batch."""
+    """Keep the engine busy for some seconds with one full batch of windows it has not seen."""
     head = Head(options=GREEDY)
-    tasks = [asyncio.create_task(endpoint.call(head, voice(), timeout_s=120)) for _ in range(BATCH)]
+    tasks = [asyncio.create_task(endpoint.call(head, voice_from(next(turns)), timeout_s=120)) for _ in range(BATCH)]
     await asyncio.sleep(LINGER_S + 0.4)
     return tasks
 
