@@ -51,6 +51,14 @@ class BatchOptions(ApiRequest):
         "`second-decode`.",
         examples=["openai/whisper-base"],
     )
+    beam_size: int | None = Field(
+        None, ge=1, le=32, description="Beams with which the teacher decodes; 1 is greedy.", examples=[5]
+    )
+    rescore: bool | None = Field(
+        None,
+        description="Decode each chunk again without timestamps, and take the text that the teacher finds most "
+        "probable.",
+    )
     vad: bool | None = Field(None, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool | None = Field(None, description="Give each window the previous window's text.")
 

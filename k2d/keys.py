@@ -17,6 +17,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from k2d.errors import NotFound
+from k2d.schema import ADDED
 
 # Part of the keys of hypotheses, which version 0.1 called so. Never shown; a change would lose the stored ones.
 HYPOTHESES_TAG: Final = "opinions"
@@ -25,7 +26,11 @@ _ID: Final = re.compile(r"([0-9A-Za-z]+)-([0-9]{5}|[1-9][0-9]{5,})(?:\.([0-9]{3}
 
 
 def digest(*parts: Any) -> str:
-    """Hash JSON values and dataclasses to 32 hex characters; equal values give equal keys on every machine."""
+    """Hash JSON values and dataclasses to 32 hex characters; equal values give equal keys on every machine.
+
+    A dataclass's field whose metadata has `ADDED` is left out while it has its default, so that keys made before the
+    field existed stay what they are.
+    """
     canonical = json.dumps(parts, default=_plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -81,5 +86,9 @@ def chunk_of(id_: str) -> tuple[str, int]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        return {
+            field.name: getattr(value, field.name)
+            for field in dataclasses.fields(value)
+            if not (ADDED in field.metadata and getattr(value, field.name) == field.default)
+        }
     raise TypeError(f"cannot be part of a key: {type(value).__name__}")

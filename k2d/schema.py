@@ -31,6 +31,9 @@ _CODES: Final = """
 LANGUAGES: Final[frozenset[str]] = frozenset(_CODES.split())
 
 
+ADDED: Final = "added"  # metadata of a field: the version that added it to a dataclass that is part of keys (k2d.keys)
+
+
 # ---- models and decoding ------------------------------------------------------------------------------------------
 
 
@@ -78,6 +81,8 @@ class DecodeOptions:
     max_initial_timestamp_s: float = 1.0
     max_new_tokens: int | None = None  # None: what the model's context leaves
     initial_prompt: str | None = None  # terms and style, prepended to each window's previous text
+    # encode little more than the window's own length instead of 30 s (k2d.whisper.features.context_frames)
+    short_context: bool = field(default=False, metadata={ADDED: "0.3"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,10 @@ class LongformOptions:
     condition_on_previous_text: bool = False
     prompt_reset_on_temperature: float = 0.5  # above it, the next window gets no previous text
     vad: bool = False  # skip audio without voice activity before the teacher transcribes it
+    # validators and second decodes encode little more than a chunk's own length, not 30 s
+    short_context: bool = field(default=False, metadata={ADDED: "0.3"})
+    # choose among the label of a chunk and second decodes of it (k2d.labeling.rescore)
+    rescore: bool = field(default=False, metadata={ADDED: "0.3"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,6 +142,9 @@ class TextScore:
     avg_logprob: float  # their mean; 0.0 for an empty text
 
 
+TEACHER: Final = "teacher"  # origin of a text that the teacher wrote when it transcribed the recording
+
+
 # ---- speech -------------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +172,8 @@ class Segment:
     compression_ratio: float
     temperature: float
     language: str
+    origin: str = TEACHER  # or the second decode whose text was chosen ("second decode, beam 5"); it has no tokens
+    teacher_text: str | None = None  # the teacher's own text, where another was chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +293,8 @@ class Evidence:
     tokens. A token counts as wrong by the share of its phonemes that are wrong, a Latin token as a whole. What sounds
     the same (homophones, 2 = 二 = two, variants, loan words) is no edit. Rates are edits over the longer side, 0…1.
 
-    For a chunk, `is_phrase` and `is_echo` are true if they are for any of its segments, and `loops` and `flip` are the
-    worst segment's: a chunk is kept whole only if nothing in it breaks a rule.
+    For a chunk, `is_phrase`, `is_echo` and `is_rescored` are true if they are for any of its segments, and `loops` and
+    `flip` are the worst segment's: a chunk is kept whole only if nothing in it breaks a rule.
     """
 
     duration_s: float
@@ -313,6 +327,7 @@ class Evidence:
     loops: int  # how often the label repeats itself, where that is more than speech does; else 0 (k2d.text.suspicions)
     is_phrase: bool  # consists of known hallucination phrases only
     is_echo: bool  # repeats the teacher's prompt
+    is_rescored: bool = False  # its text is a second decode's, not the teacher's first
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,6 +420,7 @@ class Reason(StrEnum):
     INSERTION = "insertion"  # risk > α, mostly for tokens only the teacher has: the label invents speech
     LOW_CONFIDENCE = "low_confidence"  # risk > α though the texts agree: the models find it improbable
     UNRESOLVED = "unresolved"  # risk > α and the hypotheses contradict one another
+    RESCORED = "rescored"  # the text is a second decode's, and the policy takes the teacher's own only
 
 
 class QuarantineReason(StrEnum):

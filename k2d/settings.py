@@ -58,6 +58,14 @@ class Settings(BaseSettings):
 
     # labeling
     language: str = Field("zh-en", description="`zh-en` (mixed prompt), `auto` (per window), or a Whisper code.")
+    beam_size: int = Field(
+        5, ge=1, le=32, description="Beams with which the teacher decodes; 1 is greedy. Validators always are."
+    )
+    rescore: bool = Field(
+        True,
+        description="Decode each chunk again without timestamps, and take the text that the teacher finds most "
+        "probable.",
+    )
     vad: bool = Field(False, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool = Field(False, description="Give each window the previous window's text.")
 

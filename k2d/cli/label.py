@@ -25,6 +25,13 @@ def label(
         str | None,
         typer.Option(help="Validators that check the labels, joined by `+`; see K2D_VALIDATOR."),
     ] = None,
+    beam_size: Annotated[
+        int | None, typer.Option(min=1, max=32, help="Beams with which the teacher decodes; 1 is greedy.")
+    ] = None,
+    rescore: Annotated[
+        bool | None,
+        typer.Option(help="Decode each chunk again without timestamps, and take the most probable text."),
+    ] = None,
     vad: Annotated[
         bool | None, typer.Option(help="Skip audio in which a voice activity detector finds no speech.")
     ] = None,
@@ -46,6 +53,8 @@ def label(
         language=language,
         teacher=teacher,
         validator=validator,
+        beam_size=beam_size,
+        rescore=rescore,
         vad=vad,
         condition_on_previous_text=condition_on_previous_text,
     )

@@ -82,7 +82,7 @@ async def _compared(
 
     Servers are connected first, to fail early. The sides run one after the other, so that only one model is in memory.
     """
-    decode = DecodeOptions(language=current.language)
+    decode = DecodeOptions(language=current.language, beam_size=current.beam_size)
     options = LongformOptions(decode, condition_on_previous_text=current.condition_on_previous_text, vad=current.vad)
     sides: list[Transcripts] = []
     async with AsyncExitStack() as stack:

@@ -17,7 +17,8 @@ from k2d.store import facts
 
 _MS: Final = ("ms", pa.int32())
 _INT: Final = pa.int32()
-FLAGS: Final = frozenset(("is_phrase", "is_echo"))  # stored as bytes: Arrow's booleans are bits and cannot be mapped
+# stored as bytes: Arrow's booleans are bits and cannot be mapped
+FLAGS: Final = frozenset(("is_phrase", "is_echo", "is_rescored"))
 
 
 def _kind(field: pa.Field) -> pa.DataType:

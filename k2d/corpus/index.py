@@ -34,7 +34,7 @@ from k2d.store.files import Files
 from k2d.store.guard import damaged, guard
 from k2d.store.parquet import writer
 
-INDEX_VERSION: Final = 4  # of the files' content; part of their names, so that older files are not read
+INDEX_VERSION: Final = 5  # of the files' content; part of their names, so that older files are not read
 # Rows of a Parquet row group, all of which are read to show one row. Chosen: small enough for pages of text, large
 # enough to read whole columns fast.
 ROWS_PER_GROUP: Final = 16_384

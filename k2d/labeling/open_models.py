@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from k2d.errors import ModelError
 from k2d.inference.address import SERVED
 from k2d.inference.open import open_transcriber
-from k2d.inference.transcriber import ScoringTranscriber, Transcriber
+from k2d.inference.transcriber import ScoringTranscriber
 from k2d.schema import Batch, ModelInfo
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -16,7 +16,9 @@ from k2d.validators.protocol import FirstValidator, Validator, ValidatorContext,
 
 
 @asynccontextmanager
-async def open_models(settings: Settings, batch: Batch, lake: Lake) -> AsyncIterator[tuple[Transcriber, Validators]]:
+async def open_models(
+    settings: Settings, batch: Batch, lake: Lake
+) -> AsyncIterator[tuple[ScoringTranscriber, Validators]]:
     """Open the batch's teacher and validators; closes them when the block ends.
 
         async with open_models(settings, batch, lake) as (teacher, validators):
@@ -41,7 +43,8 @@ async def open_models(settings: Settings, batch: Batch, lake: Lake) -> AsyncIter
 
         validators: list[Validator] = []
         for name in names:
-            context = ValidatorContext(teacher, batch.options.decode.language, lake, tuple(validators), open_model)
+            language, short = batch.options.decode.language, batch.options.short_context
+            context = ValidatorContext(teacher, language, lake, tuple(validators), open_model, short_context=short)
             module = importlib.import_module(kind_of(name).module)
             validators.append(await module.open_validator(name, context))
         first, *others = validators

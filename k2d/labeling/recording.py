@@ -5,20 +5,23 @@ Used by the worker's job and by the embedded client; independent of Redis and HT
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, Self
 
 import structlog
 
 from k2d import audio, sources
 from k2d.errors import AudioError
 from k2d.inference.longform import transcribe
-from k2d.inference.transcriber import Transcriber
+from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import digest
+from k2d.labeling import rescore
 from k2d.labeling.packer import Packer
+from k2d.labeling.rescore import Rescorer
 from k2d.labeling.validate import Validation
 from k2d.schema import (
     FACTS_VERSION,
@@ -34,7 +37,7 @@ from k2d.schema import (
     Source,
 )
 from k2d.settings import Settings
-from k2d.store import Examination, LabelWriter, Lake
+from k2d.store import Examination, Lake
 from k2d.validators.protocol import Validators
 
 log = structlog.get_logger()
@@ -83,7 +86,7 @@ class Labeler:
         self,
         lake: Lake,
         *,
-        teacher: Transcriber,
+        teacher: ScoringTranscriber,
         validators: Validators,
         batch: Batch,
         settings: Settings,
@@ -97,6 +100,7 @@ class Labeler:
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
+        self._rescorer = Rescorer(teacher, batch.options.decode) if batch.options.rescore else None
         self._validation = Validation(lake, validators, max_chunks=max(settings.concurrency, settings.batch_size))
 
     async def run(self, position: int) -> RecordingResult:
@@ -151,7 +155,8 @@ class Labeler:
         return digest("examine", EXAMINE_VERSION, source.key, self.limits)
 
     def label_key(self, recording: Recording) -> str:
-        return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options)
+        rule = (rescore.VERSION,) if self.batch.options.rescore else ()
+        return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options, *rule)
 
     def facts_key(self, label_key: str) -> str:
         return digest("facts", FACTS_VERSION, label_key, *self.validators.key)
@@ -196,7 +201,10 @@ class Labeler:
         return Examination(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
 
     async def _label(self, source: Source, position: int, recording: Recording, label_key: str) -> None:
-        """Transcribe the recording with the teacher, and write its chunks with their audio, as a stream."""
+        """Transcribe the recording with the teacher, and write its chunks with their audio, as a stream.
+
+        While the teacher goes on, up to `settings.batch_size` chunks are rescored.
+        """
         meta = {
             "label_key": label_key,
             "recording": recording,
@@ -208,11 +216,25 @@ class Labeler:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
             reader = stack.enter_context(audio.SampleReader(file))
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
-            cutter = Cutter(reader, writer)
-            async for segment in transcribe(cutter, self.teacher, self.batch.options, total_samples=recording.samples):
-                await asyncio.to_thread(cutter.push, segment)
-                self.on_progress(Progress(position, Stage.LABEL, segment.end_s, recording.duration_s))
-            await asyncio.to_thread(cutter.close)
+            chunks: list[tuple[Chunk, Samples]] = []
+            cutter = Cutter(reader, lambda chunk, samples: chunks.append((chunk, samples)))
+            async with ChunkFinisher(self._finish, writer.write, at_most=self.settings.batch_size) as finisher:
+                async for segment in transcribe(
+                    cutter, self.teacher, self.batch.options, total_samples=recording.samples
+                ):
+                    await asyncio.to_thread(cutter.push, segment)
+                    while chunks:
+                        await finisher.add(*chunks.pop(0))
+                    self.on_progress(Progress(position, Stage.LABEL, segment.end_s, recording.duration_s))
+                await asyncio.to_thread(cutter.close)
+                while chunks:
+                    await finisher.add(*chunks.pop(0))
+
+    async def _finish(self, chunk: Chunk, samples: Samples) -> tuple[Chunk, bytes]:
+        """Choose the chunk's text, and encode its audio."""
+        if self._rescorer is not None:
+            chunk = await self._rescorer.choose(chunk, samples)
+        return chunk, await asyncio.to_thread(audio.encode_flac, samples)
 
     def _open(self, source: Source) -> BinaryIO:
         # checked again at every opening, since links may have changed
@@ -233,15 +255,60 @@ def quarantined(position: int, source: Source, reason: str, detail: str, *, dura
     )
 
 
+class ChunkFinisher:
+    """Finishes chunks concurrently, up to `at_most` at once, and writes them in the order in which they were added.
+
+    async with ChunkFinisher(finish, writer.write, at_most=4) as finisher:
+        await finisher.add(chunk, samples)  # writes what finish(chunk, samples) returns, now or later
+
+    The block's end waits for all of them; if the block raises, those that are not finished are cancelled.
+    """
+
+    def __init__(
+        self,
+        finish: Callable[[Chunk, Samples], Coroutine[Any, Any, tuple[Chunk, bytes]]],
+        write: Callable[[Chunk, bytes], None],
+        *,
+        at_most: int,
+    ) -> None:
+        self._finish = finish
+        self._write = write
+        self._at_most = at_most
+        self._tasks: deque[asyncio.Task[tuple[Chunk, bytes]]] = deque()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def add(self, chunk: Chunk, samples: Samples) -> None:
+        """Start finishing a chunk; waits for the oldest if there are too many."""
+        self._tasks.append(asyncio.create_task(self._finish(chunk, samples)))
+        while len(self._tasks) >= self._at_most or (self._tasks and self._tasks[0].done()):
+            await self._write_oldest()
+
+    async def _write_oldest(self) -> None:
+        row = await self._tasks[0]
+        self._tasks.popleft()
+        await asyncio.to_thread(self._write, *row)
+
+    async def __aexit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            while self._tasks and error is None:
+                await self._write_oldest()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
 class Cutter:
-    """Reads windows for the teacher, packs its segments into chunks, and writes them with their audio, in one stream.
+    """Reads windows for the teacher, packs its segments into chunks, and hands them on with their audio, in one stream.
 
     Keeps only the audio of the open chunk and the current window in memory, however long the recording is.
     """
 
-    def __init__(self, reader: audio.SampleReader, writer: LabelWriter) -> None:
+    def __init__(self, reader: audio.SampleReader, write: Callable[[Chunk, Samples], None]) -> None:
         self.reader = reader
-        self.writer = writer
+        self.write = write
         self.packer = Packer()
 
     def read(self, start: int, stop: int) -> Samples:
@@ -252,17 +319,17 @@ class Cutter:
         return self.reader.read(start, stop)
 
     def push(self, segment: Segment) -> None:
-        """Add the next segment; write the chunk that it closes."""
+        """Add the next segment; hand on the chunk that it closes."""
         self._write(self.packer.push(segment))
 
     def close(self) -> None:
-        """Write the last, partial chunk."""
+        """Hand on the last, partial chunk."""
         self._write(self.packer.close())
 
     def _write(self, chunks: Iterable[Chunk]) -> None:
         for chunk in chunks:
             start, stop = (round(t * SAMPLE_RATE_HZ) for t in (chunk.start_s, chunk.end_s))
-            self.writer.write(chunk, audio.encode_flac(self.reader.read(start, stop)))
+            self.write(chunk, self.reader.read(start, stop))
 
 
 class SharedClock:

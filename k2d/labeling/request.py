@@ -51,9 +51,14 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
             hint=f"name a second model as validator, or {PERTURBED!r}",
         )
     longform = LongformOptions(
-        decode=DecodeOptions(language=check_language(options.language or settings.language)),
+        decode=DecodeOptions(
+            language=check_language(options.language or settings.language),
+            beam_size=options.beam_size or settings.beam_size,
+        ),
         condition_on_previous_text=_or(options.condition_on_previous_text, settings.condition_on_previous_text),
         vad=_or(options.vad, settings.vad),
+        short_context=True,  # not an option: batches of earlier versions are without, and keep their keys
+        rescore=_or(options.rescore, settings.rescore),
     )
     # duplicates are one recording; the order of the files does not matter
     unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))

@@ -67,6 +67,8 @@ _EARLIER: Final = {
     "perturbations": "views",
     "hypotheses": "opinions",
 }
+# Columns, and members of segment_evidence, that shards of earlier versions lack, and what they would have there.
+_ADDED: Final = {"is_rescored": False}  # 0.3
 
 
 class Facts(LakePart):
@@ -116,9 +118,10 @@ class Facts(LakePart):
         """
         path = _path(key)
         with self.files.parquet(path) as file, guard(path):
-            stored = _stored_names(file.schema_arrow, SCHEMA.names if columns is None else columns, path)
+            wanted = SCHEMA.names if columns is None else columns
+            stored = _stored_names(file.schema_arrow, wanted, path)
             table = file.read(columns=list(stored.values()), use_threads=False).select(list(stored.values()))
-            return _renamed(table, list(stored)), meta_of(file.schema_arrow)
+            return _completed(_renamed(table, list(stored)), wanted), meta_of(file.schema_arrow)
 
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `write`, as JSON values, and the key."""
@@ -136,7 +139,8 @@ def _stored_names(schema: pa.Schema, wanted: Sequence[str], path: str) -> dict[s
             running the teacher.
     """
     names = set(schema.names)
-    stored = {name: name if name in names else _EARLIER.get(name, name) for name in wanted}
+    present = (name for name in wanted if name in names or name not in _ADDED)
+    stored = {name: name if name in names else _EARLIER.get(name, name) for name in present}
     missing = next((name for name, earlier in stored.items() if earlier not in names), None)
     if missing is not None:
         raise NotFound(
@@ -160,10 +164,20 @@ def _renamed(table: pa.Table, names: Sequence[str]) -> pa.Table:
     return table
 
 
+def _completed(table: pa.Table, wanted: Sequence[str]) -> pa.Table:
+    """Insert the columns that an earlier version did not have."""
+    for at, name in enumerate(wanted):
+        if name not in table.column_names:
+            column = pa.repeat(pa.scalar(_ADDED[name], SCHEMA.field(name).type), table.num_rows)
+            table = table.add_column(at, SCHEMA.field(name), column)
+    return table
+
+
 def _renamed_members(lists: pa.ListArray) -> pa.ListArray:
     """Rename and reorder the members of segment evidence of version 0.1."""
     members = lists.flatten()
     fields = {_CURRENT.get(field.name, field.name): members.field(place) for place, field in enumerate(members.type)}
+    fields |= {name: pa.repeat(pa.scalar(value), len(members)) for name, value in _ADDED.items() if name not in fields}
     evidence = pa.StructArray.from_arrays([fields[name] for name in EVIDENCE], fields=list(_EVIDENCE_LIST.value_type))
     offsets = lists.offsets if lists.offset == 0 else pa.array(lists.offsets.to_numpy() - lists.offsets[0].as_py())
     return pa.ListArray.from_arrays(offsets, evidence, type=_EVIDENCE_LIST)

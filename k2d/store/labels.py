@@ -162,6 +162,8 @@ def segment_row(value: Segment) -> dict[str, Any]:
         "compression_ratio": value.compression_ratio,
         "temperature": value.temperature,
         "language": value.language,
+        "origin": value.origin,
+        "teacher_text": value.teacher_text,
     }
 
 

@@ -35,6 +35,8 @@ SEGMENT: Final = pa.struct(
         ("compression_ratio", pa.float64()),
         ("temperature", pa.float64()),
         ("language", pa.string()),
+        ("origin", pa.string()),
+        ("teacher_text", pa.string()),
     ]
 )
 

@@ -20,8 +20,8 @@ SCORE_VERSION: Final = 1
 async def open_validator(name: str, context: ValidatorContext) -> Validator:
     """Open the validator `perturbed` (the teacher on perturbed audio), or a second model by its name."""
     if name == PERTURBED:
-        return ModelValidator(context.teacher, context.language, PERTURBATIONS)
-    return ModelValidator(await context.open_model(name), context.language)
+        return ModelValidator(context.teacher, context.language, PERTURBATIONS, context.short_context)
+    return ModelValidator(await context.open_model(name), context.language, short_context=context.short_context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class ModelValidator:
     transcriber: ScoringTranscriber
     language: str
     perturbations: tuple[Perturbation, ...] = ()
+    short_context: bool = False
 
     @property
     def name(self) -> str:
@@ -51,7 +52,11 @@ class ModelValidator:
     def options(self) -> DecodeOptions:
         """One greedy pass without timestamps or fallback: a loop is evidence about the label, and is kept."""
         return DecodeOptions(
-            language=self.language, temperatures=(0.0,), without_timestamps=True, no_speech_threshold=None
+            language=self.language,
+            temperatures=(0.0,),
+            without_timestamps=True,
+            no_speech_threshold=None,
+            short_context=self.short_context,
         )
 
     @property

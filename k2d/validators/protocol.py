@@ -61,6 +61,7 @@ class ValidatorContext:
     lake: Lake
     before: tuple[Validator, ...]  # the validators before it
     open_model: Callable[[str], Awaitable[ScoringTranscriber]]  # opens a model by its name; closed with the batch
+    short_context: bool = False  # of the batch
 
 
 @runtime_checkable

@@ -27,7 +27,8 @@ FALLBACK: Final = "fallback"
 
 async def open_validator(name: str, context: ValidatorContext) -> Validator:
     """Open the second decode. The validators before it decide which labels are unresolved."""
-    return SecondDecode(context.teacher, context.language, tuple(validator.key for validator in context.before))
+    before = tuple(validator.key for validator in context.before)
+    return SecondDecode(context.teacher, context.language, before, context.short_context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class SecondDecode:
     transcriber: Transcriber
     language: str  # of the batch
     before: tuple[Any, ...]  # keys of the validators before it, whose hypotheses decide which labels are unresolved
+    short_context: bool = False
 
     @property
     def name(self) -> str:
@@ -69,11 +71,21 @@ class SecondDecode:
         )
 
     def _in_language(self, language: str) -> DecodeOptions:
-        return DecodeOptions(language=language, temperatures=(0.0,), without_timestamps=True, no_speech_threshold=None)
+        return DecodeOptions(
+            language=language,
+            temperatures=(0.0,),
+            without_timestamps=True,
+            no_speech_threshold=None,
+            short_context=self.short_context,
+        )
 
     def _at_rising_temperatures(self) -> DecodeOptions:
-        temperatures = DecodeOptions().temperatures[1:]
-        return DecodeOptions(language=self.language, temperatures=temperatures, without_timestamps=True)
+        return DecodeOptions(
+            language=self.language,
+            temperatures=DecodeOptions().temperatures[1:],
+            without_timestamps=True,
+            short_context=self.short_context,
+        )
 
 
 def unresolved(evidence: Evidence) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import ctranslate2
@@ -17,7 +17,7 @@ from k2d.whisper.ct2_load import available_cores, choose_compute_type, choose_de
 from k2d.whisper.deterministic_fallback import DeterministicFallback, Search
 from k2d.whisper.engine import Encoding, engine_errors
 from k2d.whisper.fallback import DecodingResult, decode_with_fallback
-from k2d.whisper.features import TOKEN_S, log_mel
+from k2d.whisper.features import FRAMES, TOKEN_S, context_frames, log_mel
 from k2d.whisper.languages import WindowLanguage, most_likely
 from k2d.whisper.resolve import ResolvedModel
 from k2d.whisper.timestamps import finish
@@ -26,6 +26,7 @@ from k2d.whisper.vocabulary import Vocabulary
 # Texts are padded to a multiple of this many tokens: on average half of it is wasted; most texts share a few lengths
 PAD_MULTIPLE: Final = 16
 CACHED_WINDOWS: Final = 16  # windows whose encoder output is kept: 3 MB each for base, 4 MB for large in half precision
+CPU_WINDOWS: Final = 4  # a CPU works on so many windows at once: more are not faster, and take memory (docs/LOG.md)
 ALIGNED_FRAMES: Final = 64  # of 3000: `align` also computes an alignment, which is not used, so few frames are enough
 
 log = structlog.get_logger()
@@ -50,6 +51,7 @@ class CTranslate2Engine:
         device, why_device = choose_device(device)
         kind, why_kind = choose_compute_type(compute_type, device)
         self._threads = threads or available_cores()
+        self._at_once = CPU_WINDOWS if device == "cpu" else None  # None: the whole batch
         allocator = keep_freed_memory() if device == "cpu" else ""
         self._model: Any = load_model(
             resolved.path, vocabulary=self._vocabulary, device=device, compute_type=kind, threads=self._threads
@@ -86,25 +88,29 @@ class CTranslate2Engine:
         for window in windows:
             self.check(window, options)
         with engine_errors(self._info, closed=self._model is None):
-            return self._transcribe(windows, options) if windows else []
+            results: dict[int, WindowResult] = {}
+            for part in self._parts(windows, options):
+                results.update(zip(part, self._transcribe([windows[at] for at in part], options), strict=True))
+        return [results[at] for at in range(len(windows))]
 
     def score(self, windows: Sequence[Window], texts: Sequence[str], options: DecodeOptions) -> list[TextScore]:
         text_tokens = scoring.read(windows, texts, options, vocabulary=self._vocabulary)
-        nonempty = [index for index, tokens in enumerate(text_tokens) if tokens]
         scores = [scoring.finish((), ())] * len(windows)
         with engine_errors(self._info, closed=self._model is None):
-            computed = self._score(
-                [windows[index] for index in nonempty], [text_tokens[index] for index in nonempty], options
-            )
-        for index, score in zip(nonempty, computed, strict=True):
-            scores[index] = score
+            for part in self._parts(windows, options):
+                nonempty = [at for at in part if text_tokens[at]]
+                computed = self._score([windows[at] for at in nonempty], [text_tokens[at] for at in nonempty], options)
+                for index, score in zip(nonempty, computed, strict=True):
+                    scores[index] = score
         return scores
 
     def encode(self, windows: Sequence[Window]) -> Encoding:
         for window in windows:
             self.check(window, DecodeOptions())
         with engine_errors(self._info, closed=self._model is None):
-            return self._encode(windows).array() if windows else np.empty((0, 0, 0), np.float16)
+            parts = self._parts(windows, DecodeOptions())
+            encoded = [self._encode([windows[at] for at in part], FRAMES).array() for part in parts]
+        return np.concatenate(encoded) if encoded else np.empty((0, 0, 0), np.float16)
 
     def close(self) -> None:
         if self._model is not None:
@@ -112,16 +118,27 @@ class CTranslate2Engine:
             self._model = None
             self._encoded.clear()
 
-    def _encode(self, windows: Sequence[Window]) -> "EncoderOutput":
+    def _parts(self, windows: Sequence[Window], options: DecodeOptions) -> Iterator[Sequence[int]]:
+        """The windows' indices in parts of as many as are worked on at once, of one length of context each."""
+        by_length: dict[int, list[int]] = {}
+        for index, window in enumerate(windows):
+            by_length.setdefault(_frames(window, options), []).append(index)
+        size = self._at_once or max(1, len(windows))
+        return (same[start : start + size] for same in by_length.values() for start in range(0, len(same), size))
+
+    def _encode(self, windows: Sequence[Window], frames: int) -> "EncoderOutput":
         """The encoder's output for some windows, from the cache if all of them are in it.
 
         A validator decodes a window and then scores a text for it; with the cache that takes one encoder pass.
         """
-        hashes = [hashlib.blake2b(window.samples.tobytes(), digest_size=16).digest() for window in windows]
+        hashes = [
+            hashlib.blake2b(window.samples.tobytes(), digest_size=16, salt=frames.to_bytes(2)).digest()
+            for window in windows
+        ]
         if all(hash_ in self._encoded for hash_ in hashes):
             rows = np.stack([self._encoded[hash_] for hash_ in hashes])
             return EncoderOutput(ctranslate2.StorageView.from_array(rows))
-        features = np.stack([log_mel(window.samples, mels=self._model.n_mels) for window in windows])
+        features = np.stack([log_mel(window.samples, mels=self._model.n_mels)[:, :frames] for window in windows])
         encoded = EncoderOutput(self._model.encode(ctranslate2.StorageView.from_array(features), to_cpu=True))
         if encoded.all.dtype != ctranslate2.DataType.bfloat16:  # numpy has no such type
             for hash_, row in zip(hashes, np.array(encoded.all), strict=True):
@@ -131,7 +148,7 @@ class CTranslate2Engine:
         return encoded
 
     def _transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
-        encoded = self._encode(windows)
+        encoded = self._encode(windows, _frames(windows[0], options))
         languages = self._languages(encoded, options)
         initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
         starts = [
@@ -204,7 +221,7 @@ class CTranslate2Engine:
         """
         if not windows:
             return []
-        encoded = self._encode(windows)
+        encoded = self._encode(windows, _frames(windows[0], options))
         languages = self._languages(encoded, options)
         batches: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for index, (window, language) in enumerate(zip(windows, languages, strict=True)):
@@ -235,6 +252,10 @@ class CTranslate2Engine:
             no_speech_prob=result.no_speech_prob,
             text=self._vocabulary.decode(tokens),
         )
+
+
+def _frames(window: Window, options: DecodeOptions) -> int:
+    return context_frames(len(window.samples), short=options.short_context)
 
 
 class EncoderOutput:

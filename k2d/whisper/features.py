@@ -1,5 +1,6 @@
 """Log-mel features of one window, as Whisper was trained on them, in numpy."""
 
+import math
 from functools import lru_cache
 from typing import Final
 
@@ -14,6 +15,11 @@ FRAMES: Final = WINDOW_SAMPLES // HOP
 INPUT_STRIDE: Final = 2  # the encoder's second convolution halves the frames
 FRAME_S: Final = HOP / SAMPLE_RATE_HZ
 TOKEN_S: Final = FRAME_S * INPUT_STRIDE  # one timestamp step: 20 ms
+
+# Silence behind the audio in a short context, and the step to which its length is rounded up, so that windows of about
+# one length share a batch (docs/adr/0010)
+SHORT_PAD_S: Final = 4.0
+SHORT_STEP_S: Final = 5.0
 
 FULL_SCALE: Final = 32768.0  # int16 to −1…1
 FLOOR: Final = 1e-10  # keeps log10 finite in digital silence
@@ -54,6 +60,18 @@ def mel_filters(mels: int) -> npt.NDArray[np.float64]:
 @lru_cache(maxsize=1)
 def _hann() -> npt.NDArray[np.float64]:
     return np.hanning(FFT_SIZE + 1)[:-1]
+
+
+def context_frames(samples: int, *, short: bool) -> int:
+    """How many frames of features the encoder gets for a window: all 3000, or in a short context about its length.
+
+    >>> context_frames(7 * SAMPLE_RATE_HZ, short=True)
+    1500
+    """
+    if not short:
+        return FRAMES
+    steps = math.ceil((samples / SAMPLE_RATE_HZ + SHORT_PAD_S) / SHORT_STEP_S)
+    return min(FRAMES, round(steps * SHORT_STEP_S / FRAME_S))
 
 
 def log_mel(samples: Samples, *, mels: int) -> Features:

@@ -16,7 +16,7 @@ from k2d.whisper import prompts, scoring
 from k2d.whisper.allocator import keep_freed_memory
 from k2d.whisper.engine import Encoding, engine_errors
 from k2d.whisper.fallback import DecodingResult, decode_with_fallback
-from k2d.whisper.features import log_mel
+from k2d.whisper.features import FRAMES, context_frames, log_mel
 from k2d.whisper.languages import WindowLanguage, most_likely
 from k2d.whisper.resolve import ResolvedModel, weight_files
 from k2d.whisper.timestamps import finish
@@ -92,7 +92,7 @@ class TransformersEngine:
         for window in windows:
             self.check(window, DecodeOptions())
         with engine_errors(self._info, closed=self._model is None):
-            rows = [self._encode(window)[0].to("cpu", torch.float16).numpy() for window in windows]
+            rows = [self._encode(window, FRAMES)[0].to("cpu", torch.float16).numpy() for window in windows]
         return np.stack(rows) if rows else np.empty((0, 0, 0), np.float16)
 
     def close(self) -> None:
@@ -100,16 +100,27 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _encode(self, window: Window) -> torch.Tensor:
-        """The encoder's output for one window, shape (1, 1500, width)."""
-        features = torch.from_numpy(log_mel(window.samples, mels=self._model.config.num_mel_bins))[None]
-        encoded: torch.Tensor = self._model.model.encoder(features.to(self._device, self._dtype)).last_hidden_state
-        return encoded
+    def _encode(self, window: Window, frames: int) -> torch.Tensor:
+        """The encoder's output for one window, shape (1, frames / 2, width)."""
+        features = torch.from_numpy(log_mel(window.samples, mels=self._model.config.num_mel_bins)[None, :, :frames])
+        encoder, hidden = self._model.model.encoder, features.to(self._device, self._dtype)
+        if frames == FRAMES:
+            encoded: torch.Tensor = encoder(hidden).last_hidden_state
+            return encoded
+        # transformers refuses fewer frames, so its layers are called here in its order
+        for convolution in (encoder.conv1, encoder.conv2):
+            hidden = torch.nn.functional.gelu(convolution(hidden))
+        hidden = hidden.permute(0, 2, 1)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        for layer in encoder.layers:
+            hidden = layer(hidden, None)
+        normalised: torch.Tensor = encoder.layer_norm(hidden)
+        return normalised
 
     def _score(self, window: Window, text_tokens: tuple[int, ...], options: DecodeOptions) -> TextScore:
         if not text_tokens:
             return scoring.finish((), ())
-        encoded = self._encode(window)
+        encoded = self._encode(window, context_frames(len(window.samples), short=options.short_context))
         language = self._language(encoded, options)
         start = scoring.start(window, language=language.code, options=options, vocabulary=self._vocabulary)
         logits = self._stepper(encoded).forced(start, text_tokens)[:, : self._vocabulary.eot]
@@ -118,7 +129,7 @@ class TransformersEngine:
         return scoring.finish(text_tokens, probabilities.tolist())
 
     def _transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
-        encoded = self._encode(window)
+        encoded = self._encode(window, context_frames(len(window.samples), short=options.short_context))
         language = self._language(encoded, options)
         initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
         prompt = prompts.build(

@@ -101,6 +101,7 @@ class TranscriptionRequest(BaseModel):
         higher = (t for t in default.temperatures if t > self.temperature)
         decode = DecodeOptions(
             language=(self.language or settings.language).lower(),
+            beam_size=settings.beam_size,
             temperatures=(self.temperature, *higher),
             initial_prompt=self.prompt or None,
         )

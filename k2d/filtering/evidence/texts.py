@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.schema import Hypothesis, Segment, join_text
+from k2d.schema import TEACHER, Hypothesis, Segment, join_text
 from k2d.text.characters import HAN_KIND, LATIN_KIND, NEWLINE, SPACE
 from k2d.text.echo import echo_share
 from k2d.text.loops import LEAST_NUMBERS
@@ -112,6 +112,7 @@ def label_columns(batch: TextBatch) -> dict[str, Column]:
         return np.concatenate((by_segment, np.add.reduceat(by_segment, first[:-1])))
 
     tokens, zh_tokens, en_tokens = count(is_token), count(kinds == HAN_KIND), count(kinds == LATIN_KIND)
+    rescored = np.array([segment.origin != TEACHER for chunk in chunks for segment in chunk.segments], np.bool_)
     loops, phrases, echoes = _texts(batch, tokens[:spans].tolist())
     return {
         "zh_tokens": zh_tokens,
@@ -124,6 +125,7 @@ def label_columns(batch: TextBatch) -> dict[str, Column]:
         "loops": np.array(loops, np.int64),
         "is_phrase": np.array(phrases, np.bool_),
         "is_echo": np.array(echoes, np.bool_),
+        "is_rescored": np.concatenate((rescored, np.logical_or.reduceat(rescored, first[:-1]))),
     }
 
 

@@ -63,6 +63,9 @@ class Policy(BaseModel):
         default=True, description="Reject labels that are nothing but known hallucination phrases."
     )
     reject_echoes: bool = Field(default=False, description="Reject labels that repeat their prompt.")
+    reject_rescored: bool = Field(
+        default=False, description="Reject labels whose text is a second decode's instead of the teacher's own."
+    )
     flip_max: float | None = Field(
         default=None,
         ge=0,

@@ -54,6 +54,12 @@ def _loop_words(policy: Policy) -> str:
     )
 
 
+def _rescored(policy: Policy, columns: Columns) -> npt.NDArray[Any]:
+    if "is_rescored" in columns:
+        return columns["is_rescored"].astype(np.bool_)
+    return np.zeros(len(columns["teacher_repetition"]), np.bool_)  # distances alone: of the teacher's own text
+
+
 def _speech_rate(policy: Policy, columns: Columns) -> npt.NDArray[Any]:
     phonemes, duration_s = columns["phonemes"], columns["duration_s"]
     broken = np.zeros(len(phonemes), np.bool_)
@@ -95,6 +101,12 @@ RULES: Final[Mapping[Reason, Rule]] = {
         lambda _: ("is_echo",),
         lambda _, columns: columns["is_echo"].astype(np.bool_),
         lambda _: "it repeats the prompt the teacher was given",
+    ),
+    Reason.RESCORED: Rule(
+        lambda policy: policy.reject_rescored,
+        lambda _: ("is_rescored",),
+        _rescored,
+        lambda _: "its text is a second decode's instead of the teacher's own (label with --no-rescore to have none)",
     ),
     Reason.LANGUAGE_FLIP: Rule(
         lambda policy: policy.flip_max is not None,

@@ -12,10 +12,10 @@ from k2d.schema import SAMPLE_RATE_HZ
 
 
 class Written(list):
-    """Collects what a label writer is given."""
+    """Collects what the cutter hands on."""
 
-    def write(self, chunk, flac):
-        self.append((chunk, audio.decode_flac(flac)))
+    def write(self, chunk, samples):
+        self.append((chunk, samples))
 
 
 def reader(samples):
@@ -28,7 +28,7 @@ def reader(samples):
 def test_each_chunk_gets_its_span():
     samples = tone(100.0)
     written = Written()
-    cutter = Cutter(reader(samples), written)
+    cutter = Cutter(reader(samples), written.write)
     spoken = [(1.0, 8.5), (9.0, 20.0), (20.0, 30.5), (31.0, 45.0), (80.0, 99.98)]
     for start in range(0, 100, 25):
         cutter.read(start * SAMPLE_RATE_HZ, (start + 30) * SAMPLE_RATE_HZ)
@@ -45,7 +45,7 @@ def test_each_chunk_gets_its_span():
 def test_an_open_chunk_does_not_hold_hours_of_silence():
     written = Written()
     source = reader(np.zeros(400 * SAMPLE_RATE_HZ, np.int16))
-    cutter = Cutter(source, written)
+    cutter = Cutter(source, written.write)
     cutter.read(0, 30 * SAMPLE_RATE_HZ)
     cutter.push(segment(2.0, 4.0, "x"))
     most = 0

@@ -186,7 +186,7 @@ def test_of_several_hypotheses_the_quorum_says_which_counts() -> None:
 
 
 def test_what_rules_reject_is_told_apart_from_what_alpha_rejects() -> None:
-    everything = DEFAULT.model_copy(update={"alpha": 1.0})  # no risk is above it
+    everything = DEFAULT.model_copy(update={"alpha": 1.0, "reject_rescored": True})  # no risk is above it
     broken = [{"phonemes": 0, "zh_tokens": 0}, {"loops": 3}, {"is_phrase": True}, {"is_echo": True}, {"flip": 0.9}]
-    broken += [{"other_tokens": 20}, {"phonemes": 400}, {"disagreement_middle": 1.0}]
+    broken += [{"other_tokens": 20}, {"phonemes": 400}, {"disagreement_middle": 1.0}, {"is_rescored": True}]
     assert {judged(everything, **changes).reason for changes in broken} == set(RULES)  # type: ignore[arg-type]
