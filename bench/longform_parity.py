@@ -2,13 +2,12 @@
 
     python bench/longform_parity.py [--every N] [--cases N] [--kinds longform,joined,real,tts-longform]
 
-Both transcribe the measuring data's long, joined and real recordings (../shared/data) with Whisper base in int8:
-greedy, with and without temperature fallback, with and without previous text, without VAD; prompted with each
+Both transcribe the measuring data's long, joined and real recordings (../shared/data) with Whisper base in int8: greedy
+and with 5 beams, with and without temperature fallback, with and without previous text, without VAD; prompted with each
 recording's own language (zh for code-switched ones, since faster-whisper has no mixed prompt), or detecting it for each
-window. The table has the corpus
-MER of each against the references, the MER between the two, the speed of each in times real time (ours: all recordings
-concurrent through the micro-batcher; theirs: one after the other, as its API works) and the peak memory of each, which
-runs in a process of its own. Target: the two corpus MERs within 0.5 % absolute.
+window. The table has the corpus MER of each against the references, the MER between the two, the speed of each in times
+real time (ours: all recordings concurrent through the micro-batcher; theirs: one after the other, as its API works) and
+the peak memory of each, which runs in a process of its own. Target: the two corpus MERs within 0.5 % absolute.
 """
 
 import argparse
@@ -57,11 +56,13 @@ class Case:
     auto: bool
     temperatures: tuple[float, ...]
     previous: bool
+    beams: int = 1
 
     @property
     def name(self) -> str:
-        return f"{'auto ' if self.auto else 'given'}  {'fallback' if len(self.temperatures) > 1 else 'T = 0   '}  " + (
-            "previous text" if self.previous else "no previous  "
+        return (
+            f"{'auto ' if self.auto else 'given'}  {'fallback' if len(self.temperatures) > 1 else 'T = 0   '}  "
+            f"{'previous text' if self.previous else 'no previous  '}  beam {self.beams}"
         )
 
 
@@ -71,6 +72,8 @@ CASES = (
     Case(False, FULL, False),
     Case(False, FULL, True),
     Case(True, FULL, False),
+    Case(False, (0.0,), False, beams=5),
+    Case(False, FULL, False, beams=5),
 )
 
 
@@ -117,7 +120,9 @@ def ours(cases: Sequence[Case], recordings: Sequence[Item]) -> tuple[list[list[s
     audio = [samples(item) for item in recordings]
 
     async def one(transcriber: MicroBatcher, held: Samples, case: Case, language: str) -> str:
-        decode = DecodeOptions(language="auto" if case.auto else language, temperatures=case.temperatures)
+        decode = DecodeOptions(
+            language="auto" if case.auto else language, beam_size=case.beams, temperatures=case.temperatures
+        )
         options = LongformOptions(decode=decode, condition_on_previous_text=case.previous)
         stream = transcribe(Held(held), transcriber, options, total_samples=len(held))
         return join_text([segment.text async for segment in stream])
@@ -152,7 +157,7 @@ def theirs(cases: Sequence[Case], recordings: Sequence[Item]) -> tuple[list[list
                 wave,
                 language=None if case.auto else item.language,
                 multilingual=case.auto,  # detect per window, as ours does
-                beam_size=1,
+                beam_size=case.beams,
                 temperature=case.temperatures,
                 condition_on_previous_text=case.previous,
             )
@@ -189,8 +194,9 @@ def main() -> None:
     )
     parser.add_argument("--kinds", default="longform,joined,real,tts-longform")
     parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many rows of the table")
+    parser.add_argument("--beams", type=int, help="only the rows with so many beams")
     arguments = parser.parse_args()
-    cases = CASES[: arguments.cases]
+    cases = [case for case in CASES[: arguments.cases] if arguments.beams in (None, case.beams)]
     if not DATA.is_dir():
         sys.exit(f"the measuring data is not at {DATA}")
     recordings = items(arguments.every, arguments.kinds.split(","))
@@ -198,7 +204,7 @@ def main() -> None:
     print(
         f"{len(recordings)} recordings, {audio_s / 60:.1f} min, {THREADS} threads, batch {BATCH}; speed in × real time"
     )
-    print("case                                  MER ours  theirs   diff     between   ours ×  theirs ×")
+    print("case                                          MER ours  theirs   diff     between   ours ×  theirs ×")
     results = []
     for run in (ours, theirs):  # one after the other, each in its own process: memory is counted apart
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -208,7 +214,7 @@ def main() -> None:
         mine, yours = corpus_mer(our_texts[at], recordings), corpus_mer(their_texts[at], recordings)
         apart = between(our_texts[at], their_texts[at])
         print(
-            f"{case.name:36}  {mine:8.4f}  {yours:6.4f}  {mine - yours:+7.4f}   {apart:7.4f}"
+            f"{case.name:44}  {mine:8.4f}  {yours:6.4f}  {mine - yours:+7.4f}   {apart:7.4f}"
             f"  {audio_s / our_s[at]:6.1f}  {audio_s / their_s[at]:7.1f}"
         )
     print(f"peak memory with all audio held: ours {our_mb:.0f} MB, theirs {their_mb:.0f} MB")

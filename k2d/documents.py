@@ -294,6 +294,10 @@ class SegmentDetail(ApiDocument):
     compression_ratio: float
     temperature: float
     language: str
+    origin: str = Field(
+        description="The decode that the text comes from.", examples=["teacher", "second decode, beam 5"]
+    )
+    teacher_text: str | None = Field(description="The teacher's own text, where another was chosen.")
     evidence: dict[str, float | int | bool]
     verdict: Status | None = Field(
         description="null under a policy that compares a distance: those judge whole chunks only."
