@@ -1,4 +1,4 @@
-"""Client of a server with OpenAI's transcription endpoint: text only, with retries and a bound on concurrent requests."""
+"""Client of a server with OpenAI's transcription endpoint: text only, with retries and bounded concurrency."""
 
 import asyncio
 import io
@@ -30,7 +30,17 @@ SERVER_ERRORS: Final = 3  # attempts at a request that the server answers with 5
 LEAST_SAMPLES: Final = SAMPLE_RATE_HZ // 10  # OpenAI refuses audio shorter than 0.1 s
 QUOTED: Final = 300  # characters of a server's error message that are repeated
 # What a server may tell of a model in GET /models that changes with its weights
-VERSION_FIELDS: Final = ("created", "digest", "fingerprint", "hash", "owned_by", "revision", "root", "sha256", "version")
+VERSION_FIELDS: Final = (
+    "created",
+    "digest",
+    "fingerprint",
+    "hash",
+    "owned_by",
+    "revision",
+    "root",
+    "sha256",
+    "version",
+)
 CLOCK_S: Final = 1.1  # a `created` that changes within this time is the time of the request (vLLM, llama.cpp)
 NO_CREDIT: Final = "insufficient_quota"  # OpenAI's code of a 429 that no waiting mends
 
@@ -242,7 +252,9 @@ class OpenAIEndpoint:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             # what the server says may repeat the key
             hint = f"set its key: K2D_OPENAI_API_KEYS={self.model.host}=KEY"
-            raise ModelError(f"{base_url}: HTTP {status}, the key is {'refused' if self._key else 'missing'}", hint=hint)
+            raise ModelError(
+                f"{base_url}: HTTP {status}, the key is {'refused' if self._key else 'missing'}", hint=hint
+            )
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED):
             raise _NoSuchPage(
                 message, hint="check the URL (it ends before /audio/transcriptions, usually with /v1) and the model"

@@ -15,9 +15,9 @@ from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
 from k2d.validators.names import OPENAI, SEPARATOR, kind_of
+from k2d.whisper import packaged
 from k2d.whisper.hub import is_id
 from k2d.whisper.languages import check_language
-from k2d.whisper.packaged import MODELS as PACKAGED
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -91,13 +91,13 @@ def check_model(reference: str) -> None:
     Raises:
         BadRequest: it is not a hub id, an existing folder or a packaged model.
     """
-    if reference in PACKAGED or Path(reference).is_dir():
+    if reference in packaged.MODELS or Path(reference).is_dir():
         return
     local = reference.startswith(("/", "./", "../", "~"))
     if local or not is_id(reference):
         raise BadRequest(
             f"unknown model: {reference[:200]!r}" + (" (no such folder)" if local else ""),
-            hint=f"a hub id (openai/whisper-large-v2), a local folder, or {', '.join(PACKAGED)}; see `k2d models`",
+            hint=f"a hub id (openai/whisper-large-v2), a folder, or {', '.join(packaged.MODELS)}; see `k2d models`",
         )
 
 

@@ -34,7 +34,9 @@ async def describe(name: str, settings: Settings) -> str:
     Raises:
         ModelError: the model is not here, or cannot be loaded.
     """
-    transcriber = await open_transcriber(name, settings.model_copy(update={"allow_downloads": False}), english_only=True)
+    transcriber = await open_transcriber(
+        name, settings.model_copy(update={"allow_downloads": False}), english_only=True
+    )
     try:
         clip = next(clip for clip in clips() if clip.language == ENGLISH)
         result = await transcriber.transcribe(Window(clip.samples), EnglishValidator(transcriber).options)

@@ -7,7 +7,8 @@ from typing import Protocol
 from k2d.errors import ModelError, install_hint
 from k2d.whisper.engine import Engine
 from k2d.whisper.engines import engine_kind
-from k2d.whisper.resolve import ResolvedModel, is_english_only, resolve
+from k2d.whisper.english_only import is_english_only
+from k2d.whisper.resolve import TOKENIZER, ResolvedModel, resolve
 
 
 class EngineClass(Protocol):
@@ -51,7 +52,7 @@ def open_engine(
     """
     make = _engine_class(engine)
     resolved = resolve(reference, engine=engine, cache=cache, allow_downloads=allow_downloads)
-    if not english_only and is_english_only(resolved.path):
+    if not english_only and is_english_only(resolved.path / TOKENIZER):
         raise ModelError(
             f"{reference} is an English-only Whisper",
             hint="name a multilingual model; an English-only one can be a validator after others, under a name that "

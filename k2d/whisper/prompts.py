@@ -76,7 +76,7 @@ def build(
     room = PREVIOUS_TEXT - min(len(initial), PREVIOUS_TEXT)
     previous = (*initial[:PREVIOUS_TEXT], *(window.prompt[-room:] if room else ()))
     task = vocabulary.transcribe if options.task == "transcribe" else vocabulary.translate
-    start = (vocabulary.sot,)
+    start: tuple[int, ...] = (vocabulary.sot,)
     if vocabulary.is_multilingual:
         start = (vocabulary.sot, language_token(language, vocabulary=vocabulary), task)
     return (

@@ -18,9 +18,6 @@ CT2_WEIGHTS: Final = "model.bin"
 SINGLE_WEIGHTS: Final = "model.safetensors"
 SHARD_INDEX: Final = "model.safetensors.index.json"
 TOKENIZER: Final = "tokenizer.json"
-# The English vocabulary is GPT-2's, whose end-of-text is token 50256; the multilingual one has one more token before it
-# (openai/whisper, tokenizer.py)
-ENGLISH_EOT: Final = 50_256
 # files beside the weights that can change a label
 COMPANIONS: Final = (
     "config.json",
@@ -97,15 +94,6 @@ def format_of(folder: Path) -> ModelFormat:
     raise ModelError(
         f"{folder} holds no model", hint=f"it needs {CT2_WEIGHTS} (CTranslate2) or {SINGLE_WEIGHTS} (transformers)"
     )
-
-
-def is_english_only(folder: Path) -> bool:
-    """Whether the model in a folder is an English-only Whisper, by its tokenizer; False where that cannot be read."""
-    try:
-        added = json.loads((folder / TOKENIZER).read_text("utf-8"))["added_tokens"]
-        return any(token["content"] == "<|endoftext|>" and token["id"] == ENGLISH_EOT for token in added)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # the engine says what is wrong with it
 
 
 def weight_files(folder: Path) -> list[Path]:

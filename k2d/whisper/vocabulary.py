@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 from k2d.errors import ModelError
 from k2d.schema import WINDOW_S
+from k2d.whisper.english_only import ENGLISH_EOT
 from k2d.whisper.features import TOKEN_S
-from k2d.whisper.resolve import ENGLISH_EOT
 
 FIRST_MERGED: Final = 256  # ids below are single bytes
 REPLACEMENT: Final = "\ufffd"  # decoded from bytes that are not a character
@@ -27,9 +27,9 @@ class Vocabulary:
     """The vocabulary of a model, from its tokenizer.json.
 
     Token ids: `sot`, `eot`, `transcribe`, `translate`, `sot_prev`, `sot_lm`, `no_speech`, `no_timestamps`,
-    `timestamp_begin`. `is_multilingual` is False for an English-only model (`….en`), whose prompts name neither language
-    nor task. `languages` maps codes to ids. `suppressed` must not be generated, `suppressed_first` not as the
-    first token. `size` is the number of ids, including timestamps.
+    `timestamp_begin`. `is_multilingual` is False for an English-only model (`….en`), whose prompts have no language and
+    no task. `languages` maps codes to ids. `suppressed` must not be generated, `suppressed_first` not as the first
+    token. `size` is the number of ids, including timestamps.
 
     Raises:
         ModelError: the file is not a tokenizer, or not a Whisper's.

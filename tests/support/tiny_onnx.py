@@ -14,13 +14,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 TOKENS = ("<blk>", "▁good", "▁morning", "你", "好", "▁deadline", "的", "</s>")
 BINS = 80
+PARTS = ("encoder", "decoder", "joiner")
+MFCC_BINS = 40
 LFR_BINS = 560  # 7 frames stacked, as SenseVoice and Paraformer read them
 
 
 def write(folder: Path, family: str, *, seed: int = 3, name: str = "model.onnx") -> Path:
     """Write a model of a family and its tokens into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(FAMILIES[family](np.random.default_rng(seed)), folder / name)
+    models = FAMILIES[family](np.random.default_rng(seed))
+    for part, model in (models if isinstance(models, dict) else {name: models}).items():
+        onnx.save(model, folder / part)
     tokens = (*TOKENS[1:], "<blk>") if family == "nemo" else TOKENS  # NeMo's blank is the last
     (folder / "tokens.txt").write_text("".join(f"{token} {id}\n" for id, token in enumerate(tokens)), "utf-8")
     return folder
@@ -51,16 +55,15 @@ def zipformer(random: np.random.Generator) -> onnx.ModelProto:
     )
 
 
-def wenet(random: np.random.Generator) -> onnx.ModelProto:
-    nodes = [*_projection("x", "log_probs"), helper.make_node("Identity", ["x_lens"], ["log_probs_len"])]
+def telespeech(random: np.random.Generator) -> onnx.ModelProto:
+    # frames come first in its output
+    nodes = [*_projection("feats", "by_file"), helper.make_node("Transpose", ["by_file"], ["logits"], perm=[1, 0, 2])]
     return _model(
         nodes,
-        [_tensor("x", ["N", "T", BINS]), _tensor("x_lens", ["N"], TensorProto.INT64)],
-        [_tensor("log_probs", ["N", "T", len(TOKENS)]), _tensor("log_probs_len", ["N"], TensorProto.INT64)],
-        [_weights(random, BINS)],
-        model_type="wenet_ctc",
-        vocab_size=len(TOKENS),
-        subsampling_factor=1,
+        [_tensor("feats", ["N", "T", MFCC_BINS])],
+        [_tensor("logits", ["T", "N", len(TOKENS)])],
+        [_weights(random, MFCC_BINS)],
+        model_type="telespeech_ctc",
     )
 
 
@@ -107,10 +110,44 @@ def paraformer(random: np.random.Generator) -> onnx.ModelProto:
     )
 
 
-FAMILIES: dict[str, Callable[[np.random.Generator], onnx.ModelProto]] = {
+def transducer(random: np.random.Generator) -> dict[str, onnx.ModelProto]:
+    encoder = _model(
+        [
+            helper.make_node("MatMul", ["x", "weights"], ["encoder_out"]),
+            helper.make_node("Identity", ["x_lens"], ["encoder_out_lens"]),
+        ],
+        [_tensor("x", ["N", "T", BINS]), _tensor("x_lens", ["N"], TensorProto.INT64)],
+        [_tensor("encoder_out", ["N", "T", len(TOKENS)]), _tensor("encoder_out_lens", ["N"], TensorProto.INT64)],
+        [_weights(random, BINS)],
+        model_type="zipformer2",
+    )
+    table = numpy_helper.from_array(random.normal(size=(len(TOKENS), len(TOKENS))).astype(np.float32), "table")
+    decoder = _model(
+        [
+            helper.make_node("Gather", ["table", "y"], ["embedded"]),
+            helper.make_node("ReduceMean", ["embedded"], ["decoder_out"], axes=[1], keepdims=0),
+        ],
+        [_tensor("y", ["N", 2], TensorProto.INT64)],
+        [_tensor("decoder_out", ["N", len(TOKENS)])],
+        [table],
+        context_size=2,
+        vocab_size=len(TOKENS),
+    )
+    joiner = _model(
+        [helper.make_node("Add", ["encoder_out", "decoder_out"], ["logit"])],
+        [_tensor(name, ["N", len(TOKENS)]) for name in ("encoder_out", "decoder_out")],
+        [_tensor("logit", ["N", len(TOKENS)])],
+        [],
+        joiner_dim=len(TOKENS),
+    )
+    return {f"{part}-epoch-1-avg-1.onnx": model for part, model in zip(PARTS, (encoder, decoder, joiner), strict=True)}
+
+
+FAMILIES: dict[str, Callable[[np.random.Generator], onnx.ModelProto | dict[str, onnx.ModelProto]]] = {
+    "transducer": transducer,
     "nemo": nemo,
     "zipformer": zipformer,
-    "wenet": wenet,
+    "telespeech": telespeech,
     "sense_voice": sense_voice,
     "paraformer": paraformer,
 }

@@ -39,9 +39,7 @@ class TokenPool:
     def of(self, tokens: Places, segments: Places) -> "TokenPool":
         """A pool of some of its tokens, which belong to other segments."""
         lengths = np.diff(self.phoneme_starts)[tokens]
-        return TokenPool(
-            np.concatenate(([0], np.cumsum(lengths))), self.kinds[tokens], self.whole[tokens], segments
-        )
+        return TokenPool(np.concatenate(([0], np.cumsum(lengths))), self.kinds[tokens], self.whole[tokens], segments)
 
 
 @dataclass(frozen=True, slots=True)
