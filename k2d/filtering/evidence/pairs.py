@@ -29,7 +29,7 @@ LOOPS_MAX: Final = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class JudgedSegments:
     """Which segments of a label an English-only hypothesis judges; shape (segments,)."""
 
     some: Flags  # it judges a token of the segment
@@ -56,7 +56,7 @@ class AlignedPairs:
         self.text = [None if hypothesis.is_phonemes else next(following) for hypothesis in self.hypotheses]
         self.parts = [_pool_of(readings)]
         self.size = len(readings.tokens)  # tokens in `parts`
-        self.judged: dict[int, Judged] = {}  # by pair; a hypothesis that is not listed judges the whole label
+        self.judged: dict[int, JudgedSegments] = {}  # by pair; a hypothesis that is not listed judges the whole label
         self.unlooped: set[int] = set()  # pairs whose hypothesis was aligned without its loops
         self.pairs: list[TextPair] = []
         self.sounds: list[tuple[str, str]] = []
@@ -111,7 +111,7 @@ class AlignedPairs:
         tokens = np.bincount(self.segment[first:end], minlength=segments)
         of_them = np.bincount(self.segment[first:end][judged], minlength=segments)
         throughout = bool(len(judged) and judged.all())
-        self.judged[pair] = Judged(of_them > 0, (of_them == tokens) & (tokens > 0), throughout)
+        self.judged[pair] = JudgedSegments(of_them > 0, (of_them == tokens) & (tokens > 0), throughout)
 
     def _pair_english(self, place: int, text: int, judged: Flags) -> None:
         """Pair the judged tokens of a label with the hypothesis's tokens opposite to them, both without loops."""
