@@ -264,20 +264,30 @@ class Distances:
     en_tokens: int  # Latin/digit tokens in it
 
 
+ENGLISH_ONLY: Final = "english:"  # begins the names of English-only validators
+
+
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One validator's transcript of a chunk, from its audio unchanged or perturbed, and its log-probs of the label."""
 
-    validator: str  # "model:<reference>", "perturbed:<reference>", "probe:<digest>", "second-decode:<reference>"
+    # "model:<reference>", "perturbed:<reference>", "english:<reference>", "openai:<url>#<model>", "sherpa:<folder>",
+    # "probe:<digest>", "second-decode:<reference>"
+    validator: str
     perturbation: str  # "as is", or how the audio was changed; for a second decode, how it was decoded
     text: str  # for a probe: phonemes (k2d.text.sounds), separated by spaces
-    avg_logprob: float  # of this text, natural log, mean over tokens
+    avg_logprob: float  # of this text, natural log, mean over tokens; 0 where the validator tells none
     # For each segment of the label: mean forced log-probability of its tokens (for a probe: of its phonemes) under the
     # validator. Empty where the validator computes none.
     forced_logprobs: tuple[float, ...] = ()
     is_phonemes: bool = False
     # For each segment of the label: mean over its tokens of 1 - forced probability. Empty where there are none.
     expected_token_errors: tuple[float, ...] = ()
+
+    @property
+    def is_english_only(self) -> bool:
+        """Whether the validator judges only the label's English words."""
+        return self.validator.startswith(ENGLISH_ONLY)
 
 
 # Increase it when Evidence gets other members, or they are computed differently: stored facts then count as missing and

@@ -44,9 +44,22 @@ class Settings(BaseSettings):
     validator: str = Field(
         "perturbed",
         description="Validators that check each label, joined by `+`; distances come from the first. Each is a model "
-        "(as for the teacher); `perturbed` (the teacher's weights on perturbed audio, a fallback); or, but not first, "
-        "`probe:DIGEST` (a CTC probe, `k2d probe`) and `second-decode` (the teacher decodes unresolved labels again).",
+        "(as for the teacher); `perturbed` (the teacher's weights on perturbed audio, a fallback); `openai:URL#MODEL` "
+        "(a server with OpenAI's transcription endpoint); `sherpa:FOLDER` (a sherpa-onnx model); or, but not first, an "
+        "English-only Whisper (`….en`), `probe:DIGEST` (a CTC probe, `k2d probe`) and `second-decode` (the teacher "
+        "decodes unresolved labels again). See docs/validators.md.",
     )
+    openai_validators: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Validators `openai:URL#MODEL` that batches may name beside those in K2D_VALIDATOR, "
+        "comma-separated. Workers connect to no other endpoint.",
+    )
+    openai_api_keys: SecretStr | None = Field(
+        None,
+        description="API keys of such endpoints, comma-separated: `api.openai.com=KEY,127.0.0.1:8000=KEY`. A key is "
+        "sent to the host (and port) it is given for, and to no other.",
+    )
+    openai_concurrency: int = Field(8, ge=1, description="Maximum number of requests in flight at such an endpoint.")
     engine: EngineName = Field(EngineName.CTRANSLATE2, description="`ctranslate2` or `transformers`.")
     device: str = Field("auto", description="`auto`, `cpu` or `cuda`.", pattern="^(auto|cpu|cuda)$")
     compute_type: str = Field(
@@ -118,12 +131,12 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
     log_json: bool = Field(False, description="Log JSON lines instead of text.")
 
-    @field_validator("api_token", mode="before")
+    @field_validator("api_token", "openai_api_keys", mode="before")
     @classmethod
     def _no_empty_token(cls, value: Any) -> Any:
         return value or None  # `K2D_API_TOKEN=` in an environment file means: no token
 
-    @field_validator("allowed_sources", mode="before")
+    @field_validator("allowed_sources", "openai_validators", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -10,7 +10,7 @@ compile() { # output, then extras
         --no-emit-index-url --no-emit-find-links --no-header --no-annotate --generate-hashes --override requirements/without-torch.in "$@" -o "requirements/$out"
 }
 # the demo's pins are those of the tests, so that one environment serves both
-compile dev.txt --extra api --extra ct2 --extra local --extra torch --extra train --extra export --extra s3 --extra vad --extra grpc --extra dev
+compile dev.txt --extra api --extra ct2 --extra local --extra torch --extra train --extra export --extra s3 --extra vad --extra grpc --extra sherpa --extra dev
 compile demo.txt --extra api --extra ct2 --extra local --extra torch --extra train --constraint requirements/dev.txt
 # images: `service` for API and workers, which hold no weights; `server` for the inference servers
 compile service.txt --extra api --extra grpc --extra s3 --extra vad --constraint requirements/dev.txt

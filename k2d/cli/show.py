@@ -132,8 +132,8 @@ def chunk(detail: ChunkDetail) -> None:
     out.print(f"\n{escape(detail.teacher_text) or '(nothing)'}")
     for hypothesis in detail.hypotheses:
         out.print(
-            f"\n[dim]{escape(hypothesis.validator)}, {escape(hypothesis.perturbation)}, "
-            f"log-probability {hypothesis.avg_logprob:.2f}[/]"
+            f"\n[dim]{escape(hypothesis.validator)}, {escape(hypothesis.perturbation)}"
+            + (f", log-probability {hypothesis.avg_logprob:.2f}[/]" if hypothesis.avg_logprob else "[/]")
         )
         out.print(_diff(hypothesis.diff) or escape(hypothesis.text) or "(nothing)")
     table = Table(title="\nSegments", title_justify="left", box=SIMPLE_HEAD)

@@ -13,7 +13,7 @@ from k2d.whisper.engine import Engine
 from k2d.whisper.load import open_engine
 
 
-async def open_transcriber(reference: str, settings: Settings) -> ScoringTranscriber:
+async def open_transcriber(reference: str, settings: Settings, *, english_only: bool = False) -> ScoringTranscriber:
     """Load a model into this process, or connect to the servers that have it.
 
         transcriber = await open_transcriber("packaged:whisper-base", settings)  # or "http://gpu1:8080,http://gpu2:8080"
@@ -22,6 +22,7 @@ async def open_transcriber(reference: str, settings: Settings) -> ScoringTranscr
 
     Args:
         reference: a model (see `k2d.whisper.resolve.resolve`), or an address of servers.
+        english_only: whether an English-only Whisper will do.
 
     Raises:
         BadRequest: a malformed address.
@@ -31,15 +32,15 @@ async def open_transcriber(reference: str, settings: Settings) -> ScoringTranscr
     if is_address(reference):
         endpoints = [_endpoint(address, settings) for address in split(reference)]
         return await connect(endpoints, timeout_s=settings.server_timeout_s, patience_s=settings.server_patience_s)
-    engine = await asyncio.to_thread(engine_of, plain(reference), settings)
+    engine = await asyncio.to_thread(engine_of, plain(reference), settings, english_only=english_only)
     return MicroBatcher(engine, batch_size=settings.batch_size, linger_s=settings.linger_s)
 
 
-def engine_of(reference: str, settings: Settings) -> Engine:
+def engine_of(reference: str, settings: Settings, *, english_only: bool = False) -> Engine:
     """Load a model with engine, device and precision from the settings. Blocking.
 
     Raises:
-        ModelError: it cannot be found, fetched, verified or loaded.
+        ModelError: as `k2d.whisper.load.open_engine`.
     """
     return open_engine(
         reference,
@@ -49,6 +50,7 @@ def engine_of(reference: str, settings: Settings) -> Engine:
         threads=settings.threads,
         cache=settings.cache,
         allow_downloads=settings.allow_downloads,
+        english_only=english_only,
     )
 
 

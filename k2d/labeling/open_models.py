@@ -27,7 +27,8 @@ async def open_models(
     Validators that use the teacher's weights share its model.
 
     Raises:
-        BadRequest: no validator is named, or a probe while the teacher is on a server.
+        BadRequest: no validator is named, a probe while the teacher is on a server, or an endpoint that is not in the
+            settings.
         NotFound: the lake has no such probe.
         ModelError: as `open_transcriber`, or two of the models have the same weights.
     """
@@ -36,15 +37,23 @@ async def open_models(
         teacher = await _open(stack, batch.teacher, settings)
         weights = {teacher.model.digest: "the teacher"}
 
-        async def open_model(name: str) -> ScoringTranscriber:
-            model = await _open(stack, name, settings)
+        async def open_model(name: str, *, english_only: bool = False) -> ScoringTranscriber:
+            model = await _open(stack, name, settings, english_only=english_only)
             _check_weights(model.model, weights)
             return model
 
         validators: list[Validator] = []
         for name in names:
-            language, short = batch.options.decode.language, batch.options.short_context
-            context = ValidatorContext(teacher, language, lake, tuple(validators), open_model, short_context=short)
+            context = ValidatorContext(
+                teacher=teacher,
+                language=batch.options.decode.language,
+                lake=lake,
+                before=tuple(validators),
+                open_model=open_model,
+                settings=settings,
+                close_with_batch=stack.push_async_callback,
+                short_context=batch.options.short_context,
+            )
             module = importlib.import_module(kind_of(name).module)
             validators.append(await module.open_validator(name, context))
         first, *others = validators
@@ -52,8 +61,10 @@ async def open_models(
         yield teacher, Validators(first, tuple(others))
 
 
-async def _open(stack: AsyncExitStack, reference: str, settings: Settings) -> ScoringTranscriber:
-    transcriber = await open_transcriber(_resolve_served(reference, settings), settings)
+async def _open(
+    stack: AsyncExitStack, reference: str, settings: Settings, *, english_only: bool = False
+) -> ScoringTranscriber:
+    transcriber = await open_transcriber(_resolve_served(reference, settings), settings, english_only=english_only)
     stack.push_async_callback(transcriber.close)
     return transcriber
 

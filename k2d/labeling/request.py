@@ -1,5 +1,6 @@
 """Builds a batch from a request: checks the request, and makes the batch's id from its content."""
 
+import importlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,14 +14,12 @@ from k2d.keys import digest
 from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
-from k2d.validators.names import SEPARATOR
+from k2d.validators.names import OPENAI, SEPARATOR, kind_of
+from k2d.whisper import packaged
 from k2d.whisper.hub import is_id
 from k2d.whisper.languages import check_language
-from k2d.whisper.packaged import NAME as BASE
-from k2d.whisper.packaged import PREFIX
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-PACKAGED: Final = (PREFIX + BASE,)
 
 
 def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Settings, *, trusted: bool = False) -> Batch:
@@ -33,8 +32,8 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
         trusted: the request comes from this machine, so `allowed_sources` does not apply.
 
     Raises:
-        BadRequest: no sources, a malformed name, an unknown language, no validator, a malformed model reference, or
-            the same model as teacher and validator.
+        BadRequest: no sources, a malformed name, an unknown language, no validator, a malformed model reference, the
+            same model as teacher and validator, or an endpoint that is not in the settings.
     """
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
@@ -45,6 +44,9 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
     for reference in (teacher, *models_of(validator)):
         if reference not in SERVED:
             check_model(reference)
+    for name in validators:
+        if check := getattr(importlib.import_module(kind_of(name).module), "check", None):
+            check(name, settings)
     if teacher in models_of(validator):
         raise BadRequest(
             f"teacher and validator are the same model: {teacher}",
@@ -94,13 +96,13 @@ def check_model(reference: str) -> None:
     Raises:
         BadRequest: it is not a hub id, an existing folder or a packaged model.
     """
-    if reference in PACKAGED or Path(reference).is_dir():
+    if reference in packaged.MODELS or Path(reference).is_dir():
         return
     local = reference.startswith(("/", "./", "../", "~"))
     if local or not is_id(reference):
         raise BadRequest(
             f"unknown model: {reference[:200]!r}" + (" (no such folder)" if local else ""),
-            hint="a hub id (openai/whisper-large-v2), a local folder, or packaged:whisper-base; see `k2d models`",
+            hint=f"a hub id (openai/whisper-large-v2), a folder, or {', '.join(packaged.MODELS)}; see `k2d models`",
         )
 
 
@@ -110,7 +112,7 @@ def _served(reference: str, settings: Settings) -> str:
     Raises:
         BadRequest: the address is not in the settings. A request must not choose the servers that workers connect to.
     """
-    if not is_address(reference):
+    if not is_address(reference) or reference.startswith(OPENAI):
         return reference
     split(reference)
     for name, setting in SERVED.items():

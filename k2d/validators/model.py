@@ -71,15 +71,26 @@ class ModelValidator:
     ) -> tuple[Hypothesis, ...]:
         windows = await asyncio.to_thread(self._windows, samples)
         perturbed = zip(self.perturbation_names, windows, strict=True)
-        return tuple(await asyncio.gather(*(self._hypothesis(chunk, name, window) for name, window in perturbed)))
+        return tuple(
+            await asyncio.gather(
+                *(self.hypothesis(chunk, window, name=self.name, perturbation=how) for how, window in perturbed)
+            )
+        )
 
-    async def _hypothesis(self, chunk: Chunk, perturbation: str, window: Window) -> Hypothesis:
+    async def hypothesis(
+        self, chunk: Chunk, window: Window, *, name: str, perturbation: str = AS_IS, scored: bool = True
+    ) -> Hypothesis:
+        """Transcribe one window of a chunk, and compute the label's forced log-probabilities if `scored`.
+
+        Args:
+            name: of the validator that the hypothesis is recorded for.
+        """
         result, score = await asyncio.gather(
-            self.transcriber.transcribe(window, self.options), self._score(window, chunk.text)
+            self.transcriber.transcribe(window, self.options), self._score(window, chunk.text if scored else "")
         )
         logprobs = score.logprobs if score else ()
         return Hypothesis(
-            validator=self.name,
+            validator=name,
             perturbation=perturbation,
             text=result.text,
             avg_logprob=result.avg_logprob,

@@ -4,9 +4,13 @@
     Systran/faster-whisper-small          a second model
     perturbed+second-decode               labels that stay unresolved are decoded again
     small+perturbed+probe:1a2b3c4d5e6f    three validators
+    perturbed+packaged:whisper-tiny.en    an English-only Whisper judges English words
+    openai:http://gpu1:8000/v1#whisper-1  any server with OpenAI's transcription endpoint
+    sherpa:/models/sense-voice            a folder with a model of sherpa-onnx
 
 To add a kind of validator, write a module with `open_validator` (as k2d/validators/second_decode.py has it), and add it
-to KINDS.
+to KINDS. The module may also have `check(name, settings)`, which raises for a name that a batch may not have, and
+`describe(name, settings)`, which tries the validator for `k2d doctor`.
 """
 
 import re
@@ -19,6 +23,8 @@ from k2d.inference.address import is_address
 PERTURBED: Final = "perturbed"  # the teacher's weights on perturbed audio
 SECOND_DECODE: Final = "second-decode"  # the teacher with other options, for labels that the others leave unresolved
 PROBE: Final = "probe:"  # followed by the digest of a CTC probe on the teacher's encoder (`k2d probe`)
+OPENAI: Final = "openai:"  # followed by a base URL, `#` and a model
+SHERPA: Final = "sherpa:"  # followed by a folder
 SEPARATOR: Final = "+"
 
 
@@ -28,7 +34,7 @@ class ValidatorKind:
 
     names: re.Pattern[str]  # that validators of this kind have
     module: str  # its function `open_validator` opens one
-    is_model: bool = False  # it is a model of its own, which a server can have
+    is_model: bool = False  # it is a Whisper of its own, named by its reference
     not_first: str | None = None  # why it cannot be the first validator; None if it can
 
 
@@ -44,13 +50,22 @@ KINDS: Final = (
         "k2d.validators.probe.validator",
         not_first="a probe writes no text, so there is no error rate",
     ),
+    ValidatorKind(re.compile(OPENAI + ".*", re.DOTALL), "k2d.validators.openai"),
+    ValidatorKind(re.compile(SHERPA + ".*", re.DOTALL), "k2d.validators.sherpa"),
+    ValidatorKind(
+        re.compile(r"(?!.*://).+\.en", re.DOTALL),  # Whisper's English-only models have such names
+        "k2d.validators.english",
+        is_model=True,
+        not_first="an English-only model judges English words only",
+    ),
     ValidatorKind(re.compile(".+", re.DOTALL), "k2d.validators.model", is_model=True),  # any other name is a model's
 )
 
 _EARLIER: Final = {"rescue": SECOND_DECODE}  # names of version 0.1, which batches and settings may still have
 _DIGEST: Final = re.compile(r"[0-9a-f]{8,64}")
 _HINT: Final = (
-    f"validators are joined by '+': a model, {PERTURBED!r}, '{PROBE}DIGEST', {SECOND_DECODE!r}; "
+    f"validators are joined by '+': a model, {PERTURBED!r}, '{OPENAI}URL#MODEL', '{SHERPA}FOLDER', '{PROBE}DIGEST', "
+    f"{SECOND_DECODE!r}; "
     f"for example {PERTURBED}+{SECOND_DECODE}"
 )
 
@@ -82,7 +97,7 @@ def validators_of(reference: str) -> tuple[str, ...]:
             f"{names[0][:200]} cannot be the first validator: {reason}",
             hint=f"for example {PERTURBED}+{names[0][:200]}",
         )
-    if sum(map(is_address, names)) > 1:
+    if sum(map(_is_server, names)) > 1:
         raise BadRequest(
             f"K2D_VALIDATOR names servers of two models: {reference[:200]!r}",
             hint="name one model's servers, comma-separated",
@@ -96,12 +111,14 @@ def models_of(reference: str) -> tuple[str, ...]:
 
 
 def served(reference: str) -> str:
-    """The model that the validator's server loads; `PERTURBED` if no validator is a model of its own.
+    """The model that the validator's server loads; `PERTURBED` if no validator is a model that a server can have.
+
+    English-only models are opened where the worker runs.
 
     Raises:
         BadRequest: several models, or as `validators_of`.
     """
-    models = models_of(reference)
+    models = [name for name in models_of(reference) if kind_of(name).not_first is None]
     if len(models) > 1:
         raise BadRequest(
             f"a server loads one model, and K2D_VALIDATOR names {len(models)}: {reference[:200]!r}",
@@ -112,4 +129,9 @@ def served(reference: str) -> str:
 
 def address_of(reference: str) -> str:
     """The address of servers in a teacher or validator reference; the reference itself if it contains none."""
-    return next((part.strip() for part in reference.split(SEPARATOR) if is_address(part)), reference)
+    return next((part.strip() for part in reference.split(SEPARATOR) if _is_server(part.strip())), reference)
+
+
+def _is_server(name: str) -> bool:
+    """Whether a name is an address of inference servers that have a model."""
+    return is_address(name) and not name.startswith(OPENAI)

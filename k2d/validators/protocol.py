@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import HYPOTHESES_TAG, digest
 from k2d.schema import Chunk, Hypothesis, ModelInfo, Samples, Segment
+from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators.names import SEPARATOR
 
@@ -52,6 +53,14 @@ class Validator(Protocol):
         ...
 
 
+class OpenModel(Protocol):
+    """Opens a Whisper by its name; it is closed with the batch."""
+
+    def __call__(self, name: str, *, english_only: bool = False) -> Awaitable[ScoringTranscriber]:
+        """`english_only`: whether an English-only Whisper will do."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ValidatorContext:
     """What a module's `open_validator(name, context)` gets."""
@@ -60,7 +69,9 @@ class ValidatorContext:
     language: str  # of the batch
     lake: Lake
     before: tuple[Validator, ...]  # the validators before it
-    open_model: Callable[[str], Awaitable[ScoringTranscriber]]  # opens a model by its name; closed with the batch
+    open_model: OpenModel
+    settings: Settings
+    close_with_batch: Callable[[Callable[[], Awaitable[None]]], object]  # registers what is called when the batch ends
     short_context: bool = False  # of the batch
 
 

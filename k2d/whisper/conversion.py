@@ -158,9 +158,8 @@ def generation_settings(config: dict[str, Any], *, vocabulary: Vocabulary) -> di
     """The generation_config.json that transformers' `generate` needs for a Whisper."""
     return {
         "alignment_heads": config.get("alignment_heads"),
-        "lang_to_id": {f"<|{code}|>": id for code, id in vocabulary.languages.items()},
-        "task_to_id": {"transcribe": vocabulary.transcribe, "translate": vocabulary.translate},
-        "is_multilingual": True,
+        **(_prompt_settings(vocabulary) if vocabulary.is_multilingual else {}),
+        "is_multilingual": vocabulary.is_multilingual,
         "no_timestamps_token_id": vocabulary.no_timestamps,
         "prev_sot_token_id": vocabulary.sot_prev,
         "suppress_tokens": list(vocabulary.suppressed),
@@ -172,6 +171,13 @@ def generation_settings(config: dict[str, Any], *, vocabulary: Vocabulary) -> di
         "bos_token_id": vocabulary.eot,
         "eos_token_id": vocabulary.eot,
         "pad_token_id": vocabulary.eot,
+    }
+
+
+def _prompt_settings(vocabulary: Vocabulary) -> dict[str, Any]:
+    return {
+        "lang_to_id": {f"<|{code}|>": id for code, id in vocabulary.languages.items()},
+        "task_to_id": {"transcribe": vocabulary.transcribe, "translate": vocabulary.translate},
     }
 
 

@@ -1,5 +1,6 @@
 """Loads a CTranslate2 Whisper with the mixed zh/en row, and chooses its device and precision."""
 
+import io
 import json
 import mmap
 import os
@@ -40,10 +41,10 @@ def available_cores() -> int:
 
 
 def load_model(folder: Path, *, vocabulary: Vocabulary, device: str, compute_type: str, threads: int) -> Any:
-    """Load the model with the mixed row added, through memory; the folder is not changed.
+    """Load the model with the mixed row added (not to an English-only one), through memory; the folder is not changed.
 
     Raises:
-        ModelError: the files are damaged, the model is English-only, or the precision or device is not available.
+        ModelError: the files are damaged, or the precision or device is not available.
     """
     file = folder / "model.bin"
     sources = tuple(vocabulary.languages[code] for code in prompts.MIXED_CODES)
@@ -51,7 +52,11 @@ def load_model(folder: Path, *, vocabulary: Vocabulary, device: str, compute_typ
         with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
             view = memoryview(data)
             try:
-                weights = ct2_file.with_mixed_row(view, file=file, sources=sources, target=vocabulary.sot_lm)
+                weights = (
+                    ct2_file.with_mixed_row(view, file=file, sources=sources, target=vocabulary.sot_lm)
+                    if vocabulary.is_multilingual
+                    else io.BytesIO(view)
+                )
             finally:
                 view.release()
         files = {name: (folder / name).read_bytes() for name in SIDE_FILES if (folder / name).is_file()}
@@ -65,8 +70,8 @@ def load_model(folder: Path, *, vocabulary: Vocabulary, device: str, compute_typ
         )
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         raise ModelError(f"{file} cannot be loaded: {error}", hint=PRECISION_HINT) from error
-    if not model.is_multilingual:
-        raise ModelError(f"{folder} is an English-only Whisper", hint="name a multilingual model")
+    if model.is_multilingual != vocabulary.is_multilingual:
+        raise ModelError(f"{folder} has the tokenizer of another model", hint="fetch the model again")
     return model
 
 

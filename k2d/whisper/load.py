@@ -7,7 +7,8 @@ from typing import Protocol
 from k2d.errors import ModelError, install_hint
 from k2d.whisper.engine import Engine
 from k2d.whisper.engines import engine_kind
-from k2d.whisper.resolve import ResolvedModel, resolve
+from k2d.whisper.english_only import is_english_only
+from k2d.whisper.resolve import TOKENIZER, ResolvedModel, resolve
 
 
 class EngineClass(Protocol):
@@ -25,6 +26,7 @@ def open_engine(
     threads: int,
     cache: Path,
     allow_downloads: bool,
+    english_only: bool = False,
 ) -> Engine:
     """Find, fetch or convert the model that `reference` names, and load it.
 
@@ -42,12 +44,20 @@ def open_engine(
         threads: CPU threads; 0 means all cores.
         cache: folder for downloaded and converted models.
         allow_downloads: whether a missing model may be downloaded.
+        english_only: whether an English-only Whisper will do; only a validator after others can be one.
 
     Raises:
-        ModelError: the model cannot be found, fetched, verified or loaded, or the engine's extra is not installed.
+        ModelError: the model cannot be found, fetched, verified or loaded, is English-only where a multilingual one is
+            needed, or the engine's extra is not installed.
     """
     make = _engine_class(engine)
     resolved = resolve(reference, engine=engine, cache=cache, allow_downloads=allow_downloads)
+    if not english_only and is_english_only(resolved.path / TOKENIZER):
+        raise ModelError(
+            f"{reference} is an English-only Whisper",
+            hint="name a multilingual model; an English-only one can be a validator after others, under a name that "
+            "ends in .en",
+        )
     return make(resolved, device=device, compute_type=compute_type, threads=threads)
 
 

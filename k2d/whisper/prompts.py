@@ -11,6 +11,7 @@ from k2d.whisper.vocabulary import Vocabulary
 CONTEXT: Final = 448  # tokens of Whisper's decoder
 PREVIOUS_TEXT: Final = CONTEXT // 2 - 1  # maximum tokens of previous text: half of the context is for this window
 MIXED_CODES: Final = ("zh", "en")
+ENGLISH: Final = "en"  # the language of English-only models
 TASKS: Final = ("transcribe", "translate")
 
 
@@ -18,10 +19,15 @@ def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> 
     """Check that a window can be decoded with these options.
 
     Raises:
-        BadRequest: an unknown language or task, an option out of range, samples that are not int16 or longer than
-            30 s, a prompt token that is not in the vocabulary.
+        BadRequest: an unknown language or task, or one that the model does not have; an option out of range, samples
+            that are not int16 or longer than 30 s, a prompt token that is not in the vocabulary.
     """
     check_options(options, languages=vocabulary.languages)
+    if not vocabulary.is_multilingual and (options.language, options.task) != (ENGLISH, "transcribe"):
+        raise BadRequest(
+            f"an English-only Whisper cannot {options.task} {options.language!r}",
+            hint="name a multilingual model, or transcribe with the language en",
+        )
     samples = window.samples
     if samples.ndim != 1 or samples.dtype.kind != "i" or samples.dtype.itemsize != 2:
         raise BadRequest(
@@ -63,11 +69,16 @@ def language_token(language: str, *, vocabulary: Vocabulary) -> int:
 def build(
     window: Window, *, language: str, initial: Sequence[int], options: DecodeOptions, vocabulary: Vocabulary
 ) -> tuple[int, ...]:
-    """Build the prompt: `initial` tokens, the end of the previous text, start-of-transcript, language, task."""
+    """Build the prompt: `initial` tokens, the end of the previous text, start-of-transcript, language, task.
+
+    An English-only model has neither language nor task in its prompt.
+    """
     room = PREVIOUS_TEXT - min(len(initial), PREVIOUS_TEXT)
     previous = (*initial[:PREVIOUS_TEXT], *(window.prompt[-room:] if room else ()))
     task = vocabulary.transcribe if options.task == "transcribe" else vocabulary.translate
-    start = (vocabulary.sot, language_token(language, vocabulary=vocabulary), task)
+    start: tuple[int, ...] = (vocabulary.sot,)
+    if vocabulary.is_multilingual:
+        start = (vocabulary.sot, language_token(language, vocabulary=vocabulary), task)
     return (
         *((vocabulary.sot_prev, *previous) if previous else ()),
         *start,

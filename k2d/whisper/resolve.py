@@ -45,8 +45,8 @@ def resolve(reference: str, *, engine: str, cache: Path, allow_downloads: bool) 
         resolve("packaged:whisper-base", engine="ctranslate2", cache=Path("cache"), allow_downloads=True).path
 
     Args:
-        reference: `packaged:whisper-base`; a folder (CTranslate2: model.bin; transformers: config.json and
-            safetensors); or a hub id such as `openai/whisper-large-v2`.
+        reference: a packaged model (`k2d.whisper.packaged.MODELS`); a folder (CTranslate2: model.bin; transformers:
+            config.json and safetensors); or a hub id such as `openai/whisper-large-v2`.
         engine: "ctranslate2" or "transformers".
         cache: folder for downloads, conversions and digests; created when missing.
         allow_downloads: if False, only models that are already here are found.

@@ -213,10 +213,10 @@ def _compute_type(setting: str, device: str) -> tuple[str, str]:
 
 
 def _load(resolved: ResolvedModel, *, vocabulary: Vocabulary, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load the weights from safetensors, and write the mixed row into the token embeddings.
+    """Load the weights from safetensors, and write the mixed row into the token embeddings of a multilingual model.
 
     Raises:
-        ModelError: the weights are damaged, or the model is not multilingual.
+        ModelError: the weights are damaged, or of another model than the tokenizer.
     """
     try:
         model: Any = WhisperForConditionalGeneration.from_pretrained(
@@ -229,8 +229,10 @@ def _load(resolved: ResolvedModel, *, vocabulary: Vocabulary, device: torch.devi
     if embeddings.shape[0] < vocabulary.size:
         raise ModelError(
             f"{resolved.path} has {embeddings.shape[0]} embeddings for {vocabulary.size} tokens",
-            hint="name a multilingual Whisper model",
+            hint="fetch the model again",
         )
+    if not vocabulary.is_multilingual:
+        return model.to(device).eval()
     sources = [vocabulary.languages[code] for code in prompts.MIXED_CODES]
     with torch.no_grad():
         embeddings[vocabulary.sot_lm] = embeddings[sources].float().mean(dim=0).to(dtype)

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from k2d.errors import ModelError
 from k2d.schema import WINDOW_S
+from k2d.whisper.english_only import ENGLISH_EOT
 from k2d.whisper.features import TOKEN_S
 
 FIRST_MERGED: Final = 256  # ids below are single bytes
@@ -26,11 +27,12 @@ class Vocabulary:
     """The vocabulary of a model, from its tokenizer.json.
 
     Token ids: `sot`, `eot`, `transcribe`, `translate`, `sot_prev`, `sot_lm`, `no_speech`, `no_timestamps`,
-    `timestamp_begin`. `languages` maps codes to ids. `suppressed` must not be generated, `suppressed_first` not as the
-    first token. `size` is the number of ids, including timestamps.
+    `timestamp_begin`. `is_multilingual` is False for an English-only model (`….en`), whose prompts have no language and
+    no task. `languages` maps codes to ids. `suppressed` must not be generated, `suppressed_first` not as the first
+    token. `size` is the number of ids, including timestamps.
 
     Raises:
-        ModelError: the file is not a tokenizer, or not a multilingual Whisper's.
+        ModelError: the file is not a tokenizer, or not a Whisper's.
     """
 
     def __init__(self, file: Path) -> None:
@@ -45,6 +47,7 @@ class Vocabulary:
         self._tokenizer = Tokenizer.from_str(json.dumps(document))
         self._file = file
         self.eot = self._special("endoftext")
+        self.is_multilingual = self.eot != ENGLISH_EOT
         self.sot = self._special("startoftranscript")
         self.translate = self._special("translate")
         self.transcribe = self._special("transcribe")
@@ -64,7 +67,7 @@ class Vocabulary:
             id = self._tokenizer.token_to_id(f"<|{name}|>")
             if id is not None:
                 return int(id)
-        raise ModelError(f"{self._file} has no <|{names[0]}|>", hint="the model must be a multilingual Whisper")
+        raise ModelError(f"{self._file} has no <|{names[0]}|>", hint="the model must be a Whisper")
 
     def _suppressed(self) -> tuple[int, ...]:
         specials = {self.transcribe, self.translate, self.sot, self.sot_prev, self.sot_lm, self.no_speech}

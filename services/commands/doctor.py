@@ -1,6 +1,7 @@
 """`k2d doctor`: checks what works on this machine, and says what to do about the rest."""
 
 import asyncio
+import importlib
 import importlib.util
 import os
 import shutil
@@ -20,7 +21,7 @@ from k2d.inference.address import is_address, plain
 from k2d.inference.open import open_transcriber
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.validators import PERTURBED, models_of, validators_of
+from k2d.validators import PERTURBED, kind_of, validators_of
 from k2d.whisper.resolve import resolve
 from services.local.redis_server import find_binary
 
@@ -125,10 +126,24 @@ def _teacher(settings: Settings) -> str:
 
 
 def _validator(settings: Settings) -> str:
-    described = [_model(name, settings) for name in models_of(settings.validator)]
-    if PERTURBED in validators_of(settings.validator):
-        described.append(f"{PERTURBED}: the teacher on perturbed audio, a fallback")
-    return "; ".join(described)
+    return "; ".join(_describe(name, settings) for name in validators_of(settings.validator))
+
+
+def _describe(name: str, settings: Settings) -> str:
+    """Try a validator where its module can (`describe`); else find its model."""
+    kind = kind_of(name)
+    if describe := getattr(importlib.import_module(kind.module), "describe", None):
+        described: str = asyncio.run(describe(name, settings))
+        return described
+    if kind.is_model:
+        return _model(name, settings)
+    return f"{name}: the teacher on perturbed audio, a fallback" if name == PERTURBED else name
+
+
+def _endpoints(settings: Settings) -> str:
+    """Try the endpoints that batches may name."""
+    names = [name for name in settings.openai_validators if name not in validators_of(settings.validator)]
+    return "; ".join(_describe(name, settings) for name in names) or "none are named"
 
 
 def _model(reference: str, settings: Settings) -> str:
@@ -156,12 +171,14 @@ CHECKS: Final[tuple[tuple[str, bool, Callable[[Settings], str]], ...]] = (
     ("engine: CTranslate2", True, _engine),
     ("engine: transformers", False, _package("torch", "torch")),
     ("labeling API", False, _package("fastapi", "api")),
+    ("sherpa-onnx", False, _package("sherpa_onnx", "sherpa")),
     ("object stores", False, _package("s3fs", "s3")),
     ("store", True, _store),
     ("disk", True, _disk),
     ("Redis", False, _redis),
     ("teacher", True, _teacher),
     ("validator", True, _validator),
+    ("validators of batches", False, _endpoints),
     ("API answers", False, _api),
     ("GPU", False, _gpu),
 )

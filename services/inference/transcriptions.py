@@ -71,6 +71,13 @@ class PatientTranscriber:
         """Does nothing: the batcher is the server's."""
 
 
+@router.get("/v1/models", summary="The server's one model, as OpenAI's API lists models", responses=ERRORS)
+async def models(host: InHost) -> dict[str, object]:
+    model = host.batcher.model
+    entry = {"id": model.reference, "object": "model", "owned_by": "k2d", "fingerprint": model.fingerprint}
+    return {"object": "list", "data": [entry]}
+
+
 @router.post(
     "/v1/audio/transcriptions",
     summary="Transcribe a recording, as OpenAI's API does",

@@ -36,6 +36,11 @@ class TokenPool:
     whole: Flags  # (tokens,): whether a token is right or wrong as a whole (words), or by the share of its phonemes
     segments: Places  # (tokens,): a label token's segment within the label; without meaning for other tokens
 
+    def of(self, tokens: Places, segments: Places) -> "TokenPool":
+        """A pool of some of its tokens, which belong to other segments."""
+        lengths = np.diff(self.phoneme_starts)[tokens]
+        return TokenPool(np.concatenate(([0], np.cumsum(lengths))), self.kinds[tokens], self.whole[tokens], segments)
+
 
 @dataclass(frozen=True, slots=True)
 class TextPair:

@@ -1,6 +1,7 @@
 """Pairs each label with its hypotheses and aligns them; also counts the paper's distances from these alignments."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -10,19 +11,30 @@ import numpy.typing as npt
 from k2d.filtering import distance
 from k2d.filtering.evidence.alignment import ENGLISH, FOREIGN, MANDARIN, TextPair, TokenPool, align, count_edits
 from k2d.filtering.evidence.edit_counts import EditCounts
+from k2d.filtering.evidence.english import english_tokens, judged_tokens, opposite_tokens
 from k2d.filtering.evidence.texts import TextBatch
 from k2d.schema import Counts, Distances
 from k2d.text.characters import HAN_KIND, LATIN_KIND, SINGLE
 from k2d.text.loops import count_loops, unloop
 from k2d.text.reading import Readings, read_many
 from k2d.text.repetition import REPETITION_MAX
-from k2d.text.sounds import FIRST_PHONE, encode, is_english, is_mandarin
+from k2d.text.sounds import encode, is_english, is_mandarin
 
 Places = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
 
 # A hypothesis with a loop of more turns than this is compared after its loops are reduced to one turn. Chosen: people
 # really do say a word six times (對對對對對對).
 LOOPS_MAX: Final = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedSegments:
+    """Which segments of a label an English-only hypothesis judges; shape (segments,)."""
+
+    some: Flags  # it judges a token of the segment
+    whole: Flags  # it judges all of its tokens
+    throughout: bool  # it judges all of the label's tokens
 
 
 class AlignedPairs:
@@ -44,6 +56,7 @@ class AlignedPairs:
         self.text = [None if hypothesis.is_phonemes else next(following) for hypothesis in self.hypotheses]
         self.parts = [_pool_of(readings)]
         self.size = len(readings.tokens)  # tokens in `parts`
+        self.judged: dict[int, JudgedSegments] = {}  # by pair; a hypothesis that is not listed judges the whole label
         self.unlooped: set[int] = set()  # pairs whose hypothesis was aligned without its loops
         self.pairs: list[TextPair] = []
         self.sounds: list[tuple[str, str]] = []
@@ -68,6 +81,14 @@ class AlignedPairs:
         if text is None:
             self._pair_phonemes(place, self.hypotheses[pair].text, segments)
             return
+        if self.hypotheses[pair].is_english_only:
+            tokens_of_label = slice(*self._range(place))
+            words = self.parts[0].kinds[tokens_of_label] == ENGLISH
+            judged = judged_tokens(words, self.readings.kinds[tokens_of_label])
+            self._judge(pair, place, judged)
+            if not judged.all():
+                self._pair_english(place, text, judged)
+                return
         label = self._range(place)
         first, end = self._range(text)
         tokens = self.readings.tokens[first:end]
@@ -82,6 +103,42 @@ class AlignedPairs:
         self.pairs.append(TextPair(label, (first, end), segments))
         self.sounds.append((self.readings.sound_of(text), self.readings.sound_of(place)))
         self.written.append((self.readings.written(text), self.readings.written(place)))
+
+    def _judge(self, pair: int, place: int, judged: Flags) -> None:
+        """Note which segments of the label an English-only hypothesis judges."""
+        first, end = self._range(place)
+        segments = len(self.chunks[place].segments)
+        tokens = np.bincount(self.segment[first:end], minlength=segments)
+        of_them = np.bincount(self.segment[first:end][judged], minlength=segments)
+        throughout = bool(len(judged) and judged.all())
+        self.judged[pair] = JudgedSegments(of_them > 0, (of_them == tokens) & (tokens > 0), throughout)
+
+    def _pair_english(self, place: int, text: int, judged: Flags) -> None:
+        """Pair the judged tokens of a label with the hypothesis's tokens opposite to them, both without loops."""
+        first, end = self._range(place)
+        source, pool, of_text = self.readings, self.parts[0], text
+        tokens = source.tokens[slice(*self._range(text))]
+        if self._loops(text, tokens):
+            source, of_text = read_many([" ".join(unloop(tokens))]), 0
+            pool = _pool_of(source)
+        begin, stop = source.token_ranges[of_text]
+        opposite = opposite_tokens(self.readings.sounds[first:end], judged, source.sounds[begin:stop])
+        label_places, places = first + np.flatnonzero(judged), begin + np.flatnonzero(opposite)
+        label = self._add(self.parts[0].of(label_places, self.segment[label_places]))
+        hypothesis = self._add(pool.of(places, np.zeros(len(places), np.intp)))
+        self.pairs.append(
+            TextPair(
+                (label, label + len(label_places)),
+                (hypothesis, hypothesis + len(places)),
+                len(self.chunks[place].segments),
+            )
+        )
+        self.sounds.append(
+            ("".join(source.sounds[at] for at in places), "".join(self.readings.sounds[at] for at in label_places))
+        )
+        self.written.append(
+            (tuple(source.tokens[at] for at in places), tuple(self.readings.tokens[at] for at in label_places))
+        )
 
     def _pair_phonemes(self, place: int, text: str, segments: int) -> None:
         """Pair a label with a probe's phonemes. A probe writes no tokens, so each phoneme is a token on both sides."""
@@ -149,10 +206,10 @@ class AlignedPairs:
             assert text is not None
             hypothesis, label = self.readings[text], self.readings[place]
             return distance.counts(hypothesis.written, label.written), distance.counts(hypothesis.sound, label.sound)
-        first, end = self._range(place)
         phonemes = _from_edits(len(self.sounds[pair][1]), by_sound)
         if text is None:
-            return self._probe_counts(pair, first, end), phonemes
+            return self._probe_counts(pair, *self._range(place)), phonemes
+        first, end = self.pairs[pair].label
         return _from_edits(end - first, by_writing), phonemes
 
     def _probe_counts(self, pair: int, first: int, end: int) -> Counts:
@@ -172,13 +229,10 @@ def _from_edits(label_length: int, edits: Sequence[int]) -> Counts:
 
 def _pool_of(readings: Readings) -> TokenPool:
     """The pool of all tokens that were read."""
-    lengths = np.diff(readings.phoneme_starts)
-    codes = np.frombuffer((readings.sound + "\0").encode("utf-32-le"), np.uint32)
-    first = codes[readings.phoneme_starts[:-1]]
-    is_number = (first < FIRST_PHONE) | (lengths == 0)  # of Latin tokens: read in Mandarin
-    kinds = np.full(len(lengths), FOREIGN, np.uint8)
-    kinds[(readings.kinds == LATIN_KIND) & ~is_number] = ENGLISH
-    kinds[(readings.kinds == HAN_KIND) | ((readings.kinds == LATIN_KIND) & is_number)] = MANDARIN
+    english = english_tokens(readings)
+    kinds = np.full(len(english), FOREIGN, np.uint8)
+    kinds[english] = ENGLISH
+    kinds[(readings.kinds == HAN_KIND) | ((readings.kinds == LATIN_KIND) & ~english)] = MANDARIN
     whole = (readings.kinds != HAN_KIND) & (readings.kinds != SINGLE)
     return TokenPool(readings.phoneme_starts, kinds, whole, np.zeros(len(kinds), np.intp))
 

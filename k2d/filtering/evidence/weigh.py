@@ -18,6 +18,7 @@ Column = npt.NDArray[Any]
 
 BATCH: Final = 64  # chunks computed at once; chosen: their arrays fit a core's cache
 _DECIMALS: Final = 4  # of stored evidence; chosen
+_EN_ERROR: Final = RATES.index("en_error")
 _FIELDS: Final = tuple(field.name for field in fields(Evidence))
 _SIGNALS: Final = attrgetter("start_s", "end_s", "avg_logprob", "no_speech_prob", "compression_ratio", "temperature")
 _FLOATS: Final = tuple(field.name for field in fields(Evidence) if field.type is float)
@@ -148,16 +149,27 @@ def _from_hypotheses(aligned: AlignedPairs) -> dict[str, Column]:
     rates = np.concatenate((aligned.edits.rates(), aligned.edits.summed(in_pairs[:-1]).rates()))
     hypotheses = np.array([len(chunk.hypotheses) for chunk in aligned.chunks])
     first_pair = np.cumsum(hypotheses) - hypotheses
-    over = np.empty((segments + len(hypotheses), len(RATES) + 2))  # as `_over_hypotheses` returns them
     chunk_of = np.repeat(np.arange(len(hypotheses)), np.diff(first))
-    within = np.arange(segments) - first[chunk_of]
-    for count in np.unique(hypotheses).tolist():  # all chunks with the same number of hypotheses at once
-        chunks = np.flatnonzero(hypotheses == count)
-        pairs = first_pair[:, None] + np.arange(count)
-        spans = np.flatnonzero(hypotheses[chunk_of] == count)
-        over[spans] = _over_hypotheses(rates[in_pairs[pairs[chunk_of[spans]]] + within[spans, None]])
-        over[segments + chunks] = _over_hypotheses(rates[int(in_pairs[-1]) + pairs[chunks]])
-    least = np.minimum.reduceat(np.array(aligned.repetition), first_pair)
+    chunk_of_pair = np.repeat(np.arange(len(hypotheses)), hypotheses)
+    # the span of each row of `rates`: segments, then chunks
+    span_of_row = np.concatenate(
+        (
+            np.arange(int(in_pairs[-1])) + np.repeat(first[chunk_of_pair] - in_pairs[:-1], np.diff(in_pairs)),
+            segments + chunk_of_pair,
+        )
+    )
+    spans = segments + len(hypotheses)
+    repetitions = np.array(aligned.repetition)
+    if aligned.judged:
+        some, whole = _judging_rows(aligned, in_pairs)
+        some = some | _without(some, span_of_row, spans)  # where no hypothesis judges, all count: they have no edits
+        whole = np.where(_without(whole, span_of_row, spans), some, whole)
+        over = _over_spans(rates, span_of_row, spans, counting=whole)
+        over[:, _EN_ERROR] = _over_spans(rates, span_of_row, spans, counting=some)[:, _EN_ERROR]
+        repetitions = np.where(whole[int(in_pairs[-1]) :], repetitions, np.iinfo(np.int64).max)
+    else:
+        over = _over_spans(rates, span_of_row, spans, counting=np.ones(len(rates), np.bool_))
+    least = np.minimum.reduceat(repetitions, first_pair)
     repetition = np.concatenate((least[chunk_of], least))
     columns = dict(
         zip(("disagreement_middle", *RATES[1:], "disagreement_least", "disagreement_most"), over.T, strict=True)
@@ -165,6 +177,43 @@ def _from_hypotheses(aligned: AlignedPairs) -> dict[str, Column]:
     flips = columns["flip"]
     flips[int(first[-1]) :] = np.maximum.reduceat(flips[: int(first[-1])], first[:-1])
     return {**columns, "hypothesis_repetition": repetition}
+
+
+def _judging_rows(
+    aligned: AlignedPairs, in_pairs: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """For each segment of each pair, then for each pair: does the hypothesis judge some of it, does it judge all of it?
+
+    One that judges only the English words of a label cannot say how far it is from the whole label.
+    """
+    rows = int(in_pairs[-1])
+    some, whole = np.ones(rows + len(aligned.pairs), np.bool_), np.ones(rows + len(aligned.pairs), np.bool_)
+    for pair, judged in aligned.judged.items():
+        of_pair = slice(in_pairs[pair], in_pairs[pair + 1])
+        some[of_pair], whole[of_pair] = judged.some, judged.whole
+        some[rows + pair], whole[rows + pair] = judged.some.any(), judged.throughout
+    return some, whole
+
+
+def _without(counting: npt.NDArray[np.bool_], span_of_row: npt.NDArray[np.intp], spans: int) -> npt.NDArray[np.bool_]:
+    """For each row, whether its span has no row that counts."""
+    without: npt.NDArray[np.bool_] = np.bincount(span_of_row, counting, spans)[span_of_row] == 0
+    return without
+
+
+def _over_spans(
+    rates: npt.NDArray[np.float64], span_of_row: npt.NDArray[np.intp], spans: int, *, counting: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Reduce each span's rates over its hypotheses: (rows, 8) → (spans, 10). Each span has a row that counts."""
+    rows = np.flatnonzero(counting)
+    rows = rows[np.argsort(span_of_row[rows], kind="stable")]
+    counts = np.bincount(span_of_row[rows], minlength=spans)
+    begin = np.cumsum(counts) - counts
+    over = np.empty((spans, len(RATES) + 2))
+    for count in np.unique(counts).tolist():  # all spans with the same number of hypotheses at once
+        of_count = np.flatnonzero(counts == count)
+        over[of_count] = _over_hypotheses(rates[rows[begin[of_count, None] + np.arange(count)]])
+    return over
 
 
 def _over_hypotheses(rates: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -86,10 +86,19 @@ def lake(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Lake:
 
 
 def open_probe(digest: str, *, lake: Lake, teacher) -> ProbeValidator:
-    async def no_model(name: str):
+    async def no_model(name: str, *, english_only: bool = False):
         raise AssertionError(f"a probe opens no model, not {name}")
 
-    return asyncio.run(open_validator(f"probe:{digest}", ValidatorContext(teacher, "zh-en", lake, (), no_model)))
+    context = ValidatorContext(
+        teacher=teacher,
+        language="zh-en",
+        lake=lake,
+        before=(),
+        open_model=no_model,
+        settings=Settings(_env_file=None),
+        close_with_batch=lambda close: None,
+    )
+    return asyncio.run(open_validator(f"probe:{digest}", context))
 
 
 def test_both_engines_encode_alike_and_company_does_not_matter(engine: Engine, reference: Engine) -> None:

@@ -149,13 +149,14 @@ def test_what_cannot_be_found_says_what_to_do(tmp_path: Path, reference: str, me
     assert caught.value.hint
 
 
-def test_weights_that_are_not_the_pinned_ones_are_refused(tmp_path: Path) -> None:
-    for number, part in enumerate(packaged.PARTS, 1):
-        data = tmp_path / part.replace("-", "_") / "data"
+@pytest.mark.parametrize("model", packaged.MODELS.values(), ids=packaged.MODELS)
+def test_weights_that_are_not_the_pinned_ones_are_refused(model: packaged.PackagedModel, tmp_path: Path) -> None:
+    for package, weights in zip(model.packages, model.weights, strict=True):
+        data = tmp_path / package.replace("-", "_") / model.folder
         data.mkdir(parents=True)
-        (data / f"model.bin.part{number}").write_bytes(b"not Whisper")
+        (data / weights).write_bytes(b"not Whisper")
     with pytest.raises(ModelError, match="sha256"):
-        packaged._assemble(tmp_path, tmp_path)
+        packaged._assemble(model, tmp_path, tmp_path)
 
 
 def test_nothing_half_made_stays_in_the_cache(folder: Path, tmp_path: Path) -> None:

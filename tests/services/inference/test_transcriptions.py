@@ -123,6 +123,9 @@ def test_the_server_says_which_model_it_was(client: openai.OpenAI, server: Serve
     answer = client.audio.transcriptions.with_raw_response.create(file=CLIP, model="gpt-9-transcribe")
     model = httpx.get(server.url + "/v1/model", headers=AUTHORIZED).json()
     assert answer.headers["k2d-model"] == model["fingerprint"]
+    (listed,) = client.models.list().data
+    assert listed.id == model["model"]["reference"]
+    assert listed.to_dict()["fingerprint"] == model["fingerprint"]
 
 
 # ---- refusals -----------------------------------------------------------------------------------------------------
