@@ -145,6 +145,10 @@ class Recording:
     samples: int
     peak: float  # largest |sample|, 0…1
     source_format: str  # e.g. "flac, 48000 Hz, 2 channels"
+    channels: tuple[int, ...] = ()  # the channels, from 1, whose mean the samples are; empty: all
+    quarantined_s: float = 0.0  # what is damaged or missing behind the samples, if it was kept in part
+    quarantine_reason: str | None = None  # QuarantineReason of that part
+    notes: tuple[str, ...] = ()  # what was decided about tracks, channels and clock; one sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +421,7 @@ class QuarantineReason(StrEnum):
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     SILENT = "silent"
+    NO_CHANNEL = "no_channel"  # fewer channels than the one asked for
     REFUSED = "refused"  # outside the allow-list when the worker opened it
     CRASHES_WORKER = "crashes_worker"  # the worker died repeatedly while it processed this recording alone
     FAILED = "failed"  # raised an unexpected error at every attempt
