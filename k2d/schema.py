@@ -438,14 +438,31 @@ class Verdict:
 # ---- work ---------------------------------------------------------------------------------------------------------
 
 
+MIX: Final = "mix"  # one recording a file: the mean of its channels (k2d.audio.examine)
+EACH: Final = "each"  # one recording a channel
+
+
+@dataclass(frozen=True, slots=True)
+class AudioOptions:
+    """Which samples of the files of a batch are labeled. Part of the keys of examinations, where not the default.
+
+    Keys of labels need none of it: they hash the samples that were taken.
+    """
+
+    channels: str = MIX  # MIX, EACH, or the number of a channel, from 1
+    keep_partial: bool = False  # label what is before the damage in a damaged or truncated file
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file of a batch. `key` identifies its content: the bytes of an upload; else URI, size and change mark."""
+    """One file of a batch, or one channel of it. `key` identifies its content: the bytes of an upload; else URI, size
+    and change mark; for a channel, with its number."""
 
-    name: str  # the path or file name as the user gave it; for display only
+    name: str  # the path or file name as the user gave it, "#1" behind it for channel 1; for display only
     uri: str  # what the worker opens: file://, s3://, https:// or lake:// (an upload)
     key: str
     size_bytes: int | None = None
+    channel: int | None = None  # from 1; None: as the batch's options say
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,6 +477,7 @@ class Batch:
     options: LongformOptions
     created_at: str  # ISO 8601, UTC
     trusted: bool = False  # made by a command on this machine: K2D_ALLOWED_SOURCES does not apply
+    audio: AudioOptions = field(default_factory=AudioOptions)
 
 
 class BatchState(StrEnum):
@@ -486,10 +504,12 @@ class RecordingResult:
     position: int  # index in the batch's sources
     name: str
     outcome: Outcome
-    duration_s: float  # 0.0 where nothing could be decoded
+    duration_s: float  # 0.0 where nothing could be decoded; what is quarantined of it included
     recording_id: str | None = None
     label_key: str | None = None
     facts_key: str | None = None
-    reason: str | None = None  # QuarantineReason
+    reason: str | None = None  # QuarantineReason; of a labeled recording, that of the part that is quarantined
     detail: str | None = None  # one sentence for the reader
     wall_s: float = 0.0  # its share of the worker's wall time; the shares of concurrent recordings add up to it
+    quarantined_s: float = 0.0  # of a labeled recording: what is damaged or missing behind its labels
+    notes: tuple[str, ...] = ()  # Recording.notes

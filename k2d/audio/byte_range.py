@@ -5,7 +5,18 @@ from typing import BinaryIO, Final
 
 # What a file may begin with behind a tag, where FFmpeg's demuxer expects it in the first byte. (FFmpeg skips ID3 tags
 # itself in front of MP3, AAC, FLAC and other formats that commonly carry them.)
-_CONTAINERS: Final = (b"RIFF", b"RF64", b"BW64", b"riff", b"FORM", b"OggS", b"caff", b".snd", b"\x1a\x45\xdf\xa3", b"FLV")
+_CONTAINERS: Final = (
+    b"RIFF",
+    b"RF64",
+    b"BW64",
+    b"riff",
+    b"FORM",
+    b"OggS",
+    b"caff",
+    b".snd",
+    b"\x1a\x45\xdf\xa3",
+    b"FLV",
+)
 _TAG_PARTS_MAX: Final = 16  # tags and paddings in a row; chosen
 _PADDING_MAX: Final = 1 << 20  # zero bytes behind a tag; chosen
 

@@ -34,7 +34,14 @@ _PLANES_MAX: Final = 8
 _FIXED_CHANNELS: Final = frozenset(("aac", "alac", "flac", "opus", "vorbis"))
 _SELF_DESCRIBED: Final = frozenset(("aac", "loas", "mpegts", "mpeg"))
 _NUMPY_SAMPLES: Final = frozenset(("u8", "s16", "s32", "flt", "dbl"))  # that PyAV converts
-_DTYPES: Final = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+_DTYPES: Final = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
 # full scale of FFmpeg's integer sample formats
 _INT_SCALE: Final = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 _TAGS: Final = (b"ID3", b"TAG", b"APE", b"LYR")  # how tags begin; in concatenated files they also occur in the middle
@@ -107,6 +114,7 @@ class Findings:
     clock_settings: int = 0  # how often the file's clock was set
     paused_s: float = 0.0  # silence laid open, that at the start included
 
+
 def blocks(
     file: AudioFile, *, channels: tuple[int, ...] = (), stop: int | None = None
 ) -> Generator[Samples, None, None]:
@@ -117,8 +125,8 @@ def blocks(
                 print(len(block) / 16_000, "s")
 
     Channels are averaged in float32, resampled by soxr (HQ), rounded and clipped to int16; the same file gives the same
-    samples. Pauses in the file's time stamps are laid open as silence (`k2d.audio.timeline`). Closing the iterator early
-    frees all resources.
+    samples. Pauses in the file's time stamps are laid open as silence (`k2d.audio.timeline`). Closing the
+    iterator early frees all resources.
 
     Args:
         file: a path, or a seekable binary file, which is not closed.
@@ -184,8 +192,8 @@ def _frames_of_links(media: Media, findings: Findings, errors: list[AudioError])
         except AudioError as error:
             error.details.setdefault("intact_s", position_s)
             errors.append(error)
-    for error in errors:
-        error.details["total_s"] = max(float(error.details.get("total_s", 0.0)), position_s)
+    for damage in errors:
+        damage.details["total_s"] = max(float(damage.details.get("total_s", 0.0)), position_s)
 
 
 def _links(media: Media) -> list[tuple[int, int] | None]:
@@ -341,7 +349,7 @@ def _array(frame: AudioFrame, format_: _FrameFormat) -> npt.NDArray[np.generic]:
     if format_.sample in _NUMPY_SAMPLES:
         return frame.to_ndarray()
     values = frame.samples if format_.is_planar else frame.samples * format_.channels
-    return np.vstack([np.frombuffer(plane, np.int64)[:values] for plane in frame.planes])
+    return np.vstack([np.frombuffer(bytes(plane), np.int64)[:values] for plane in frame.planes])
 
 
 def _silence(samples: int, format_: _FrameFormat) -> npt.NDArray[np.generic]:
@@ -391,7 +399,7 @@ def _mono(
     return mono
 
 
-def _scaled(array: npt.NDArray[np.generic], format_: _FrameFormat) -> Mono:
+def _scaled(array: npt.NDArray[Any], format_: _FrameFormat) -> Mono:
     """Samples of FFmpeg's scale at full scale ±1."""
     if format_.sample in _INT_SCALE:
         array = array / _INT_SCALE[format_.sample] - (1.0 if format_.sample == "u8" else 0.0)

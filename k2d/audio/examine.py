@@ -43,8 +43,8 @@ def examine(
         examine("talk.m4a", min_s=0.1, max_s=86_400.0, silence_peak=0.001).duration_s
 
     Equal samples have an equal id, whatever lossless format the file has. The samples are the mean of the channels,
-    except silent ones; where that would cancel (opposite phase), those of the loudest channel. `Recording.channels` says
-    which, for `SampleReader`.
+    except silent ones; where that would cancel (opposite phase), those of the loudest channel. `Recording.channels`
+    says which, for `SampleReader`.
 
     Args:
         file: a path, or a seekable binary file, which is not closed.
@@ -58,7 +58,7 @@ def examine(
         AudioError: with `reason` not_audio, truncated, damaged, too_short, too_long, silent, no_channel or unreadable,
             and `details["duration_s"]`, the seconds decoded so far (for too_long: as the header declares, if it does).
     """
-    selection = () if channel is None else (channel,)
+    selection: tuple[int, ...] = () if channel is None else (channel,)
     measured = _measure(file, selection, max_s=max_s, silence_peak=silence_peak, keep_partial=keep_partial)
     if channel is None and (selection := measured.survey.selection(silence_peak)):
         notes = measured.notes
@@ -135,7 +135,7 @@ def _measure(
     keep_partial: bool = False,
     stop: int | None = None,
 ) -> _Measurement:
-    """Decode a file, up to the sample `stop` where it is given. Damage is raised, or kept where `keep_partial` is set."""
+    """Decode a file, up to the sample `stop` where it is given. Damage is raised, or with `keep_partial` returned."""
     measured = _Measurement()
     findings = Findings(survey=measured.survey, silence_peak=silence_peak)
     digest = hashlib.sha256()

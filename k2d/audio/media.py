@@ -40,8 +40,11 @@ _TOLERANCES_S: Final = {
     "ogg": 0.5,
 }
 
-# Formats whose packets carry times (FLAC's are numbered). In the others a packet follows the one before it, and the clock counts samples.
-_CLOCKED: Final = frozenset("asf avi flac flv matroska mov mpeg mpegts mxf nut ogg rm wtv".split())
+# Formats whose packets carry times (FLAC's are numbered). In the others a packet follows the one before it, and the
+# clock counts samples.
+_CLOCKED: Final = frozenset(
+    ["asf", "avi", "flac", "flv", "matroska", "mov", "mpeg", "mpegts", "mxf", "nut", "ogg", "rm", "wtv"]
+)
 _BROADCAST: Final = frozenset(("mpeg", "mpegts", "wtv"))  # their clock starts anywhere
 _HEADERLESS: Final = frozenset(("flv", "mpeg", "mpegts", "wtv"))  # streams are listed nowhere, or may come later
 # A clock whose first time is this or later is that of a live stream of which the file is a piece; below it the sound
@@ -210,7 +213,6 @@ class Media:
     @property
     def _container_s(self) -> float | None:
         return None if self.container.duration is None else self.container.duration / 1_000_000
-
 
     # ---- errors, opening ------------------------------------------------------------------------------------------
 

@@ -16,11 +16,10 @@ _SEGMENT: Final = 0x18538067
 _CLUSTER: Final = 0x1F43B675
 _BLOCK_GROUP: Final = 0xA0
 _BLOCKS: Final = (0xA3, 0xA1)  # SimpleBlock, Block
+# Timestamp, Position, PrevSize, SilentTracks, EncryptedBlock, Void, CRC-32; BlockAdditions, BlockDuration,
+# ReferencePriority, ReferenceBlock, CodecState, DiscardPadding, Slices
 _IN_CLUSTER: Final = frozenset(
-    # Timestamp, Position, PrevSize, SilentTracks, EncryptedBlock, Void, CRC-32
-    (0xE7, 0xA7, 0xAB, 0x5854, 0xAF, 0xEC, 0xBF)
-    # BlockAdditions, BlockDuration, ReferencePriority, ReferenceBlock, CodecState, DiscardPadding, Slices
-    + (0x75A1, 0x9B, 0xFA, 0xFB, 0xA4, 0x75A2, 0x8E)
+    (0xE7, 0xA7, 0xAB, 0x5854, 0xAF, 0xEC, 0xBF, 0x75A1, 0x9B, 0xFA, 0xFB, 0xA4, 0x75A2, 0x8E)
 )
 # SeekHead, Info, Tracks, Cues, Attachments, Chapters, Tags
 _IN_SEGMENT: Final = frozenset((0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367))

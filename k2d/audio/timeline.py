@@ -2,23 +2,23 @@
 
 Times of labels, chunks and subtitles are times of the file's own clock, as a player shows them:
 
-- **A pause** in the packets' time stamps (a muted microphone, discontinuous transmission, lost packets) is laid open as
-  silence, so that 5.0 s of a video is 5.0 s of its labels. Pauses below 0.1 s are collected until they make 0.1 s.
+- **A pause** in the packets' time stamps (a muted microphone, discontinuous transmission, lost packets) is laid open
+  as silence, so that 5.0 s of a video is 5.0 s of its labels. Pauses below 0.1 s are collected until they make 0.1 s.
 - **Sound that starts late** has silence before it, from the start of the clock: 0.
 - **A live clock.** A piece of a live stream keeps the stream's clock, which may be at any hour. Then times count from
   the file's first packet of any track, and the recording has a note that says by how much. That is so where the first
-  packet is at 600 s or later, except in an MP4 file without fragments, whose edit list says so on purpose. The clocks of
-  MPEG transport and program streams always start anywhere: they count from the first packet, without a note below 600 s.
-- **A clock that is set** in the middle of a file (parts of a stream put one behind the other) does not count: where time
-  jumps back by more than a second, or forward by more than an hour beyond the declared length, the sound goes on without
-  a pause. Links of a chained Ogg file follow one another in the same way. The recording has a note about it.
+  packet is at 600 s or later, except in an MP4 file without fragments, whose edit list says so on purpose. The clocks
+  of MPEG transport and program streams start anywhere: they always count from the first packet, with a note from 600 s.
+- **A clock that is set** in the middle of a file (parts of a stream put one behind the other) does not count: where
+  time jumps back by more than a second, or forward by more than an hour beyond the declared length, the sound goes on
+  without a pause. Links of a chained Ogg file follow one another in the same way. The recording has a note about it.
 
 Formats without time stamps (WAV, FLAC, MP3 …) have the clock of their samples: nothing is laid open.
 """
 
 from typing import Final
 
-# Silence is laid open from this much on: smaller differences are rounding (Matroska: milliseconds), codec delay, jitter.
+# Silence is laid open from this much on: smaller differences are rounding (Matroska: milliseconds), codec delay or jitter;
 # libswresample fills gaps from the same size on (option min_hard_comp).
 PAUSE_S: Final = 0.1
 RESTART_S: Final = 1.0  # a clock that goes back by more was set; chosen: well above what frames overlap
@@ -45,7 +45,7 @@ class TimeLine:
         self._clock_s: float | None = None  # end of the last frame by the clock, on this line
 
     def pause_before(self, clock_s: float | None) -> float:
-        """The silence to lay before a frame that begins at `clock_s` of the file's clock; 0.0 for most. It is placed."""
+        """The silence to lay before a frame that begins at `clock_s` of the file's clock; 0.0 for most."""
         if clock_s is None:
             return 0.0
         start_s = clock_s - self._origin_s

@@ -23,6 +23,7 @@ from k2d.labeling.validate import Validation
 from k2d.schema import (
     FACTS_VERSION,
     SAMPLE_RATE_HZ,
+    AudioOptions,
     Batch,
     Chunk,
     Outcome,
@@ -40,7 +41,7 @@ from k2d.validators.protocol import Validators
 log = structlog.get_logger()
 
 # Increase a stage's version when its code changes what it writes: that gives new keys, and old shards are kept.
-EXAMINE_VERSION: Final = 1
+EXAMINE_VERSION: Final = 2
 LABEL_VERSION: Final = 2
 
 
@@ -139,22 +140,32 @@ class Labeler:
             position=position,
             name=source.name,
             outcome=Outcome.LABELED,
-            duration_s=recording.duration_s,
+            duration_s=round(recording.duration_s + recording.quarantined_s, 3),
             recording_id=recording.id,
             label_key=label_key,
             facts_key=facts_key,
+            reason=recording.quarantine_reason,
+            quarantined_s=recording.quarantined_s,
+            notes=recording.notes,
         )
 
     # ---- keys -----------------------------------------------------------------------------------------------------
 
     def examine_key(self, source: Source) -> str:
-        return digest("examine", EXAMINE_VERSION, source.key, self.limits)
+        options = self.batch.audio
+        choice = () if options == AudioOptions() else (self._channel(source), options.keep_partial)
+        return digest("examine", EXAMINE_VERSION, source.key, self.limits, *choice)
 
     def label_key(self, recording: Recording) -> str:
         return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options)
 
     def facts_key(self, label_key: str) -> str:
         return digest("facts", FACTS_VERSION, label_key, *self.validators.key)
+
+    def _channel(self, source: Source) -> int | None:
+        """The channel to label; None for the mix."""
+        channels = self.batch.audio.channels
+        return int(channels) if channels.isdecimal() else source.channel
 
     # ---- stages ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +195,12 @@ class Labeler:
         try:
             with self._open(source) as file:
                 recording = audio.examine(
-                    file, min_s=limits.min_s, max_s=limits.max_s, silence_peak=limits.silence_peak
+                    file,
+                    min_s=limits.min_s,
+                    max_s=limits.max_s,
+                    silence_peak=limits.silence_peak,
+                    channel=self._channel(source),
+                    keep_partial=self.batch.audio.keep_partial,
                 )
         except AudioError as error:
             return Examination(
@@ -206,7 +222,7 @@ class Labeler:
         }
         with ExitStack() as stack:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
-            reader = stack.enter_context(audio.SampleReader(file))
+            reader = stack.enter_context(audio.SampleReader(file, recording=recording))
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             cutter = Cutter(reader, writer)
             async for segment in transcribe(cutter, self.teacher, self.batch.options, total_samples=recording.samples):

@@ -41,7 +41,7 @@ class UploadedRecording:
         )
         self.samples, self.duration_s = examination.samples, examination.duration_s
         self._file.seek(0)
-        self._reader = audio.SampleReader(cast(BinaryIO, self._file))
+        self._reader = audio.SampleReader(cast(BinaryIO, self._file), recording=examination)
 
     def read(self, start: int, stop: int) -> Samples:
         assert self._reader is not None, "examine first"
