@@ -86,26 +86,6 @@ def xing_header(file: ByteRange) -> XingHeader | None:
     return None
 
 
-def is_fragmented(file: ByteRange) -> bool:
-    """Whether an MP4 file is made of fragments, as live streams are: it has a `moof` box before any other content.
-
-    Raises:
-        OSError: reading fails.
-    """
-    offset = 0
-    for _ in range(_PARTS_MAX):
-        part = file.at(offset, 16)
-        length = int.from_bytes(part[:4], "big")
-        if length == 1 and len(part) == 16:
-            length = int.from_bytes(part[8:16], "big")
-        if part[4:8] == b"moof":
-            return True
-        if length < 8 or part[4:8] not in MP4_BOXES or part[4:8] == b"mdat":
-            return False
-        offset += length
-    return False
-
-
 def _riff(file: ByteRange, head: bytes, size: int) -> int | None:
     """The end of the data chunk of a WAV, or of the outer chunk of AVI and other RIFF forms."""
     if len(head) < 12:

@@ -110,6 +110,7 @@ class Findings:
     survey: ChannelSurvey | None = None  # of the channels; only where it is set before
     silence_peak: float = 0.0  # below it a channel is silent; for the survey
     links: int = 1
+    origin_s: float = 0.0  # the time of the file's clock from which times count
     stats: DecodeStats = field(default_factory=DecodeStats)  # of the link that is decoded
     clock_settings: int = 0  # how often the file's clock was set
     paused_s: float = 0.0  # silence laid open, that at the start included
@@ -183,9 +184,15 @@ def _frames_of_links(media: Media, findings: Findings, errors: list[AudioError])
             with Media(media.file, part=part) if part else nullcontext(media) as link:
                 origin_s = link.start_s if number else link.origin_s
                 line = TimeLine(
-                    origin_s=origin_s, declared_s=link.declared_s, position_s=position_s, smallest_s=link.pause_s
+                    origin_s=origin_s,
+                    declared_s=None if link.is_broadcast else link.declared_s,
+                    position_s=position_s,
+                    smallest_s=link.pause_s,
+                    alone=len(link.container.streams) == 1,
                 )
                 yield from _frames(link, line, findings)
+                if not number:
+                    findings.origin_s = line.first_origin_s
                 position_s = line.position_s
                 findings.clock_settings += line.settings
                 _check_complete(link, line, findings.stats)

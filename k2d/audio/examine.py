@@ -8,7 +8,8 @@ import numpy as np
 
 from k2d.audio.channels import ChannelSurvey
 from k2d.audio.decode import Findings, decode
-from k2d.audio.media import LIVE_CLOCK_S, AudioFile, Media
+from k2d.audio.media import AudioFile, Media
+from k2d.audio.timeline import LIVE_CLOCK_S
 from k2d.errors import AudioError
 from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Recording
 
@@ -181,8 +182,8 @@ def _notes(media: Media, findings: Findings) -> list[str]:
     notes = []
     if media.tracks > 1:
         notes.append(f"Track {media.track} of {media.tracks} is labeled: {media.track_choice}.")
-    if media.origin_s >= LIVE_CLOCK_S:
-        notes.append(f"The file's clock begins at {_clock(media.origin_s)}: times count from its first packet.")
+    if findings.origin_s >= LIVE_CLOCK_S:
+        notes.append(f"The file's clock begins at {_clock(findings.origin_s)}: times count from its first packet.")
     if findings.clock_settings:
         notes.append(f"The file's clock was set {findings.clock_settings} times: its parts follow without pauses.")
     if findings.links > 1:

@@ -11,9 +11,9 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from k2d.audio.byte_range import ByteRange, behind_tags
-from k2d.audio.declared import declared_bytes, is_fragmented, xing_header
+from k2d.audio.declared import declared_bytes, xing_header
 from k2d.audio.structure import Structure
-from k2d.audio.timeline import PAUSE_S
+from k2d.audio.timeline import LIVE_CLOCK_S, PAUSE_S
 from k2d.errors import AudioError
 from k2d.schema import QuarantineReason
 
@@ -47,9 +47,6 @@ _CLOCKED: Final = frozenset(
 )
 _BROADCAST: Final = frozenset(("mpeg", "mpegts", "wtv"))  # their clock starts anywhere
 _HEADERLESS: Final = frozenset(("flv", "mpeg", "mpegts", "wtv"))  # streams are listed nowhere, or may come later
-# A clock whose first time is this or later is that of a live stream of which the file is a piece; below it the sound
-# starts late. Chosen: longer than anyone waits for a microphone, shorter than a lesson.
-LIVE_CLOCK_S: Final = 600.0
 # What FFmpeg reads of a file whose header does not list its streams, to find a sound that starts late; its default is
 # 5 s and 5 MB.
 _LATE_STREAMS: Final = {"analyzeduration": str(int(LIVE_CLOCK_S) * 1_000_000), "probesize": str(256 << 20)}
@@ -140,7 +137,12 @@ class Media:
             return 0.0
         if self.format in _BROADCAST or self.start_s < 0:
             return self.start_s
-        return self.start_s if self.start_s >= LIVE_CLOCK_S and not self._has_edit_list else 0.0
+        return self.start_s if self.start_s >= LIVE_CLOCK_S else 0.0
+
+    @property
+    def is_broadcast(self) -> bool:
+        """Whether the clock may be set in the middle of the file: FFmpeg calls such formats discontinuous."""
+        return self.format == "ogg" or self.format in _BROADCAST
 
     @property
     def pause_s(self) -> float:
@@ -151,11 +153,6 @@ class Media:
     def start_s(self) -> float:
         """The first time on the file's clock, of any track."""
         return (self.container.start_time or 0) / 1_000_000  # libavformat counts in microseconds
-
-    @property
-    def _has_edit_list(self) -> bool:
-        """Whether the start of an MP4's sound is written down as an edit, not left over from a stream."""
-        return self.format == "mov" and not self._fragmented
 
     # ---- length ---------------------------------------------------------------------------------------------------
 
@@ -243,7 +240,6 @@ class Media:
             self.size_bytes = self.bytes.size
             self._declared_bytes = declared_bytes(self.bytes, self.size_bytes)
             self._xing = xing_header(self.bytes)
-            self._fragmented = is_fragmented(self.bytes)
             self.bytes.seek(0)
         except OSError as error:
             raise self.unreadable(error) from error
