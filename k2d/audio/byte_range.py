@@ -116,4 +116,5 @@ def _zeros(file: ByteRange, at: int) -> int:
         count += len(block) - len(rest)
         if rest:
             break
-    return count
+    # an MP4's first box begins with zeros: its length
+    return count - next((back for back in range(1, 4) if file.at(at + count - back + 4, 4) == b"ftyp"), 0)

@@ -1,11 +1,10 @@
 """Decodes a media file to 16 kHz mono int16, as a stream, and checks that none of it is missing or damaged."""
 
 import math
-from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +55,13 @@ PARTIAL_HINT: Final = "--keep-partial labels what is there before the damage"
 Mono = npt.NDArray[np.float32]  # shape (n,), full scale ±1
 
 
+class _Mark(NamedTuple):
+    """A packet's offset in the file, and the position on the line where it was read."""
+
+    offset: int
+    position_s: float
+
+
 @dataclass(slots=True)
 class DecodeStats:
     """What has been decoded so far of a file or a link, and what could not be."""
@@ -70,7 +76,16 @@ class DecodeStats:
     damaged_at_s: float | None = None  # position of the first damage with audio before and after it
     last_failed: bytes = b""  # first bytes of the last packet that failed
     channels: int = 0  # of the first frame
-    offsets: deque[int | None] = field(default_factory=lambda: deque([None], maxlen=_PACKETS_BACK))  # of last packets
+    is_start_checked: bool = False  # for a hole before the first packet
+    marks: list[_Mark] = field(default_factory=list)  # where packets are, without repetitions
+
+    def mark(self, offset: int | None, position_s: float, *, keep: bool) -> None:
+        """Note where a packet is, in the file and on the line; only the last ones unless `keep` is set."""
+        if offset is None or (self.marks and self.marks[-1].offset == offset):
+            return
+        self.marks.append(_Mark(offset, position_s))
+        if not keep:
+            del self.marks[:-_PACKETS_BACK]
 
     def damage(self, position_s: float) -> None:
         if self.damaged_at_s is None:
@@ -227,7 +242,7 @@ def _frames(media: Media, line: TimeLine, findings: Findings) -> Iterator[AudioF
                 _count_failure(stats, line, packet)
             continue
         stats.decoded_bytes += packet.size
-        stats.offsets.append(packet.pos)
+        stats.mark(packet.pos, line.position_s, keep=media.format == "ogg")
         stats.swallowed += packet.size > 0 and not frames
         for frame in frames:
             if not _is_plausible(frame, media, stats):
@@ -237,8 +252,8 @@ def _frames(media: Media, line: TimeLine, findings: Findings) -> Iterator[AudioF
                 stats.damage(stats.failed_from_s)
             pause_s = line.pause_before(_clock_s(frame, media)) if media.is_clocked else 0.0
             if pause_s:
-                if not _is_pause(media, packet, stats):
-                    stats.damage(line.position_s - pause_s)
+                if (hole_s := _hole_s(media, packet, stats, before_s=line.position_s - pause_s)) is not None:
+                    stats.damage(hole_s)
                 findings.paused_s += pause_s
                 yield _Silence(round(pause_s * frame.sample_rate), _format_of(frame))
             length_s = frame.samples / frame.sample_rate
@@ -294,17 +309,28 @@ def _is_plausible(frame: AudioFrame, media: Media, stats: DecodeStats) -> bool:
     return channels == stats.channels or (codec == "aac" and (stats.channels, channels) == (1, 2))
 
 
-def _is_pause(media: Media, packet: "Packet[AudioStream]", stats: DecodeStats) -> bool:
-    """Whether nothing is missing where the time stamps leave a pause before a packet's frame."""
+def _hole_s(media: Media, packet: "Packet[AudioStream]", stats: DecodeStats, *, before_s: float) -> float | None:
+    """Where something is missing if the time stamps leave a pause at `before_s`, before a packet's frame; None if
+    nothing is."""
     if packet.is_corrupt or (stats.decoded_s and stats.swallowed and media.format in _ONE_FRAME_A_PACKET):
-        return False
-    before = stats.offsets[0] if stats.decoded_s else None
-    if packet.pos is None or (stats.decoded_s and before is None):
-        return True
+        return before_s
+    if packet.pos is None or not stats.marks:
+        return None
+    is_ogg = media.format == "ogg"
     try:
-        return media.structure.is_intact(before, packet.pos)
+        if not stats.is_start_checked and (not stats.decoded_s or is_ogg):
+            stats.is_start_checked = True
+            if media.structure.hole(None, stats.marks[0].offset) is not None:
+                return 0.0
+        # FFmpeg learns the times of Ogg packets from a later page: all pages since the last pause may have the hole
+        mark = stats.marks[0] if is_ogg else stats.marks[max(0, len(stats.marks) - _PACKETS_BACK)]
+        hole = media.structure.hole(mark.offset, packet.pos)
     except OSError:
-        return True  # recorded in media.bytes.failure
+        return None  # recorded in media.bytes.failure
+    if hole is None:
+        del stats.marks[:-1]
+        return None
+    return min(next((mark.position_s for mark in stats.marks if mark.offset >= hole), before_s), before_s)
 
 
 def _resampled(
@@ -451,7 +477,7 @@ def _counts_wrong(media: Media, stats: DecodeStats) -> bool:
     if not media.counts_all_bytes or stats.failed_at_end or stats.swallowed:
         return False
     try:
-        return media.structure.is_intact(stats.offsets[-1], None)
+        return media.structure.hole(stats.marks[-1].offset if stats.marks else None, None) is None
     except OSError as error:
         raise media.unreadable(error) from error
 

@@ -53,8 +53,9 @@ def links(file: ByteRange) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], size], strict=True))
 
 
-def is_gapless(file: ByteRange, start: int, stop: int, *, joined: bool = False) -> bool:
-    """Whether valid pages lie between two pages' offsets, without other bytes between them and with none missing.
+def first_hole(file: ByteRange, start: int, stop: int, *, joined: bool = False) -> int | None:
+    """The offset of the first place between two pages' offsets where there is no valid page, or where one is missing
+    before; None if there is none.
 
     Args:
         joined: pages may be missing: the file begins inside a live stream.
@@ -64,18 +65,19 @@ def is_gapless(file: ByteRange, start: int, stop: int, *, joined: bool = False) 
     """
     at = start
     sequences: dict[int, int] = {}
-    while at <= stop:
+    while at < stop:
         page = page_at(file, at, check=True)
         if page is None:
-            return False
+            return at
         expected = sequences.get(page.serial)
         if not joined and expected is not None and page.sequence != expected:
-            return False
+            return at
         sequences[page.serial] = page.sequence + 1
-        if page.start == stop:
-            return True
         at = page.end
-    return False
+    last = page_at(file, stop) if at == stop else None
+    if last is None or (not joined and sequences.get(last.serial, last.sequence) != last.sequence):
+        return min(at, stop)
+    return None
 
 
 def page_at(file: ByteRange, at: int, *, check: bool = False) -> Page | None:

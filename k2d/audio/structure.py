@@ -10,19 +10,18 @@ from k2d.audio import ogg
 from k2d.audio.byte_range import ByteRange
 from k2d.audio.declared import MP4_BOXES, vint
 
-# Matroska element ids (RFC 9559). Elements of a cluster beside its blocks, and of a block group beside its block:
-_EBML: Final = 0x1A45DFA3
-_SEGMENT: Final = 0x18538067
+# Matroska element ids (RFC 9559)
 _CLUSTER: Final = 0x1F43B675
 _BLOCK_GROUP: Final = 0xA0
 _BLOCKS: Final = (0xA3, 0xA1)  # SimpleBlock, Block
-# Timestamp, Position, PrevSize, SilentTracks, EncryptedBlock, Void, CRC-32; BlockAdditions, BlockDuration,
+# of a cluster beside its blocks, and of a block group beside its block: Timestamp, Position, PrevSize, SilentTracks, EncryptedBlock, Void, CRC-32; BlockAdditions, BlockDuration,
 # ReferencePriority, ReferenceBlock, CodecState, DiscardPadding, Slices
 _IN_CLUSTER: Final = frozenset(
     (0xE7, 0xA7, 0xAB, 0x5854, 0xAF, 0xEC, 0xBF, 0x75A1, 0x9B, 0xFA, 0xFB, 0xA4, 0x75A2, 0x8E)
 )
 # SeekHead, Info, Tracks, Cues, Attachments, Chapters, Tags
 _IN_SEGMENT: Final = frozenset((0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367))
+_SEARCH_BYTES: Final = 1 << 16
 _TS_PACKETS: Final = (188, 192, 204)
 _FLV_TAG: Final = 11
 _FLV_TYPES: Final = (8, 9, 18)  # audio, video, script
@@ -31,16 +30,16 @@ _FLV_TYPES: Final = (8, 9, 18)  # audio, video, script
 class Structure:
     """The structure of one file's container.
 
-        Structure("ogg", file).is_intact(129, 32577)  # offsets of two packets, as FFmpeg gives them
+        Structure("ogg", file).hole(129, 32577)  # offsets of two packets, as FFmpeg gives them
 
-    Formats that it does not know are intact.
+    Formats that it does not know have no holes.
     """
 
     def __init__(self, format: str, file: ByteRange) -> None:
         self._file = file
-        self._check = {
+        self._format = format
+        self._is_intact = {
             "flac": lambda start, stop: stop is None,  # frames are numbered without gaps
-            "ogg": self._ogg,
             "matroska": self._matroska,
             "flv": self._flv,
             "mov": self._mp4,
@@ -48,35 +47,34 @@ class Structure:
         }.get(format)
         self._mp4_at = 0  # offset of the first top-level box that is not checked yet
 
-    def is_intact(self, start: int | None, stop: int | None) -> bool:
-        """Whether the bytes from the packet at `start` (None: from the file's beginning) to that at `stop` (None: to
-        the file's end) are what the format prescribes.
+    def hole(self, start: int | None, stop: int | None) -> int | None:
+        """Where, from the packet at `start` (None: the file's beginning) to that at `stop` (None: the file's end), the
+        bytes are not what the format prescribes; None if they are. The offset is exact for Ogg only: else `start`.
 
         Raises:
             OSError: reading fails.
         """
-        if self._check is None or (start is not None and start == stop):
-            return True
-        return self._check(start, stop)
-
-    def _ogg(self, start: int | None, stop: int | None) -> bool:
-        if stop is None:
-            return True  # `declared_bytes` checks the last page
-        return ogg.is_gapless(self._file, start or 0, stop, joined=start is None)
+        if start is not None and start == stop:
+            return None
+        if self._format == "ogg":  # its last page is checked by `declared_bytes`
+            return None if stop is None else ogg.first_hole(self._file, start or 0, stop, joined=start is None)
+        if self._is_intact is None or self._is_intact(start, stop):
+            return None
+        return start or 0
 
     def _matroska(self, start: int | None, stop: int | None) -> bool:
         """FFmpeg's offset of a packet is that of its block's content, behind id and size."""
         size = self._file.size
         end = size if stop is None else stop
-        at = 0 if start is None else self._block_end(start)
+        at = self._first_cluster(end) if start is None else self._block_end(start)
         while at is not None and at < end:
             id_, behind = _element_id(self._file.at(at, 16))
             if id_ is None:
                 return False
             length, behind = vint(self._file.at(at, 16), behind)
-            if id_ in (_SEGMENT, _CLUSTER, _BLOCK_GROUP):
+            if id_ in (_CLUSTER, _BLOCK_GROUP):
                 at += behind
-            elif length is not None and (id_ in _BLOCKS or id_ in _IN_CLUSTER or id_ in _IN_SEGMENT or id_ == _EBML):
+            elif length is not None and (id_ in _BLOCKS or id_ in _IN_CLUSTER or id_ in _IN_SEGMENT):
                 at += behind
                 if at == stop:
                     return True
@@ -84,6 +82,14 @@ class Structure:
             else:
                 return False
         return stop is None and at == size
+
+    def _first_cluster(self, stop: int) -> int | None:
+        """The offset of the first cluster; headers before it have elements of many kinds, and are not checked."""
+        for at in range(0, stop, _SEARCH_BYTES):
+            found = self._file.at(at, _SEARCH_BYTES + 3).find(_CLUSTER.to_bytes(4, "big"))
+            if found >= 0:
+                return at + found
+        return None
 
     def _block_end(self, content: int) -> int | None:
         """The offset behind a block whose content begins at `content`; None if no block does."""
