@@ -146,6 +146,7 @@ class Recording:
     peak: float  # largest |sample|, 0…1
     source_format: str  # e.g. "flac, 48000 Hz, 2 channels"
     channels: tuple[int, ...] = ()  # the channels, from 1, whose mean the samples are; empty: all
+    paused_s: float = 0.0  # silence that was laid open in its samples: pauses in the time stamps, a late start
     quarantined_s: float = 0.0  # what is damaged or missing behind the samples, if it was kept in part
     quarantine_reason: str | None = None  # QuarantineReason of that part
     notes: tuple[str, ...] = ()  # what was decided about tracks, channels and clock; one sentence each

@@ -23,6 +23,7 @@ class _Measurement:
 
     samples: int = 0
     peak: int = 0
+    paused_s: float = 0.0
     source_format: str = ""
     notes: list[str] = field(default_factory=list)  # for the reader, one sentence each
     survey: ChannelSurvey = field(default_factory=ChannelSurvey)
@@ -100,6 +101,7 @@ def examine(
         peak=round(measured.peak / 2**15, 6),
         source_format=measured.source_format,
         channels=selection,
+        paused_s=round(measured.paused_s, 3),
         quarantined_s=quarantined_s,
         quarantine_reason=None if damage is None else damage.reason,
         notes=tuple(measured.notes),
@@ -160,6 +162,7 @@ def _measure(
             measured.damage = error
         measured.source_format = media.source_format
         measured.notes = _notes(media, findings)
+        measured.paused_s = findings.paused_s
     if not selection:
         measured.notes += measured.survey.notes(silence_peak)
     measured.digest = digest.hexdigest()

@@ -184,8 +184,8 @@ class Media:
 
     @property
     def states_length(self) -> bool:
-        """Whether `duration_s` needs no decoding to be believed. An MP3's count of frames may be wrong by far, and of an
-        Ogg file FFmpeg may learn late that its clock is a live one."""
+        """Whether `duration_s` needs no decoding to be believed. An MP3's count of frames may be wrong by far, and an
+        Ogg file's clock may turn out to be a live one."""
         return self.tolerance_s is not None and self.format not in ("mp3", "ogg") and not self.missing_bytes
 
     @property

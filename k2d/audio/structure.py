@@ -14,8 +14,8 @@ from k2d.audio.declared import MP4_BOXES, vint
 _CLUSTER: Final = 0x1F43B675
 _BLOCK_GROUP: Final = 0xA0
 _BLOCKS: Final = (0xA3, 0xA1)  # SimpleBlock, Block
-# of a cluster beside its blocks, and of a block group beside its block: Timestamp, Position, PrevSize, SilentTracks, EncryptedBlock, Void, CRC-32; BlockAdditions, BlockDuration,
-# ReferencePriority, ReferenceBlock, CodecState, DiscardPadding, Slices
+# Beside the blocks of a cluster: Timestamp, Position, PrevSize, SilentTracks, EncryptedBlock, Void, CRC-32; beside the
+# block of a group: BlockAdditions, BlockDuration, ReferencePriority, ReferenceBlock, CodecState, DiscardPadding, Slices
 _IN_CLUSTER: Final = frozenset(
     (0xE7, 0xA7, 0xAB, 0x5854, 0xAF, 0xEC, 0xBF, 0x75A1, 0x9B, 0xFA, 0xFB, 0xA4, 0x75A2, 0x8E)
 )

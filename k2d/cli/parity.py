@@ -118,7 +118,9 @@ def _recording(path: Path, current: Settings) -> ParityRecording:
         )
     except AudioError as error:
         raise BadRequest(f"{show.visible(path.name)}: {error.message}", hint="leave it out") from error
-    return ParityRecording(path.name, lambda: closing(_ForwardReader(path, recording)), recording.samples, _reference(path))
+    return ParityRecording(
+        path.name, lambda: closing(_ForwardReader(path, recording)), recording.samples, _reference(path)
+    )
 
 
 class _ForwardReader:

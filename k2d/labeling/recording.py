@@ -157,7 +157,8 @@ class Labeler:
         return digest("examine", EXAMINE_VERSION, source.key, self.limits, *choice)
 
     def label_key(self, recording: Recording) -> str:
-        return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options)
+        pauses = ("pauses",) if recording.paused_s else ()  # digital silence is skipped where it was laid open
+        return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options, *pauses)
 
     def facts_key(self, label_key: str) -> str:
         return digest("facts", FACTS_VERSION, label_key, *self.validators.key)
@@ -225,7 +226,14 @@ class Labeler:
             reader = stack.enter_context(audio.SampleReader(file, recording=recording))
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             cutter = Cutter(reader, writer)
-            async for segment in transcribe(cutter, self.teacher, self.batch.options, total_samples=recording.samples):
+            segments = transcribe(
+                cutter,
+                self.teacher,
+                self.batch.options,
+                total_samples=recording.samples,
+                skip_pauses=recording.paused_s > 0,
+            )
+            async for segment in segments:
                 await asyncio.to_thread(cutter.push, segment)
                 self.on_progress(Progress(position, Stage.LABEL, segment.end_s, recording.duration_s))
             await asyncio.to_thread(cutter.close)

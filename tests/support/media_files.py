@@ -119,9 +119,7 @@ def packets(
     return buffer.getvalue()
 
 
-def _encoded_packets(
-    stream: av.AudioStream, samples: npt.NDArray[np.int16], rate_hz: int
-) -> Iterator[av.Packet]:
+def _encoded_packets(stream: av.AudioStream, samples: npt.NDArray[np.int16], rate_hz: int) -> Iterator[av.Packet]:
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     layout = LAYOUTS.get(channels, f"{channels}c")
     for start in range(0, len(samples), 1024):

@@ -51,8 +51,7 @@ def check(data: bytes, format: str) -> Recording | None:
         return None
     try:
         recording = examine(io.BytesIO(data), **LIMITS, keep_partial=True)
-    except AudioError as error:
-        assert error.reason == whole.reason
+    except AudioError:  # nothing before the damage
         return None
     assert whole.reason in (QuarantineReason.TRUNCATED, QuarantineReason.DAMAGED)
     assert recording.quarantine_reason == whole.reason

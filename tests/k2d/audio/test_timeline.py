@@ -122,9 +122,7 @@ def test_sound_that_starts_late_alone(late_s: float, format: str) -> None:
 @EXACT
 @pytest.mark.parametrize("clock_s", [3600.0, 40 * 3600.0])
 def test_a_live_clock_does_not_count(format: str, codec: str, options: dict[str, str], clock_s: float) -> None:
-    data = packets(
-        tracks=[(codec, sound(6.0))], format=format, options=options, place=lambda _, at_s: at_s + clock_s
-    )
+    data = packets(tracks=[(codec, sound(6.0))], format=format, options=options, place=lambda _, at_s: at_s + clock_s)
     recording = examined(data)
     assert recording.duration_s == pytest.approx(6.0, abs=0.15)
     if options:

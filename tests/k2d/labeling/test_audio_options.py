@@ -113,8 +113,10 @@ milliseconds = st.integers(0, 20_000).map(lambda ms: ms / 1000)
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(milliseconds, st.booleans()), max_size=4))
-def test_no_second_is_lost_from_the_ledger(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[float, bool]]) -> None:
-    """in = accepted + salvaged + rejected + quarantined + silence, with recordings kept whole, in part and not at all."""
+def test_no_second_is_lost_from_the_ledger(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[float, bool]]
+) -> None:
+    """In is the sum of all outcomes, with recordings kept whole, in part and not at all."""
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     batch = finished_batch(lake, recordings=len(rows))
     expected_ms = 0
