@@ -114,7 +114,6 @@ class RecordingCounts(ApiDocument):
 
     total: int = Field(examples=[14])
     labeled: int = Field(examples=[12])
-    partial: int = Field(0, description="Of the labeled: those whose end is quarantined as damaged.", examples=[0])
     quarantined: int = Field(examples=[2])
     pending: int = Field(
         description="Without a result, or with facts of an earlier version; `k2d resume` processes them.", examples=[0]
@@ -189,6 +188,7 @@ class BatchStatus(BatchSummary):
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
+    partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])
     notes: list[RecordingNotes] = Field(
         [], description="What was decided about recordings' tracks, channels and clocks; of the first 100 with any."
     )

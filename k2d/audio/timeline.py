@@ -18,7 +18,7 @@ Formats without time stamps (WAV, FLAC, MP3 …) have the clock of their samples
 
 from typing import Final
 
-# Silence is laid open from this much on: smaller differences are rounding (Matroska: milliseconds), codec delay, jitter.
+# Silence is laid open from this much on; smaller differences are rounding (Matroska: milliseconds), delay or jitter.
 # libswresample fills gaps from the same size on (option min_hard_comp).
 PAUSE_S: Final = 0.1
 # A clock whose first time is this or later is that of a live stream of which the file is a piece; below it the sound

@@ -82,12 +82,7 @@ def ledger_table(ledger: Ledger) -> Table:
         ("accepted", seconds.accepted, counted(chunks.accepted, "chunk")),
         ("salvaged", seconds.salvaged, f"good segments of {counted(chunks.salvaged, 'other chunk')}" * has_salvaged),
         ("rejected", seconds.rejected, counted(chunks.rejected, "chunk") + ", parts of others" * has_salvaged),
-        (
-            "quarantined",
-            seconds.quarantined,
-            counted(recordings.quarantined, "recording")
-            + f", parts of {recordings.partial:,}" * bool(recordings.partial),
-        ),
+        ("quarantined", seconds.quarantined, counted(recordings.quarantined, "recording")),
         ("silence", seconds.silence, ""),
     )
     for name, value, count in rows:

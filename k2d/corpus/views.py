@@ -82,6 +82,7 @@ def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | N
         jobs=jobs,
         quarantined=[_quarantined(result) for result in quarantined[:FAILURES_SHOWN]],
         quarantined_total=len(quarantined),
+        partial=sum(result.quarantined_s > 0 for result in results),
         notes=[RecordingNotes(recording=name, notes=list(notes)) for name, notes in noted[:FAILURES_SHOWN]],
     )
 
@@ -115,8 +116,7 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
     in_ms = sum(_ms_of(result.duration_s) for result in results)
     quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
     quarantined_ms = sum(_ms_of(result.duration_s) for result in quarantined)
-    partial = [result for result in results if result.quarantined_s]
-    quarantined_ms += sum(_ms_of(result.quarantined_s) for result in partial)
+    quarantined_ms += sum(_ms_of(result.quarantined_s) for result in results)  # ends of labeled ones
     kept = _seconds(sums)
     return Ledger(
         batch=batch.id,
@@ -134,7 +134,6 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
         recordings=RecordingCounts(
             total=len(batch.sources),
             labeled=len(results) - len(quarantined),
-            partial=len(partial),
             quarantined=len(quarantined),
             pending=len(batch.sources) - len(results),
         ),

@@ -183,6 +183,8 @@ class Labeler:
             examination = await asyncio.to_thread(self._examine_now, source)
             if examination.reason != QuarantineReason.UNREADABLE:  # a missing file may come back: do not store it
                 await asyncio.to_thread(self.lake.examinations.put, key, examination)
+            elif (earlier := await asyncio.to_thread(self._earlier_examination, source)) is not None:
+                examination = earlier
         if examination.recording is None:
             raise AudioError(
                 examination.detail or "the recording cannot be used",
@@ -190,6 +192,17 @@ class Labeler:
                 duration_s=examination.duration_s,
             )
         return examination.recording
+
+    def _earlier_examination(self, source: Source) -> Examination | None:
+        """The examination of a file that is gone since, by an earlier version of k2d, if its labels are there: what
+        follows from them needs no file."""
+        if self.batch.audio != AudioOptions() or source.channel is not None:
+            return None  # earlier versions knew no options
+        for version in range(EXAMINE_VERSION - 1, 0, -1):
+            earlier = self.lake.examinations.get(digest("examine", version, source.key, self.limits))
+            if earlier is not None and earlier.recording is not None:
+                return earlier if self.lake.labels.has(self.label_key(earlier.recording)) else None
+        return None
 
     def _examine_now(self, source: Source) -> Examination:
         limits = self.limits

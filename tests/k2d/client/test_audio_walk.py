@@ -80,7 +80,7 @@ def test_what_is_before_the_damage_is_labeled(label) -> None:
     conserved(whole)
     conserved(kept)
     assert whole["recordings"]["quarantined"] == 1
-    assert (kept["recordings"]["labeled"], kept["recordings"]["partial"]) == (1, 1)
+    assert (kept["recordings"]["labeled"], kept["recordings"]["quarantined"]) == (1, 0)
     assert kept["seconds"]["in"] == pytest.approx(60.0, abs=0.01)
     assert kept["seconds"]["quarantined"] == pytest.approx(52.2, abs=0.2)
 

@@ -142,4 +142,4 @@ def test_no_second_is_lost_from_the_ledger(
     assert ms.pop("input") == sum(ms.values())
     assert min(ms.values()) >= 0
     assert ms["quarantined"] == expected_ms
-    assert ledger.recordings.partial == sum(1 for rest_s, is_partial in rows if is_partial and rest_s)
+    assert views.status(lake, batch).partial == sum(1 for rest_s, is_partial in rows if is_partial and rest_s)
