@@ -8,11 +8,12 @@ The API, the HTTP client and the embedded client return the same ones:
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import BatchState, Metric, Reason, Status
+from k2d.settings import CHANNELS
 from k2d.store.manifest import Manifest
 
 
@@ -61,6 +62,22 @@ class BatchOptions(ApiRequest):
     )
     vad: bool | None = Field(None, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool | None = Field(None, description="Give each window the previous window's text.")
+    channels: str | None = Field(
+        None,
+        pattern=CHANNELS,
+        description="`mix` (the mean of a file's channels), `each` (every channel is a recording of its own, named "
+        "NAME#1 …), or a channel's number from 1.",
+        examples=["mix"],
+    )
+    keep_partial: bool | None = Field(
+        None,
+        description="Label what is before the damage in damaged and cut-off files; the rest counts as quarantined.",
+    )
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class BatchByReference(BatchOptions):
@@ -145,6 +162,13 @@ class QuarantinedRecording(ApiDocument):
     duration_s: float = Field(examples=[0.0])
 
 
+class RecordingNotes(ApiDocument):
+    """What was decided about a recording's tracks, channels and clock."""
+
+    recording: str = Field(examples=["lecture.mkv"])
+    notes: list[str] = Field(examples=[["Track 1 of 2 is labeled: marked as default."]])
+
+
 class BatchSummary(ApiDocument):
     """The properties of a batch that never change."""
 
@@ -172,6 +196,10 @@ class BatchStatus(BatchSummary):
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
+    partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])
+    notes: list[RecordingNotes] = Field(
+        [], description="What was decided about recordings' tracks, channels and clocks; of the first 100 with any."
+    )
 
 
 class BatchList(ApiDocument):

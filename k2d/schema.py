@@ -157,6 +157,11 @@ class Recording:
     samples: int
     peak: float  # largest |sample|, 0…1
     source_format: str  # e.g. "flac, 48000 Hz, 2 channels"
+    channels: tuple[int, ...] = ()  # the channels, from 1, whose mean the samples are; empty: all
+    paused_s: float = 0.0  # silence that was laid open in its samples: pauses in the time stamps, a late start
+    quarantined_s: float = 0.0  # what is damaged or missing behind the samples, if it was kept in part
+    quarantine_reason: str | None = None  # QuarantineReason of that part
+    notes: tuple[str, ...] = ()  # what was decided about tracks, channels and clock; one sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +448,7 @@ class QuarantineReason(StrEnum):
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     SILENT = "silent"
+    NO_CHANNEL = "no_channel"  # fewer channels than the one asked for
     REFUSED = "refused"  # outside the allow-list when the worker opened it
     CRASHES_WORKER = "crashes_worker"  # the worker died repeatedly while it processed this recording alone
     FAILED = "failed"  # raised an unexpected error at every attempt
@@ -459,14 +465,31 @@ class Verdict:
 # ---- work ---------------------------------------------------------------------------------------------------------
 
 
+MIX: Final = "mix"  # one recording a file: the mean of its channels (k2d.audio.examine)
+EACH: Final = "each"  # one recording a channel
+
+
+@dataclass(frozen=True, slots=True)
+class AudioOptions:
+    """Which samples of the files of a batch are labeled. Part of the keys of examinations, where not the default.
+
+    Keys of labels need none of it: they hash the samples that were taken.
+    """
+
+    channels: str = MIX  # MIX, EACH, or the number of a channel, from 1
+    keep_partial: bool = False  # label what is before the damage in a damaged or truncated file
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file of a batch. `key` identifies its content: the bytes of an upload; else URI, size and change mark."""
+    """One file of a batch, or one channel of it. `key` identifies its content: the bytes of an upload; else URI, size
+    and change mark; for a channel, with its number."""
 
-    name: str  # the path or file name as the user gave it; for display only
+    name: str  # the path or file name as the user gave it, "#1" behind it for channel 1; for display only
     uri: str  # what the worker opens: file://, s3://, https:// or lake:// (an upload)
     key: str
     size_bytes: int | None = None
+    channel: int | None = None  # from 1; None: as the batch's options say
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,6 +504,7 @@ class Batch:
     options: LongformOptions
     created_at: str  # ISO 8601, UTC
     trusted: bool = False  # made by a command on this machine: K2D_ALLOWED_SOURCES does not apply
+    audio: AudioOptions = field(default_factory=AudioOptions)
 
 
 class BatchState(StrEnum):
@@ -507,10 +531,12 @@ class RecordingResult:
     position: int  # index in the batch's sources
     name: str
     outcome: Outcome
-    duration_s: float  # 0.0 where nothing could be decoded
+    duration_s: float  # 0.0 where nothing could be decoded; what is quarantined of it included
     recording_id: str | None = None
     label_key: str | None = None
     facts_key: str | None = None
-    reason: str | None = None  # QuarantineReason
+    reason: str | None = None  # QuarantineReason; of a labeled recording, that of the part that is quarantined
     detail: str | None = None  # one sentence for the reader
     wall_s: float = 0.0  # its share of the worker's wall time; the shares of concurrent recordings add up to it
+    quarantined_s: float = 0.0  # of a labeled recording: what is damaged or missing behind its labels
+    notes: tuple[str, ...] = ()  # Recording.notes

@@ -14,6 +14,7 @@ from k2d.errors import BadRequest
 from k2d.schema import EngineName
 
 PREFIX: Final = "K2D_"
+CHANNELS: Final = "^(mix|each|[1-9][0-9]?)$"  # what `channels` may be
 
 
 def default_cache() -> Path:
@@ -81,6 +82,15 @@ class Settings(BaseSettings):
     )
     vad: bool = Field(False, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool = Field(False, description="Give each window the previous window's text.")
+    channels: str = Field(
+        "mix",
+        pattern=CHANNELS,
+        description="`mix` (the mean of a file's channels; silent ones are left out, opposite phase does not cancel), "
+        "`each` (every channel is a recording of its own), or a channel's number from 1.",
+    )
+    keep_partial: bool = Field(
+        False, description="Label what is before the damage in damaged and cut-off files; the rest is quarantined."
+    )
 
     # work
     concurrency: int = Field(16, ge=1, description="Number of recordings a worker processes concurrently.")

@@ -5,9 +5,18 @@
 """
 
 from k2d.audio.decode import blocks
-from k2d.audio.examine import examine, probe_duration_s
+from k2d.audio.examine import examine, probe_channels, probe_duration_s
 from k2d.audio.flac import decode_flac, encode_flac
 from k2d.audio.media import AudioFile
 from k2d.audio.reader import SampleReader
 
-__all__ = ["AudioFile", "SampleReader", "blocks", "decode_flac", "encode_flac", "examine", "probe_duration_s"]
+__all__ = [
+    "AudioFile",
+    "SampleReader",
+    "blocks",
+    "decode_flac",
+    "encode_flac",
+    "examine",
+    "probe_channels",
+    "probe_duration_s",
+]

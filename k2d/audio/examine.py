@@ -1,66 +1,110 @@
 """Examines a file: decodes it once from end to end, hashes its samples, and decides whether it can be labeled."""
 
 import hashlib
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
-from k2d.audio.decode import decode
+from k2d.audio.channels import ChannelSurvey
+from k2d.audio.decode import Findings, decode
 from k2d.audio.media import AudioFile, Media
+from k2d.audio.timeline import LIVE_CLOCK_S
 from k2d.errors import AudioError
 from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Recording
 
+# Reasons for which a recording can be kept in part: what is before the damage is as it was recorded.
+_PARTIAL: Final = (QuarantineReason.TRUNCATED, QuarantineReason.DAMAGED)
 
-def examine(file: AudioFile, *, min_s: float, max_s: float, silence_peak: float) -> Recording:
-    """Decode a file once and return its length, peak and id, a SHA-256 over the little-endian int16 samples.
+
+@dataclass(slots=True)
+class _Measurement:
+    """What a pass over the samples finds."""
+
+    samples: int = 0
+    peak: int = 0
+    paused_s: float = 0.0
+    source_format: str = ""
+    notes: list[str] = field(default_factory=list)  # for the reader, one sentence each
+    survey: ChannelSurvey = field(default_factory=ChannelSurvey)
+    damage: AudioError | None = None
+    digest: str = ""
+
+
+def examine(
+    file: AudioFile,
+    *,
+    min_s: float,
+    max_s: float,
+    silence_peak: float,
+    channel: int | None = None,
+    keep_partial: bool = False,
+) -> Recording:
+    """Decode a file and return its length, peak and id, a SHA-256 over the little-endian int16 samples.
 
         examine("talk.m4a", min_s=0.1, max_s=86_400.0, silence_peak=0.001).duration_s
 
-    Equal samples have an equal id, whatever lossless format the file has.
+    Equal samples have an equal id, whatever lossless format the file has. The samples are the mean of the channels,
+    except silent ones; where that would cancel (opposite phase), those of the loudest channel. `Recording.channels`
+    says which, for `SampleReader`.
 
     Args:
         file: a path, or a seekable binary file, which is not closed.
         min_s: shorter recordings are refused.
         max_s: longer recordings are refused.
-        silence_peak: recordings whose largest |sample| (0…1) is below this are refused.
+        silence_peak: recordings whose largest |sample| (0…1) is below this are refused; such channels are left out.
+        channel: take this channel alone, counted from 1.
+        keep_partial: of a truncated or damaged file, take what is before the damage; the rest is in `quarantined_s`.
 
     Raises:
-        AudioError: with `reason` not_audio, truncated, damaged, too_short, too_long, silent or unreadable, and
-            `details["duration_s"]`, the seconds decoded so far (for too_long: as the header declares, if it does).
+        AudioError: with `reason` not_audio, truncated, damaged, too_short, too_long, silent, no_channel or unreadable,
+            and `details["duration_s"]`, the seconds decoded so far (for too_long: as the header declares, if it does).
     """
-    with Media(file) as media:
-        if media.tolerance_s is not None and (media.duration_s or 0.0) > max_s and not media.missing_bytes:
-            raise _too_long(media.duration_s or 0.0, max_s)  # the header is reliable: no need to decode
-        digest = hashlib.sha256()
-        samples, peak = 0, 0
-        for block in decode(media):
-            digest.update(block.astype("<i2", copy=False).tobytes())
-            samples += len(block)
-            peak = max(peak, int(block.max()), -int(block.min()))
-            if samples > max_s * SAMPLE_RATE_HZ:
-                raise _too_long(samples / SAMPLE_RATE_HZ, max_s)
-        source_format = media.source_format
-    duration_s = round(samples / SAMPLE_RATE_HZ, 3)
-    if samples < min_s * SAMPLE_RATE_HZ or not samples:
+    selection: tuple[int, ...] = () if channel is None else (channel,)
+    measured = _measure(file, selection, max_s=max_s, silence_peak=silence_peak, keep_partial=keep_partial)
+    if channel is None and (selection := measured.survey.selection(silence_peak)):
+        notes = measured.notes
+        measured = _measure(file, selection, max_s=max_s, silence_peak=silence_peak, keep_partial=keep_partial)
+        measured.notes = notes
+    damage, quarantined_s = measured.damage, 0.0
+    duration_s = round(measured.samples / SAMPLE_RATE_HZ, 3)
+    if damage is not None:
+        total_s = round(float(damage.details["total_s"]), 3)
+        stop = min(int(float(damage.details["intact_s"]) * SAMPLE_RATE_HZ), measured.samples)
+        if stop < max(1.0, min_s * SAMPLE_RATE_HZ):
+            raise damage  # nothing before the damage is long enough
+        notes = measured.notes
+        measured = _measure(file, selection, max_s=max_s, silence_peak=silence_peak, stop=stop)
+        duration_s = round(stop / SAMPLE_RATE_HZ, 3)
+        quarantined_s = round(max(0.0, total_s - duration_s), 3)
+        measured.notes = [*notes, f"Labeled in part, up to {duration_s:.1f} s. {damage.message}"]
+    if measured.samples < min_s * SAMPLE_RATE_HZ or not measured.samples:
         raise AudioError(
             f"The recording lasts {duration_s:.3f} s; the minimum is {min_s:g} s.",
             reason=QuarantineReason.TOO_SHORT,
             hint="leave it out, or lower K2D_MIN_RECORDING_S",
             duration_s=duration_s,
         )
-    if peak < silence_peak * 2**15:
-        level = f"{20 * np.log10(peak / 2**15):.0f} dB" if peak else "digital silence"
+    if measured.peak < silence_peak * 2**15:
+        level = f"{20 * np.log10(measured.peak / 2**15):.0f} dB" if measured.peak else "digital silence"
+        subject = "The recording" if channel is None else f"Channel {channel} of the recording"
         raise AudioError(
-            f"The recording is silent: its loudest sample is at {level}.",
+            f"{subject} is silent: its loudest sample is at {level}.",
             reason=QuarantineReason.SILENT,
             hint="check the microphone or the channel; K2D_SILENCE_PEAK is the threshold",
             duration_s=duration_s,
         )
     return Recording(
-        id=f"rec_{digest.hexdigest()[:24]}",
+        id=f"rec_{measured.digest[:24]}",
         duration_s=duration_s,
-        samples=samples,
-        peak=round(peak / 2**15, 6),
-        source_format=source_format,
+        samples=measured.samples,
+        peak=round(measured.peak / 2**15, 6),
+        source_format=measured.source_format,
+        channels=selection,
+        paused_s=round(measured.paused_s, 3),
+        quarantined_s=quarantined_s,
+        quarantine_reason=None if damage is None else damage.reason,
+        notes=tuple(measured.notes),
     )
 
 
@@ -74,6 +118,85 @@ def probe_duration_s(file: AudioFile) -> float | None:
             return media.duration_s
     except AudioError:
         return None
+
+
+def probe_channels(file: AudioFile) -> int | None:
+    """The number of channels that the header declares, without decoding; None if the file cannot be opened."""
+    try:
+        with Media(file) as media:
+            return media.channels
+    except AudioError:
+        return None
+
+
+def _measure(
+    file: AudioFile,
+    selection: tuple[int, ...],
+    *,
+    max_s: float,
+    silence_peak: float,
+    keep_partial: bool = False,
+    stop: int | None = None,
+) -> _Measurement:
+    """Decode a file, up to the sample `stop` where it is given. Damage is raised, or with `keep_partial` returned."""
+    measured = _Measurement()
+    findings = Findings(survey=measured.survey, silence_peak=silence_peak)
+    digest = hashlib.sha256()
+    with Media(file) as media:
+        if media.states_length and (media.duration_s or 0.0) > max_s:
+            raise _too_long(media.duration_s or 0.0, max_s)  # the header is reliable: no need to decode
+        _check_channels(media, selection)
+        try:
+            for block in decode(media, channels=selection, findings=findings):
+                samples = block if stop is None else block[: stop - measured.samples]
+                digest.update(samples.astype("<i2", copy=False).tobytes())
+                measured.samples += len(samples)
+                measured.peak = max(measured.peak, int(samples.max()), -int(samples.min()))
+                if measured.samples > max_s * SAMPLE_RATE_HZ:
+                    raise _too_long(measured.samples / SAMPLE_RATE_HZ, max_s)
+                if measured.samples == stop:
+                    break
+        except AudioError as error:
+            if not keep_partial or error.reason not in _PARTIAL:
+                raise
+            measured.damage = error
+        measured.source_format = media.source_format
+        measured.notes = _notes(media, findings)
+        measured.paused_s = findings.paused_s
+    if not selection:
+        measured.notes += measured.survey.notes(silence_peak)
+    measured.digest = digest.hexdigest()
+    return measured
+
+
+def _check_channels(media: Media, selection: tuple[int, ...]) -> None:
+    if selection and media.channels and max(selection) > media.channels:
+        plural = "" if media.channels == 1 else "s"
+        raise AudioError(
+            f"The file has {media.channels} channel{plural}; channel {max(selection)} was asked for.",
+            reason=QuarantineReason.NO_CHANNEL,
+            hint="name another one in --channels, or use `mix`",
+            duration_s=0.0,
+        )
+
+
+def _notes(media: Media, findings: Findings) -> list[str]:
+    """What was decided about tracks and time, for the reader; nothing for most files."""
+    notes = []
+    if media.tracks > 1:
+        notes.append(f"Track {media.track} of {media.tracks} is labeled: {media.track_choice}.")
+    if findings.origin_s >= LIVE_CLOCK_S:
+        notes.append(f"The file's clock begins at {_clock(findings.origin_s)}: times count from its first packet.")
+    if findings.clock_settings:
+        notes.append(f"The file's clock was set {findings.clock_settings} times: its parts follow without pauses.")
+    if findings.links > 1:
+        notes.append(f"The file has {findings.links} parts, one behind the other (chained Ogg).")
+    return notes
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _too_long(duration_s: float, max_s: float) -> AudioError:

@@ -9,7 +9,7 @@ import numpy as np
 
 from k2d.audio.decode import blocks
 from k2d.audio.media import AudioFile
-from k2d.schema import Samples
+from k2d.schema import Recording, Samples
 
 
 class SampleReader:
@@ -23,8 +23,13 @@ class SampleReader:
     wait for one another. A file object that was passed in is not closed.
     """
 
-    def __init__(self, file: AudioFile) -> None:
-        self._blocks = blocks(file)
+    def __init__(self, file: AudioFile, *, recording: Recording | None = None) -> None:
+        """Read the samples of a recording as it was examined; without one, the mean of all channels."""
+        if recording is None:
+            self._blocks = blocks(file)
+        else:
+            stop = recording.samples if recording.quarantine_reason else None
+            self._blocks = blocks(file, channels=recording.channels, stop=stop)
         self._decoded: deque[Samples] = deque()  # adjacent blocks
         self._start = 0  # index of the first sample in them
         self._stop = 0  # index behind the last sample in them

@@ -48,6 +48,8 @@ def status(
     show.out.print(show.ledger_table(batch_status.ledger))
     if batch_status.quarantined:
         show.out.print(show.quarantine_table(batch_status.quarantined))
+    if batch_status.notes:
+        show.out.print(show.notes_table(batch_status.notes))
     if batch_status.jobs and batch_status.jobs.last_error:
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:

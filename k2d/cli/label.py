@@ -1,5 +1,6 @@
 """`k2d label`: label recordings and print their ledger."""
 
+import re
 from contextlib import nullcontext
 from typing import Annotated
 
@@ -11,8 +12,9 @@ from k2d.cli import show
 from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
 from k2d.client.backend import ignore
 from k2d.documents import BatchOptions
-from k2d.errors import AudioError
+from k2d.errors import AudioError, BadRequest
 from k2d.schema import BatchState
+from k2d.settings import CHANNELS
 
 
 @app.command()
@@ -38,6 +40,14 @@ def label(
     condition_on_previous_text: Annotated[
         bool | None, typer.Option(help="Give each window the previous window's text.")
     ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="`mix`, `each` (every channel is a recording, NAME#1 …), or a channel's number."),
+    ] = None,
+    keep_partial: Annotated[
+        bool | None,
+        typer.Option(help="Label what is before the damage in damaged and cut-off files; the rest is quarantined."),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until the batch is done (without an API, it always waits).")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only estimate the cost.")] = False,
     as_json: Json = False,
@@ -57,6 +67,8 @@ def label(
         rescore=rescore,
         vad=vad,
         condition_on_previous_text=condition_on_previous_text,
+        channels=channels_option(channels),
+        keep_partial=keep_partial,
     )
     service = backend(api, embedded)
     show.err.print(f"[dim]labeling with {escape(service.where)}[/]")
@@ -80,8 +92,21 @@ def label(
     show.out.print(show.ledger_table(status.ledger))
     if status.quarantined:
         show.out.print(show.quarantine_table(status.quarantined))
+    if status.notes:
+        show.out.print(show.notes_table(status.notes))
     if status.state not in (BatchState.DONE, BatchState.CANCELLED):
         show.out.print(f"state: {status.state}; follow it with: k2d status {status.name}")
+
+
+def channels_option(text: str | None) -> str | None:
+    """Check `--channels`.
+
+    Raises:
+        BadRequest: it is none of its values.
+    """
+    if text is not None and not re.fullmatch(CHANNELS, text):
+        raise BadRequest(f"not a choice of channels: {text[:100]!r}", hint="mix, each, or a number from 1 to 99")
+    return text
 
 
 def header_seconds(paths: list[str]) -> float:

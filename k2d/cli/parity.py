@@ -28,7 +28,7 @@ from k2d.inference.parity import (
     transcribe_all,
 )
 from k2d.inference.transcriber import Transcriber
-from k2d.schema import DecodeOptions, LongformOptions
+from k2d.schema import DecodeOptions, LongformOptions, Recording
 from k2d.settings import Settings
 
 
@@ -118,14 +118,16 @@ def _recording(path: Path, current: Settings) -> ParityRecording:
         )
     except AudioError as error:
         raise BadRequest(f"{show.visible(path.name)}: {error.message}", hint="leave it out") from error
-    return ParityRecording(path.name, lambda: closing(_ForwardReader(path)), recording.samples, _reference(path))
+    return ParityRecording(
+        path.name, lambda: closing(_ForwardReader(path, recording)), recording.samples, _reference(path)
+    )
 
 
 class _ForwardReader:
     """Reads a file's samples forward, without keeping those before `start` (`k2d.inference.longform.Reader`)."""
 
-    def __init__(self, path: Path) -> None:
-        self._reader = audio.SampleReader(path)
+    def __init__(self, path: Path, recording: Recording) -> None:
+        self._reader = audio.SampleReader(path, recording=recording)
         self.close = self._reader.close
 
     def read(self, start: int, stop: int) -> Any:

@@ -25,6 +25,7 @@ from k2d.documents import (
     Ledger,
     PartialResult,
     QuarantinedRecording,
+    RecordingNotes,
 )
 from k2d.errors import K2DError
 from k2d.filtering.distance import DiffOp
@@ -187,6 +188,16 @@ def quarantine_table(rows: Iterable[QuarantinedRecording]) -> Table:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(visible(row.recording), row.reason, escape(row.detail or ""))
+    return table
+
+
+def notes_table(rows: Iterable[RecordingNotes]) -> Table:
+    """What was decided about recordings' tracks, channels and clocks."""
+    table = Table(title="Decided about recordings", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("recording", "note"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(visible(row.recording), escape("\n".join(row.notes)))
     return table
 
 

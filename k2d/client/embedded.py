@@ -31,7 +31,7 @@ from k2d.labeling.forecast import forecast
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
-from k2d.labeling.request import make_batch
+from k2d.labeling.request import make_batch, split_channels
 from k2d.schema import Batch, Metric, RecordingResult, Source
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -59,14 +59,14 @@ class Embedded:
         self, paths: Sequence[str], options: BatchOptions, *, wait: bool = True, on_status: OnStatus = ignore
     ) -> BatchStatus:
         self.lake.check()
-        batch = make_batch(self._sources(paths), options, self.settings, trusted=True)
+        batch = make_batch(self._sources(paths, options), options, self.settings, trusted=True)
         self.lake.batches.put(batch)
         take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
         return views.status(self.lake, batch)
 
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
-        batch = make_batch(self._sources(paths), options, self.settings)
+        batch = make_batch(self._sources(paths, options), options, self.settings)
         return forecast([self._header_duration(source) for source in batch.sources], self.lake)
 
     def batches(self) -> list[BatchItem]:
@@ -119,8 +119,14 @@ class Embedded:
 
     # ---- helpers --------------------------------------------------------------------------------------------------
 
-    def _sources(self, paths: Sequence[str]) -> list[Source]:
-        return [sources.from_path(path) for path in sources.expand(paths)]
+    def _sources(self, paths: Sequence[str], options: BatchOptions) -> list[Source]:
+        files = [sources.from_path(path) for path in sources.expand(paths)]
+        return split_channels(files, options, self.settings, channels_of=self._header_channels)
+
+    def _header_channels(self, source: Source) -> int | None:
+        with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:
+            return audio.probe_channels(file)
+        return None
 
     def _header_duration(self, source: Source) -> float | None:
         with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:

@@ -23,6 +23,7 @@ from k2d.documents import (
     QuarantinedRecording,
     ReasonCounts,
     RecordingCounts,
+    RecordingNotes,
 )
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Outcome, RecordingResult, Status
@@ -73,6 +74,7 @@ def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | N
     batch_parts, results = _current(lake, batch)
     batch_ledger = _ledger(batch, policy, batch_parts, results)
     quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
+    noted = [(result.name, result.notes) for result in results if result.notes]
     return BatchStatus(
         **dict(summary(batch)),
         state=state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs),
@@ -80,6 +82,8 @@ def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | N
         jobs=jobs,
         quarantined=[_quarantined(result) for result in quarantined[:FAILURES_SHOWN]],
         quarantined_total=len(quarantined),
+        partial=sum(result.quarantined_s > 0 for result in results),
+        notes=[RecordingNotes(recording=name, notes=list(notes)) for name, notes in noted[:FAILURES_SHOWN]],
     )
 
 
@@ -112,6 +116,7 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
     in_ms = sum(_ms_of(result.duration_s) for result in results)
     quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
     quarantined_ms = sum(_ms_of(result.duration_s) for result in quarantined)
+    quarantined_ms += sum(_ms_of(result.quarantined_s) for result in results)  # ends of labeled ones
     kept = _seconds(sums)
     return Ledger(
         batch=batch.id,

@@ -258,6 +258,9 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
                 seen |= {result.recording_id, f"source {key}"}
                 sums.recordings["labeled"] += 1
                 sums.input_ms += round(result.duration_s * 1000)
+                if result.quarantined_s:  # kept in part
+                    sums.quarantined_ms += round(result.quarantined_s * 1000)
+                    sums.reason_ms[str(result.reason)] += round(result.quarantined_s * 1000)
         pending = len(batch.sources) - done
         if pending and not lake.batches.is_cancelled(batch.id):
             hint = "wait until it is done, or cancel it to freeze what is done"

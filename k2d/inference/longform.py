@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
+import numpy as np
+
 from k2d.inference.transcriber import Transcriber
 from k2d.inference.voice import VoiceDetector
 from k2d.schema import (
@@ -23,6 +25,7 @@ from k2d.schema import (
 from k2d.whisper.fallback import is_silence
 
 MIN_STEP: Final = SAMPLE_RATE_HZ // 50  # samples by which a window moves forward at least: one timestamp step, 20 ms
+MIN_PAUSE: Final = SAMPLE_RATE_HZ // 10  # samples of digital silence that are skipped: the shortest pause laid open
 LAST_TOKENS: Final = 223  # of the previous text: half of Whisper's context without the token that opens it
 
 
@@ -40,6 +43,7 @@ async def transcribe(
     options: LongformOptions,
     *,
     total_samples: int,
+    skip_pauses: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> AsyncIterator[Segment]:
     """Transcribe a recording; yields its segments in order of time.
@@ -57,6 +61,8 @@ async def transcribe(
 
     Args:
         total_samples: length of the recording; nothing is read past it.
+        skip_pauses: the recording has pauses that were laid open as digital silence (`Recording.paused_s`): a window
+            starts behind one, since Whisper writes no first timestamp above `max_initial_timestamp_s`.
         progress: called after each window with the seconds transcribed so far.
 
     Raises:
@@ -76,6 +82,10 @@ async def transcribe(
                 seek += len(samples) if speech_at is None else max(speech_at, MIN_STEP)
                 _report_progress(progress, seek, total_samples)
                 continue
+        if skip_pauses and (silent := _leading_silence(samples)) >= MIN_PAUSE:
+            seek += silent
+            _report_progress(progress, seek, total_samples)
+            continue
         result = await transcriber.transcribe(Window(samples, context), options.decode)
         seek_s = seek / SAMPLE_RATE_HZ
         pieces = () if is_silence(result, options.decode) else result.pieces
@@ -90,6 +100,12 @@ async def transcribe(
         context = _next_context(context, result, kept, options)
         seek += _step(result, len(samples), silent=not pieces and bool(result.pieces))
         _report_progress(progress, seek, total_samples)
+
+
+def _leading_silence(samples: Samples) -> int:
+    """Samples of digital silence at the start, in whole timestamp steps: times in milliseconds are exact there."""
+    loud = np.flatnonzero(samples)
+    return int(loud[0]) // MIN_STEP * MIN_STEP if len(loud) else len(samples)
 
 
 def _step(result: WindowResult, samples: int, *, silent: bool) -> int:

@@ -43,7 +43,7 @@ def measured_speed(lake: Lake) -> tuple[float, str]:
     """The speed (× real time) of the latest batch with enough results, and a phrase that names it."""
     for batch in lake.batches.all():
         finished = [r for _, r in zip(range(RECENT), lake.batches.results(batch.id), strict=False) if r.wall_s > 0.05]
-        seconds = sum(r.duration_s for r in finished)
+        seconds = sum(r.duration_s - r.quarantined_s for r in finished)
         spent = sum(r.wall_s for r in finished)
         if seconds > 30:
             return max(0.1, seconds / spent), f"measured on {len(finished)} recordings of batch {batch.name}"

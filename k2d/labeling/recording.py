@@ -26,6 +26,7 @@ from k2d.labeling.validate import Validation
 from k2d.schema import (
     FACTS_VERSION,
     SAMPLE_RATE_HZ,
+    AudioOptions,
     Batch,
     Chunk,
     Outcome,
@@ -43,7 +44,7 @@ from k2d.validators.protocol import Validators
 log = structlog.get_logger()
 
 # Increase a stage's version when its code changes what it writes: that gives new keys, and old shards are kept.
-EXAMINE_VERSION: Final = 1
+EXAMINE_VERSION: Final = 2
 LABEL_VERSION: Final = 2
 
 
@@ -143,23 +144,36 @@ class Labeler:
             position=position,
             name=source.name,
             outcome=Outcome.LABELED,
-            duration_s=recording.duration_s,
+            duration_s=round(recording.duration_s + recording.quarantined_s, 3),
             recording_id=recording.id,
             label_key=label_key,
             facts_key=facts_key,
+            reason=recording.quarantine_reason,
+            quarantined_s=recording.quarantined_s,
+            notes=recording.notes,
         )
 
     # ---- keys -----------------------------------------------------------------------------------------------------
 
     def examine_key(self, source: Source) -> str:
-        return digest("examine", EXAMINE_VERSION, source.key, self.limits)
+        options = self.batch.audio
+        choice = () if options == AudioOptions() else (self._channel(source), options.keep_partial)
+        return digest("examine", EXAMINE_VERSION, source.key, self.limits, *choice)
 
     def label_key(self, recording: Recording) -> str:
-        rule = (rescore.VERSION,) if self.batch.options.rescore else ()
-        return digest("label", LABEL_VERSION, recording.id, self.teacher.model.fingerprint, self.batch.options, *rule)
+        options = self.batch.options
+        pauses = ("pauses",) if recording.paused_s else ()  # digital silence is skipped where it was laid open
+        rule = (rescore.VERSION,) if options.rescore else ()
+        fingerprint = self.teacher.model.fingerprint
+        return digest("label", LABEL_VERSION, recording.id, fingerprint, options, *pauses, *rule)
 
     def facts_key(self, label_key: str) -> str:
         return digest("facts", FACTS_VERSION, label_key, *self.validators.key)
+
+    def _channel(self, source: Source) -> int | None:
+        """The channel to label; None for the mix."""
+        channels = self.batch.audio.channels
+        return int(channels) if channels.isdecimal() else source.channel
 
     # ---- stages ---------------------------------------------------------------------------------------------------
 
@@ -176,6 +190,8 @@ class Labeler:
             examination = await asyncio.to_thread(self._examine_now, source)
             if examination.reason != QuarantineReason.UNREADABLE:  # a missing file may come back: do not store it
                 await asyncio.to_thread(self.lake.examinations.put, key, examination)
+            elif (earlier := await asyncio.to_thread(self._earlier_examination, source)) is not None:
+                examination = earlier
         if examination.recording is None:
             raise AudioError(
                 examination.detail or "the recording cannot be used",
@@ -184,12 +200,28 @@ class Labeler:
             )
         return examination.recording
 
+    def _earlier_examination(self, source: Source) -> Examination | None:
+        """The examination of a file that is gone since, by an earlier version of k2d, if its labels are there: what
+        follows from them needs no file."""
+        if self.batch.audio != AudioOptions() or source.channel is not None:
+            return None  # earlier versions knew no options
+        for version in range(EXAMINE_VERSION - 1, 0, -1):
+            earlier = self.lake.examinations.get(digest("examine", version, source.key, self.limits))
+            if earlier is not None and earlier.recording is not None:
+                return earlier if self.lake.labels.has(self.label_key(earlier.recording)) else None
+        return None
+
     def _examine_now(self, source: Source) -> Examination:
         limits = self.limits
         try:
             with self._open(source) as file:
                 recording = audio.examine(
-                    file, min_s=limits.min_s, max_s=limits.max_s, silence_peak=limits.silence_peak
+                    file,
+                    min_s=limits.min_s,
+                    max_s=limits.max_s,
+                    silence_peak=limits.silence_peak,
+                    channel=self._channel(source),
+                    keep_partial=self.batch.audio.keep_partial,
                 )
         except AudioError as error:
             return Examination(
@@ -214,14 +246,19 @@ class Labeler:
         }
         with ExitStack() as stack:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
-            reader = stack.enter_context(audio.SampleReader(file))
+            reader = stack.enter_context(audio.SampleReader(file, recording=recording))
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             chunks: list[tuple[Chunk, Samples]] = []
             cutter = Cutter(reader, lambda chunk, samples: chunks.append((chunk, samples)))
             async with ChunkFinisher(self._finish, writer.write, at_most=self.settings.batch_size) as finisher:
-                async for segment in transcribe(
-                    cutter, self.teacher, self.batch.options, total_samples=recording.samples
-                ):
+                segments = transcribe(
+                    cutter,
+                    self.teacher,
+                    self.batch.options,
+                    total_samples=recording.samples,
+                    skip_pauses=recording.paused_s > 0,
+                )
+                async for segment in segments:
                     await asyncio.to_thread(cutter.push, segment)
                     while chunks:
                         await finisher.add(*chunks.pop(0))

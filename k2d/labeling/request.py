@@ -2,7 +2,9 @@
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,7 +13,7 @@ from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
 from k2d.inference.address import SERVED, is_address, plain, split
 from k2d.keys import digest
-from k2d.schema import Batch, DecodeOptions, LongformOptions, Source
+from k2d.schema import EACH, AudioOptions, Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
 from k2d.validators.names import OPENAI, SEPARATOR, kind_of
@@ -20,6 +22,7 @@ from k2d.whisper.hub import is_id
 from k2d.whisper.languages import check_language
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+OPENED_AT_ONCE: Final = 8  # files whose headers are read at the same time
 
 
 def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Settings, *, trusted: bool = False) -> Batch:
@@ -64,7 +67,12 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
     )
     # duplicates are one recording; the order of the files does not matter
     unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
-    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform)
+    audio_options = AudioOptions(
+        channels=options.channels or settings.channels,
+        keep_partial=_or(options.keep_partial, settings.keep_partial),
+    )
+    changed = () if audio_options == AudioOptions() else (audio_options,)  # the default's ids are those of version 0.1
+    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform, *changed)
     return Batch(
         id=f"b_{identity[:16]}",
         name=options.name or f"b_{identity[:16]}",
@@ -74,7 +82,38 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
         options=longform,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         trusted=trusted,
+        audio=audio_options,
     )
+
+
+def split_channels(
+    sources: Sequence[Source],
+    options: BatchOptions,
+    settings: Settings,
+    *,
+    channels_of: Callable[[Source], int | None],
+) -> list[Source]:
+    """One source for each channel, NAME#1 …, where that is asked for; other sources stay as they are.
+
+        split_channels([talk], BatchOptions(channels="each"), settings, channels_of=lambda _: 2)  # talk.wav#1, #2
+
+    A file with one channel is one source, with the key that it has without this option. `channels_of` opens a file, and
+    is called in threads; a file that it cannot open (None) is not split, and is quarantined later.
+    """
+    if (options.channels or settings.channels) != EACH:
+        return list(sources)
+    with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
+        counts = list(pool.map(channels_of, sources))
+    return [part for source, count in zip(sources, counts, strict=True) for part in _channels(source, count or 1)]
+
+
+def _channels(source: Source, count: int) -> list[Source]:
+    if count == 1:
+        return [source]
+    return [
+        replace(source, name=f"{source.name}#{number}", key=digest("channel", source.key, number), channel=number)
+        for number in range(1, count + 1)
+    ]
 
 
 def check_name(name: str | None) -> None:

@@ -1,7 +1,7 @@
 """Reads the body of POST /v1/batches, a form with files or JSON with URIs, and stores the batch or forecasts it."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,8 @@ from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.keys import digest
 from k2d.labeling.forecast import forecast
-from k2d.labeling.request import make_batch
-from k2d.schema import Batch, Source
+from k2d.labeling.request import make_batch, split_channels
+from k2d.schema import EACH, Batch, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 
@@ -89,9 +89,10 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
         StoreError
     """
     if isinstance(body, UploadedFiles):
-        batch = make_batch([_store_file(file, lake) for file in body.files], body.options, settings)
+        stored_files = [_store_file(file, lake) for file in body.files]
+        batch = make_batch(_split(stored_files, body.options, lake, settings), body.options, settings)
     else:
-        batch = _referenced(body, settings)
+        batch = _referenced(body, lake, settings)
     lake.batches.put(batch)
     stored = lake.batches.get(batch.id)
     take_back_outdated(lake, stored)
@@ -104,9 +105,11 @@ def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings:
     if isinstance(body, UploadedFiles):
         placeholder = [Source("x", "x", "x")] * bool(body.files)
         make_batch(placeholder, body.options, settings)  # only to check the options: files get their keys when stored
-        durations += [_header_duration(file) for file in body.files]
+        each = (body.options.channels or settings.channels) == EACH
+        for upload in body.files:
+            durations += [_header_duration(upload)] * (_header_channels(upload) if each else 1)
     else:
-        for source in _referenced(body, settings).sources:
+        for source in _referenced(body, lake, settings).sources:
             opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
             duration = None
             with suppress(AudioError, OSError), opened() as file:
@@ -115,11 +118,24 @@ def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings:
     return forecast(durations, lake)
 
 
-def _referenced(body: BatchByReference, settings: Settings) -> Batch:
+def _referenced(body: BatchByReference, lake: Lake, settings: Settings) -> Batch:
     for uri in body.sources:
         sources.check_allowed(uri, settings.allowed_sources)
     described = [sources.describe(uri, allowed=settings.allowed_sources) for uri in body.sources]
-    return make_batch(described, body, settings)
+    return make_batch(_split(described, body, lake, settings), body, settings)
+
+
+def _split(files: Sequence[Source], options: BatchOptions, lake: Lake, settings: Settings) -> list[Source]:
+    def channels_of(source: Source) -> int | None:
+        # uploads lie in the lake, where the allow-list does not apply
+        with (
+            suppress(AudioError, OSError),
+            sources.open_source(source, lake.open, allowed=settings.allowed_sources) as file,
+        ):
+            return audio.probe_channels(file)
+        return None
+
+    return split_channels(files, options, settings, channels_of=channels_of)
 
 
 def _uploaded(form: FormData) -> UploadedFiles:
@@ -147,6 +163,12 @@ def _header_duration(file: UploadFile) -> float | None:
     with suppress(AudioError, OSError):
         return audio.probe_duration_s(file.file)
     return None
+
+
+def _header_channels(file: UploadFile) -> int:
+    with suppress(AudioError, OSError):
+        return audio.probe_channels(file.file) or 1
+    return 1
 
 
 def _parse(model: type[Options], body: bytes) -> Options:

@@ -101,7 +101,13 @@ async def transcriptions(request: Request, host: InHost) -> Response:
         await unless_gone(request, recording.examine(settings))
         options = asked.longform(settings)
         transcriber = PatientTranscriber(batcher, client=client, patience_s=settings.server_patience_s)
-        segments = transcribe(recording, transcriber, options, total_samples=recording.samples)
+        segments = transcribe(
+            recording,
+            transcriber,
+            options,
+            total_samples=recording.samples,
+            skip_pauses=recording.has_pauses,
+        )
         if asked.stream:
             first = await unless_gone(request, _first(segments))  # what fails at once still gets its status
             return TranscriptStream(transcript_events(_chain(first, segments)), stack.pop_all(), headers)

@@ -25,6 +25,7 @@ class UploadedRecording:
         self._reader: audio.SampleReader | None = None
         self.samples = 0
         self.duration_s = 0.0
+        self.has_pauses = False  # as of `transcribe`'s skip_pauses
 
     async def examine(self, settings: Settings) -> None:
         """Decode the file from end to end, before the model spends a second on it. Silence is accepted here.
@@ -40,8 +41,9 @@ class UploadedRecording:
             silence_peak=0.0,
         )
         self.samples, self.duration_s = examination.samples, examination.duration_s
+        self.has_pauses = examination.paused_s > 0
         self._file.seek(0)
-        self._reader = audio.SampleReader(cast(BinaryIO, self._file))
+        self._reader = audio.SampleReader(cast(BinaryIO, self._file), recording=examination)
 
     def read(self, start: int, stop: int) -> Samples:
         assert self._reader is not None, "examine first"

@@ -1,6 +1,7 @@
 """Real media files for tests, written by FFmpeg's own encoders."""
 
 import io
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -62,3 +63,68 @@ def encoded(codec: str, format: str, **options: object) -> bytes:
     buffer.name = f"x.{format}"
     write(buffer, codec, format=format, **options)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def packets(
+    *,
+    tracks: Sequence[tuple[str, npt.NDArray[np.int16]]],
+    rate_hz: int = 48_000,
+    format: str,
+    place: Callable[[int, float], float | None] = lambda _, at_s: at_s,
+    video_s: float = 0.0,
+    defaults: Sequence[int] = (),
+    options: dict[str, str] | None = None,
+) -> bytes:
+    """A file whose packets are moved or left out: `place(track, time)` gives the time of a packet, None leaves it out.
+
+    Args:
+        tracks: codec and samples, shape (n,) or (n, channels), of each.
+        video_s: with so many seconds of pictures, from 0.
+        defaults: numbers of the tracks to mark as default.
+    """
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=format, options=options or {}) as container:
+        muxed: list[tuple[float, av.Packet]] = []
+        if video_s:
+            pictures = container.add_stream("mpeg4", rate=10)
+            pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        streams = []
+        for number, (codec, samples) in enumerate(tracks):
+            channels = 1 if samples.ndim == 1 else samples.shape[1]
+            stream = container.add_stream(codec, rate=rate_hz)
+            stream.layout = LAYOUTS.get(channels, f"{channels}c")
+            stream.codec_context.options = {"strict": "experimental"}
+            if number in defaults:
+                stream.disposition = av.stream.Disposition.default
+            elif defaults:
+                stream.disposition = av.stream.Disposition(0)
+            streams.append(stream)
+        if video_s:
+            for _ in range(round(video_s * 10)):
+                picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+                muxed += [(float(p.pts * p.time_base), p) for p in pictures.encode(picture)]
+            muxed += [(float(p.pts * p.time_base), p) for p in pictures.encode(None)]
+        for number, (stream, (_, samples)) in enumerate(zip(streams, tracks, strict=True)):
+            for packet in _encoded_packets(stream, samples, rate_hz):
+                at_s = float(packet.pts * packet.time_base)
+                moved_s = place(number, at_s)
+                if moved_s is None:
+                    continue
+                shift = round((moved_s - at_s) / packet.time_base)
+                packet.pts += shift
+                packet.dts += shift
+                muxed.append((moved_s, packet))
+        for _, packet in sorted(muxed, key=lambda pair: pair[0]):
+            container.mux(packet)
+    return buffer.getvalue()
+
+
+def _encoded_packets(stream: av.AudioStream, samples: npt.NDArray[np.int16], rate_hz: int) -> Iterator[av.Packet]:
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    layout = LAYOUTS.get(channels, f"{channels}c")
+    for start in range(0, len(samples), 1024):
+        piece = samples[start : start + 1024]
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece).reshape(1, -1), format="s16", layout=layout)
+        frame.sample_rate, frame.pts = rate_hz, start
+        yield from stream.encode(frame)
+    yield from stream.encode(None)

@@ -221,3 +221,26 @@ def test_whatever_the_model_says_segments_are_in_order(
     edges = [0.0, *(edge for s in segments for edge in (s.start_s, s.end_s)), seconds + 0.001]
     assert edges == sorted(edges)
     assert all(s.end_s > s.start_s and s.text.strip() for s in segments)
+
+
+def test_windows_begin_behind_pauses_that_were_laid_open() -> None:
+    """2.0034 s of digital silence, then sound: the window begins at 2.0 s, on the grid of Whisper's timestamps."""
+    sound = np.ones(32_000, np.int16)
+    samples = np.concatenate([np.zeros(32_055, np.int16), sound, np.zeros(480_000 * 2, np.int16), sound])
+
+    class Pauses(Audio):
+        def read(self, start: int, stop: int) -> Samples:
+            super().read(start, stop)
+            return samples[start:stop]
+
+    async def starts(*, skip_pauses: bool) -> list[float]:
+        audio = Pauses(len(samples) / SAMPLE_RATE_HZ)
+        script = Script(*[answer((0.0, 1.0, " a"))] * 9)
+        stream = transcribe(audio, script, OPTIONS, total_samples=len(samples), skip_pauses=skip_pauses)
+        return [segment.start_s async for segment in stream]
+
+    skipped = asyncio.run(starts(skip_pauses=True))
+    assert skipped[0] == 2.0
+    assert skipped[-1] == pytest.approx(64.0, abs=0.021)
+    assert len(skipped) == 2
+    assert asyncio.run(starts(skip_pauses=False))[0] == 0.0
