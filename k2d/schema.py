@@ -430,6 +430,26 @@ class Verdict:
     reason: Reason
 
 
+# ---- scripts ------------------------------------------------------------------------------------------------------
+
+
+class Script(StrEnum):
+    """The script of a dataset's labels (`k2d.text.script`)."""
+
+    TRADITIONAL = "traditional"  # Taiwan's characters
+    SIMPLIFIED = "simplified"
+    AS_HEARD = "as-heard"  # as the teacher wrote them
+
+
+class LabelScript(StrEnum):
+    """The script a label is in, by the characters that only one script has."""
+
+    TRADITIONAL = "traditional"
+    SIMPLIFIED = "simplified"
+    MIXED = "mixed"
+    NEITHER = "neither"
+
+
 # ---- work ---------------------------------------------------------------------------------------------------------
 
 
