@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.schema import BatchState, Metric, Reason, Status
+from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.store.manifest import Manifest
 
 
@@ -404,6 +404,11 @@ class DatasetRequest(ApiRequest):
         max_length=1_000_000,
         description="Ids of chunks and segments to leave out, as the dataset's rows name them.",
         examples=[["2f1d0c…-00003.001"]],
+    )
+    script: Script = Field(
+        Script.AS_HEARD,
+        description="Script of the labels: Taiwan's Traditional or Simplified characters, words unchanged. The column "
+        "`raw_text` then has what the teacher wrote.",
     )
 
 

@@ -3,10 +3,10 @@
 OpenCC has the characters and decides by its phrases where one Simplified character stands for several Traditional ones
 (头发 → 頭髮, 发现 → 發現). Vocabulary is never changed: 软件 becomes 軟件, not 軟體 (OpenCC's `s2tw`, not `s2twp`).
 
-OpenCC expects a text in one script, but labels mix them, and many characters are at home in both (里, 后, 面, 只, 系). So:
+OpenCC expects a text in one script, but labels mix them, and many characters are in both (里, 后, 面, 只, 系). So:
 
-- A character that only Traditional text has stays, but for variants that Taiwan writes otherwise (裏 → 裡, 衞 → 衛), and
-  for words half in Simplified characters that a phrase has (头發 → 頭髮).
+- A character that only Traditional text has stays, but for variants that Taiwan writes otherwise (裏 → 裡, 衞 → 衛),
+  and for OpenCC's phrases where the text is mixed (头發 → 頭髮).
 - A character that only Simplified text has is converted.
 - What both have is converted like the rest, unless the text is Traditional already: 系上 (the department) stays 系上 in
   Traditional text, where OpenCC would write 繫上. There it changes only where it is unusual by itself and one of
@@ -17,6 +17,7 @@ OpenCC expects a text in one script, but labels mix them, and many characters ar
 import json
 import re
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -37,13 +38,14 @@ STANDARDS: Final = {Script.TRADITIONAL: "s2tw", Script.SIMPLIFIED: "tw2s"}  # Op
 
 _KANA: Final = "\u3041-\u3096\u30a1-\u30fa\uff66-\uff9d"  # without ・ and ー, which Chinese text has too
 _WITH_KANA: Final = re.compile(rf"[ー{HAN}]*[{_KANA}][{_KANA}ー{HAN}]*")
+_COMPATIBILITY: Final = re.compile("[\uf900-\ufaff]")  # Han characters that are in Unicode twice
 _TAI: Final = "台"  # Taiwan's standard writes 臺 wherever OpenCC's phrases do not say otherwise
 _ZHE: Final = "著"  # 著名 in both scripts, but 看著 is 看着 in Simplified: OpenCC's `t2s` does not convert it
 
 # Both standards list the characters in common use first: Big5 those of Taiwan, JIS X 0208 (here in Shift JIS) Japan's.
 _BIG5_COMMON: Final = range(0xA440, 0xC67F)
 _JIS_COMMON: Final = range(0x889F, 0x9873)
-# Big5 has these for rare senses. No phrase of OpenCC 1.4.2 has them in Traditional text, where 聽兒壞並撲掛 are written.
+# Big5 has these for rare senses; in no phrase of OpenCC 1.4.2 are they Traditional. Taiwan writes 聽兒壞並撲掛.
 _RARE: Final = frozenset("听儿坏并扑挂")
 
 
@@ -103,6 +105,7 @@ class _Analysis:
 
 
 def _analyse(text: str) -> _Analysis:
+    text = _COMPATIBILITY.sub(lambda match: unicodedata.normalize("NFC", match[0]), text)
     hong_kong = _run("hk2t", text)
     common = "".join(
         other if not _is_common(character) else character for character, other in zip(text, hong_kong, strict=True)
