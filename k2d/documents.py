@@ -51,6 +51,13 @@ class BatchOptions(ApiRequest):
         "`second-decode`.",
         examples=["openai/whisper-base"],
     )
+    terms: str | None = Field(
+        None,
+        max_length=100_000,
+        description="Names and jargon that the teacher is told before each window, one a line or comma-separated; an "
+        "empty text means none. It reads 223 tokens: the first 40 to 80 terms.",
+        examples=["NTU COOL, gradient descent, 余思齊"],
+    )
     vad: bool | None = Field(None, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool | None = Field(None, description="Give each window the previous window's text.")
 
@@ -147,6 +154,7 @@ class BatchSummary(ApiDocument):
     teacher: str = Field(examples=["openai/whisper-large-v2"])
     validator: str = Field(examples=["openai/whisper-base"])
     language: str = Field(examples=["zh-en"])
+    terms: list[str] = Field(default=[], description="What the teacher was told.", examples=[["NTU COOL"]])
 
 
 class BatchItem(BatchSummary):
@@ -164,6 +172,11 @@ class BatchStatus(BatchSummary):
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
+    terms_left_out: list[str] | None = Field(
+        default=None,
+        description="Terms for which the teacher's prompt has no room, in the answer to a new batch; null if unknown: "
+        "the teacher is on a server, whose log has them, or was not fetched yet.",
+    )
 
 
 class BatchList(ApiDocument):

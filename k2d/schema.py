@@ -312,7 +312,7 @@ class Evidence:
     hypothesis_repetition: int  # the same for the hypotheses; the least over all of them
     loops: int  # how often the label repeats itself, where that is more than speech does; else 0 (k2d.text.suspicions)
     is_phrase: bool  # consists of known hallucination phrases only
-    is_echo: bool  # repeats the teacher's prompt
+    is_echo: bool  # repeats the teacher's prompt, and no hypothesis confirms half of it
 
 
 @dataclass(frozen=True, slots=True)

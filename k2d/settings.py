@@ -58,6 +58,10 @@ class Settings(BaseSettings):
 
     # labeling
     language: str = Field("zh-en", description="`zh-en` (mixed prompt), `auto` (per window), or a Whisper code.")
+    terms: str = Field(
+        "",
+        description="Names and jargon the teacher is told before each window, comma-separated.",
+    )
     vad: bool = Field(False, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool = Field(False, description="Give each window the previous window's text.")
 

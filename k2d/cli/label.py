@@ -12,6 +12,7 @@ from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
 from k2d.client.backend import ignore
 from k2d.documents import BatchOptions
 from k2d.errors import AudioError
+from k2d.labeling.terms import read_terms
 from k2d.schema import BatchState
 
 
@@ -24,6 +25,13 @@ def label(
     validator: Annotated[
         str | None,
         typer.Option(help="Validators that check the labels, joined by `+`; see K2D_VALIDATOR."),
+    ] = None,
+    terms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE-OR-TEXT",
+            help="Names and jargon that the teacher is told: a text file with one a line, or `A, B, C`.",
+        ),
     ] = None,
     vad: Annotated[
         bool | None, typer.Option(help="Skip audio in which a voice activity detector finds no speech.")
@@ -46,6 +54,7 @@ def label(
         language=language,
         teacher=teacher,
         validator=validator,
+        terms=None if terms is None else read_terms(terms),
         vad=vad,
         condition_on_previous_text=condition_on_previous_text,
     )
@@ -65,6 +74,12 @@ def label(
     progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
     with progress as on_status:
         status = service.label(paths, options, wait=wait, on_status=on_status)
+    if status.terms_left_out:
+        show.err.print(
+            f"[yellow]{len(status.terms_left_out)} terms left out[/]: the teacher reads 223 tokens before each window. "
+            f"Put the most important first. Left out: {escape(', '.join(status.terms_left_out))}",
+            soft_wrap=True,
+        )
     if as_json:
         show.dump(status.ledger.as_json() | {"state": status.state})
         return

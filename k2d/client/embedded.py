@@ -32,6 +32,7 @@ from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFaile
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.labeling.request import make_batch
+from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -63,7 +64,8 @@ class Embedded:
         self.lake.batches.put(batch)
         take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
-        return views.status(self.lake, batch)
+        left_out = terms_left_out(options, self.settings)
+        return views.status(self.lake, batch).model_copy(update={"terms_left_out": left_out})
 
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
         batch = make_batch(self._sources(paths), options, self.settings)

@@ -165,7 +165,7 @@ def test_words_are_those_of_the_label(text: str) -> None:
 
 
 def test_simplified_text_becomes_what_opencc_writes() -> None:
-    """The sample sentences, which are Taiwanese: in Simplified characters, then as OpenCC's `s2tw` and as we convert."""
+    """The sample sentences, which are Taiwanese, and the same in Simplified characters."""
     lines = (ROOT / "examples/audio/manifest.jsonl").read_text("utf-8").splitlines()
     texts = [json.loads(line)["text"] for line in lines]
     s2tw, t2s = opencc.OpenCC("s2tw"), opencc.OpenCC("t2s")
