@@ -30,9 +30,10 @@ def terms_share(tokens: Sequence[str], terms: Collection[tuple[str, ...]]) -> fl
     lengths = sorted({len(term) for term in terms if term}, reverse=True)
     covered = at = 0
     while at < len(tokens):
-        length = next((length for length in lengths if tuple(tokens[at : at + length]) in terms), 0)
-        covered += length
-        at += length or 1
+        pieces = (tuple(tokens[at : at + length]) for length in lengths)
+        term = next((piece for piece in pieces if piece in terms), ())
+        covered += len(term)
+        at += len(term) or 1
     return covered / max(1, len(tokens))
 
 
