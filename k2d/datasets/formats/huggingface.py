@@ -115,8 +115,8 @@ input {seconds.input:.3f} s = accepted {seconds.accepted:.3f} + salvaged {second
 
 `audio`, `text`, {raw_text}`segments` (times relative to the row's audio), `duration_s`, `recording_id`, `source`,
 `start_s` and `end_s` (in the recording), `language` (as the teacher was prompted), `previous_text`, `chunk_ids`,
-`segment_ids`, `distances` and `distance` (the policy's metric of each chunk or of what was salvaged of it; the largest),
-`avg_logprob` (the teacher's). `provenance.json` holds the whole manifest.
+`segment_ids`, `distances` and `distance` (the policy's metric of each chunk or of what was salvaged of it; the
+largest), `avg_logprob` (the teacher's). `provenance.json` holds the whole manifest.
 """
 
 

@@ -461,6 +461,19 @@ def test_a_name_belongs_to_one_dataset_while_it_is_made_and_after(api, lake, fre
     assert_problem(api.post("/v1/datasets", json={"name": "v2", "batches": ["none"]}), 404, "not_found")
 
 
+def test_a_dataset_is_frozen_in_one_script(api, lake, freeze):
+    finished_batch(lake)
+    as_heard = freeze("v1")["manifest"]
+    assert as_heard["script"] is None
+    ready = freeze("v2", script="traditional")["manifest"]
+    assert (ready["script"]["name"], ready["script"]["standard"]) == ("traditional", "s2tw")
+    assert ready["digest"] != as_heard["digest"]
+    assert api.post("/v1/datasets", json={"name": "v2", **LOOSE, "script": "traditional"}).json()["state"] == "ready"
+    for script in ("simplified", "as-heard"):
+        assert_problem(api.post("/v1/datasets", json={"name": "v2", **LOOSE, "script": script}), 409, "conflict")
+    assert_problem(api.post("/v1/datasets", json={"name": "v3", **LOOSE, "script": "cyrillic"}), 422, "invalid_request")
+
+
 def test_a_freeze_that_failed_says_why_and_may_be_asked_for_again(api, lake):
     finished_batch(lake)
     api.post("/v1/datasets", json={"name": "v1", **LOOSE})
