@@ -8,9 +8,6 @@ from k2d.errors import BadRequest, ModelError
 from k2d.inference.address import is_address, plain
 from k2d.settings import Settings
 from k2d.text.terms import parse_terms, terms_of, terms_prompt
-from k2d.whisper.prompts import fitting
-from k2d.whisper.resolve import TOKENIZER, resolve
-from k2d.whisper.vocabulary import Vocabulary
 
 SUFFIXES: Final = (".txt", ".csv", ".tsv", ".md", ".text", ".lst", ".list")  # of files with terms
 
@@ -63,7 +60,7 @@ def terms_in(options: BatchOptions, settings: Settings) -> tuple[str, ...]:
 def terms_left_out(options: BatchOptions, settings: Settings) -> list[str] | None:
     """The terms for which the prompt of this teacher has no room, in order.
 
-    None if that is not known here, because the teacher is on a server, or was not fetched yet.
+    None if that is not known here: the teacher is on a server, was not fetched yet, or no tokenizer is installed.
     """
     terms = terms_in(options, settings)
     prompt = terms_prompt(terms, language=options.language or settings.language)
@@ -72,9 +69,13 @@ def terms_left_out(options: BatchOptions, settings: Settings) -> list[str] | Non
     reference = options.teacher or settings.teacher
     if is_address(reference):
         return None
-    try:
+    try:  # an API that runs no model needs no tokenizer
+        from k2d.whisper.prompts import fitting
+        from k2d.whisper.resolve import TOKENIZER, resolve
+        from k2d.whisper.vocabulary import Vocabulary
+
         model = resolve(plain(reference), engine=settings.engine, cache=settings.cache, allow_downloads=False)
         vocabulary = Vocabulary(model.path / TOKENIZER)
-    except ModelError:
+    except (ImportError, ModelError):
         return None
     return list(terms[len(terms_of(fitting(prompt, vocabulary=vocabulary))) :])

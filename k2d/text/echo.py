@@ -23,16 +23,19 @@ def echo(text: str, prompt: str) -> float:
 
 
 def terms_share(tokens: Sequence[str], terms: Collection[tuple[str, ...]]) -> float:
-    """Share of mixed tokens that are whole terms of a prompt, in any order.
+    """Share of mixed tokens that are terms of a prompt, in any order: whole ones, and single words of theirs.
 
-    terms_share(["loss", "ntu", "cool", "ok"], {("ntu", "cool"), ("loss",)})  # 0.75
+        terms_share(["loss", "cool", "ntu", "ok"], {("ntu", "cool"), ("loss",)})  # 0.75
+
+    A single Han character of a term does not count, since other words have it too.
     """
+    words = {token for term in terms for token in term if not is_han(token)}
     lengths = sorted({len(term) for term in terms if term}, reverse=True)
     covered = at = 0
     while at < len(tokens):
         pieces = (tuple(tokens[at : at + length]) for length in lengths)
         term = next((piece for piece in pieces if piece in terms), ())
-        covered += len(term)
+        covered += len(term) or tokens[at] in words
         at += len(term) or 1
     return covered / max(1, len(tokens))
 

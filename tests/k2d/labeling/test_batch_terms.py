@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+from places import EXAMPLES
 from weights import BASE, base, cache
 
+from k2d.client import Embedded
 from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
 from k2d.labeling.request import make_batch
 from k2d.labeling.terms import read_terms, terms_left_out
-from k2d.schema import Source
+from k2d.schema import Reason, Source
 from k2d.settings import Settings
 from k2d.text.terms import parse_terms, terms_of, terms_prompt
 from k2d.whisper import prompts
@@ -103,3 +105,25 @@ def test_left_out_is_unknown_where_the_vocabulary_is_elsewhere(tmp_path: Path) -
     unfetched = Settings(_env_file=None, teacher="openai/whisper-tiny", cache=tmp_path, allow_downloads=False)
     assert terms_left_out(BatchOptions(terms="loss"), unfetched) is None
     assert terms_left_out(BatchOptions(), served) == []
+
+
+@pytest.mark.integration
+def test_the_teacher_writes_a_term_as_it_was_told(tmp_path: Path) -> None:
+    """Without terms Whisper base writes "Gradient Design"."""
+    base()
+    settings = Settings(_env_file=None, store=str(tmp_path / "lake"), teacher=BASE, cache=cache())
+    embedded, clip = Embedded(settings), str(EXAMPLES / "cs-clean-1.flac")
+    many = ", ".join(["gradient descent", *(f"filler {number}" for number in range(200))])
+    texts, keys = {}, set()
+    for name, terms in (("plain", ""), ("told", "gradient descent"), ("many", many)):
+        status = embedded.label([clip], BatchOptions(name=name, terms=terms))
+        (row,) = embedded.chunks(name)
+        texts[name] = row.teacher_text.lower()
+        keys.add(row.id)
+        assert row.reason != Reason.PROMPT_ECHO
+        assert (status.terms[:1] == ["gradient descent"]) == (name != "plain")
+        assert bool(status.terms_left_out) == (name == "many")
+        assert (embedded.status(name).terms, embedded.status(name).terms_left_out) == (status.terms, None)
+    assert len(keys) == 3
+    assert "gradient descent" not in texts["plain"]
+    assert "gradient descent" in texts["told"]

@@ -52,8 +52,9 @@ def test_more_of_the_prompt_is_more_echo() -> None:
         ([], 0.0),
         (["ntu", "cool"], 1.0),
         (["loss", "ntu", "cool", "loss"], 1.0),  # in any order, and again
-        (["ntu"], 0.0),  # half of a term
-        (["cool", "ntu"], 0.0),
+        (["ntu"], 1.0),  # half of a term
+        (["cool", "ntu", "ok", "ok"], 0.5),
+        (["反", "向"], 0.0),  # half of one in Han characters: 反 and 向 are in other words too
         (["反", "向", "傳", "播", "loss"], 1.0),
         (["loss", "is", "loss", "ok"], 0.5),
     ],

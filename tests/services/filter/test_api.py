@@ -369,6 +369,18 @@ def test_a_damaged_cursor_is_refused(api, lake):
     assert_problem(api.get("/v1/batches", params={"cursor": "b_0"}), 400, "bad_request")
 
 
+def test_a_batch_has_terms(api):
+    plain = upload(api, ("a.wav", wav())).json()
+    assert (plain["terms"], plain["terms_left_out"]) == ([], [])
+    told = upload(api, ("a.wav", wav()), data={"terms": "NTU COOL\r\nloss, 反向傳播"})
+    assert told.status_code == 202
+    assert told.json()["terms"] == ["NTU COOL", "loss", "反向傳播"]
+    assert told.json()["id"] != plain["id"]
+    assert api.get(f"/v1/batches/{told.json()['id']}").json()["terms"] == ["NTU COOL", "loss", "反向傳播"]
+    for bad in (",", "<|en|>", "a\x00b"):
+        assert_problem(upload(api, ("a.wav", wav()), data={"terms": bad}), 400, "bad_request")
+
+
 # ---- policies and datasets ----------------------------------------------------------------------------------------
 
 
