@@ -8,10 +8,12 @@ from typing import Final
 from k2d.errors import BadRequest
 from k2d.schema import MIXED
 
-# Carrier of the prompt where Chinese is spoken: after a bare list of English terms Whisper base translates into English
-# (docs/LOG.md). Traditional, as Whisper writes of itself for these languages.
+# The sentence that carries terms where Chinese is spoken, in Traditional characters as Whisper mostly writes. After a
+# bare list of English terms Whisper base translates into English, after a list without a full stop it goes on with it
+# more often (docs/LOG.md).
 CHINESE: Final = frozenset((MIXED, "zh", "yue"))
 OPENING: Final = "這段錄音會提到："
+FULL_STOP: Final = "。"
 MAX_CHARACTERS: Final = 8192  # of a prompt; the model reads 223 tokens, hardly 1,000 characters
 
 _BORDERS: Final = re.compile("[,，、;；\r\n]")
@@ -43,27 +45,31 @@ def parse_terms(text: str) -> tuple[str, ...]:
 def terms_prompt(terms: Sequence[str], *, language: str) -> str | None:
     """The initial prompt that tells a teacher these terms; None without terms. At most MAX_CHARACTERS, of whole terms.
 
-    terms_prompt(["NTU COOL", "loss"], language="zh-en")  # "這段錄音會提到：NTU COOL、loss"
+    terms_prompt(["NTU COOL", "loss"], language="zh-en")  # "這段錄音會提到：NTU COOL、loss。"
     """
-    opening, separator = (OPENING, "、") if language in CHINESE else ("", ", ")
+    opening, separator, end = (OPENING, "、", FULL_STOP) if language in CHINESE else ("", ", ", "")
     prompt = ""
     for term in terms:
         longer = f"{prompt}{separator}{term}" if prompt else f"{opening}{term}"
-        if len(longer) > MAX_CHARACTERS:
+        if len(longer) + len(end) > MAX_CHARACTERS:
             break
         prompt = longer
-    return prompt or None
+    return f"{prompt}{end}" if prompt else None
 
 
 def terms_of(prompt: str) -> tuple[str, ...]:
     """The terms of a prompt; of any other text its parts between commas.
 
-    terms_of("這段錄音會提到：NTU COOL、loss")  # ("NTU COOL", "loss")
+    terms_of("這段錄音會提到：NTU COOL、loss。")  # ("NTU COOL", "loss")
     """
-    parts = (part.strip() for part in _BORDERS.split(prompt.removeprefix(OPENING)))
+    parts = (part.strip() for part in _BORDERS.split(prompt.removeprefix(OPENING).removesuffix(FULL_STOP)))
     return tuple(part for part in parts if part)
 
 
-def ends_of_terms(prompt: str) -> list[int]:
-    """Where a prompt may be cut: the places before the separators, ascending."""
-    return [match.start() for match in _BORDERS.finditer(prompt) if match.start()]
+def shorter_prompts(prompt: str) -> list[str]:
+    """A prompt with its first term alone, its first two, and so on, up to all but the last.
+
+    shorter_prompts("a, b, c")  # ["a", "a, b"]
+    """
+    end = FULL_STOP if prompt.endswith(FULL_STOP) else ""
+    return [prompt[: match.start()].rstrip() + end for match in _BORDERS.finditer(prompt) if match.start()]

@@ -14,7 +14,7 @@ import structlog
 
 from k2d.errors import BadRequest
 from k2d.schema import MIXED, WINDOW_SAMPLES, DecodeOptions, Window
-from k2d.text.terms import ends_of_terms, terms_of
+from k2d.text.terms import shorter_prompts, terms_of
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
 
@@ -103,9 +103,9 @@ def fitting(prompt: str, *, vocabulary: Vocabulary) -> str:
     prompt = prompt.strip()
     if len(_encoded(prompt, vocabulary)) <= PREVIOUS_TEXT:
         return prompt
-    ends = ends_of_terms(prompt)
-    fit = bisect_right(ends, PREVIOUS_TEXT, key=lambda end: len(_encoded(prompt[:end].rstrip(), vocabulary)))
-    return prompt[: ends[fit - 1]].rstrip() if fit else prompt
+    shorter = shorter_prompts(prompt)
+    fit = bisect_right(shorter, PREVIOUS_TEXT, key=lambda part: len(_encoded(part, vocabulary)))
+    return shorter[fit - 1] if fit else prompt
 
 
 def _encoded(prompt: str, vocabulary: Vocabulary) -> list[int]:
@@ -117,7 +117,7 @@ def _fitting_tokens(prompt: str, vocabulary: Vocabulary) -> tuple[int, ...]:
     """The tokens of the part that fits; logs once what does not."""
     part = fitting(prompt, vocabulary=vocabulary)
     tokens = _encoded(part, vocabulary)
-    left_out = terms_of(prompt[len(part) :])
+    left_out = terms_of(prompt)[len(terms_of(part)) :]
     if left_out or len(tokens) > PREVIOUS_TEXT:
         log.warning(
             "initial prompt cut", tokens=PREVIOUS_TEXT, left_out=", ".join(left_out) or "the end of its first term"

@@ -66,7 +66,7 @@ def test_terms_are_part_of_a_batchs_identity() -> None:
         make_batch([SOURCE], BatchOptions(terms="loss"), SETTINGS),
     )
     assert none.options.decode.initial_prompt is None
-    assert some.options.decode.initial_prompt == "這段錄音會提到：loss"
+    assert some.options.decode.initial_prompt == "這段錄音會提到：loss。"
     assert len({none.id, some.id, make_batch([SOURCE], BatchOptions(terms="Loss"), SETTINGS).id}) == 3
     assert make_batch([SOURCE], BatchOptions(terms=" loss\r\n"), SETTINGS).id == some.id
 
@@ -74,7 +74,9 @@ def test_terms_are_part_of_a_batchs_identity() -> None:
 def test_settings_have_terms_and_a_request_overrides_them() -> None:
     settings = Settings(_env_file=None, terms="a, b")
     assert make_batch([SOURCE], BatchOptions(language="en"), settings).options.decode.initial_prompt == "a, b"
-    assert make_batch([SOURCE], BatchOptions(terms="c"), settings).options.decode.initial_prompt == "這段錄音會提到：c"
+    assert (
+        make_batch([SOURCE], BatchOptions(terms="c"), settings).options.decode.initial_prompt == "這段錄音會提到：c。"
+    )
     assert make_batch([SOURCE], BatchOptions(terms=""), settings).options.decode.initial_prompt is None
     with pytest.raises(BadRequest, match="no term"):
         make_batch([SOURCE], BatchOptions(terms=" "), settings)

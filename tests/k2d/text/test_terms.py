@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2d.errors import BadRequest
-from k2d.text.terms import MAX_CHARACTERS, ends_of_terms, parse_terms, terms_of, terms_prompt
+from k2d.text.terms import MAX_CHARACTERS, parse_terms, shorter_prompts, terms_of, terms_prompt
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_no_list_of_terms_is_refused(text: str, why: str) -> None:
 
 def test_where_chinese_is_spoken_the_prompt_is_chinese() -> None:
     for language in ("zh-en", "zh", "yue"):
-        assert terms_prompt(["NTU COOL", "loss"], language=language) == "這段錄音會提到：NTU COOL、loss"
+        assert terms_prompt(["NTU COOL", "loss"], language=language) == "這段錄音會提到：NTU COOL、loss。"
     for language in ("en", "de", "auto"):
         assert terms_prompt(["NTU COOL", "loss"], language=language) == "NTU COOL, loss"
     assert terms_prompt([], language="zh") is None
@@ -61,8 +61,9 @@ TERM = st.from_regex(r"[a-zA-Z\u4e00-\u4e20]{1,12}( [a-z]{1,8}){0,2}", fullmatch
 def test_a_prompt_has_its_terms_and_is_cut_between_them(terms: list[str], language: str) -> None:
     prompt = terms_prompt(terms, language=language) or ""
     assert parse_terms("\n".join(terms)) == terms_of(prompt) == tuple(terms)
-    for number, end in enumerate(ends_of_terms(prompt), start=1):
-        assert terms_of(prompt[:end]) == tuple(terms[:number])
+    assert shorter_prompts(prompt) == [
+        terms_prompt(terms[:number], language=language) for number in range(1, len(terms))
+    ]
 
 
 def test_a_prompt_is_bounded_by_whole_terms() -> None:

@@ -59,7 +59,7 @@ def test_terms_of_the_settings_are_the_prompt_of_requests_without_one() -> None:
         TranscriptionRequest.from_form(form).longform(settings).decode.initial_prompt
         for form in ([], [("language", "en")], [("prompt", "IKEA")])
     ]
-    assert prompts == ["這段錄音會提到：NTU COOL、loss", "NTU COOL, loss", "IKEA"]
+    assert prompts == ["這段錄音會提到：NTU COOL、loss。", "NTU COOL, loss", "IKEA"]
 
 
 def test_lists_come_with_and_without_brackets() -> None:

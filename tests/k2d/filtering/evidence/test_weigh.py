@@ -37,7 +37,7 @@ def weighed_from(label: str | list[str], *said: str) -> ChunkEvidence:
     return weigh(segments(*label), [hypothesis(text) for text in said])
 
 
-TERMS = "這段錄音會提到：NTU COOL、gradient descent、反向傳播、sourdough、余思齊"
+TERMS = "這段錄音會提到：NTU COOL、gradient descent、反向傳播、sourdough、余思齊。"
 
 
 @pytest.mark.parametrize(
