@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.schema import BatchState, Metric, Reason, Status
+from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.settings import CHANNELS
 from k2d.store.manifest import Manifest
 
@@ -59,6 +59,13 @@ class BatchOptions(ApiRequest):
         None,
         description="Decode each chunk again without timestamps, and take the text that the teacher finds most "
         "probable.",
+    )
+    terms: str | None = Field(
+        None,
+        max_length=100_000,
+        description="Names and jargon that the teacher is told before each window, one a line or comma-separated; an "
+        "empty text means none. It reads 223 tokens: the first 40 to 80 terms.",
+        examples=["NTU COOL, gradient descent, 余思齊"],
     )
     vad: bool | None = Field(None, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool | None = Field(None, description="Give each window the previous window's text.")
@@ -179,6 +186,7 @@ class BatchSummary(ApiDocument):
     teacher: str = Field(examples=["openai/whisper-large-v2"])
     validator: str = Field(examples=["openai/whisper-base"])
     language: str = Field(examples=["zh-en"])
+    terms: list[str] = Field(default=[], description="What the teacher was told.", examples=[["NTU COOL"]])
 
 
 class BatchItem(BatchSummary):
@@ -199,6 +207,11 @@ class BatchStatus(BatchSummary):
     partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])
     notes: list[RecordingNotes] = Field(
         [], description="What was decided about recordings' tracks, channels and clocks; of the first 100 with any."
+    )
+    terms_left_out: list[str] | None = Field(
+        default=None,
+        description="Terms for which the teacher's prompt has no room, in the answer to a new batch; null if unknown: "
+        "the teacher is on a server, whose log has them, or was not fetched yet.",
     )
 
 
@@ -444,6 +457,11 @@ class DatasetRequest(ApiRequest):
         max_length=1_000_000,
         description="Ids of chunks and segments to leave out, as the dataset's rows name them.",
         examples=[["2f1d0c…-00003.001"]],
+    )
+    script: Script = Field(
+        Script.AS_HEARD,
+        description="Script of the labels: Taiwan's Traditional or Simplified characters, words unchanged. The column "
+        "`raw_text` then has what the teacher wrote.",
     )
 
 

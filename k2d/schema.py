@@ -341,7 +341,7 @@ class Evidence:
     hypothesis_repetition: int  # the same for the hypotheses; the least over all of them
     loops: int  # how often the label repeats itself, where that is more than speech does; else 0 (k2d.text.suspicions)
     is_phrase: bool  # consists of known hallucination phrases only
-    is_echo: bool  # repeats the teacher's prompt
+    is_echo: bool  # repeats the teacher's prompt, and no hypothesis confirms half of it
     is_rescored: bool = False  # its text is a second decode's, not the teacher's first
 
 
@@ -460,6 +460,26 @@ class Verdict:
 
     status: Status
     reason: Reason
+
+
+# ---- scripts ------------------------------------------------------------------------------------------------------
+
+
+class Script(StrEnum):
+    """The script of a dataset's labels (`k2d.text.script`)."""
+
+    TRADITIONAL = "traditional"  # Taiwan's characters
+    SIMPLIFIED = "simplified"
+    AS_HEARD = "as-heard"  # as the teacher wrote them
+
+
+class LabelScript(StrEnum):
+    """The script a label is in, by the characters that only one script has."""
+
+    TRADITIONAL = "traditional"
+    SIMPLIFIED = "simplified"
+    MIXED = "mixed"
+    NEITHER = "neither"
 
 
 # ---- work ---------------------------------------------------------------------------------------------------------

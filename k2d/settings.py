@@ -80,6 +80,10 @@ class Settings(BaseSettings):
         description="Decode each chunk again without timestamps, and take the text that the teacher finds most "
         "probable.",
     )
+    terms: str = Field(
+        "",
+        description="Names and jargon the teacher is told before each window, comma-separated.",
+    )
     vad: bool = Field(False, description="Skip audio in which a voice activity detector finds no speech.")
     condition_on_previous_text: bool = Field(False, description="Give each window the previous window's text.")
     channels: str = Field(

@@ -23,6 +23,8 @@ from k2d.cli.base import (
     policy,
 )
 from k2d.datasets.formats import FORMATS
+from k2d.datasets.scripts import scripts_in_words
+from k2d.schema import Script
 from k2d.store.manifest import Manifest
 
 datasets = typer.Typer(
@@ -46,13 +48,18 @@ def freeze(
             metavar="FILE", help="File with ids of chunks and segments to leave out, one a line (`-`: standard input)."
         ),
     ] = None,
+    script: Annotated[
+        Script,
+        typer.Option(help="Script of the labels; `raw_text` then has what the teacher wrote. Words are never changed."),
+    ] = Script.AS_HEARD,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
     """Write what a policy keeps to a dataset of Parquet shards with a manifest."""
     ids = [line.strip() for line in without if line.strip()] if without is not None else []
-    manifest = backend(api, embedded).freeze(name(dataset), batch, policy(preset, metric, alpha), without=ids)
+    rules = policy(preset, metric, alpha)
+    manifest = backend(api, embedded).freeze(name(dataset), batch, rules, without=ids, script=script)
     if as_json:
         show.dump(manifest)
     else:
@@ -64,12 +71,15 @@ def export(
     dataset: DatasetName,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; it must be empty or not exist.")],
     format_: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")],
+    script: Annotated[
+        Script | None, typer.Option(help="Convert the labels of a dataset as heard; by default they stay as they are.")
+    ] = None,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
     """Write a dataset in the format of another toolkit."""
-    manifest = backend(api, embedded).export(name(dataset), format_, folder)
+    manifest = backend(api, embedded).export(name(dataset), format_, folder, script=script)
     if as_json:
         show.dump(manifest)
     else:
@@ -140,6 +150,9 @@ def show_manifest(manifest: Manifest) -> None:
         )
     if manifest.without:
         show.out.print(f"left out: {manifest.without.found} of {manifest.without.ids} revoked ids were found")
+    if manifest.scripts_as_heard is not None:
+        script = f"in {manifest.script.name} characters" if manifest.script is not None else "as heard"
+        show.out.print(f"labels {script}; the teacher wrote {scripts_in_words(manifest.scripts_as_heard)}")
     for validator in manifest.validators:
         note = " (a fallback: no second model)" if validator.fallback else ""
         show.out.print(f"validated by {escape(validator.name)}{note}, judged by policy {manifest.policy['name']}")

@@ -1,5 +1,6 @@
 """`k2d status`, `batches`, `chunks`, `curve`, `resume`, `cancel`, `retry`: inspect batches and act on them."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -19,9 +20,10 @@ from k2d.cli.base import (
     policy,
 )
 from k2d.client import Client
-from k2d.documents import ChunkFilter
+from k2d.documents import ChunkFilter, ChunkRow
 from k2d.errors import BadRequest
-from k2d.schema import BatchState, Metric, Reason, Status
+from k2d.schema import BatchState, Metric, Reason, Script, Status
+from k2d.text.script import convert
 
 BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 
@@ -80,6 +82,9 @@ def chunks(
     reason: Annotated[Reason | None, typer.Option(help="Only chunks with this reason.")] = None,
     recording: Annotated[str | None, typer.Option(help="Only chunks of this recording (its name as given).")] = None,
     text: Annotated[str | None, typer.Option(help="Only chunks whose label contains this.")] = None,
+    script: Annotated[
+        Script, typer.Option(help="Print labels in this script; lines of JSON then have `raw_text` too.")
+    ] = Script.AS_HEARD,
     preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
@@ -99,11 +104,16 @@ def chunks(
         raise BadRequest("no batch was given", hint="k2d chunks BATCH, or k2d chunks --id CHUNK")
     where = ChunkFilter(verdict=verdict, reason=reason, recording=recording, text=text)
     rows = backend(api, embedded).chunks(batch, rules, where)
-    if jsonl:
-        for row in rows:
-            print(row.model_dump_json())
-    else:
-        show.out.print(show.chunk_table(rows, rules.metric))
+    if not jsonl:
+        show.out.print(show.chunk_table((_in_script(row, script) for row in rows), rules.metric))
+        return
+    for row in rows:
+        raw = {} if script is Script.AS_HEARD else {"raw_text": row.teacher_text}
+        print(json.dumps(_in_script(row, script).model_dump(mode="json") | raw, ensure_ascii=False))
+
+
+def _in_script(row: ChunkRow, script: Script) -> ChunkRow:
+    return row.model_copy(update={"teacher_text": convert(row.teacher_text, script)})
 
 
 @app.command()

@@ -13,6 +13,7 @@ from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
 from k2d.client.backend import ignore
 from k2d.documents import BatchOptions
 from k2d.errors import AudioError, BadRequest
+from k2d.labeling.terms import read_terms
 from k2d.schema import BatchState
 from k2d.settings import CHANNELS
 
@@ -33,6 +34,13 @@ def label(
     rescore: Annotated[
         bool | None,
         typer.Option(help="Decode each chunk again without timestamps, and take the most probable text."),
+    ] = None,
+    terms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE-OR-TEXT",
+            help="Names and jargon that the teacher is told: a text file with one a line, or `A, B, C`.",
+        ),
     ] = None,
     vad: Annotated[
         bool | None, typer.Option(help="Skip audio in which a voice activity detector finds no speech.")
@@ -65,6 +73,7 @@ def label(
         validator=validator,
         beam_size=beam_size,
         rescore=rescore,
+        terms=None if terms is None else read_terms(terms),
         vad=vad,
         condition_on_previous_text=condition_on_previous_text,
         channels=channels_option(channels),
@@ -86,6 +95,12 @@ def label(
     progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
     with progress as on_status:
         status = service.label(paths, options, wait=wait, on_status=on_status)
+    if status.terms_left_out:
+        show.err.print(
+            f"[yellow]{len(status.terms_left_out)} terms left out[/]: the teacher reads 223 tokens before each window. "
+            f"Put the most important first. Left out: {escape(', '.join(status.terms_left_out))}",
+            soft_wrap=True,
+        )
     if as_json:
         show.dump(status.ledger.as_json() | {"state": status.state})
         return

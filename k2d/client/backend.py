@@ -26,7 +26,7 @@ from k2d.documents import (
     Preview,
 )
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.schema import Metric
+from k2d.schema import Metric, Script
 from k2d.store.manifest import Manifest
 
 OnStatus = Callable[[PartialResult], None]  # called with the progress of a batch
@@ -83,9 +83,15 @@ class Backend(Protocol):
         ...
 
     def freeze(
-        self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
+        self,
+        name: str,
+        batches: Sequence[str],
+        policy: Policy = DEFAULT,
+        *,
+        without: Collection[str] = (),
+        script: Script = Script.AS_HEARD,
     ) -> Manifest:
-        """Freeze what the policy keeps as a dataset, except the ids `without`; waits for it."""
+        """Freeze what the policy keeps as a dataset in one script, except the ids `without`; waits for it."""
         ...
 
     def datasets(self) -> list[DatasetItem]:
@@ -100,8 +106,8 @@ class Backend(Protocol):
         """Delete a dataset and its shards; returns its description."""
         ...
 
-    def export(self, name: str, format_: str, folder: Path) -> Manifest:
-        """Write a dataset into `folder` in another format (`k2d.datasets.formats`)."""
+    def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
+        """Write a dataset into `folder` in another format (`k2d.datasets.formats`), and in one script if given."""
         ...
 
     def resume(self) -> dict[str, int]:

@@ -32,7 +32,8 @@ from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFaile
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.labeling.request import make_batch, split_channels
-from k2d.schema import Batch, Metric, RecordingResult, Source
+from k2d.labeling.terms import terms_left_out
+from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
@@ -63,7 +64,8 @@ class Embedded:
         self.lake.batches.put(batch)
         take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
-        return views.status(self.lake, batch)
+        left_out = terms_left_out(options, self.settings)
+        return views.status(self.lake, batch).model_copy(update={"terms_left_out": left_out})
 
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
         batch = make_batch(self._sources(paths, options), options, self.settings)
@@ -88,10 +90,16 @@ class Embedded:
         return views.preview(self.lake, chosen_batches, policy, metrics=metrics)
 
     def freeze(
-        self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
+        self,
+        name: str,
+        batches: Sequence[str],
+        policy: Policy = DEFAULT,
+        *,
+        without: Collection[str] = (),
+        script: Script = Script.AS_HEARD,
     ) -> Manifest:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
-        return freeze(self.lake, name=name, batches=ids, policy=policy, without=without)
+        return freeze(self.lake, name=name, batches=ids, policy=policy, without=without, script=script)
 
     def datasets(self) -> list[DatasetItem]:
         return list_datasets(self.lake)
@@ -102,8 +110,8 @@ class Embedded:
     def delete_dataset(self, name: str) -> DatasetItem:
         return delete_dataset(self.lake, name)
 
-    def export(self, name: str, format_: str, folder: Path) -> Manifest:
-        export(self.lake, name, format_, folder)
+    def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
+        export(self.lake, name, format_, folder, script=script)
         return self.lake.datasets.manifest(name)
 
     def resume(self) -> dict[str, int]:

@@ -40,7 +40,7 @@ from k2d.documents import (
 )
 from k2d.errors import K2DError
 from k2d.filtering.policy import DEFAULT, PRESETS, Policy
-from k2d.schema import BatchState, Metric
+from k2d.schema import BatchState, Metric, Script
 from k2d.store.manifest import Manifest
 
 POLL_S: Final = 0.5
@@ -139,9 +139,16 @@ class Client:
         return Preview.model_validate(self._send("POST", "/v1/policies/preview", json=request.model_dump(mode="json")))
 
     def freeze(
-        self, name: str, batches: Sequence[str], policy: Policy = DEFAULT, *, without: Collection[str] = ()
+        self,
+        name: str,
+        batches: Sequence[str],
+        policy: Policy = DEFAULT,
+        *,
+        without: Collection[str] = (),
+        script: Script = Script.AS_HEARD,
     ) -> Manifest:
-        request = DatasetRequest(name=name, batches=list(batches), policy=policy, without=sorted(set(without)))
+        ids = sorted(set(without))
+        request = DatasetRequest(name=name, batches=list(batches), policy=policy, without=ids, script=script)
         dataset = DatasetState.model_validate(self._send("POST", "/v1/datasets", json=request.model_dump(mode="json")))
         while dataset.state == "building":
             time.sleep(POLL_S)
@@ -157,10 +164,10 @@ class Client:
     def delete_dataset(self, name: str) -> DatasetItem:
         return DatasetItem.model_validate(self._send("DELETE", f"/v1/datasets/{name}"))
 
-    def export(self, name: str, format_: str, folder: Path) -> Manifest:
+    def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
         from k2d.datasets.pull import export_pulled  # needs Arrow, unlike the rest of the client
 
-        return export_pulled(self, name, format_, folder)
+        return export_pulled(self, name, format_, folder, script=script)
 
     def resume(self) -> dict[str, int]:
         return ResumeResult.model_validate(self._send("POST", "/v1/resume")).batches

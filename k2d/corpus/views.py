@@ -29,6 +29,7 @@ from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.batches import PART
+from k2d.text.terms import terms_of
 
 FAILURES_SHOWN: Final = 100  # quarantined recordings in a status; chosen
 ALPHAS: Final = tuple(round(0.05 * step, 2) for step in range(21))  # of a preview's curve: 0.00 … 1.00
@@ -51,6 +52,7 @@ def summary(batch: Batch) -> BatchSummary:
         teacher=batch.teacher,
         validator=batch.validator,
         language=batch.options.decode.language,
+        terms=list(terms_of(batch.options.decode.initial_prompt or "")),
     )
 
 

@@ -5,6 +5,7 @@ Freezing is deterministic: doing it again gives the same bytes. After an interru
 run writes the same shards again.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
@@ -24,10 +25,11 @@ from k2d.datasets.plan import (
 )
 from k2d.datasets.revoked import RevokedIds, revoked
 from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA, rows_of
+from k2d.datasets.scripts import described, in_script, script_rows, with_raw_text
 from k2d.errors import BadRequest, Conflict
 from k2d.filtering.policy import Policy, explain
 from k2d.labeling.request import check_name
-from k2d.schema import Batch, LongformOptions, Status
+from k2d.schema import Batch, LabelScript, LongformOptions, Script, Status
 from k2d.store import Lake
 from k2d.store.manifest import (
     FORMAT_VERSION,
@@ -40,6 +42,7 @@ from k2d.store.manifest import (
     Manifest,
 )
 from k2d.store.parquet import describe, writer
+from k2d.text.script import script_of
 from k2d.version import __version__
 
 # Chosen: large enough to be read sequentially, small enough to be sent again; the Hugging Face hub advises this size.
@@ -55,6 +58,7 @@ def freeze(
     batches: Sequence[str],
     policy: Policy,
     without: Collection[str] = (),
+    script: Script = Script.AS_HEARD,
     max_gap_s: float = MAX_GAP_S,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
@@ -67,6 +71,7 @@ def freeze(
     Args:
         batches: ids or names. A recording that is in several of them is included once, from the first.
         without: ids of chunks and segments (as in the rows' chunk_ids and segment_ids) to leave out.
+        script: the script of the labels. What the teacher wrote is then in the column `raw_text`.
         max_gap_s: longest pause within a row.
         shard_bytes: approximate size of a shard's audio.
         progress: called with (recordings done, recordings in total).
@@ -85,6 +90,9 @@ def freeze(
     # everything that determines the content, besides the selected chunks and segments
     head = [FORMAT_VERSION, policy.model_dump(mode="json"), max_gap_s, shard_bytes, [batch.id for batch in chosen]]
     head.append(revoked_ids.hash if revoked_ids.ids else None)
+    conversion = described(script)
+    if conversion is not None:
+        head.append(conversion.model_dump(mode="json"))
     plan = make_plan(lake, chosen, policy, without=revoked_ids, head=head)
     if not plan.selected:
         raise BadRequest(f"policy {policy.name!r} keeps nothing of these batches", hint=_why(plan))
@@ -92,8 +100,9 @@ def freeze(
         return _same(lake, name, plan)
 
     rows = _RowStream(lake, selections(lake, chosen, policy, without=revoked_ids), head=head, max_gap_s=max_gap_s)
+    rows.script = script
     rows.progress = lambda done: progress(done, plan.selected) if progress is not None else None
-    packer = _ShardPacker(rows, shard_bytes)
+    packer = _ShardPacker(rows, shard_bytes, schema=with_raw_text(SCHEMA) if conversion is not None else SCHEMA)
     shards: list[DatasetShard] = []
     while not packer.done:
         size, sha256 = lake.datasets.put_shard(name, plan.digest, len(shards), packer.fill)
@@ -116,6 +125,8 @@ def freeze(
         policy_hash=policy.key,
         policy_explanation=explain(policy),
         without=_revocations(revoked_ids, plan),
+        script=conversion,
+        scripts_as_heard=script_rows(rows.scripts),
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
         options=_options(chosen),
@@ -131,19 +142,23 @@ def freeze(
 
 
 class _RowStream:
-    """Iterates over all rows of the dataset, and computes the digest of the selections they are made from."""
+    """Iterates over all rows of the dataset; computes the digest of the selections, and counts scripts as heard."""
 
     def __init__(self, lake: Lake, chosen: Iterable[Selection], *, head: Any, max_gap_s: float) -> None:
         self._lake = lake
         self._selections = chosen
         self._sha256 = content_digest(head)
         self._max_gap_s = max_gap_s
+        self.script = Script.AS_HEARD
+        self.scripts: Counter[LabelScript] = Counter()  # of the rows so far, as heard
         self.progress: Callable[[int], None] = lambda _: None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for done, selected in enumerate(self._selections, start=1):
             self._sha256.update(content_line(selected))
-            yield from rows_of(self._lake, selected, max_gap_s=self._max_gap_s)
+            for row in rows_of(self._lake, selected, max_gap_s=self._max_gap_s):
+                self.scripts[script_of(row["text"])] += 1
+                yield row if self.script is Script.AS_HEARD else in_script(row, self.script)
             self.progress(done)
 
     @property
@@ -155,11 +170,11 @@ class _RowStream:
 class _ShardPacker:
     """Writes a stream of rows to one shard after another."""
 
-    def __init__(self, rows: Iterable[dict[str, Any]], shard_bytes: int) -> None:
+    def __init__(self, rows: Iterable[dict[str, Any]], shard_bytes: int, *, schema: pa.Schema) -> None:
         self._rows = iter(rows)
         self._next = next(self._rows, None)
         self._shard_bytes = shard_bytes
-        self._schema = describe(SCHEMA, {"format_version": FORMAT_VERSION})
+        self._schema = describe(schema, {"format_version": FORMAT_VERSION})
         self.rows = 0  # of the shard written last
         self.ms = 0
 

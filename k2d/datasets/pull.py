@@ -7,6 +7,7 @@ from typing import BinaryIO, Protocol
 
 from k2d.datasets.formats import export
 from k2d.errors import Conflict, StoreError
+from k2d.schema import Script
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 
@@ -45,7 +46,9 @@ def pull(remote: RemoteDatasets, name: str, lake: Lake) -> Manifest:
     return manifest
 
 
-def export_pulled(remote: RemoteDatasets, name: str, format_: str, folder: Path) -> Manifest:
+def export_pulled(
+    remote: RemoteDatasets, name: str, format_: str, folder: Path, *, script: Script | None = None
+) -> Manifest:
     """Export a remote dataset to a local folder through a temporary copy; return its manifest.
 
     Raises:
@@ -54,5 +57,5 @@ def export_pulled(remote: RemoteDatasets, name: str, format_: str, folder: Path)
     with tempfile.TemporaryDirectory(prefix="k2d-pull-") as temporary:
         lake = Lake(temporary)
         manifest = pull(remote, name, lake)
-        export(lake, name, format_, folder)
+        export(lake, name, format_, folder, script=script)
     return manifest

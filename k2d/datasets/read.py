@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from k2d.datasets.rows import ROWS_PER_GROUP
-from k2d.errors import NotFound, StoreError
+from k2d.datasets.scripts import described, in_script, with_raw_text
+from k2d.errors import Conflict, NotFound, StoreError
+from k2d.schema import Script
 from k2d.store import Lake
 from k2d.store.guard import DAMAGED_HINT, damaged, guard
 from k2d.store.manifest import Manifest
+from k2d.store.parquet import describe, writer
 
 REPAIR_HINT: Final = (
     "pull the dataset again, or remove its folder and freeze it again: equal content gives equal shards"
@@ -49,13 +53,31 @@ class RowGroup:
 class FrozenDataset:
     """One dataset of a lake, opened for reading.
 
-    for row in FrozenDataset(lake, "lectures-v1").rows(0):
-        print(row.text, row.duration_s)
+        for row in FrozenDataset(lake, "lectures-v1").rows(0):
+            print(row.text, row.duration_s)
+
+    Args:
+        script: convert the labels of a dataset as heard when `rows` reads them; the manifest then says so, with the
+            digest of the dataset as it is stored. None, or the dataset's own script: as it is stored.
+
+    Raises:
+        NotFound: no such dataset.
+        Conflict: the dataset is in another script.
+        StoreError
     """
 
-    def __init__(self, lake: Lake, name: str) -> None:
+    def __init__(self, lake: Lake, name: str, *, script: Script | None = None) -> None:
         self._lake = lake
         self.manifest = Manifest.model_validate(lake.datasets.manifest(name))
+        own = self.manifest.script.name if self.manifest.script is not None else Script.AS_HEARD
+        if script is not None and own not in (script, Script.AS_HEARD):
+            raise Conflict(
+                f"the labels of dataset {name!r} are in {own} characters",
+                hint="freeze the batches under another name and in the script you want",
+            )
+        self.converted_to = script if script is not None and script is not own else None
+        if self.converted_to is not None:
+            self.manifest = self.manifest.model_copy(update={"script": described(self.converted_to)})
 
     def rows(self, shard: int) -> Iterator[DatasetRow]:
         """Iterate over the rows of one shard, in order."""
@@ -66,7 +88,7 @@ class FrozenDataset:
                     batch = next(batches, None)
                 if batch is None:
                     return
-                yield from map(_row, batch.to_pylist())
+                yield from map(self._row, batch.to_pylist())
 
     def groups(self) -> list[RowGroup]:
         """List all row groups in order. Computed from the manifest; no shard is opened."""
@@ -101,10 +123,35 @@ class FrozenDataset:
             return rows
 
     def copy_shard(self, shard: int, target: Path) -> None:
-        """Copy a shard to a local file, byte by byte."""
+        """Copy a shard to a local file: byte by byte, or with converted labels."""
+        if self.converted_to is not None:
+            self._convert_shard(shard, self.converted_to, target)
+            return
         with self._lake.datasets.open_shard(self.manifest.name, shard) as source, open(target, "wb") as out:
             while block := source.read(1 << 20):
                 out.write(block)
+
+    def _convert_shard(self, shard: int, script: Script, target: Path) -> None:
+        with self._open(shard) as file, open(target, "wb") as out:
+            schema = with_raw_text(file.schema_arrow.remove_metadata())
+            with writer(out, describe(schema, {"format_version": self.manifest.format_version})) as converted:
+                for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+                    rows = [in_script(row, script) for row in batch.to_pylist()]
+                    converted.write_table(pa.Table.from_pylist(rows, schema=converted.schema))
+
+    def _row(self, values: dict[str, Any]) -> DatasetRow:
+        flac = values.pop("audio")["bytes"]
+        if self.converted_to is not None:
+            values = in_script(values, self.converted_to)
+        return DatasetRow(
+            id=values["id"],
+            flac=flac,
+            text=values["text"],
+            duration_s=values["duration_s"],
+            recording_id=values["recording_id"],
+            language=values["language"],
+            fields=values,
+        )
 
     @contextmanager
     def _open(self, shard: int) -> Iterator[pq.ParquetFile]:
@@ -140,16 +187,3 @@ def json_line(value: Any) -> bytes:
 def folder_of(row: DatasetRow) -> str:
     """The subfolder of a row's audio: two hex digits of its recording, since one folder cannot hold a million files."""
     return row.recording_id.removeprefix("rec_")[:2]
-
-
-def _row(values: dict[str, Any]) -> DatasetRow:
-    flac = values.pop("audio")["bytes"]
-    return DatasetRow(
-        id=values["id"],
-        flac=flac,
-        text=values["text"],
-        duration_s=values["duration_s"],
-        recording_id=values["recording_id"],
-        language=values["language"],
-        fields=values,
-    )

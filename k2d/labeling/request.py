@@ -13,8 +13,10 @@ from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
 from k2d.inference.address import SERVED, is_address, plain, split
 from k2d.keys import digest
+from k2d.labeling.terms import terms_in
 from k2d.schema import EACH, AudioOptions, Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
+from k2d.text.terms import terms_prompt
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
 from k2d.validators.names import OPENAI, SEPARATOR, kind_of
 from k2d.whisper import packaged
@@ -36,7 +38,7 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
 
     Raises:
         BadRequest: no sources, a malformed name, an unknown language, no validator, a malformed model reference, the
-            same model as teacher and validator, or an endpoint that is not in the settings.
+            same model as teacher and validator, an endpoint that is not in the settings, or terms without a term.
     """
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
@@ -55,10 +57,11 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
             f"teacher and validator are the same model: {teacher}",
             hint=f"name a second model as validator, or {PERTURBED!r}",
         )
+    language = check_language(options.language or settings.language)
+    prompt = terms_prompt(terms_in(options, settings), language=language)
     longform = LongformOptions(
         decode=DecodeOptions(
-            language=check_language(options.language or settings.language),
-            beam_size=options.beam_size or settings.beam_size,
+            language=language, beam_size=options.beam_size or settings.beam_size, initial_prompt=prompt
         ),
         condition_on_previous_text=_or(options.condition_on_previous_text, settings.condition_on_previous_text),
         vad=_or(options.vad, settings.vad),

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from k2d.schema import Script
+
 # Version of rows and manifest; part of the digest. Version 2 added salvaged segments, segment_ids and revoked ids.
 # Older manifests are still read: members that they lack have defaults.
 FORMAT_VERSION: Final = 2
@@ -58,6 +60,24 @@ class DatasetRevocations(_ManifestModel):
     hash: str = Field(description="Hash of the sorted ids; part of the digest.")
 
 
+class DatasetScript(_ManifestModel):
+    """How the labels were converted to one script. Part of the digest."""
+
+    name: Script
+    standard: str = Field(description="OpenCC's name for the characters: s2tw (Taiwan, without phrases) or tw2s.")
+    converter: str = Field(description="Name and version of the converter.")
+    version: int = Field(description="Version of the rules for mixed labels and for characters of both scripts.")
+
+
+class DatasetScriptRows(_ManifestModel):
+    """How many rows were in which script as heard, by the characters that only one script has."""
+
+    traditional: int
+    simplified: int
+    mixed: int
+    neither: int = Field(description="Rows without such a character.")
+
+
 class DatasetTeacher(_ManifestModel):
     """A model that labeled."""
 
@@ -88,6 +108,10 @@ class Manifest(_ManifestModel):
     policy_hash: str
     policy_explanation: str
     without: DatasetRevocations | None = Field(default=None, description="What was revoked; null when nothing was.")
+    script: DatasetScript | None = Field(default=None, description="The one script of the labels; null: as heard.")
+    scripts_as_heard: DatasetScriptRows | None = Field(
+        default=None, description="In which scripts the teacher wrote; null in datasets of version 0.2 and before."
+    )
     max_gap_s: float
     shard_bytes: int
     options: list[dict[str, Any]] = Field(description="The decoding options of the batches, each set once.")

@@ -3,7 +3,7 @@
 The prompt is the text the decoder was conditioned on: the initial prompt, the previous text, or both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -20,6 +20,24 @@ def echo(text: str, prompt: str) -> float:
     echo("今天我們來看反向傳播", "今天我們來看反向傳播和梯度")  # 1.0
     """
     return echo_share(read(text).tokens, read(prompt).tokens) if prompt else 0.0
+
+
+def terms_share(tokens: Sequence[str], terms: Collection[tuple[str, ...]]) -> float:
+    """Share of mixed tokens that are terms of a prompt, in any order: whole ones, and single words of theirs.
+
+        terms_share(["loss", "cool", "ntu", "ok"], {("ntu", "cool"), ("loss",)})  # 0.75
+
+    A single Han character of a term does not count, since other words have it too.
+    """
+    words = {token for term in terms for token in term if not is_han(token)}
+    lengths = sorted({len(term) for term in terms if term}, reverse=True)
+    covered = at = 0
+    while at < len(tokens):
+        pieces = (tuple(tokens[at : at + length]) for length in lengths)
+        term = next((piece for piece in pieces if piece in terms), ())
+        covered += len(term) or tokens[at] in words
+        at += len(term) or 1
+    return covered / max(1, len(tokens))
 
 
 def echo_share(tokens: Sequence[str], prompt: Sequence[str]) -> float:

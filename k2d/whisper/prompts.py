@@ -1,10 +1,20 @@
-"""Builds a window's prompt (previous text, language, task), and checks windows and options before any decoding."""
+"""Builds a window's prompt (previous text, language, task), and checks windows and options before any decoding.
 
+The initial prompt stands before *every* window, like faster-whisper's `hotwords` and openai/whisper with
+`carry_initial_prompt`: a name may be said at any time, and without previous text, the default, a prompt before the
+first window would be forgotten after 30 s. What room it leaves is for the previous text.
+"""
+
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
+
+import structlog
 
 from k2d.errors import BadRequest
 from k2d.schema import MIXED, WINDOW_SAMPLES, DecodeOptions, Window
+from k2d.text.terms import shorter_prompts, terms_of
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
 
@@ -14,13 +24,16 @@ MIXED_CODES: Final = ("zh", "en")
 ENGLISH: Final = "en"  # the language of English-only models
 TASKS: Final = ("transcribe", "translate")
 
+log = structlog.get_logger()
+
 
 def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> None:
     """Check that a window can be decoded with these options.
 
     Raises:
         BadRequest: an unknown language or task, or one that the model does not have; an option out of range, samples
-            that are not int16 or longer than 30 s, a prompt token that is not in the vocabulary.
+            that are not int16 or longer than 30 s, a prompt token that is not in the vocabulary, an initial prompt with
+            a special token.
     """
     check_options(options, languages=vocabulary.languages)
     if not vocabulary.is_multilingual and (options.language, options.task) != (ENGLISH, "transcribe"):
@@ -28,6 +41,8 @@ def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> 
             f"an English-only Whisper cannot {options.task} {options.language!r}",
             hint="name a multilingual model, or transcribe with the language en",
         )
+    if any(token >= vocabulary.eot for token in initial_tokens(options, vocabulary=vocabulary)):
+        raise BadRequest("the initial prompt contains a special token", hint="leave out <|…|>")
     samples = window.samples
     if samples.ndim != 1 or samples.dtype.kind != "i" or samples.dtype.itemsize != 2:
         raise BadRequest(
@@ -87,9 +102,39 @@ def build(
 
 
 def initial_tokens(options: DecodeOptions, *, vocabulary: Vocabulary) -> list[int]:
-    """The tokens of `options.initial_prompt`, with a leading space."""
+    """The tokens of `options.initial_prompt`, with a leading space: at most PREVIOUS_TEXT, cut before a comma."""
     text = (options.initial_prompt or "").strip()
-    return vocabulary.encode(" " + text) if text else []
+    return list(_fitting_tokens(text, vocabulary)) if text else []
+
+
+def fitting(prompt: str, *, vocabulary: Vocabulary) -> str:
+    """The part of an initial prompt that the model reads: all of it, or as many terms as fit into PREVIOUS_TEXT tokens.
+
+    A prompt whose first term is longer is returned whole; its tokens are cut.
+    """
+    prompt = prompt.strip()
+    if len(_encoded(prompt, vocabulary)) <= PREVIOUS_TEXT:
+        return prompt
+    shorter = shorter_prompts(prompt)
+    fit = bisect_right(shorter, PREVIOUS_TEXT, key=lambda part: len(_encoded(part, vocabulary)))
+    return shorter[fit - 1] if fit else prompt
+
+
+def _encoded(prompt: str, vocabulary: Vocabulary) -> list[int]:
+    return vocabulary.encode(" " + prompt)
+
+
+@lru_cache(maxsize=64)
+def _fitting_tokens(prompt: str, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """The tokens of the part that fits; logs once what does not."""
+    part = fitting(prompt, vocabulary=vocabulary)
+    tokens = _encoded(part, vocabulary)
+    left_out = terms_of(prompt)[len(terms_of(part)) :]
+    if left_out or len(tokens) > PREVIOUS_TEXT:
+        log.warning(
+            "initial prompt cut", tokens=PREVIOUS_TEXT, left_out=", ".join(left_out) or "the end of its first term"
+        )
+    return tuple(tokens[:PREVIOUS_TEXT])
 
 
 def room(prompt: Sequence[int], options: DecodeOptions) -> int:

@@ -10,9 +10,10 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from k2d.corpus import views
 from k2d.corpus.index import take_back_outdated
-from k2d.documents import BatchItem, BatchList, BatchStatus, Forecast, ResumeResult
+from k2d.documents import BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, ResumeResult
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, Policy
+from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, BatchState, Outcome
 from k2d.store import Lake
 from services.filter.context import InLake, InPolicy, InQueue, InSettings
@@ -55,7 +56,11 @@ async def create_batch(
     if not await asyncio.to_thread(_queue_missing, batch, lake, queue):
         response.status_code = 200
     response.headers["Location"] = f"/v1/batches/{batch.id}"
-    return await asyncio.to_thread(_status, batch, lake, queue)
+    left_out = await asyncio.to_thread(
+        terms_left_out, body if isinstance(body, BatchOptions) else body.options, settings
+    )
+    status = await asyncio.to_thread(_status, batch, lake, queue)
+    return status.model_copy(update={"terms_left_out": left_out})
 
 
 @router.get("/batches", summary="All batches, newest first", responses=responses(400))

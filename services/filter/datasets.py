@@ -12,6 +12,7 @@ from k2d.documents import DatasetItem, DatasetList, DatasetRequest, DatasetState
 from k2d.errors import Conflict, NotFound
 from k2d.filtering.policy import Policy
 from k2d.labeling.request import check_name
+from k2d.schema import Script
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 from services.filter.context import InLake, InQueue
@@ -34,7 +35,7 @@ def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue, response:
     batches = [lake.batches.get(name).id for name in dict.fromkeys(body.batches)]
     without = revoked(body.without)
     if body.name in lake.datasets.names():
-        _check_same(lake.datasets.manifest(body.name), batches, body.policy, without)
+        _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script)
     else:
         _enqueue(queue, body, batches, without)
     response.headers["Location"] = f"/v1/datasets/{body.name}"
@@ -82,18 +83,19 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
             yield block
 
 
-def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without: RevokedIds) -> None:
+def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without: RevokedIds, script: Script) -> None:
     """Raise Conflict when a dataset of this name was frozen from something else."""
     left_out = manifest.without.hash if manifest.without else None
-    asked = (policy, batches, without.hash if without.ids else None)
-    if (Policy.model_validate(manifest.policy), manifest.batches, left_out) != asked:
+    own = manifest.script.name if manifest.script else Script.AS_HEARD
+    asked = (policy, batches, without.hash if without.ids else None, script)
+    if (Policy.model_validate(manifest.policy), manifest.batches, left_out, own) != asked:
         raise Conflict(
             f"dataset {manifest.name!r} exists with other content", hint="datasets never change: take a new name"
         )
 
 
 def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without: RevokedIds) -> None:
-    args = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids)]
+    args = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids), str(body.script)]
     job = queue.latest(_slot(body.name))
     if job is not None and job.live and job.args != args:
         raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")

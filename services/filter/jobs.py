@@ -23,7 +23,7 @@ from k2d.filtering.policy import Policy
 from k2d.labeling.group import RecordingGroup
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
-from k2d.schema import Batch, RecordingResult, Source
+from k2d.schema import Batch, RecordingResult, Script, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
 from services.filter.queue import LABEL, AttemptsInRedis, JobRequest, WorkQueue
@@ -174,12 +174,18 @@ class GroupRun:
             self.queue.finished(self.batch.id, result.position)
 
 
-def freeze_dataset(name: str, batches: list[str], policy: dict[str, Any], without: list[str] | None = None) -> str:
-    """Freeze a dataset, without the chunks and segments of these ids; returns its digest."""
+def freeze_dataset(
+    name: str,
+    batches: list[str],
+    policy: dict[str, Any],
+    without: list[str] | None = None,
+    script: str = Script.AS_HEARD,
+) -> str:
+    """Freeze a dataset in one script, without the chunks and segments of these ids; returns its digest."""
     settings = load()
     with _errors_in_job():
         rules, lake = Policy.model_validate(policy), Lake(settings.store)
-        manifest = freeze(lake, name=name, batches=batches, policy=rules, without=without or ())
+        manifest = freeze(lake, name=name, batches=batches, policy=rules, without=without or (), script=Script(script))
         return manifest.digest
 
 

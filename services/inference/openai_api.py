@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.schema import AUTO, DecodeOptions, LongformOptions, Segment, join_text
 from k2d.settings import Settings
+from k2d.text.terms import parse_terms, terms_prompt
 from services.inference.host import DRAIN_S
 from services.inference.subtitles import srt, vtt
 
@@ -99,11 +100,12 @@ class TranscriptionRequest(BaseModel):
         """The options to transcribe with. Temperature fallback starts at the temperature that was asked for."""
         default = DecodeOptions()
         higher = (t for t in default.temperatures if t > self.temperature)
+        language = (self.language or settings.language).lower()
         decode = DecodeOptions(
-            language=(self.language or settings.language).lower(),
+            language=language,
             beam_size=settings.beam_size,
             temperatures=(self.temperature, *higher),
-            initial_prompt=self.prompt or None,
+            initial_prompt=self.prompt or terms_prompt(parse_terms(settings.terms), language=language),
         )
         return LongformOptions(
             decode=decode, condition_on_previous_text=settings.condition_on_previous_text, vad=settings.vad

@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -145,15 +145,18 @@ def put_recording(
     rejected: frozenset[int] = frozenset(),
     bad: frozenset[tuple[int, int]] = frozenset(),
     tail_s: float = 1.0,
+    texts: Sequence[str] = (),
 ) -> RecordingResult:
     """Label and validate recording `number`: a chunk for each span, audio cut from `samples(…, seed=number)`.
 
+    `texts`: of the chunks, whose two segments both have it.
     `rejected` names chunks that are bad as a whole, `bad` segments (chunk, segment) that spoil theirs.
     """
     duration_s = round((spans[-1][1] if spans else 0.0) + tail_s, 3)
     audio, described = samples(duration_s, number), recording(number, duration_s)
     label_key, facts_key = f"{number:02x}abel{number:026x}", f"{number:02x}facts{number:025x}"
-    chunks = [chunk(i, start, end, f" 第{i}段 of talk {number}") for i, (start, end) in enumerate(spans)]
+    texts = texts or [f" 第{i}段 of talk {number}" for i in range(len(spans))]
+    chunks = [chunk(i, start, end, text) for i, ((start, end), text) in enumerate(zip(spans, texts, strict=True))]
     meta = {"recording": described, "teacher": TEACHER, "options": LongformOptions(), "version": 1}
     with lake.labels.writer(label_key, meta) as writer:
         for one in chunks:

@@ -13,6 +13,7 @@ from k2d.datasets.formats.nemo import write_nemo
 from k2d.datasets.formats.webdataset import write_webdataset
 from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest, Conflict
+from k2d.schema import Script
 from k2d.store import Lake
 from k2d.store.guard import guard
 
@@ -28,23 +29,26 @@ FORMATS: Final[dict[str, Exporter]] = {
 }
 
 
-def export(lake: Lake, name: str, format: str, folder: str | Path) -> Path:
+def export(lake: Lake, name: str, format: str, folder: str | Path, *, script: Script | None = None) -> Path:
     """Write dataset `name` in `format` (a key of FORMATS) to a local `folder`, which must be empty or not exist.
 
         export(lake, "lectures-v1", "webdataset", "out/lectures-v1")
+
+    With a `script`, the labels of a dataset as heard are converted, and what the teacher wrote is in `raw_text` (for
+    Kaldi in the file of that name).
 
     Returns the absolute path of the folder. On an error nothing is left behind.
 
     Raises:
         BadRequest: an unknown format.
         NotFound: no such dataset.
-        Conflict: the folder is not empty, or is a file.
+        Conflict: the folder is not empty, or is a file; or the dataset is in another script.
         StoreError: the lake cannot be read, or the folder cannot be written.
     """
     exporter = FORMATS.get(format)
     if exporter is None:
         raise BadRequest(f"unknown export format: {format[:40]!r}", hint=f"formats are {', '.join(FORMATS)}")
-    dataset = FrozenDataset(lake, name)
+    dataset = FrozenDataset(lake, name, script=script)
     final = Path(folder).absolute()
     with guard(str(final), writing=True):
         if final.exists() and (not final.is_dir() or any(final.iterdir())):

@@ -3,6 +3,7 @@
 export(lake, "lectures-v1", "huggingface", "out")
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 import yaml
 
 from k2d.datasets.read import FrozenDataset
+from k2d.datasets.scripts import scripts_in_words
 from k2d.store.manifest import Manifest
 
 _DATA_FILES: Final = [{"split": "train", "path": "data/train-*.parquet"}]
@@ -17,23 +19,31 @@ _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"),
 
 
 def write_huggingface(dataset: FrozenDataset, folder: Path, final: Path) -> None:
-    """Copy the shards unchanged, and write README.md (the card) and provenance.json (the manifest)."""
+    """Copy the shards, and write README.md (the card) and provenance.json (the manifest, with the copies' hashes)."""
     manifest = dataset.manifest
     (folder / "data").mkdir()
+    copies = []
     for shard in manifest.shards:
-        name = f"train-{shard.number:05d}-of-{len(manifest.shards):05d}.parquet"
-        dataset.copy_shard(shard.number, folder / "data" / name)
+        target = folder / "data" / f"train-{shard.number:05d}-of-{len(manifest.shards):05d}.parquet"
+        dataset.copy_shard(shard.number, target)
+        if dataset.converted_to is not None:
+            with open(target, "rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            shard = shard.model_copy(update={"bytes": target.stat().st_size, "sha256": sha256})
+        copies.append(shard)
+    manifest = manifest.model_copy(update={"shards": copies})
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
     text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False)
     (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
 
 
 def config_name(manifest: Manifest) -> str:
-    """The name of the configuration, under which `datasets` caches the rows; includes the digest of the content.
+    """The name of the configuration, under which `datasets` caches the rows; includes digest and script of the content.
 
     Otherwise another dataset in a folder of the same name would be read from the cache of this one.
     """
-    return f"{manifest.name}-{manifest.digest[:12]}"
+    script = f"-{manifest.script.name}" if manifest.script is not None else ""
+    return f"{manifest.name}-{manifest.digest[:12]}{script}"
 
 
 def card(manifest: Manifest) -> str:
@@ -52,6 +62,7 @@ def card(manifest: Manifest) -> str:
     kept = 100 * kept_s / seconds.input if seconds.input else 0.0
     without = manifest.without
     left_out = f"| left out | {without.found} of {without.ids} revoked ids (`{without.hash}`) |\n" if without else ""
+    raw_text = "`raw_text` (as the teacher wrote it), " if manifest.script is not None else ""
     reasons = "\n".join(f"| {reason} | {value:.3f} |" for reason, value in manifest.seconds.by_reason.items())
     teachers = ", ".join(f"`{t.model.get('reference', '?')}` ({t.fingerprint})" for t in manifest.teachers)
     validators = ", ".join(
@@ -82,6 +93,7 @@ rows = load_dataset("path/to/this/folder", split="train")
 | teacher | {teachers} |
 | validators | {validators} |
 | policy | `{manifest.policy.get("name", "")}` ({manifest.policy_hash}) |
+| script | {_script(manifest)} |
 | recordings | {counts.labeled} labeled, {counts.quarantined} quarantined, {counts.duplicates} duplicates left out |
 | kept | {kept_s:.3f} s of {seconds.input:.3f} s ({kept:.1f} %) |
 | salvaged | {seconds.salvaged:.3f} s of it: good segments of {counts.salvaged} chunks that were not kept whole |
@@ -101,11 +113,18 @@ input {seconds.input:.3f} s = accepted {seconds.accepted:.3f} + salvaged {second
 
 ## Columns
 
-`audio`, `text`, `segments` (times relative to the row's audio), `duration_s`, `recording_id`, `source`, `start_s`
-and `end_s` (in the recording), `language` (as the teacher was prompted), `previous_text`, `chunk_ids`, `segment_ids`,
-`distances` and `distance` (the policy's metric of each chunk or of what was salvaged of it; the largest),
-`avg_logprob` (the teacher's). `provenance.json` holds the whole manifest.
+`audio`, `text`, {raw_text}`segments` (times relative to the row's audio), `duration_s`, `recording_id`, `source`,
+`start_s` and `end_s` (in the recording), `language` (as the teacher was prompted), `previous_text`, `chunk_ids`,
+`segment_ids`, `distances` and `distance` (the policy's metric of each chunk or of what was salvaged of it; the
+largest), `avg_logprob` (the teacher's). `provenance.json` holds the whole manifest.
 """
+
+
+def _script(manifest: Manifest) -> str:
+    """The script of the labels, and in which ones the teacher wrote them."""
+    script, heard = manifest.script, manifest.scripts_as_heard
+    words = f"{script.name}, converted with {script.converter} ({script.standard})" if script else "as heard"
+    return words if heard is None else f"{words}; as heard {scripts_in_words(heard)}"
 
 
 def _languages(manifest: Manifest) -> list[str]:

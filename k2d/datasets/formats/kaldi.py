@@ -19,12 +19,13 @@ import soundfile
 
 from k2d.audio import decode_flac
 from k2d.datasets.read import FrozenDataset, folder_of
+from k2d.datasets.scripts import RAW_TEXT
 from k2d.errors import BadRequest
 from k2d.schema import SAMPLE_RATE_HZ
 
 RUN: Final = 100_000  # rows sorted in memory at once; chosen: about 50 MB
 
-Entry = list[str]  # id, recording id, text, duration, path of the WAV below the folder
+Entry = list[str]  # id, recording id, text, duration, path of the WAV below the folder, raw text
 
 
 def write_kaldi(dataset: FrozenDataset, folder: Path, final: Path) -> None:
@@ -38,15 +39,18 @@ def write_kaldi(dataset: FrozenDataset, folder: Path, final: Path) -> None:
     with ExitStack() as stack:
         runs = [stack.enter_context(run) for run in _sorted_runs(_write_audio(dataset, folder))]
         entries = heapq.merge(*(map(json.loads, run) for run in runs))
-        names = ("wav.scp", "segments", "text", "utt2spk", "spk2utt", "reco2dur")
+        names = ["wav.scp", "segments", "text", "utt2spk", "spk2utt", "reco2dur"]
+        names += [RAW_TEXT] * (dataset.manifest.script is not None)
         out = {name: stack.enter_context(open(folder / name, "w", encoding="utf-8")) for name in names}
         for speaker, group in groupby(entries, key=lambda entry: entry[1]):
             utterances = []
-            for key, _, text, duration, path in group:
+            for key, _, text, duration, path, raw_text in group:
                 utterances.append(key)
                 out["wav.scp"].write(f"{key} {final / path}\n")
                 out["segments"].write(f"{key} {key} 0.000 {duration}\n")
                 out["text"].write(f"{key} {text}".rstrip() + "\n")
+                if RAW_TEXT in out:
+                    out[RAW_TEXT].write(f"{key} {raw_text}".rstrip() + "\n")
                 out["utt2spk"].write(f"{key} {speaker}\n")
                 out["reco2dur"].write(f"{key} {duration}\n")
             out["spk2utt"].write(f"{speaker} {' '.join(utterances)}\n")
@@ -58,7 +62,8 @@ def _write_audio(dataset: FrozenDataset, folder: Path) -> Iterator[Entry]:
             path = f"wav/{folder_of(row)}/{row.id}.wav"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(folder / path, decode_flac(row.flac), SAMPLE_RATE_HZ, subtype="PCM_16")
-            yield [row.id, row.recording_id, " ".join(row.text.split()), f"{row.duration_s:.3f}", path]
+            text, raw_text = (" ".join(value.split()) for value in (row.text, row.fields.get(RAW_TEXT, "")))
+            yield [row.id, row.recording_id, text, f"{row.duration_s:.3f}", path, raw_text]
 
 
 def _sorted_runs(entries: Iterator[Entry]) -> Iterator[IO[str]]:

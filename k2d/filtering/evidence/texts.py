@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy.typing as npt
 
 from k2d.schema import TEACHER, Hypothesis, Segment, join_text
 from k2d.text.characters import HAN_KIND, LATIN_KIND, NEWLINE, SPACE
-from k2d.text.echo import echo_share
+from k2d.text.echo import echo_share, terms_share
 from k2d.text.loops import LEAST_NUMBERS
 from k2d.text.phrases import credit_at_edge, credit_line, match_phrases, may_begin, may_credit
 from k2d.text.reading import Readings, count_windows, read, read_many
 from k2d.text.suspicions import ECHO_MAX, loop_turns
+from k2d.text.terms import terms_of
 from k2d.text.trace import token_starts
 
 Places = npt.NDArray[np.intp]
@@ -162,11 +164,23 @@ def _texts(batch: TextBatch, lengths: Sequence[int]) -> tuple[list[int], list[bo
             if may_be_credit and not phrases[span]:
                 phrases[span] = _is_credit(segment.text, words)
             if chunk.prompt:
-                echoes[span] = echo_share(words, read(chunk.prompt).tokens) > ECHO_MAX
+                echoes[span] = _repeats(words, chunk.prompt)
         loops.append(max(loop_turns(whole) if may_loop else 0, *loops[spans_of_chunk]))
         phrases.append(any(phrases[spans_of_chunk]) or batch.phrases[place] is not None)
         echoes.append(any(echoes[spans_of_chunk]))
     return loops, phrases, echoes
+
+
+def _repeats(tokens: Sequence[str], prompt: str) -> bool:
+    """Whether tokens repeat a prompt: its text, or its terms and little else."""
+    told, terms = _read_prompt(prompt)
+    return max(echo_share(tokens, told), terms_share(tokens, terms)) > ECHO_MAX
+
+
+@lru_cache(maxsize=64)
+def _read_prompt(prompt: str) -> tuple[Sequence[str], frozenset[tuple[str, ...]]]:
+    """The tokens of a prompt, and those of each of its terms."""
+    return read(prompt).tokens, frozenset(tuple(read(term).tokens) for term in terms_of(prompt))
 
 
 def _numerals(readings: Readings) -> list[int]:

@@ -17,6 +17,7 @@ from k2d.schema import Distances, Evidence, Hypothesis, Segment
 Column = npt.NDArray[Any]
 
 BATCH: Final = 64  # chunks computed at once; chosen: their arrays fit a core's cache
+HEARD: Final = 0.5  # disagreement up to which more of a label is confirmed than not
 _DECIMALS: Final = 4  # of stored evidence; chosen
 _EN_ERROR: Final = RATES.index("en_error")
 _FIELDS: Final = tuple(field.name for field in fields(Evidence))
@@ -67,6 +68,7 @@ def _weigh_batch(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
     columns = label_columns(batch) | _signals(chunks, batch.first) | _from_hypotheses(pairs)
     floats = np.round(np.stack([columns[name] for name in _FLOATS]), _DECIMALS).astype(np.float32)
     columns |= dict(zip(_FLOATS, floats, strict=True))
+    columns["is_echo"] = _unheard(columns["is_echo"], columns["disagreement_least"], batch.first)
     values = [columns[name].tolist() for name in _FIELDS]
     evidence = _evidence_rows(values)
     first = batch.first.tolist()
@@ -74,6 +76,17 @@ def _weigh_batch(chunks: Sequence[ChunkTexts]) -> list[ChunkEvidence]:
         ChunkEvidence(distances, evidence[first[-1] + place], tuple(evidence[first[place] : first[place + 1]]))
         for place, distances in enumerate(pairs.distances())
     ]
+
+
+def _unheard(is_echo: Column, disagreement: Column, first: npt.NDArray[np.intp]) -> Column:
+    """The echoes of which the nearest hypothesis does not confirm half, of all segments, then of all chunks.
+
+    Validators are not told the prompt: what they transcribe of it was said.
+    """
+    if not is_echo.any():
+        return is_echo
+    segments = (is_echo & (disagreement > HEARD))[: first[-1]]
+    return np.concatenate((segments, np.logical_or.reduceat(segments, first[:-1])))
 
 
 def _evidence_rows(values: Sequence[Sequence[Any]]) -> list[Evidence]:

@@ -25,6 +25,31 @@ def test_freeze_and_export(k2d, frozen, tmp_path):
     assert k2d("export", "v1", "--format", "nemo", tmp_path / "out")[0] == 2  # never overwrites
 
 
+def test_freeze_and_export_in_one_script(k2d, frozen, tmp_path):
+    code, out, err = k2d(*FREEZE[:-1], "--script", "as-heard")
+    assert code == 0, err  # the same dataset
+    assert "labels as heard; the teacher wrote" in out
+    code, out, err = k2d("freeze", "v2", *FREEZE[2:-1], "--script", "simplified")
+    assert code == 0, err
+    assert "labels in simplified characters; the teacher wrote" in out
+    assert k2d("export", "v1", "--format", "nemo", tmp_path / "a", "--script", "traditional")[0] == 0
+    line = json.loads((tmp_path / "a" / "manifest.jsonl").read_text("utf-8").splitlines()[0])
+    assert {"text", "raw_text"} <= set(line)
+    code, _, err = k2d("export", "v2", "--format", "nemo", tmp_path / "b", "--script", "traditional")
+    assert code == 2
+    assert "simplified characters" in err
+    assert k2d("freeze", "v3", *FREEZE[2:-1], "--script", "latin")[0] == 2
+
+
+def test_chunks_are_printed_in_one_script(k2d, batch):
+    heard = [json.loads(line) for line in k2d("chunks", "lectures", "--jsonl")[1].splitlines()]
+    simplified = k2d("chunks", "lectures", "--jsonl", "--script", "simplified")[1].splitlines()
+    rows = [json.loads(line) for line in simplified]
+    assert [row.pop("raw_text") for row in rows] == [row["teacher_text"] for row in heard]
+    assert [row | {"teacher_text": ""} for row in rows] == [row | {"teacher_text": ""} for row in heard]
+    assert "raw_text" not in heard[0]
+
+
 def test_a_dataset_is_listed_and_shown(k2d, frozen):
     (row,) = json.loads(k2d("datasets", "list", "--json")[1])
     assert (row["name"], row["digest"], row["rows"]) == ("v1", frozen["digest"], frozen["counts"]["rows"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2d.text.echo import echo
+from k2d.text.echo import echo, terms_share
 
 TERMS = "這堂課的詞彙：反向傳播、gradient descent、learning rate、注意力機制"
 
@@ -44,3 +44,21 @@ def test_using_the_terms_is_no_echo() -> None:
 def test_more_of_the_prompt_is_more_echo() -> None:
     whole, half = "我們先看第一行再看第二行", "我們先看第一行然後休息十分鐘"
     assert echo(half, whole) < echo(whole, whole) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "share"),
+    [
+        ([], 0.0),
+        (["ntu", "cool"], 1.0),
+        (["loss", "ntu", "cool", "loss"], 1.0),  # in any order, and again
+        (["ntu"], 1.0),  # half of a term
+        (["cool", "ntu", "ok", "ok"], 0.5),
+        (["反", "向"], 0.0),  # half of one in Han characters: 反 and 向 are in other words too
+        (["反", "向", "傳", "播", "loss"], 1.0),
+        (["loss", "is", "loss", "ok"], 0.5),
+    ],
+)
+def test_the_share_of_whole_terms(tokens: list[str], share: float) -> None:
+    terms = {("ntu", "cool"), ("loss",), ("反", "向", "傳", "播"), ()}
+    assert terms_share(tokens, terms) == share

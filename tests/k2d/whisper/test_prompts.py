@@ -49,6 +49,22 @@ def test_terms_come_first_and_the_oldest_text_gives_way(vocabulary: Vocabulary) 
     assert len(built) == 1 + 223 + 3
 
 
+def test_a_long_list_is_cut_between_terms(vocabulary: Vocabulary) -> None:
+    terms = [f"gradient descent {number}" for number in range(100)]
+    tokens = prompts.initial_tokens(DecodeOptions(initial_prompt=", ".join(terms)), vocabulary=vocabulary)
+    text = vocabulary.decode(tokens)
+    kept = text.strip().split(", ")
+    assert kept == terms[: len(kept)]
+    assert len(tokens) <= 223 < len(vocabulary.encode(f"{text}, {terms[len(kept)]}"))
+    whole = vocabulary.encode(" gradient descent")
+    assert prompts.initial_tokens(DecodeOptions(initial_prompt="gradient descent"), vocabulary=vocabulary) == whole
+
+
+def test_special_tokens_in_an_initial_prompt_are_refused(vocabulary: Vocabulary) -> None:
+    with pytest.raises(BadRequest, match="special token"):
+        prompts.check(Window(SECOND), DecodeOptions(initial_prompt="a <|en|> b"), vocabulary=vocabulary)
+
+
 def test_terms_never_crowd_out_the_window(vocabulary: Vocabulary) -> None:
     built = build(vocabulary, Window(SECOND, (1, 2, 3)), DecodeOptions(initial_prompt="term " * 500))
     assert len(built) == 1 + 223 + 3

@@ -369,6 +369,18 @@ def test_a_damaged_cursor_is_refused(api, lake):
     assert_problem(api.get("/v1/batches", params={"cursor": "b_0"}), 400, "bad_request")
 
 
+def test_a_batch_has_terms(api):
+    plain = upload(api, ("a.wav", wav())).json()
+    assert (plain["terms"], plain["terms_left_out"]) == ([], [])
+    told = upload(api, ("a.wav", wav()), data={"terms": "NTU COOL\r\nloss, 反向傳播"})
+    assert told.status_code == 202
+    assert told.json()["terms"] == ["NTU COOL", "loss", "反向傳播"]
+    assert told.json()["id"] != plain["id"]
+    assert api.get(f"/v1/batches/{told.json()['id']}").json()["terms"] == ["NTU COOL", "loss", "反向傳播"]
+    for bad in (",", "<|en|>", "a\x00b"):
+        assert_problem(upload(api, ("a.wav", wav()), data={"terms": bad}), 400, "bad_request")
+
+
 # ---- policies and datasets ----------------------------------------------------------------------------------------
 
 
@@ -459,6 +471,19 @@ def test_a_name_belongs_to_one_dataset_while_it_is_made_and_after(api, lake, fre
     assert_problem(api.post("/v1/datasets", json={"name": "v2", **LOOSE, "without": ["x"]}), 400, "bad_request")
     assert_problem(api.post("/v1/datasets", json={"name": "../v2", **LOOSE}), 400, "bad_request")
     assert_problem(api.post("/v1/datasets", json={"name": "v2", "batches": ["none"]}), 404, "not_found")
+
+
+def test_a_dataset_is_frozen_in_one_script(api, lake, freeze):
+    finished_batch(lake)
+    as_heard = freeze("v1")["manifest"]
+    assert as_heard["script"] is None
+    ready = freeze("v2", script="traditional")["manifest"]
+    assert (ready["script"]["name"], ready["script"]["standard"]) == ("traditional", "s2tw")
+    assert ready["digest"] != as_heard["digest"]
+    assert api.post("/v1/datasets", json={"name": "v2", **LOOSE, "script": "traditional"}).json()["state"] == "ready"
+    for script in ("simplified", "as-heard"):
+        assert_problem(api.post("/v1/datasets", json={"name": "v2", **LOOSE, "script": script}), 409, "conflict")
+    assert_problem(api.post("/v1/datasets", json={"name": "v3", **LOOSE, "script": "cyrillic"}), 422, "invalid_request")
 
 
 def test_a_freeze_that_failed_says_why_and_may_be_asked_for_again(api, lake):

@@ -53,6 +53,15 @@ def test_what_is_asked_reaches_the_decoder() -> None:
     assert TranscriptionRequest.from_form([("temperature", "1")]).longform(SETTINGS).decode.temperatures == (1.0,)
 
 
+def test_terms_of_the_settings_are_the_prompt_of_requests_without_one() -> None:
+    settings = SETTINGS.model_copy(update={"terms": "NTU COOL, loss"})
+    prompts = [
+        TranscriptionRequest.from_form(form).longform(settings).decode.initial_prompt
+        for form in ([], [("language", "en")], [("prompt", "IKEA")])
+    ]
+    assert prompts == ["這段錄音會提到：NTU COOL、loss。", "NTU COOL, loss", "IKEA"]
+
+
 def test_lists_come_with_and_without_brackets() -> None:
     for name in ("timestamp_granularities[]", "timestamp_granularities"):
         asked = TranscriptionRequest.from_form([(name, "segment"), ("response_format", "verbose_json")])

@@ -37,6 +37,38 @@ def weighed_from(label: str | list[str], *said: str) -> ChunkEvidence:
     return weigh(segments(*label), [hypothesis(text) for text in said])
 
 
+TERMS = "這段錄音會提到：NTU COOL、gradient descent、反向傳播、sourdough、余思齊。"
+
+
+@pytest.mark.parametrize(
+    "label", ["NTU COOL、反向傳播", "sourdough", "余思齊、sourdough、NTU COOL", "sourdough, gradient, cool"]
+)
+@pytest.mark.parametrize("said", ["", "謝謝大家", "嗯"])
+def test_terms_that_nobody_heard_are_an_echo(label: str, said: str) -> None:
+    assert weigh(segments(label), [hypothesis(said)], prompt=TERMS).evidence.is_echo
+    assert not weigh(segments(label), [hypothesis(said)]).evidence.is_echo
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("NTU COOL、反向傳播", "NT 庫 反向傳播"),
+        ("gradient descent 反向傳播", "gradient the cent 反相傳播"),
+        ("余思齊", "于思其"),
+        ("今天要講 gradient descent 和反向傳播", "謝謝大家"),  # unconfirmed, but more than terms
+    ],
+)
+def test_terms_that_were_said_are_no_echo(label: str, said: str) -> None:
+    assert not weigh(segments(label), [hypothesis(said)], prompt=TERMS).evidence.is_echo
+
+
+def test_an_echo_in_one_segment_is_an_echo_of_the_chunk() -> None:
+    said = [hypothesis("今天天氣很好")]
+    result = weigh(segments("今天天氣很好", "NTU COOL、反向傳播、sourdough"), said, prompt=TERMS)
+    assert [evidence.is_echo for evidence in result.segment_evidence] == [False, True]
+    assert result.evidence.is_echo
+
+
 # ---- plain cases --------------------------------------------------------------------------------------------------
 
 
