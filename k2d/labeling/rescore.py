@@ -33,7 +33,7 @@ _WORD: Final = re.compile(rf"\s*[^\w\s]*(?:{_SINGLE}|(?:(?!{_SINGLE})[\w'’-])+
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class RescoringCandidate:
     """A text for a chunk, and the decode it comes from."""
 
     origin: str  # Segment.origin
@@ -83,9 +83,9 @@ class Rescorer:
             return chunk
         return relabeled(chunk, best)
 
-    async def _decode(self, window: Window, options: DecodeOptions) -> Candidate:
+    async def _decode(self, window: Window, options: DecodeOptions) -> RescoringCandidate:
         result = await self._teacher.transcribe(window, options)
-        return Candidate(f"second decode, beam {options.beam_size}", result)
+        return RescoringCandidate(f"second decode, beam {options.beam_size}", result)
 
     async def _total(self, window: Window, text: str) -> float:
         """The sum of the text's forced log-probabilities; −∞ if the model refuses it (it exceeds the context)."""
@@ -95,7 +95,7 @@ class Rescorer:
             return -math.inf
 
 
-def distinct(label: str, candidates: Sequence[Candidate]) -> list[Candidate]:
+def distinct(label: str, candidates: Sequence[RescoringCandidate]) -> list[RescoringCandidate]:
     """The candidates that say something else than the label and than one another, and neither nothing nor a loop."""
     seen = {read(label).tokens}
     kept = []
@@ -116,7 +116,7 @@ def loops(text: str) -> bool:
     return read(text).repetition > REPETITION_MAX or (limit is not None and compression_ratio(text) > limit)
 
 
-def relabeled(chunk: Chunk, candidate: Candidate) -> Chunk:
+def relabeled(chunk: Chunk, candidate: RescoringCandidate) -> Chunk:
     """The chunk with the candidate's text, divided among its segments.
 
     A segment that gets no word is joined to the one before it, or to the one behind it if it is the first. A segment
@@ -132,7 +132,7 @@ def relabeled(chunk: Chunk, candidate: Candidate) -> Chunk:
     return replace(chunk, segments=tuple(_joined(segments, text, candidate) for segments, text in groups))
 
 
-def _joined(segments: Sequence[Segment], text: str, candidate: Candidate) -> Segment:
+def _joined(segments: Sequence[Segment], text: str, candidate: RescoringCandidate) -> Segment:
     own = "".join(segment.text for segment in segments)
     if len(segments) == 1 and read(own).tokens == read(text).tokens:
         return segments[0]

@@ -16,7 +16,7 @@ from weights import open_base
 from k2d import audio
 from k2d.errors import BadRequest
 from k2d.inference.batcher import MicroBatcher
-from k2d.labeling.rescore import Candidate, Rescorer, divide, loops, relabeled
+from k2d.labeling.rescore import Rescorer, RescoringCandidate, divide, loops, relabeled
 from k2d.schema import TEACHER as TEACHER_TEXT
 from k2d.schema import Chunk, DecodeOptions, TextScore, Window, WindowResult
 from k2d.text.reading import read
@@ -139,7 +139,7 @@ def test_parts_joined_are_the_text(text: str, parts: list[str]) -> None:
 @given(text=SPOKEN, parts=st.lists(SPOKEN, min_size=1, max_size=5))
 def test_a_rescored_chunk_has_the_same_span_and_no_empty_segment(text: str, parts: list[str]) -> None:
     chunk = chunk_of(*parts)
-    taken = relabeled(chunk, Candidate("second decode, beam 5", result(text)))
+    taken = relabeled(chunk, RescoringCandidate("second decode, beam 5", result(text)))
     assert (taken.start_s, taken.end_s) == (chunk.start_s, chunk.end_s)
     assert read(taken.text).tokens == read(text).tokens
     assert all(left.end_s <= right.start_s for left, right in zip(taken.segments, taken.segments[1:], strict=False))
@@ -147,7 +147,9 @@ def test_a_rescored_chunk_has_the_same_span_and_no_empty_segment(text: str, part
 
 
 def test_a_segment_without_a_word_joins_its_neighbour() -> None:
-    chunk = relabeled(chunk_of("什麼", "只有後面", "好"), Candidate("second decode, beam 5", result("只有後面")))
+    chunk = relabeled(
+        chunk_of("什麼", "只有後面", "好"), RescoringCandidate("second decode, beam 5", result("只有後面"))
+    )
     (only,) = chunk.segments
     assert (only.start_s, only.end_s, only.text, only.teacher_text) == (0.0, 6.0, "只有後面", "什麼只有後面好")
 

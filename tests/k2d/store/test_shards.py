@@ -97,7 +97,7 @@ def test_chunks_out_of_order_are_refused(lake: Lake) -> None:
 def test_metadata_tells_where_labels_come_from(lake: Lake) -> None:
     put_labels(lake, [])
     meta = lake.labels.meta(KEY)
-    assert meta["recording"] == dataclasses.asdict(META["recording"])
+    assert meta["recording"] == json.loads(json.dumps(dataclasses.asdict(META["recording"])))
     assert meta["teacher"]["digest"] == TEACHER.digest
     assert meta["options"]["decode"]["language"] == "zh-en"
     assert meta["label_key"] == KEY

@@ -39,7 +39,7 @@ def test_an_empty_form_means_the_servers_own_way() -> None:
     options = TranscriptionRequest.from_form(
         [("model", "whisper-1"), ("language", ""), ("prompt", ""), ("stream", "false")]
     ).longform(SETTINGS)
-    assert options.decode == DecodeOptions(language="zh-en")
+    assert options.decode == DecodeOptions(language="zh-en", beam_size=5)
     assert options.vad
     assert not options.condition_on_previous_text
 
