@@ -24,7 +24,7 @@ from k2d.cli.base import (
 )
 from k2d.datasets.formats import FORMATS
 from k2d.datasets.scripts import scripts_in_words
-from k2d.schema import Script
+from k2d.schema import TEACHER, Script
 from k2d.store.manifest import Manifest
 
 datasets = typer.Typer(
@@ -153,6 +153,9 @@ def show_manifest(manifest: Manifest) -> None:
     if manifest.scripts_as_heard is not None:
         script = f"in {manifest.script.name} characters" if manifest.script is not None else "as heard"
         show.out.print(f"labels {script}; the teacher wrote {scripts_in_words(manifest.scripts_as_heard)}")
+    rescored_s = sum(seconds for origin, seconds in (manifest.origins or {}).items() if origin != TEACHER)
+    if rescored_s:
+        show.out.print(f"{rescored_s:.1f} s have the text of a second decode")
     for validator in manifest.validators:
         note = " (a fallback: no second model)" if validator.fallback else ""
         show.out.print(f"validated by {escape(validator.name)}{note}, judged by policy {manifest.policy['name']}")

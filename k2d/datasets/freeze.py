@@ -127,6 +127,7 @@ def freeze(
         without=_revocations(revoked_ids, plan),
         script=conversion,
         scripts_as_heard=script_rows(rows.scripts),
+        origins={origin: ms / 1000 for origin, ms in sorted(rows.origins.items())},
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
         options=_options(chosen),
@@ -142,7 +143,7 @@ def freeze(
 
 
 class _RowStream:
-    """Iterates over all rows of the dataset; computes the digest of the selections, and counts scripts as heard."""
+    """Iterates over all rows of the dataset; computes the digest of the selections, and counts scripts and origins."""
 
     def __init__(self, lake: Lake, chosen: Iterable[Selection], *, head: Any, max_gap_s: float) -> None:
         self._lake = lake
@@ -151,12 +152,13 @@ class _RowStream:
         self._max_gap_s = max_gap_s
         self.script = Script.AS_HEARD
         self.scripts: Counter[LabelScript] = Counter()  # of the rows so far, as heard
+        self.origins: Counter[str] = Counter()  # milliseconds of the segments so far
         self.progress: Callable[[int], None] = lambda _: None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for done, selected in enumerate(self._selections, start=1):
             self._sha256.update(content_line(selected))
-            for row in rows_of(self._lake, selected, max_gap_s=self._max_gap_s):
+            for row in rows_of(self._lake, selected, max_gap_s=self._max_gap_s, origins=self.origins):
                 self.scripts[script_of(row["text"])] += 1
                 yield row if self.script is Script.AS_HEARD else in_script(row, self.script)
             self.progress(done)

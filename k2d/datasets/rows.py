@@ -1,5 +1,6 @@
 """Training rows: kept neighbours of one recording, packed to at most 30 s, with text and audio."""
 
+from collections import Counter
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -43,10 +44,13 @@ SCHEMA: Final = pa.schema(
 )
 
 
-def rows_of(lake: Lake, chosen: Selection, *, max_gap_s: float) -> Iterator[dict[str, Any]]:
+def rows_of(
+    lake: Lake, chosen: Selection, *, max_gap_s: float, origins: Counter[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Iterate over the training rows (fields of SCHEMA) of one recording, in the order of time.
 
-    Labels are read one row group at a time, so memory does not grow with the recording.
+    Labels are read one row group at a time, so memory does not grow with the recording. `origins` gets the milliseconds
+    of segments by the decode that their text comes from.
 
     Raises:
         StoreError: the labels are gone or damaged.
@@ -68,6 +72,9 @@ def rows_of(lake: Lake, chosen: Selection, *, max_gap_s: float) -> Iterator[dict
                     current = chunk, flac or b""
                 pieces.append(_AudioCut(current[0], cut, current[1], selected.distance(cut)))
             row = _row(chosen, pieces)
+            if origins is not None:
+                for segment in (segment for piece in pieces for segment in piece.segments):
+                    origins[segment.origin] += round(1000 * (segment.end_s - segment.start_s))
             row["previous_text"] = text if before is not None and follows(group[0], before) else ""
             before, text = group[-1], row["text"]
             yield row

@@ -112,6 +112,11 @@ class Manifest(_ManifestModel):
     scripts_as_heard: DatasetScriptRows | None = Field(
         default=None, description="In which scripts the teacher wrote; null in datasets of version 0.2 and before."
     )
+    origins: dict[str, float] | None = Field(
+        default=None,
+        description="Seconds of segments by the decode their text comes from: `teacher`, or a second decode; null in "
+        "datasets of version 0.2 and before.",
+    )
     max_gap_s: float
     shard_bytes: int
     options: list[dict[str, Any]] = Field(description="The decoding options of the batches, each set once.")

@@ -117,6 +117,7 @@ def test_the_manifest_tells_where_everything_comes_from(lake: Lake) -> None:
     assert validator.name == "perturbed:packaged:whisper-base"
     assert validator.fallback is True
     assert manifest.options[0]["decode"]["language"] == "zh-en"
+    assert manifest.origins == {"teacher": manifest.seconds.accepted}
     for shard, data in zip(manifest.shards, shard_bytes(lake, "talks"), strict=True):
         assert shard.sha256 == hashlib.sha256(data).hexdigest()
         assert shard.bytes == len(data)
