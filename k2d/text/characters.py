@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from k2d.text.normalise import LETTERS, clean, fold
+from k2d.text.normalise import ABBREVIATION_ENDS, LETTERS, clean, fold
 from k2d.text.tokens import is_han, is_latin, is_single
 
 Codes = npt.NDArray[np.uint32]  # code points
@@ -27,7 +27,7 @@ BLANK, HAN_KIND, LATIN_KIND, SINGLE, OTHER, SIGN = range(6)
 NEWLINE, SPACE = 10, 32  # code points
 _COMMA, _POINT = 44, 46
 _DROPPED, _HARD = 0, 2**32 - 2  # entries of the table that are not code points
-# brackets, spoken signs, and the letter with two lower-case forms
+# brackets, spoken signs, and the letter with two lower-case forms; signs of money are hard too
 _HARD_SIGNS: Final = frozenset("<[＜［(（【〔%+&@#Σ")
 _MOST_CODES: Final = 0x110000
 
@@ -78,7 +78,29 @@ def _folded(raw: Codes) -> tuple[Codes, Flags]:
     digit = (codes >= 48) & (codes <= 57)
     hard[commas] |= digit[commas - 1] & digit[commas + 1]  # a newline is always last, so both indices exist
     codes[commas] = SPACE
+    points = np.flatnonzero(codes == _POINT)
+    if len(points):
+        before, earlier, after = codes[points - 1], codes[points - 2], codes[points + 1]
+        one_letter = _is_letter(before) & ~_is_letter(earlier)
+        hard[points] |= (one_letter & _is_letter(after)) | np.isin(_pair(earlier, before), _ABBREVIATION_ENDS)
+        hard[points] |= one_letter & np.isin(before, _ONE_LETTER)
     return codes, hard
+
+
+def _is_letter(codes: Codes) -> Flags:
+    letter: Flags = (codes >= ord("a")) & (codes <= ord("z"))
+    return letter
+
+
+def _pair(first: Codes, second: Codes) -> Codes:
+    return (first << np.uint32(8)) | second
+
+
+# Points after these may make an abbreviation that is written out (`normalise.SPOKEN`).
+_ABBREVIATION_ENDS: Final = np.array(
+    [(ord(first) << 8) | ord(second) for first, second in (*ABBREVIATION_ENDS, "ph")], np.uint32
+)
+_ONE_LETTER: Final = np.array([ord(second) for first, second in ABBREVIATION_ENDS if first == " "], np.uint32)
 
 
 def _blank_loose(codes: Codes) -> None:
@@ -95,7 +117,7 @@ def _blank_loose(codes: Codes) -> None:
 
 def _fold(character: str) -> int:
     folded = fold(character)
-    if len(folded) != 1 or character in _HARD_SIGNS or folded in _HARD_SIGNS:
+    if len(folded) != 1 or character in _HARD_SIGNS or folded in _HARD_SIGNS or unicodedata.category(folded) == "Sc":
         return _HARD
     code = ord(character)
     if any(unicodedata.category(form)[0] == "M" or _is_jamo(form) for form in (character, folded)):
