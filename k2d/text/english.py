@@ -55,6 +55,9 @@ _SAID: Final = {
     "lieut": "lieutenant",
     "blvd": "boulevard",
     "hwy": "highway",
+    "jr": "junior",
+    "sr": "senior",
+    "ltd": "limited",
     "sept": "september",
     "tues": "tuesday",
     "thurs": "thursday",
@@ -63,8 +66,8 @@ _SAID: Final = {
 }
 # Entries of the dictionary that are initials in this speech although it has a name for them.
 _INITIALS: Final = frozenset(("aws", "ios", "id"))
-# Entries of two letters that begin with a vowel, or have none, and are words; the others (ai, ui) are initials.
-_SHORT_WORDS: Final = frozenset("ad ah am an as at ax eh el er ex hm if in is it mm mr ms of oh ok on or ow ox uh um un up us".split())
+# Entries of two letters that begin with a vowel and are words; the others (ai, ui) are initials.
+_SHORT_WORDS: Final = frozenset("ad ah al am an as at aw ax ed eh el er et ex if in is it of oh ok on or ow ox oz uh um un up us".split())
 # What stands for "is", "will" … after a word or a number, and its sound after a vowel.
 ENDINGS: Final[dict[str, Phones]] = {
     "'s": ("Z",),
@@ -163,7 +166,7 @@ _PLAIN: Final = str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
 )
 _VOWEL: Final = re.compile("[aeiouy]")
-_TWO_INITIALS: Final = re.compile("[aeiou][a-z]|[b-df-hj-np-tv-xz]{2}")
+_TWO_INITIALS: Final = re.compile("[aeiou][a-z]")
 # None: the phones of a past tense depend on the stem.
 _LATER_ENDINGS: Final[tuple[tuple[str, Phones | None], ...]] = (
     ("ed", None),
@@ -203,9 +206,9 @@ def pronounce(word: str) -> Phones:
     return (
         _drawn_out(word)
         or _with_ending(word)
-        or _with_ending(american)
         or _acronym(word)
         or _prefixed(word)
+        or _with_ending(american)
         or _compound(word)
         or letter_to_sound(american)
         or spell(word)
@@ -239,12 +242,12 @@ def _hyphened(word: str) -> Phones:
     """Phones of a word with hyphens: as the word without them if the dictionary has it, or its parts are no words."""
     parts = [part for part in word.split("-") if part]
     joined = "".join(parts)
-    if known := _known(joined) or lookup(word):
+    if known := _known(joined):
         return known
     if len(parts) == 2 and parts[0] in _PREFIXES:
         return _PREFIXES[parts[0]] + pronounce(parts[1])
     if len(parts) == 2 and not all(_known(part) or _with_ending(part) or _acronym(part) for part in parts):
-        return pronounce(joined)
+        return lookup(word) or pronounce(joined)
     return sum((spell(part) if len(part) == 1 else pronounce(part) for part in parts), ())
 
 

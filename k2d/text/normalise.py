@@ -105,7 +105,7 @@ SPOKEN: Final[tuple[tuple[re.Pattern[str], Replacement], ...]] = (
     (re.compile(rf"(?<![{LATIN}])ph\.\s?d(?![{LATIN}])\.?"), "phd "),
     (
         re.compile(rf"(?<![{LATIN}'.-])[a-z](?:\.[a-z])+(?![{LATIN}])\.?"),
-        lambda match: match[0].replace(".", "") + " ",
+        lambda match: match[0].replace(".", "") + (" " if match.string[match.end() :][:1] not in "'’" else ""),
     ),
     (
         re.compile(rf"(?<![{LATIN}'-])({'|'.join(_BEFORE_NUMBERS)})\.\s*(?=[0-9])"),
@@ -208,15 +208,18 @@ def _converter(chain: str) -> opencc.OpenCC:
     return opencc.OpenCC(chain)
 
 
-# Variants that the 第一批异体字整理表 (China, 1955) merges and OpenCC's tables lack. 闘 and such arrive here by way of an
-# older form (鬭) that OpenCC does not simplify.
-_MERGED: Final = dict(
-    zip(
-        "妳牠砲邨碁畧裠煖僊糉濶徧竝諠懽讙怱犂韮妬姙媿嬾紥鬭鬪鄕鑛澁慙慼隄嶋菓菴蒐噉粋戞寗甯冺喆堃",
-        "你它炮村棋略裙暖仙粽阔遍并喧欢欢匆犁韭妒妊愧懒扎斗斗乡矿涩惭戚堤岛果庵搜啖粹戛宁宁泯哲坤",
-        strict=True,
-    )
-)
+# Variants that OpenCC's tables lack: of the 第一批异体字整理表 (China, 1955), and of the 常用漢字表 (Japan, 2010). 闘 and such
+# arrive here by way of an older form (鬭) that OpenCC does not simplify.
+_MERGED_PAIRS: Final = """
+妳你 牠它 砲炮 邨村 碁棋 畧略 裠裙 煖暖 僊仙 糉粽 濶阔 徧遍 竝并 諠喧 懽欢 讙欢 怱匆 犂犁 韮韭 妬妒 姙妊 媿愧 嬾懒 紥扎 鬭斗 鬪斗 鄕乡 鑛矿 澁涩
+慙惭 慼戚 隄堤 嶋岛 菓果 菴庵 蒐搜 噉啖 戞戛 寗宁 甯宁 冺泯 喆哲 堃坤 啣衔 揹背 甦苏 倣仿 傚效 勦剿 徬彷 搆构 濬浚 踫碰 糢模 繙翻 賸剩
+餽馈 籐藤 鎔熔 鑪炉 痲麻 暱昵 琍璃 玨珏 珮佩 瘉愈 慇殷 鎗枪 毬球 偺咱 啗啖 姪侄 廼乃 迺乃 燄焰 瞇眯 跼局 埜野
+頴颖 焔焰 薗园 汚污 鴬莺 廻回 駈驱 栢柏 諌谏 倶俱 繋系 頚颈 戸户 呉吴 娯娱 砿矿 讃赞 姉姊 舎舍 賎贱 疎疏 窓窗 聡聪 駄驮 値值 壷壶 兎兔 涜渎
+嚢囊 蝿蝇 溌泼 姫姬 氷冰 冨富 舗铺 頬颊 隣邻 隷隶 竃灶 呑吞 侭尽 叡睿 皐皋
+"""
+_MERGED: Final = {pair[0]: pair[1] for pair in _MERGED_PAIRS.split()}
+
+
 _VARIANT_CHAINS: Final = ("tw2t", "hk2t", "jp2t")  # to OpenCC's standard form: from Taiwan, Hong Kong, Japan
 
 

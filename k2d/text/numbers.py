@@ -222,6 +222,16 @@ def _spaced_telephones(tokens: Sequence[str]) -> set[int]:
     return groups
 
 
+def may_shorten(tokens: Sequence[str], place: int) -> bool:
+    """Whether a token of SHORT_FORMS begins 百分之, or may end a short form (一萬二). A quick test for most texts."""
+    if tokens[place] in _SHORT_TENS:
+        return True
+    after = _at(tokens, place + 1)
+    if after == "分":
+        return tokens[place] == "百" and _at(tokens, place + 2) == "之"
+    return (after in _HAN_DIGITS or after.isdecimal()) and _at(tokens, place + 2) not in _HAN_NUMERAL
+
+
 def _in_full(parts: Sequence[str], places: Sequence[int]) -> tuple[list[str], list[int]]:
     """Read short forms in full: 一 万 二 → 一 万 二 千, 廿 五 → 二 十 五."""
     out: list[str] = []
@@ -331,7 +341,7 @@ def _spelled(parts: Sequence[str], start: int) -> tuple[str | None, int]:
 
 def _numeral(parts: Sequence[str], start: int) -> tuple[int | None, int]:
     """The longest numeral: "two hundred and five thousand" is one, "one two" are two."""
-    total, least, index = 0, 10**12, start
+    total, least, index = 0, 10**16, start
     while True:
         group, end = _below_thousand(parts, _skip_and(parts, index) if index > start else index)
         scale = _SCALES.get(_at(parts, end))

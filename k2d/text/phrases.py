@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Final
 
 from k2d.text.reading import read, read_many
@@ -26,6 +26,7 @@ a i you we he she they it my your our is are was were be do does can will would 
 """
 _NO_NAME: Final = frozenset(_NO_NAME_ZH) | frozenset(_NO_NAME_EN.split())
 _IN_A_ROW: Final = 3  # a talk may end with 謝謝大家，再見，拜拜, but not with 謝謝大家 three times
+_ALTERNATIVES: Final = re.compile(r"\{([^}]*)\}")
 _LINE: Final = re.compile(r"(?P<unspoken>!)? *(?:(?P<times>[0-9])×)? *(?P<written>.*?)(?P<open_tail>…)?")
 # The end of a sentence or of a subtitle line, where Whisper writes a space as often as a punctuation mark.
 _BREAK: Final = re.compile(r"(?<=[。！？!?\s])")
@@ -158,9 +159,10 @@ def _match(tokens: Sequence[str]) -> _ListedPhrase | None:
         if position > max(reached):
             return None
         for cover in tuple(reached.get(position, {}).values()):
-            for candidate in _by_first_token().get(tokens[position], ()):
-                end = position + len(candidate.tokens)
-                if tuple(tokens[position:end]) == candidate.tokens:
+            for length in _by_first_token().get(tokens[position], ()):
+                end = position + length
+                candidate = _by_tokens().get(tuple(tokens[position:end]))
+                if candidate is not None:
                     for stop in _stops(tokens, end) if candidate.open_tail else (end,):
                         _keep(reached.setdefault(stop, {}), cover.then(candidate))
     complete = reached.get(len(tokens), {}).values()
@@ -184,18 +186,25 @@ def _stops(tokens: Sequence[str], start: int) -> Iterator[int]:
 
 
 @cache
-def _by_first_token() -> dict[str, tuple[_ListedPhrase, ...]]:
-    """The list by first token, longest phrase first."""
-    table: dict[str, list[_ListedPhrase]] = {}
-    for entry in sorted(_load(), key=lambda entry: -len(entry.tokens)):
-        table.setdefault(entry.tokens[0], []).append(entry)
-    return {first: tuple(phrases) for first, phrases in table.items()}
+def _by_first_token() -> dict[str, tuple[int, ...]]:
+    """The lengths of the phrases that begin with each token, longest first."""
+    lengths: dict[str, set[int]] = {}
+    for tokens in _by_tokens():
+        lengths.setdefault(tokens[0], set()).add(len(tokens))
+    return {first: tuple(sorted(many, reverse=True)) for first, many in lengths.items()}
+
+
+@cache
+def _by_tokens() -> dict[tuple[str, ...], _ListedPhrase]:
+    """The list by tokens; of lines with the same tokens the one that asks for the fewest occurrences."""
+    return {entry.tokens: entry for entry in sorted(_load(), key=lambda entry: entry.times or 9, reverse=True)}
 
 
 @cache
 def _load() -> tuple[_ListedPhrase, ...]:
-    lines = (resources.files("k2d.text") / "data" / "phrases.txt").read_text("utf-8").splitlines()
-    entries = [_parts(line) for line in lines if line and not line.startswith("#")]
+    lines = (resources.files("k2d.text") / "data" / "phrases.txt").read_text("utf-8").split("\n")
+    written = dict.fromkeys(way for line in lines if line and not line.startswith("#") for way in _ways(line))
+    entries = [_parts(line) for line in written]
     readings = read_many([parts["written"] for parts in entries])
     return tuple(
         _ListedPhrase(
@@ -207,6 +216,13 @@ def _load() -> tuple[_ListedPhrase, ...]:
         )
         for place, parts in enumerate(entries)
     )
+
+
+def _ways(line: str) -> Iterator[str]:
+    """What a line with alternatives stands for: {a|b}c → ac, bc."""
+    pieces = _ALTERNATIVES.split(line)
+    choices = [piece.split("|") if place % 2 else [piece] for place, piece in enumerate(pieces)]
+    yield from (" ".join("".join(way).split()) for way in product(*choices))
 
 
 def _parts(line: str) -> re.Match[str]:
