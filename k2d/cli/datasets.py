@@ -24,6 +24,7 @@ from k2d.cli.base import (
 )
 from k2d.datasets.formats import FORMATS
 from k2d.store.manifest import Manifest
+from k2d.textfiles import ENCODING
 
 datasets = typer.Typer(
     name="datasets", help="List, show and delete frozen datasets.", no_args_is_help=True, add_completion=False
@@ -43,7 +44,9 @@ def freeze(
     without: Annotated[
         typer.FileText | None,
         typer.Option(
-            metavar="FILE", help="File with ids of chunks and segments to leave out, one a line (`-`: standard input)."
+            encoding=ENCODING,
+            metavar="FILE",
+            help="File with ids of chunks and segments to leave out, one a line (`-`: standard input).",
         ),
     ] = None,
     as_json: Json = False,

@@ -98,9 +98,9 @@ def _pair(first: Codes, second: Codes) -> Codes:
 
 # Points after these may make an abbreviation that is written out (`normalise.SPOKEN`).
 _ABBREVIATION_ENDS: Final = np.array(
-    [(ord(first) << 8) | ord(second) for first, second in (*ABBREVIATION_ENDS, "ph")], np.uint32
+    [(ord(ending[0]) << 8) | ord(ending[1]) for ending in (*ABBREVIATION_ENDS, "ph")], np.uint32
 )
-_ONE_LETTER: Final = np.array([ord(second) for first, second in ABBREVIATION_ENDS if first == " "], np.uint32)
+_ONE_LETTER: Final = np.array([ord(ending[1]) for ending in ABBREVIATION_ENDS if ending[0] == " "], np.uint32)
 
 
 def _blank_loose(codes: Codes) -> None:

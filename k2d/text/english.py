@@ -67,7 +67,10 @@ _SAID: Final = {
 # Entries of the dictionary that are initials in this speech although it has a name for them.
 _INITIALS: Final = frozenset(("aws", "ios", "id"))
 # Entries of two letters that begin with a vowel and are words; the others (ai, ui) are initials.
-_SHORT_WORDS: Final = frozenset("ad ah al am an as at aw ax ed eh el er et ex if in is it of oh ok on or ow ox oz uh um un up us".split())
+_SHORT_WORD_LIST: Final = """
+ad ah al am an as at aw ax ed eh el er et ex if in is it of oh ok on or ow ox oz uh um un up us
+"""
+_SHORT_WORDS: Final = frozenset(_SHORT_WORD_LIST.split())
 # What stands for "is", "will" … after a word or a number, and its sound after a vowel.
 ENDINGS: Final[dict[str, Phones]] = {
     "'s": ("Z",),
@@ -109,17 +112,18 @@ _PREFIXES: Final[dict[str, Phones]] = {
     "geo": ("JH", "IY", "OW"),
     "bio": ("B", "AY", "OW"),
 }
-_PREFIX_WORDS: Final = frozenset(
-    "after auto back cross down fore hand hard mid mini mono non off out over photo post pro real self side soft sub super"
-    " trans ultra under up".split()
-)
+_PREFIX_WORD_LIST: Final = """
+after auto back cross down fore hand hard mid mini mono non off out over photo post pro real self side soft sub super
+trans ultra under up
+"""
+_PREFIX_WORDS: Final = frozenset(_PREFIX_WORD_LIST.split())
 _SHORTEST_STEM: Final = 3  # letters after a prefix
 _ENDING_PARTS: Final = frozenset(("fi", "in", "on", "up"))  # that end compounds, though they have two letters
 # What an English word can begin with; other pairs of consonants begin with a letter that is spelled (kmeans, xray).
-_ONSETS: Final = frozenset(
-    "bl br ch cl cr dr dw fl fr gh gl gn gr kh kn kl kr ph pl pr ps qu rh sc sh sk sl sm sn sp sq st sv sw th tr tw wh wr"
-    " zh".split()
-)
+_ONSET_LIST: Final = """
+bl br ch cl cr dr dw fl fr gh gl gn gr kh kn kl kr ph pl pr ps qu rh sc sh sk sl sm sn sp sq st sv sw th tr tw wh wr zh
+"""
+_ONSETS: Final = frozenset(_ONSET_LIST.split())
 _SPELLED_VOWELS: Final = frozenset("eiux")  # e-book, i-phone, u-net, x-ray
 # British spellings, and the American ones that the dictionary has for them.
 _AMERICAN: Final = tuple(

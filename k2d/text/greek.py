@@ -7,10 +7,11 @@ from typing import Final
 
 _GREEK: Final = re.compile("[\u0370-\u03ff\u1f00-\u1fff]+")
 _LONGEST: Final = 3  # letters; chosen: αβ is two letters, λόγος is a Greek word
-_NAMES: Final = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi"
-    " omega digamma".split()
-)
+_NAME_LIST: Final = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi
+omega digamma
+"""
+_NAMES: Final = frozenset(_NAME_LIST.split())
 
 
 def letter_names(token: str) -> tuple[str, ...] | None:

@@ -1,8 +1,9 @@
 """Pronunciation of Mandarin as toneless pinyin initials and finals.
 
 Readings are pypinyin's, in context: its phrase dictionary tells 银行 (yin hang) from 行人 (xing ren). Text is cut into
-phrases by the longest match from the right, which is wrong less often than from the left (试着|重复, not 试|着重|复). What
-depends on more than a phrase has rules here: 行 of lines, 重 of doing again, 地 of adverbs, and the 儿 that is no syllable.
+phrases by the longest match from the right, which is wrong less often than from the left (试着|重复, not 试|着重|复).
+What depends on more than a phrase has rules here: 行 of lines, 重 of doing again, 地 of adverbs, and the 儿 that is no
+syllable.
 """
 
 import re
@@ -22,9 +23,9 @@ ua uo uai uei uan uen uang ueng ve van vn
 UNITS: Final = (*_INITIALS.split(), *_FINALS.split())
 
 _TONELESS: Final = str.maketrans("āáǎàēéěèīíǐìōóǒòūúǔùǖǘǚǜńňǹḿ", "aaaaeeeeiiiioooouuuuüüüünnnm")
-# Characters that by themselves are read otherwise than pypinyin's first reading says; in its phrases they are not. 两 and
-# 俩 are read like 二, so that 兩個 and 2 個 get the same phonemes (k2d.text.numbers). Words of feeling (欸 诶 嗯 喽 …) are
-# written with whatever character is at hand: those that are said alike get one reading.
+# Characters that by themselves are read otherwise than pypinyin's first reading says; in its phrases they are not. 两
+# and 俩 are read like 二, so that 兩個 and 2 個 get the same phonemes (k2d.text.numbers). Interjections (欸 诶 嗯 喽 …)
+# are written with whatever character is at hand: those that are said alike get one reading.
 _ALONE: Final = {
     **dict.fromkeys("两俩", "er"),
     "调": "tiao",
@@ -49,12 +50,10 @@ _ALONE: Final = {
 
 _ALWAYS: Final = frozenset("两俩")  # read so in phrases too
 
-# The sounds of Bopomofo letters, with which Taiwan writes words of feeling (ㄟ, ㄏㄏ). A consonant is not followed by the
+# The sounds of Bopomofo letters, with which Taiwan writes interjections (ㄟ, ㄏㄏ). A consonant is not followed by the
 # vowel of its name, so that ㄏㄚ is ha.
-_BOPOMOFO_SOUNDS: Final = (
-    "b p m f d t n l g k h j q x zh ch sh r z c s a o e ie ai ei ao ou an en ang eng er i u v".split()
-)
-BOPOMOFO: Final = {chr(ord("ㄅ") + place): unit for place, unit in enumerate(_BOPOMOFO_SOUNDS)}
+_BOPOMOFO_SOUNDS: Final = "b p m f d t n l g k h j q x zh ch sh r z c s a o e ie ai ei ao ou an en ang eng er i u v"
+BOPOMOFO: Final = {chr(ord("ㄅ") + place): unit for place, unit in enumerate(_BOPOMOFO_SOUNDS.split())}
 
 # ---- characters that are read by their neighbours ------------------------------------------------------------------
 
@@ -67,7 +66,10 @@ _NO_LINE: Final = frozenset("人动为走驶使政贿李")
 _NO_LINE_AFTER_THIS: Final = _NO_LINE | frozenset("不得吗吧了程")
 # 重 is again (chong) before these verbs. pypinyin's dictionary has those of general use (重复, 重新), not those of
 # computing and study.
-_AGAIN: Final = frozenset("跑做写来装开训试置构载启设算排刷拍录传发播读看考选建编译连采抽用学打登推整制绘画组审测映拾回返归聚申印刻演述练灌抄买组签查问听讲说改")
+_AGAIN: Final = frozenset(
+    "跑做写来装开训试置构载启设算排刷拍录传发播读看考选建编译连采抽用学打登推整制绘画"
+    "组审测映拾回返归聚申印刻演述练灌抄买组签查问听讲说改"
+)
 # 儿 is a syllable in words for children and people: before and after these.
 _CHILD_BEFORE: Final = frozenset("女幼婴孤少健男胎宠育托侄弃患产生血孩妻乞孙小娇骄")
 _CHILD_AFTER: Final = frozenset("子童女媳科歌时戏孙郎")
@@ -82,8 +84,8 @@ def respell(tokens: Sequence[str], places: Sequence[int]) -> Sequence[str]:
 
         respell(["第", "三", "行"], [2])  # ['第', '三', '航']
 
-    々 becomes the character it repeats, 行 of lines 航, 重 of doing again 虫, 地 of adverbs 的, and 儿 that is no syllable
-    SILENT. All others stay.
+    々 becomes the character it repeats, 行 of lines 航, 重 of doing again 虫, 地 of adverbs 的, and 儿 that is no
+    syllable SILENT. All others stay.
     """
     if not places:
         return tokens
@@ -140,7 +142,7 @@ def _is_adverb(tokens: Sequence[str], index: int, before: str, after: str) -> bo
 
 
 def longest_phrase(tokens: Sequence[str], end: int, suffixes: Mapping[str, bool]) -> tuple[str, int]:
-    """Return the longest dictionary phrase that ends before token `end` (or the token there alone), and its first index."""
+    """Return the longest dictionary phrase that ends before token `end`, or that one token, and its first index."""
     start = end - 1
     phrase = text = tokens[start]
     for index in range(start - 1, -1, -1):

@@ -12,7 +12,8 @@ reimplementation. It differs from Whisper's where that loses words or joins them
   (No. 1 → number 1).
 - Characters as written in Taiwan, Hong Kong or Japan become one form (衞 → 卫, 看著 → 看着, 気 → 气).
 - Text in brackets is a remark or a special token and is replaced by a space, so that the words around it are not
-  joined; full-width brackets and 【】 〔〕 included. The area code of a telephone number stays: (02) 2345-6789. Titles and quotes (《》 「」 “”) lose only their marks.
+  joined; full-width brackets and 【】 〔〕 included. Titles and quotes (《》 「」 “”) lose only their marks, and the area
+  code of a telephone number stays: (02) 2345-6789.
 - Zero-width characters are removed. Digits of other scripts become ASCII digits.
 
 Letters and digits of all scripts are kept; `k2d.text.tokens` splits them into tokens.
@@ -71,7 +72,14 @@ _BEFORE_NUMBERS: Final = {
     "nov": "november",
     "dec": "december",
 }
-_BEFORE_WORDS: Final = {"st": "saint", "mt": "mount", "ft": "fort", "gen": "general", "col": "colonel", "rev": "reverend"}
+_BEFORE_WORDS: Final = {
+    "st": "saint",
+    "mt": "mount",
+    "ft": "fort",
+    "gen": "general",
+    "col": "colonel",
+    "rev": "reverend",
+}
 # The last two letters (or the only one, after a space) of each of them: a quick test for "may be written out".
 ABBREVIATION_ENDS: Final = frozenset(f" {word}"[-2:] for word in (*_BEFORE_NUMBERS, *_BEFORE_WORDS))
 
@@ -80,7 +88,8 @@ _SIGNS: Final = "".join(map(chr, (*range(0xA2, 0xA6), ord("$"), 0x0E3F, 0x17DB, 
 _AMOUNT: Final = r"(?P<amount>[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?)"
 _MULTIPLES: Final = {"k": "thousand", "m": "million", "mn": "million", "b": "billion", "bn": "billion", "t": "trillion"}
 _MULTIPLE: Final = (
-    rf"(?P<multiple>\s*(?:hundred|thousand|million|billion|trillion)(?![{LATIN}])|(?:[kmbt]|mn|bn)(?![{LATIN}])|\s*[十百千萬万億亿兆]+)?"
+    rf"(?P<multiple>\s*(?:hundred|thousand|million|billion|trillion)(?![{LATIN}])"
+    rf"|(?:[kmbt]|mn|bn)(?![{LATIN}])|\s*[十百千萬万億亿兆]+)?"
 )
 _SAME_PLURAL: Final = frozenset(("yen", "yuan", "won", "baht", "dong", "kip"))
 # The currency is written after the amount as well ($5 dollars, ¥100 元).
@@ -92,7 +101,10 @@ _UNIT: Final = (
 # Spoken symbols, and commas that group digits.
 SPOKEN: Final[tuple[tuple[re.Pattern[str], Replacement], ...]] = (
     (
-        re.compile(rf"(?<![{LATIN}])(?P<country>[a-z]{{1,3}})?(?<![0-9])(?<![0-9] )(?P<sign>[{_SIGNS}])\s*{_AMOUNT}{_MULTIPLE}{_UNIT}"),
+        re.compile(
+            rf"(?<![{LATIN}])(?P<country>[a-z]{{1,3}})?(?<![0-9])(?<![0-9] )"
+            rf"(?P<sign>[{_SIGNS}])\s*{_AMOUNT}{_MULTIPLE}{_UNIT}"
+        ),
         lambda match: _money(match),
     ),
     (re.compile(rf"{_AMOUNT}{_MULTIPLE}\s*(?P<sign>[{_SIGNS}])"), lambda match: _money(match)),
@@ -189,8 +201,8 @@ def fold(text: str) -> str:
 def simplify(text: str) -> str:
     """Convert cleaned text from Traditional to Simplified Chinese with OpenCC's `t2s`.
 
-    Taiwan's 著 becomes 着 where it is not zhu (看著, but 著名), which `t2s` leaves alone. Lossy (乾, 幹 and 干 become one
-    character), so the result is for comparing, not for storing. As long as the text but for rare compositions.
+    Taiwan's 著 becomes 着 where it is not zhu (看著, but 著名), which `t2s` leaves alone. Lossy (乾, 幹 and 干 become
+    one character), so the result is for comparing, not for storing. As long as the text but for rare compositions.
     """
     text = str(_converter("t2s").convert(text))
     if "著" in text:
@@ -208,14 +220,15 @@ def _converter(chain: str) -> opencc.OpenCC:
     return opencc.OpenCC(chain)
 
 
-# Variants that OpenCC's tables lack: of the 第一批异体字整理表 (China, 1955), and of the 常用漢字表 (Japan, 2010). 闘 and such
-# arrive here by way of an older form (鬭) that OpenCC does not simplify.
+# Variants that OpenCC's tables lack: of the 第一批异体字整理表 (China, 1955), and of the 常用漢字表 (Japan, 2010). 闘
+# and such arrive here by way of an older form (鬭) that OpenCC does not simplify.
 _MERGED_PAIRS: Final = """
-妳你 牠它 砲炮 邨村 碁棋 畧略 裠裙 煖暖 僊仙 糉粽 濶阔 徧遍 竝并 諠喧 懽欢 讙欢 怱匆 犂犁 韮韭 妬妒 姙妊 媿愧 嬾懒 紥扎 鬭斗 鬪斗 鄕乡 鑛矿 澁涩
-慙惭 慼戚 隄堤 嶋岛 菓果 菴庵 蒐搜 噉啖 戞戛 寗宁 甯宁 冺泯 喆哲 堃坤 啣衔 揹背 甦苏 倣仿 傚效 勦剿 徬彷 搆构 濬浚 踫碰 糢模 繙翻 賸剩
-餽馈 籐藤 鎔熔 鑪炉 痲麻 暱昵 琍璃 玨珏 珮佩 瘉愈 慇殷 鎗枪 毬球 偺咱 啗啖 姪侄 廼乃 迺乃 燄焰 瞇眯 跼局 埜野
-頴颖 焔焰 薗园 汚污 鴬莺 廻回 駈驱 栢柏 諌谏 倶俱 繋系 頚颈 戸户 呉吴 娯娱 砿矿 讃赞 姉姊 舎舍 賎贱 疎疏 窓窗 聡聪 駄驮 値值 壷壶 兎兔 涜渎
-嚢囊 蝿蝇 溌泼 姫姬 氷冰 冨富 舗铺 頬颊 隣邻 隷隶 竃灶 呑吞 侭尽 叡睿 皐皋
+妳你 牠它 砲炮 邨村 碁棋 畧略 裠裙 煖暖 僊仙 糉粽 濶阔 徧遍 竝并 諠喧 懽欢 讙欢 怱匆 犂犁 韮韭 妬妒 姙妊 媿愧
+嬾懒 紥扎 鬭斗 鬪斗 鄕乡 鑛矿 澁涩 慙惭 慼戚 隄堤 嶋岛 菓果 菴庵 蒐搜 噉啖 戞戛 寗宁 甯宁 冺泯 喆哲 堃坤 啣衔
+揹背 甦苏 倣仿 傚效 勦剿 徬彷 搆构 濬浚 踫碰 糢模 繙翻 賸剩 餽馈 籐藤 鎔熔 鑪炉 痲麻 暱昵 琍璃 玨珏 珮佩 瘉愈
+慇殷 鎗枪 毬球 偺咱 啗啖 姪侄 廼乃 迺乃 燄焰 瞇眯 跼局 埜野 頴颖 焔焰 薗园 汚污 鴬莺 廻回 駈驱 栢柏 諌谏 倶俱
+繋系 頚颈 戸户 呉吴 娯娱 砿矿 讃赞 姉姊 舎舍 賎贱 疎疏 窓窗 聡聪 駄驮 値值 壷壶 兎兔 涜渎 嚢囊 蝿蝇 溌泼 姫姬
+氷冰 冨富 舗铺 頬颊 隣邻 隷隶 竃灶 呑吞 侭尽 叡睿 皐皋
 """
 _MERGED: Final = {pair[0]: pair[1] for pair in _MERGED_PAIRS.split()}
 

@@ -96,7 +96,7 @@ def trace_numbers(tokens: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def names_number(token: str) -> bool:
-    """Whether a Latin token can only be read with its neighbours: it has digits, or is or has (with hyphens) a number word.
+    """Whether a Latin token can only be read with its neighbours: it has digits, or a number word (between hyphens).
 
     names_number("twenty-five"), names_number("wi-fi")  # (True, False)
     """
@@ -156,7 +156,7 @@ def _one_by_one(digits: str) -> str:
 
 
 def _split(token: str) -> list[str]:
-    """Split a token with numbers at hyphens and between digits and letters, except ordinals: gpt-4o → gpt 4 o, 1st → 1st.
+    """Split a token with numbers at hyphens and between digits and letters: gpt-4o → gpt 4 o. Ordinals stay (1st).
 
     A telephone number becomes one part a digit. 1990s is 1990's: 1990 's.
     """

@@ -33,8 +33,8 @@ COUNTED_MAX: Final = 15
 # drills have a share of 0.4 or more; a text of under twenty tokens is too short to tell (在一起 four times has 0.27).
 VARIETY_MIN: Final = 0.35
 VARIETY_TOKENS: Final = 20
-# With few different tokens (bits, yes and no) new pairs soon run out. Speech uses nearly all of the possible ones, a loop
-# a part.
+# With few different tokens (bits, yes and no) new pairs soon run out. Speech uses nearly all of the possible ones, a
+# loop a part of them.
 PAIRS_USED: Final = 0.8
 # A text that ends inside a turn of a loop over all of it was cut by the decoder's limit of tokens: half the weight is
 # enough. A unit this long, said three times to the end of a text, is no dictation and no refrain.
@@ -50,7 +50,7 @@ FOREIGN_RUN_MAX: Final = 9  # letters: longer than a greeting
 HAN_PER_S: Final = 10.0
 WORDS_PER_S: Final = 6.5
 CROWDED_TOKENS: Final = 8
-# A syllable every three seconds for most of a window of 30 s: a text invented for silence or music, or wrong timestamps.
+# A syllable every three seconds for most of a window of 30 s: a text invented for silence or music, or wrong times.
 # Either way the label does not describe the audio. In shorter spans people do pause (they look for a file).
 SPARSE_MAX: Final = 0.03
 SPARSE_S: Final = 20.0

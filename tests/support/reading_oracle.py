@@ -7,8 +7,8 @@ from operator import add
 
 from k2d.text import mandarin
 from k2d.text.normalise import clean, simplify
-from k2d.text.repetition import NGRAM
 from k2d.text.numbers import SHORT_FORMS
+from k2d.text.repetition import NGRAM
 from k2d.text.sounds import ALONE, NUMBER, RESPELLED, ContextPlaces, decode, sounds_in_context
 from k2d.text.tokens import TOKEN
 
