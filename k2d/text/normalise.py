@@ -12,8 +12,8 @@ reimplementation. It differs from Whisper's where that loses words or joins them
   (No. 1 → number 1).
 - Characters as written in Taiwan, Hong Kong or Japan become one form (衞 → 卫, 看著 → 看着, 気 → 气).
 - Text in brackets is a remark or a special token and is replaced by a space, so that the words around it are not
-  joined; full-width brackets and 【】 〔〕 included. Titles and quotes (《》 「」 “”) lose only their marks, and the area
-  code of a telephone number stays: (02) 2345-6789.
+  joined; full-width brackets and 【】 〔〕 included. Titles and quotes (《》 「」 “”) lose only their marks, and the
+  area code of a telephone number stays: (02) 2345-6789.
 - Zero-width characters are removed. Digits of other scripts become ASCII digits.
 
 Letters and digits of all scripts are kept; `k2d.text.tokens` splits them into tokens.
