@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from k2d.text.normalise import ABBREVIATION_ENDS, LETTERS, clean, fold
+from k2d.text.normalise import ABBREVIATIONS, LETTERS, clean, fold
 from k2d.text.tokens import is_han, is_latin, is_single
 
 Codes = npt.NDArray[np.uint32]  # code points
@@ -80,27 +80,20 @@ def _folded(raw: Codes) -> tuple[Codes, Flags]:
     codes[commas] = SPACE
     points = np.flatnonzero(codes == _POINT)
     if len(points):
-        before, earlier, after = codes[points - 1], codes[points - 2], codes[points + 1]
-        one_letter = _is_letter(before) & ~_is_letter(earlier)
-        hard[points] |= (one_letter & _is_letter(after)) | np.isin(_pair(earlier, before), _ABBREVIATION_ENDS)
-        hard[points] |= one_letter & np.isin(before, _ONE_LETTER)
+        after = codes[points + 1]
+        before = codes[np.maximum(points[:, None] - np.arange(1, 5), -1)]  # (points, 4); the last code is a newline
+        letters = np.where(before - np.uint32(ord("a")) < 26, before - np.uint32(ord("a") - 1), 0)  # 1…26, else 0
+        letters[:, 1:] *= np.logical_and.accumulate(letters[:, :-1] > 0, axis=1)  # only those of the word before
+        word = letters[:, 0] + 27 * letters[:, 1] + 729 * letters[:, 2]
+        is_initial = (word > 0) & (word < 27) & (after - np.uint32(ord("a")) < 26)
+        hard[points] |= is_initial | (_IS_ABBREVIATION[word] & (letters[:, 3] == 0))
     return codes, hard
 
 
-def _is_letter(codes: Codes) -> Flags:
-    letter: Flags = (codes >= ord("a")) & (codes <= ord("z"))
-    return letter
-
-
-def _pair(first: Codes, second: Codes) -> Codes:
-    return (first << np.uint32(8)) | second
-
-
-# Points after these may make an abbreviation that is written out (`normalise.SPOKEN`).
-_ABBREVIATION_ENDS: Final = np.array(
-    [(ord(ending[0]) << 8) | ord(ending[1]) for ending in (*ABBREVIATION_ENDS, "ph")], np.uint32
-)
-_ONE_LETTER: Final = np.array([ord(ending[1]) for ending in ABBREVIATION_ENDS if ending[0] == " "], np.uint32)
+_IS_ABBREVIATION: Final = np.zeros(27**3, np.bool_)  # words of up to three letters, the last one first
+_IS_ABBREVIATION[
+    [sum((ord(letter) - 96) * 27**place for place, letter in enumerate(reversed(word))) for word in ABBREVIATIONS]
+] = True
 
 
 def _blank_loose(codes: Codes) -> None:

@@ -178,8 +178,8 @@ def phrase_words() -> frozenset[str]:
 def odd_phrases() -> dict[str, tuple[str, ...]]:
     """The phrases that are not read like their single characters (长大, 银行), by their first two characters.
 
-    That is one phrase in fourteen. A text without any of them reads like its single characters, however it is
-    segmented.
+    Shortest first. That is one phrase in fourteen. A text without any of them reads like its single characters,
+    however it is segmented.
     """
     from pypinyin.constants import PHRASES_DICT, PINYIN_DICT
 
@@ -192,7 +192,7 @@ def odd_phrases() -> dict[str, tuple[str, ...]]:
         in_phrase = [readings[0].translate(_TONELESS) for readings in syllables]
         if in_phrase != [alone.get(character) for character in phrase]:
             pairs.setdefault(phrase[:2], []).append(phrase)
-    return {pair: tuple(phrases) for pair, phrases in pairs.items()}
+    return {pair: tuple(sorted(phrases, key=len)) for pair, phrases in pairs.items()}
 
 
 def pinyin_units(word: str) -> tuple[str, ...]:

@@ -50,7 +50,6 @@ _BEFORE_NUMBERS: Final = {
     "no": "number",
     "nos": "numbers",
     "fig": "figure",
-    "figs": "figures",
     "vol": "volume",
     "ch": "chapter",
     "sec": "section",
@@ -67,7 +66,6 @@ _BEFORE_NUMBERS: Final = {
     "jul": "july",
     "aug": "august",
     "sep": "september",
-    "sept": "september",
     "oct": "october",
     "nov": "november",
     "dec": "december",
@@ -80,8 +78,7 @@ _BEFORE_WORDS: Final = {
     "col": "colonel",
     "rev": "reverend",
 }
-# The last two letters (or the only one, after a space) of each of them: a quick test for "may be written out".
-ABBREVIATION_ENDS: Final = frozenset(f" {word}"[-2:] for word in (*_BEFORE_NUMBERS, *_BEFORE_WORDS))
+ABBREVIATIONS: Final = (*_BEFORE_NUMBERS, *_BEFORE_WORDS, "ph")  # of at most three letters
 
 # An amount of money: the sign before it, with the letters of a country (NT$), or behind it.
 _SIGNS: Final = "".join(map(chr, (*range(0xA2, 0xA6), ord("$"), 0x0E3F, 0x17DB, *range(0x20A0, 0x20C1))))

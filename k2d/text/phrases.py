@@ -104,13 +104,15 @@ def match_phrases(tokens: Sequence[str]) -> str | None:
     return match.written if match is not None else None
 
 
-def credit_line(text: str) -> str | None:
+def credit_line(text: str, tokens: Sequence[str] | None = None) -> str | None:
     """Return the role in a text of the form "role: name" (字幕：小明), as written in the list, or None.
 
-    The colon shows that the text was not spoken.
+    The colon shows that the text was not spoken. `tokens`: the text's mixed tokens, if the caller has them already.
     """
     role, colon, name = text.replace("：", ":").partition(":")
-    if not colon or not 0 < len(read(name).tokens) <= _LONGEST_NAME:
+    if not colon or (tokens is not None and not (tokens and tokens[0] in _by_first_token())):
+        return None
+    if not 0 < len(read(name).tokens) <= _LONGEST_NAME:
         return None
     match = _match(read(f"{role} {role}").tokens)  # twice: a role without a name counts only beside another
     return match.written if match is not None and match.times and match.open_tail else None
@@ -127,17 +129,21 @@ def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None
     if not may_credit(read(text).tokens if tokens is None else tokens):
         return None
     pieces = [piece for piece in _BREAK.split(text) if piece.strip()]
-    for count in range(min(_EDGE_PIECES, len(pieces)), 0, -1):
-        for edge in (pieces[:count], pieces[-count:]):
-            match = _match(read("".join(edge)).tokens)
+    head, tail = pieces[:_EDGE_PIECES], pieces[-_EDGE_PIECES:]
+    readings = read_many([*head, *tail])
+    split = [readings.tokens[first:end] for first, end in readings.token_ranges]
+    for count in range(len(head), 0, -1):
+        for edge in (split[:count], split[-count:]):
+            match = _match([token for piece in edge for token in piece])
             if match is not None and match.unspoken:
                 return match.written
     return None
 
 
-def may_begin(token: str) -> bool:
-    """Whether some known phrase begins with this token. A quick test before `match_phrases`."""
-    return token in _by_first_token()
+def may_begin(first: str, second: str) -> bool:
+    """Whether a text that begins with these tokens ("" for none) can consist of known phrases. A quick test."""
+    starts = _starts()
+    return (first, second) in starts or (first,) in starts
 
 
 def may_credit(tokens: Sequence[str]) -> bool:
@@ -152,7 +158,7 @@ def _match(tokens: Sequence[str]) -> _ListedPhrase | None:
     Dynamic programming over prefixes of the text. For each prefix one cover is kept for every value of the decisive
     phrase's `times`: at 1 the first found, which has the longest phrases, above 1 the strongest.
     """
-    if tuple(tokens[:1]) not in _starts() and tuple(tokens[:2]) not in _starts():
+    if not tokens or not may_begin(tokens[0], tokens[1] if len(tokens) > 1 else ""):
         return None
     reached: dict[int, dict[int, _Cover]] = {0: {0: _Cover()}}  # by end position, by `times`
     for position in range(len(tokens)):

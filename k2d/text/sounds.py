@@ -241,8 +241,8 @@ def _read_odd_phrases(tokens: Sequence[str], sounds: list[str], places: Iterable
         phrases = odd.get("".join(tokens[place : place + 2]))
         if phrases is None:
             continue
-        here = "".join(tokens[place : place + max(map(len, phrases))])
-        if any(map(here.startswith, phrases)):
+        here = "".join(tokens[place : place + len(phrases[-1])])  # the longest is last
+        if here.startswith(phrases):
             done = _read_run(tokens, sounds, place)
 
 

@@ -144,7 +144,7 @@ def suspicions(
     has_foreign = _FOREIGN.search(normalised) is not None
     return replace(
         _loop_facts(tokens, reading.repetition, spaced=" " in normalised),
-        phrase=match_phrases(tokens) or credit_line(text) or credit_at_edge(text, tokens),
+        phrase=match_phrases(tokens) or credit_line(text, tokens) or credit_at_edge(text, tokens),
         echo=echo_share(tokens, read(prompt).tokens) if prompt else 0.0,
         foreign_share=foreign_share(tokens) if has_foreign else 0.0,
         foreign_run=foreign_run(tokens) if has_foreign else 0,
