@@ -9,7 +9,7 @@ from k2d.text.normalise import BRACKETS, LETTERS, LOOSE, SPOKEN, Replacement, fo
 from k2d.text.tokens import TOKEN
 
 
-class Traced(NamedTuple):
+class TracedText(NamedTuple):
     """A text on its way to being normalised."""
 
     text: str
@@ -25,15 +25,15 @@ def token_starts(text: str) -> list[int] | None:
 
         token_starts("Hi，你好")  # [0, 3, 4]
     """
-    traced = Traced(text, range(len(text)))
+    traced = TracedText(text, range(len(text)))
     traced = _substitute(traced, BRACKETS)
     folded = list(map(_folded, traced.text))
     if "".join(folded) != fold(traced.text):
         return None
-    traced = Traced("".join(folded), _repeated(traced.offsets, folded))
+    traced = TracedText("".join(folded), _repeated(traced.offsets, folded))
     traced = _substitute(traced, SPOKEN)
     letters = [LETTERS[ord(character)] for character in traced.text]
-    traced = Traced("".join(letters), _repeated(traced.offsets, letters))
+    traced = TracedText("".join(letters), _repeated(traced.offsets, letters))
     cleaned, offsets = _substitute(traced, [(LOOSE, " ")])
     return [offsets[match.start()] for match in TOKEN.finditer(cleaned)]
 
@@ -46,7 +46,7 @@ def _repeated(offsets: Sequence[int], parts: Iterable[str]) -> list[int]:
     return [offset for offset, part in zip(offsets, parts, strict=True) for _ in part]
 
 
-def _substitute(traced: Traced, edits: Iterable[tuple[re.Pattern[str], Replacement]]) -> Traced:
+def _substitute(traced: TracedText, edits: Iterable[tuple[re.Pattern[str], Replacement]]) -> TracedText:
     """`Pattern.sub` for traced text: a replacement gets the offset at which its match began."""
     for pattern, replacement in edits:
         text, offsets = traced
@@ -60,5 +60,5 @@ def _substitute(traced: Traced, edits: Iterable[tuple[re.Pattern[str], Replaceme
             places += [offsets[match.start()]] * len(new)
             done = match.end()
         if done:
-            traced = Traced("".join(parts) + text[done:], [*places, *offsets[done:]])
+            traced = TracedText("".join(parts) + text[done:], [*places, *offsets[done:]])
     return traced
