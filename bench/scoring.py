@@ -44,6 +44,7 @@ from k2d.text import english
 from k2d.text.letters import letter_to_sound
 from k2d.text.reading import read
 from k2d.text.tokens import is_han, is_latin
+from k2d.textfiles import read_lines
 
 HERE = Path(__file__).parent
 MANIFEST = HERE.parent.parent / "shared" / "data" / "public" / "manifest.jsonl"
@@ -99,9 +100,9 @@ class Maker:
 def sentences() -> tuple[str, list[str]]:
     """Where sentences come from, and the sentences."""
     if MANIFEST.exists():
-        rows = [json.loads(line) for line in MANIFEST.read_text("utf-8").splitlines()]
+        rows = [json.loads(line) for line in read_lines(MANIFEST)]
         return "the public measuring set", sorted({row["text"] for row in rows if row["kind"] == "clip"})
-    rows = [json.loads(line) for line in SPEECH.read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in read_lines(SPEECH)]
     return "zh-hallu's speech", sorted({row["text"] for row in rows if not row["label"] and len(row["text"]) < 80})
 
 

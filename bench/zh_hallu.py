@@ -25,6 +25,7 @@ from k2d.text.phrases import listed
 from k2d.text.reading import read
 from k2d.text.repetition import REPETITION_MAX, compression_ratio
 from k2d.text.suspicions import is_hallucination
+from k2d.textfiles import read_lines
 
 DATA = Path(__file__).parent / "data" / "zh_hallu" / "zh_hallu.jsonl"
 SPLITS = ("dev", "test")
@@ -74,7 +75,7 @@ class Score:
 
 def load(path: Path = DATA) -> list[Item]:
     """Read the set, in its order."""
-    return [Item(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    return [Item(**json.loads(line)) for line in read_lines(path)]
 
 
 # ---- rules --------------------------------------------------------------------------------------------------------

@@ -297,7 +297,7 @@ class Hypothesis:
 
 # Increase it when Evidence gets other members, or they are computed differently: stored facts then count as missing and
 # are computed anew from the stored labels and hypotheses.
-FACTS_VERSION: Final = 3
+FACTS_VERSION: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,7 +419,7 @@ class Reason(StrEnum):
     """Why a chunk or a segment was accepted or rejected. Reports use this order; add new reasons at the end."""
 
     AGREEMENT = "agreement"  # distance ≤ α
-    HOMOPHONE = "homophone"  # accepted: what differs is written differently but sounds the same
+    HOMOPHONE = "homophone"  # accepted: nothing differs but the writing of what sounds the same
     VALIDATOR_REPETITION = "validator_repetition"  # only the validator loops: composite keeps it, evidence does not
     EMPTY = "empty"  # no token survives normalisation
     TEACHER_REPETITION = "teacher_repetition"  # the teacher loops

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from k2d.errors import BadRequest
 from k2d.schema import EngineName
+from k2d.textfiles import ENCODING, read_lines
 
 PREFIX: Final = "K2D_"
 CHANNELS: Final = "^(mix|each|[1-9][0-9]?)$"  # what `channels` may be
@@ -25,7 +26,9 @@ def default_cache() -> Path:
 class Settings(BaseSettings):
     """All settings, immutable. docs/settings.md is generated from the fields' descriptions."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_file_encoding=ENCODING, extra="ignore", frozen=True
+    )
 
     # where things are
     store: str = Field("data", description="The lake's root: a local folder or any fsspec URL (s3://bucket/prefix).")
@@ -179,7 +182,7 @@ def load(**overrides: Any) -> Settings:
     env_file = Path(".env")
     names = set(os.environ)
     if env_file.is_file():
-        lines = (line.strip().removeprefix("export ") for line in env_file.read_text("utf-8").splitlines())
+        lines = (line.strip().removeprefix("export ") for line in read_lines(env_file))
         names |= {line.split("=", 1)[0].strip() for line in lines if "=" in line and not line.startswith("#")}
     unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
     unknown += sorted(set(overrides) - set(Settings.model_fields))

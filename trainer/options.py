@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from k2d.errors import BadRequest
 from k2d.schema import MIXED
+from k2d.textfiles import read_text
 
 HASH_DIGITS: Final = 16
 CONTEXT: Final = 448  # as k2d.whisper.prompts has it, whose import needs tokenizers
@@ -165,7 +166,7 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = yaml.safe_load(read_text(path))
     except OSError as error:
         known = ", ".join(PRESETS)
         raise BadRequest(

@@ -26,6 +26,7 @@ from k2d.datasets.formats import FORMATS
 from k2d.datasets.scripts import scripts_in_words
 from k2d.schema import TEACHER, Script
 from k2d.store.manifest import Manifest
+from k2d.textfiles import ENCODING
 
 datasets = typer.Typer(
     name="datasets", help="List, show and delete frozen datasets.", no_args_is_help=True, add_completion=False
@@ -45,7 +46,9 @@ def freeze(
     without: Annotated[
         typer.FileText | None,
         typer.Option(
-            metavar="FILE", help="File with ids of chunks and segments to leave out, one a line (`-`: standard input)."
+            encoding=ENCODING,
+            metavar="FILE",
+            help="File with ids of chunks and segments to leave out, one a line (`-`: standard input).",
         ),
     ] = None,
     script: Annotated[

@@ -30,6 +30,7 @@ from k2d.inference.parity import (
 from k2d.inference.transcriber import Transcriber
 from k2d.schema import DecodeOptions, LongformOptions, Recording
 from k2d.settings import Settings
+from k2d.textfiles import read_lines
 
 
 @app.command()
@@ -139,7 +140,7 @@ def _reference(path: Path) -> str | None:
     """What is said in a file, by the manifest beside it; None without one."""
     manifest = path.parent / "manifest.jsonl"
     try:
-        lines = manifest.read_text("utf-8").splitlines()
+        lines = list(read_lines(manifest))
     except (OSError, UnicodeDecodeError):
         return None
     for line in lines:

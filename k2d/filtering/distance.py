@@ -155,7 +155,7 @@ class _TokenOffsets:
 
 def _text_tokens(text: str, tokens: Sequence[str]) -> _TokenOffsets:
     starts = token_starts(text)
-    if starts is None:  # rare: tokens cannot be located in the text, so the normalised tokens are shown
+    if starts is None or len(starts) != len(tokens):  # rare: tokens cannot be located, so the normalised ones are shown
         text = " ".join(tokens)
         starts = [0]
         for token in tokens[:-1]:

@@ -32,7 +32,7 @@ class Clip:
 @lru_cache(maxsize=1)
 def clips() -> tuple[Clip, ...]:
     """The packaged clips, one each of code-switched, Mandarin and English speech, in a fixed order."""
-    rows = [json.loads(line) for line in (_FOLDER / "manifest.jsonl").read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in (_FOLDER / "manifest.jsonl").read_text("utf-8").split("\n") if line]
     return tuple(Clip(row["audio"], row["language"], row["text"], _samples(row["audio"])) for row in rows)
 
 

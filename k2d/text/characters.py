@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from k2d.text.normalise import LETTERS, clean, fold
+from k2d.text.normalise import ABBREVIATIONS, LETTERS, clean, fold
 from k2d.text.tokens import is_han, is_latin, is_single
 
 Codes = npt.NDArray[np.uint32]  # code points
@@ -27,7 +27,7 @@ BLANK, HAN_KIND, LATIN_KIND, SINGLE, OTHER, SIGN = range(6)
 NEWLINE, SPACE = 10, 32  # code points
 _COMMA, _POINT = 44, 46
 _DROPPED, _HARD = 0, 2**32 - 2  # entries of the table that are not code points
-# brackets, spoken signs, and the letter with two lower-case forms
+# brackets, spoken signs, and the letter with two lower-case forms; signs of money are hard too
 _HARD_SIGNS: Final = frozenset("<[＜［(（【〔%+&@#Σ")
 _MOST_CODES: Final = 0x110000
 
@@ -78,7 +78,22 @@ def _folded(raw: Codes) -> tuple[Codes, Flags]:
     digit = (codes >= 48) & (codes <= 57)
     hard[commas] |= digit[commas - 1] & digit[commas + 1]  # a newline is always last, so both indices exist
     codes[commas] = SPACE
+    points = np.flatnonzero(codes == _POINT)
+    if len(points):
+        after = codes[points + 1]
+        before = codes[np.maximum(points[:, None] - np.arange(1, 5), -1)]  # (points, 4); the last code is a newline
+        letters = np.where(before - np.uint32(ord("a")) < 26, before - np.uint32(ord("a") - 1), 0)  # 1…26, else 0
+        letters[:, 1:] *= np.logical_and.accumulate(letters[:, :-1] > 0, axis=1)  # only those of the word before
+        word = letters[:, 0] + 27 * letters[:, 1] + 729 * letters[:, 2]
+        is_initial = (word > 0) & (word < 27) & (after - np.uint32(ord("a")) < 26)
+        hard[points] |= is_initial | (_IS_ABBREVIATION[word] & (letters[:, 3] == 0))
     return codes, hard
+
+
+_IS_ABBREVIATION: Final = np.zeros(27**3, np.bool_)  # words of up to three letters, the last one first
+_IS_ABBREVIATION[
+    [sum((ord(letter) - 96) * 27**place for place, letter in enumerate(reversed(word))) for word in ABBREVIATIONS]
+] = True
 
 
 def _blank_loose(codes: Codes) -> None:
@@ -95,7 +110,7 @@ def _blank_loose(codes: Codes) -> None:
 
 def _fold(character: str) -> int:
     folded = fold(character)
-    if len(folded) != 1 or character in _HARD_SIGNS or folded in _HARD_SIGNS:
+    if len(folded) != 1 or character in _HARD_SIGNS or folded in _HARD_SIGNS or unicodedata.category(folded) == "Sc":
         return _HARD
     code = ord(character)
     if any(unicodedata.category(form)[0] == "M" or _is_jamo(form) for form in (character, folded)):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Final
 
 from k2d.text.reading import read, read_many
@@ -26,6 +26,7 @@ a i you we he she they it my your our is are was were be do does can will would 
 """
 _NO_NAME: Final = frozenset(_NO_NAME_ZH) | frozenset(_NO_NAME_EN.split())
 _IN_A_ROW: Final = 3  # a talk may end with 謝謝大家，再見，拜拜, but not with 謝謝大家 three times
+_ALTERNATIVES: Final = re.compile(r"\{([^}]*)\}")
 _LINE: Final = re.compile(r"(?P<unspoken>!)? *(?:(?P<times>[0-9])×)? *(?P<written>.*?)(?P<open_tail>…)?")
 # The end of a sentence or of a subtitle line, where Whisper writes a space as often as a punctuation mark.
 _BREAK: Final = re.compile(r"(?<=[。！？!?\s])")
@@ -103,13 +104,15 @@ def match_phrases(tokens: Sequence[str]) -> str | None:
     return match.written if match is not None else None
 
 
-def credit_line(text: str) -> str | None:
+def credit_line(text: str, tokens: Sequence[str] | None = None) -> str | None:
     """Return the role in a text of the form "role: name" (字幕：小明), as written in the list, or None.
 
-    The colon shows that the text was not spoken.
+    The colon shows that the text was not spoken. `tokens`: the text's mixed tokens, if the caller has them already.
     """
     role, colon, name = text.replace("：", ":").partition(":")
-    if not colon or not 0 < len(read(name).tokens) <= _LONGEST_NAME:
+    if not colon or (tokens is not None and not (tokens and tokens[0] in _by_first_token())):
+        return None
+    if not 0 < len(read(name).tokens) <= _LONGEST_NAME:
         return None
     match = _match(read(f"{role} {role}").tokens)  # twice: a role without a name counts only beside another
     return match.written if match is not None and match.times and match.open_tail else None
@@ -126,17 +129,21 @@ def credit_at_edge(text: str, tokens: Sequence[str] | None = None) -> str | None
     if not may_credit(read(text).tokens if tokens is None else tokens):
         return None
     pieces = [piece for piece in _BREAK.split(text) if piece.strip()]
-    for count in range(min(_EDGE_PIECES, len(pieces)), 0, -1):
-        for edge in (pieces[:count], pieces[-count:]):
-            match = _match(read("".join(edge)).tokens)
+    head, tail = pieces[:_EDGE_PIECES], pieces[-_EDGE_PIECES:]
+    readings = read_many([*head, *tail])
+    split = [readings.tokens[first:end] for first, end in readings.token_ranges]
+    for count in range(len(head), 0, -1):
+        for edge in (split[:count], split[-count:]):
+            match = _match([token for piece in edge for token in piece])
             if match is not None and match.unspoken:
                 return match.written
     return None
 
 
-def may_begin(token: str) -> bool:
-    """Whether some known phrase begins with this token. A quick test before `match_phrases`."""
-    return token in _by_first_token()
+def may_begin(first: str, second: str) -> bool:
+    """Whether a text that begins with these tokens ("" for none) can consist of known phrases. A quick test."""
+    starts = _starts()
+    return (first, second) in starts or (first,) in starts
 
 
 def may_credit(tokens: Sequence[str]) -> bool:
@@ -151,16 +158,17 @@ def _match(tokens: Sequence[str]) -> _ListedPhrase | None:
     Dynamic programming over prefixes of the text. For each prefix one cover is kept for every value of the decisive
     phrase's `times`: at 1 the first found, which has the longest phrases, above 1 the strongest.
     """
-    if tuple(tokens[:1]) not in _starts() and tuple(tokens[:2]) not in _starts():
+    if not tokens or not may_begin(tokens[0], tokens[1] if len(tokens) > 1 else ""):
         return None
     reached: dict[int, dict[int, _Cover]] = {0: {0: _Cover()}}  # by end position, by `times`
     for position in range(len(tokens)):
         if position > max(reached):
             return None
         for cover in tuple(reached.get(position, {}).values()):
-            for candidate in _by_first_token().get(tokens[position], ()):
-                end = position + len(candidate.tokens)
-                if tuple(tokens[position:end]) == candidate.tokens:
+            for length in _by_first_token().get(tokens[position], ()):
+                end = position + length
+                candidate = _by_tokens().get(tuple(tokens[position:end]))
+                if candidate is not None:
                     for stop in _stops(tokens, end) if candidate.open_tail else (end,):
                         _keep(reached.setdefault(stop, {}), cover.then(candidate))
     complete = reached.get(len(tokens), {}).values()
@@ -184,18 +192,25 @@ def _stops(tokens: Sequence[str], start: int) -> Iterator[int]:
 
 
 @cache
-def _by_first_token() -> dict[str, tuple[_ListedPhrase, ...]]:
-    """The list by first token, longest phrase first."""
-    table: dict[str, list[_ListedPhrase]] = {}
-    for entry in sorted(_load(), key=lambda entry: -len(entry.tokens)):
-        table.setdefault(entry.tokens[0], []).append(entry)
-    return {first: tuple(phrases) for first, phrases in table.items()}
+def _by_first_token() -> dict[str, tuple[int, ...]]:
+    """The lengths of the phrases that begin with each token, longest first."""
+    lengths: dict[str, set[int]] = {}
+    for tokens in _by_tokens():
+        lengths.setdefault(tokens[0], set()).add(len(tokens))
+    return {first: tuple(sorted(many, reverse=True)) for first, many in lengths.items()}
+
+
+@cache
+def _by_tokens() -> dict[tuple[str, ...], _ListedPhrase]:
+    """The list by tokens; of lines with the same tokens the one that asks for the fewest occurrences."""
+    return {entry.tokens: entry for entry in sorted(_load(), key=lambda entry: entry.times or 9, reverse=True)}
 
 
 @cache
 def _load() -> tuple[_ListedPhrase, ...]:
-    lines = (resources.files("k2d.text") / "data" / "phrases.txt").read_text("utf-8").splitlines()
-    entries = [_parts(line) for line in lines if line and not line.startswith("#")]
+    lines = (resources.files("k2d.text") / "data" / "phrases.txt").read_text("utf-8").split("\n")
+    written = dict.fromkeys(way for line in lines if line and not line.startswith("#") for way in _ways(line))
+    entries = [_parts(line) for line in written]
     readings = read_many([parts["written"] for parts in entries])
     return tuple(
         _ListedPhrase(
@@ -207,6 +222,13 @@ def _load() -> tuple[_ListedPhrase, ...]:
         )
         for place, parts in enumerate(entries)
     )
+
+
+def _ways(line: str) -> Iterator[str]:
+    """What a line with alternatives stands for: {a|b}c → ac, bc."""
+    pieces = _ALTERNATIVES.split(line)
+    choices = [piece.split("|") if place % 2 else [piece] for place, piece in enumerate(pieces)]
+    yield from (" ".join("".join(way).split()) for way in product(*choices))
 
 
 def _parts(line: str) -> re.Match[str]:

@@ -34,13 +34,12 @@ from k2d.text.characters import (
     encode_codes,
     kinds_of,
 )
-from k2d.text.mandarin import RESPELLED, odd_phrases
+from k2d.text.mandarin import odd_phrases
 from k2d.text.normalise import simplify
+from k2d.text.numbers import SHORT_FORMS
 from k2d.text.repetition import NGRAM
-from k2d.text.sounds import ALONE, NUMBER, SEPARATOR, ContextPlaces, decode, sounds_in_context
+from k2d.text.sounds import ALONE, NUMBER, RESPELLED, SEPARATOR, ContextPlaces, decode, sounds_in_context
 
-_ZHU, _AGAIN = map(ord, RESPELLED)
-_HUNDRED: Final = ord("百")
 _FIRST_WORD: Final = 0xF0000  # private code points: one for each distinct word of several letters
 _TABLE_CODES: Final = 0x10000  # rarer characters are looked up one by one
 _PAIR_HASHES: Final = 2**18  # for the 2,860 pairs with which odd phrases begin
@@ -146,9 +145,9 @@ def read_many(texts: Sequence[str]) -> Readings:
     tokens, words, alone, numbers = _tokens(simplified, codes, kinds, at)
     first = codes[at]
     context = ContextPlaces(
-        respelled=np.flatnonzero((first == _ZHU) | (first == _AGAIN)).tolist(),
+        respelled=_places_of(words, _RESPELLED),
         numbers=numbers,
-        hundreds=np.flatnonzero(first == _HUNDRED).tolist(),
+        units=_places_of(words, _UNITS),
         odd=_odd_pairs(first),
     )
     separators = np.flatnonzero(newline[at])
@@ -211,6 +210,18 @@ def _tokens(text: str, codes: Codes, kinds: Kinds, at: Places) -> tuple[list[str
 _SINGLES: Final = np.empty(_TABLE_CODES, object)
 _SINGLE_SOUNDS: Final = np.empty(_TABLE_CODES, object)
 _IN_TABLE: Final = np.zeros(_TABLE_CODES, np.bool_)
+
+
+_RESPELLED: Final = np.zeros(_TABLE_CODES, np.bool_)
+_RESPELLED[list(map(ord, RESPELLED))] = True
+_UNITS: Final = np.zeros(_TABLE_CODES, np.bool_)
+_UNITS[list(map(ord, SHORT_FORMS))] = True
+
+
+def _places_of(words: Codes, table: Flags) -> list[int]:
+    """Indices of the tokens that are in a table of single characters."""
+    places: list[int] = np.flatnonzero(table[np.minimum(words, _TABLE_CODES - 1)]).tolist()
+    return places
 
 
 def _odd_pairs(first: Codes) -> list[int]:

@@ -15,12 +15,13 @@ script stands for itself if its code point is above 255, and is mapped to a priv
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import add
 from typing import Final
 
 from k2d.text import english, mandarin
-from k2d.text.numbers import in_numeral, names_number, trace_numbers
+from k2d.text.greek import letter_names
+from k2d.text.numbers import in_numeral, may_shorten, names_number, trace_numbers
 from k2d.text.tokens import is_han, is_latin
 
 SEPARATOR: Final = "\0"  # a token between texts: it has no sound, and no phrase or number extends across it
@@ -59,10 +60,13 @@ def is_english(code: str) -> bool:
 class ContextPlaces:
     """Indices, ascending, of the tokens whose sound may depend on their neighbours."""
 
-    respelled: list[int]  # tokens in mandarin.RESPELLED
+    respelled: list[int]  # tokens in RESPELLED
     numbers: list[int]  # tokens whose sound is NUMBER
-    hundreds: list[int]  # 百
+    units: list[int]  # tokens in numbers.SHORT_FORMS
     odd: list[int]  # pairs with which odd phrases begin; others may be among them
+
+
+RESPELLED: Final = ("a", *mandarin.RESPELLED)  # the tokens that are read by their neighbours
 
 
 def sounds_in_context(tokens: Sequence[str], alone: list[str], context: ContextPlaces) -> list[str]:
@@ -75,13 +79,13 @@ def sounds_in_context(tokens: Sequence[str], alone: list[str], context: ContextP
         tokens: of one text, or of many with SEPARATOR between them.
         alone: the sound of each token by itself, from ALONE; this list is modified.
     """
-    respelled, odd = mandarin.respell(tokens, context.respelled), context.odd
-    for place in context.respelled:
+    respelled, odd = respell(tokens, context.respelled), context.odd
+    changed = [place for place in context.respelled if respelled[place] != tokens[place]]
+    for place in changed:
         alone[place] = ALONE[respelled[place]]
-    if context.respelled:
-        odd = sorted({*odd, *context.respelled, *(place - 1 for place in context.respelled if place)})
-    percents = [place for place in context.hundreds if list(tokens[place + 1 : place + 3]) == ["分", "之"]]
-    spans = _numerals(respelled, sorted([*context.numbers, *percents]))
+    if changed:
+        odd = sorted({*odd, *changed, *(place - 1 for place in changed if place)})
+    spans = _numerals(respelled, sorted([*context.numbers, *filter(partial(may_shorten, tokens), context.units)]))
     if not spans:
         _read_odd_phrases(respelled, alone, odd)
         return alone
@@ -90,18 +94,40 @@ def sounds_in_context(tokens: Sequence[str], alone: list[str], context: ContextP
     return _gathered(parts, places, spans, len(tokens))
 
 
+def respell(tokens: Sequence[str], places: Sequence[int]) -> Sequence[str]:
+    """Replace tokens by others that sound as they do here. `places`: indices of RESPELLED tokens.
+
+    The word a becomes the letter where no English word follows it: plan A 跟, A B C. The rest is `mandarin.respell`.
+    """
+    out = list(mandarin.respell(tokens, [place for place in places if tokens[place] != "a"])) if places else tokens
+    for place in places:
+        if tokens[place] == "a":
+            before, after = tokens[place - 1] if place else "", tokens[place + 1] if place + 1 < len(tokens) else ""
+            is_article = is_latin(after) and len(after) > 1 and not _is_letter(before)
+            out[place] = "a" if is_article else english.LETTER_A  # type: ignore[index]
+    return out
+
+
+def _is_letter(token: str) -> bool:
+    return len(token) == 1 and "a" <= token <= "z"
+
+
 class _Sounds(dict[str, str]):
     """The sound of each token by itself, computed on first use of the token."""
 
     def __missing__(self, token: str) -> str:
         if len(self) >= _MOST_KEPT:
             self.clear()
-        if token == SEPARATOR:
+        if token in (SEPARATOR, mandarin.SILENT):
             sound = ""
         elif is_han(token):
             sound = encode(mandarin.pinyin_units(token))
+        elif token in english.ENDINGS:
+            sound = encode(english.ENDINGS[token])
+        elif token in mandarin.BOPOMOFO:
+            sound = encode((mandarin.BOPOMOFO[token],))
         elif not is_latin(token):
-            sound = encode(token)
+            sound = encode(token) if (name := letter_names(token)) is None else "".join(map(self.__getitem__, name))
         else:
             sound = NUMBER if names_number(token) else encode(english.pronounce(token))
         self[token] = sound
@@ -215,30 +241,30 @@ def _read_odd_phrases(tokens: Sequence[str], sounds: list[str], places: Iterable
         phrases = odd.get("".join(tokens[place : place + 2]))
         if phrases is None:
             continue
-        here = "".join(tokens[place : place + max(map(len, phrases))])
-        if any(map(here.startswith, phrases)):
+        here = "".join(tokens[place : place + len(phrases[-1])])  # the longest is last
+        if here.startswith(phrases):
             done = _read_run(tokens, sounds, place)
 
 
 def _read_run(tokens: Sequence[str], sounds: list[str], place: int) -> int:
-    """Read the run of Han characters around `place`, longest phrase first from the left; return the end of the run."""
-    prefixes, odd = mandarin.phrase_prefixes(), mandarin.odd_phrases()
+    """Read the run of Han characters around `place`, longest phrase first from the right; return the end of the run."""
+    suffixes, odd = mandarin.phrase_suffixes(), mandarin.odd_phrases()
     start = end = place
     while start > 0 and is_han(tokens[start - 1]):
         start -= 1
     while end < len(tokens) and is_han(tokens[end]):
         end += 1
     run = tokens[start:end]
-    pairs = [*map(add, run, run[1:]), ""]
-    at = 0
-    while at < len(run):
-        if pairs[at] not in prefixes:
-            at += 1
+    pairs = ["", *map(add, run, run[1:])]  # of each token with the one before it
+    at = len(run)
+    while at:
+        if pairs[at - 1] not in suffixes:
+            at -= 1
             continue
-        word, stop = mandarin.longest_phrase(run, at, prefixes)
-        if word in odd.get(pairs[at], ()):
-            sounds[start + at : start + stop] = _phrase_sounds(word)
-        at = stop
+        word, first = mandarin.longest_phrase(run, at, suffixes)
+        if word in odd.get(word[:2], ()):
+            sounds[start + first : start + at] = _phrase_sounds(word)
+        at = first
     return end
 
 

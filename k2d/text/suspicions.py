@@ -33,6 +33,13 @@ COUNTED_MAX: Final = 15
 # drills have a share of 0.4 or more; a text of under twenty tokens is too short to tell (在一起 four times has 0.27).
 VARIETY_MIN: Final = 0.35
 VARIETY_TOKENS: Final = 20
+# With few different tokens (bits, yes and no) new pairs soon run out. Speech uses nearly all of the possible ones, a
+# loop a part of them.
+PAIRS_USED: Final = 0.8
+# A text that ends inside a turn of a loop over all of it was cut by the decoder's limit of tokens: half the weight is
+# enough. A unit this long, said three times to the end of a text, is no dictation and no refrain.
+CUT_WEIGHT_MAX: Final = LOOP_WEIGHT_MAX / 2
+LONG_UNIT: Final = 15  # tokens: two clauses
 # An echo may lose or add a word; a speaker who repeats a sentence changes about a third of it.
 ECHO_MAX: Final = 0.8
 # A language lesson has a few words of another language, a title has a particle of it.
@@ -43,10 +50,10 @@ FOREIGN_RUN_MAX: Final = 9  # letters: longer than a greeting
 HAN_PER_S: Final = 10.0
 WORDS_PER_S: Final = 6.5
 CROWDED_TOKENS: Final = 8
-# A syllable every three seconds, for ten seconds or more: a text invented for silence or music, or wrong timestamps.
-# Either way the label does not describe the audio.
+# A syllable every three seconds for most of a window of 30 s: a text invented for silence or music, or wrong times.
+# Either way the label does not describe the audio. In shorter spans people do pause (they look for a file).
 SPARSE_MAX: Final = 0.03
-SPARSE_S: Final = 10.0
+SPARSE_S: Final = 20.0
 
 _FOREIGN: Final = re.compile(f"[^\\sa-z0-9'.{HAN}-]")  # every foreign token has one of these
 _FOREIGN_GAP: Final = 2  # tokens; chosen: Japanese is written with Han characters between kana
@@ -137,7 +144,7 @@ def suspicions(
     has_foreign = _FOREIGN.search(normalised) is not None
     return replace(
         _loop_facts(tokens, reading.repetition, spaced=" " in normalised),
-        phrase=match_phrases(tokens) or credit_line(text) or credit_at_edge(text, tokens),
+        phrase=match_phrases(tokens) or credit_line(text, tokens) or credit_at_edge(text, tokens),
         echo=echo_share(tokens, read(prompt).tokens) if prompt else 0.0,
         foreign_share=foreign_share(tokens) if has_foreign else 0.0,
         foreign_run=foreign_run(tokens) if has_foreign else 0,
@@ -178,9 +185,14 @@ def is_hallucination(text: str, *, prompt: str = "", duration_s: float | None = 
 
 
 def variety(tokens: Sequence[str]) -> float:
-    """Distinct pairs of neighbouring tokens over all such pairs; 1 without a pair."""
-    pairs = len(tokens) - 1
-    return len(set(pairwise(tokens))) / pairs if pairs > 0 else 1.0
+    """Distinct pairs of neighbouring tokens over all such pairs; 1 without a pair.
+
+    Also 1 where the text has most of the pairs that its tokens can form: few symbols in any order (1 0 0 1 1 0 …).
+    """
+    pairs, distinct, possible = len(tokens) - 1, len(set(pairwise(tokens))), len(set(tokens)) ** 2
+    if pairs <= 0 or (possible > 1 and distinct >= PAIRS_USED * possible):
+        return 1.0
+    return distinct / pairs
 
 
 def foreign_share(tokens: Sequence[str]) -> float:
@@ -219,11 +231,16 @@ def _is_greek_or_bopomofo(letter: str) -> bool:
 
 def _loop_weight(tokens: Sequence[str], loop: Loop) -> float:
     """The weight of the repetitions of a loop (see Suspicions); 0 where the loop may be speech."""
-    if loop.turns < TURNS_BESIDE_SPEECH and loop.end - loop.start < ALL_OF_IT * len(tokens):
+    at_end = loop.end == len(tokens)
+    is_all = loop.end - loop.start >= ALL_OF_IT * len(tokens)
+    if loop.turns < TURNS_BESIDE_SPEECH and not is_all and not (at_end and loop.period >= LONG_UNIT):
         return 0.0
     again = tokens[loop.start + loop.period : loop.end]
     weight = 2 * len(again) - sum(map(is_han, again))
-    return weight / 2 if all(token in _SOUNDS or token.isdecimal() for token in again) else weight
+    if all(token in _SOUNDS or token.isdecimal() for token in again):
+        return weight / 2
+    is_cut = at_end and is_all and loop.period * loop.turns < loop.end - loop.start
+    return weight * LOOP_WEIGHT_MAX / CUT_WEIGHT_MAX if is_cut else weight
 
 
 def _least_s(normalised: str) -> float:

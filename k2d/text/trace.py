@@ -1,45 +1,64 @@
 """Maps normalised tokens to their positions in the original text, so that a diff can show the text as written."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
-from k2d.text.normalise import BRACKETS, LETTERS, LOOSE, SPOKEN, Replacement, clean, fold, simplify
+from k2d.text.normalise import BRACKETS, LETTERS, LOOSE, SPOKEN, Replacement, fold
 from k2d.text.tokens import TOKEN
 
-Traced = list[tuple[str, int]]  # characters of the normalised text, each with its offset in the original text
+
+class TracedText(NamedTuple):
+    """A text on its way to being normalised."""
+
+    text: str
+    offsets: Sequence[int]  # of each character: its offset in the original text
 
 
 def token_starts(text: str) -> list[int] | None:
     """Return the offset in `text` at which each of its mixed tokens begins, in order.
 
     Several tokens that come from one symbol share its offset. Returns None when the text does not normalise character
-    by character (a base letter and its accent as two code points).
+    by character (a base letter and its accent as two code points). Where `simplify` changes a text's length, which is
+    rare, there are as many offsets as tokens before that.
 
         token_starts("Hi，你好")  # [0, 3, 4]
     """
-    traced: Traced = [(character, offset) for offset, character in enumerate(text)]
+    traced = TracedText(text, range(len(text)))
     traced = _substitute(traced, BRACKETS)
-    traced = [(folded, offset) for character, offset in traced for folded in fold(character)]
-    traced = _substitute(traced, SPOKEN)
-    traced = [(kept, offset) for character, offset in traced for kept in LETTERS[ord(character)]]
-    traced = _substitute(traced, [(LOOSE, " ")])
-    cleaned = "".join(character for character, _ in traced)
-    simplified = simplify(cleaned)
-    if " ".join(cleaned.split()) != clean(text) or len(simplified) != len(cleaned):
+    folded = list(map(_folded, traced.text))
+    if "".join(folded) != fold(traced.text):
         return None
-    return [traced[match.start()][1] for match in TOKEN.finditer(simplified)]
+    traced = TracedText("".join(folded), _repeated(traced.offsets, folded))
+    traced = _substitute(traced, SPOKEN)
+    letters = [LETTERS[ord(character)] for character in traced.text]
+    traced = TracedText("".join(letters), _repeated(traced.offsets, letters))
+    cleaned, offsets = _substitute(traced, [(LOOSE, " ")])
+    return [offsets[match.start()] for match in TOKEN.finditer(cleaned)]
 
 
-def _substitute(traced: Traced, edits: Iterable[tuple[re.Pattern[str], Replacement]]) -> Traced:
+_folded = lru_cache(maxsize=65_536)(fold)  # of single characters
+
+
+def _repeated(offsets: Sequence[int], parts: Iterable[str]) -> list[int]:
+    """The offset of each character of the parts, where each part comes from one offset."""
+    return [offset for offset, part in zip(offsets, parts, strict=True) for _ in part]
+
+
+def _substitute(traced: TracedText, edits: Iterable[tuple[re.Pattern[str], Replacement]]) -> TracedText:
     """`Pattern.sub` for traced text: a replacement gets the offset at which its match began."""
     for pattern, replacement in edits:
-        text = "".join(character for character, _ in traced)
-        out: Traced = []
+        text, offsets = traced
+        parts: list[str] = []
+        places: list[int] = []
         done = 0
         for match in pattern.finditer(text):
             new = replacement if isinstance(replacement, str) else replacement(match)
-            out += traced[done : match.start()]
-            out += [(character, traced[match.start()][1]) for character in new]
+            parts += (text[done : match.start()], new)
+            places += offsets[done : match.start()]
+            places += [offsets[match.start()]] * len(new)
             done = match.end()
-        traced = out + traced[done:]
+        if done:
+            traced = TracedText("".join(parts) + text[done:], [*places, *offsets[done:]])
     return traced

@@ -7,8 +7,9 @@ from operator import add
 
 from k2d.text import mandarin
 from k2d.text.normalise import clean, simplify
+from k2d.text.numbers import SHORT_FORMS
 from k2d.text.repetition import NGRAM
-from k2d.text.sounds import ALONE, NUMBER, ContextPlaces, decode, sounds_in_context
+from k2d.text.sounds import ALONE, NUMBER, RESPELLED, ContextPlaces, decode, sounds_in_context
 from k2d.text.tokens import TOKEN
 
 
@@ -48,9 +49,9 @@ def sounds(tokens: Sequence[str]) -> list[str]:
     odd = mandarin.odd_phrases()
     alone = list(map(ALONE.__getitem__, tokens))
     places = ContextPlaces(
-        respelled=[place for sign in mandarin.RESPELLED for place in _places_of(sign, tokens)],
+        respelled=[place for place, token in enumerate(tokens) if token in RESPELLED],
         numbers=_places_of(NUMBER, alone),
-        hundreds=_places_of("百", tokens),
+        units=[place for place, token in enumerate(tokens) if token in tuple(SHORT_FORMS)],
         odd=list(compress(count(), map(odd.__contains__, map(add, tokens, tokens[1:])))),
     )
     return sounds_in_context(tokens, alone, places)

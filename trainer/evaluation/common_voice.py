@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from k2d.errors import BadRequest
+from k2d.textfiles import ENCODING
 from trainer.evaluation.utterances import Utterance, UtteranceReference, make_reference, opener
 
 NEEDED: Final = ("path", "sentence")
@@ -34,7 +35,7 @@ class CommonVoice:
 
     def utterances(self) -> Iterator[Utterance]:
         try:
-            with self.path.open(encoding="utf-8", newline="") as file:
+            with self.path.open(encoding=ENCODING, newline="") as file:
                 rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
                 missing = [name for name in NEEDED if name not in (rows.fieldnames or ())]
                 if missing:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from k2d.errors import BadRequest
+from k2d.textfiles import read_lines
 from trainer.evaluation.utterances import Utterance, UtteranceReference, make_reference, opener
 
 MANIFEST: Final = "manifest.jsonl"
@@ -34,14 +35,13 @@ class JsonLines:
         return (utterance.reference for utterance in self.utterances())
 
     def utterances(self) -> Iterator[Utterance]:
-        with self.path.open(encoding="utf-8") as file:
-            number = 0
-            try:
-                for number, line in enumerate(file, 1):
-                    if line.strip():
-                        yield self._utterance(json.loads(line), number)
-            except ValueError as error:  # not JSON, or not UTF-8
-                raise BadRequest(f"{self.path}, line {number}: {error}", hint=HINT) from error
+        number = 0
+        try:
+            for number, line in enumerate(read_lines(self.path), 1):
+                if line.strip():
+                    yield self._utterance(json.loads(line), number)
+        except ValueError as error:  # not JSON, or not UTF-8
+            raise BadRequest(f"{self.path}, line {number}: {error}", hint=HINT) from error
 
     def _utterance(self, row: Any, number: int) -> Utterance:
         audio = _first(row, AUDIO) if isinstance(row, dict) else None

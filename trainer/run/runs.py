@@ -104,7 +104,7 @@ class Run:
             text = (self.folder / name).read_text("utf-8")
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in text.split("\n")[:-1]]
 
     def rewind(self, step: int) -> None:
         """Remove what was recorded after a checkpoint: those steps are made again."""

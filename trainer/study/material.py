@@ -13,6 +13,7 @@ from k2d.audio import encode_flac, probe_duration_s
 from k2d.errors import AudioError, BadRequest
 from k2d.schema import SAMPLE_RATE_HZ, WINDOW_S, Samples
 from k2d.settings import Settings
+from k2d.textfiles import read_text
 from trainer.evaluation.manifests import HINT
 from trainer.evaluation.sets import open_set
 from trainer.evaluation.utterances import EvaluationSet, Utterance, UtteranceReference
@@ -116,7 +117,7 @@ def _sentences(path: Path) -> Iterator[Sentence]:
         BadRequest: the file is something else.
     """
     try:
-        for row in json.loads(path.read_text("utf-8"))["segments"]:
+        for row in json.loads(read_text(path))["segments"]:
             texts = [row["text"], row.get("text_spoken", row["text"])]
             if row["text"].strip():
                 yield Sentence(float(row["start"]), float(row["end"]), tuple(dict.fromkeys(texts)))

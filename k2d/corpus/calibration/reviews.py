@@ -22,6 +22,7 @@ from k2d.filtering.distance import counts
 from k2d.filtering.policy import Policy
 from k2d.keys import segment_id
 from k2d.text.reading import read
+from k2d.textfiles import read_lines
 
 VERSION: Final = 2
 
@@ -121,7 +122,7 @@ def load(path: Path) -> tuple[ReviewHead, list[ReviewRow]]:
         BadRequest: it is not a review file, or a line is not valid.
     """
     try:
-        lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        lines = [line for line in read_lines(path) if line.strip()]
     except FileNotFoundError as error:
         raise NotFound(f"no file {path}", hint="`k2d review BATCH --out FILE` draws one") from error
     except (OSError, UnicodeError) as error:

@@ -146,7 +146,8 @@ def count_edits(pool: TokenPool, pairs: Sequence[TextPair], by_sound: Alignments
     return EditCounts(
         tokens=label_sum(np.ones(len(segment))),
         hypothesis_tokens=hypothesis_sum(np.ones(len(hypothesis_segment))),
-        substituted=label_sum(substituted),
+        # one word may be written for several: the side with more tokens counts, so that nothing in common is 1
+        substituted=np.maximum(label_sum(substituted), hypothesis_sum(hypothesis_share - deleted)),
         inserted=label_sum(inserted),
         deleted=hypothesis_sum(deleted),
         homophones=label_sum(unwritten & has_sound & (wrong == 0)),

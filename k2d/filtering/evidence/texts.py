@@ -154,12 +154,16 @@ def _texts(batch: TextBatch, lengths: Sequence[int]) -> tuple[list[int], list[bo
         whole = tokens[at:end]
         may_loop = batch.recurring[place] > 1 or numerals[place] >= LEAST_NUMBERS
         may_be_credit = ":" in label or "：" in label or may_credit(whole)
+        every = may_loop or may_be_credit or bool(chunk.prompt)
         for span, segment in zip(range(spans_of_chunk.start, spans_of_chunk.stop), chunk.segments, strict=True):
-            words = tokens[at : at + lengths[span]]
-            at += lengths[span]
+            begin, at = at, at + lengths[span]
+            may_be_phrase = at > begin and may_begin(tokens[begin], tokens[begin + 1] if at > begin + 1 else "")
+            if not (every or may_be_phrase):
+                continue
+            words = tokens[begin:at]
             if may_loop:
                 loops[span] = loop_turns(words)
-            if words and may_begin(words[0]):
+            if may_be_phrase:
                 phrases[span] = match_phrases(words) is not None
             if may_be_credit and not phrases[span]:
                 phrases[span] = _is_credit(segment.text, words)
@@ -193,4 +197,4 @@ def _numerals(readings: Readings) -> list[int]:
 
 
 def _is_credit(text: str, tokens: Sequence[str]) -> bool:
-    return credit_line(text) is not None or credit_at_edge(text, tokens) is not None
+    return credit_line(text, tokens) is not None or credit_at_edge(text, tokens) is not None

@@ -103,9 +103,13 @@ def _distance_reasons(policy: Policy, columns: Columns, kept: Flags) -> Codes:
 
 
 def _evidence_reasons(policy: Policy, columns: Columns, kept: Flags) -> Codes:
-    """The reasons under risk, rules left out. Accepted: agreement or homophone. Rejected: the strongest evidence."""
+    """The reasons under risk, rules left out. Rejected: the strongest evidence.
+
+    Accepted: agreement, or homophone where every hypothesis has the label's sounds and some of them other characters.
+    """
     reasons = np.full(len(kept), REASONS.index(Reason.AGREEMENT), np.int8)
-    reasons[columns["homophones"] > 0] = REASONS.index(Reason.HOMOPHONE)
+    only_written = (columns["homophones"] > 0) & (columns["disagreement_most"] == 0)
+    reasons[only_written] = REASONS.index(Reason.HOMOPHONE)
     rejected = np.flatnonzero(~kept)  # usually few, and only these need the work below
     reasons[rejected] = _rejected_reasons(policy, RowSubset(columns, rejected))
     return reasons

@@ -20,6 +20,7 @@ from k2d.filtering.policy.risk import Weights
 from k2d.keys import digest
 from k2d.schema import Metric, Quorum
 from k2d.text.repetition import NGRAM, REPETITION_MAX
+from k2d.textfiles import read_text
 
 VERSION: Final = 2  # of the file format
 
@@ -193,7 +194,7 @@ def load(preset_or_path: str) -> Policy:
             f"unknown policy: {preset_or_path!r}", hint=f"one of {', '.join(PRESETS)}, or the path of a YAML file"
         )
     try:
-        text = Path(preset_or_path).read_text("utf-8")
+        text = read_text(Path(preset_or_path))
     except (OSError, UnicodeError) as error:
         raise BadRequest(f"cannot read the policy {preset_or_path}: {error}") from error
     return from_yaml(text, name=preset_or_path)

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from reading_oracle import count_ngrams, mixed_tokens, normalise, sounds
 
 from k2d.text.english import pronounce
-from k2d.text.mandarin import longest_phrase, phrase_prefixes, pinyin_units, respell
+from k2d.text.mandarin import longest_phrase, phrase_suffixes, pinyin_units
 from k2d.text.numbers import read_numbers
 from k2d.text.reading import count_windows, read_many
-from k2d.text.sounds import SEPARATOR, decode
-from k2d.text.tokens import is_han, is_latin
+from k2d.text.sounds import ALONE, RESPELLED, SEPARATOR, decode, respell
+from k2d.text.tokens import is_han
 from k2d.text.trace import token_starts
 
 TRICKY = "我們銀行長大還有得了重要一著名看著不行々二百分之十年兩個的都好"
@@ -20,14 +20,14 @@ texts = st.lists(st.sampled_from([*TRICKY, *WORDS, *SIGNS, " ", "謝謝大家" *
 
 
 def plain_phonemes(tokens: list[str]) -> list[str]:
-    """Slow and simple: cut from the left by the longest phrase, and read each word by itself."""
-    respelled = respell(tokens, [place for place, written in enumerate(tokens) if written in "著々"])
+    """Slow and simple: cut from the right by the longest phrase, and read each word by itself."""
+    respelled = respell(tokens, [place for place, written in enumerate(tokens) if written in RESPELLED])
     read = list(read_numbers(respelled))
     units: list[str] = []
-    place = 0
-    while place < len(read):
-        word, place = longest_phrase(read, place, phrase_prefixes())
-        units += pinyin_units(word) if is_han(word) else pronounce(word) if is_latin(word) else tuple(word)
+    end = len(read)
+    while end:
+        word, end = longest_phrase(read, end, phrase_suffixes())
+        units[:0] = pinyin_units(word) if is_han(word) else decode(ALONE[word])
     return units
 
 

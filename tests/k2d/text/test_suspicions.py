@@ -13,7 +13,7 @@ from k2d.text.repetition import count_tokens
 from k2d.text.suspicions import foreign_run, foreign_share, is_hallucination, loop_turns, suspicions, variety
 
 ROOT = Path(__file__).parents[3]
-TARGET = 0.95
+TARGET = 0.96
 
 REASONS = [
     ("", {}, ()),

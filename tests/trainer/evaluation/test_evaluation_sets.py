@@ -152,6 +152,17 @@ def test_common_voice_as_released(tmp_path: Path) -> None:
         list(opened(folder, split="dev").references())
 
 
+def test_what_an_editor_does_to_a_list_changes_nothing(tmp_path: Path) -> None:
+    said = "今天\u2028好\u0085的"
+    text = json.dumps({"audio": str(CLIP), "text": said}, ensure_ascii=False)
+    (tmp_path / "mine.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{text}\r\n{text}\r\n".encode())
+    assert [reference.texts for reference in opened(tmp_path / "mine.jsonl").references()] == [(said,)] * 2
+    columns, row = "path\tsentence\tlocale", f"clip.flac\t{said}\tzh-TW"
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "test.tsv").write_bytes(b"\xef\xbb\xbf" + f"{columns}\r\n{row}\r\n".encode())
+    assert [reference.texts for reference in opened(tmp_path / "test.tsv").references()] == [(said,)]
+
+
 def test_common_voice_as_parquet_with_paths(tmp_path: Path) -> None:
     shutil.copy(CLIP, tmp_path / "a.flac")
     row = {"client_id": "c", "path": "a.mp3", "sentence": "你好", "locale": "zh-TW"}

@@ -113,6 +113,17 @@ def test_a_review_file_comes_back_as_it_was_written_and_is_never_overwritten(cor
     assert load(shuffled) == (head, rows)
 
 
+def test_what_an_editor_does_to_a_review_file_changes_nothing(corpus, tmp_path):
+    lake, batch, _ = corpus
+    head, rows = review(lake, [batch], DEFAULT, count=50, seed=0)
+    rows = [row.model_copy(update={"reference": "好\u2028的\u0085嗎\u2029"}) for row in rows]
+    write(tmp_path / "review.jsonl", head, rows)
+    edited = tmp_path / "edited.jsonl"
+    text = (tmp_path / "review.jsonl").read_text("utf-8")
+    edited.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert load(edited) == (head, rows)
+
+
 def test_a_review_file_of_version_0_1_is_read(corpus, tmp_path):
     """Its rows say `heard` and "chunk/2", its policy has the names of version 1; a review in it goes on counting."""
     lake, batch, truth = corpus

@@ -117,6 +117,7 @@ NOTHING_CONFIRMED = {
     "disagreement_most": 1.0,
     "expected_token_error": 1.0,
 }
+SAME_SOUND = {"disagreement_least": 0.0, "disagreement_middle": 0.0, "disagreement_most": 0.0}
 IMPROBABLE = {"forced_logprob": -5.0, "avg_logprob": -5.0, "expected_token_error": 1.0}
 
 
@@ -124,7 +125,9 @@ IMPROBABLE = {"forced_logprob": -5.0, "avg_logprob": -5.0, "expected_token_error
     ("changes", "reason"),
     [
         ({}, Reason.AGREEMENT),
-        ({"homophones": 0.05}, Reason.HOMOPHONE),
+        (SAME_SOUND | {"homophones": 0.05}, Reason.HOMOPHONE),
+        (SAME_SOUND, Reason.AGREEMENT),
+        (SAME_SOUND | {"homophones": 0.05, "disagreement_most": 0.01}, Reason.AGREEMENT),
         ({"zh_tokens": 0, "phonemes": 0}, Reason.EMPTY),
         ({"teacher_repetition": 11}, Reason.TEACHER_REPETITION),
         ({"loops": 3}, Reason.TEACHER_REPETITION),
