@@ -40,7 +40,7 @@ class Run:
         """Label once, in a process of its own."""
         with tempfile.TemporaryDirectory() as store:
             environment = {**os.environ, **self.settings, "K2D_STORE": store, "PYTHONPATH": str(self.tree)}
-            command = [sys.executable, "-m", "k2d", "label", "--embedded", "--json", "--validator", "perturbed"]
+            command = [sys.executable, "-m", "k2d.cli", "label", "--embedded", "--json", "--validator", "perturbed"]
             started = time.perf_counter()
             process = subprocess.Popen(
                 [*command, *map(str, recordings)], env=environment, cwd=self.tree, stdout=subprocess.PIPE
