@@ -8,6 +8,7 @@ from k2d.errors import BadRequest, ModelError
 from k2d.inference.address import is_address, plain
 from k2d.settings import Settings
 from k2d.text.terms import parse_terms, terms_of, terms_prompt
+from k2d.textfiles import read_text
 
 SUFFIXES: Final = (".txt", ".csv", ".tsv", ".md", ".text", ".lst", ".list")  # of files with terms
 
@@ -34,7 +35,7 @@ def read_terms(file_or_text: str) -> str:
         parse_terms(file_or_text)
         return file_or_text
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise BadRequest(f"{path} cannot be read: {error.strerror}", hint="give a text file, or the terms") from error
     except UnicodeDecodeError as error:
