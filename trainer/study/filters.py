@@ -79,6 +79,7 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
         names = [each.name for each in filters(columns, [DEFAULT, PAPER])]
     """
     first = policies[0]
+    distances_only = PAPER.model_copy(update={"reject_rescored": False})  # as distances they are asked about any label
     names = [name for name in FEATURES if name not in _SIGNALS]
     alone = features(first, columns, tuple(names)).T
     return (
@@ -88,7 +89,7 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
         _by_score("no-speech probability", FilterKind.SIGNAL, columns["no_speech_prob"]),
         _by_score("compression ratio", FilterKind.SIGNAL, columns["compression_ratio"]),
         *(
-            _by_policy(name, FilterKind.DISTANCE, PAPER.varied(metric=metric), columns)
+            _by_policy(name, FilterKind.DISTANCE, distances_only.varied(metric=metric), columns)
             for metric, name in _DISTANCES.items()
         ),
         *(
