@@ -2,10 +2,11 @@
 
     python bench/fit_weights.py ../shared/data/public ../shared/data/real --store ../study-store
 
-The store is that of `k2d study` on the same sets with the same settings, so nothing is labeled again. Recordings
-(all versions and chunks of one together) are dealt into five folds, and each label's risk comes from weights that were
-fitted to the other four. The table has the area under the risk–coverage curve, and the log loss of the share of tokens that are
-wrong, for the shipped weights and for fitted ones with all features or with some; at the end the weights fitted to all.
+The store is that of `k2d study` on the same sets with the same settings, so nothing is labeled again. Recordings (all
+versions and chunks of one together) are dealt into five folds, and each label's risk comes from weights that were
+fitted to the other four. The table has the area under the risk–coverage curve, and the log loss of the share of tokens
+that are wrong, for the shipped weights and for fitted ones with all features or with some; below each, the weights
+fitted to all labels.
 """
 
 import argparse
