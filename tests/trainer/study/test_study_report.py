@@ -11,11 +11,12 @@ from k2d.settings import Settings
 from trainer.evaluation.bootstrap import Band
 from trainer.study import study_files as files
 from trainer.study.about import about
-from trainer.study.blocks import format_band, format_difference, format_percent
+from trainer.study.blocks import format_band, format_difference, format_percent, markdown
 from trainer.study.figures import study
 from trainer.study.filters import COMPOSITE, NGRAM, FilterKind, filters
 from trainer.study.judge import ALPHAS
 from trainer.study.resampling import BootstrapOptions
+from trainer.study.study_report import document
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +108,65 @@ def test_the_report_stands_alone_and_holds_no_transcript(found, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text("utf-8").splitlines()]
     assert [line["text"] for line in lines] == texts
     assert all(line["teacher_text"] is None for line in lines)
-    document = json.loads((tmp_path / "report.json").read_text("utf-8"))
-    assert [one["name"] for one in document["validators"]] == ["small", "perturbed"]
-    assert document["validators"][1]["compute_s_per_hour"] == 124.0
+    report = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert [one["name"] for one in report["validators"]] == ["small", "perturbed"]
+    assert report["validators"][1]["compute_s_per_hour"] == 124.0
+    shown = report["groups"][0]["filters"]
+    assert all(len(report["groups"][0]["curves"][one["name"]]) == len(report["shares"]) for one in shown)
+
+
+# ---- what a reader gets first -------------------------------------------------------------------------------------
+
+
+def headings(page):
+    return re.findall(r"^## (.+)$", page, re.MULTILINE)
+
+
+def first_table(page, heading):
+    """The rows of the first table under a heading, as dicts; of equal columns the last counts."""
+    lines = page.split(f"## {heading}\n")[1].split("\n## ")[0].splitlines()
+    rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def page_of(result):
+    return markdown(document(result, about(result.labeled, result.policies, ["study"], Settings())))
+
+
+def test_the_page_begins_with_the_reader_s_sets():
+    result = study(labeled_material(sets=("mine", "yours")), [DEFAULT], BootstrapOptions(draws=20))
+    page = page_of(result)
+    assert headings(page)[:2] == ["What each filter keeps", "How to read this"]
+    rows = first_table(page, "What each filter keeps")
+    assert [(row["set"], row["filter"]) for row in rows] == [
+        (name, shown) for name in ("all sets", "mine", "yours") for shown in ("no filter", "evidence", COMPOSITE)
+    ]
+    at = {(row["set"], row["filter"]): row for row in rows}
+    own = result.own_alpha[0]
+    assert at["all sets", "evidence"]["α"] == f"{own.alpha:g}"
+    assert at["all sets", "evidence"]["hours kept"] == format_percent(own.share)
+    assert at["all sets", "evidence"]["label MER"] == format_band(own.mer_kept)
+    assert at["all sets", COMPOSITE]["α"] == "0.4"
+    assert "On mine and yours (24 labels" in page
+    assert "all sets" not in page_of(study(labeled_material(), [DEFAULT], BootstrapOptions(draws=20)))
+
+
+def test_the_page_has_no_targets_of_the_project(found):
+    page = page_of(found)
+    assert not re.search(r"\btargets?\b|\| holds \|", page, re.IGNORECASE)
+    assert "checks" not in files.as_json(found, about(found.labeled, found.policies, ["study"], Settings()))
+
+
+def test_what_second_decodes_changed_is_told():
+    result = study(labeled_material(rescored=True), [DEFAULT], BootstrapOptions(draws=20))
+    page = page_of(result)
+    assert headings(page)[1] == "What second decodes changed"
+    (row,) = first_table(page, "What second decodes changed")
+    assert row["labels with a second decode's text"] == "6"
+    assert "of the hours have a second decode's text: label MER 0.000 there instead of" in page
+    lines = files.label_lines(result)
+    assert sum(line["teacher_text"] is not None for line in lines) == 6
+    assert all(line["teacher_text"] != line["text"] or line["edits"] == 0 for line in lines)
 
 
 def test_figures_are_written_with_their_bands():
