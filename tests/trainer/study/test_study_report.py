@@ -42,6 +42,17 @@ def test_a_policy_accepts_here_what_it_accepts_anywhere(policy):
         assert (here.accepts(alpha) == anywhere).all()
 
 
+def test_distances_judge_second_decodes_texts_too_and_the_preset_refuses_them():
+    columns = labeled_material(rescored=True).validators[0].chunks
+    rescored, loops = columns["is_rescored"].astype(bool), columns["teacher_repetition"] > PAPER.repetition_max
+    by_name = {one.name: one for one in filters(columns, [DEFAULT, PAPER])}
+    assert rescored.any()
+    assert (by_name["paper"].rejected == rescored | loops).all()
+    for one in by_name.values():
+        if one.kind is FilterKind.DISTANCE:
+            assert not (one.rejected & rescored).any(), one.name
+
+
 def test_policies_of_one_name_are_told_apart():
     other = Policy(name="evidence", metric="evidence", weights=Weights(bias=-3.0, disagreement=5.0))
     third = Policy(name="MER", metric="mer")
