@@ -25,7 +25,7 @@ import numpy as np
 FORMATS = (2, 3)  # of report.json; 2 has no curves of sets, and does not say how its labels were decoded
 
 MER_RATIO = 0.80  # largest ratio of label MER to greedy's
-KEPT_SHARE = 0.87  # of the hours: what the composite at PAPER_ALPHA kept of greedy labels when the targets were set
+KEPT_SHARE = 0.87  # of the hours: what the composite at PAPER_ALPHA kept of all sets when the targets were set
 KEPT_RATIO = 0.80  # the same ratio at KEPT_SHARE, of the policy to the composite at PAPER_ALPHA on greedy labels
 LABEL_AREA_RATIO = 0.75  # of the policy's area to the composite's on greedy labels
 AREA_RATIO = 0.80  # of the policy's area to the composite's on the same labels
@@ -155,6 +155,14 @@ def label_targets(report: dict[str, Any], greedy: dict[str, Any]) -> Iterator[Ta
             kept,
             KEPT_RATIO,
             note="" if share is None else f" (greedy at {100 * share:.0f} %)",
+        )
+        yield _ratio(
+            part,
+            "the same, where both keep what that composite keeps",
+            None if share is None else now.mer_at(name, share),
+            kept,
+            KEPT_RATIO,
+            note="" if share is None else f" (both at {100 * share:.0f} %)",
         )
         yield _ratio(
             part,

@@ -42,8 +42,8 @@ def answer(study: Study) -> str:
     if study.failures:
         kept = sum(failure.policy == best.name for failure in study.kept_failures)
         sentences.append(
-            f"Of {study.failures} labels with more errors than words (true MER > {TOTAL_FAILURE:g}), {best.name} keeps"
-            f" {kept or 'none'} at α up to {KEPT_FAILURE_ALPHA:g}."
+            f"Labels with more errors than words (true MER > {TOTAL_FAILURE:g}): {study.failures}, of which {best.name}"
+            f" keeps {kept or 'none'} at α up to {KEPT_FAILURE_ALPHA:g}."
         )
     return " ".join(sentences)
 

@@ -39,9 +39,9 @@ def definitions_section(options: BootstrapOptions) -> Section:
         " the labels a filter drops, the share with true MER above the limit; recall: of those labels, the share it"
         " drops. AUC: how often a label above the limit is scored worse than one below it, equal scores half.",
         "Scores: MER, PER, the composite and their bounded forms as `k2d.filtering.policy` computes them from the first"
-        " validator, with the paper's rule on loops; every policy with its own rules. Log-probability: 1 − e^(mean log-probability of the teacher)."
-        " Whisper's own rules: compression ratio above 2.4 or mean log-probability below -1. Features alone have no"
-        " rules.",
+        " validator, with the paper's rule on loops; every policy with its own rules. Log-probability: 1 −"
+        " e^(mean log-probability of the teacher). Whisper's own rules: compression ratio above 2.4 or mean"
+        " log-probability below -1. Features alone have no rules.",
         "Chunks of recordings longer than 30 s are scored against the sentences of the timeline that their span covers;"
         " a sentence that crosses an edge may be left out in part, whichever part is nearest to the label.",
     )

@@ -44,11 +44,11 @@ def holds(targets):
 
 def test_targets_are_for_all_recordings_and_for_each_set(bench, reports):
     targets = list(bench.label_targets(*reports))
-    assert [target.labels for target in targets] == [name for name in ("all", *SETS) for _ in range(3)]
+    assert [target.labels for target in targets] == [name for name in ("all", *SETS) for _ in range(4)]
     assert all(target.holds is not None for target in targets)
-    assert len({target.asked for target in targets}) == 3
+    assert len({target.asked for target in targets}) == 4
     one_set = list(bench.label_targets(report(sets=("one",)), report(sets=("one",), greedy=True)))
-    assert [target.labels for target in one_set] == ["all"] * 3
+    assert [target.labels for target in one_set] == ["all"] * 4
 
 
 def scaled(document, part, factor):
