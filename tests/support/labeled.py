@@ -1,6 +1,7 @@
 """Made-up labels, facts and references for the study's tests: 24 labels of 8 recordings, one of them long."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,10 +21,22 @@ SENTENCES = (
 
 
 def chunk_facts(
-    index: int, text: str, hypotheses: Sequence[str], *, start_s: float = 0.0, logprob: float = -0.2
+    index: int,
+    text: str,
+    hypotheses: Sequence[str],
+    *,
+    start_s: float = 0.0,
+    logprob: float = -0.2,
+    teacher: str | None = None,
 ) -> ChunkFacts:
-    """The facts of a label of two segments: the text, and a filler that every validator confirms."""
-    segments = (segment(start_s, start_s + 3.0, text, logprob), segment(start_s + 3.5, start_s + 5.0, " 謝謝", logprob))
+    """The facts of a label of two segments: the text, and a filler that every validator confirms.
+
+    `teacher`: the text is a second decode's, and this is the teacher's own.
+    """
+    first = segment(start_s, start_s + 3.0, text, logprob)
+    if teacher is not None:
+        first = replace(first, origin="second decode, beam 5", teacher_text=teacher)
+    segments = (first, segment(start_s + 3.5, start_s + 5.0, " 謝謝", logprob))
     from_validator = tuple(
         Hypothesis("model:small", "as is", f"{hypothesis} 謝謝", -0.3, (logprob * 2, -0.1)) for hypothesis in hypotheses
     )
@@ -48,8 +61,18 @@ def segment(start_s: float, end_s: float, text: str, logprob: float) -> Segment:
     return Segment(start_s, end_s, text, (1, 2, 3), logprob, 0.01, 1.1, 0.0, "zh-en")
 
 
-def labeled_material(*, validators: Sequence[str] = ("small", "perturbed"), recordings: int = 8) -> LabeledMaterial:
-    """Labels with more and more errors; the last recording is a loop where nothing is said."""
+def labeled_material(
+    *,
+    validators: Sequence[str] = ("small", "perturbed"),
+    recordings: int = 8,
+    sets: Sequence[str] = ("set",),
+    rescored: bool = False,
+) -> LabeledMaterial:
+    """Labels with more and more errors; the last recording is a loop where nothing is said.
+
+    `sets` take turns, recording by recording. `rescored`: of labels 0, 4, 8 … a second decode wrote the text, without
+    an error; the teacher's own is the label that they have otherwise.
+    """
     random = np.random.default_rng(3)
     rows, groups = [], []
     for number in range(3 * recordings):
@@ -59,11 +82,14 @@ def labeled_material(*, validators: Sequence[str] = ("small", "perturbed"), reco
         else:
             wrong = int(random.integers(0, len(sentence) // 2))
             text, reference = "錯" * wrong + sentence[wrong:], f"{sentence} 謝謝"
-        facts = chunk_facts(number, text, (sentence,), logprob=-0.1 - 0.1 * (number % 5))
+        teacher = text if rescored and reference and number % 4 == 0 else None
+        if teacher is not None:
+            text = sentence
+        facts = chunk_facts(number, text, (sentence,), logprob=-0.1 - 0.1 * (number % 5), teacher=teacher)
         rows.append((facts, truth_of_clip(facts, (reference,))))
         groups.append(recording)
     return LabeledMaterial(
-        labels=_label_table(rows, groups),
+        labels=_label_table(rows, groups, sets),
         truths=tuple(truth for _, truth in rows),
         validators=tuple(_validator_labels(name, rows, at) for at, name in enumerate(validators)),
         skipped={"set: x": "no reference"},
@@ -73,10 +99,14 @@ def labeled_material(*, validators: Sequence[str] = ("small", "perturbed"), reco
     )
 
 
-def _label_table(rows: Sequence[tuple[ChunkFacts, LabelTruth]], groups: Sequence[int]) -> LabelTable:
+def _label_table(
+    rows: Sequence[tuple[ChunkFacts, LabelTruth]], groups: Sequence[int], sets: Sequence[str]
+) -> LabelTable:
     errors = [truth.errors for _, truth in rows]
+    set_names = [sets[group % len(sets)] for group in groups]
+    names = zip(set_names, groups, (facts.index for facts, _ in rows), strict=True)
     return LabelTable(
-        names=tuple(f"set: {group}.flac, chunk {facts.index}" for group, (facts, _) in zip(groups, rows, strict=True)),
+        names=tuple(f"{name}: {group}.flac, chunk {index}" for name, group, index in names),
         seconds=np.array([facts.duration_s for facts, _ in rows]),
         edits=np.array([float(each.mixed.edits) for each in errors]),
         tokens=np.array([float(each.mixed.reference_length) for each in errors]),
@@ -84,7 +114,7 @@ def _label_table(rows: Sequence[tuple[ChunkFacts, LabelTruth]], groups: Sequence
         switch_tokens=np.array([float(each.switch.reference_length) for each in errors]),
         groups=number_groups(groups),
         kinds={
-            "set": np.array(["set"] * len(rows)),
+            "set": np.array(set_names),
             "language": np.array(["zh-en" if each.switch.reference_length else "zh" for each in errors]),
             "length": np.array([LENGTHS[group % 2] for group in groups]),
             "code mixing": np.array(["(0, 0.1]" if each.has_speech else "nothing said" for each in errors]),

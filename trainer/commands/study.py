@@ -94,7 +94,7 @@ def study(
     if not len(labeled.labels):
         raise BadRequest("no recording has a label whose reference is known", hint="docs/study.md says which have")
     result = judge(labeled, policies, BootstrapOptions(bootstrap, seed))
-    description = about(labeled, policies, sys.argv[1:])
+    description = about(labeled, policies, sys.argv[1:], chosen)
     study_files.write(result, description, out)
     if as_json:
         show.dump(study_files.as_json(result, description))

@@ -22,6 +22,7 @@ from trainer.study.judge import (
 )
 from trainer.study.labeling import NOTHING_SAID, LabeledMaterial, ValidatorLabels
 from trainer.study.resampling import BootstrapOptions, compare_draws, figure_with_band
+from trainer.study.rescoring import judge_rescoring
 from trainer.study.results import (
     KEPT_FAILURE_ALPHA,
     FilterFigures,
@@ -57,13 +58,14 @@ def study(labeled: LabeledMaterial, policies: Sequence[Policy], options: Bootstr
         policies=tuple(policies),
         validators=validators,
         thresholds=_at_thresholds(labels, _every_alpha(first.filters), options, baseline),
-        own_alpha=_at_thresholds(labels, _own_alphas(first.policies), options, baseline),
+        own_alpha=_at_thresholds(labels, _own_alphas([*first.policies, first.composite]), options, baseline),
         comparisons=tuple(first.compare(best, other) for other in (COMPOSITE, *single)),
         across=tuple(compare_draws(each.draws.areas[:, column], first_areas) for each in validators),
         groups=tuple(_groups(labels, first, options)),
         kept_failures=tuple(_kept_failures(labels, first.filters)),
         failures=int((labels.true_mer > TOTAL_FAILURE).sum()),
         salvage=judge_salvage(labels, first.validators, policies[0], options) if policies[0].salvage else (),
+        rescoring=judge_rescoring(labels, labeled.truths, options),
         random=baseline,
     )
 
@@ -107,7 +109,7 @@ def _every_alpha(judged: Sequence[Filter]) -> list[_FilterAtAlpha]:
 
 
 def _own_alphas(judged: Sequence[Filter]) -> list[_FilterAtAlpha]:
-    """Policies, each at its own α."""
+    """Policies, and distances as the paper uses them, each at its own α."""
     return [(each, each.policy.alpha) for each in judged if each.policy is not None]
 
 
@@ -149,13 +151,15 @@ def _groups(labels: LabelTable, first: ValidatorFigures, options: BootstrapOptio
             rows = values == name
             members, judged = labels.only(rows), [each.only(rows) for each in shown]
             baseline = random_baseline(members, options)
+            draws = judge_rankings(members, judged, options)
             groups.append(
                 LabelGroup(
                     by=by,
                     name=name,
                     labels=len(members),
                     seconds=float(members.seconds.sum()),
-                    figures=_figures(judged, judge_rankings(members, judged, options)),
+                    figures=_figures(judged, draws),
+                    curves=draws.drawn[0],
                     own_alpha=_at_thresholds(members, _own_alphas(judged), options, baseline),
                 )
             )

@@ -1,4 +1,4 @@
-"""Sections of the report that compare filters over all labels: targets, curves, thresholds, failures, validators."""
+"""Sections of the report that compare filters over all labels: curves, thresholds, failures, validators."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -14,22 +14,12 @@ from trainer.study.blocks import (
     format_number,
     format_percent,
 )
-from trainer.study.checks import TargetCheck, checks
 from trainer.study.filters import COMPOSITE
 from trainer.study.judge import BAD, KEPT, PARTS, TOTAL_FAILURE, WRONG
 from trainer.study.results import KEPT_FAILURE_ALPHA, FilterFigures, Study, ThresholdFigures
 
 MOST_SHOWN: Final = 50  # rows of a list; report.json has all
 _UNKNOWN_AREA: Final = 9.0  # where filters without an area are sorted: last
-
-
-def targets_section(study: Study) -> Section:
-    """The project's targets, and whether they hold."""
-
-    def row(check: TargetCheck) -> tuple[str, ...]:
-        return check.target, check.result, DASH if check.holds is None else "yes" if check.holds else "NO"
-
-    return Section("Targets", (Table(("target", "result", "holds"), tuple(map(row, checks(study)))),))
 
 
 def curves_section(study: Study) -> Section:

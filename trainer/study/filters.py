@@ -31,6 +31,8 @@ _DISTANCES: Final = {
     Metric.PER_BOUNDED: "PER, bounded",
     Metric.COMPOSITE_BOUNDED: "composite, bounded",
 }
+# a distance judges every label; that the preset `paper` refuses second decodes' texts is no part of it
+_EVERY_LABEL: Final = PAPER.model_copy(update={"reject_rescored": False})
 # Whisper's own thresholds: a decode that breaks them is tried again at a higher temperature
 _WHISPER: Final = DecodeOptions()
 
@@ -79,7 +81,6 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
         names = [each.name for each in filters(columns, [DEFAULT, PAPER])]
     """
     first = policies[0]
-    distances_only = PAPER.model_copy(update={"reject_rescored": False})  # as distances they are asked about any label
     names = [name for name in FEATURES if name not in _SIGNALS]
     alone = features(first, columns, tuple(names)).T
     return (
@@ -89,7 +90,7 @@ def filters(columns: Columns, policies: Sequence[Policy]) -> tuple[Filter, ...]:
         _by_score("no-speech probability", FilterKind.SIGNAL, columns["no_speech_prob"]),
         _by_score("compression ratio", FilterKind.SIGNAL, columns["compression_ratio"]),
         *(
-            _by_policy(name, FilterKind.DISTANCE, distances_only.varied(metric=metric), columns)
+            _by_policy(name, FilterKind.DISTANCE, _EVERY_LABEL.varied(metric=metric), columns)
             for metric, name in _DISTANCES.items()
         ),
         *(

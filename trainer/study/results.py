@@ -7,13 +7,14 @@ import numpy as np
 
 from k2d.filtering.policy import Policy
 from trainer.evaluation.bootstrap import Band
-from trainer.study.filters import Filter, FilterKind
+from trainer.study.filters import COMPOSITE, Filter, FilterKind
 from trainer.study.judge import DRAWN, KEPT, RANGE, RandomBaseline, RankingDraws, SalvageFigures
 from trainer.study.labeling import LabeledMaterial, ValidatorLabels
 from trainer.study.resampling import BootstrapOptions, PairedFigures, compare_draws
+from trainer.study.rescoring import RescoringFigures
 from trainer.study.table import Floats
 
-KEPT_FAILURE_ALPHA: Final = 0.6  # up to this α no total failure should be kept
+KEPT_FAILURE_ALPHA: Final = 0.6  # total failures that are kept at some α up to this one are listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class LabelGroup:
     labels: int
     seconds: float
     figures: tuple[FilterFigures, ...]
+    curves: Floats  # label MER of what each of `figures` keeps, shape (figures, DRAWN)
     own_alpha: tuple[ThresholdFigures, ...]  # each filter at its own α
 
 
@@ -109,6 +111,11 @@ class ValidatorFigures:
         """The first policy."""
         return self.policies[0]
 
+    @property
+    def composite(self) -> Filter:
+        """The paper's composite."""
+        return self.filters[self.index(COMPOSITE)]
+
     def compare(self, name: str, against: str) -> FilterComparison:
         """One filter against another."""
         first, second = self.index(name), self.index(against)
@@ -136,13 +143,14 @@ class Study:
     policies: tuple[Policy, ...]
     validators: tuple[ValidatorFigures, ...]
     thresholds: tuple[ThresholdFigures, ...]
-    own_alpha: tuple[ThresholdFigures, ...]  # each policy at its own α
+    own_alpha: tuple[ThresholdFigures, ...]  # each policy, and the paper's composite, at its own α
     comparisons: tuple[FilterComparison, ...]  # the first policy with the composite, then with every single measure
     across: tuple[PairedFigures, ...]  # areas of the first policy: with each set of validators against the first
     groups: tuple[LabelGroup, ...]
     kept_failures: tuple[KeptFailure, ...]
     failures: int  # total failures among the labels
     salvage: tuple[SalvageFigures, ...]
+    rescoring: tuple[RescoringFigures, ...]  # empty: no label has a second decode's text
     random: RandomBaseline
 
     @property

@@ -1,6 +1,7 @@
 """Writes the files of a study."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -9,18 +10,20 @@ from trainer.evaluation import report_files
 from trainer.evaluation.bootstrap import COVERED
 from trainer.study.about import About
 from trainer.study.blocks import html, markdown
-from trainer.study.checks import checks
 from trainer.study.judge import DRAWN
 from trainer.study.pictures import pictures
-from trainer.study.results import Study, ThresholdFigures, ValidatorFigures
+from trainer.study.results import FilterFigures, LabelGroup, Study, ThresholdFigures, ValidatorFigures
 from trainer.study.study_report import document
+from trainer.study.table import Floats
+from trainer.study.truth import teacher_text
 
 JSON: Final = "report.json"
 LABELS: Final = "labels.jsonl"
-# Of report.json. 2: validators (1: panels), their full_name (listeners), checks' target and result (asked, found),
-# thresholds (cuts), comparisons (compared), kept_failures (survivors), skipped (set_aside), salvage's share and mer
-# (inside part); in labels.jsonl hypotheses (heard)
-FORMAT: Final = 2
+# Of report.json. 2: validators (1: panels), their full_name (listeners), thresholds (cuts), comparisons (compared),
+# kept_failures (survivors), skipped (set_aside), salvage's share and mer (inside part); in labels.jsonl hypotheses
+# (heard). 3: without checks; with rescoring, groups' curves, about's beam_size and rescore, the composite in own_alpha;
+# in labels.jsonl teacher_text
+FORMAT: Final = 3
 
 
 def prepare(folder: Path) -> None:
@@ -71,7 +74,6 @@ def as_json(study: Study, about: About) -> dict[str, Any]:
             "unlabeled": labeled.unlabeled,
             "skipped": labeled.skipped,
         },
-        "checks": [asdict(check) for check in checks(study)],
         "validators": [
             {**_validators(figures), "difference_to_first": asdict(pair)}
             for figures, pair in zip(study.validators, study.across, strict=True)
@@ -80,19 +82,10 @@ def as_json(study: Study, about: About) -> dict[str, Any]:
         "thresholds": [_threshold(figures) for figures in study.thresholds],
         "own_alpha": [_threshold(figures) for figures in study.own_alpha],
         "comparisons": [asdict(comparison) for comparison in study.comparisons],
-        "groups": [
-            {
-                "by": group.by,
-                "name": group.name,
-                "labels": group.labels,
-                "seconds": round(group.seconds, 3),
-                "filters": [asdict(figures) for figures in group.figures],
-                "own_alpha": [_threshold(figures) for figures in group.own_alpha],
-            }
-            for group in study.groups
-        ],
+        "groups": [_group(group) for group in study.groups],
         "kept_failures": [asdict(failure) for failure in study.kept_failures],
         "salvage": [asdict(figures) for figures in study.salvage],
+        "rescoring": [asdict(figures) for figures in study.rescoring],
     }
 
 
@@ -110,6 +103,7 @@ def label_lines(study: Study) -> list[dict[str, Any]]:
             "tokens": int(labels.tokens[row]),
             "reference": truth.reference,
             "text": facts.teacher_text,
+            "teacher_text": teacher_text(facts),  # None: that is the text
             "hypotheses": [hypothesis.text for hypothesis in facts.hypotheses],
             "scores": {each.name: round(float(each.score[row]), 5) for each in first.filters},
             "rejected": [each.name for each in first.filters if each.rejected[row]],
@@ -119,17 +113,31 @@ def label_lines(study: Study) -> list[dict[str, Any]]:
 
 
 def _validators(figures: ValidatorFigures) -> dict[str, Any]:
-    curves = figures.draws.drawn[0]
     return {
         "name": figures.validators.name,
         "full_name": figures.validators.full_name,
         "fingerprint": figures.validators.fingerprints[1],
         "compute_s_per_hour": figures.validators.cost_s,
         "filters": [asdict(each) for each in figures.figures],
-        "curves": {
-            each.name: [round(float(value), 5) for value in curves[at]] for at, each in enumerate(figures.filters)
-        },
+        "curves": _curves(figures.figures, figures.draws.drawn[0]),
     }
+
+
+def _group(group: LabelGroup) -> dict[str, Any]:
+    return {
+        "by": group.by,
+        "name": group.name,
+        "labels": group.labels,
+        "seconds": round(group.seconds, 3),
+        "filters": [asdict(figures) for figures in group.figures],
+        "curves": _curves(group.figures, group.curves),
+        "own_alpha": [_threshold(figures) for figures in group.own_alpha],
+    }
+
+
+def _curves(figures: Sequence[FilterFigures], curves: Floats) -> dict[str, list[float]]:
+    """By the filter's name; `curves` has shape (figures, DRAWN)."""
+    return {each.name: [round(float(value), 5) for value in curve] for each, curve in zip(figures, curves, strict=True)}
 
 
 def _threshold(figures: ThresholdFigures) -> dict[str, Any]:

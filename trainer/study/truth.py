@@ -1,6 +1,6 @@
 """What each label should have been: its reference and its edits. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.filtering.distance import counts_by_segment
-from k2d.schema import ChunkFacts, Counts
+from k2d.schema import ChunkFacts, Counts, join_text
 from k2d.text.reading import read
 from trainer.evaluation.error_rates import ErrorCounts, count_errors
 from trainer.study.material import Sentence
@@ -27,11 +27,12 @@ class LabelTruth:
     reference: str  # the form that is nearest to the label
     errors: ErrorCounts
     segments: tuple[Counts, ...]  # the mixed edits of each of its segments, by our own alignment
+    teacher: Counts | None = None  # the mixed edits of the teacher's own text; None: that is the label
 
 
 def truth_of_clip(facts: ChunkFacts, references: Sequence[str]) -> LabelTruth:
     """The label of a recording that is one chunk, against everything said in the recording."""
-    return _nearest(facts, references)
+    return _truth(facts, lambda text: references)
 
 
 def truth_of_span(facts: ChunkFacts, timeline: Sequence[Sentence]) -> LabelTruth:
@@ -43,16 +44,28 @@ def truth_of_span(facts: ChunkFacts, timeline: Sequence[Sentence]) -> LabelTruth
     """
     first, last = facts.start_s, facts.end_s
     inside = [sentence for sentence in timeline if sentence.end_s > first - EDGE_S and sentence.start_s < last + EDGE_S]
-    label = read(facts.teacher_text).tokens
-    references = []
-    for form in (0, -1):  # as written, as spoken
-        split = [(sentence, read(sentence.references[form]).tokens) for sentence in inside]
-        head = sum(len(tokens) for sentence, tokens in split if _crosses_start(sentence, first))
-        tail = sum(len(tokens) for sentence, tokens in split if _crosses_end(sentence, last))
-        reference = [token for _, tokens in split for token in tokens]
-        start, stop = nearest_stretch(reference, label, head=head, tail=tail)
-        references.append(" ".join(reference[start:stop]))
-    return _nearest(facts, tuple(dict.fromkeys(references)))
+
+    def references(text: str) -> tuple[str, ...]:
+        stretches = []
+        for form in (0, -1):  # as written, as spoken
+            split = [(sentence, read(sentence.references[form]).tokens) for sentence in inside]
+            head = sum(len(tokens) for sentence, tokens in split if _crosses_start(sentence, first))
+            tail = sum(len(tokens) for sentence, tokens in split if _crosses_end(sentence, last))
+            reference = [token for _, tokens in split for token in tokens]
+            start, stop = nearest_stretch(reference, read(text).tokens, head=head, tail=tail)
+            stretches.append(" ".join(reference[start:stop]))
+        return tuple(dict.fromkeys(stretches))
+
+    return _truth(facts, references)
+
+
+def teacher_text(facts: ChunkFacts) -> str | None:
+    """The teacher's own text of a label, where a second decode's was chosen for a part of it; else None."""
+    if all(segment.teacher_text is None for segment in facts.segments):
+        return None
+    return join_text(
+        segment.text if segment.teacher_text is None else segment.teacher_text for segment in facts.segments
+    )
 
 
 def _crosses_start(sentence: Sentence, first_s: float) -> bool:
@@ -63,11 +76,18 @@ def _crosses_end(sentence: Sentence, last_s: float) -> bool:
     return sentence.end_s > last_s + EDGE_S or sentence.start_s > last_s - EDGE_S
 
 
-def _nearest(facts: ChunkFacts, references: Sequence[str]) -> LabelTruth:
+def _truth(facts: ChunkFacts, references_for: Callable[[str], Sequence[str]]) -> LabelTruth:
+    """Score a label, and the teacher's own text likewise, each against what was said as it should be written there."""
+    references = references_for(facts.teacher_text)
     errors = count_errors(references, facts.teacher_text)
     reference = references[errors.reference]
-    texts = [segment.text for segment in facts.segments]
-    return LabelTruth(reference, errors, counts_by_segment(texts, reference))
+    own = teacher_text(facts)
+    return LabelTruth(
+        reference=reference,
+        errors=errors,
+        segments=counts_by_segment([segment.text for segment in facts.segments], reference),
+        teacher=None if own is None else count_errors(references_for(own), own).mixed,
+    )
 
 
 def nearest_stretch(reference: Sequence[str], label: Sequence[str], *, head: int, tail: int) -> tuple[int, int]:

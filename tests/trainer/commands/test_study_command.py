@@ -29,7 +29,7 @@ def test_two_sets_of_validators_on_the_same_labels(
         main()
     printed = capsys.readouterr()
     assert not ended.value.code, printed.err
-    assert "Of 2 labels" in printed.out.replace("\n", " ")
+    assert "On clips (2 labels, 0.00 h, validator: perturbed)" in printed.out.replace("\n", " ")
     report = json.loads((out / "report.json").read_text("utf-8"))
     assert [each["name"] for each in report["validators"]] == ["perturbed", "perturbed+second-decode"]
     assert all(each["compute_s_per_hour"] > 1 for each in report["validators"])

@@ -7,7 +7,7 @@ from labeled import chunk_facts
 from reading_oracle import mixed_tokens
 
 from trainer.study.material import Sentence
-from trainer.study.truth import nearest_stretch, truth_of_clip, truth_of_span
+from trainer.study.truth import nearest_stretch, teacher_text, truth_of_clip, truth_of_span
 
 TIMELINE = (
     Sentence(0.0, 4.0, ("第一句話在這裡",)),
@@ -62,6 +62,37 @@ def test_speech_in_music_has_no_reference():
     found = truth_of_span(label("我想要你", 20.0, 25.0), TIMELINE)
     assert not found.errors.has_speech
     assert found.errors.mixed.edits == 4
+
+
+# ---- the teacher's own texts --------------------------------------------------------------------------------------
+
+
+def test_a_label_of_the_teacher_has_no_other_text():
+    facts = chunk_facts(0, "今天天氣很好", ("",))
+    assert teacher_text(facts) is None
+    assert truth_of_clip(facts, ("今天",)).teacher is None
+
+
+@pytest.mark.parametrize(("own", "edits"), [("今天田氣很好", 1), ("今天天氣很好", 0), ("", 6)])
+def test_the_teacher_s_own_text_is_scored_like_the_label(own, edits):
+    facts = chunk_facts(0, "今天天氣很好", ("",), teacher=own)
+    truth = truth_of_clip(facts, ("今天天氣很好 謝謝",))
+    assert teacher_text(facts) == f"{own} 謝謝".strip()  # the second segment is the teacher's
+    assert truth.errors.mixed.edits == 0
+    assert (truth.teacher.edits, truth.teacher.reference_length) == (edits, 8)
+
+
+def test_the_teacher_s_own_text_has_its_own_nearest_reference():
+    clip = truth_of_clip(chunk_facts(0, "我有二個", ("",), teacher="我有 2 顆"), ("我有二個 謝謝", "我有 2 顆 謝謝"))
+    assert (clip.reference, clip.teacher.edits) == ("我有二個 謝謝", 0)
+    facts = chunk_facts(0, "話有", ("",), teacher="第二句話有")
+    facts = dataclasses.replace(facts, start_s=5.5, end_s=6.5, teacher_text="話有", segments=facts.segments[:1])
+    span = truth_of_span(facts, TIMELINE)
+    assert (span.errors.mixed.edits, span.errors.mixed.reference_length) == (0, 2)
+    assert (span.teacher.edits, span.teacher.reference_length) == (0, 5)
+
+
+# ---- stretches ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
