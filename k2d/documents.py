@@ -150,10 +150,11 @@ class BatchSummary(ApiDocument):
 
 
 class BatchItem(BatchSummary):
-    """A batch in a list."""
+    """A batch in a list. Of a damaged one only `id`, `created_at` and `error` are known."""
 
     state: BatchState
     pending: int = Field(examples=[0])
+    error: str | None = Field(None, description="Why the record of a damaged batch cannot be read.")
 
 
 class BatchStatus(BatchSummary):
@@ -188,6 +189,7 @@ class ResumeResult(ApiDocument):
     """The batches whose missing recordings were queued again or processed."""
 
     batches: dict[str, int] = Field(description="missing recordings by batch id", examples=[{"b_0f3c9a1be2d47c55": 3}])
+    failed: dict[str, str] = Field(default={}, description="why a batch was not resumed, by batch id")
 
 
 class PartialResult(ApiDocument):
@@ -417,7 +419,7 @@ class DatasetState(ApiDocument):
 
 
 class DatasetItem(ApiDocument):
-    """A dataset in a list."""
+    """A dataset in a list. Of a damaged one only `name` and `error` are known."""
 
     name: str = Field(examples=["lectures-v1"])
     created_at: str
@@ -425,6 +427,7 @@ class DatasetItem(ApiDocument):
     rows: int = Field(examples=[12])
     hours: float = Field(description="Hours of speech.", examples=[0.04])
     bytes: int = Field(description="Size of its shards.", examples=[1_300_000])
+    error: str | None = Field(None, description="Why the manifest of a damaged dataset cannot be read.")
 
 
 class DatasetList(ApiDocument):

@@ -33,6 +33,11 @@ class K2DError(Exception):
             self.hint = hint
 
 
+def described(error: K2DError) -> str:
+    """An error's message and its hint in one line."""
+    return error.message + (f" ({error.hint})" if error.hint else "")
+
+
 class BadRequest(K2DError):
     """The request or the command line is malformed, or asks for something impossible."""
 
@@ -73,6 +78,13 @@ class StoreError(K2DError):
 
     code = "store_unavailable"
     status = 503
+
+
+class DamagedFile(StoreError):
+    """One file of the lake exists and cannot be read as what it should be. The rest of the lake is not affected."""
+
+    code = "damaged_file"
+    status = 500
 
 
 class QueueError(K2DError):

@@ -88,6 +88,8 @@ def list_(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fal
         table.add_column(column, justify="left" if column in ("dataset", "frozen") else "right")
     for row in rows:
         table.add_row(row.name, row.created_at, f"{row.rows:,}", f"{row.hours:.2f}", f"{row.bytes / 1e6:.1f}")
+        if row.error:
+            show.out.print(f"[red]damaged[/]: {escape(row.error)}", soft_wrap=True)
     show.out.print(table if rows else "no datasets yet: k2d freeze NAME --batch BATCH")
 
 

@@ -19,9 +19,11 @@ from k2d.cli.base import (
     policy,
 )
 from k2d.client import Client
+from k2d.client.backend import ResumeIncomplete
 from k2d.documents import ChunkFilter
 from k2d.errors import BadRequest
 from k2d.schema import BatchState, Metric, Reason, Status
+from k2d.wording import counted
 
 BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 
@@ -51,7 +53,7 @@ def status(
     if batch_status.jobs and batch_status.jobs.last_error:
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:
-        pending = show.counted(batch_status.ledger.recordings.pending, "recording")
+        pending = counted(batch_status.ledger.recordings.pending, "recording")
         show.out.print(f"{pending} missing, and there is no job for them: k2d resume", soft_wrap=True)
 
 
@@ -64,7 +66,8 @@ def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = F
         return
     for row in rows:
         done = row.recordings - row.pending
-        show.out.print(f"{row.created_at}  {row.name:<32} {row.state:<10} {done}/{row.recordings} recordings")
+        progress = row.error or f"{done}/{counted(row.recordings, 'recording')}"
+        show.out.print(f"{row.created_at}  {row.name:<32} {row.state:<10} {escape(progress)}", soft_wrap=True)
     if not rows:
         show.out.print("no batches yet: k2d label FILES…")
 
@@ -124,13 +127,18 @@ def curve(
 def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Process the missing recordings of all batches: after Redis was lost, an interruption, or an upgrade."""
     service = backend(api, embedded)
-    missing = service.resume()
+    incomplete: ResumeIncomplete | None = None
+    try:
+        missing = service.resume()
+    except ResumeIncomplete as error:
+        incomplete, missing = error, error.resumed
     if as_json:
         show.dump(missing)
-        return
-    for batch, count in missing.items():
-        show.out.print(f"{batch}: {count} recordings resumed by {service.where}")
-    if not missing:
+    for batch, count in () if as_json else missing.items():
+        show.out.print(f"{batch}: {counted(count, 'recording')} resumed by {service.where}", soft_wrap=True)
+    if incomplete is not None:
+        raise incomplete
+    if not missing and not as_json:
         show.out.print("nothing is missing")
 
 

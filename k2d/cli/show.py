@@ -30,6 +30,7 @@ from k2d.errors import K2DError
 from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import SHORT_NAMES
 from k2d.schema import Metric
+from k2d.wording import counted
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -90,11 +91,6 @@ def ledger_table(ledger: Ledger) -> Table:
     table.add_section()
     table.add_row("in", f"{seconds.input:.1f}", "100%", counted(recordings.total - recordings.pending, "recording"))
     return table
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 chunk", "2 chunks"."""
-    return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 def chunk_table(rows: Iterable[ChunkRow], metric: Metric = Metric.EVIDENCE) -> Table:

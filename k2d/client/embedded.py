@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from k2d import audio, sources
-from k2d.client.backend import OnStatus, ignore
+from k2d.client.backend import OnStatus, ResumeIncomplete, ignore
 from k2d.corpus import chunk as chunk_view
 from k2d.corpus import chunk_pages, views
 from k2d.corpus.index import take_back_outdated
@@ -25,7 +25,7 @@ from k2d.documents import (
     PartialResult,
     Preview,
 )
-from k2d.errors import AudioError
+from k2d.errors import AudioError, K2DError, described
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.forecast import forecast
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
@@ -35,6 +35,7 @@ from k2d.labeling.request import make_batch
 from k2d.schema import Batch, Metric, RecordingResult, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.batches import DamagedBatch
 from k2d.store.manifest import Manifest
 
 
@@ -70,7 +71,10 @@ class Embedded:
         return forecast([self._header_duration(source) for source in batch.sources], self.lake)
 
     def batches(self) -> list[BatchItem]:
-        return [views.listed(self.lake, batch) for batch in self.lake.batches.all()]
+        return [
+            views.listed_damaged(batch) if isinstance(batch, DamagedBatch) else views.listed(self.lake, batch)
+            for batch in self.lake.batches.entries()
+        ]
 
     def status(self, batch: str, policy: Policy = DEFAULT) -> BatchStatus:
         return views.status(self.lake, self.lake.batches.get(batch), policy)
@@ -108,14 +112,29 @@ class Embedded:
 
     def resume(self) -> dict[str, int]:
         missing: dict[str, int] = {}
-        for batch in self.lake.batches.all():
-            take_back_outdated(self.lake, batch, search=True)
-            count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
-            if count and not self.lake.batches.is_cancelled(batch.id):
-                missing[batch.id] = count
-                self._run(batch, ignore)
+        failed: dict[str, str] = {}
+        for batch in self.lake.batches.entries():
+            if isinstance(batch, DamagedBatch):
+                failed[batch.id] = described(batch.error)
+                continue
+            try:
+                if count := self._resume(batch):
+                    missing[batch.id] = count
+            except K2DError as error:  # the other batches go on
+                failed[batch.id] = described(error)
+        if failed:
+            raise ResumeIncomplete(missing, failed)
         self.lake.mark_current()
         return missing
+
+    def _resume(self, batch: Batch) -> int:
+        """Process the missing recordings of a batch; returns how many those were."""
+        take_back_outdated(self.lake, batch, search=True)
+        count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
+        if not count or self.lake.batches.is_cancelled(batch.id):
+            return 0
+        self._run(batch, ignore)
+        return count
 
     # ---- helpers --------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ import httpx
 import stamina
 
 from k2d import sources
-from k2d.client.backend import OnStatus, ignore
+from k2d.client.backend import OnStatus, ResumeIncomplete, ignore
 from k2d.documents import (
     BatchItem,
     BatchList,
@@ -163,7 +163,10 @@ class Client:
         return export_pulled(self, name, format_, folder)
 
     def resume(self) -> dict[str, int]:
-        return ResumeResult.model_validate(self._send("POST", "/v1/resume")).batches
+        result = ResumeResult.model_validate(self._send("POST", "/v1/resume"))
+        if result.failed:
+            raise ResumeIncomplete(result.batches, result.failed)
+        return result.batches
 
     # ---- more operations ------------------------------------------------------------------------------------------
 

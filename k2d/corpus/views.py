@@ -24,10 +24,11 @@ from k2d.documents import (
     ReasonCounts,
     RecordingCounts,
 )
+from k2d.errors import described
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
-from k2d.store.batches import PART
+from k2d.store.batches import PART, DamagedBatch
 
 FAILURES_SHOWN: Final = 100  # quarantined recordings in a status; chosen
 ALPHAS: Final = tuple(round(0.05 * step, 2) for step in range(21))  # of a preview's curve: 0.00 … 1.00
@@ -57,6 +58,22 @@ def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchItem:
     """A batch as an entry of a list; needs one listing of its results."""
     pending = len(batch.sources) - len(lake.batches.result_positions(batch.id))
     return BatchItem(**dict(summary(batch)), state=state(lake, batch, pending=pending, jobs=jobs), pending=pending)
+
+
+def listed_damaged(batch: DamagedBatch) -> BatchItem:
+    """A batch whose record cannot be read, as an entry of a list."""
+    return BatchItem(
+        id=batch.id,
+        name=batch.id,
+        created_at=batch.created_at,
+        recordings=0,
+        teacher="",
+        validator="",
+        language="",
+        state=BatchState.DAMAGED,
+        pending=0,
+        error=described(batch.error),
+    )
 
 
 def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:

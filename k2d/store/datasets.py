@@ -36,7 +36,7 @@ class Datasets(LakePart):
         try:
             manifest: Manifest = self.read_document(_manifest(name), Manifest)
         except NotFound as error:
-            raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets` lists them") from error
+            raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets list` shows them") from error
         return manifest
 
     def put(self, manifest: Manifest) -> bool:

@@ -269,8 +269,21 @@ def test_resume_after_redis_was_flushed_queues_exactly_what_is_missing(api, lake
     batch = upload(api, ("a.wav", wav()), ("b.wav", wav(2))).json()["id"]
     api.app.state.queue.redis.flushall()
     assert api.get(f"/v1/batches/{batch}").json()["state"] == "stalled"
-    assert api.post("/v1/resume").json() == {"batches": {batch: 2}}
+    assert api.post("/v1/resume").json() == {"batches": {batch: 2}, "failed": {}}
     assert api.get(f"/v1/batches/{batch}").json()["state"] == "queued"
+
+
+def test_a_damaged_record_stops_neither_the_list_nor_the_resuming_of_the_others(api, lake):
+    damaged = finished_batch(lake, name="damaged").id
+    batch = upload(api, ("a.wav", wav())).json()["id"]
+    api.app.state.queue.redis.flushall()
+    lake.files.write(f"batches/{damaged}/batch.json", b"{}")
+    rows = {row["id"]: row for row in api.get("/v1/batches").json()["batches"]}
+    assert (rows[damaged]["state"], rows[batch]["state"]) == ("damaged", "stalled")
+    assert "k2d label" in rows[damaged]["error"]
+    result = api.post("/v1/resume").json()
+    assert result["batches"] == {batch: 1}
+    assert list(result["failed"]) == [damaged]
 
 
 def test_ledger_adds_up(api, lake):
