@@ -178,7 +178,8 @@ class Forecast(ApiDocument):
     """The estimated cost of a batch, and what the estimate is based on. Nothing was stored or queued."""
 
     recordings: int = Field(examples=[14])
-    unknown: int = Field(description="recordings whose header does not state their length", examples=[1])
+    unknown: int = Field(description="Files whose header states no length; also those in `not_audio`.", examples=[1])
+    not_audio: list[str] = Field(default=[], description="Names of files that are not audio, or cannot be read.")
     hours: float = Field(examples=[0.0701])
     windows: int = Field(examples=[18])
     estimated_s: float = Field(examples=[50.5])

@@ -135,7 +135,7 @@ def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fa
     if as_json:
         show.dump(missing)
     for batch, count in () if as_json else missing.items():
-        show.out.print(f"{batch}: {counted(count, 'recording')} resumed by {service.where}", soft_wrap=True)
+        show.out.print(f"{batch}: {counted(count, 'recording')} resumed ({service.where})", soft_wrap=True)
     if incomplete is not None:
         raise incomplete
     if not missing and not as_json:

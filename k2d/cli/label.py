@@ -1,6 +1,6 @@
 """`k2d label`: label recordings and print their ledger."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Annotated
 
 import typer
@@ -11,8 +11,9 @@ from k2d.cli import show
 from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
 from k2d.client.backend import ignore
 from k2d.documents import BatchOptions
-from k2d.errors import AudioError
+from k2d.errors import AudioError, K2DError
 from k2d.schema import BatchState
+from k2d.wording import counted
 
 
 @app.command()
@@ -50,17 +51,21 @@ def label(
         condition_on_previous_text=condition_on_previous_text,
     )
     service = backend(api, embedded)
-    show.err.print(f"[dim]labeling with {escape(service.where)}[/]")
+    doing = "estimate from" if dry_run else "labels go to"
+    show.err.print(f"[dim]{doing} {escape(service.where)}[/]", soft_wrap=True)
     if dry_run:
         forecast = service.forecast(paths, options)
         if as_json:
             show.dump(forecast)
         else:
             show.out.print(
-                f"{forecast.recordings} recordings, {forecast.hours:.2f} hours, about {forecast.windows} windows: "
-                f"about {forecast.estimated_s:.0f} s"
+                f"{counted(forecast.recordings, 'recording')}, {forecast.hours:.2f} hours, "
+                f"about {counted(forecast.windows, 'window')}: about {forecast.estimated_s:.0f} s",
+                soft_wrap=True,
             )
-            show.out.print(f"[dim]{forecast.basis}[/]")
+            show.out.print(f"[dim]{escape(forecast.basis)}[/]", soft_wrap=True)
+            for name in forecast.not_audio:
+                show.out.print(f"not audio, or unreadable: {show.visible(name, 200)}", soft_wrap=True)
         return
     progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
     with progress as on_status:
@@ -76,12 +81,10 @@ def label(
 
 
 def header_seconds(paths: list[str]) -> float:
-    """Total length of files by their headers, in seconds, for the progress bar."""
+    """Total length of files by their headers, in seconds, for the progress bar; what cannot be read counts as 0."""
     total = 0.0
-    for path in sources.expand(paths):
-        try:
-            with path.open("rb") as file:
+    with suppress(K2DError):  # labeling reports it, after mistakes in the options
+        for path in sources.expand(paths):
+            with suppress(AudioError, OSError), path.open("rb") as file:
                 total += audio.probe_duration_s(file) or 0.0
-        except (AudioError, OSError):
-            continue
     return total

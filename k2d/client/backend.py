@@ -25,7 +25,7 @@ from k2d.documents import (
     PartialResult,
     Preview,
 )
-from k2d.errors import K2DError
+from k2d.errors import BadRequest, K2DError
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import Metric
 from k2d.store.manifest import Manifest
@@ -50,6 +50,14 @@ class ResumeIncomplete(K2DError):
         super().__init__(f"{counted(len(failed), 'batch', 'batches')} could not be resumed: {reasons}")
 
 
+def no_audio(paths: Sequence[str]) -> BadRequest:
+    """The error for paths in which there is no audio file."""
+    return BadRequest(
+        f"no audio in {', '.join(map(str, paths)) or 'the files given'}",
+        hint="folders are searched for audio and video files by their extension; a file given by name is always taken",
+    )
+
+
 def ignore(_: PartialResult) -> None:
     """An OnStatus that does nothing."""
 
@@ -62,7 +70,7 @@ class Backend(Protocol):
 
     @property
     def where(self) -> str:
-        """Where the work is done, for messages to the user."""
+        """Where batches and datasets are, for messages to the user."""
         ...
 
     def label(

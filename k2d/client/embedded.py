@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from k2d import audio, sources
-from k2d.client.backend import OnStatus, ResumeIncomplete, ignore
+from k2d import sources
+from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
 from k2d.corpus import chunk_pages, views
 from k2d.corpus.index import take_back_outdated
@@ -25,13 +26,13 @@ from k2d.documents import (
     PartialResult,
     Preview,
 )
-from k2d.errors import AudioError, K2DError, described
+from k2d.errors import K2DError, described
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.labeling.forecast import forecast
+from k2d.labeling.forecast import forecast, probe_header
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
-from k2d.labeling.request import make_batch
+from k2d.labeling.request import check_options, make_batch
 from k2d.schema import Batch, Metric, RecordingResult, Source
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -54,11 +55,12 @@ class Embedded:
 
     @property
     def where(self) -> str:
-        return f"this process (store: {self.settings.store})"
+        return f"store {self.settings.store}"
 
     def label(
         self, paths: Sequence[str], options: BatchOptions, *, wait: bool = True, on_status: OnStatus = ignore
     ) -> BatchStatus:
+        check_options(options, self.settings)
         self.lake.check()
         batch = make_batch(self._sources(paths), options, self.settings, trusted=True)
         self.lake.batches.put(batch)
@@ -67,8 +69,11 @@ class Embedded:
         return views.status(self.lake, batch)
 
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
+        check_options(options, self.settings)
         batch = make_batch(self._sources(paths), options, self.settings)
-        return forecast([self._header_duration(source) for source in batch.sources], self.lake)
+        opened = partial(sources.open_source, lake_open=self.lake.open)
+        headers = [probe_header(source.name, partial(opened, source)) for source in batch.sources]
+        return forecast(headers, self.lake, batch)
 
     def batches(self) -> list[BatchItem]:
         return [
@@ -139,12 +144,15 @@ class Embedded:
     # ---- helpers --------------------------------------------------------------------------------------------------
 
     def _sources(self, paths: Sequence[str]) -> list[Source]:
-        return [sources.from_path(path) for path in sources.expand(paths)]
+        """The files given, and those in the folders given; one that cannot be read is quarantined when it is labeled.
 
-    def _header_duration(self, source: Source) -> float | None:
-        with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:
-            return audio.probe_duration_s(file)
-        return None
+        Raises:
+            BadRequest: there are none.
+        """
+        files = sources.expand(paths)
+        if not files:
+            raise no_audio(paths)
+        return [sources.from_path_lenient(path) for path in files]
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:
         """Process the missing recordings. One that raises unexpected errors is tried again alone, then quarantined."""

@@ -11,14 +11,14 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import quote
 
 import httpx
 import stamina
 
 from k2d import sources
-from k2d.client.backend import OnStatus, ResumeIncomplete, ignore
+from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.documents import (
     BatchItem,
     BatchList,
@@ -38,10 +38,12 @@ from k2d.documents import (
     PreviewRequest,
     ResumeResult,
 )
-from k2d.errors import K2DError
+from k2d.errors import BadRequest, K2DError
 from k2d.filtering.policy import DEFAULT, PRESETS, Policy
+from k2d.labeling.request import check_name
 from k2d.schema import BatchState, Metric
 from k2d.store.manifest import Manifest
+from k2d.wording import counted
 
 POLL_S: Final = 0.5
 PAGE: Final = 1000  # chunks per request
@@ -194,10 +196,10 @@ class Client:
     def _post_files(self, paths: Sequence[str], options: BatchOptions, *, dry_run: bool) -> dict[str, Any]:
         request = options.model_dump(mode="json", exclude_none=True)
         form = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in request.items()}
+        check_name(options.name)
         with ExitStack() as files:
             parts = [
-                ("files", (str(path), files.enter_context(Path(path).open("rb")), "application/octet-stream"))
-                for path in sources.expand(paths)
+                ("files", (name, file, "application/octet-stream")) for name, file in _open_all(paths, files).items()
             ]
             return self._send(
                 "POST", "/v1/batches", params={"dry_run": dry_run}, files=parts, data=form, timeout=httpx.Timeout(None)
@@ -233,6 +235,29 @@ class Client:
             yield
         except httpx.TransportError as error:
             raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
+
+
+def _open_all(paths: Sequence[str], stack: ExitStack) -> dict[str, BinaryIO]:
+    """Open all files to be sent, by name.
+
+    Raises:
+        BadRequest: there are none, or some cannot be read: all of them are named, and nothing is sent.
+    """
+    opened: dict[str, BinaryIO] = {}
+    unreadable: list[str] = []
+    for path in sources.expand(paths):
+        try:
+            opened[str(path)] = stack.enter_context(path.open("rb"))
+        except OSError as error:
+            unreadable.append(f"{str(path)!r} ({error.strerror})")
+    if unreadable:
+        raise BadRequest(
+            f"{counted(len(unreadable), 'file')} cannot be read, so nothing was sent: {', '.join(unreadable)}",
+            hint="repair or leave out these files; `k2d label --embedded` quarantines them and labels the others",
+        )
+    if not opened:
+        raise no_audio(paths)
+    return opened
 
 
 def _batch_page(page: dict[str, Any]) -> list[BatchItem]:

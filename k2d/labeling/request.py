@@ -36,8 +36,30 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
         BadRequest: no sources, a malformed name, an unknown language, no validator, a malformed model reference, or
             the same model as teacher and validator.
     """
+    teacher, validator, longform = check_options(options, settings)
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
+    # duplicates are one recording; the order of the files does not matter
+    unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
+    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform)
+    return Batch(
+        id=f"b_{identity[:16]}",
+        name=options.name or f"b_{identity[:16]}",
+        sources=unique,
+        teacher=teacher,
+        validator=validator,
+        options=longform,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        trusted=trusted,
+    )
+
+
+def check_options(options: BatchOptions, settings: Settings) -> tuple[str, str, LongformOptions]:
+    """Check the options of a batch before any file is looked at; returns teacher, validator and decoding options.
+
+    Raises:
+        BadRequest: as `make_batch`, except for the sources.
+    """
     check_name(options.name)
     teacher = _served(plain(options.teacher or settings.teacher), settings)
     validators = validators_of(options.validator or settings.validator)
@@ -55,19 +77,7 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
         condition_on_previous_text=_or(options.condition_on_previous_text, settings.condition_on_previous_text),
         vad=_or(options.vad, settings.vad),
     )
-    # duplicates are one recording; the order of the files does not matter
-    unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
-    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform)
-    return Batch(
-        id=f"b_{identity[:16]}",
-        name=options.name or f"b_{identity[:16]}",
-        sources=unique,
-        teacher=teacher,
-        validator=validator,
-        options=longform,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        trusted=trusted,
-    )
+    return teacher, validator, longform
 
 
 def check_name(name: str | None) -> None:

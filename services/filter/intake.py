@@ -2,22 +2,22 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
-from k2d import audio, sources
+from k2d import sources
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
-from k2d.errors import AudioError, BadRequest, K2DError
+from k2d.errors import BadRequest, K2DError
 from k2d.keys import digest
-from k2d.labeling.forecast import forecast
+from k2d.labeling.forecast import forecast, probe_header
 from k2d.labeling.request import make_batch
 from k2d.schema import Batch, Source
 from k2d.settings import Settings
@@ -100,19 +100,15 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
 
 def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Forecast:
     """Estimate what the batch would cost; nothing is stored. Errors as for `store_batch`."""
-    durations: list[float | None] = []
     if isinstance(body, UploadedFiles):
         placeholder = [Source("x", "x", "x")] * bool(body.files)
-        make_batch(placeholder, body.options, settings)  # only to check the options: files get their keys when stored
-        durations += [_header_duration(file) for file in body.files]
-    else:
-        for source in _referenced(body, settings).sources:
-            opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
-            duration = None
-            with suppress(AudioError, OSError), opened() as file:
-                duration = audio.probe_duration_s(file)
-            durations.append(duration)
-    return forecast(durations, lake)
+        # files get their keys when they are stored
+        batch = make_batch(placeholder, body.options, settings)
+        headers = [probe_header(_file_name(file), partial(_content, file)) for file in body.files]
+        return forecast(headers, lake, batch)
+    batch = _referenced(body, settings)
+    opened = partial(sources.open_source, lake_open=lake.open, allowed=settings.allowed_sources)
+    return forecast([probe_header(source.name, partial(opened, source)) for source in batch.sources], lake, batch)
 
 
 def _referenced(body: BatchByReference, settings: Settings) -> Batch:
@@ -143,10 +139,8 @@ def _file_name(file: UploadFile) -> str:
     return name
 
 
-def _header_duration(file: UploadFile) -> float | None:
-    with suppress(AudioError, OSError):
-        return audio.probe_duration_s(file.file)
-    return None
+def _content(file: UploadFile) -> BinaryIO:
+    return file.file
 
 
 def _parse(model: type[Options], body: bytes) -> Options:

@@ -131,6 +131,7 @@ def test_dry_run_forecasts_and_stores_nothing(api, lake):
     assert answer.status_code == 200
     forecast = answer.json()
     assert (forecast["recordings"], forecast["unknown"], forecast["windows"]) == (2, 1, 1)
+    assert forecast["not_audio"] == ["b.wav"]
     assert forecast["estimated_s"] > 0
     assert "assumed" in forecast["basis"]
     assert list(lake.batches.all()) == []
