@@ -98,6 +98,9 @@ class RecordingCounts(ApiDocument):
     total: int = Field(examples=[14])
     labeled: int = Field(examples=[12])
     quarantined: int = Field(examples=[2])
+    duplicates: int = Field(
+        default=0, description="Labeled ones that hold the same audio as another; a dataset has it once."
+    )
     pending: int = Field(
         description="Without a result, or with facts of an earlier version; `k2d resume` processes them.", examples=[0]
     )
@@ -210,7 +213,7 @@ class ChunkFilter(ApiRequest):
 
     verdict: Status | None = None
     reason: Reason | None = None
-    recording: str | None = Field(None, description="Exact name of the recording.")
+    recording: str | None = Field(None, description="Name of the recording, or an end of its path that only it has.")
     text: str | None = Field(None, description="Substring of the teacher's text.", max_length=200)
     min_distance: float | None = Field(None, description="Least value of the policy's metric.")
     max_distance: float | None = Field(None, description="Largest value of the policy's metric.")
@@ -303,6 +306,8 @@ class ChunkDetail(ApiDocument):
     """Everything known about one chunk, and why it is kept or not."""
 
     id: str
+    batch: str | None = Field(None, description="Name of the newest batch that has this chunk.")
+    recording: str | None = Field(None, description="Name of its recording in that batch.")
     recording_id: str
     index: int
     start_s: float

@@ -4,7 +4,7 @@ The API turns them into problem documents (RFC 9457), the CLI prints message and
 recording. Subclasses set the class attributes; an instance says what happened.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 
 def install_hint(*extras: str) -> str:
@@ -21,8 +21,8 @@ class K2DError(Exception):
     Other keyword arguments become members of the problem document (ids, limits, values), so they must be JSON types.
     """
 
-    code: ClassVar[str] = "error"
-    status: ClassVar[int] = 500
+    code: str = "error"
+    status: int = 500
     hint: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:

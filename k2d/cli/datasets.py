@@ -24,6 +24,7 @@ from k2d.cli.base import (
 )
 from k2d.datasets.formats import FORMATS
 from k2d.store.manifest import Manifest
+from k2d.wording import counted
 
 datasets = typer.Typer(
     name="datasets", help="List, show and delete frozen datasets.", no_args_is_help=True, add_completion=False
@@ -73,7 +74,7 @@ def export(
     if as_json:
         show.dump(manifest)
     else:
-        show.out.print(f"{manifest.counts.rows} rows as {format_} in {folder}", soft_wrap=True)
+        show.out.print(f"{counted(manifest.counts.rows, 'row')} as {format_} in {folder}", soft_wrap=True)
 
 
 @datasets.command("list")
@@ -117,7 +118,9 @@ def delete(
     manifest = service.manifest(name(dataset))
     if not yes:
         typer.confirm(
-            f"delete dataset {dataset} ({manifest.counts.rows} rows) from {service.where}?", abort=True, err=True
+            f"delete dataset {dataset} ({counted(manifest.counts.rows, 'row')}) from {service.where}?",
+            abort=True,
+            err=True,
         )
     deleted = service.delete_dataset(dataset)
     if as_json:
@@ -133,15 +136,17 @@ def show_manifest(manifest: Manifest) -> None:
     share = kept_s / seconds.input if seconds.input else 0.0
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
     show.out.print(
-        f"dataset [bold]{manifest.name}[/]: {counts.rows} rows, {kept_s:.1f} s of speech "
-        f"({share:.0%} of {seconds.input:.1f} s), {len(manifest.shards)} shard(s), {size:.1f} MB"
+        f"dataset [bold]{manifest.name}[/]: {counted(counts.rows, 'row')}, {kept_s:.1f} s of speech "
+        f"({share:.0%} of {seconds.input:.1f} s), {counted(len(manifest.shards), 'shard')}, {size:.1f} MB"
     )
     if seconds.salvaged:
         show.out.print(
-            f"including {seconds.salvaged:.1f} s salvaged from {counts.salvaged} chunks that are not kept whole"
+            f"including {seconds.salvaged:.1f} s salvaged from {counted(counts.salvaged, 'chunk')} not kept whole"
         )
+    if counts.duplicates:
+        show.out.print(f"{counted(counts.duplicates, 'duplicate')} left out: recordings with the same audio as another")
     if manifest.without:
-        show.out.print(f"left out: {manifest.without.found} of {manifest.without.ids} revoked ids were found")
+        show.out.print(f"left out: {manifest.without.found} of {counted(manifest.without.ids, 'revoked id')}")
     for validator in manifest.validators:
         note = " (a fallback: no second model)" if validator.fallback else ""
         show.out.print(f"validated by {escape(validator.name)}{note}, judged by policy {manifest.policy['name']}")

@@ -18,7 +18,6 @@ from k2d.cli.base import (
     backend,
     policy,
 )
-from k2d.client import Client
 from k2d.client.backend import ResumeIncomplete
 from k2d.documents import ChunkFilter
 from k2d.errors import BadRequest
@@ -43,7 +42,11 @@ def status(
     if as_json:
         show.dump(batch_status)
         return
-    show.out.print(f"batch [bold]{batch_status.name}[/] ({batch_status.id}): [bold]{batch_status.state}[/]")
+    counts = batch_status.ledger.recordings
+    show.out.print(
+        f"batch [bold]{batch_status.name}[/] ({batch_status.id}): [bold]{batch_status.state}[/], "
+        f"{counts.total - counts.pending:,} of {counted(counts.total, 'recording')}"
+    )
     show.out.print(
         f"teacher {batch_status.teacher}, validator {batch_status.validator}, language {batch_status.language}"
     )
@@ -79,7 +82,10 @@ def chunks(
     jsonl: Annotated[bool, typer.Option(help="Print a line of JSON for each chunk.")] = False,
     verdict: Annotated[Status | None, typer.Option(help="Only chunks with this verdict.")] = None,
     reason: Annotated[Reason | None, typer.Option(help="Only chunks with this reason.")] = None,
-    recording: Annotated[str | None, typer.Option(help="Only chunks of this recording (its name as given).")] = None,
+    recording: Annotated[
+        str | None,
+        typer.Option(help="Only chunks of this recording: its name, or an end of its path that only it has."),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="Only chunks whose label contains this.")] = None,
     preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
@@ -97,14 +103,19 @@ def chunks(
         show.dump(detail) if jsonl else show.chunk(detail)
         return
     if batch is None:
-        raise BadRequest("no batch was given", hint="k2d chunks BATCH, or k2d chunks --id CHUNK")
+        raise BadRequest("no batch was given", hint="`k2d chunks BATCH`, or `k2d chunks --id CHUNK`")
     where = ChunkFilter(verdict=verdict, reason=reason, recording=recording, text=text)
     rows = backend(api, embedded).chunks(batch, rules, where)
     if jsonl:
         for row in rows:
             print(row.model_dump_json())
+        return
+    listed = list(rows)
+    if listed:
+        show.out.print(show.chunk_table(listed, rules.metric))
     else:
-        show.out.print(show.chunk_table(rows, rules.metric))
+        filtered = where != ChunkFilter()
+        show.out.print(f"batch {batch} has no {'such chunks' if filtered else 'chunks: no speech is labeled yet'}")
 
 
 @app.command()
@@ -143,22 +154,12 @@ def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fa
 
 
 @app.command()
-def cancel(batch: BatchArgument, api: Api = None) -> None:
+def cancel(batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Cancel a batch: no more recordings are started; results are kept."""
-    show.out.print(f"state: {_remote(api).cancel(batch).state}")
+    show.out.print(f"state: {backend(api, embedded).cancel(batch).state}")
 
 
 @app.command()
-def retry(batch: BatchArgument, api: Api = None) -> None:
+def retry(batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Process the missing recordings of a batch, and its quarantined ones again."""
-    show.out.print(f"state: {_remote(api).retry(batch).state}")
-
-
-def _remote(api: str | None) -> Client:
-    service = backend(api)
-    if not isinstance(service, Client):
-        raise BadRequest(
-            "no labeling API is running",
-            hint="this command acts on queued jobs: start an API with `k2d up`, or use --api",
-        )
-    return service
+    show.out.print(f"state: {backend(api, embedded).retry(batch).state}")

@@ -130,6 +130,14 @@ class Backend(Protocol):
         """Write a dataset into `folder` in another format (`k2d.datasets.formats`)."""
         ...
 
+    def cancel(self, batch: str) -> BatchStatus:
+        """Cancel a batch: no more recordings are started; results stay."""
+        ...
+
+    def retry(self, batch: str) -> BatchStatus:
+        """Process the missing recordings of a batch, and its quarantined ones again."""
+        ...
+
     def resume(self) -> dict[str, int]:
         """Process the missing recordings of all batches, or queue them again; returns their number by batch id.
 

@@ -64,6 +64,7 @@ class Embedded:
         self.lake.check()
         batch = make_batch(self._sources(paths), options, self.settings, trusted=True)
         self.lake.batches.put(batch)
+        self.lake.batches.uncancel(batch.id)
         take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
         return views.status(self.lake, batch)
@@ -115,6 +116,19 @@ class Embedded:
         export(self.lake, name, format_, folder)
         return self.lake.datasets.manifest(name)
 
+    def cancel(self, batch: str) -> BatchStatus:
+        stored = self.lake.batches.get(batch)
+        self.lake.batches.cancel(stored.id)
+        return views.status(self.lake, stored)
+
+    def retry(self, batch: str) -> BatchStatus:
+        self.lake.check()
+        stored = self.lake.batches.get(batch)
+        self.lake.batches.retry(stored.id)
+        take_back_outdated(self.lake, stored)
+        self._run(stored, ignore)
+        return views.status(self.lake, stored)
+
     def resume(self) -> dict[str, int]:
         missing: dict[str, int] = {}
         failed: dict[str, str] = {}
@@ -160,7 +174,7 @@ class Embedded:
         while True:
             done = self.lake.batches.result_positions(batch.id)
             missing = [position for position in range(len(batch.sources)) if position not in done]
-            if not missing:
+            if not missing or self.lake.batches.is_cancelled(batch.id):
                 return
             with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
                 asyncio.run(self._round(batch, missing, attempts, on_status))
@@ -185,10 +199,14 @@ class Embedded:
                 settings=self.settings,
                 on_progress=progress.on_step,
             )
-            concurrency = self.settings.concurrency
-            await RecordingGroup(labeler=labeler, attempts=attempts, on_result=on_result, concurrency=concurrency).run(
-                positions
+            group = RecordingGroup(
+                labeler=labeler,
+                attempts=attempts,
+                on_result=on_result,
+                concurrency=self.settings.concurrency,
+                should_stop=lambda: self.lake.batches.is_cancelled(batch.id),
             )
+            await group.run(positions)
 
 
 class _ProgressSum:

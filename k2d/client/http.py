@@ -7,6 +7,7 @@ Uploads files, waits for the batch, and asks about it:
 """
 
 import json
+import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,6 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import quote
 
 import httpx
-import stamina
 
 from k2d import sources
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
@@ -45,18 +45,23 @@ from k2d.schema import BatchState, Metric
 from k2d.store.manifest import Manifest
 from k2d.wording import counted
 
+log = logging.getLogger("k2d.client")  # the standard library's: in a user's script, only what they set up is printed
+
 POLL_S: Final = 0.5
+RETRIES_S: Final = (0.1, 0.3, 1.0)  # waits before a GET is sent again that did not reach the API
 PAGE: Final = 1000  # chunks per request
 
 
 class ApiError(K2DError):
-    """The API answered with a problem document, whose code is in `details["remote_code"]`."""
+    """The API answered with a problem document. `code`, `status` and `hint` are those of the error in the API."""
 
-    code = "remote_error"
+    code = "remote_error"  # where the answer names none: it comes from another program
 
     def __init__(self, document: dict[str, Any], status: int) -> None:
         detail = document.get("detail") or f"the API answered {status}"
-        super().__init__(str(detail), hint=document.get("hint"), remote_code=document.get("code"), remote_status=status)
+        super().__init__(str(detail), hint=document.get("hint"))
+        self.code = str(document.get("code") or self.code)
+        self.status = status
 
 
 class Unreachable(K2DError):
@@ -110,7 +115,8 @@ class Client:
             if status.state is BatchState.STALLED and status.jobs and status.jobs.jobs_failed:
                 error = status.jobs.last_error or "see the worker's log"
                 raise K2DError(
-                    f"the batch cannot go on: {error}", hint=f"remove the cause, then: k2d retry {status.name}"
+                    f"the batch cannot go on: {error}",
+                    hint=f"remove the cause, then run `k2d retry {status.name} --api {self.url}`",
                 )
             time.sleep(POLL_S)
             status = self.status(status.id)
@@ -170,15 +176,13 @@ class Client:
             raise ResumeIncomplete(result.batches, result.failed)
         return result.batches
 
-    # ---- more operations ------------------------------------------------------------------------------------------
-
     def cancel(self, batch: str) -> BatchStatus:
-        """Cancel a batch: no more recordings are started; results stay."""
         return BatchStatus.model_validate(self._send("DELETE", f"/v1/batches/{batch}"))
 
     def retry(self, batch: str) -> BatchStatus:
-        """Process the missing recordings of a batch, and its quarantined ones again."""
         return BatchStatus.model_validate(self._send("POST", f"/v1/batches/{batch}/retry"))
+
+    # ---- more operations ------------------------------------------------------------------------------------------
 
     def shard(self, name: str, number: int) -> Iterator[bytes]:
         """Download a Parquet shard of a dataset; yields its bytes in blocks."""
@@ -215,10 +219,13 @@ class Client:
                 return
 
     def _get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
-        for attempt in stamina.retry_context(on=Unreachable, attempts=4, timeout=20.0):
-            with attempt:
+        for wait_s in RETRIES_S:
+            try:
                 return self._send("GET", path, params=query)
-        raise Unreachable(f"no API answers at {self.url}")
+            except Unreachable as error:
+                log.info("%s; asking again in %.1f s", error.message, wait_s)
+                time.sleep(wait_s)
+        return self._send("GET", path, params=query)
 
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         with self._connected():

@@ -129,6 +129,7 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
     in_ms = sum(_ms_of(result.duration_s) for result in results)
     quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
     quarantined_ms = sum(_ms_of(result.duration_s) for result in quarantined)
+    labeled = [result.recording_id for result in results if result.outcome is Outcome.LABELED]
     kept = _seconds(sums)
     return Ledger(
         batch=batch.id,
@@ -147,6 +148,7 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
             total=len(batch.sources),
             labeled=len(results) - len(quarantined),
             quarantined=len(quarantined),
+            duplicates=len(labeled) - len(set(labeled)),
             pending=len(batch.sources) - len(results),
         ),
         wall_s=round(sum(result.wall_s for result in results), 3),

@@ -9,7 +9,10 @@ import pytest
 from factories import finished_batch, tone
 from fastapi.testclient import TestClient
 
+from k2d.client import Client, Embedded
 from k2d.datasets.pull import pull
+from k2d.documents import ChunkFilter
+from k2d.errors import K2DError
 from k2d.filtering.policy import PAPER
 from k2d.schema import Outcome, RecordingResult
 from k2d.settings import Settings
@@ -285,6 +288,26 @@ def test_a_damaged_record_stops_neither_the_list_nor_the_resuming_of_the_others(
     result = api.post("/v1/resume").json()
     assert result["batches"] == {batch: 1}
     assert list(result["failed"]) == [damaged]
+
+
+def test_errors_are_the_same_from_an_api_and_in_this_process(api, lake, settings):
+    finished_batch(lake)
+    client = Client("http://testserver")
+    client.http = api
+    asks = (
+        lambda backend: backend.status("nothing"),
+        lambda backend: backend.manifest("nothing"),
+        lambda backend: list(backend.chunks("lectures", where=ChunkFilter(recording="nothing.wav"))),
+        lambda backend: backend.chunk("nothing"),
+        lambda backend: backend.freeze("../x", ["lectures"]),
+    )
+    for ask in asks:
+        errors = []
+        for backend in (client, Embedded(settings)):
+            with pytest.raises(K2DError) as caught:
+                ask(backend)
+            errors.append((caught.value.code, caught.value.status, caught.value.message, caught.value.hint))
+        assert errors[0] == errors[1]
 
 
 def test_ledger_adds_up(api, lake):
