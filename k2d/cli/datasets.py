@@ -51,13 +51,20 @@ def freeze(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Write what a policy keeps to a dataset of Parquet shards with a manifest."""
+    """Write what a policy keeps to a dataset of Parquet shards with a manifest.
+
+    The dataset is written, and the exit status is 1, if an id of --without is in none of the batches.
+    """
     ids = [line.strip() for line in without if line.strip()] if without is not None else []
     manifest = backend(api, embedded).freeze(name(dataset), batch, policy(preset, metric, alpha), without=ids)
     if as_json:
         show.dump(manifest)
     else:
         show_manifest(manifest)
+    if manifest.without and manifest.without.found < manifest.without.ids:
+        unknown = counted(manifest.without.ids - manifest.without.found, "unknown id")
+        show.err.print(f"[yellow]warning[/]: {unknown} in --without: in none of these batches", soft_wrap=True)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -57,7 +57,8 @@ def status(
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:
         pending = counted(batch_status.ledger.recordings.pending, "recording")
-        show.out.print(f"{pending} missing, and there is no job for them: k2d resume", soft_wrap=True)
+        at = f"--api {api}" if api else ""
+        show.out.print(f"{pending} missing, and there is no job for them: k2d resume {at}".rstrip(), soft_wrap=True)
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """`k2d label`: label recordings and print their ledger."""
 
-from contextlib import nullcontext, suppress
-from typing import Annotated
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -41,6 +43,7 @@ def label(
     """Label recordings, validate the labels, and print the ledger.
 
     The same files with the same options are not labeled twice, and an interrupted run continues where it stopped.
+    The exit status is 0 if at least one recording was labeled or the batch is queued, 1 if all are quarantined.
     """
     options = BatchOptions(
         name=batch,
@@ -68,16 +71,43 @@ def label(
                 show.out.print(f"not audio, or unreadable: {show.visible(name, 200)}", soft_wrap=True)
         return
     progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
-    with progress as on_status:
+    advice = "stopped; nothing that is done is lost: run the same command again to go on"
+    with _stoppable(advice), progress as on_status:
         status = service.label(paths, options, wait=wait, on_status=on_status)
     if as_json:
         show.dump(status.ledger.as_json() | {"state": status.state})
-        return
-    show.out.print(show.ledger_table(status.ledger))
-    if status.quarantined:
-        show.out.print(show.quarantine_table(status.quarantined))
-    if status.state not in (BatchState.DONE, BatchState.CANCELLED):
-        show.out.print(f"state: {status.state}; follow it with: k2d status {status.name}")
+    else:
+        show.out.print(show.ledger_table(status.ledger))
+        if status.quarantined:
+            show.out.print(show.quarantine_table(status.quarantined))
+        if status.state not in (BatchState.DONE, BatchState.CANCELLED):
+            at = f" --api {api}" if api else ""
+            show.out.print(f"state: {status.state}; follow it with: k2d status {status.name}{at}", soft_wrap=True)
+    if status.state is BatchState.DONE and not status.ledger.recordings.labeled:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _stoppable(advice: str) -> Iterator[None]:
+    """End with a sentence and status 128 + signal when SIGINT or SIGTERM comes."""
+    received = signal.SIGINT
+
+    def terminate(*_: object) -> None:
+        nonlocal received
+        received = signal.SIGTERM
+        signal.raise_signal(signal.SIGINT)  # which asyncio turns into a cancellation
+
+    # a shell that starts us in the background has SIGINT ignored
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    except KeyboardInterrupt:
+        show.err.print(advice, soft_wrap=True)
+        raise typer.Exit(128 + received) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def header_seconds(paths: list[str]) -> float:

@@ -175,9 +175,10 @@ class Files:
         with guard(self.root, writing=True):
             for path in self._walk(""):
                 full = self.full(path)
-                if path.endswith(TEMP_SUFFIX) and os.path.getmtime(full) < limit:
-                    os.unlink(full)
-                    removed += 1
+                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                    if path.endswith(TEMP_SUFFIX) and os.path.getmtime(full) < limit:
+                        os.unlink(full)
+                        removed += 1
         return removed
 
     def many(self, function: Callable[[_IN], _OUT], items: Iterable[_IN]) -> Iterator[_OUT]:
