@@ -71,3 +71,20 @@ def test_they_are_quarantined_and_the_others_labeled(folder: Path, tmp_path: Pat
     assert status.state is BatchState.DONE
     assert status.ledger.recordings.labeled == 1
     assert {Path(row.recording).name: row.reason for row in status.quarantined} == UNREADABLE
+
+
+@pytest.mark.integration
+def test_retry_needs_no_api_and_tries_quarantined_recordings_again(folder: Path, tmp_path: Path) -> None:
+    base()
+    settings = Settings(
+        store=str(tmp_path / "lake"), teacher=BASE, cache=cache(), allow_downloads=False, _env_file=None
+    )
+    embedded = Embedded(settings)
+    embedded.label([str(folder)], BatchOptions(name="mixed"))
+    (folder / "nowhere.wav").write_bytes((folder / "good.flac").read_bytes())  # what the link refers to is there now
+    embedded.cancel("mixed")
+    status = embedded.retry("mixed")
+    assert status.state is BatchState.DONE
+    assert status.ledger.recordings.labeled == 2
+    assert status.ledger.recordings.duplicates == 1
+    assert "gone.wav" not in {Path(row.recording).name for row in status.quarantined}
