@@ -62,7 +62,7 @@ def label(
             show.dump(forecast)
         else:
             show.out.print(
-                f"{counted(forecast.recordings, 'recording')}, {forecast.hours:.2f} hours, "
+                f"{counted(forecast.recordings - len(forecast.not_audio), 'recording')}, {forecast.hours:.2f} hours, "
                 f"about {counted(forecast.windows, 'window')}: about {forecast.estimated_s:.0f} s",
                 soft_wrap=True,
             )
