@@ -1,13 +1,15 @@
 """Estimates the cost of a batch before it runs: hours, windows, seconds, and what the estimate is based on."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO, Final
 
 from k2d.audio.media import Media
 from k2d.documents import Forecast
-from k2d.errors import AudioError
-from k2d.schema import Batch
+from k2d.errors import AudioError, DamagedFile
+from k2d.schema import Batch, RecordingResult
 from k2d.store import Lake
 from k2d.wording import counted
 
@@ -74,7 +76,10 @@ def measured_speed(lake: Lake, batch: Batch) -> tuple[float, str]:
     for earlier in lake.batches.all():
         if (earlier.teacher, earlier.validator) != (batch.teacher, batch.validator):
             continue
-        finished = [r for _, r in zip(range(RECENT), lake.batches.results(earlier.id), strict=False) if r.wall_s > 0.05]
+        finished: list[RecordingResult] = []
+        with suppress(DamagedFile):  # it is of no concern here
+            results = islice(lake.batches.results(earlier.id), RECENT)
+            finished += (result for result in results if result.wall_s > 0.05)
         seconds = sum(r.duration_s for r in finished)
         spent = sum(r.wall_s for r in finished)
         if seconds > 30:

@@ -1,10 +1,11 @@
 """Files that cannot be read: the others are labeled, or nothing is sent and every such file is named."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import tone
+from factories import finished_batch, tone
 from lakes import flac
 from weights import BASE, base, cache
 
@@ -40,6 +41,19 @@ def test_a_dry_run_names_files_that_are_not_audio_and_says_what_speed_is_assumed
     for part in ("assumed", "Whisper base int8", "openai/whisper-large-v2"):
         assert part in forecast.basis
     assert not (tmp_path / "lake").exists()
+
+
+def test_a_measured_speed_is_that_of_the_same_models(folder: Path, tmp_path: Path) -> None:
+    embedded = Embedded(Settings(store=str(tmp_path / "lake"), _env_file=None))
+    batch = finished_batch(embedded.lake)
+    for result in list(embedded.lake.batches.results(batch.id)):
+        embedded.lake.batches.put_result(batch.id, replace(result, wall_s=5.0))
+    same = BatchOptions(teacher=batch.teacher, validator=batch.validator)
+    assert "measured on 3 recordings of batch lectures" in embedded.forecast([str(folder)], same).basis
+    for other in (BatchOptions(teacher=batch.teacher), BatchOptions(validator=batch.validator)):
+        assert "assumed" in embedded.forecast([str(folder)], other).basis
+    embedded.lake.files.write(f"batches/{batch.id}/results/000000/000000001.json", b"{}")
+    embedded.forecast([str(folder)], same)
 
 
 def test_an_upload_names_them_all_and_sends_nothing(folder: Path) -> None:
