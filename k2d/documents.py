@@ -130,6 +130,9 @@ class RecordingCounts(ApiDocument):
     total: int = Field(examples=[14])
     labeled: int = Field(examples=[12])
     quarantined: int = Field(examples=[2])
+    duplicates: int = Field(
+        default=0, description="Labeled ones that hold the same audio as another; a dataset has it once."
+    )
     pending: int = Field(
         description="Without a result, or with facts of an earlier version; `k2d resume` processes them.", examples=[0]
     )
@@ -190,10 +193,11 @@ class BatchSummary(ApiDocument):
 
 
 class BatchItem(BatchSummary):
-    """A batch in a list."""
+    """A batch in a list. Of a damaged one only `id`, `created_at` and `error` are known."""
 
     state: BatchState
     pending: int = Field(examples=[0])
+    error: str | None = Field(None, description="Why the record of a damaged batch cannot be read.")
 
 
 class BatchStatus(BatchSummary):
@@ -226,7 +230,8 @@ class Forecast(ApiDocument):
     """The estimated cost of a batch, and what the estimate is based on. Nothing was stored or queued."""
 
     recordings: int = Field(examples=[14])
-    unknown: int = Field(description="recordings whose header does not state their length", examples=[1])
+    unknown: int = Field(description="Files whose header states no length; also those in `not_audio`.", examples=[1])
+    not_audio: list[str] = Field(default=[], description="Names of files that are not audio, or cannot be read.")
     hours: float = Field(examples=[0.0701])
     windows: int = Field(examples=[18])
     estimated_s: float = Field(examples=[50.5])
@@ -237,6 +242,7 @@ class ResumeResult(ApiDocument):
     """The batches whose missing recordings were queued again or processed."""
 
     batches: dict[str, int] = Field(description="missing recordings by batch id", examples=[{"b_0f3c9a1be2d47c55": 3}])
+    failed: dict[str, str] = Field(default={}, description="why a batch was not resumed, by batch id")
 
 
 class PartialResult(ApiDocument):
@@ -256,7 +262,7 @@ class ChunkFilter(ApiRequest):
 
     verdict: Status | None = None
     reason: Reason | None = None
-    recording: str | None = Field(None, description="Exact name of the recording.")
+    recording: str | None = Field(None, description="Name of the recording, or an end of its path that only it has.")
     text: str | None = Field(None, description="Substring of the teacher's text.", max_length=200)
     min_distance: float | None = Field(None, description="Least value of the policy's metric.")
     max_distance: float | None = Field(None, description="Largest value of the policy's metric.")
@@ -353,6 +359,8 @@ class ChunkDetail(ApiDocument):
     """Everything known about one chunk, and why it is kept or not."""
 
     id: str
+    batch: str | None = Field(None, description="Name of the newest batch that has this chunk.")
+    recording: str | None = Field(None, description="Name of its recording in that batch.")
     recording_id: str
     index: int
     start_s: float
@@ -475,7 +483,7 @@ class DatasetState(ApiDocument):
 
 
 class DatasetItem(ApiDocument):
-    """A dataset in a list."""
+    """A dataset in a list. Of a damaged one only `name` and `error` are known."""
 
     name: str = Field(examples=["lectures-v1"])
     created_at: str
@@ -483,6 +491,7 @@ class DatasetItem(ApiDocument):
     rows: int = Field(examples=[12])
     hours: float = Field(description="Hours of speech.", examples=[0.04])
     bytes: int = Field(description="Size of its shards.", examples=[1_300_000])
+    error: str | None = Field(None, description="Why the manifest of a damaged dataset cannot be read.")
 
 
 class DatasetList(ApiDocument):

@@ -4,7 +4,7 @@ The API turns them into problem documents (RFC 9457), the CLI prints message and
 recording. Subclasses set the class attributes; an instance says what happened.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 
 def install_hint(*extras: str) -> str:
@@ -21,8 +21,8 @@ class K2DError(Exception):
     Other keyword arguments become members of the problem document (ids, limits, values), so they must be JSON types.
     """
 
-    code: ClassVar[str] = "error"
-    status: ClassVar[int] = 500
+    code: str = "error"
+    status: int = 500
     hint: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:
@@ -31,6 +31,11 @@ class K2DError(Exception):
         self.details = details
         if hint is not None:
             self.hint = hint
+
+
+def described(error: K2DError) -> str:
+    """An error's message and its hint in one line."""
+    return error.message + (f" ({error.hint})" if error.hint else "")
 
 
 class BadRequest(K2DError):
@@ -73,6 +78,13 @@ class StoreError(K2DError):
 
     code = "store_unavailable"
     status = 503
+
+
+class DamagedFile(StoreError):
+    """One file of the lake exists and cannot be read as what it should be. The rest of the lake is not affected."""
+
+    code = "damaged_file"
+    status = 500
 
 
 class QueueError(K2DError):

@@ -535,6 +535,7 @@ class BatchState(StrEnum):
     DONE = "done"  # every recording is labeled or quarantined
     CANCELLED = "cancelled"
     STALLED = "stalled"  # recordings are missing and there is no job for them: `k2d resume`
+    DAMAGED = "damaged"  # the batch's record cannot be read: label the same files again
 
 
 class Outcome(StrEnum):

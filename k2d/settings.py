@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from k2d.errors import BadRequest
 from k2d.schema import EngineName
 from k2d.textfiles import ENCODING, read_lines
+from k2d.wording import did_you_mean
 
 PREFIX: Final = "K2D_"
 CHANNELS: Final = "^(mix|each|[1-9][0-9]?)$"  # what `channels` may be
@@ -187,9 +188,9 @@ def load(**overrides: Any) -> Settings:
     unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
     unknown += sorted(set(overrides) - set(Settings.model_fields))
     if unknown:
-        raise BadRequest(
-            f"unknown setting: {', '.join(unknown)}", hint=f"settings are: {', '.join(sorted(known))}", settings=unknown
-        )
+        meant = "".join(did_you_mean(name, {*known, *overrides} - set(unknown)) for name in unknown)
+        hint = f"{meant}settings are: {', '.join(sorted(known))}"
+        raise BadRequest(f"unknown setting: {', '.join(unknown)}", hint=hint, settings=unknown)
     try:
         return Settings(**overrides)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from k2d.errors import BadRequest
 from k2d.schema import MIXED
 from k2d.textfiles import read_text
+from k2d.wording import did_you_mean
 
 HASH_DIGITS: Final = 16
 CONTEXT: Final = 448  # as k2d.whisper.prompts has it, whose import needs tokenizers
@@ -159,9 +160,10 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
         return Recipe.model_validate({**values, **(changes or {})})
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors())
-        raise BadRequest(
-            f"the recipe {name!r} is not valid: {problems}", hint="docs/training.md lists the keys"
-        ) from error
+        unknown = (str(e["loc"][-1]) for e in error.errors() if e["type"] == "extra_forbidden")
+        meant = "".join(did_you_mean(key, Recipe.model_fields) for key in unknown)
+        hint = f"{meant}docs/recipe.md lists the keys"
+        raise BadRequest(f"the recipe {name!r} is not valid: {problems}", hint=hint) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

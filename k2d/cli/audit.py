@@ -9,6 +9,7 @@ from rich.table import Table
 from k2d.cli import show
 from k2d.cli.base import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
 from k2d.errors import BadRequest
+from k2d.wording import counted
 
 if TYPE_CHECKING:
     from k2d.corpus.audit import Audit
@@ -43,7 +44,7 @@ def audit(
         return
     show.out.print(_table(report))
     if report.sources_left_out:
-        show.out.print(f"{report.sources_left_out} smaller sources are not shown", style="dim")
+        show.out.print(f"not shown: {counted(report.sources_left_out, 'smaller source')}", style="dim")
     for warning in report.warnings:
         show.out.print(f"[bold yellow]warning[/]: {escape(warning)}", soft_wrap=True)
     if not report.warnings:
@@ -53,7 +54,7 @@ def audit(
 def _table(report: "Audit") -> Table:
     table = Table(
         title=f"Policy {escape(report.policy)} keeps {report.share:.1%} of {report.seconds / 3600:.2f} h in "
-        f"{report.recordings} recordings; bands: {report.confidence:.0%}, by recording",
+        f"{counted(report.recordings, 'recording')}; bands: {report.confidence:.0%}, by recording",
         title_justify="left",
     )
     table.add_column("group", overflow="fold")

@@ -10,6 +10,7 @@ from rich.table import Table
 from k2d.cli import show
 from k2d.cli.base import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
 from k2d.errors import BadRequest
+from k2d.wording import counted
 
 if TYPE_CHECKING:
     from k2d.corpus.calibration.calibrate import Calibration
@@ -54,9 +55,11 @@ def review(
         show.dump(head)
         return
     seconds = sum(row.end_s - row.start_s for row in rows)
+    minutes = counted(round(seconds / 60), "minute")
+    segments = counted(int(head.population["segments"]), "segment")
     show.out.print(
-        f"{len(rows)} segments to review ({seconds / 60:.0f} minutes of speech) by {count} draws from "
-        f"{head.population['reachable']} of {head.population['segments']} segments: {escape(str(out))}",
+        f"{counted(len(rows), 'segment')} to review ({minutes} of speech) by {counted(count, 'draw')} from "
+        f"{head.population['reachable']} of {segments}: {escape(str(out))}",
         soft_wrap=True,
     )
     show.out.print('set "reference" (what is said) or "correct" in each line, from the top; then run: k2d calibrate')

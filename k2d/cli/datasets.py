@@ -27,6 +27,7 @@ from k2d.datasets.scripts import scripts_in_words
 from k2d.schema import TEACHER, Script
 from k2d.store.manifest import Manifest
 from k2d.textfiles import ENCODING
+from k2d.wording import counted
 
 datasets = typer.Typer(
     name="datasets", help="List, show and delete frozen datasets.", no_args_is_help=True, add_completion=False
@@ -59,7 +60,10 @@ def freeze(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Write what a policy keeps to a dataset of Parquet shards with a manifest."""
+    """Write what a policy keeps to a dataset of Parquet shards with a manifest.
+
+    The dataset is written, and the exit status is 1, if an id of --without is in none of the batches.
+    """
     ids = [line.strip() for line in without if line.strip()] if without is not None else []
     rules = policy(preset, metric, alpha)
     manifest = backend(api, embedded).freeze(name(dataset), batch, rules, without=ids, script=script)
@@ -67,6 +71,10 @@ def freeze(
         show.dump(manifest)
     else:
         show_manifest(manifest)
+    if manifest.without and manifest.without.found < manifest.without.ids:
+        unknown = counted(manifest.without.ids - manifest.without.found, "unknown id")
+        show.err.print(f"[yellow]warning[/]: {unknown} in --without: in none of these batches", soft_wrap=True)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -86,7 +94,7 @@ def export(
     if as_json:
         show.dump(manifest)
     else:
-        show.out.print(f"{manifest.counts.rows} rows as {format_} in {folder}", soft_wrap=True)
+        show.out.print(f"{counted(manifest.counts.rows, 'row')} as {format_} in {folder}", soft_wrap=True)
 
 
 @datasets.command("list")
@@ -101,6 +109,8 @@ def list_(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fal
         table.add_column(column, justify="left" if column in ("dataset", "frozen") else "right")
     for row in rows:
         table.add_row(row.name, row.created_at, f"{row.rows:,}", f"{row.hours:.2f}", f"{row.bytes / 1e6:.1f}")
+        if row.error:
+            show.out.print(f"[red]damaged[/]: {escape(row.error)}", soft_wrap=True)
     show.out.print(table if rows else "no datasets yet: k2d freeze NAME --batch BATCH")
 
 
@@ -128,7 +138,9 @@ def delete(
     manifest = service.manifest(name(dataset))
     if not yes:
         typer.confirm(
-            f"delete dataset {dataset} ({manifest.counts.rows} rows) from {service.where}?", abort=True, err=True
+            f"delete dataset {dataset} ({counted(manifest.counts.rows, 'row')}) from {service.where}?",
+            abort=True,
+            err=True,
         )
     deleted = service.delete_dataset(dataset)
     if as_json:
@@ -144,15 +156,17 @@ def show_manifest(manifest: Manifest) -> None:
     share = kept_s / seconds.input if seconds.input else 0.0
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
     show.out.print(
-        f"dataset [bold]{manifest.name}[/]: {counts.rows} rows, {kept_s:.1f} s of speech "
-        f"({share:.0%} of {seconds.input:.1f} s), {len(manifest.shards)} shard(s), {size:.1f} MB"
+        f"dataset [bold]{manifest.name}[/]: {counted(counts.rows, 'row')}, {kept_s:.1f} s of speech "
+        f"({share:.0%} of {seconds.input:.1f} s), {counted(len(manifest.shards), 'shard')}, {size:.1f} MB"
     )
     if seconds.salvaged:
         show.out.print(
-            f"including {seconds.salvaged:.1f} s salvaged from {counts.salvaged} chunks that are not kept whole"
+            f"including {seconds.salvaged:.1f} s salvaged from {counted(counts.salvaged, 'chunk')} not kept whole"
         )
+    if counts.duplicates:
+        show.out.print(f"{counted(counts.duplicates, 'duplicate')} left out: recordings with the same audio as another")
     if manifest.without:
-        show.out.print(f"left out: {manifest.without.found} of {manifest.without.ids} revoked ids were found")
+        show.out.print(f"left out: {manifest.without.found} of {counted(manifest.without.ids, 'revoked id')}")
     if manifest.scripts_as_heard is not None:
         script = f"in {manifest.script.name} characters" if manifest.script is not None else "as heard"
         show.out.print(f"labels {script}; the teacher wrote {scripts_in_words(manifest.scripts_as_heard)}")

@@ -19,11 +19,12 @@ from k2d.cli.base import (
     backend,
     policy,
 )
-from k2d.client import Client
+from k2d.client.backend import ResumeIncomplete
 from k2d.documents import ChunkFilter, ChunkRow
 from k2d.errors import BadRequest
 from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.text.script import convert
+from k2d.wording import counted
 
 BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 
@@ -43,7 +44,11 @@ def status(
     if as_json:
         show.dump(batch_status)
         return
-    show.out.print(f"batch [bold]{batch_status.name}[/] ({batch_status.id}): [bold]{batch_status.state}[/]")
+    counts = batch_status.ledger.recordings
+    show.out.print(
+        f"batch [bold]{batch_status.name}[/] ({batch_status.id}): [bold]{batch_status.state}[/], "
+        f"{counts.total - counts.pending:,} of {counted(counts.total, 'recording')}"
+    )
     show.out.print(
         f"teacher {batch_status.teacher}, validator {batch_status.validator}, language {batch_status.language}"
     )
@@ -55,8 +60,9 @@ def status(
     if batch_status.jobs and batch_status.jobs.last_error:
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:
-        pending = show.counted(batch_status.ledger.recordings.pending, "recording")
-        show.out.print(f"{pending} missing, and there is no job for them: k2d resume", soft_wrap=True)
+        pending = counted(batch_status.ledger.recordings.pending, "recording")
+        at = f"--api {api}" if api else ""
+        show.out.print(f"{pending} missing, and there is no job for them: k2d resume {at}".rstrip(), soft_wrap=True)
 
 
 @app.command()
@@ -68,7 +74,8 @@ def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = F
         return
     for row in rows:
         done = row.recordings - row.pending
-        show.out.print(f"{row.created_at}  {row.name:<32} {row.state:<10} {done}/{row.recordings} recordings")
+        progress = row.error or f"{done}/{counted(row.recordings, 'recording')}"
+        show.out.print(f"{row.created_at}  {row.name:<32} {row.state:<10} {escape(progress)}", soft_wrap=True)
     if not rows:
         show.out.print("no batches yet: k2d label FILES…")
 
@@ -80,7 +87,10 @@ def chunks(
     jsonl: Annotated[bool, typer.Option(help="Print a line of JSON for each chunk.")] = False,
     verdict: Annotated[Status | None, typer.Option(help="Only chunks with this verdict.")] = None,
     reason: Annotated[Reason | None, typer.Option(help="Only chunks with this reason.")] = None,
-    recording: Annotated[str | None, typer.Option(help="Only chunks of this recording (its name as given).")] = None,
+    recording: Annotated[
+        str | None,
+        typer.Option(help="Only chunks of this recording: its name, or an end of its path that only it has."),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="Only chunks whose label contains this.")] = None,
     script: Annotated[
         Script, typer.Option(help="Print labels in this script; lines of JSON then have `raw_text` too.")
@@ -101,15 +111,20 @@ def chunks(
         show.dump(detail) if jsonl else show.chunk(detail)
         return
     if batch is None:
-        raise BadRequest("no batch was given", hint="k2d chunks BATCH, or k2d chunks --id CHUNK")
+        raise BadRequest("no batch was given", hint="`k2d chunks BATCH`, or `k2d chunks --id CHUNK`")
     where = ChunkFilter(verdict=verdict, reason=reason, recording=recording, text=text)
     rows = backend(api, embedded).chunks(batch, rules, where)
-    if not jsonl:
-        show.out.print(show.chunk_table((_in_script(row, script) for row in rows), rules.metric))
+    if jsonl:
+        for row in rows:
+            raw = {} if script is Script.AS_HEARD else {"raw_text": row.teacher_text}
+            print(json.dumps(_in_script(row, script).model_dump(mode="json") | raw, ensure_ascii=False))
         return
-    for row in rows:
-        raw = {} if script is Script.AS_HEARD else {"raw_text": row.teacher_text}
-        print(json.dumps(_in_script(row, script).model_dump(mode="json") | raw, ensure_ascii=False))
+    listed = [_in_script(row, script) for row in rows]
+    if listed:
+        show.out.print(show.chunk_table(listed, rules.metric))
+    else:
+        filtered = where != ChunkFilter()
+        show.out.print(f"batch {batch} has no {'such chunks' if filtered else 'chunks: no speech is labeled yet'}")
 
 
 def _in_script(row: ChunkRow, script: Script) -> ChunkRow:
@@ -136,33 +151,28 @@ def curve(
 def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Process the missing recordings of all batches: after Redis was lost, an interruption, or an upgrade."""
     service = backend(api, embedded)
-    missing = service.resume()
+    incomplete: ResumeIncomplete | None = None
+    try:
+        missing = service.resume()
+    except ResumeIncomplete as error:
+        incomplete, missing = error, error.resumed
     if as_json:
         show.dump(missing)
-        return
-    for batch, count in missing.items():
-        show.out.print(f"{batch}: {count} recordings resumed by {service.where}")
-    if not missing:
+    for batch, count in () if as_json else missing.items():
+        show.out.print(f"{batch}: {counted(count, 'recording')} resumed ({service.where})", soft_wrap=True)
+    if incomplete is not None:
+        raise incomplete
+    if not missing and not as_json:
         show.out.print("nothing is missing")
 
 
 @app.command()
-def cancel(batch: BatchArgument, api: Api = None) -> None:
+def cancel(batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Cancel a batch: no more recordings are started; results are kept."""
-    show.out.print(f"state: {_remote(api).cancel(batch).state}")
+    show.out.print(f"state: {backend(api, embedded).cancel(batch).state}")
 
 
 @app.command()
-def retry(batch: BatchArgument, api: Api = None) -> None:
+def retry(batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Process the missing recordings of a batch, and its quarantined ones again."""
-    show.out.print(f"state: {_remote(api).retry(batch).state}")
-
-
-def _remote(api: str | None) -> Client:
-    service = backend(api)
-    if not isinstance(service, Client):
-        raise BadRequest(
-            "no labeling API is running",
-            hint="this command acts on queued jobs: start an API with `k2d up`, or use --api",
-        )
-    return service
+    show.out.print(f"state: {backend(api, embedded).retry(batch).state}")

@@ -1,8 +1,10 @@
 """`k2d label`: label recordings and print their ledger."""
 
 import re
-from contextlib import nullcontext
-from typing import Annotated
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,10 +14,11 @@ from k2d.cli import show
 from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
 from k2d.client.backend import ignore
 from k2d.documents import BatchOptions
-from k2d.errors import AudioError, BadRequest
+from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.labeling.terms import read_terms
 from k2d.schema import BatchState
 from k2d.settings import CHANNELS
+from k2d.wording import counted
 
 
 @app.command()
@@ -65,6 +68,7 @@ def label(
     """Label recordings, validate the labels, and print the ledger.
 
     The same files with the same options are not labeled twice, and an interrupted run continues where it stopped.
+    The exit status is 0 if at least one recording was labeled or the batch is queued, 1 if all are quarantined.
     """
     options = BatchOptions(
         name=batch,
@@ -80,20 +84,25 @@ def label(
         keep_partial=keep_partial,
     )
     service = backend(api, embedded)
-    show.err.print(f"[dim]labeling with {escape(service.where)}[/]")
+    doing = "estimate from" if dry_run else "labels go to"
+    show.err.print(f"[dim]{doing} {escape(service.where)}[/]", soft_wrap=True)
     if dry_run:
         forecast = service.forecast(paths, options)
         if as_json:
             show.dump(forecast)
         else:
             show.out.print(
-                f"{forecast.recordings} recordings, {forecast.hours:.2f} hours, about {forecast.windows} windows: "
-                f"about {forecast.estimated_s:.0f} s"
+                f"{counted(forecast.recordings - len(forecast.not_audio), 'recording')}, {forecast.hours:.2f} hours, "
+                f"about {counted(forecast.windows, 'window')}: about {forecast.estimated_s:.0f} s",
+                soft_wrap=True,
             )
-            show.out.print(f"[dim]{forecast.basis}[/]")
+            show.out.print(f"[dim]{escape(forecast.basis)}[/]", soft_wrap=True)
+            for name in forecast.not_audio:
+                show.out.print(f"not audio, or unreadable: {show.visible(name, 200)}", soft_wrap=True)
         return
     progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
-    with progress as on_status:
+    advice = "stopped; nothing that is done is lost: run the same command again to go on"
+    with _stoppable(advice), progress as on_status:
         status = service.label(paths, options, wait=wait, on_status=on_status)
     if status.terms_left_out:
         show.err.print(
@@ -103,14 +112,40 @@ def label(
         )
     if as_json:
         show.dump(status.ledger.as_json() | {"state": status.state})
-        return
-    show.out.print(show.ledger_table(status.ledger))
-    if status.quarantined:
-        show.out.print(show.quarantine_table(status.quarantined))
-    if status.notes:
-        show.out.print(show.notes_table(status.notes))
-    if status.state not in (BatchState.DONE, BatchState.CANCELLED):
-        show.out.print(f"state: {status.state}; follow it with: k2d status {status.name}")
+    else:
+        show.out.print(show.ledger_table(status.ledger))
+        if status.quarantined:
+            show.out.print(show.quarantine_table(status.quarantined))
+        if status.notes:
+            show.out.print(show.notes_table(status.notes))
+        if status.state not in (BatchState.DONE, BatchState.CANCELLED):
+            at = f" --api {api}" if api else ""
+            show.out.print(f"state: {status.state}; follow it with: k2d status {status.name}{at}", soft_wrap=True)
+    if status.state is BatchState.DONE and not status.ledger.recordings.labeled:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _stoppable(advice: str) -> Iterator[None]:
+    """End with a sentence and status 128 + signal when SIGINT or SIGTERM comes."""
+    received = signal.SIGINT
+
+    def terminate(*_: object) -> None:
+        nonlocal received
+        received = signal.SIGTERM
+        signal.raise_signal(signal.SIGINT)  # which asyncio turns into a cancellation
+
+    # a shell that starts us in the background has SIGINT ignored
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    except KeyboardInterrupt:
+        show.err.print(advice, soft_wrap=True)
+        raise typer.Exit(128 + received) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def channels_option(text: str | None) -> str | None:
@@ -125,12 +160,10 @@ def channels_option(text: str | None) -> str | None:
 
 
 def header_seconds(paths: list[str]) -> float:
-    """Total length of files by their headers, in seconds, for the progress bar."""
+    """Total length of files by their headers, in seconds, for the progress bar; what cannot be read counts as 0."""
     total = 0.0
-    for path in sources.expand(paths):
-        try:
-            with path.open("rb") as file:
+    with suppress(K2DError):  # labeling reports it, after mistakes in the options
+        for path in sources.expand(paths):
+            with suppress(AudioError, OSError), path.open("rb") as file:
                 total += audio.probe_duration_s(file) or 0.0
-        except (AudioError, OSError):
-            continue
     return total

@@ -51,6 +51,7 @@ def models(
         show.dump(document)
         return
     for key, value in document.items():
-        show.out.print(f"{key:<10} {value}", soft_wrap=True)
+        shown = ", ".join(value) if isinstance(value, list) else value
+        show.out.print(f"{key:<10} {shown}", soft_wrap=True)
     if PERTURBED in validators_of(current.validator):
         show.out.print("[dim]perturbed: a fallback, weaker than a second model; records name it[/]")

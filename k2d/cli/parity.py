@@ -31,6 +31,7 @@ from k2d.inference.transcriber import Transcriber
 from k2d.schema import DecodeOptions, LongformOptions, Recording
 from k2d.settings import Settings
 from k2d.textfiles import read_lines
+from k2d.wording import counted
 
 
 @app.command()
@@ -92,7 +93,7 @@ async def _compared(
             servers[address] = await open_transcriber(address, current)
             stack.push_async_callback(servers[address].close)
         for reference in references:
-            show.err.print(f"[dim]transcribing {len(recordings)} recordings with {escape(reference)}[/]")
+            show.err.print(f"[dim]transcribing {counted(len(recordings), 'recording')} with {escape(reference)}[/]")
             if reference in servers:
                 sides.append(await transcribe_all(servers[reference], recordings, options))
                 continue

@@ -31,10 +31,12 @@ from k2d.errors import K2DError
 from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import SHORT_NAMES
 from k2d.schema import Metric
+from k2d.wording import counted
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+MAX_NAME: Final = 4096  # a path is not shortened where someone may want to copy it
 VERDICT_STYLES: Final = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
 
 
@@ -90,12 +92,10 @@ def ledger_table(ledger: Ledger) -> Table:
         table.add_row(name, f"{value:.1f}", f"{share:.0%}", count, style=VERDICT_STYLES.get(name, "dim"))
     table.add_section()
     table.add_row("in", f"{seconds.input:.1f}", "100%", counted(recordings.total - recordings.pending, "recording"))
+    if recordings.duplicates:
+        table.caption = f"{counted(recordings.duplicates, 'duplicate')} counted here; a dataset leaves duplicates out"
+        table.caption_justify = "left"
     return table
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 chunk", "2 chunks"."""
-    return f"{number:,} {noun}" + "s" * (number != 1)
 
 
 def chunk_table(rows: Iterable[ChunkRow], metric: Metric = Metric.EVIDENCE) -> Table:
@@ -110,7 +110,8 @@ def chunk_table(rows: Iterable[ChunkRow], metric: Metric = Metric.EVIDENCE) -> T
     table.add_column("verdict", min_width=14)
     for row in rows:
         style = VERDICT_STYLES[row.verdict]
-        place = f"{visible(row.recording.rsplit('/', 1)[-1], 28)} {row.start_s:.1f}–{row.end_s:.1f} s"
+        # the whole name: --recording takes it, and its end may be another recording's
+        place = f"{visible(row.recording, MAX_NAME)} {row.start_s:.1f}–{row.end_s:.1f} s"
         salvaged = f"\n[yellow]{row.salvaged_s:.1f} s salvaged[/]" if row.salvaged_s else ""
         distance = row.distances[metric]
         table.add_row(
@@ -126,6 +127,9 @@ def chunk(detail: ChunkDetail) -> None:
     """Print everything about a chunk: verdict and reason, each hypothesis beside the label, each segment's verdict."""
     style = VERDICT_STYLES[detail.verdict]
     out.print(f"chunk [bold]{detail.id}[/], {detail.start_s:.2f}–{detail.end_s:.2f} s", soft_wrap=True)
+    if detail.recording is not None:
+        place = f"recording {visible(detail.recording, MAX_NAME)}, batch {escape(detail.batch or '')}"
+        out.print(place, soft_wrap=True)
     out.print(f"[{style}]{detail.verdict}[/] ({_words(detail.reason)}) by policy {escape(detail.policy)}")
     risk = detail.distances[Metric.EVIDENCE]
     if detail.contributions and risk is not None:
@@ -187,7 +191,7 @@ def quarantine_table(rows: Iterable[QuarantinedRecording]) -> Table:
     for column in ("recording", "reason", "detail"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(visible(row.recording), row.reason, escape(row.detail or ""))
+        table.add_row(visible(row.recording, MAX_NAME), row.reason, escape(row.detail or ""))
     return table
 
 

@@ -11,6 +11,7 @@ from k2d.cli import show
 from k2d.cli.base import Json, app, settings
 from k2d.corpus.independence import Observations, ValidatorComparison, compare_validators, phi
 from k2d.errors import BadRequest
+from k2d.wording import counted
 
 
 @app.command()
@@ -46,7 +47,7 @@ def validators(
     if as_json:
         show.dump({"chunks": len(confidence), "validators": [asdict(row) for row in rows], "phi": correlations})
         return
-    show.out.print(f"validators over {len(confidence)} chunks")
+    show.out.print(f"validators over {counted(len(confidence), 'chunk')}")
     for name, place in places.items():
         show.out.print(f"  {place}  {name}", soft_wrap=True)
     show.out.print(_table(rows, chunks=len(confidence)))

@@ -9,7 +9,7 @@ The HTTP client and the embedded client both implement it:
     print(status.ledger.seconds.accepted)
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,11 +25,37 @@ from k2d.documents import (
     PartialResult,
     Preview,
 )
+from k2d.errors import BadRequest, K2DError
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import Metric, Script
 from k2d.store.manifest import Manifest
+from k2d.wording import counted
 
 OnStatus = Callable[[PartialResult], None]  # called with the progress of a batch
+
+
+class ResumeIncomplete(K2DError):
+    """Some batches could not be resumed; the others were.
+
+    `resumed` has the number of missing recordings by batch id, `failed` why a batch was not resumed.
+    """
+
+    code = "resume_incomplete"
+    hint = "remove the causes, then run `k2d resume` again: it does only what is missing"
+
+    def __init__(self, resumed: Mapping[str, int], failed: Mapping[str, str]) -> None:
+        self.resumed = dict(resumed)
+        self.failed = dict(failed)
+        reasons = "; ".join(f"{batch}: {reason}" for batch, reason in failed.items())
+        super().__init__(f"{counted(len(failed), 'batch', 'batches')} could not be resumed: {reasons}")
+
+
+def no_audio(paths: Sequence[str]) -> BadRequest:
+    """The error for paths in which there is no audio file."""
+    return BadRequest(
+        f"no audio in {', '.join(map(str, paths)) or 'the files given'}",
+        hint="folders are searched for audio and video files by their extension; a file given by name is always taken",
+    )
 
 
 def ignore(_: PartialResult) -> None:
@@ -44,7 +70,7 @@ class Backend(Protocol):
 
     @property
     def where(self) -> str:
-        """Where the work is done, for messages to the user."""
+        """Where batches and datasets are, for messages to the user."""
         ...
 
     def label(
@@ -110,6 +136,18 @@ class Backend(Protocol):
         """Write a dataset into `folder` in another format (`k2d.datasets.formats`), and in one script if given."""
         ...
 
+    def cancel(self, batch: str) -> BatchStatus:
+        """Cancel a batch: no more recordings are started; results stay."""
+        ...
+
+    def retry(self, batch: str) -> BatchStatus:
+        """Process the missing recordings of a batch, and its quarantined ones again."""
+        ...
+
     def resume(self) -> dict[str, int]:
-        """Process the missing recordings of all batches, or queue them again; returns their number by batch id."""
+        """Process the missing recordings of all batches, or queue them again; returns their number by batch id.
+
+        Raises:
+            ResumeIncomplete: some batches could not be resumed; raised after all others were.
+        """
         ...

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from k2d import audio, sources
-from k2d.client.backend import OnStatus, ignore
+from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
 from k2d.corpus import chunk_pages, views
 from k2d.corpus.index import take_back_outdated
@@ -25,17 +26,18 @@ from k2d.documents import (
     PartialResult,
     Preview,
 )
-from k2d.errors import AudioError
+from k2d.errors import AudioError, K2DError, described
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.labeling.forecast import forecast
+from k2d.labeling.forecast import forecast, probe_header
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
-from k2d.labeling.request import make_batch, split_channels
+from k2d.labeling.request import check_options, make_batch, split_channels
 from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.batches import DamagedBatch
 from k2d.store.manifest import Manifest
 
 
@@ -54,25 +56,33 @@ class Embedded:
 
     @property
     def where(self) -> str:
-        return f"this process (store: {self.settings.store})"
+        return f"store {self.settings.store}"
 
     def label(
         self, paths: Sequence[str], options: BatchOptions, *, wait: bool = True, on_status: OnStatus = ignore
     ) -> BatchStatus:
+        check_options(options, self.settings)
         self.lake.check()
         batch = make_batch(self._sources(paths, options), options, self.settings, trusted=True)
         self.lake.batches.put(batch)
+        self.lake.batches.uncancel(batch.id)
         take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
         left_out = terms_left_out(options, self.settings)
         return views.status(self.lake, batch).model_copy(update={"terms_left_out": left_out})
 
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
+        check_options(options, self.settings)
         batch = make_batch(self._sources(paths, options), options, self.settings)
-        return forecast([self._header_duration(source) for source in batch.sources], self.lake)
+        opened = partial(sources.open_source, lake_open=self.lake.open)
+        headers = [probe_header(source.name, partial(opened, source)) for source in batch.sources]
+        return forecast(headers, self.lake, batch)
 
     def batches(self) -> list[BatchItem]:
-        return [views.listed(self.lake, batch) for batch in self.lake.batches.all()]
+        return [
+            views.listed_damaged(batch) if isinstance(batch, DamagedBatch) else views.listed(self.lake, batch)
+            for batch in self.lake.batches.entries()
+        ]
 
     def status(self, batch: str, policy: Policy = DEFAULT) -> BatchStatus:
         return views.status(self.lake, self.lake.batches.get(batch), policy)
@@ -114,32 +124,63 @@ class Embedded:
         export(self.lake, name, format_, folder, script=script)
         return self.lake.datasets.manifest(name)
 
+    def cancel(self, batch: str) -> BatchStatus:
+        stored = self.lake.batches.get(batch)
+        self.lake.batches.cancel(stored.id)
+        return views.status(self.lake, stored)
+
+    def retry(self, batch: str) -> BatchStatus:
+        self.lake.check()
+        stored = self.lake.batches.get(batch)
+        self.lake.batches.retry(stored.id)
+        take_back_outdated(self.lake, stored)
+        self._run(stored, ignore)
+        return views.status(self.lake, stored)
+
     def resume(self) -> dict[str, int]:
         missing: dict[str, int] = {}
-        for batch in self.lake.batches.all():
-            take_back_outdated(self.lake, batch, search=True)
-            count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
-            if count and not self.lake.batches.is_cancelled(batch.id):
-                missing[batch.id] = count
-                self._run(batch, ignore)
+        failed: dict[str, str] = {}
+        for batch in self.lake.batches.entries():
+            if isinstance(batch, DamagedBatch):
+                failed[batch.id] = described(batch.error)
+                continue
+            try:
+                if count := self._resume(batch):
+                    missing[batch.id] = count
+            except K2DError as error:  # the other batches go on
+                failed[batch.id] = described(error)
+        if failed:
+            raise ResumeIncomplete(missing, failed)
         self.lake.mark_current()
         return missing
 
-    # ---- helpers --------------------------------------------------------------------------------------------------
+    def _resume(self, batch: Batch) -> int:
+        """Process the missing recordings of a batch; returns how many those were."""
+        take_back_outdated(self.lake, batch, search=True)
+        count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
+        if not count or self.lake.batches.is_cancelled(batch.id):
+            return 0
+        self._run(batch, ignore)
+        return count
 
-    def _sources(self, paths: Sequence[str], options: BatchOptions) -> list[Source]:
-        files = [sources.from_path(path) for path in sources.expand(paths)]
-        return split_channels(files, options, self.settings, channels_of=self._header_channels)
+    # ---- helpers --------------------------------------------------------------------------------------------------
 
     def _header_channels(self, source: Source) -> int | None:
         with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:
             return audio.probe_channels(file)
         return None
 
-    def _header_duration(self, source: Source) -> float | None:
-        with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:
-            return audio.probe_duration_s(file)
-        return None
+    def _sources(self, paths: Sequence[str], options: BatchOptions) -> list[Source]:
+        """The files given, and those in the folders given; one that cannot be read is quarantined when it is labeled.
+
+        Raises:
+            BadRequest: there are none.
+        """
+        files = sources.expand(paths)
+        if not files:
+            raise no_audio(paths)
+        found = [sources.from_path_lenient(path) for path in files]
+        return split_channels(found, options, self.settings, channels_of=self._header_channels)
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:
         """Process the missing recordings. One that raises unexpected errors is tried again alone, then quarantined."""
@@ -147,7 +188,7 @@ class Embedded:
         while True:
             done = self.lake.batches.result_positions(batch.id)
             missing = [position for position in range(len(batch.sources)) if position not in done]
-            if not missing:
+            if not missing or self.lake.batches.is_cancelled(batch.id):
                 return
             with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
                 asyncio.run(self._round(batch, missing, attempts, on_status))
@@ -172,10 +213,14 @@ class Embedded:
                 settings=self.settings,
                 on_progress=progress.on_step,
             )
-            concurrency = self.settings.concurrency
-            await RecordingGroup(labeler=labeler, attempts=attempts, on_result=on_result, concurrency=concurrency).run(
-                positions
+            group = RecordingGroup(
+                labeler=labeler,
+                attempts=attempts,
+                on_result=on_result,
+                concurrency=self.settings.concurrency,
+                should_stop=lambda: self.lake.batches.is_cancelled(batch.id),
             )
+            await group.run(positions)
 
 
 class _ProgressSum:

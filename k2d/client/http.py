@@ -7,18 +7,18 @@ Uploads files, waits for the batch, and asks about it:
 """
 
 import json
+import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import quote
 
 import httpx
-import stamina
 
 from k2d import sources
-from k2d.client.backend import OnStatus, ignore
+from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.documents import (
     BatchItem,
     BatchList,
@@ -38,23 +38,30 @@ from k2d.documents import (
     PreviewRequest,
     ResumeResult,
 )
-from k2d.errors import K2DError
+from k2d.errors import BadRequest, K2DError
 from k2d.filtering.policy import DEFAULT, PRESETS, Policy
+from k2d.labeling.request import check_name
 from k2d.schema import BatchState, Metric, Script
 from k2d.store.manifest import Manifest
+from k2d.wording import counted
+
+log = logging.getLogger("k2d.client")  # the standard library's: in a user's script, only what they set up is printed
 
 POLL_S: Final = 0.5
+RETRIES_S: Final = (0.1, 0.3, 1.0)  # waits before a GET is sent again that did not reach the API
 PAGE: Final = 1000  # chunks per request
 
 
 class ApiError(K2DError):
-    """The API answered with a problem document, whose code is in `details["remote_code"]`."""
+    """The API answered with a problem document. `code`, `status` and `hint` are those of the error in the API."""
 
-    code = "remote_error"
+    code = "remote_error"  # where the answer names none: it comes from another program
 
     def __init__(self, document: dict[str, Any], status: int) -> None:
         detail = document.get("detail") or f"the API answered {status}"
-        super().__init__(str(detail), hint=document.get("hint"), remote_code=document.get("code"), remote_status=status)
+        super().__init__(str(detail), hint=document.get("hint"))
+        self.code = str(document.get("code") or self.code)
+        self.status = status
 
 
 class Unreachable(K2DError):
@@ -108,7 +115,8 @@ class Client:
             if status.state is BatchState.STALLED and status.jobs and status.jobs.jobs_failed:
                 error = status.jobs.last_error or "see the worker's log"
                 raise K2DError(
-                    f"the batch cannot go on: {error}", hint=f"remove the cause, then: k2d retry {status.name}"
+                    f"the batch cannot go on: {error}",
+                    hint=f"remove the cause, then run `k2d retry {status.name} --api {self.url}`",
                 )
             time.sleep(POLL_S)
             status = self.status(status.id)
@@ -170,17 +178,18 @@ class Client:
         return export_pulled(self, name, format_, folder, script=script)
 
     def resume(self) -> dict[str, int]:
-        return ResumeResult.model_validate(self._send("POST", "/v1/resume")).batches
-
-    # ---- more operations ------------------------------------------------------------------------------------------
+        result = ResumeResult.model_validate(self._send("POST", "/v1/resume"))
+        if result.failed:
+            raise ResumeIncomplete(result.batches, result.failed)
+        return result.batches
 
     def cancel(self, batch: str) -> BatchStatus:
-        """Cancel a batch: no more recordings are started; results stay."""
         return BatchStatus.model_validate(self._send("DELETE", f"/v1/batches/{batch}"))
 
     def retry(self, batch: str) -> BatchStatus:
-        """Process the missing recordings of a batch, and its quarantined ones again."""
         return BatchStatus.model_validate(self._send("POST", f"/v1/batches/{batch}/retry"))
+
+    # ---- more operations ------------------------------------------------------------------------------------------
 
     def shard(self, name: str, number: int) -> Iterator[bytes]:
         """Download a Parquet shard of a dataset; yields its bytes in blocks."""
@@ -198,10 +207,10 @@ class Client:
     def _post_files(self, paths: Sequence[str], options: BatchOptions, *, dry_run: bool) -> dict[str, Any]:
         request = options.model_dump(mode="json", exclude_none=True)
         form = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in request.items()}
+        check_name(options.name)
         with ExitStack() as files:
             parts = [
-                ("files", (str(path), files.enter_context(Path(path).open("rb")), "application/octet-stream"))
-                for path in sources.expand(paths)
+                ("files", (name, file, "application/octet-stream")) for name, file in _open_all(paths, files).items()
             ]
             return self._send(
                 "POST", "/v1/batches", params={"dry_run": dry_run}, files=parts, data=form, timeout=httpx.Timeout(None)
@@ -217,10 +226,13 @@ class Client:
                 return
 
     def _get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
-        for attempt in stamina.retry_context(on=Unreachable, attempts=4, timeout=20.0):
-            with attempt:
+        for wait_s in RETRIES_S:
+            try:
                 return self._send("GET", path, params=query)
-        raise Unreachable(f"no API answers at {self.url}")
+            except Unreachable as error:
+                log.info("%s; asking again in %.1f s", error.message, wait_s)
+                time.sleep(wait_s)
+        return self._send("GET", path, params=query)
 
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         with self._connected():
@@ -237,6 +249,29 @@ class Client:
             yield
         except httpx.TransportError as error:
             raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
+
+
+def _open_all(paths: Sequence[str], stack: ExitStack) -> dict[str, BinaryIO]:
+    """Open all files to be sent, by name.
+
+    Raises:
+        BadRequest: there are none, or some cannot be read: all of them are named, and nothing is sent.
+    """
+    opened: dict[str, BinaryIO] = {}
+    unreadable: list[str] = []
+    for path in sources.expand(paths):
+        try:
+            opened[str(path)] = stack.enter_context(path.open("rb"))
+        except OSError as error:
+            unreadable.append(f"{str(path)!r} ({error.strerror})")
+    if unreadable:
+        raise BadRequest(
+            f"{counted(len(unreadable), 'file')} cannot be read, so nothing was sent: {', '.join(unreadable)}",
+            hint="repair or leave out these files; `k2d label --embedded` quarantines them and labels the others",
+        )
+    if not opened:
+        raise no_audio(paths)
+    return opened
 
 
 def _batch_page(page: dict[str, Any]) -> list[BatchItem]:

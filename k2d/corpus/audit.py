@@ -20,6 +20,7 @@ from k2d.corpus.sweep import salvaged_ms
 from k2d.filtering.policy import Columns, Policy, thresholds
 from k2d.schema import Batch
 from k2d.store import Lake
+from k2d.wording import counted
 
 Floats = npt.NDArray[np.float64]
 
@@ -281,7 +282,7 @@ def _warnings(groups: Iterable[AuditGroup], confidence: float) -> Iterator[str]:
         yield (
             f"code-switched speech is filtered out faster: of {group.by} {group.name} {group.share:.1%} of the seconds "
             f"are kept, {100 * (group.behind or 0):.1f} points less than of the rest ({100 * low:.1f} to "
-            f"{100 * high:.1f}; {_shown(group.p_value)} over {group.recordings} recordings)"
+            f"{100 * high:.1f}; {_shown(group.p_value)} over {counted(group.recordings, 'recording')})"
         )
 
 

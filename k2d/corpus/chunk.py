@@ -1,12 +1,15 @@
 """Everything that is stored about one chunk, and the verdict on it with its reasons."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import numpy.typing as npt
+import pyarrow.compute as pc
 
+from k2d.corpus.index import parts
 from k2d.documents import ChunkDetail, DiffStep, HypothesisDetail, SegmentDetail
-from k2d.errors import NotFound
+from k2d.errors import NotFound, StoreError
 from k2d.filtering.distance import aligned_diff
 from k2d.filtering.policy import (
     DEFAULT,
@@ -39,8 +42,11 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
     verdict = decide(policy, columns).verdict(0)
     segments = _segments(facts, policy, rejected=verdict.status is not Status.ACCEPTED)
     salvaged_ms = sum(round(1000 * (segment.end_s - segment.start_s)) for segment in segments if segment.salvaged)
+    batch, recording = _origin(lake, chunk_of(chunk_id)[0])
     return ChunkDetail(
         id=facts.id,
+        batch=batch,
+        recording=recording,
         recording_id=facts.recording_id,
         index=facts.index,
         start_s=facts.start_s,
@@ -68,6 +74,17 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
         policy=policy.name,
         explanation=explain(policy),
     )
+
+
+def _origin(lake: Lake, facts_key: str) -> tuple[str | None, str | None]:
+    """The names of the newest batch with these facts, and of their recording in it; None if no batch has them."""
+    for batch in lake.batches.all():
+        with suppress(StoreError):  # another batch's damage is of no concern here
+            for part in parts(lake, batch.id):
+                rows = part.read(["facts_key", "recording"])
+                if (row := pc.index(rows["facts_key"], facts_key).as_py()) >= 0:
+                    return batch.name, rows["recording"][row].as_py()
+    return None, None
 
 
 def _hypothesis(label: str, hypothesis: Hypothesis) -> HypothesisDetail:

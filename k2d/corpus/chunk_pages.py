@@ -1,8 +1,9 @@
 """Lists of chunks, page by page, as documents of the API; used by the API and by the embedded client."""
 
 import base64
+import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from k2d.corpus.chunk import all_distances, shown
 from k2d.corpus.index import Part, parts
 from k2d.corpus.sweep import salvaged_ms
 from k2d.documents import ChunkFilter, ChunkList, ChunkRow
-from k2d.errors import BadRequest
+from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import (
     DEFAULT,
     REASONS,
@@ -29,7 +30,11 @@ from k2d.filtering.policy import (
 from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.batches import PART
+from k2d.store.parquet import printable
+from k2d.wording import counted
 
+SHOWN_NAMES: Final = 5  # names of recordings in an error; chosen
+CLOSE_NAMES: Final = 10_000  # recordings of a batch up to which close names are looked for, which takes a second
 MAX_PAGE: Final = 1000  # chunks; chosen
 EVERY_CHUNK: Final = ChunkFilter()
 TEXT_COLUMNS: Final = (
@@ -64,10 +69,13 @@ def page(
     only for the chunks of the page.
 
     Raises:
-        BadRequest: the limit is out of range, or the cursor is not valid.
+        BadRequest: the limit is out of range, the cursor is not valid, or several recordings end in `where.recording`.
+        NotFound: the batch has no such recording.
     """
     if not 1 <= limit <= MAX_PAGE:
         raise BadRequest(f"limit must be 1…{MAX_PAGE}, not {limit}")
+    if where.recording is not None:
+        where = where.model_copy(update={"recording": recording_name(batch, where.recording)})
     last = _Cursor(-1, -1) if cursor is None else _Cursor.decode(cursor)
     first_part = last.position // PART
     chunks: list[ChunkRow] = []
@@ -97,6 +105,39 @@ def all_chunks(
         cursor = chunks.next
         if cursor is None:
             return
+
+
+def recording_name(batch: Batch, name: str) -> str:
+    """The name of the recording of a batch that is called `name`, or whose path ends in it.
+
+        recording_name(batch, "monday/talk.wav")  # "lectures/monday/talk.wav"
+
+    Raises:
+        BadRequest: several recordings end in it.
+        NotFound: none does.
+    """
+    names = {printable(source.name) for source in batch.sources}
+    if name in names:
+        return name
+    asked = "/" + name.removeprefix("./").strip("/")
+    matches = sorted(full for full in names if f"/{full}".endswith(asked) or asked.endswith(f"/{full}"))
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise BadRequest(
+            f"{counted(len(matches), 'recording')} of batch {batch.name!r} end in {name!r}: {_listed(matches)}",
+            hint="give more of the path",
+        )
+    close = difflib.get_close_matches(name, names) if len(names) <= CLOSE_NAMES else []
+    raise NotFound(
+        f"no recording of batch {batch.name!r} is called {name!r}",
+        hint=f"it has {_listed(close or sorted(names))}",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def _matching(part: Part, policy: Policy, where: ChunkFilter) -> npt.NDArray[np.bool_]:

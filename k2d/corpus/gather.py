@@ -11,7 +11,6 @@ from k2d.corpus import column_files
 from k2d.errors import NotFound, StoreError
 from k2d.schema import ModelInfo, Outcome, RecordingResult
 from k2d.store import Lake, facts
-from k2d.store.guard import DAMAGED_HINT
 from k2d.store.parquet import printable
 
 # the columns that a row of facts gets in the index of a batch
@@ -25,6 +24,7 @@ POSITION_COLUMNS: Final = (
 )
 SCHEMA: Final = pa.schema([*POSITION_COLUMNS, *(field for field in facts.SCHEMA if field.name not in facts.DETAILS)])
 _FACT_COLUMNS: Final = [name for name in facts.SCHEMA.names if name not in facts.DETAILS]
+_GONE_HINT: Final = "run `k2d resume`: it computes them again from the stored labels and hypotheses"
 _EVIDENCE_TYPE: Final = facts.SCHEMA.field("segment_evidence").type
 
 
@@ -70,7 +70,7 @@ def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.Chunk
             if lake.is_current():
                 raise StoreError(f"the facts of {result.name!r}: {error.message}", hint=error.hint) from error
             return None
-        raise StoreError(f"the facts of {result.name!r} are gone: {error.message}", hint=DAMAGED_HINT) from error
+        raise StoreError(f"the facts of {result.name!r} are gone: {error.message}", hint=_GONE_HINT) from error
     constants = {
         "position": result.position,
         "recording": printable(result.name),

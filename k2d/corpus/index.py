@@ -104,9 +104,10 @@ def read_index(lake: Lake, batch_id: str, columns: Sequence[str] | None = None) 
 
 
 def outdated(lake: Lake, batch: Batch, *, search: bool = False) -> list[int]:
-    """List the positions of a batch whose facts were written by an earlier version or are gone: they count as missing.
+    """List the positions of a batch whose facts were written by an earlier version, are damaged or are gone: they count
+    as missing.
 
-    A lake that is marked as current (`Lake.is_current`) is only searched if `search` is set, since that opens one file
+    A lake that is marked as current (`Lake.is_current`) is only searched if `search` is set, since that reads one file
     per recording.
     """
     if lake.is_current() and not search:
@@ -119,12 +120,31 @@ def outdated(lake: Lake, batch: Batch, *, search: bool = False) -> list[int]:
     return [position for position in lake.files.many(check, labeled) if position is not None]
 
 
+def _without_labels(lake: Lake, batch: Batch) -> list[RecordingResult]:
+    """The results of a batch whose label shard is gone."""
+
+    def check(result: RecordingResult) -> RecordingResult | None:
+        return None if lake.labels.has(str(result.label_key)) else result
+
+    labeled = (result for result in lake.batches.results(batch.id) if result.outcome is Outcome.LABELED)
+    return [result for result in lake.files.many(check, labeled) if result is not None]
+
+
 def take_back_outdated(lake: Lake, batch: Batch, *, search: bool = False) -> int:
-    """Remove the results of `outdated` positions, so that these recordings are processed again; return their number."""
-    positions = outdated(lake, batch, search=search)
+    """Remove the results of `outdated` positions, so that these recordings are processed again; return their number.
+
+    With `search`, also results that are damaged, and those whose labels are gone, with the facts made from them.
+    """
+    damaged_results = lake.batches.damaged_results(batch.id) if search else []
+    for position in damaged_results:
+        lake.batches.delete_result(batch.id, position)
+    positions = set(outdated(lake, batch, search=search))
+    for result in _without_labels(lake, batch) if search else ():
+        lake.facts.remove(str(result.facts_key))
+        positions.add(result.position)
     for position in positions:
         lake.batches.delete_result(batch.id, position)
-    return len(positions)
+    return len(positions) + len(damaged_results)
 
 
 class Part:

@@ -25,10 +25,11 @@ from k2d.documents import (
     RecordingCounts,
     RecordingNotes,
 )
+from k2d.errors import described
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
-from k2d.store.batches import PART
+from k2d.store.batches import PART, DamagedBatch
 from k2d.text.terms import terms_of
 
 FAILURES_SHOWN: Final = 100  # quarantined recordings in a status; chosen
@@ -60,6 +61,22 @@ def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchItem:
     """A batch as an entry of a list; needs one listing of its results."""
     pending = len(batch.sources) - len(lake.batches.result_positions(batch.id))
     return BatchItem(**dict(summary(batch)), state=state(lake, batch, pending=pending, jobs=jobs), pending=pending)
+
+
+def listed_damaged(batch: DamagedBatch) -> BatchItem:
+    """A batch whose record cannot be read, as an entry of a list."""
+    return BatchItem(
+        id=batch.id,
+        name=batch.id,
+        created_at=batch.created_at,
+        recordings=0,
+        teacher="",
+        validator="",
+        language="",
+        state=BatchState.DAMAGED,
+        pending=0,
+        error=described(batch.error),
+    )
 
 
 def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
@@ -119,6 +136,7 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
     quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
     quarantined_ms = sum(_ms_of(result.duration_s) for result in quarantined)
     quarantined_ms += sum(_ms_of(result.quarantined_s) for result in results)  # ends of labeled ones
+    labeled = [result.recording_id for result in results if result.outcome is Outcome.LABELED]
     kept = _seconds(sums)
     return Ledger(
         batch=batch.id,
@@ -137,6 +155,7 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
             total=len(batch.sources),
             labeled=len(results) - len(quarantined),
             quarantined=len(quarantined),
+            duplicates=len(labeled) - len(set(labeled)),
             pending=len(batch.sources) - len(results),
         ),
         wall_s=round(sum(result.wall_s for result in results), 3),

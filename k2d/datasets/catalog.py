@@ -1,17 +1,18 @@
 """Lists and deletes the datasets of a lake, as documents of the API."""
 
 from k2d.documents import DatasetItem
+from k2d.errors import DamagedFile, described
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 
 
 def list_datasets(lake: Lake) -> list[DatasetItem]:
-    """List all datasets, sorted by name.
+    """List all datasets, sorted by name. One whose manifest is damaged has an `error`.
 
     Raises:
         StoreError
     """
-    return [listed(lake.datasets.manifest(name)) for name in lake.datasets.names()]
+    return [_entry(lake, name) for name in lake.datasets.names()]
 
 
 def delete_dataset(lake: Lake, name: str) -> DatasetItem:
@@ -24,6 +25,13 @@ def delete_dataset(lake: Lake, name: str) -> DatasetItem:
     manifest = lake.datasets.manifest(name)
     lake.datasets.delete(name)
     return listed(manifest)
+
+
+def _entry(lake: Lake, name: str) -> DatasetItem:
+    try:
+        return listed(lake.datasets.manifest(name))
+    except DamagedFile as error:
+        return DatasetItem(name=name, created_at="", digest="", rows=0, hours=0.0, bytes=0, error=described(error))
 
 
 def listed(manifest: Manifest) -> DatasetItem:

@@ -17,6 +17,7 @@ from k2d.filtering.policy import REASONS, Policy, RowSubset, decide, metric_colu
 from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.parquet import dumps
+from k2d.wording import counted
 
 DIGEST_DIGITS: Final = 32  # of the sha256
 SALVAGED: Final = "salvaged"  # counted like a Status: chunks kept in part, and the seconds of their kept segments
@@ -242,7 +243,7 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
     for batch in batches:
         if missing := len(outdated(lake, batch)):
             raise Conflict(
-                f"batch {batch.name!r} has {missing} recordings with facts of an earlier version of k2d",
+                f"batch {batch.name!r} has {counted(missing, 'recording')} with facts of an earlier version of k2d",
                 hint="run `k2d resume`: facts are computed again from the stored labels and hypotheses",
                 batch=batch.id,
             )
@@ -263,8 +264,13 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
                     sums.reason_ms[str(result.reason)] += round(result.quarantined_s * 1000)
         pending = len(batch.sources) - done
         if pending and not lake.batches.is_cancelled(batch.id):
-            hint = "wait until it is done, or cancel it to freeze what is done"
-            raise Conflict(f"batch {batch.name!r} still has {pending} unfinished recordings", hint=hint, batch=batch.id)
+            hint = (
+                "`k2d resume` does what is missing, unless a service is at it (`k2d status` says so): then wait; "
+                "`k2d cancel` gives the rest up, so that what is done can be frozen"
+            )
+            raise Conflict(
+                f"batch {batch.name!r} still has {counted(pending, 'unfinished recording')}", hint=hint, batch=batch.id
+            )
         sums.recordings["pending"] += pending
     for key, result in quarantined:
         if f"source {key}" in seen:

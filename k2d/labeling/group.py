@@ -14,6 +14,7 @@ import structlog
 from k2d.errors import K2DError
 from k2d.labeling.recording import Labeler, quarantined
 from k2d.schema import QuarantineReason, RecordingResult
+from k2d.wording import counted
 
 log = structlog.get_logger()
 
@@ -108,7 +109,8 @@ class RecordingGroup:
         failed += await self._run_all(retried, 1)
         if failed:
             raise RecordingsFailed(
-                f"{len(failed)} recordings failed, first: {self.attempts.last_error(failed[0])}", positions=failed
+                f"{counted(len(failed), 'recording')} failed, first: {self.attempts.last_error(failed[0])}",
+                positions=failed,
             )
 
     async def _run_all(self, positions: list[int], concurrency: int) -> list[int]:

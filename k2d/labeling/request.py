@@ -40,8 +40,36 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
         BadRequest: no sources, a malformed name, an unknown language, no validator, a malformed model reference, the
             same model as teacher and validator, an endpoint that is not in the settings, or terms without a term.
     """
+    teacher, validator, longform = check_options(options, settings)
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
+    # duplicates are one recording; the order of the files does not matter
+    unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
+    audio_options = AudioOptions(
+        channels=options.channels or settings.channels,
+        keep_partial=_or(options.keep_partial, settings.keep_partial),
+    )
+    changed = () if audio_options == AudioOptions() else (audio_options,)  # the default's ids are those of version 0.1
+    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform, *changed)
+    return Batch(
+        id=f"b_{identity[:16]}",
+        name=options.name or f"b_{identity[:16]}",
+        sources=unique,
+        teacher=teacher,
+        validator=validator,
+        options=longform,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        trusted=trusted,
+        audio=audio_options,
+    )
+
+
+def check_options(options: BatchOptions, settings: Settings) -> tuple[str, str, LongformOptions]:
+    """Check the options of a batch before any file is looked at; returns teacher, validator and decoding options.
+
+    Raises:
+        BadRequest: as `make_batch`, except for the sources.
+    """
     check_name(options.name)
     teacher = _served(plain(options.teacher or settings.teacher), settings)
     validators = validators_of(options.validator or settings.validator)
@@ -68,25 +96,7 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
         short_context=True,  # not an option: batches of earlier versions are without, and keep their keys
         rescore=_or(options.rescore, settings.rescore),
     )
-    # duplicates are one recording; the order of the files does not matter
-    unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
-    audio_options = AudioOptions(
-        channels=options.channels or settings.channels,
-        keep_partial=_or(options.keep_partial, settings.keep_partial),
-    )
-    changed = () if audio_options == AudioOptions() else (audio_options,)  # the default's ids are those of version 0.1
-    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform, *changed)
-    return Batch(
-        id=f"b_{identity[:16]}",
-        name=options.name or f"b_{identity[:16]}",
-        sources=unique,
-        teacher=teacher,
-        validator=validator,
-        options=longform,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        trusted=trusted,
-        audio=audio_options,
-    )
+    return teacher, validator, longform
 
 
 def split_channels(

@@ -66,6 +66,18 @@ def from_path(path: str | os.PathLike[str]) -> Source:
     return Source(name=_name(Path(path)), uri=uri, key=digest("source", uri, size, mark), size_bytes=size)
 
 
+def from_path_lenient(path: str | os.PathLike[str]) -> Source:
+    """The source for a local file, whether or not it can be read: labeling quarantines it if it still cannot be then.
+
+    For files that were found by a search, where one dangling link must not stop the others.
+    """
+    try:
+        return from_path(path)
+    except (NotFound, SourceRefused):
+        uri = Path(os.path.abspath(path)).as_uri()
+        return Source(name=_name(Path(path)), uri=uri, key=digest("source", uri, "unreadable"), size_bytes=None)
+
+
 def expand(
     paths: Iterable[str | os.PathLike[str]], *, extensions: frozenset[str] | None = MEDIA_EXTENSIONS
 ) -> list[Path]:

@@ -36,7 +36,7 @@ class LakePart:
         try:
             return _adapter(kind).validate_json(self.files.read(path))
         except ValidationError as error:
-            raise damaged(path, error.errors()[0]["msg"]) from error
+            raise damaged(self.files.url(path), error.errors()[0]["msg"]) from error
 
     def write_document(self, path: str, value: Any) -> None:
         """Write a dataclass or JSON value atomically."""

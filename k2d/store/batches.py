@@ -1,12 +1,15 @@
 """Batches in the lake: the request, one result per recording (the ledger), and the mark of a cancelled batch."""
 
+import re
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
-from k2d.errors import Conflict, NotFound
+from k2d.errors import Conflict, DamagedFile, NotFound, StoreError
 from k2d.keys import digest
-from k2d.schema import Batch, RecordingResult
+from k2d.schema import Batch, Outcome, RecordingResult
 from k2d.store.base import LakePart, safe_name
 from k2d.store.files import Files
 from k2d.store.parquet import dumps
@@ -16,7 +19,18 @@ from k2d.store.parquet import dumps
 # recordings.
 PART: Final = 1024
 STALE_SUFFIX: Final = ".stale"
+GONE_HINT: Final = "label the same files again with `k2d label`: it makes the record again"
+_RESULT: Final = re.compile(r"[0-9]+\.json")  # file name of a result
 REMEMBERED: Final = 4  # batch documents kept in memory; chosen
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedBatch:
+    """A batch whose record cannot be read."""
+
+    id: str
+    created_at: str  # ISO 8601, to the second
+    error: StoreError
 
 
 class Batches(LakePart):
@@ -41,6 +55,8 @@ class Batches(LakePart):
         self._refuse_taken(batch)
         # the document first: a name must always lead to a batch, even if this process is killed between the writes
         created = self.files.create(path, dumps(batch))
+        if not created and self._is_damaged(batch.id):
+            self.files.write(path, dumps(batch))
         if batch.name != batch.id and not self.files.create(_alias(batch.name), _naming(batch)):
             self._refuse_taken(batch)
         if not created and self._named(self.get(batch.id).name) not in (batch.id, None):
@@ -54,24 +70,51 @@ class Batches(LakePart):
         """Return the batch with this id or name.
 
         Raises:
-            NotFound, StoreError
+            NotFound: there is none, or its record is gone.
+            DamagedFile: its record is damaged.
+            StoreError
         """
         batch = self._document(id_or_name)
-        if batch is None and (owner := self._named(id_or_name)) is not None:
-            batch = self._document(owner)
         if batch is not None:
             return batch
-        raise NotFound(f"no batch is called {id_or_name[:100]!r}", hint="`k2d batches` lists them")
+        owner = self._named(id_or_name)
+        if owner is None:
+            raise NotFound(f"no batch is called {id_or_name[:100]!r}", hint="`k2d batches` lists them")
+        batch = self._document(owner)
+        if batch is None:
+            raise NotFound(f"the record of batch {id_or_name!r} ({owner}) is gone", hint=GONE_HINT)
+        return batch
 
     def ids(self) -> list[str]:
         """List the ids of all batches, newest first. One listing, no file is read."""
         marks = sorted((path.rpartition("/")[2] for path in self.files.listing("recent")), reverse=True)
         return list(dict.fromkeys(mark.partition("~")[2] for mark in marks))
 
-    def all(self) -> Iterator[Batch]:
-        """Iterate over all batches, newest first."""
+    def entry(self, batch_id: str) -> Batch | DamagedBatch | None:
+        """Return a batch for a list: what is known of it if its record is damaged, None if there is no record.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        try:
+            return self._document(batch_id)
+        except NotFound:  # not even an id
+            return None
+        except StoreError as error:
+            if not self.files.local and not isinstance(error, DamagedFile):
+                raise
+            return DamagedBatch(batch_id, self._stamp(batch_id), error)
+
+    def entries(self) -> Iterator[Batch | DamagedBatch]:
+        """Iterate over all batches, newest first, and over those whose record is damaged."""
         for batch_id in self.ids():
-            yield self.get(batch_id)
+            entry = self.entry(batch_id)
+            if entry is not None:
+                yield entry
+
+    def all(self) -> Iterator[Batch]:
+        """Iterate over all batches whose record can be read, newest first."""
+        return (entry for entry in self.entries() if isinstance(entry, Batch))
 
     def cancel(self, batch_id: str) -> None:
         """Mark a batch as cancelled: workers start no more of its recordings."""
@@ -86,6 +129,13 @@ class Batches(LakePart):
         """Remove the mark of a cancelled batch."""
         self._require(batch_id)
         self.files.remove(f"{_folder(batch_id)}/cancelled")
+
+    def retry(self, batch_id: str) -> None:
+        """Remove the mark of a cancelled batch and the results of its quarantined recordings: they are missing then."""
+        self.uncancel(batch_id)
+        for result in list(self.results(batch_id)):
+            if result.outcome is Outcome.QUARANTINED:
+                self.delete_result(batch_id, result.position)
 
     # ---- results --------------------------------------------------------------------------------------------------
 
@@ -113,11 +163,24 @@ class Batches(LakePart):
     def results(self, batch_id: str, *, part: int | None = None) -> Iterator[RecordingResult]:
         """Iterate over the results of a batch, or of one of its parts, in the order of positions."""
         folder = f"{_folder(batch_id)}/results" + ("" if part is None else f"/{part:06d}")
-        yield from self.files.many(self._read_result, self.files.listing(folder))
+        yield from self.files.many(self._read_result, self._result_paths(folder))
+
+    def damaged_results(self, batch_id: str) -> list[int]:
+        """List the positions whose result cannot be read as one. Reads all of them."""
+
+        def check(path: str) -> int | None:
+            try:
+                self._read_result(path)
+            except DamagedFile:
+                return _position(path)
+            return None
+
+        checked = self.files.many(check, self._result_paths(f"{_folder(batch_id)}/results"))
+        return [position for position in checked if position is not None]
 
     def result_positions(self, batch_id: str) -> set[int]:
         """Return the positions that have a result. One listing, no file is read."""
-        return {_position(path) for path in self.files.listing(_folder(batch_id) + "/results")}
+        return {_position(path) for path in self._result_paths(f"{_folder(batch_id)}/results")}
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
@@ -132,6 +195,25 @@ class Batches(LakePart):
                 self._remembered.pop(next(iter(self._remembered)), None)
             self._remembered[batch_id] = batch
         return batch
+
+    def _is_damaged(self, batch_id: str) -> bool:
+        try:
+            self._document(batch_id)
+        except DamagedFile:
+            return True
+        return False
+
+    def _stamp(self, batch_id: str) -> str:
+        """When a batch was created, by its mark in recent/."""
+        marks = (path.rpartition("/")[2].partition("~") for path in self.files.listing("recent"))
+        digits = next((stamp for stamp, _, marked in marks if marked == batch_id), "")
+        try:
+            return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC).isoformat(timespec="seconds")
+        except ValueError:
+            return ""
+
+    def _result_paths(self, folder: str) -> list[str]:
+        return [path for path in self.files.listing(folder) if _RESULT.fullmatch(path.rpartition("/")[2])]
 
     def _read_result(self, path: str) -> RecordingResult:
         result: RecordingResult = self.read_document(path, RecordingResult)

@@ -12,6 +12,7 @@ from k2d.store.base import LakePart, safe_name
 from k2d.store.guard import guard
 from k2d.store.manifest import Manifest
 from k2d.store.parquet import dumps
+from k2d.wording import counted
 
 
 class Datasets(LakePart):
@@ -36,7 +37,7 @@ class Datasets(LakePart):
         try:
             manifest: Manifest = self.read_document(_manifest(name), Manifest)
         except NotFound as error:
-            raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets` lists them") from error
+            raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets list` shows them") from error
         return manifest
 
     def put(self, manifest: Manifest) -> bool:
@@ -98,7 +99,7 @@ class Datasets(LakePart):
     def _shard(self, name: str, number: int) -> str:
         manifest = self.manifest(name)
         if not 0 <= number < len(manifest.shards):
-            raise NotFound(f"dataset {name!r} has {len(manifest.shards)} shards, none with number {number}")
+            raise NotFound(f"dataset {name!r} has {counted(len(manifest.shards), 'shard')}, none with number {number}")
         return _path(name, manifest.digest, number)
 
 

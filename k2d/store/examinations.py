@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from k2d.errors import NotFound
+from k2d.errors import DamagedFile, NotFound
 from k2d.schema import Recording
 from k2d.store.base import LakePart, key_path
 
@@ -31,7 +31,7 @@ class Examinations(LakePart):
         """Return the examination of the source with this key; None if it was never examined."""
         try:
             examination: Examination = self.read_document(self.located(_path(key)), Examination)
-        except NotFound:
+        except (NotFound, DamagedFile):  # a damaged record is made again
             return None
         return examination
 

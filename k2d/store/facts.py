@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from k2d.errors import NotFound
+from k2d.errors import DamagedFile, NotFound
 from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
 from k2d.store.base import LakePart, key_path
 from k2d.store.guard import guard
@@ -83,11 +83,10 @@ class Facts(LakePart):
         return self.files.exists(_path(key))
 
     def is_current(self, key: str) -> bool:
-        """Whether the shard exists and has every column of the current version."""
+        """Whether the shard can be read and has every column of the current version. Reads all of it."""
         try:
-            with self.files.parquet(_path(key)) as file, guard(_path(key)):
-                _stored_names(file.schema_arrow, SCHEMA.names, _path(key))
-        except NotFound:
+            self.shard(key)
+        except (NotFound, DamagedFile):
             return False
         return True
 
@@ -99,6 +98,10 @@ class Facts(LakePart):
             with guard(path, writing=True), writer(pending.file, schema) as out:
                 out.write_table(pa.Table.from_pylist([_row(fact) for fact in rows], schema=schema))
             pending.commit(path)
+
+    def remove(self, key: str) -> None:
+        """Remove the shard, if it exists, so that it is computed again."""
+        self.files.remove(_path(key))
 
     def read(self, key: str) -> list[ChunkFacts]:
         """Read the facts of one recording, in the order of its chunks.
@@ -114,10 +117,10 @@ class Facts(LakePart):
 
         Raises:
             NotFound: there is none, or it lacks a column because an earlier version wrote it.
-            StoreError
+            DamagedFile, StoreError
         """
         path = _path(key)
-        with self.files.parquet(path) as file, guard(path):
+        with self.files.parquet(path) as file, guard(self.files.url(path)):
             wanted = SCHEMA.names if columns is None else columns
             stored = _stored_names(file.schema_arrow, wanted, path)
             table = file.read(columns=list(stored.values()), use_threads=False).select(list(stored.values()))
@@ -126,7 +129,7 @@ class Facts(LakePart):
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `write`, as JSON values, and the key."""
         path = _path(key)
-        with self.files.parquet(path) as file, guard(path):
+        with self.files.parquet(path) as file, guard(self.files.url(path)):
             return meta_of(file.schema_arrow)
 
 

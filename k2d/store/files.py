@@ -83,7 +83,7 @@ class Files:
         Raises:
             NotFound, StoreError
         """
-        with guard(path):
+        with guard(self.url(path)):
             return Path(self.full(path)).read_bytes() if self.local else cast(bytes, self.fs.cat_file(self.full(path)))
 
     def open(self, path: str) -> BinaryIO:
@@ -92,7 +92,7 @@ class Files:
         Raises:
             NotFound, StoreError
         """
-        with guard(path):
+        with guard(self.url(path)):
             full = self.full(path)
             return cast(BinaryIO, open(full, "rb") if self.local else self.fs.open(full, "rb"))
 
@@ -102,7 +102,7 @@ class Files:
         Raises:
             NotFound, StoreError
         """
-        with guard(path):
+        with guard(self.url(path)):
             return pq.ParquetFile(self.full(path) if self.local else self.fs.open(self.full(path), "rb"))
 
     def write(self, path: str, data: bytes) -> None:
@@ -175,9 +175,10 @@ class Files:
         with guard(self.root, writing=True):
             for path in self._walk(""):
                 full = self.full(path)
-                if path.endswith(TEMP_SUFFIX) and os.path.getmtime(full) < limit:
-                    os.unlink(full)
-                    removed += 1
+                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                    if path.endswith(TEMP_SUFFIX) and os.path.getmtime(full) < limit:
+                        os.unlink(full)
+                        removed += 1
         return removed
 
     def many(self, function: Callable[[_IN], _OUT], items: Iterable[_IN]) -> Iterator[_OUT]:

@@ -1,6 +1,7 @@
 """Turns the errors of file systems, Arrow and object stores into a StoreError with a path and a hint."""
 
 import errno
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from k2d.errors import K2DError, NotFound, StoreError
+from k2d.errors import DamagedFile, K2DError, NotFound, StoreError
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED: Final = {errno.EACCES, errno.EPERM}
@@ -19,7 +20,14 @@ FULL_HINT: Final = (
 READ_ONLY_HINT: Final = "the file system is mounted read-only: remount it, or point K2D_STORE somewhere else"
 DENIED_HINT: Final = "the service's user may not write here: fix owner, mode or bucket policy, or set K2D_STORE"
 UNREACHABLE_HINT: Final = "check K2D_STORE, the network and the credentials; nothing is lost, retry when it answers"
-DAMAGED_HINT: Final = "the file is damaged: remove it and run `k2d resume`, which makes it again"
+DAMAGED_HINT: Final = "remove the file and run `k2d resume`, which makes it again"
+# What makes a damaged file again, by its path; for every other file DAMAGED_HINT is true.
+_MADE_AGAIN: Final = (
+    (r"batches/[^/]+/batch\.json", "label the same files again with `k2d label`: it makes the record again"),
+    (r"names/[^/]+\.json", "remove the file, then label the same files under that name again with `k2d label`"),
+    (r"facts/.+", "run `k2d resume`: it computes the facts again from the stored labels and hypotheses"),
+    (r"datasets/[^/]+/.+", "remove the dataset's folder, then make it again with `k2d freeze`"),
+)
 
 
 @contextmanager
@@ -47,9 +55,10 @@ def guard(path: str, *, writing: bool = False) -> Iterator[None]:
         raise StoreError(f"the store did not answer for {path}: {error}", hint=UNREACHABLE_HINT) from error
 
 
-def damaged(path: str, why: object) -> StoreError:
-    """The error for a file that exists but has the wrong content."""
-    return StoreError(f"{path} is damaged: {why}", hint=DAMAGED_HINT, path=path)
+def damaged(path: str, why: object) -> DamagedFile:
+    """The error for a file that exists but has the wrong content. Its hint says what makes that file again."""
+    hints = (hint for pattern, hint in _MADE_AGAIN if re.search(rf"(^|/){pattern}$", path))
+    return DamagedFile(f"{path} is damaged: {why}", hint=next(hints, DAMAGED_HINT), path=path)
 
 
 def _explain(error: BaseException, path: str, *, writing: bool) -> StoreError:
@@ -61,6 +70,8 @@ def _explain(error: BaseException, path: str, *, writing: bool) -> StoreError:
         return StoreError(f"the store is read-only: cannot write {path}", hint=READ_ONLY_HINT, path=path)
     if code in _DENIED or isinstance(error, PermissionError):
         return StoreError(f"no permission to {verb} {path}", hint=DENIED_HINT, path=path)
+    if not writing and isinstance(error, IsADirectoryError):
+        return damaged(path, "it is a folder")
     if not writing and (isinstance(error, pa.ArrowException) or (type(error) is OSError and code is None)):
         return damaged(path, str(error).splitlines()[0])  # Arrow reports a damaged file as an OSError without errno
     return StoreError(f"cannot {verb} {path}: {error or type(error).__name__}", hint=UNREACHABLE_HINT, path=path)

@@ -120,7 +120,7 @@ class Labels(LakePart):
         with self.files.parquet(path) as file:
             rows = _read(file, audio=audio, only=only)
             while True:
-                with guard(path):  # around the read alone, not around what the caller does with a row
+                with guard(self.files.url(path)):  # around the read alone, not around what the caller does with a row
                     row = next(rows, None)
                 if row is None:
                     return
@@ -141,7 +141,7 @@ class Labels(LakePart):
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `writer`, as JSON values, and the key."""
         path = _path(key)
-        with self.files.parquet(path) as file, guard(path):
+        with self.files.parquet(path) as file, guard(self.files.url(path)):
             return meta_of(file.schema_arrow)
 
 

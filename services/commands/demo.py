@@ -22,6 +22,7 @@ from k2d.logs import setup
 from k2d.settings import Settings, load
 from k2d.validators import PERTURBED, validators_of
 from k2d.whisper.resolve import resolve
+from k2d.wording import counted
 from services.local.redis_server import free_port
 from services.local.stack import Stack
 
@@ -73,7 +74,7 @@ def _walk(stack: Stack, audio: Path, store: Path) -> None:
     show.out.rule("[bold]3. POST /v1/batches", align="left")
     forecast = client.forecast(paths, options)
     show.out.print(
-        f"forecast: {forecast.recordings} recordings, {forecast.hours * 60:.1f} minutes, "
+        f"forecast: {counted(forecast.recordings, 'recording')}, {forecast.hours * 60:.1f} minutes, "
         f"about {forecast.estimated_s:.0f} s ({forecast.basis})"
     )
     with show.bars(header_seconds(paths)) as on_status:

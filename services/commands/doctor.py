@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -47,10 +48,12 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         show.dump([{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings])
     for finding in () if as_json else findings:
-        mark = "[green]works[/]" if finding.ok else ("[red]broken[/]" if finding.needed else "[yellow]absent[/]")
-        show.out.print(f"{mark:<18} {finding.check:<22} {escape(finding.seen)}", soft_wrap=True)
+        mark, style = (
+            ("works", "green") if finding.ok else ("broken", "red") if finding.needed else ("absent", "yellow")
+        )
+        show.out.print(f"[{style}]{mark:<7}[/] {finding.check:<21} {escape(finding.seen)}", soft_wrap=True)
         if finding.advice:
-            show.out.print(f"{'':<10}[dim]→ {escape(finding.advice)}[/]", soft_wrap=True)
+            show.out.print(f"{'':<8}[dim]→ {escape(finding.advice)}[/]", soft_wrap=True)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -76,17 +79,28 @@ def _package(module: str, extra: str) -> Callable[[Settings], str]:
 
 
 def _store(settings: Settings) -> str:
-    Lake(settings.store).check()
-    return f"{settings.store} can be read and written"
+    if "://" in settings.store or Path(settings.store).is_dir():
+        Lake(settings.store).check()
+        return f"{settings.store} can be read and written"
+    parent = _existing(settings.store)  # nothing is made by looking
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise K2DError(f"{settings.store} cannot be made in {parent}", hint="set K2D_STORE to a folder of yours")
+    return f"{settings.store} does not exist yet; the first batch makes it"
 
 
 def _disk(settings: Settings) -> str:
     if "://" in settings.store:
         return "the store is remote"
-    free = shutil.disk_usage(settings.store).free
+    free = shutil.disk_usage(_existing(settings.store)).free
     if free < LOW_DISK_BYTES:
         raise K2DError(f"{free / 1024**3:.1f} GiB free", hint="labeling an hour of audio stores about 60 MB of FLAC")
     return f"{free / 1024**3:.0f} GiB free at {settings.store}"
+
+
+def _existing(path: str) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    absolute = Path(path).absolute()
+    return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
 
 
 def _redis(settings: Settings) -> str:

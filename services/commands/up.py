@@ -7,6 +7,8 @@ import typer
 
 from k2d.cli import show
 from k2d.cli.base import app, settings
+from k2d.client.backend import ResumeIncomplete
+from k2d.wording import counted
 from services.local.stack import Stack
 
 
@@ -21,8 +23,13 @@ def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processe
     try:
         with Stack(settings(), workers=workers) as stack:
             show.out.print(f"API: {stack.url}   docs: {stack.url}/docs   store: {stack.settings.store}")
-            if missing := stack.client().resume():
-                left = ", ".join(f"{batch} ({count} recordings)" for batch, count in missing.items())
+            try:
+                missing = stack.client().resume()
+            except ResumeIncomplete as error:
+                show.fail(error)
+                missing = error.resumed
+            if missing:
+                left = ", ".join(f"{batch} ({counted(count, 'recording')})" for batch, count in missing.items())
                 show.out.print(f"resuming: {left}")
             show.out.print("to label recordings: k2d label FILES… --wait   (Ctrl-C here stops everything)")
             stack.watch()

@@ -11,11 +11,12 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from k2d.corpus import views
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, ResumeResult
-from k2d.errors import BadRequest
+from k2d.errors import BadRequest, DamagedFile, described
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.terms import terms_left_out
-from k2d.schema import Batch, BatchState, Outcome
+from k2d.schema import Batch, BatchState
 from k2d.store import Lake
+from k2d.store.batches import DamagedBatch
 from services.filter.context import InLake, InPolicy, InQueue, InSettings
 from services.filter.intake import OPENAPI_BODY, forecast_batch, read_body, store_batch
 from services.filter.queue import WorkQueue, request_plan
@@ -73,7 +74,7 @@ def list_batches(
     start = ids.index(cursor) + 1 if cursor is not None else 0
     page = ids[start : start + limit]
     return BatchList(
-        batches=[_listed(lake.batches.get(batch_id), lake, queue) for batch_id in page],
+        batches=[_listed(entry, lake, queue) for entry in map(lake.batches.entry, page) if entry is not None],
         next=page[-1] if start + limit < len(ids) else None,
     )
 
@@ -103,10 +104,7 @@ def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
 )
 def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     stored = lake.batches.get(batch)
-    lake.batches.uncancel(stored.id)
-    for result in list(lake.batches.results(stored.id)):
-        if result.outcome == Outcome.QUARANTINED:
-            lake.batches.delete_result(stored.id, result.position)
+    lake.batches.retry(stored.id)
     queue.forget(stored.id)
     request_plan(queue, stored.id)
     return _status(stored, lake, queue)
@@ -118,13 +116,21 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     summary="Queue again exactly what is missing, after Redis was lost",
 )
 def resume(lake: InLake, queue: InQueue) -> ResumeResult:
-    missing = {}
-    for batch in lake.batches.all():
-        take_back_outdated(lake, batch, search=True)
-        if not lake.batches.is_cancelled(batch.id) and (count := _queue_missing(batch, lake, queue)):
-            missing[batch.id] = count
-    lake.mark_current()
-    return ResumeResult(batches=missing)
+    missing: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    for batch in lake.batches.entries():
+        if isinstance(batch, DamagedBatch):
+            failed[batch.id] = described(batch.error)
+            continue
+        try:
+            take_back_outdated(lake, batch, search=True)
+            if not lake.batches.is_cancelled(batch.id) and (count := _queue_missing(batch, lake, queue)):
+                missing[batch.id] = count
+        except DamagedFile as error:  # the other batches go on
+            failed[batch.id] = described(error)
+    if not failed:
+        lake.mark_current()
+    return ResumeResult(batches=missing, failed=failed)
 
 
 @router.get(
@@ -168,8 +174,10 @@ def _status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT
     return views.status(lake, batch, policy, jobs=queue.live(batch.id))
 
 
-def _listed(batch: Batch, lake: Lake, queue: WorkQueue) -> BatchItem:
+def _listed(batch: Batch | DamagedBatch, lake: Lake, queue: WorkQueue) -> BatchItem:
     """A batch for a list; Redis is asked only about those whose state depends on it."""
+    if isinstance(batch, DamagedBatch):
+        return views.listed_damaged(batch)
     listed = views.listed(lake, batch)
     if listed.state is not BatchState.STALLED:
         return listed

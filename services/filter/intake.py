@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.keys import digest
-from k2d.labeling.forecast import forecast
+from k2d.labeling.forecast import forecast, probe_header
 from k2d.labeling.request import make_batch, split_channels
 from k2d.schema import EACH, Batch, Source
 from k2d.settings import Settings
@@ -101,21 +101,20 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
 
 def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Forecast:
     """Estimate what the batch would cost; nothing is stored. Errors as for `store_batch`."""
-    durations: list[float | None] = []
     if isinstance(body, UploadedFiles):
         placeholder = [Source("x", "x", "x")] * bool(body.files)
-        make_batch(placeholder, body.options, settings)  # only to check the options: files get their keys when stored
+        # files get their keys when they are stored
+        batch = make_batch(placeholder, body.options, settings)
         each = (body.options.channels or settings.channels) == EACH
-        for upload in body.files:
-            durations += [_header_duration(upload)] * (_header_channels(upload) if each else 1)
-    else:
-        for source in _referenced(body, lake, settings).sources:
-            opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
-            duration = None
-            with suppress(AudioError, OSError), opened() as file:
-                duration = audio.probe_duration_s(file)
-            durations.append(duration)
-    return forecast(durations, lake)
+        headers = [
+            probe_header(_file_name(file), partial(_content, file))
+            for file in body.files
+            for _ in range(_header_channels(file) if each else 1)
+        ]
+        return forecast(headers, lake, batch)
+    batch = _referenced(body, lake, settings)
+    opened = partial(sources.open_source, lake_open=lake.open, allowed=settings.allowed_sources)
+    return forecast([probe_header(source.name, partial(opened, source)) for source in batch.sources], lake, batch)
 
 
 def _referenced(body: BatchByReference, lake: Lake, settings: Settings) -> Batch:
@@ -159,10 +158,8 @@ def _file_name(file: UploadFile) -> str:
     return name
 
 
-def _header_duration(file: UploadFile) -> float | None:
-    with suppress(AudioError, OSError):
-        return audio.probe_duration_s(file.file)
-    return None
+def _content(file: UploadFile) -> BinaryIO:
+    return file.file
 
 
 def _header_channels(file: UploadFile) -> int:

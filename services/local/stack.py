@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 READY_S: Final = 60.0  # for the API to answer; importing everything on a cold disk takes most of it
 STOP_S: Final = 20.0  # a worker needs up to 8 s to put its group back
+LEFT_BEHIND_S: Final = 3.0  # for what a dead child left behind; RQ's scheduler looks for a signal every second
 RESTART_S: Final = 2.0  # before a child that died is started again
 
 
@@ -93,6 +94,8 @@ class Stack:
         self._wait_ready()
 
     def _spawn(self, child: Child) -> None:
+        if child.process is not None:
+            _end_group(child.process.pid)
         output = None
         if self.log_file is not None:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -146,8 +149,22 @@ class Stack:
             except subprocess.TimeoutExpired:
                 os.killpg(child.process.pid, signal.SIGKILL)
                 child.process.wait()
+            _end_group(child.process.pid)
         self.children.clear()
         self._stack.close()
+
+
+def _end_group(leader: int) -> None:
+    """End what a child that is dead left in its process group: RQ's scheduler goes on without its worker."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + LEFT_BEHIND_S
+        try:
+            os.killpg(leader, number)
+            while time.monotonic() < deadline:
+                time.sleep(0.05)
+                os.killpg(leader, 0)
+        except (ProcessLookupError, PermissionError):  # nobody is left; macOS says so of zombies with the latter
+            return
 
 
 def _redis_folder(settings: Settings) -> Path:

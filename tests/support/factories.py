@@ -50,10 +50,16 @@ def segment(start_s: float, end_s: float, text: str) -> Segment:
 
 
 def finished_batch(
-    lake: Lake, *, name: str = "lectures", recordings: int = 2, texts: Sequence[tuple[str, str]] = TEXTS
+    lake: Lake,
+    *,
+    name: str = "lectures",
+    recordings: int = 2,
+    texts: Sequence[tuple[str, str]] = TEXTS,
+    names: Sequence[str] = (),
 ) -> Batch:
     """Store a batch of `recordings` recordings of 25 s with four 5 s chunks each, and one quarantined file."""
-    sources = [Source(f"talk-{n}.wav", f"lake://uploads/{n}", digest("upload", name, n)) for n in range(recordings)]
+    names = names or [f"talk-{n}.wav" for n in range(recordings)]
+    sources = [Source(names[n], f"lake://uploads/{n}", digest("upload", name, n)) for n in range(recordings)]
     sources.append(Source("z-broken.mp3", "lake://uploads/broken", digest("upload", name, "broken")))
     options = BatchOptions(name=name, teacher=TEACHER.reference, validator=VALIDATOR.reference)
     batch = make_batch(sources, options, Settings(_env_file=None))

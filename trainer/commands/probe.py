@@ -8,6 +8,7 @@ from rich.table import Table
 from k2d.cli import show
 from k2d.cli.base import Json, app, settings
 from k2d.store import Lake
+from k2d.wording import counted
 from trainer.commands.bars import bars
 from trainer.need import need
 
@@ -58,7 +59,7 @@ def _table(probe: "StoredProbe") -> Table:
 def _summary(probe: "StoredProbe") -> str:
     skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(probe.skipped.items())) or "none"
     return (
-        f"{probe.recordings} recordings, {probe.units} units; chunks skipped: {skipped}\n"
+        f"{counted(probe.recordings, 'recording')}, {counted(probe.units, 'unit')}; chunks skipped: {skipped}\n"
         f"encoded in {probe.encode_s:.0f} s ({probe.encoded_bytes / 1e6:.0f} MB), "
         f"trained in {probe.train_s:.0f} s on {probe.device}\n"
         f"stored as [bold]{probe.name}[/]: --validator perturbed+{probe.name}"

@@ -5,6 +5,7 @@ from typing import Final
 
 import structlog
 
+from k2d.wording import counted
 from trainer.data.order import RowPlace
 from trainer.data.prepare import SkippedRow
 from trainer.data.targets import SkipReason
@@ -52,9 +53,11 @@ class SkipCounter:
             self._log(skipped, place, shard=shard)
         seen, broken = self._seen[place.visit], self._broken[place.visit]
         if seen >= ENOUGH and broken > MAX_BROKEN * seen:
-            raise self._error(f"{broken} of {seen} rows of dataset {self._dataset!r} are broken", seen=seen, bad=broken)
+            raise self._error(
+                f"{broken} of {counted(seen, 'row')} of dataset {self._dataset!r} are broken", seen=seen, bad=broken
+            )
         if self._since_used >= self._most_since_used:
-            raise self._error(f"none of {self._since_used} rows of dataset {self._dataset!r} can be used")
+            raise self._error(f"none of {counted(self._since_used, 'row')} of dataset {self._dataset!r} can be used")
 
     def _log(self, skipped: SkippedRow, place: RowPlace, *, shard: int) -> None:
         """Name a broken row in the first visit only; later visits meet the same ones."""

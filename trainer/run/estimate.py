@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 
+from k2d.wording import counted
 from trainer.model.flops import peak_of
 
 FLOAT32: Final = 4  # bytes; weights, gradients and both of AdamW's moments are kept in it
@@ -90,11 +91,11 @@ def measure(
     chunks_per_s = batch / step_s
     peak_flops = peak_of(torch.cuda.get_device_name(device)) if cuda else None
     basis = (
-        f"one micro-batch of {rows} rows on {world} process(es), {spent_s:.1f} s; "
+        f"one micro-batch of {counted(rows, 'row')} on {counted(world, 'process', 'processes')}, {spent_s:.1f} s; "
         "validation and checkpoints not counted"
     )
     if keeps_encoded:
-        basis += f"; the encoder once for each of {dataset_rows} rows, then from memory"
+        basis += f"; the encoder once for each of {counted(dataset_rows, 'row')}, then from memory"
     return Estimate(
         parameters=parameters,
         weights_bytes=FLOAT32 * (parameters["teacher"] + STATES * parameters["trained"]),

@@ -19,6 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 from k2d.datasets.read import FrozenDataset
 from k2d.settings import Settings
+from k2d.wording import counted
 from trainer.data.batch import MicroBatch
 from trainer.data.stream import TrainingData
 from trainer.model import student as students
@@ -241,8 +242,9 @@ class _Trainer:
         """What the software chose by itself, and why."""
         encoder = "frozen, one pass for teacher and student" if self.recipe.freeze_encoder else "trained"
         return (
-            f"device {self.device}, {self.processes} process(es), {self.precision}, encoder {encoder}; "
-            f"dataset {self.data.manifest.name}: {self.data.rows} rows, {self.data.seconds / 3600:.2f} h"
+            f"device {self.device}, {counted(self.processes, 'process', 'processes')}, {self.precision}, "
+            f"encoder {encoder}; "
+            f"dataset {self.data.manifest.name}: {counted(self.data.rows, 'row')}, {self.data.seconds / 3600:.2f} h"
         )
 
     def _claim(self, *, resume: bool) -> None:

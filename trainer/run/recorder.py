@@ -11,6 +11,7 @@ from rich.table import Table
 
 from k2d.cli import show
 from k2d.errors import ModelError, install_hint
+from k2d.wording import counted
 from trainer.options import Recipe
 from trainer.run.estimate import Estimate
 from trainer.run.runs import METRICS, VALIDATION, Run
@@ -78,7 +79,9 @@ class Recorder:
         if not self._active:
             return
         self._run.append(VALIDATION, line)
-        show.out.print(f"step {line['step']}  validation MER {line['mer']:.4f} on {line['rows']} rows", soft_wrap=True)
+        show.out.print(
+            f"step {line['step']}  validation MER {line['mer']:.4f} on {counted(line['rows'], 'row')}", soft_wrap=True
+        )
         self._scalars("validation", line, ("mer",))
 
     def report(self) -> None:

@@ -19,6 +19,7 @@ from k2d.filtering.policy import Columns, Policy, columns_of, evidence_columns, 
 from k2d.keys import place_of
 from k2d.schema import Batch, ChunkFacts, Metric
 from k2d.store import Lake
+from k2d.wording import counted
 
 # The first reviews, the pilot, choose the weights and the first α to test; only the others are used for the proof. The
 # size of the pilot depends on the number of draws, not on the number of reviews, so the proof still holds if someone
@@ -246,6 +247,6 @@ def _claim(
     kept, total = seconds.at(alpha) / 3600, seconds.total / 3600
     return (
         f"label MER ≤ {target:.1%} with {confidence:.0%} confidence, by {draws} reviewed draws from "
-        f"{head.population.get('reachable', 0)} segments of {batches} batch{'es' if batches > 1 else ''}, "
+        f"{head.population.get('reachable', 0)} segments of {counted(batches, 'batch', 'batches')}, "
         f"{datetime.now(UTC).date().isoformat()}; keeps {kept / total:.1%} of the hours ({kept:.2f} of {total:.2f})"
     )

@@ -13,6 +13,7 @@ import yaml
 from k2d.datasets.read import FrozenDataset
 from k2d.datasets.scripts import scripts_in_words
 from k2d.store.manifest import Manifest
+from k2d.wording import counted
 
 _DATA_FILES: Final = [{"split": "train", "path": "data/train-*.parquet"}]
 _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -76,7 +77,7 @@ def card(manifest: Manifest) -> str:
 
 # {manifest.name}
 
-Speech with machine-made labels: {kept_s / 3600:.2f} hours in {rows} rows of at most 30 s, 16 kHz mono FLAC.
+Speech with machine-made labels: {kept_s / 3600:.2f} hours in {counted(rows, "row")} of at most 30 s, 16 kHz mono FLAC.
 No person has checked the labels: a teacher wrote them, validators checked them, and a policy decided what to keep.
 
 ```python
@@ -96,7 +97,7 @@ rows = load_dataset("path/to/this/folder", split="train")
 | script | {_script(manifest)} |
 | recordings | {counts.labeled} labeled, {counts.quarantined} quarantined, {counts.duplicates} duplicates left out |
 | kept | {kept_s:.3f} s of {seconds.input:.3f} s ({kept:.1f} %) |
-| salvaged | {seconds.salvaged:.3f} s of it: good segments of {counts.salvaged} chunks that were not kept whole |
+| salvaged | {seconds.salvaged:.3f} s of it: good segments of {counted(counts.salvaged, "chunk")} not kept whole |
 {left_out}
 ## What was kept
 

@@ -6,7 +6,7 @@
 What its rules do is in `rules.py`, what its weights do in `risk.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ from k2d.keys import digest
 from k2d.schema import Metric, Quorum
 from k2d.text.repetition import NGRAM, REPETITION_MAX
 from k2d.textfiles import read_text
+from k2d.wording import did_you_mean
 
 VERSION: Final = 2  # of the file format
 
@@ -150,10 +151,14 @@ def parse(fields: Mapping[str, Any]) -> Policy:
         return Policy.model_validate(dict(fields))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg']}" for e in error.errors())
-        raise BadRequest(
-            f"the policy is not valid: {problems}",
-            hint=f"alpha is 0…1; metric is one of {', '.join(Metric)}; fields are {', '.join(Policy.model_fields)}",
-        ) from error
+        unknown = (e["loc"] for e in error.errors() if e["type"] == "extra_forbidden")
+        fields_of: dict[tuple[int | str, ...], Iterable[str]] = {
+            (): Policy.model_fields,
+            ("weights",): Weights.model_fields,
+        }
+        meant = "".join(did_you_mean(str(loc[-1]), fields_of.get(loc[:-1], ())) for loc in unknown)
+        fields_hint = f"metric is one of {', '.join(Metric)}; fields are {', '.join(Policy.model_fields)}"
+        raise BadRequest(f"the policy is not valid: {problems}", hint=f"{meant}alpha is 0…1; {fields_hint}") from error
 
 
 def from_yaml(text: str, *, name: str = "the policy") -> Policy:

@@ -56,7 +56,10 @@ def test_chunks_are_filtered_as_asked(k2d, batch):
     [
         (("label", "no-such-file.wav"), {}, "does not exist"),
         (("status", "nothing"), {}, "no batch is called"),
-        (("label", "."), {}, "at least one recording"),
+        (("label", "."), {}, r"no audio in \."),
+        (("label", "no-such-file.wav", "--batch", "a/b"), {}, "not a valid name"),
+        (("label", "no-such-file.wav", "--language", "xx"), {}, "language"),
+        (("label", "no-such-file.wav", "--dry-run", "--validator", "nothing:"), {}, "nothing:"),
         (("freeze", "v1", "--batch", "lectures", "--alpha", "1.5"), {}, "between 0 and 1"),
         (("freeze", "../x", "--batch", "lectures"), {}, "not a valid name"),
         (("status", "x"), {"K2D_STROE": "y"}, "unknown setting: K2D_STROE"),

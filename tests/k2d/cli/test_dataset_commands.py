@@ -104,7 +104,8 @@ def test_what_a_review_names_can_be_left_out(k2d, batch, lake, tmp_path):
     (tmp_path / "revoked.txt").write_text(f"{segment}\n\n{chunk}\nffff-00009\n", "utf-8")
     assert k2d("freeze", "whole", "--batch", "lectures")[0] == 0
     code, out, err = k2d("freeze", "fewer", "--batch", "lectures", "--without", "revoked.txt", "--json")
-    assert code == 0, err
+    assert code == 1
+    assert "1 unknown id" in err
     fewer = json.loads(out)
     assert (fewer["without"]["ids"], fewer["without"]["found"]) == (3, 2)
     assert fewer["seconds"]["by_reason"]["revoked"] == 10.0  # a chunk, and the only segment of another

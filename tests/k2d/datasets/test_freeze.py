@@ -202,7 +202,7 @@ def test_a_recording_in_two_batches_enters_once(lake: Lake) -> None:
 
 def test_an_unfinished_batch_is_refused_until_it_is_cancelled(lake: Lake) -> None:
     lake.batches.delete_result(BATCH, 0)
-    with pytest.raises(Conflict, match="1 unfinished recordings"):
+    with pytest.raises(Conflict, match="1 unfinished recording"):
         freeze(lake, name="talks", batches=["lectures"], policy=PAPER)
     lake.batches.cancel(BATCH)
     manifest = freeze(lake, name="talks", batches=["lectures"], policy=PAPER)

@@ -9,7 +9,10 @@ import pytest
 from factories import finished_batch, tone
 from fastapi.testclient import TestClient
 
+from k2d.client import Client, Embedded
 from k2d.datasets.pull import pull
+from k2d.documents import ChunkFilter
+from k2d.errors import K2DError
 from k2d.filtering.policy import PAPER
 from k2d.schema import Outcome, RecordingResult
 from k2d.settings import Settings
@@ -131,6 +134,7 @@ def test_dry_run_forecasts_and_stores_nothing(api, lake):
     assert answer.status_code == 200
     forecast = answer.json()
     assert (forecast["recordings"], forecast["unknown"], forecast["windows"]) == (2, 1, 1)
+    assert forecast["not_audio"] == ["b.wav"]
     assert forecast["estimated_s"] > 0
     assert "assumed" in forecast["basis"]
     assert list(lake.batches.all()) == []
@@ -269,8 +273,41 @@ def test_resume_after_redis_was_flushed_queues_exactly_what_is_missing(api, lake
     batch = upload(api, ("a.wav", wav()), ("b.wav", wav(2))).json()["id"]
     api.app.state.queue.redis.flushall()
     assert api.get(f"/v1/batches/{batch}").json()["state"] == "stalled"
-    assert api.post("/v1/resume").json() == {"batches": {batch: 2}}
+    assert api.post("/v1/resume").json() == {"batches": {batch: 2}, "failed": {}}
     assert api.get(f"/v1/batches/{batch}").json()["state"] == "queued"
+
+
+def test_a_damaged_record_stops_neither_the_list_nor_the_resuming_of_the_others(api, lake):
+    damaged = finished_batch(lake, name="damaged").id
+    batch = upload(api, ("a.wav", wav())).json()["id"]
+    api.app.state.queue.redis.flushall()
+    lake.files.write(f"batches/{damaged}/batch.json", b"{}")
+    rows = {row["id"]: row for row in api.get("/v1/batches").json()["batches"]}
+    assert (rows[damaged]["state"], rows[batch]["state"]) == ("damaged", "stalled")
+    assert "k2d label" in rows[damaged]["error"]
+    result = api.post("/v1/resume").json()
+    assert result["batches"] == {batch: 1}
+    assert list(result["failed"]) == [damaged]
+
+
+def test_errors_are_the_same_from_an_api_and_in_this_process(api, lake, settings):
+    finished_batch(lake)
+    client = Client("http://testserver")
+    client.http = api
+    asks = (
+        lambda backend: backend.status("nothing"),
+        lambda backend: backend.manifest("nothing"),
+        lambda backend: list(backend.chunks("lectures", where=ChunkFilter(recording="nothing.wav"))),
+        lambda backend: backend.chunk("nothing"),
+        lambda backend: backend.freeze("../x", ["lectures"]),
+    )
+    for ask in asks:
+        errors = []
+        for backend in (client, Embedded(settings)):
+            with pytest.raises(K2DError) as caught:
+                ask(backend)
+            errors.append((caught.value.code, caught.value.status, caught.value.message, caught.value.hint))
+        assert errors[0] == errors[1]
 
 
 def test_ledger_adds_up(api, lake):

@@ -1,5 +1,6 @@
 """Everything running: Redis, API and workers as processes, with real weights; and what happens when parts of it die."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -189,6 +190,37 @@ def test_a_killed_inference_server_costs_time_and_nothing_else(
     made = shards(tmp_path / "lake")
     assert made.items() <= expected.items()
     assert len(made) == 3 * len(SHORT)  # labels, hypotheses, facts of each
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_nothing_is_left_of_a_worker_that_was_killed(tmp_path: Path, restarted: bool) -> None:
+    """RQ's scheduler is a process of the worker's group; an orphaned one would write to a Redis that is gone."""
+    settings = Settings(store=str(tmp_path / "lake"), port=free_port(), log_level="warning", _env_file=None)
+    with Stack(settings, log_file=tmp_path / "log") as stack:
+        assert stack.redis is not None
+        redis = Redis.from_url(stack.redis.url)
+        wait_for(lambda: bool(redis.keys("rq:scheduler-lock:*")), "a scheduler")
+        process = worker(stack).process
+        assert process is not None
+        process.kill()
+        process.wait()
+        os.killpg(process.pid, 0)  # the scheduler lives on
+        if restarted:
+            stack._spawn(worker(stack))
+            assert group_is_gone(process.pid)
+            wait_for(lambda: bool(redis.keys("rq:scheduler-lock:*")), "the next worker's scheduler")
+    assert group_is_gone(process.pid)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def group_is_gone(leader: int) -> bool:
+    """Whether no process of a group is left, except zombies that nobody has waited for."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == leader and state != "Z":
+                return False
+    return True
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

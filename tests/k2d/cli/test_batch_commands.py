@@ -1,0 +1,116 @@
+"""Commands about batches: what one prints works in the next, and nothing is left unsaid."""
+
+import json
+
+import pytest
+from factories import TEACHER, VALIDATOR, finished_batch
+
+from k2d.documents import BatchOptions
+from k2d.labeling.request import make_batch
+from k2d.schema import Source
+from k2d.settings import Settings
+
+
+@pytest.fixture
+def folders(lake):
+    """A batch whose recordings lie in folders; two have the same base name."""
+    names = ("in/monday/talk.wav", "in/tuesday/talk.wav", "in/tuesday/a very long name of a recording, part 12.wav")
+    return finished_batch(lake, name="week", recordings=3, names=names)
+
+
+@pytest.mark.parametrize(
+    ("asked", "recording"),
+    [
+        ("in/monday/talk.wav", "in/monday/talk.wav"),
+        ("monday/talk.wav", "in/monday/talk.wav"),
+        ("./in/tuesday/talk.wav", "in/tuesday/talk.wav"),
+        ("/home/somebody/in/tuesday/talk.wav", "in/tuesday/talk.wav"),
+        ("a very long name of a recording, part 12.wav", "in/tuesday/a very long name of a recording, part 12.wav"),
+    ],
+)
+def test_a_recording_is_named_by_the_end_of_its_path(k2d, folders, asked, recording):
+    code, out, _ = k2d("chunks", "week", "--recording", asked, "--jsonl")
+    assert code == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len(rows) == 4
+    assert {row["recording"] for row in rows} == {recording}
+
+
+@pytest.mark.parametrize(
+    ("asked", "parts"),
+    [
+        ("talk.wav", ("2 recordings", "in/monday/talk.wav, in/tuesday/talk.wav", "more of the path")),
+        ("alk.wav", ("no recording", "alk.wav", "in/monday/talk.wav")),
+        ("friday/talk.wav", ("no recording", "in/monday/talk.wav")),
+        ("", ("no recording",)),
+    ],
+)
+def test_a_recording_that_is_ambiguous_or_unknown_is_an_error(k2d, folders, asked, parts):
+    code, out, err = k2d("chunks", "week", "--recording", asked)
+    assert (code, out) == (2, "")
+    for part in parts:
+        assert part in err
+
+
+def test_the_table_tells_recordings_apart_and_a_chunk_says_where_it_is_from(k2d, folders):
+    code, out, _ = k2d("chunks", "week")
+    assert code == 0
+    for source in folders.sources:
+        if source.name != "z-broken.mp3":
+            assert source.name in out.replace("\n", " ")
+    row = json.loads(k2d("chunks", "week", "--jsonl")[1].splitlines()[0])
+    out = k2d("chunks", "--id", row["id"])[1]
+    assert f"recording {row['recording']}, batch week" in out
+
+
+def test_no_chunk_is_a_sentence(k2d, lake, batch):
+    assert "has no such chunks" in k2d("chunks", "lectures", "--text", "nobody says this")[1]
+    assert "has no such chunks" in k2d("chunks", "lectures", "--recording", "z-broken.mp3")[1]
+    stalled(lake)
+    assert "has no chunks" in k2d("chunks", "stalled")[1]
+
+
+def stalled(lake):
+    """A batch of which nothing is done."""
+    options = BatchOptions(name="stalled", teacher=TEACHER.reference, validator=VALIDATOR.reference)
+    batch = make_batch(
+        [Source("a.wav", "lake://uploads/a", "a"), Source("b.wav", "lake://uploads/b", "b")],
+        options,
+        Settings(_env_file=None),
+    )
+    lake.batches.put(batch)
+    return batch
+
+
+def test_a_stalled_batch_says_how_far_it_is_and_what_to_do(k2d, lake, batch):
+    assert "done, 3 of 3 recordings" in k2d("status", "lectures")[1]
+    stalled(lake)
+    assert "stalled, 0 of 2 recordings" in k2d("status", "stalled")[1]
+    lake.batches.delete_result(batch.id, 0)
+    assert "stalled, 2 of 3 recordings" in k2d("status", "lectures")[1]
+    code, _, err = k2d("freeze", "v1", "--batch", "lectures")
+    assert code == 2
+    assert "1 unfinished recording" in err
+    assert "k2d resume" in err
+    assert "k2d cancel" in err
+
+
+def test_cancel_needs_no_api(k2d, lake, batch):
+    lake.batches.delete_result(batch.id, 0)
+    assert k2d("cancel", "lectures")[:2] == (0, "state: cancelled\n")
+    assert "nothing is missing" in k2d("resume")[1]
+    assert k2d("freeze", "v1", "--batch", "lectures")[0] == 0
+
+
+def test_duplicates_are_counted_in_status_and_freeze(k2d, lake):
+    batch = finished_batch(lake)
+    assert "duplicate" not in k2d("status", "lectures")[1]
+    first = lake.batches.result(batch.id, 0)
+    second = lake.batches.result(batch.id, 1)
+    from dataclasses import replace
+
+    lake.batches.put_result(batch.id, replace(first, position=1, name=second.name))
+    assert "1 duplicate counted here" in k2d("status", "lectures")[1]
+    code, out, _ = k2d("freeze", "v1", "--batch", "lectures")
+    assert code == 0
+    assert "1 duplicate left out" in out

@@ -1,0 +1,85 @@
+"""Commands that only look make nothing; what they print is for people."""
+
+import os
+import re
+
+import pytest
+from factories import tone
+from lakes import flac
+
+
+def test_doctor_and_a_dry_run_make_no_store(k2d, tmp_path):
+    (tmp_path / "a.flac").write_bytes(flac(tone(2.0)))
+    k2d("doctor")
+    code, out, err = k2d("label", "a.flac", "--dry-run")
+    assert code == 0, err
+    assert "1 recording, " in out
+    assert "about 1 window:" in out
+    assert "1 recordings" not in out
+    for command in ("batches", "resume", "sweep"):
+        k2d(command)
+    assert not (tmp_path / "lake" / "batches").exists()
+    k2d("doctor", K2D_STORE=str(tmp_path / "elsewhere" / "lake"))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_columns_of_doctor_are_aligned(k2d):
+    lines = [line for line in k2d("doctor")[1].splitlines() if re.match("works|broken|absent", line)]
+    assert len(lines) > 8
+    names = (
+        "Python",
+        "engine",
+        "labeling API",
+        "object stores",
+        "store",
+        "disk",
+        "Redis",
+        "teacher",
+        "validator",
+        "API answers",
+        "GPU",
+    )
+    assert {re.search("|".join(names), line).start() for line in lines} == {8}
+    assert all(line[29] == " " and line[30] != " " for line in lines)
+
+
+def test_models_prints_no_list_of_python(k2d):
+    out = k2d("models")[1]
+    assert "packaged:whisper-base" in out
+    assert "[" not in out
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("alhpa: 0.3\n", "alpha"), ("quorm: most\n", "quorum"), ("metric: evidence\nweights: {bais: 1}\n", "bias")],
+)
+def test_an_unknown_field_of_a_policy_names_the_nearest(k2d, tmp_path, text, meant):
+    (tmp_path / "mine.yaml").write_text(text)
+    code, _, err = k2d("policy", "check", "mine.yaml")
+    assert code == 2
+    assert f"did you mean {meant}?" in err
+
+
+def test_an_unknown_setting_names_the_nearest(k2d):
+    assert "did you mean K2D_STORE?" in k2d("batches", K2D_STROE="x")[2]
+
+
+def test_an_unknown_id_to_leave_out_is_a_warning_and_a_status(k2d, batch, tmp_path, lake):
+    key = lake.batches.result(batch.id, 0).facts_key
+    (tmp_path / "ids").write_text(f"{key}-00000\n{'0' * 32}-00001\n")
+    code, out, err = k2d("freeze", "v1", "--batch", "lectures", "--without", "ids")
+    assert code == 1
+    assert "1 unknown id" in err
+    assert "dataset v1" in out
+    (tmp_path / "ids").write_text(f"{key}-00000\n")
+    assert k2d("freeze", "v2", "--batch", "lectures", "--without", "ids")[0] == 0
+
+
+def test_sweep_removes_old_unfinished_files_only(k2d, lake, batch, tmp_path):
+    old, young = (tmp_path / "lake" / "facts" / name for name in (".old.tmp", ".young.tmp"))
+    for path in (old, young):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    assert k2d("sweep")[:2] == (0, "1 unfinished file removed\n")
+    assert young.exists()
+    assert not old.exists()

@@ -1,0 +1,104 @@
+"""Files that cannot be read: the others are labeled, or nothing is sent and every such file is named."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from factories import finished_batch, tone
+from lakes import flac
+from weights import BASE, base, cache
+
+from k2d.client import Client, Embedded
+from k2d.documents import BatchOptions
+from k2d.errors import BadRequest
+from k2d.schema import BatchState
+from k2d.settings import Settings
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A recording, three files that cannot be read, and one that is not audio."""
+    folder = tmp_path / "audio"
+    (folder / "folder.d").mkdir(parents=True)
+    (folder / "good.flac").write_bytes(flac(tone(2.0)))
+    (folder / "gone.wav").symlink_to("nowhere.wav")
+    (folder / "loop.mp3").symlink_to("loop.mp3")
+    os.mkfifo(folder / "folder.d" / "pipe.ogg")
+    (folder / "text.m4a").write_text("not audio")
+    return folder
+
+
+UNREADABLE = {"gone.wav": "unreadable", "loop.mp3": "unreadable", "pipe.ogg": "refused", "text.m4a": "not_audio"}
+
+
+def test_a_dry_run_names_files_that_are_not_audio_and_says_what_speed_is_assumed(folder: Path, tmp_path: Path) -> None:
+    embedded = Embedded(Settings(store=str(tmp_path / "lake"), _env_file=None))
+    forecast = embedded.forecast([str(folder)], BatchOptions(teacher="openai/whisper-large-v2"))
+    assert (forecast.recordings, forecast.unknown) == (5, 4)
+    assert {Path(name).name for name in forecast.not_audio} == set(UNREADABLE)
+    assert forecast.hours == pytest.approx(2 / 3600, abs=1e-4)
+    for part in ("assumed", "Whisper base int8", "openai/whisper-large-v2"):
+        assert part in forecast.basis
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_measured_speed_is_that_of_the_same_models(folder: Path, tmp_path: Path) -> None:
+    embedded = Embedded(Settings(store=str(tmp_path / "lake"), _env_file=None))
+    batch = finished_batch(embedded.lake)
+    for result in list(embedded.lake.batches.results(batch.id)):
+        embedded.lake.batches.put_result(batch.id, replace(result, wall_s=5.0))
+    same = BatchOptions(teacher=batch.teacher, validator=batch.validator)
+    assert "measured on 3 recordings of batch lectures" in embedded.forecast([str(folder)], same).basis
+    for other in (BatchOptions(teacher=batch.teacher), BatchOptions(validator=batch.validator)):
+        assert "assumed" in embedded.forecast([str(folder)], other).basis
+    embedded.lake.files.write(f"batches/{batch.id}/results/000000/000000001.json", b"{}")
+    embedded.forecast([str(folder)], same)
+
+
+def test_an_upload_names_them_all_and_sends_nothing(folder: Path) -> None:
+    (folder / "folder.d" / "pipe.ogg").unlink()
+    for ask in (Client.label, Client.forecast):
+        with pytest.raises(BadRequest, match="2 files cannot be read, so nothing was sent") as caught:
+            ask(Client("http://127.0.0.1:1"), [str(folder)], BatchOptions())
+        assert "gone.wav" in caught.value.message
+        assert "loop.mp3" in caught.value.message
+        assert "--embedded" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("client", ["api", "embedded"])
+def test_options_are_checked_before_files(client: str, tmp_path: Path) -> None:
+    settings = Settings(store=str(tmp_path / "lake"), _env_file=None)
+    backend = Client("http://127.0.0.1:1") if client == "api" else Embedded(settings)
+    with pytest.raises(BadRequest, match="not a valid name"):
+        backend.label(["no-such-file.wav"], BatchOptions(name="a/b"))
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.integration
+def test_they_are_quarantined_and_the_others_labeled(folder: Path, tmp_path: Path) -> None:
+    base()
+    settings = Settings(
+        store=str(tmp_path / "lake"), teacher=BASE, cache=cache(), allow_downloads=False, _env_file=None
+    )
+    status = Embedded(settings).label([str(folder)], BatchOptions(name="mixed"))
+    assert status.state is BatchState.DONE
+    assert status.ledger.recordings.labeled == 1
+    assert {Path(row.recording).name: row.reason for row in status.quarantined} == UNREADABLE
+
+
+@pytest.mark.integration
+def test_retry_needs_no_api_and_tries_quarantined_recordings_again(folder: Path, tmp_path: Path) -> None:
+    base()
+    settings = Settings(
+        store=str(tmp_path / "lake"), teacher=BASE, cache=cache(), allow_downloads=False, _env_file=None
+    )
+    embedded = Embedded(settings)
+    embedded.label([str(folder)], BatchOptions(name="mixed"))
+    (folder / "nowhere.wav").write_bytes((folder / "good.flac").read_bytes())  # what the link refers to is there now
+    embedded.cancel("mixed")
+    status = embedded.retry("mixed")
+    assert status.state is BatchState.DONE
+    assert status.ledger.recordings.labeled == 2
+    assert status.ledger.recordings.duplicates == 1
+    assert "gone.wav" not in {Path(row.recording).name for row in status.quarantined}
