@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from k2d.datasets.rows import ROWS_PER_GROUP
 from k2d.datasets.scripts import described, in_script, with_raw_text
-from k2d.errors import Conflict, NotFound, StoreError
+from k2d.errors import Conflict, DamagedFile, NotFound, StoreError
 from k2d.schema import Script
 from k2d.store import Lake
 from k2d.store.guard import DAMAGED_HINT, damaged, guard
@@ -163,7 +163,7 @@ class FrozenDataset:
         except NotFound as error:
             raise self._gone(shard) from error
         except StoreError as error:
-            if error.hint != DAMAGED_HINT:
+            if not isinstance(error, DamagedFile) and error.hint != DAMAGED_HINT:
                 raise
             raise self._broken(f"shard {shard} of dataset {self.manifest.name!r}: {error.message}", shard) from error
 

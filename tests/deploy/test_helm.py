@@ -27,6 +27,7 @@ CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}  # not Kubernetes'
 OWN_SETTINGS = {"store", "redis_url", "api_url", "cache", "teacher", "validator", "host", "port", "api_token"} | {
     "threads",
     "device",
+    "openai_api_keys",  # a secret, which has no place in a ConfigMap
 }
 
 

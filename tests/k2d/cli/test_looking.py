@@ -31,6 +31,8 @@ def test_the_columns_of_doctor_are_aligned(k2d):
         "engine",
         "labeling API",
         "object stores",
+        "sherpa-onnx",
+        "validators of batches",
         "store",
         "disk",
         "Redis",
