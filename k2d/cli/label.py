@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from k2d import audio, sources
+from k2d import sources
+from k2d.audio import isolated
 from k2d.cli import show
 from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
 from k2d.client.backend import ignore
@@ -130,7 +131,7 @@ def header_seconds(paths: list[str]) -> float:
     for path in sources.expand(paths):
         try:
             with path.open("rb") as file:
-                total += audio.probe_duration_s(file) or 0.0
+                total += isolated.probe_duration_s(file) or 0.0
         except (AudioError, OSError):
             continue
     return total

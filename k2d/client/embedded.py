@@ -5,7 +5,9 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from k2d import audio, sources
+from k2d import sources
+from k2d.audio import isolated
+from k2d.audio.isolated import DecodeLimits
 from k2d.client.backend import OnStatus, ignore
 from k2d.corpus import chunk as chunk_view
 from k2d.corpus import chunk_pages, views
@@ -133,12 +135,12 @@ class Embedded:
 
     def _header_channels(self, source: Source) -> int | None:
         with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:
-            return audio.probe_channels(file)
+            return isolated.probe_channels(file, limits=DecodeLimits.of(self.settings))
         return None
 
     def _header_duration(self, source: Source) -> float | None:
         with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:
-            return audio.probe_duration_s(file)
+            return isolated.probe_duration_s(file, limits=DecodeLimits.of(self.settings))
         return None
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:

@@ -146,8 +146,9 @@ class RecordingGroup:
             self.attempts.end(position)
             raise
         except Exception as error:  # boundary: an unexpected error of one recording must not stop the others
-            log.exception("recording failed", recording=self.labeler.batch.sources[position].name)
-            self.attempts.fail(position, f"{type(error).__name__}: {error}")
+            name = self.labeler.batch.sources[position].name
+            log.exception("recording failed", recording=name)
+            self.attempts.fail(position, f"{name}: {type(error).__name__}: {error}")
             return False
         self.on_result(result)
         self.attempts.end(position)

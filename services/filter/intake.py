@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
-from k2d import audio, sources
+from k2d import sources
+from k2d.audio import isolated
+from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
@@ -106,14 +108,15 @@ def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings:
         placeholder = [Source("x", "x", "x")] * bool(body.files)
         make_batch(placeholder, body.options, settings)  # only to check the options: files get their keys when stored
         each = (body.options.channels or settings.channels) == EACH
+        limits = DecodeLimits.of(settings)
         for upload in body.files:
-            durations += [_header_duration(upload)] * (_header_channels(upload) if each else 1)
+            durations += [_header_duration(upload, limits)] * (_header_channels(upload, limits) if each else 1)
     else:
         for source in _referenced(body, lake, settings).sources:
             opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
             duration = None
             with suppress(AudioError, OSError), opened() as file:
-                duration = audio.probe_duration_s(file)
+                duration = isolated.probe_duration_s(file, limits=DecodeLimits.of(settings))
             durations.append(duration)
     return forecast(durations, lake)
 
@@ -132,7 +135,7 @@ def _split(files: Sequence[Source], options: BatchOptions, lake: Lake, settings:
             suppress(AudioError, OSError),
             sources.open_source(source, lake.open, allowed=settings.allowed_sources) as file,
         ):
-            return audio.probe_channels(file)
+            return isolated.probe_channels(file, limits=DecodeLimits.of(settings))
         return None
 
     return split_channels(files, options, settings, channels_of=channels_of)
@@ -159,15 +162,15 @@ def _file_name(file: UploadFile) -> str:
     return name
 
 
-def _header_duration(file: UploadFile) -> float | None:
+def _header_duration(file: UploadFile, limits: DecodeLimits) -> float | None:
     with suppress(AudioError, OSError):
-        return audio.probe_duration_s(file.file)
+        return isolated.probe_duration_s(file.file, limits=limits)
     return None
 
 
-def _header_channels(file: UploadFile) -> int:
+def _header_channels(file: UploadFile, limits: DecodeLimits) -> int:
     with suppress(AudioError, OSError):
-        return audio.probe_channels(file.file) or 1
+        return isolated.probe_channels(file.file, limits=limits) or 1
     return 1
 
 
