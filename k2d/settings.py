@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     silence_peak: float = Field(
         0.001, ge=0, le=1, description="A recording whose peak (0…1) is below this is quarantined as silent."
     )
+    max_batch_hours: float = Field(
+        10_000.0,
+        ge=0,
+        description="Hours of audio that are labeled of one batch; more is quarantined. 0 means no limit.",
+    )
     decode_memory_mb: int = Field(
         1024, ge=64, description="Memory, in MB, that decoding one recording may take; more quarantines it."
     )

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Final, NoReturn, cast
 from k2d.audio import messages
 from k2d.audio.decode import blocks
 from k2d.audio.examine import examine, probe_channels, probe_duration_s
-from k2d.audio.messages import Kind
+from k2d.audio.messages import MessageKind
 from k2d.errors import AudioError
 from k2d.schema import SAMPLE_RATE_HZ
 
@@ -32,11 +32,12 @@ STATUS: Final = struct.Struct("<i")  # a wait status, as os.waitpid returns it
 _REPORT_S: Final = 1.0  # between messages about progress; well below any time-out
 # CPU seconds that a second of audio may take, beside K2D_DECODE_TIMEOUT_S. Decoding takes 0.001 to 0.02 of it.
 _CPU_PER_S: Final = 1.0
+_READ_MAX: Final = 1 << 20  # bytes of the parent's file in one message
 _JOBS_MAX: Final = 100  # of one child, so that what a decoder leaves behind does not add up
 _GROWTH_MAX: Final = 64 << 20  # bytes that a child may keep from one job to the next
 
 
-class Server:
+class DecodeServer:
     """Forks children, and reports how they ended."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -150,19 +151,19 @@ class Decoder:
             result = self._decode(cast(BinaryIO, io.BufferedReader(raw)), job["operation"], job["options"])
         except AudioError as error:
             if _is_memory(error):
-                messages.send(self._channel, Kind.OUT_OF_MEMORY)
+                messages.send(self._channel, MessageKind.OUT_OF_MEMORY)
                 return False
             content = {"message": error.message, "reason": str(error.reason), "hint": error.hint}
-            messages.send_json(self._channel, Kind.AUDIO_ERROR, content | {"details": error.details})
+            messages.send_json(self._channel, MessageKind.AUDIO_ERROR, content | {"details": error.details})
         except MemoryError:
-            messages.send(self._channel, Kind.OUT_OF_MEMORY)
+            messages.send(self._channel, MessageKind.OUT_OF_MEMORY)
         except (messages.NoMessage, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - boundary: the parent decides what becomes of the recording
-            messages.send(self._channel, Kind.EXCEPTION, f"{type(error).__name__}: {error}"[:1000].encode())
+            messages.send(self._channel, MessageKind.EXCEPTION, f"{type(error).__name__}: {error}"[:1000].encode())
         else:
             has_grown = _address_bytes() > self._start_bytes + _GROWTH_MAX
-            messages.send_json(self._channel, Kind.RESULT, [result, not (is_last or has_grown)])
+            messages.send_json(self._channel, MessageKind.RESULT, [result, not (is_last or has_grown)])
             return not has_grown
         return False
 
@@ -173,13 +174,13 @@ class Decoder:
             self._limit_cpu()
         if (now := time.monotonic()) - self._reported_at >= _REPORT_S:
             self._reported_at = now
-            messages.send(self._channel, Kind.PROGRESS)
+            messages.send(self._channel, MessageKind.PROGRESS)
 
     def _decode(self, file: BinaryIO, operation: str, options: dict[str, Any]) -> Any:
         if operation == "blocks":
             for block in blocks(file, channels=tuple(options["channels"]), stop=options["stop"]):
                 self.progress(len(block) / SAMPLE_RATE_HZ)
-                messages.send(self._channel, Kind.BLOCK, block.astype("<i2", copy=False).tobytes())
+                messages.send(self._channel, MessageKind.BLOCK, block.astype("<i2", copy=False).tobytes())
             return None
         if operation == "examine":
             return asdict(examine(file, **options, on_progress=self.progress))
@@ -243,9 +244,15 @@ class _FileThere(_FileHere):
         self._decoder = decoder
 
     def readinto(self, buffer: Any) -> int:
-        messages.send_json(self._channel, Kind.READ, [self._at, len(buffer)])
-        kind, data = messages.receive(self._channel)
-        if kind is Kind.READ_FAILED:
+        try:
+            messages.send_json(self._channel, MessageKind.READ, [self._at, min(len(buffer), _READ_MAX)])
+            kind, data = messages.receive(self._channel)
+        except MemoryError:  # what was sent and is not read yet would be taken for a message
+            messages.send(self._channel, MessageKind.OUT_OF_MEMORY)
+            os._exit(0)
+        except (messages.NoMessage, ConnectionError):
+            os._exit(0)  # nobody waits any more; PyAV drops exceptions of some of its reads
+        if kind is MessageKind.READ_FAILED:
             raise OSError(*messages.parsed(data))
         buffer[: len(data)] = data
         self._at += len(data)
@@ -275,7 +282,7 @@ def _is_memory(error: BaseException | None) -> bool:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; who started it decides when it ends
-    Server(socket.socket(fileno=int(sys.argv[1]))).serve()
+    DecodeServer(socket.socket(fileno=int(sys.argv[1]))).serve()
 
 
 if __name__ == "__main__":

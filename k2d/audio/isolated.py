@@ -1,8 +1,8 @@
-"""`examine`, `SampleReader` and the probes of `k2d.audio`, in a child process: a crash costs one recording.
+"""`k2d.audio.examine`, `SampleReader` and the probes in a child process, so that a crash costs one recording.
 
     limits = DecodeLimits.of(settings)
     recording = isolated.examine(file, min_s=0.1, max_s=86_400.0, silence_peak=0.001, limits=limits)
-    with isolated.SampleReader(file, recording=recording, limits=limits) as reader:
+    with isolated.IsolatedReader(file, recording=recording, limits=limits) as reader:
         window = reader.read(0, 480_000)
 
 FFmpeg's decoders are C code that reads files from strangers. A child decodes one file at a time, forked from a process
@@ -30,7 +30,7 @@ import numpy as np
 from k2d.audio import messages, reader
 from k2d.audio.decode_server import STATUS
 from k2d.audio.media import AudioFile
-from k2d.audio.messages import Kind
+from k2d.audio.messages import MessageKind
 from k2d.errors import AudioError, K2DError
 from k2d.schema import QuarantineReason, Recording, Samples
 from k2d.settings import Settings
@@ -113,11 +113,11 @@ def blocks(
     options = {"channels": channels, "stop": stop}
     with closing(_outcomes(file, "blocks", options, name=name, limits=limits)) as outcomes:
         for kind, payload in outcomes:
-            if kind is Kind.BLOCK:
+            if kind is MessageKind.BLOCK:
                 yield np.frombuffer(payload, "<i2").astype(np.int16)
 
 
-class SampleReader(reader.SampleReader):
+class IsolatedReader(reader.SampleReader):
     """A `k2d.audio.SampleReader` whose samples are decoded in a child process. Errors besides as of `examine`."""
 
     def __init__(
@@ -150,7 +150,7 @@ def probe_channels(file: AudioFile, *, limits: DecodeLimits = DEFAULT) -> int | 
 
 def stop_server() -> None:
     """End the process from which children are forked, and all of them; the next call starts another."""
-    _server.stop()
+    _pool.stop()
 
 
 def _probe(file: AudioFile, operation: str, limits: DecodeLimits) -> Any:
@@ -173,7 +173,7 @@ def _result(file: AudioFile, operation: str, options: dict[str, Any], *, name: s
 
 def _outcomes(
     file: AudioFile, operation: str, options: dict[str, Any], *, name: str | None, limits: DecodeLimits
-) -> Generator[tuple[Kind, bytes], None, None]:
+) -> Generator[tuple[MessageKind, bytes], None, None]:
     """Run a child; yields its blocks and its result. Closing the generator kills the child."""
     with ExitStack() as stack:
         try:
@@ -182,7 +182,7 @@ def _outcomes(
             size = opened.seek(0, os.SEEK_END) if descriptor is None else 0
         except OSError as error:
             raise _unreadable(error) from error
-        child = stack.enter_context(_server.child())
+        child = stack.enter_context(_pool.child())
         job = {"operation": operation, "options": options, "size": size}
         try:
             yield from child.outcomes(
@@ -191,7 +191,7 @@ def _outcomes(
         except (messages.NoMessage, ConnectionError, TimeoutError) as error:
             what = _what_happened(child, error, limits)
         except _OutOfMemory:
-            what = f"it needs more than {limits.memory_mb} MB of memory to be decoded"
+            what = f"it needs more than {limits.memory_mb} MB of memory"
         else:
             return
         subject = "The recording" if name is None else f"The recording {name!r}"
@@ -203,7 +203,7 @@ def _outcomes(
         )
 
 
-def _what_happened(child: "_Child", error: Exception, limits: DecodeLimits) -> str:
+def _what_happened(child: "_DecoderProcess", error: Exception, limits: DecodeLimits) -> str:
     """How a child ended that sent no result.
 
     Raises:
@@ -228,7 +228,7 @@ class _OutOfMemory(Exception):
     """The child reached its limit of memory."""
 
 
-class _Child:
+class _DecoderProcess:
     """A child process that decodes one file at a time."""
 
     def __init__(self, channel: socket.socket, lifeline: socket.socket) -> None:
@@ -247,7 +247,7 @@ class _Child:
 
     def outcomes(
         self, job: dict[str, Any], file: BinaryIO, descriptor: int | None
-    ) -> Generator[tuple[Kind, bytes], None, None]:
+    ) -> Generator[tuple[MessageKind, bytes], None, None]:
         """Send the job, give the child the bytes it asks for, and yield what it decodes.
 
         Raises:
@@ -259,12 +259,13 @@ class _Child:
         self.is_idle = False
         self._channel.settimeout(job["timeout_s"])
         descriptors = () if descriptor is None else (descriptor,)
-        messages.send_json(self._channel, Kind.JOB, job, descriptors=descriptors)
+        messages.send_json(self._channel, MessageKind.JOB, job, descriptors=descriptors)
         while True:
             kind, payload = messages.receive(self._channel)
-            if kind is Kind.READ:
-                self._answer(file, *messages.parsed(payload))
-            elif kind is Kind.AUDIO_ERROR:
+            if kind is MessageKind.READ:
+                with suppress(ConnectionError):  # it ended; its last message says why
+                    self._answer(file, *messages.parsed(payload))
+            elif kind is MessageKind.AUDIO_ERROR:
                 content = messages.parsed(payload)
                 raise AudioError(
                     content["message"],
@@ -272,20 +273,20 @@ class _Child:
                     hint=content["hint"],
                     **content["details"],
                 )
-            elif kind is Kind.OUT_OF_MEMORY:
+            elif kind is MessageKind.OUT_OF_MEMORY:
                 raise _OutOfMemory
-            elif kind is Kind.EXCEPTION:
+            elif kind is MessageKind.EXCEPTION:
                 raise AudioError(
                     f"The decoder failed unexpectedly: {payload.decode(errors='replace')}",
                     reason=QuarantineReason.FAILED,
                     hint="convert it to another format (wav, flac), and report the file",
                     duration_s=0.0,
                 )
-            elif kind in (Kind.BLOCK, Kind.RESULT):
-                if kind is Kind.RESULT:
+            elif kind in (MessageKind.BLOCK, MessageKind.RESULT):
+                if kind is MessageKind.RESULT:
                     _, self.is_idle = messages.parsed(payload)
                 yield kind, payload
-                if kind is Kind.RESULT:
+                if kind is MessageKind.RESULT:
                     return
 
     def end(self) -> int | None:
@@ -304,9 +305,9 @@ class _Child:
             file.seek(offset)
             data = file.read(count)
         except OSError as error:
-            messages.send_json(self._channel, Kind.READ_FAILED, [error.errno or 0, error.strerror or str(error)])
+            messages.send_json(self._channel, MessageKind.READ_FAILED, [error.errno or 0, error.strerror or str(error)])
         else:
-            messages.send(self._channel, Kind.BYTES, data)
+            messages.send(self._channel, MessageKind.BYTES, data)
 
 
 def _descriptor(file: BinaryIO) -> int | None:
@@ -331,17 +332,17 @@ def _unreadable(error: OSError) -> AudioError:
 # ---- their server -------------------------------------------------------------------------------------------------
 
 
-class _Server:
+class _DecoderPool:
     """The process from which children are forked; started when it is needed, one for this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._idle: list[_Child] = []
+        self._idle: list[_DecoderProcess] = []
 
     @contextmanager
-    def child(self) -> Iterator[_Child]:
+    def child(self) -> Iterator[_DecoderProcess]:
         """A child for one job, which is killed at the end unless it waits for another one.
 
         Raises:
@@ -358,7 +359,7 @@ class _Server:
             if not is_kept:
                 child.close()
 
-    def _idle_child(self) -> _Child | None:
+    def _idle_child(self) -> _DecoderProcess | None:
         while True:
             with self._lock:
                 if not self._idle:
@@ -368,10 +369,10 @@ class _Server:
                 return child
             child.close()
 
-    def _new_child(self) -> _Child:
+    def _new_child(self) -> _DecoderProcess:
         channel, theirs = socket.socketpair()
         lifeline, their_lifeline = socket.socketpair()
-        child = _Child(channel, lifeline)
+        child = _DecoderProcess(channel, lifeline)
         with closing(theirs), closing(their_lifeline):
             try:
                 self._send([theirs.fileno(), their_lifeline.fileno()])
@@ -449,6 +450,6 @@ class _Server:
                 process.wait()
 
 
-_server: Final = _Server()
-os.register_at_fork(after_in_child=_server.forget)
+_pool: Final = _DecoderPool()
+os.register_at_fork(after_in_child=_pool.forget)
 atexit.register(stop_server)

@@ -10,7 +10,7 @@ _HEADER: Final = struct.Struct("<BI")  # kind, length of the payload in bytes
 _LENGTH_MAX: Final = 64 << 20  # far more than a block of samples or a read; what is longer is no message
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """What a message is about."""
 
     JOB = 1  # to the child: what to decode, as JSON; the file's descriptor may come with it
@@ -29,7 +29,7 @@ class NoMessage(Exception):
     """The other side is gone, or what it sends is no message."""
 
 
-def send(channel: socket.socket, kind: Kind, payload: bytes = b"", *, descriptors: tuple[int, ...] = ()) -> None:
+def send(channel: socket.socket, kind: MessageKind, payload: bytes = b"", *, descriptors: tuple[int, ...] = ()) -> None:
     """Send a message, and open files with it.
 
     Raises:
@@ -39,10 +39,11 @@ def send(channel: socket.socket, kind: Kind, payload: bytes = b"", *, descriptor
     if descriptors:
         sent = socket.send_fds(channel, [message], list(descriptors))
         message = message[sent:]
-    channel.sendall(message)
+    if message:  # else the other side may have read all of it, answered, and ended
+        channel.sendall(message)
 
 
-def send_json(channel: socket.socket, kind: Kind, value: Any, *, descriptors: tuple[int, ...] = ()) -> None:
+def send_json(channel: socket.socket, kind: MessageKind, value: Any, *, descriptors: tuple[int, ...] = ()) -> None:
     """Send a message whose payload is JSON. Errors as of `send`."""
     send(channel, kind, json.dumps(value).encode(), descriptors=descriptors)
 
@@ -59,7 +60,7 @@ def parsed(payload: bytes) -> Any:
         raise NoMessage from error
 
 
-def receive(channel: socket.socket) -> tuple[Kind, bytes]:
+def receive(channel: socket.socket) -> tuple[MessageKind, bytes]:
     """Wait for a message.
 
     Raises:
@@ -78,16 +79,16 @@ def receive_job(channel: socket.socket) -> tuple[dict[str, Any], int | None]:
     head, descriptors, _, _ = socket.recv_fds(channel, _HEADER.size, 1)
     head += _exactly(channel, _HEADER.size - len(head))
     kind, payload = _parse(channel, head)
-    if kind is not Kind.JOB:
+    if kind is not MessageKind.JOB:
         raise NoMessage
     return parsed(payload), descriptors[0] if descriptors else None
 
 
-def _parse(channel: socket.socket, head: bytes) -> tuple[Kind, bytes]:
+def _parse(channel: socket.socket, head: bytes) -> tuple[MessageKind, bytes]:
     number, length = _HEADER.unpack(head)
-    if length > _LENGTH_MAX or number not in list(Kind):
+    if length > _LENGTH_MAX or number not in list(MessageKind):
         raise NoMessage
-    return Kind(number), _exactly(channel, length)
+    return MessageKind(number), _exactly(channel, length)
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:

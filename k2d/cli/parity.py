@@ -129,7 +129,7 @@ class _ForwardReader:
     """Reads a file's samples forward, without keeping those before `start` (`k2d.inference.longform.Reader`)."""
 
     def __init__(self, path: Path, recording: Recording) -> None:
-        self._reader = isolated.SampleReader(path, recording=recording)
+        self._reader = isolated.IsolatedReader(path, recording=recording)
         self.close = self._reader.close
 
     def read(self, start: int, stop: int) -> Any:

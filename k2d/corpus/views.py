@@ -26,7 +26,7 @@ from k2d.documents import (
     RecordingNotes,
 )
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
-from k2d.schema import Batch, BatchState, Metric, Outcome, RecordingResult, Status
+from k2d.schema import Batch, BatchState, Metric, Outcome, QuarantineReason, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.batches import PART
 from k2d.text.terms import terms_of
@@ -138,9 +138,14 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
             labeled=len(results) - len(quarantined),
             quarantined=len(quarantined),
             pending=len(batch.sources) - len(results),
+            unknown_length=sum(_is_unknown_length(result) for result in quarantined),
         ),
         wall_s=round(sum(result.wall_s for result in results), 3),
     )
+
+
+def _is_unknown_length(result: RecordingResult) -> bool:
+    return not result.duration_s and result.reason != QuarantineReason.TOO_SHORT
 
 
 def _quarantined(result: RecordingResult) -> QuarantinedRecording:

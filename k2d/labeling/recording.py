@@ -23,6 +23,7 @@ from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import digest
 from k2d.labeling import rescore
 from k2d.labeling.packer import Packer
+from k2d.labeling.quota import HoursQuota
 from k2d.labeling.rescore import Rescorer
 from k2d.labeling.validate import Validation
 from k2d.schema import (
@@ -105,6 +106,7 @@ class Labeler:
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
+        self._quota = HoursQuota(lake, batch, settings.max_batch_hours)
         self._rescorer = Rescorer(teacher, batch.options.decode) if batch.options.rescore else None
         self._validation = Validation(lake, validators, max_chunks=max(settings.concurrency, settings.batch_size))
 
@@ -128,6 +130,7 @@ class Labeler:
         recording: Recording | None = None
         try:
             recording = await self._examine(source, position)
+            await asyncio.to_thread(self._quota.take, recording.duration_s)
             label_key = self.label_key(recording)
             facts_key = self.facts_key(label_key)
             if not await asyncio.to_thread(self.lake.facts.is_current, facts_key):
@@ -166,6 +169,8 @@ class Labeler:
         examination = self.lake.examinations.get(self.examine_key(source))
         if examination is not None:
             return examination.duration_s if examination.recording is None else _whole_s(examination.recording)
+        if source.uri.startswith("https://"):  # opening it downloads it
+            return 0.0
         with suppress(AudioError), self._open(source) as file:
             return round(isolated.probe_duration_s(file, limits=DecodeLimits.of(self.settings)) or 0.0, 3)
         return 0.0
@@ -270,7 +275,7 @@ class Labeler:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
             limits = DecodeLimits.of(self.settings)
             reader = stack.enter_context(
-                isolated.SampleReader(file, recording=recording, name=source.name, limits=limits)
+                isolated.IsolatedReader(file, recording=recording, name=source.name, limits=limits)
             )
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             chunks: list[tuple[Chunk, Samples]] = []

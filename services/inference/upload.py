@@ -23,7 +23,7 @@ class UploadedRecording:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = _InterruptibleFile(file)
-        self._reader: isolated.SampleReader | None = None
+        self._reader: isolated.IsolatedReader | None = None
         self.samples = 0
         self.duration_s = 0.0
         self.has_pauses = False  # as of `transcribe`'s skip_pauses
@@ -46,7 +46,7 @@ class UploadedRecording:
         self.samples, self.duration_s = examination.samples, examination.duration_s
         self.has_pauses = examination.paused_s > 0
         self._file.seek(0)
-        self._reader = isolated.SampleReader(cast(BinaryIO, self._file), recording=examination, limits=limits)
+        self._reader = isolated.IsolatedReader(cast(BinaryIO, self._file), recording=examination, limits=limits)
 
     def read(self, start: int, stop: int) -> Samples:
         assert self._reader is not None, "examine first"
