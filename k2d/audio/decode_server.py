@@ -235,17 +235,33 @@ class _FileHere(io.RawIOBase):
 
 
 class _FileThere(_FileHere):
-    """A file that the parent has open, in any storage: it is asked for the bytes."""
+    """A file that the parent has open, in any storage: it is asked for the bytes. Where they are read one after the
+    other, for more and more of them at once."""
 
     def __init__(self, channel: socket.socket, size: int, decoder: Decoder) -> None:
         self._channel = channel
         self._size = size
         self._at = 0
         self._decoder = decoder
+        self._start = 0  # offset of `_ahead`
+        self._ahead = memoryview(b"")
+        self._step = 0  # bytes that were asked for last
 
     def readinto(self, buffer: Any) -> int:
+        offset = self._at - self._start
+        if not 0 <= offset < len(self._ahead):
+            follows = offset == len(self._ahead)
+            self._step = min(max(len(buffer), 2 * self._step if follows else 0), _READ_MAX)
+            self._start, self._ahead = self._at, memoryview(self._bytes(self._at, self._step))
+            offset = 0
+        piece = self._ahead[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+    def _bytes(self, offset: int, count: int) -> bytes:
         try:
-            messages.send_json(self._channel, MessageKind.READ, [self._at, min(len(buffer), _READ_MAX)])
+            messages.send_json(self._channel, MessageKind.READ, [offset, count])
             kind, data = messages.receive(self._channel)
         except MemoryError:  # what was sent and is not read yet would be taken for a message
             messages.send(self._channel, MessageKind.OUT_OF_MEMORY)
@@ -254,9 +270,7 @@ class _FileThere(_FileHere):
             os._exit(0)  # nobody waits any more; PyAV drops exceptions of some of its reads
         if kind is MessageKind.READ_FAILED:
             raise OSError(*messages.parsed(data))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        return data
 
 
 def _address_bytes() -> int:
