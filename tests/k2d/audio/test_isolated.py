@@ -88,7 +88,7 @@ def test_a_file_object_of_any_storage_is_read_where_it_is(tmp_path: Path) -> Non
     assert isolated.examine(file, **LIMITS) == expected
     large = Remote(encoded("pcm_s16le", "wav", seconds=60.0))
     assert isolated.probe_duration_s(large) == 60.0
-    assert large.requested < 300_000  # of 1.9 MB: the header is enough
+    assert large.requested < 480_000  # of 1.9 MB: the header is enough, and what is read ahead
     with open(tmp_path / "a.m4a", "r+b") as plain:
         plain.seek(100)
         assert isolated.examine(plain, **LIMITS) == expected
@@ -273,6 +273,7 @@ def test_a_server_that_was_killed_is_started_again_and_blames_no_recording() -> 
         (server,) = servers()
         (child,) = server.children()
         server.kill()
+        server.wait()
         assert len(reader.read(16_000, 3 * 16_000)) == 2 * 16_000  # a child does without it
         assert isolated.probe_duration_s(FILES[0]) == audio.probe_duration_s(FILES[0])
         child.kill()
