@@ -136,6 +136,9 @@ class RecordingCounts(ApiDocument):
     pending: int = Field(
         description="Without a result, or with facts of an earlier version; `k2d resume` processes them.", examples=[0]
     )
+    unknown_length: int = Field(
+        0, description="Quarantined recordings of which no length is known: they add nothing to `in`.", examples=[0]
+    )
 
 
 class Ledger(ApiDocument):

@@ -450,7 +450,8 @@ class QuarantineReason(StrEnum):
     SILENT = "silent"
     NO_CHANNEL = "no_channel"  # fewer channels than the one asked for
     REFUSED = "refused"  # outside the allow-list when the worker opened it
-    CRASHES_WORKER = "crashes_worker"  # the worker died repeatedly while it processed this recording alone
+    OVER_QUOTA = "over_quota"  # the batch has more hours than it may have
+    CRASHES_WORKER = "crashes_worker"  # the decoder crashed or reached a limit, or the worker died of it repeatedly
     FAILED = "failed"  # raised an unexpected error at every attempt
 
 

@@ -108,6 +108,20 @@ class Settings(BaseSettings):
     silence_peak: float = Field(
         0.001, ge=0, le=1, description="A recording whose peak (0…1) is below this is quarantined as silent."
     )
+    max_batch_hours: float = Field(
+        10_000.0,
+        ge=0,
+        description="Hours of audio that are labeled of one batch; more is quarantined. 0 means no limit.",
+    )
+    decode_memory_mb: int = Field(
+        1024, ge=64, description="Memory, in MB, that decoding one recording may take; more quarantines it."
+    )
+    decode_timeout_s: float = Field(
+        60.0,
+        ge=1,
+        description="Seconds for which decoding a recording may make no progress, and its CPU time beside a second for "
+        "each second of audio; more quarantines it.",
+    )
     job_timeout_s: int = Field(6 * 3600, gt=0, description="A job that runs longer than this is stopped and retried.")
 
     # inference servers, and the clients that call them

@@ -1,7 +1,9 @@
 """Examines a file: decodes it once from end to end, hashes its samples, and decides whether it can be labeled."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -39,6 +41,7 @@ def examine(
     silence_peak: float,
     channel: int | None = None,
     keep_partial: bool = False,
+    on_progress: Callable[[float], object] = lambda _: None,
 ) -> Recording:
     """Decode a file and return its length, peak and id, a SHA-256 over the little-endian int16 samples.
 
@@ -55,16 +58,18 @@ def examine(
         silence_peak: recordings whose largest |sample| (0…1) is below this are refused; such channels are left out.
         channel: take this channel alone, counted from 1.
         keep_partial: of a truncated or damaged file, take what is before the damage; the rest is in `quarantined_s`.
+        on_progress: called with the seconds of each block that was decoded, of each pass.
 
     Raises:
         AudioError: with `reason` not_audio, truncated, damaged, too_short, too_long, silent, no_channel or unreadable,
             and `details["duration_s"]`, the seconds decoded so far (for too_long: as the header declares, if it does).
     """
     selection: tuple[int, ...] = () if channel is None else (channel,)
-    measured = _measure(file, selection, max_s=max_s, silence_peak=silence_peak, keep_partial=keep_partial)
+    measure = partial(_measure, file, max_s=max_s, silence_peak=silence_peak, on_progress=on_progress)
+    measured = measure(selection, keep_partial=keep_partial)
     if channel is None and (selection := measured.survey.selection(silence_peak)):
         notes = measured.notes
-        measured = _measure(file, selection, max_s=max_s, silence_peak=silence_peak, keep_partial=keep_partial)
+        measured = measure(selection, keep_partial=keep_partial)
         measured.notes = notes
     damage, quarantined_s = measured.damage, 0.0
     duration_s = round(measured.samples / SAMPLE_RATE_HZ, 3)
@@ -74,7 +79,7 @@ def examine(
         if stop < max(1.0, min_s * SAMPLE_RATE_HZ):
             raise damage  # nothing before the damage is long enough
         notes = measured.notes
-        measured = _measure(file, selection, max_s=max_s, silence_peak=silence_peak, stop=stop)
+        measured = measure(selection, stop=stop)
         duration_s = round(stop / SAMPLE_RATE_HZ, 3)
         quarantined_s = round(max(0.0, total_s - duration_s), 3)
         measured.notes = [*notes, f"Labeled in part, up to {duration_s:.1f} s. {damage.message}"]
@@ -135,6 +140,7 @@ def _measure(
     *,
     max_s: float,
     silence_peak: float,
+    on_progress: Callable[[float], object],
     keep_partial: bool = False,
     stop: int | None = None,
 ) -> _Measurement:
@@ -148,6 +154,7 @@ def _measure(
         _check_channels(media, selection)
         try:
             for block in decode(media, channels=selection, findings=findings):
+                on_progress(len(block) / SAMPLE_RATE_HZ)
                 samples = block if stop is None else block[: stop - measured.samples]
                 digest.update(samples.astype("<i2", copy=False).tobytes())
                 measured.samples += len(samples)

@@ -1,6 +1,7 @@
 """Reads samples of a recording by index, forward, without holding the whole recording in memory."""
 
 from collections import deque
+from collections.abc import Callable, Generator
 from threading import Lock
 from types import TracebackType
 from typing import Self
@@ -23,13 +24,22 @@ class SampleReader:
     wait for one another. A file object that was passed in is not closed.
     """
 
-    def __init__(self, file: AudioFile, *, recording: Recording | None = None) -> None:
-        """Read the samples of a recording as it was examined; without one, the mean of all channels."""
+    def __init__(
+        self,
+        file: AudioFile,
+        *,
+        recording: Recording | None = None,
+        decode: Callable[..., Generator[Samples, None, None]] = blocks,
+    ) -> None:
+        """Read the samples of a recording as it was examined; without one, the mean of all channels.
+
+        `decode` has the arguments of `k2d.audio.blocks`, and returns the same.
+        """
         if recording is None:
-            self._blocks = blocks(file)
+            self._blocks = decode(file)
         else:
             stop = recording.samples if recording.quarantine_reason else None
-            self._blocks = blocks(file, channels=recording.channels, stop=stop)
+            self._blocks = decode(file, channels=recording.channels, stop=stop)
         self._decoded: deque[Samples] = deque()  # adjacent blocks
         self._start = 0  # index of the first sample in them
         self._stop = 0  # index behind the last sample in them

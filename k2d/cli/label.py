@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from k2d import audio, sources
+from k2d import sources
+from k2d.audio import isolated
 from k2d.cli import show
 from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
 from k2d.client.backend import ignore
@@ -165,5 +166,5 @@ def header_seconds(paths: list[str]) -> float:
     with suppress(K2DError):  # labeling reports it, after mistakes in the options
         for path in sources.expand(paths):
             with suppress(AudioError, OSError), path.open("rb") as file:
-                total += audio.probe_duration_s(file) or 0.0
+                total += isolated.probe_duration_s(file) or 0.0
     return total

@@ -12,7 +12,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from k2d import audio, sources
+from k2d import sources
+from k2d.audio import isolated
 from k2d.cli import show
 from k2d.cli.base import Json, app, settings
 from k2d.errors import AudioError, BadRequest, K2DError
@@ -115,7 +116,7 @@ def _recording(path: Path, current: Settings) -> ParityRecording:
         BadRequest: the file cannot be transcribed.
     """
     try:
-        recording = audio.examine(
+        recording = isolated.examine(
             path, min_s=current.min_recording_s, max_s=current.max_recording_s, silence_peak=current.silence_peak
         )
     except AudioError as error:
@@ -129,7 +130,7 @@ class _ForwardReader:
     """Reads a file's samples forward, without keeping those before `start` (`k2d.inference.longform.Reader`)."""
 
     def __init__(self, path: Path, recording: Recording) -> None:
-        self._reader = audio.SampleReader(path, recording=recording)
+        self._reader = isolated.IsolatedReader(path, recording=recording)
         self.close = self._reader.close
 
     def read(self, start: int, stop: int) -> Any:

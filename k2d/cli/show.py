@@ -91,7 +91,10 @@ def ledger_table(ledger: Ledger) -> Table:
         share = value / seconds.input if seconds.input else 0.0
         table.add_row(name, f"{value:.1f}", f"{share:.0%}", count, style=VERDICT_STYLES.get(name, "dim"))
     table.add_section()
-    table.add_row("in", f"{seconds.input:.1f}", "100%", counted(recordings.total - recordings.pending, "recording"))
+    count = counted(recordings.total - recordings.pending, "recording")
+    if recordings.unknown_length:
+        count += f", {recordings.unknown_length:,} of unknown length"
+    table.add_row("in", f"{seconds.input:.1f}", "100%", count)
     if recordings.duplicates:
         table.caption = f"{counted(recordings.duplicates, 'duplicate')} counted here; a dataset leaves duplicates out"
         table.caption_justify = "left"

@@ -6,7 +6,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from k2d import audio, sources
+from k2d import sources
+from k2d.audio import isolated
+from k2d.audio.isolated import DecodeLimits
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
 from k2d.corpus import chunk_pages, views
@@ -75,7 +77,8 @@ class Embedded:
         check_options(options, self.settings)
         batch = make_batch(self._sources(paths, options), options, self.settings)
         opened = partial(sources.open_source, lake_open=self.lake.open)
-        headers = [probe_header(source.name, partial(opened, source)) for source in batch.sources]
+        limits = DecodeLimits.of(self.settings)
+        headers = [probe_header(source.name, partial(opened, source), limits) for source in batch.sources]
         return forecast(headers, self.lake, batch)
 
     def batches(self) -> list[BatchItem]:
@@ -167,7 +170,7 @@ class Embedded:
 
     def _header_channels(self, source: Source) -> int | None:
         with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:
-            return audio.probe_channels(file)
+            return isolated.probe_channels(file, limits=DecodeLimits.of(self.settings))
         return None
 
     def _sources(self, paths: Sequence[str], options: BatchOptions) -> list[Source]:

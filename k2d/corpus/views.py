@@ -27,7 +27,7 @@ from k2d.documents import (
 )
 from k2d.errors import described
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
-from k2d.schema import Batch, BatchState, Metric, Outcome, RecordingResult, Status
+from k2d.schema import Batch, BatchState, Metric, Outcome, QuarantineReason, RecordingResult, Status
 from k2d.store import Lake
 from k2d.store.batches import PART, DamagedBatch
 from k2d.text.terms import terms_of
@@ -157,9 +157,14 @@ def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: 
             quarantined=len(quarantined),
             duplicates=len(labeled) - len(set(labeled)),
             pending=len(batch.sources) - len(results),
+            unknown_length=sum(_is_unknown_length(result) for result in quarantined),
         ),
         wall_s=round(sum(result.wall_s for result in results), 3),
     )
+
+
+def _is_unknown_length(result: RecordingResult) -> bool:
+    return not result.duration_s and result.reason != QuarantineReason.TOO_SHORT
 
 
 def _quarantined(result: RecordingResult) -> QuarantinedRecording:

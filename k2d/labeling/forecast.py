@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, Final
 
-from k2d.audio.media import Media
+from k2d.audio import isolated
+from k2d.audio.isolated import DecodeLimits
 from k2d.documents import Forecast
 from k2d.errors import AudioError, DamagedFile
 from k2d.schema import Batch, RecordingResult
@@ -30,14 +31,14 @@ class Header:
     duration_s: float | None = None  # None if the header does not state it
 
 
-def probe_header(name: str, open_: Callable[[], BinaryIO]) -> Header:
-    """Read the header of a file. Nothing is decoded.
+def probe_header(name: str, open_: Callable[[], BinaryIO], limits: DecodeLimits) -> Header:
+    """Read the header of a file, in a process of its own. Nothing is decoded.
 
-    probe_header("talk.m4a", lambda: open("talk.m4a", "rb"))
+    probe_header("talk.m4a", lambda: open("talk.m4a", "rb"), DecodeLimits.of(settings))
     """
     try:
-        with open_() as file, Media(file) as media:
-            return Header(name, True, media.duration_s)
+        with open_() as file:
+            return Header(name, True, isolated.probe_duration_s(file, limits=limits))
     except (AudioError, OSError):
         return Header(name, False)
 

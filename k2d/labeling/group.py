@@ -136,7 +136,7 @@ class RecordingGroup:
     async def _run_one(self, position: int) -> bool:
         """Process a recording; returns False if it raised an unexpected error."""
         if self.attempts.unfinished(position) >= MAX_ATTEMPTS:
-            self._quarantine(position)
+            await self._quarantine(position)
             return True
         self.attempts.begin(position)
         try:
@@ -148,18 +148,21 @@ class RecordingGroup:
             self.attempts.end(position)
             raise
         except Exception as error:  # boundary: an unexpected error of one recording must not stop the others
-            log.exception("recording failed", recording=self.labeler.batch.sources[position].name)
-            self.attempts.fail(position, f"{type(error).__name__}: {error}")
+            name = self.labeler.batch.sources[position].name
+            log.exception("recording failed", recording=name)
+            self.attempts.fail(position, f"{name}: {type(error).__name__}: {error}")
             return False
         self.on_result(result)
         self.attempts.end(position)
         return True
 
-    def _quarantine(self, position: int) -> None:
+    async def _quarantine(self, position: int) -> None:
+        source = self.labeler.batch.sources[position]
         error = self.attempts.last_error(position)
         reason = QuarantineReason.FAILED if error else QuarantineReason.CRASHES_WORKER
         detail = (
             f"given up after {MAX_ATTEMPTS} attempts: {error or 'the worker died while it processed this recording'}"
         )
-        self.on_result(quarantined(position, self.labeler.batch.sources[position], reason, detail))
+        duration_s = await asyncio.to_thread(self.labeler.known_duration_s, source)
+        self.on_result(quarantined(position, source, reason, detail, duration_s=duration_s))
         self.attempts.end(position)

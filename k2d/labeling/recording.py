@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, Self
@@ -15,12 +15,15 @@ from typing import Any, BinaryIO, Final, Self
 import structlog
 
 from k2d import audio, sources
+from k2d.audio import isolated
+from k2d.audio.isolated import DecodeLimits
 from k2d.errors import AudioError
 from k2d.inference.longform import transcribe
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import digest
 from k2d.labeling import rescore
 from k2d.labeling.packer import Packer
+from k2d.labeling.quota import HoursQuota
 from k2d.labeling.rescore import Rescorer
 from k2d.labeling.validate import Validation
 from k2d.schema import (
@@ -46,6 +49,8 @@ log = structlog.get_logger()
 # Increase a stage's version when its code changes what it writes: that gives new keys, and old shards are kept.
 EXAMINE_VERSION: Final = 2
 LABEL_VERSION: Final = 2
+# A missing file may come back, and limits of decoding may be raised: such examinations are not stored.
+_NOT_STORED: Final = (QuarantineReason.UNREADABLE, QuarantineReason.CRASHES_WORKER, QuarantineReason.FAILED)
 
 
 class Stage(StrEnum):
@@ -101,6 +106,7 @@ class Labeler:
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
+        self._quota = HoursQuota(lake, batch, settings.max_batch_hours)
         self._rescorer = Rescorer(teacher, batch.options.decode) if batch.options.rescore else None
         self._validation = Validation(lake, validators, max_chunks=max(settings.concurrency, settings.batch_size))
 
@@ -121,8 +127,10 @@ class Labeler:
 
     async def _process(self, position: int) -> RecordingResult:
         source = self.batch.sources[position]
+        recording: Recording | None = None
         try:
             recording = await self._examine(source, position)
+            await asyncio.to_thread(self._quota.take, recording.duration_s)
             label_key = self.label_key(recording)
             facts_key = self.facts_key(label_key)
             if not await asyncio.to_thread(self.lake.facts.is_current, facts_key):
@@ -137,14 +145,16 @@ class Labeler:
                 )
                 self.on_progress(Progress(position, Stage.VALIDATE, recording.duration_s, recording.duration_s))
         except AudioError as error:
-            return quarantined(
-                position, source, error.reason, error.message, duration_s=float(error.details.get("duration_s", 0.0))
-            )
+            if recording is None and error.reason in _NOT_STORED:
+                duration_s = await asyncio.to_thread(self.known_duration_s, source)
+            else:
+                duration_s = _whole_s(recording) if recording else float(error.details.get("duration_s", 0.0))
+            return quarantined(position, source, error.reason, error.message, duration_s=duration_s)
         return RecordingResult(
             position=position,
             name=source.name,
             outcome=Outcome.LABELED,
-            duration_s=round(recording.duration_s + recording.quarantined_s, 3),
+            duration_s=_whole_s(recording),
             recording_id=recording.id,
             label_key=label_key,
             facts_key=facts_key,
@@ -152,6 +162,18 @@ class Labeler:
             quarantined_s=recording.quarantined_s,
             notes=recording.notes,
         )
+
+    def known_duration_s(self, source: Source) -> float:
+        """The length of a source that cannot be decoded: as it was examined once, else by its header; 0.0 if neither
+        is known."""
+        examination = self.lake.examinations.get(self.examine_key(source))
+        if examination is not None:
+            return examination.duration_s if examination.recording is None else _whole_s(examination.recording)
+        if source.uri.startswith("https://"):  # opening it downloads it
+            return 0.0
+        with suppress(AudioError), self._open(source) as file:
+            return round(isolated.probe_duration_s(file, limits=DecodeLimits.of(self.settings)) or 0.0, 3)
+        return 0.0
 
     # ---- keys -----------------------------------------------------------------------------------------------------
 
@@ -188,9 +210,12 @@ class Labeler:
         if examination is None:
             self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
             examination = await asyncio.to_thread(self._examine_now, source)
-            if examination.reason != QuarantineReason.UNREADABLE:  # a missing file may come back: do not store it
+            if examination.reason not in _NOT_STORED:
                 await asyncio.to_thread(self.lake.examinations.put, key, examination)
-            elif (earlier := await asyncio.to_thread(self._earlier_examination, source)) is not None:
+            elif (
+                examination.reason == QuarantineReason.UNREADABLE
+                and (earlier := await asyncio.to_thread(self._earlier_examination, source)) is not None
+            ):
                 examination = earlier
         if examination.recording is None:
             raise AudioError(
@@ -215,13 +240,15 @@ class Labeler:
         limits = self.limits
         try:
             with self._open(source) as file:
-                recording = audio.examine(
+                recording = isolated.examine(
                     file,
                     min_s=limits.min_s,
                     max_s=limits.max_s,
                     silence_peak=limits.silence_peak,
                     channel=self._channel(source),
                     keep_partial=self.batch.audio.keep_partial,
+                    name=source.name,
+                    limits=DecodeLimits.of(self.settings),
                 )
         except AudioError as error:
             return Examination(
@@ -246,7 +273,10 @@ class Labeler:
         }
         with ExitStack() as stack:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
-            reader = stack.enter_context(audio.SampleReader(file, recording=recording))
+            limits = DecodeLimits.of(self.settings)
+            reader = stack.enter_context(
+                isolated.IsolatedReader(file, recording=recording, name=source.name, limits=limits)
+            )
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             chunks: list[tuple[Chunk, Samples]] = []
             cutter = Cutter(reader, lambda chunk, samples: chunks.append((chunk, samples)))
@@ -277,6 +307,11 @@ class Labeler:
         # checked again at every opening, since links may have changed
         allowed = None if self.batch.trusted else self.settings.allowed_sources
         return sources.open_source(source, self.lake.open, allowed=allowed)
+
+
+def _whole_s(recording: Recording) -> float:
+    """The length of a recording, with the part that is quarantined."""
+    return round(recording.duration_s + recording.quarantined_s, 3)
 
 
 def quarantined(position: int, source: Source, reason: str, detail: str, *, duration_s: float = 0.0) -> RecordingResult:

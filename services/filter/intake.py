@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
-from k2d import audio, sources
+from k2d import sources
+from k2d.audio import isolated
+from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
@@ -106,15 +108,18 @@ def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings:
         # files get their keys when they are stored
         batch = make_batch(placeholder, body.options, settings)
         each = (body.options.channels or settings.channels) == EACH
+        limits = DecodeLimits.of(settings)
         headers = [
-            probe_header(_file_name(file), partial(_content, file))
+            probe_header(_file_name(file), partial(_content, file), limits)
             for file in body.files
-            for _ in range(_header_channels(file) if each else 1)
+            for _ in range(_header_channels(file, limits) if each else 1)
         ]
         return forecast(headers, lake, batch)
     batch = _referenced(body, lake, settings)
+    limits = DecodeLimits.of(settings)
     opened = partial(sources.open_source, lake_open=lake.open, allowed=settings.allowed_sources)
-    return forecast([probe_header(source.name, partial(opened, source)) for source in batch.sources], lake, batch)
+    headers = [probe_header(source.name, partial(opened, source), limits) for source in batch.sources]
+    return forecast(headers, lake, batch)
 
 
 def _referenced(body: BatchByReference, lake: Lake, settings: Settings) -> Batch:
@@ -131,7 +136,7 @@ def _split(files: Sequence[Source], options: BatchOptions, lake: Lake, settings:
             suppress(AudioError, OSError),
             sources.open_source(source, lake.open, allowed=settings.allowed_sources) as file,
         ):
-            return audio.probe_channels(file)
+            return isolated.probe_channels(file, limits=DecodeLimits.of(settings))
         return None
 
     return split_channels(files, options, settings, channels_of=channels_of)
@@ -162,9 +167,9 @@ def _content(file: UploadFile) -> BinaryIO:
     return file.file
 
 
-def _header_channels(file: UploadFile) -> int:
+def _header_channels(file: UploadFile, limits: DecodeLimits) -> int:
     with suppress(AudioError, OSError):
-        return audio.probe_channels(file.file) or 1
+        return isolated.probe_channels(file.file, limits=limits) or 1
     return 1
 
 

@@ -16,7 +16,9 @@ import structlog
 from redis.exceptions import RedisError
 from rq import get_current_job
 
-from k2d import audio, sources
+from k2d import sources
+from k2d.audio import isolated
+from k2d.audio.isolated import DecodeLimits
 from k2d.datasets.freeze import freeze
 from k2d.errors import AudioError, K2DError
 from k2d.filtering.policy import Policy
@@ -61,10 +63,11 @@ def _label_request(batch_id: str, index: int, positions: Sequence[int]) -> JobRe
 def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
     """Positions in groups of about `group_s` seconds of audio; headers are read by a few threads."""
     allowed = None if batch.trusted else settings.allowed_sources
+    limits = DecodeLimits.of(settings)
 
     def duration(source: Source) -> float:
         with suppress(AudioError, OSError), sources.open_source(source, lake.open, allowed=allowed) as file:
-            return audio.probe_duration_s(file) or 0.0
+            return isolated.probe_duration_s(file, limits=limits) or 0.0
         return 0.0
 
     remote = any(source.uri.startswith("https://") for source in batch.sources)  # opening those downloads them
@@ -204,3 +207,5 @@ def _errors_in_job() -> Iterator[None]:
             if isinstance(error, K2DError) and error.status < 500:
                 job.retries_left = 0  # another attempt would fail in the same way
         raise
+    finally:
+        isolated.stop_server()  # the horse ends without its exit handlers

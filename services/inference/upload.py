@@ -5,7 +5,8 @@ import errno
 import io
 from typing import BinaryIO, cast
 
-from k2d import audio
+from k2d.audio import isolated
+from k2d.audio.isolated import DecodeLimits
 from k2d.schema import Samples
 from k2d.settings import Settings
 
@@ -22,7 +23,7 @@ class UploadedRecording:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = _InterruptibleFile(file)
-        self._reader: audio.SampleReader | None = None
+        self._reader: isolated.IsolatedReader | None = None
         self.samples = 0
         self.duration_s = 0.0
         self.has_pauses = False  # as of `transcribe`'s skip_pauses
@@ -31,19 +32,21 @@ class UploadedRecording:
         """Decode the file from end to end, before the model spends a second on it. Silence is accepted here.
 
         Raises:
-            AudioError: no audio, damaged, cut off, too short or too long.
+            AudioError: no audio, damaged, cut off, too short or too long; or the decoder crashed, or reached a limit.
         """
+        limits = DecodeLimits.of(settings)
         examination = await asyncio.to_thread(
-            audio.examine,
+            isolated.examine,
             cast(BinaryIO, self._file),
             min_s=settings.min_recording_s,
             max_s=settings.max_recording_s,
             silence_peak=0.0,
+            limits=limits,
         )
         self.samples, self.duration_s = examination.samples, examination.duration_s
         self.has_pauses = examination.paused_s > 0
         self._file.seek(0)
-        self._reader = audio.SampleReader(cast(BinaryIO, self._file), recording=examination)
+        self._reader = isolated.IsolatedReader(cast(BinaryIO, self._file), recording=examination, limits=limits)
 
     def read(self, start: int, stop: int) -> Samples:
         assert self._reader is not None, "examine first"

@@ -22,6 +22,9 @@ class FaultyLabeler:
         self.in_flight: set[int] = set()
         self.company: dict[int, int] = {}
 
+    def known_duration_s(self, source: Source) -> float:
+        return 7.5
+
     async def run(self, position: int) -> RecordingResult:
         self.in_flight.add(position)
         await asyncio.sleep(0.01)
@@ -59,7 +62,8 @@ def test_an_unexpected_error_leaves_the_others_done_and_is_retried_alone_then_se
     assert labeler.company[2] == 1
     result = run(labeler, attempts, [2])[2]
     assert (result.outcome, result.reason) == (Outcome.QUARANTINED, QuarantineReason.FAILED)
-    assert "ValueError: odd" in result.detail
+    assert "2.wav: ValueError: odd" in result.detail
+    assert result.duration_s == 7.5
 
 
 def test_what_took_a_worker_down_is_tried_alone_then_set_aside():
