@@ -35,6 +35,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
+def recording_id(sha256: str) -> str:
+    """The id of a recording, from the SHA-256 (hex) of its samples: 16 kHz mono, little-endian int16."""
+    return f"rec_{sha256[:24]}"
+
+
 class Place(NamedTuple):
     """A parsed id: the key of the facts, the chunk's index in the recording, the segment's number in the chunk."""
 

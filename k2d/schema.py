@@ -449,6 +449,7 @@ class QuarantineReason(StrEnum):
     TOO_LONG = "too_long"
     SILENT = "silent"
     NO_CHANNEL = "no_channel"  # fewer channels than the one asked for
+    CHANGED = "changed"  # other samples when it was labeled than when it was examined, twice
     REFUSED = "refused"  # outside the allow-list when the worker opened it
     CRASHES_WORKER = "crashes_worker"  # the worker died repeatedly while it processed this recording alone
     FAILED = "failed"  # raised an unexpected error at every attempt

@@ -20,6 +20,7 @@ from k2d.inference.longform import transcribe
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import digest
 from k2d.labeling import rescore
+from k2d.labeling.hashed_reader import HashedReader, SourceChanged
 from k2d.labeling.packer import Packer
 from k2d.labeling.rescore import Rescorer
 from k2d.labeling.validate import Validation
@@ -122,12 +123,14 @@ class Labeler:
     async def _process(self, position: int) -> RecordingResult:
         source = self.batch.sources[position]
         try:
-            recording = await self._examine(source, position)
+            try:
+                recording = await self._labeled(source, position)
+            except SourceChanged:  # between the passes: label what is there now
+                log.warning("recording changed while it was read, examined again", recording=source.name)
+                recording = await self._labeled(source, position, again=True)
             label_key = self.label_key(recording)
             facts_key = self.facts_key(label_key)
             if not await asyncio.to_thread(self.lake.facts.is_current, facts_key):
-                if not await asyncio.to_thread(self.lake.labels.has, label_key):
-                    await self._label(source, position, recording, label_key)
                 await self._validation.run(
                     recording,
                     label_key=label_key,
@@ -177,14 +180,32 @@ class Labeler:
 
     # ---- stages ---------------------------------------------------------------------------------------------------
 
-    async def _examine(self, source: Source, position: int) -> Recording:
+    async def _labeled(self, source: Source, position: int, *, again: bool = False) -> Recording:
+        """Examine and label the source; returns the recording whose labels are in the lake then.
+
+        Raises:
+            SourceChanged: its samples were not the same in both passes.
+            AudioError: it cannot be labeled.
+        """
+        recording = await self._examine(source, position, again=again)
+        label_key = self.label_key(recording)
+        if not await asyncio.to_thread(self._has_labels, label_key):
+            await self._label(source, position, recording, label_key)
+        return recording
+
+    def _has_labels(self, label_key: str) -> bool:
+        return self.lake.facts.is_current(self.facts_key(label_key)) or self.lake.labels.has(label_key)
+
+    async def _examine(self, source: Source, position: int, *, again: bool = False) -> Recording:
         """Decode the source once from end to end, and store its identity or why it cannot be labeled.
+
+        `again`: do so even where an examination is stored.
 
         Raises:
             AudioError: it cannot be labeled.
         """
         key = self.examine_key(source)
-        examination = await asyncio.to_thread(self.lake.examinations.get, key)
+        examination = None if again else await asyncio.to_thread(self.lake.examinations.get, key)
         if examination is None:
             self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
             examination = await asyncio.to_thread(self._examine_now, source)
@@ -236,6 +257,9 @@ class Labeler:
         """Transcribe the recording with the teacher, and write its chunks with their audio, as a stream.
 
         While the teacher goes on, up to `settings.batch_size` chunks are rescored.
+
+        Raises:
+            SourceChanged: the file does not have the samples that were examined. No labels are stored then.
         """
         meta = {
             "label_key": label_key,
@@ -246,7 +270,7 @@ class Labeler:
         }
         with ExitStack() as stack:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
-            reader = stack.enter_context(audio.SampleReader(file, recording=recording))
+            reader = HashedReader(stack.enter_context(audio.SampleReader(file, recording=recording)), recording)
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             chunks: list[tuple[Chunk, Samples]] = []
             cutter = Cutter(reader, lambda chunk, samples: chunks.append((chunk, samples)))
@@ -266,6 +290,7 @@ class Labeler:
                 await asyncio.to_thread(cutter.close)
                 while chunks:
                     await finisher.add(*chunks.pop(0))
+            await asyncio.to_thread(reader.verify)
 
     async def _finish(self, chunk: Chunk, samples: Samples) -> tuple[Chunk, bytes]:
         """Choose the chunk's text, and encode its audio."""
@@ -343,7 +368,7 @@ class Cutter:
     Keeps only the audio of the open chunk and the current window in memory, however long the recording is.
     """
 
-    def __init__(self, reader: audio.SampleReader, write: Callable[[Chunk, Samples], None]) -> None:
+    def __init__(self, reader: audio.SampleReader | HashedReader, write: Callable[[Chunk, Samples], None]) -> None:
         self.reader = reader
         self.write = write
         self.packer = Packer()
