@@ -1,4 +1,4 @@
-"""A source that changes between the passes: labels are stored under the samples that the teacher read, or not at all."""
+"""A source that changes between the passes: its labels are stored under the samples that were read, or not at all."""
 
 import asyncio
 import http.server
