@@ -503,14 +503,18 @@ class AudioOptions:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file of a batch, or one channel of it. `key` identifies its content: the bytes of an upload; else URI, size
-    and change mark; for a channel, with its number."""
+    """One file of a batch, or one channel of it.
+
+    `key` identifies its content: the bytes of an upload, and of a file that was given to a command on this machine;
+    else URI, size and change mark (of a file: its times and inode); for a channel, with its number.
+    """
 
     name: str  # the path or file name as the user gave it, "#1" behind it for channel 1; for display only
     uri: str  # what the worker opens: file://, s3://, https:// or lake:// (an upload)
     key: str
     size_bytes: int | None = None
     channel: int | None = None  # from 1; None: as the batch's options say
+    sha256: str | None = None  # of the bytes; None: they were not read
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from k2d import audio, sources
 from k2d.client.backend import OnStatus, ignore
@@ -26,6 +28,7 @@ from k2d.documents import (
     Preview,
 )
 from k2d.errors import AudioError
+from k2d.filehash import FileHashes
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.forecast import forecast
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
@@ -37,6 +40,8 @@ from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
+
+READ_AT_ONCE: Final = 4  # files that are hashed at the same time; chosen: more do not help a disk
 
 
 class Embedded:
@@ -60,7 +65,8 @@ class Embedded:
         self, paths: Sequence[str], options: BatchOptions, *, wait: bool = True, on_status: OnStatus = ignore
     ) -> BatchStatus:
         self.lake.check()
-        batch = make_batch(self._sources(paths, options), options, self.settings, trusted=True)
+        files = self._sources(paths, options, hashes=FileHashes(self.settings.cache))
+        batch = make_batch(files, options, self.settings, trusted=True)
         self.lake.batches.put(batch)
         take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
@@ -127,8 +133,11 @@ class Embedded:
 
     # ---- helpers --------------------------------------------------------------------------------------------------
 
-    def _sources(self, paths: Sequence[str], options: BatchOptions) -> list[Source]:
-        files = [sources.from_path(path) for path in sources.expand(paths)]
+    def _sources(
+        self, paths: Sequence[str], options: BatchOptions, *, hashes: FileHashes | None = None
+    ) -> list[Source]:
+        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+            files = list(pool.map(lambda path: sources.from_path(path, hashes=hashes), sources.expand(paths)))
         return split_channels(files, options, self.settings, channels_of=self._header_channels)
 
     def _header_channels(self, source: Source) -> int | None:

@@ -16,14 +16,14 @@ _OF_CONTENT: Final = frozenset(
 
 
 class SourceChanged(AudioError):
-    """The source had other samples when it was labeled than when it was examined."""
+    """The source changed while it was read: it had other samples when it was labeled than when it was examined."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, duration_s: float) -> None:
         super().__init__(
-            "The file changed while it was read: its samples are not those that were examined.",
+            "The file changed while it was read: it had other samples in one pass than in another.",
             reason=QuarantineReason.CHANGED,
             hint="retry the batch once the file is no longer written to, or upload it",
-            duration_s=recording.duration_s,
+            duration_s=duration_s,
         )
 
 
@@ -72,7 +72,7 @@ class HashedReader:
         while self._hashed <= self._recording.samples and self._hash(self._recording.samples + 1):
             self._reader.forget(self._hashed)
         if self._hashed != self._recording.samples or recording_id(self._sha256.hexdigest()) != self._recording.id:
-            raise SourceChanged(self._recording)
+            raise SourceChanged(self._recording.duration_s)
 
     def _hash(self, stop: int) -> bool:
         """Hash at most one block of the samples up to `stop`; False at the end of the recording."""
@@ -90,5 +90,5 @@ class HashedReader:
             return self._reader.read(start, stop)
         except AudioError as error:
             if error.reason in _OF_CONTENT:  # the same bytes were decoded before
-                raise SourceChanged(self._recording) from error
+                raise SourceChanged(self._recording.duration_s) from error
             raise

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, Self
@@ -16,6 +16,7 @@ import structlog
 
 from k2d import audio, sources
 from k2d.errors import AudioError
+from k2d.filehash import FileHashes, file_status
 from k2d.inference.longform import transcribe
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import digest
@@ -102,6 +103,7 @@ class Labeler:
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
+        self._hashes = FileHashes(settings.cache)
         self._rescorer = Rescorer(teacher, batch.options.decode) if batch.options.rescore else None
         self._validation = Validation(lake, validators, max_chunks=max(settings.concurrency, settings.batch_size))
 
@@ -158,10 +160,11 @@ class Labeler:
 
     # ---- keys -----------------------------------------------------------------------------------------------------
 
-    def examine_key(self, source: Source) -> str:
+    def examine_key(self, source: Source, source_key: str | None = None) -> str:
+        """`source_key`: that of the file which is there now, where it is another one than when the batch was made."""
         options = self.batch.audio
         choice = () if options == AudioOptions() else (self._channel(source), options.keep_partial)
-        return digest("examine", EXAMINE_VERSION, source.key, self.limits, *choice)
+        return digest("examine", EXAMINE_VERSION, source_key or source.key, self.limits, *choice)
 
     def label_key(self, recording: Recording) -> str:
         options = self.batch.options
@@ -204,15 +207,12 @@ class Labeler:
         Raises:
             AudioError: it cannot be labeled.
         """
-        key = self.examine_key(source)
-        examination = None if again else await asyncio.to_thread(self.lake.examinations.get, key)
+        examination = None
+        if not again and sources.is_marked(source):
+            examination = await asyncio.to_thread(self._stored_examination, source)
         if examination is None:
             self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
-            examination = await asyncio.to_thread(self._examine_now, source)
-            if examination.reason != QuarantineReason.UNREADABLE:  # a missing file may come back: do not store it
-                await asyncio.to_thread(self.lake.examinations.put, key, examination)
-            elif (earlier := await asyncio.to_thread(self._earlier_examination, source)) is not None:
-                examination = earlier
+            examination = await asyncio.to_thread(self._examine_and_store, source)
         if examination.recording is None:
             raise AudioError(
                 examination.detail or "the recording cannot be used",
@@ -220,6 +220,14 @@ class Labeler:
                 duration_s=examination.duration_s,
             )
         return examination.recording
+
+    def _examine_and_store(self, source: Source) -> Examination:
+        """Examine the source now, and store the result unless it is not there: it may come back."""
+        source_key, examination = self._examine_now(source)
+        if examination.reason == QuarantineReason.UNREADABLE:
+            return self._earlier_examination(source) or examination
+        self.lake.examinations.put(self.examine_key(source, source_key), examination)
+        return examination
 
     def _earlier_examination(self, source: Source) -> Examination | None:
         """The examination of a file that is gone since, by an earlier version of k2d, if its labels are there: what
@@ -232,25 +240,50 @@ class Labeler:
                 return earlier if self.lake.labels.has(self.label_key(earlier.recording)) else None
         return None
 
-    def _examine_now(self, source: Source) -> Examination:
-        limits = self.limits
+    def _stored_examination(self, source: Source) -> Examination | None:
+        """The examination of what is at the source now; of what was there, if nothing is."""
+        source_key = source.key
+        if sources.is_file(source):
+            with suppress(AudioError, OSError), self._open(source) as file:
+                source_key = sources.current_key(source, file, self._hashes)
+        return self.lake.examinations.get(self.examine_key(source, source_key))
+
+    def _examine_now(self, source: Source) -> tuple[str, Examination]:
+        """Decode the source; returns the key of what was read, and the examination.
+
+        Raises:
+            SourceChanged: it was written to meanwhile.
+        """
         try:
             with self._open(source) as file:
-                recording = audio.examine(
-                    file,
-                    min_s=limits.min_s,
-                    max_s=limits.max_s,
-                    silence_peak=limits.silence_peak,
-                    channel=self._channel(source),
-                    keep_partial=self.batch.audio.keep_partial,
-                )
+                if not sources.is_file(source):
+                    return source.key, self._examine_file(source, file)
+                status = file_status(file)
+                source_key = sources.current_key(source, file, self._hashes)
+                examination = self._examine_file(source, file)
+                if file_status(file) != status:
+                    file.seek(0)
+                    if sources.current_key(source, file, self._hashes) != source_key:
+                        raise SourceChanged(examination.duration_s)
+                return source_key, examination
+        except SourceChanged:
+            raise
         except AudioError as error:
-            return Examination(
-                recording=None,
-                reason=error.reason,
-                detail=error.message,
-                duration_s=float(error.details.get("duration_s", 0.0)),
+            return source.key, _unusable(error)
+
+    def _examine_file(self, source: Source, file: BinaryIO) -> Examination:
+        limits = self.limits
+        try:
+            recording = audio.examine(
+                file,
+                min_s=limits.min_s,
+                max_s=limits.max_s,
+                silence_peak=limits.silence_peak,
+                channel=self._channel(source),
+                keep_partial=self.batch.audio.keep_partial,
             )
+        except AudioError as error:
+            return _unusable(error)
         return Examination(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
 
     async def _label(self, source: Source, position: int, recording: Recording, label_key: str) -> None:
@@ -302,6 +335,11 @@ class Labeler:
         # checked again at every opening, since links may have changed
         allowed = None if self.batch.trusted else self.settings.allowed_sources
         return sources.open_source(source, self.lake.open, allowed=allowed)
+
+
+def _unusable(error: AudioError) -> Examination:
+    duration_s = float(error.details.get("duration_s", 0.0))
+    return Examination(recording=None, reason=error.reason, detail=error.message, duration_s=duration_s)
 
 
 def quarantined(position: int, source: Source, reason: str, detail: str, *, duration_s: float = 0.0) -> RecordingResult:

@@ -61,7 +61,7 @@ def remove_dataset(name: str, lake: InLake) -> DatasetItem:
     "/{name}/shards/{number}",
     summary="One Parquet shard",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **responses(404)},
+    responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **responses(404, 503)},
 )
 def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
     manifest = lake.datasets.manifest(name)
@@ -73,7 +73,7 @@ def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
         "ETag": f'"{shard.sha256}"',
         "Content-Disposition": f'attachment; filename="{name}-{number:05d}.parquet"',
     }
-    file = lake.datasets.open_shard(name, number)
+    file = lake.datasets.open_shard(name, number, manifest=manifest)  # a damaged one is 503, not a short body
     return StreamingResponse(_blocks(file), media_type="application/vnd.apache.parquet", headers=headers)
 
 

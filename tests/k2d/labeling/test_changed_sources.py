@@ -15,7 +15,9 @@ from weights import BASE, base, cache
 from k2d import sources
 from k2d.audio import decode_flac
 from k2d.documents import BatchOptions
+from k2d.filehash import FileHashes
 from k2d.inference.golden import clips
+from k2d.keys import digest
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler
 from k2d.labeling.request import make_batch
@@ -138,3 +140,37 @@ def test_a_file_replaced_between_the_passes_is_labeled_as_what_it_is(lake: Lake,
     honest = tmp_path / "honest.flac"
     honest.write_bytes(A.read_bytes())
     check_honest(lake, labeled(lake, replace(sources.from_path(honest), name="honest")), "mixed.flac")
+
+
+def test_a_file_that_is_replaced_before_the_worker_comes_is_labeled_as_what_it_is(lake: Lake, tmp_path: Path) -> None:
+    """The next file with the first one's content gets its own labels, though its key was asked for before."""
+    for hashes in (None, FileHashes(tmp_path / "cache")):
+        path = tmp_path / "talk.flac"
+        path.write_bytes(A.read_bytes())
+        source = sources.from_path(path, hashes=hashes)
+        path.write_bytes(B.read_bytes())
+        check_honest(lake, labeled(lake, source), "english.flac")
+        path.write_bytes(A.read_bytes())
+        check_honest(lake, labeled(lake, source), "mixed.flac")
+
+
+def test_a_file_that_is_gone_is_labeled_from_what_is_known_of_it(lake: Lake, tmp_path: Path) -> None:
+    path = tmp_path / "talk.flac"
+    path.write_bytes(A.read_bytes())
+    source = sources.from_path(path, hashes=FileHashes(None))
+    first = labeled(lake, source)
+    path.unlink()
+    assert replace(labeled(lake, source), wall_s=0.0) == replace(first, wall_s=0.0)
+
+
+def test_a_batch_of_version_0_2_finds_its_examinations(tmp_path: Path) -> None:
+    path = tmp_path / "talk.flac"
+    path.write_bytes(A.read_bytes())
+    status = path.stat()
+    uri = path.as_uri()
+    source = Source("talk", uri, digest("source", uri, status.st_size, status.st_mtime_ns), status.st_size)
+    with path.open("rb") as file:
+        assert sources.current_key(source, file, FileHashes(None)) == source.key
+    os.utime(path)
+    with path.open("rb") as file:
+        assert sources.current_key(source, file, FileHashes(None)) == sources.from_path(path).key
