@@ -22,6 +22,7 @@ from k2d.schema import ADDED
 # Part of the keys of hypotheses, which version 0.1 called so. Never shown; a change would lose the stored ones.
 HYPOTHESES_TAG: Final = "opinions"
 
+RECORDING_ID: Final = re.compile(r"rec_[0-9a-f]{24}")
 _ID: Final = re.compile(r"([0-9A-Za-z]+)-([0-9]{5}|[1-9][0-9]{5,})(?:\.([0-9]{3}|[1-9][0-9]{3,}))?")
 
 

@@ -549,6 +549,22 @@ class Outcome(StrEnum):
     QUARANTINED = "quarantined"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Versions:
+    """The versions of what labeled and validated a recording. Empty or 0: not recorded, as before version 0.3."""
+
+    label: int = 0  # LABEL_VERSION (k2d.labeling.recording)
+    facts: int = 0  # FACTS_VERSION
+    labeled_by: str = ""  # version of k2d
+    validated_by: str = ""  # version of k2d that computed the facts
+
+    def __str__(self) -> str:
+        return (
+            f"labeled by k2d {self.labeled_by or 'before 0.3'} (labels {self.label or '?'}), "
+            f"validated by {self.validated_by or 'one before 0.3'} (facts {self.facts or '?'})"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingResult:
     """The result of one recording of a batch: where its facts are, or why there are none."""
@@ -565,3 +581,4 @@ class RecordingResult:
     wall_s: float = 0.0  # its share of the worker's wall time; the shares of concurrent recordings add up to it
     quarantined_s: float = 0.0  # of a labeled recording: what is damaged or missing behind its labels
     notes: tuple[str, ...] = ()  # Recording.notes
+    versions: Versions | None = None  # of a labeled recording; None: written before version 0.3

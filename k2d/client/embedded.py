@@ -103,9 +103,18 @@ class Embedded:
         *,
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
+        allow_mixed: bool = False,
     ) -> Manifest:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
-        return freeze(self.lake, name=name, batches=ids, policy=policy, without=without, script=script)
+        return freeze(
+            self.lake,
+            name=name,
+            batches=ids,
+            policy=policy,
+            without=without,
+            script=script,
+            allow_mixed=allow_mixed,
+        )
 
     def datasets(self) -> list[DatasetItem]:
         return list_datasets(self.lake)

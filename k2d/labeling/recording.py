@@ -42,6 +42,7 @@ from k2d.schema import (
 from k2d.settings import Settings
 from k2d.store import Examination, Lake
 from k2d.validators.protocol import Validators
+from k2d.version import __version__
 
 log = structlog.get_logger()
 
@@ -156,6 +157,7 @@ class Labeler:
             reason=recording.quarantine_reason,
             quarantined_s=recording.quarantined_s,
             notes=recording.notes,
+            versions=await asyncio.to_thread(self.lake.versions, label_key, facts_key),
         )
 
     # ---- keys -----------------------------------------------------------------------------------------------------
@@ -300,6 +302,7 @@ class Labeler:
             "teacher": self.teacher.model,
             "options": self.batch.options,
             "version": LABEL_VERSION,
+            "k2d_version": __version__,
         }
         with ExitStack() as stack:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))

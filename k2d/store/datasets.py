@@ -74,6 +74,10 @@ class Datasets(LakePart):
         """Open a shard as a Parquet file (a context manager); otherwise as `open_shard`."""
         return self.files.parquet(self._verified(name, number, manifest))
 
+    def unverified_shard(self, name: str, number: int) -> pq.ParquetFile:
+        """Open a shard as a Parquet file without hashing it, for a look at a column."""
+        return self.files.parquet(self._shard(name, number))
+
     def missing_shards(self, name: str) -> list[int]:
         """List the numbers of the shards that are in the manifest but not in the store."""
         manifest = self.manifest(name)
