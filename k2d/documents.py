@@ -203,6 +203,28 @@ class BatchItem(BatchSummary):
     error: str | None = Field(None, description="Why the record of a damaged batch cannot be read.")
 
 
+class Forgotten(ApiDocument):
+    """What was removed of a recording: numbers of files."""
+
+    recording_id: str
+    results: int = Field(description="of batches, which have it missing then")
+    facts: int
+    hypotheses: int
+    labels: int
+    examinations: int
+    datasets: list[str] = Field(description="datasets that have it; they stay as they are")
+
+
+class VersionCount(ApiDocument):
+    """Recordings that the same versions of k2d labeled and validated; 0 and empty: not recorded, as before 0.3."""
+
+    label: int = Field(description="version of the labeling stage", examples=[2])
+    facts: int = Field(description="version of the evidence", examples=[4])
+    labeled_by: str = Field(examples=["0.3.0"])
+    validated_by: str = Field(examples=["0.3.0"])
+    recordings: int = Field(examples=[14])
+
+
 class BatchStatus(BatchSummary):
     """A batch's state and ledger."""
 
@@ -214,6 +236,9 @@ class BatchStatus(BatchSummary):
     partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])
     notes: list[RecordingNotes] = Field(
         [], description="What was decided about recordings' tracks, channels and clocks; of the first 100 with any."
+    )
+    versions: list[VersionCount] = Field(
+        [], description="By which versions of k2d the recordings were labeled and validated; more than one: a mixture."
     )
     terms_left_out: list[str] | None = Field(
         default=None,
@@ -473,6 +498,9 @@ class DatasetRequest(ApiRequest):
         Script.AS_HEARD,
         description="Script of the labels: Taiwan's Traditional or Simplified characters, words unchanged. The column "
         "`raw_text` then has what the teacher wrote.",
+    )
+    allow_mixed: bool = Field(
+        False, description="Whether recordings may have been labeled or validated by different versions of k2d."
     )
 
 

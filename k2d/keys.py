@@ -22,6 +22,7 @@ from k2d.schema import ADDED
 # Part of the keys of hypotheses, which version 0.1 called so. Never shown; a change would lose the stored ones.
 HYPOTHESES_TAG: Final = "opinions"
 
+RECORDING_ID: Final = re.compile(r"rec_[0-9a-f]{24}")
 _ID: Final = re.compile(r"([0-9A-Za-z]+)-([0-9]{5}|[1-9][0-9]{5,})(?:\.([0-9]{3}|[1-9][0-9]{3,}))?")
 
 
@@ -33,6 +34,11 @@ def digest(*parts: Any) -> str:
     """
     canonical = json.dumps(parts, default=_plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def recording_id(sha256: str) -> str:
+    """The id of a recording, from the SHA-256 (hex) of its samples: 16 kHz mono, little-endian int16."""
+    return f"rec_{sha256[:24]}"
 
 
 class Place(NamedTuple):

@@ -449,6 +449,7 @@ class QuarantineReason(StrEnum):
     TOO_LONG = "too_long"
     SILENT = "silent"
     NO_CHANNEL = "no_channel"  # fewer channels than the one asked for
+    CHANGED = "changed"  # other samples when it was labeled than when it was examined, twice
     REFUSED = "refused"  # outside the allow-list when the worker opened it
     OVER_QUOTA = "over_quota"  # the batch has more hours than it may have
     CRASHES_WORKER = "crashes_worker"  # the decoder crashed or reached a limit, or the worker died of it repeatedly
@@ -503,14 +504,18 @@ class AudioOptions:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file of a batch, or one channel of it. `key` identifies its content: the bytes of an upload; else URI, size
-    and change mark; for a channel, with its number."""
+    """One file of a batch, or one channel of it.
+
+    `key` identifies its content: the bytes of an upload, and of a file that was given to a command on this machine;
+    else URI, size and change mark (of a file: its times and inode); for a channel, with its number.
+    """
 
     name: str  # the path or file name as the user gave it, "#1" behind it for channel 1; for display only
     uri: str  # what the worker opens: file://, s3://, https:// or lake:// (an upload)
     key: str
     size_bytes: int | None = None
     channel: int | None = None  # from 1; None: as the batch's options say
+    sha256: str | None = None  # of the bytes; None: they were not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,6 +551,22 @@ class Outcome(StrEnum):
     QUARANTINED = "quarantined"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Versions:
+    """The versions of what labeled and validated a recording. Empty or 0: not recorded, as before version 0.3."""
+
+    label: int = 0  # LABEL_VERSION (k2d.labeling.recording)
+    facts: int = 0  # FACTS_VERSION
+    labeled_by: str = ""  # version of k2d
+    validated_by: str = ""  # version of k2d that computed the facts
+
+    def __str__(self) -> str:
+        return (
+            f"labeled by k2d {self.labeled_by or 'before 0.3'} (labels {self.label or '?'}), "
+            f"validated by {self.validated_by or 'one before 0.3'} (facts {self.facts or '?'})"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingResult:
     """The result of one recording of a batch: where its facts are, or why there are none."""
@@ -562,3 +583,4 @@ class RecordingResult:
     wall_s: float = 0.0  # its share of the worker's wall time; the shares of concurrent recordings add up to it
     quarantined_s: float = 0.0  # of a labeled recording: what is damaged or missing behind its labels
     notes: tuple[str, ...] = ()  # Recording.notes
+    versions: Versions | None = None  # of a labeled recording; None: written before version 0.3

@@ -135,6 +135,12 @@ class Settings(BaseSettings):
         description="How long an idle engine waits for the next windows of callers it has just answered, at most "
         "(and never longer than 5 % of the last batch's time).",
     )
+    golden: str = Field(
+        "on",
+        pattern="^(on|off)$",
+        description="`on`: an inference server is ready only if its model gets three clearly spoken sentences mostly "
+        "right (Mandarin, English, mixed); `off`: if it writes anything. For models of other languages, and for tests.",
+    )
     idle_unload_s: float = Field(
         0.0, ge=0, description="Unload the weights after this many idle seconds; 0 means never."
     )

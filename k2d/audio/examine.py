@@ -13,6 +13,7 @@ from k2d.audio.decode import Findings, decode
 from k2d.audio.media import AudioFile, Media
 from k2d.audio.timeline import LIVE_CLOCK_S
 from k2d.errors import AudioError
+from k2d.keys import recording_id
 from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Recording
 
 # Reasons for which a recording can be kept in part: what is before the damage is as it was recorded.
@@ -100,7 +101,7 @@ def examine(
             duration_s=duration_s,
         )
     return Recording(
-        id=f"rec_{measured.digest[:24]}",
+        id=recording_id(measured.digest),
         duration_s=duration_s,
         samples=measured.samples,
         peak=round(measured.peak / 2**15, 6),

@@ -5,7 +5,19 @@ The commands of services and trainer are found by entry points (pyproject.toml, 
 
 from importlib.metadata import entry_points
 
-from k2d.cli import audit, calibrate, datasets, inspect, label, models, parity, policy, sweep, validators  # noqa: F401
+from k2d.cli import (  # noqa: F401
+    audit,
+    calibrate,
+    datasets,
+    forget,
+    inspect,
+    label,
+    models,
+    parity,
+    policy,
+    sweep,
+    validators,
+)
 
 for _entry in sorted(entry_points(group="k2d.commands")):
     _entry.load()

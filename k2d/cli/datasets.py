@@ -56,6 +56,12 @@ def freeze(
         Script,
         typer.Option(help="Script of the labels; `raw_text` then has what the teacher wrote. Words are never changed."),
     ] = Script.AS_HEARD,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option(
+            "--allow-mixed", help="Also freeze recordings that different versions of k2d labeled or validated."
+        ),
+    ] = False,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
@@ -66,7 +72,9 @@ def freeze(
     """
     ids = [line.strip() for line in without if line.strip()] if without is not None else []
     rules = policy(preset, metric, alpha)
-    manifest = backend(api, embedded).freeze(name(dataset), batch, rules, without=ids, script=script)
+    manifest = backend(api, embedded).freeze(
+        name(dataset), batch, rules, without=ids, script=script, allow_mixed=allow_mixed
+    )
     if as_json:
         show.dump(manifest)
     else:
@@ -176,4 +184,6 @@ def show_manifest(manifest: Manifest) -> None:
     for validator in manifest.validators:
         note = " (a fallback: no second model)" if validator.fallback else ""
         show.out.print(f"validated by {escape(validator.name)}{note}, judged by policy {manifest.policy['name']}")
+    if len(manifest.versions or ()) > 1:
+        show.out.print(f"[yellow]of different versions of k2d[/]: {show.versions_in_words(manifest.versions or ())}")
     show.out.print(f"digest {manifest.digest}; --json prints the whole manifest", style="dim")

@@ -57,6 +57,9 @@ def status(
         show.out.print(show.quarantine_table(batch_status.quarantined))
     if batch_status.notes:
         show.out.print(show.notes_table(batch_status.notes))
+    if len(batch_status.versions) > 1:
+        versions = show.versions_in_words(batch_status.versions)
+        show.out.print(f"[yellow]processed by different versions of k2d[/]: {versions}", soft_wrap=True)
     if batch_status.jobs and batch_status.jobs.last_error:
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:

@@ -26,11 +26,13 @@ from k2d.documents import (
     PartialResult,
     QuarantinedRecording,
     RecordingNotes,
+    VersionCount,
 )
 from k2d.errors import K2DError
 from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import SHORT_NAMES
-from k2d.schema import Metric
+from k2d.schema import Metric, Versions
+from k2d.store.manifest import DatasetVersions
 from k2d.wording import counted
 
 out = Console(highlight=False)
@@ -99,6 +101,14 @@ def ledger_table(ledger: Ledger) -> Table:
         table.caption = f"{counted(recordings.duplicates, 'duplicate')} counted here; a dataset leaves duplicates out"
         table.caption_justify = "left"
     return table
+
+
+def versions_in_words(rows: Iterable[DatasetVersions | VersionCount]) -> str:
+    """Which versions of k2d labeled and validated how many recordings."""
+    return "; ".join(
+        f"{counted(row.recordings, 'recording')} {Versions(row.label, row.facts, row.labeled_by, row.validated_by)}"
+        for row in rows
+    )
 
 
 def chunk_table(rows: Iterable[ChunkRow], metric: Metric = Metric.EVIDENCE) -> Table:

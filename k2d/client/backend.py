@@ -116,8 +116,12 @@ class Backend(Protocol):
         *,
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
+        allow_mixed: bool = False,
     ) -> Manifest:
-        """Freeze what the policy keeps as a dataset in one script, except the ids `without`; waits for it."""
+        """Freeze what the policy keeps as a dataset in one script, except the ids `without`; waits for it.
+
+        `allow_mixed`: also recordings of different versions of k2d.
+        """
         ...
 
     def datasets(self) -> list[DatasetItem]:

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from k2d import sources
 from k2d.audio import isolated
@@ -29,6 +31,7 @@ from k2d.documents import (
     Preview,
 )
 from k2d.errors import AudioError, K2DError, described
+from k2d.filehash import FileHashes
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.forecast import forecast, probe_header
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
@@ -41,6 +44,8 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.batches import DamagedBatch
 from k2d.store.manifest import Manifest
+
+READ_AT_ONCE: Final = 4  # files that are hashed at the same time; chosen: more do not help a disk
 
 
 class Embedded:
@@ -65,7 +70,8 @@ class Embedded:
     ) -> BatchStatus:
         check_options(options, self.settings)
         self.lake.check()
-        batch = make_batch(self._sources(paths, options), options, self.settings, trusted=True)
+        files = self._sources(paths, options, hashes=FileHashes(self.settings.cache))
+        batch = make_batch(files, options, self.settings, trusted=True)
         self.lake.batches.put(batch)
         self.lake.batches.uncancel(batch.id)
         take_back_outdated(self.lake, batch)
@@ -110,9 +116,18 @@ class Embedded:
         *,
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
+        allow_mixed: bool = False,
     ) -> Manifest:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
-        return freeze(self.lake, name=name, batches=ids, policy=policy, without=without, script=script)
+        return freeze(
+            self.lake,
+            name=name,
+            batches=ids,
+            policy=policy,
+            without=without,
+            script=script,
+            allow_mixed=allow_mixed,
+        )
 
     def datasets(self) -> list[DatasetItem]:
         return list_datasets(self.lake)
@@ -173,7 +188,9 @@ class Embedded:
             return isolated.probe_channels(file, limits=DecodeLimits.of(self.settings))
         return None
 
-    def _sources(self, paths: Sequence[str], options: BatchOptions) -> list[Source]:
+    def _sources(
+        self, paths: Sequence[str], options: BatchOptions, *, hashes: FileHashes | None = None
+    ) -> list[Source]:
         """The files given, and those in the folders given; one that cannot be read is quarantined when it is labeled.
 
         Raises:
@@ -182,7 +199,8 @@ class Embedded:
         files = sources.expand(paths)
         if not files:
             raise no_audio(paths)
-        found = [sources.from_path_lenient(path) for path in files]
+        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+            found = list(pool.map(lambda path: sources.from_path_lenient(path, hashes=hashes), files))
         return split_channels(found, options, self.settings, channels_of=self._header_channels)
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:

@@ -154,9 +154,12 @@ class Client:
         *,
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
+        allow_mixed: bool = False,
     ) -> Manifest:
         ids = sorted(set(without))
-        request = DatasetRequest(name=name, batches=list(batches), policy=policy, without=ids, script=script)
+        request = DatasetRequest(
+            name=name, batches=list(batches), policy=policy, without=ids, script=script, allow_mixed=allow_mixed
+        )
         dataset = DatasetState.model_validate(self._send("POST", "/v1/datasets", json=request.model_dump(mode="json")))
         while dataset.state == "building":
             time.sleep(POLL_S)

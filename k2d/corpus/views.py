@@ -4,7 +4,9 @@ status(lake, lake.batches.get("lectures")).ledger.seconds.accepted
 preview(lake, [batch], DEFAULT.varied(alpha=0.2)).hours_accepted
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 from k2d.corpus.index import Part, outdated, parts
@@ -24,10 +26,11 @@ from k2d.documents import (
     ReasonCounts,
     RecordingCounts,
     RecordingNotes,
+    VersionCount,
 )
 from k2d.errors import described
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
-from k2d.schema import Batch, BatchState, Metric, Outcome, QuarantineReason, RecordingResult, Status
+from k2d.schema import Batch, BatchState, Metric, Outcome, QuarantineReason, RecordingResult, Status, Versions
 from k2d.store import Lake
 from k2d.store.batches import PART, DamagedBatch
 from k2d.text.terms import terms_of
@@ -102,8 +105,15 @@ def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | N
         quarantined=[_quarantined(result) for result in quarantined[:FAILURES_SHOWN]],
         quarantined_total=len(quarantined),
         partial=sum(result.quarantined_s > 0 for result in results),
+        versions=_versions(results),
         notes=[RecordingNotes(recording=name, notes=list(notes)) for name, notes in noted[:FAILURES_SHOWN]],
     )
+
+
+def _versions(results: Sequence[RecordingResult]) -> list[VersionCount]:
+    """Labeled recordings by the versions that made their labels and facts."""
+    labeled = (result.versions or Versions() for result in results if result.outcome is Outcome.LABELED)
+    return [VersionCount(**asdict(versions), recordings=count) for versions, count in sorted(Counter(labeled).items())]
 
 
 def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> BatchState:

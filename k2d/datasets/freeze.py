@@ -7,6 +7,7 @@ run writes the same shards again.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final
 
@@ -39,6 +40,7 @@ from k2d.store.manifest import (
     DatasetShard,
     DatasetTeacher,
     DatasetValidator,
+    DatasetVersions,
     Manifest,
 )
 from k2d.store.parquet import describe, writer
@@ -59,6 +61,7 @@ def freeze(
     policy: Policy,
     without: Collection[str] = (),
     script: Script = Script.AS_HEARD,
+    allow_mixed: bool = False,
     max_gap_s: float = MAX_GAP_S,
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] | None = None,
@@ -72,6 +75,7 @@ def freeze(
         batches: ids or names. A recording that is in several of them is included once, from the first.
         without: ids of chunks and segments (as in the rows' chunk_ids and segment_ids) to leave out.
         script: the script of the labels. What the teacher wrote is then in the column `raw_text`.
+        allow_mixed: whether the recordings may have been labeled or validated by different versions of k2d.
         max_gap_s: longest pause within a row.
         shard_bytes: approximate size of a shard's audio.
         progress: called with (recordings done, recordings in total).
@@ -79,7 +83,8 @@ def freeze(
     Raises:
         BadRequest: a malformed name or id, no batch, or nothing is kept.
         NotFound: no such batch.
-        Conflict: the name is taken by other content, or a batch is unfinished and not cancelled.
+        Conflict: the name is taken by other content, a batch is unfinished and not cancelled, or the recordings are of
+            different versions.
         StoreError
     """
     check_name(name)
@@ -98,6 +103,8 @@ def freeze(
         raise BadRequest(f"policy {policy.name!r} keeps nothing of these batches", hint=_why(plan))
     if name in lake.datasets.names():
         return _same(lake, name, plan)
+    if len(plan.sums.versions) > 1 and not allow_mixed:
+        raise _mixed(plan)
 
     rows = _RowStream(lake, selections(lake, chosen, policy, without=revoked_ids), head=head, max_gap_s=max_gap_s)
     rows.script = script
@@ -128,6 +135,10 @@ def freeze(
         script=conversion,
         scripts_as_heard=script_rows(rows.scripts),
         origins={origin: ms / 1000 for origin, ms in sorted(rows.origins.items())},
+        versions=[
+            DatasetVersions(**asdict(versions), recordings=recordings)
+            for versions, recordings in sorted(plan.sums.versions.items())
+        ],
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
         options=_options(chosen),
@@ -216,6 +227,14 @@ def _same(lake: Lake, name: str, plan: Plan) -> Manifest:
             f"dataset {name!r} exists with other content", hint="datasets never change: use a new name", name=name
         )
     return manifest
+
+
+def _mixed(plan: Plan) -> Conflict:
+    kinds = "; ".join(f"{count} {versions}" for versions, count in sorted(plan.sums.versions.items()))
+    return Conflict(
+        f"the recordings are of different versions of k2d: {kinds}",
+        hint="allow it (`--allow-mixed`, in the API `allow_mixed`), or `k2d forget` the older ones and `k2d resume`",
+    )
 
 
 def _why(plan: Plan) -> str:

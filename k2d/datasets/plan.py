@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from k2d.corpus.index import outdated
 from k2d.datasets.revoked import RevokedIds
 from k2d.errors import Conflict
 from k2d.filtering.policy import REASONS, Policy, RowSubset, decide, metric_column, policy_columns, thresholds
-from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status
+from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status, Versions
 from k2d.store import Lake
 from k2d.store.parquet import dumps
 from k2d.wording import counted
@@ -54,6 +55,7 @@ class LedgerSums:
     revoked: int = 0  # revoked ids that exist in the batches
     teachers: dict[str, str] = field(default_factory=dict)  # fingerprint → key of a label shard with its metadata
     validators: set[tuple[str, str]] = field(default_factory=set)  # (name, fingerprint)
+    versions: Counter[Versions] = field(default_factory=Counter)  # labeled recordings
 
     @property
     def silence_ms(self) -> int:
@@ -248,7 +250,7 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
                 batch=batch.id,
             )
         done = 0
-        for result in lake.batches.results(batch.id):
+        for result, versions in lake.files.many(partial(_with_versions, lake), lake.batches.results(batch.id)):
             done += 1
             key = batch.sources[result.position].key
             if result.outcome is not Outcome.LABELED or result.recording_id is None:
@@ -258,6 +260,7 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
             else:
                 seen |= {result.recording_id, f"source {key}"}
                 sums.recordings["labeled"] += 1
+                sums.versions[versions] += 1
                 sums.input_ms += round(result.duration_s * 1000)
                 if result.quarantined_s:  # kept in part
                     sums.quarantined_ms += round(result.quarantined_s * 1000)
@@ -282,3 +285,10 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
         sums.input_ms += ms
         sums.quarantined_ms += ms
         sums.reason_ms[str(result.reason)] += ms
+
+
+def _with_versions(lake: Lake, result: RecordingResult) -> tuple[RecordingResult, Versions]:
+    """A result, and the versions of what labeled it: its shards' where an earlier version wrote it."""
+    if result.outcome is not Outcome.LABELED:
+        return result, Versions()
+    return result, result.versions or lake.versions(str(result.label_key), str(result.facts_key))

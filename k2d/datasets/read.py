@@ -80,14 +80,13 @@ class FrozenDataset:
             self.manifest = self.manifest.model_copy(update={"script": described(self.converted_to)})
 
     def rows(self, shard: int) -> Iterator[DatasetRow]:
-        """Iterate over the rows of one shard, in order."""
-        with self._lake.datasets.shard(self.manifest.name, shard) as file:
-            batches = file.iter_batches(batch_size=ROWS_PER_GROUP)
-            while True:
-                with guard(f"shard {shard} of dataset {self.manifest.name}"):
-                    batch = next(batches, None)
-                if batch is None:
-                    return
+        """Iterate over the rows of one shard, in order.
+
+        Raises:
+            StoreError: the shard is gone, or not the one that was frozen.
+        """
+        with self._open(shard) as file:
+            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
                 yield from map(self._row, batch.to_pylist())
 
     def groups(self) -> list[RowGroup]:
@@ -127,7 +126,9 @@ class FrozenDataset:
         if self.converted_to is not None:
             self._convert_shard(shard, self.converted_to, target)
             return
-        with self._lake.datasets.open_shard(self.manifest.name, shard) as source, open(target, "wb") as out:
+        with self._errors(shard):
+            source = self._lake.datasets.open_shard(self.manifest.name, shard, manifest=self.manifest)
+        with source, open(target, "wb") as out:
             while block := source.read(1 << 20):
                 out.write(block)
 
@@ -156,10 +157,15 @@ class FrozenDataset:
     @contextmanager
     def _open(self, shard: int) -> Iterator[pq.ParquetFile]:
         """Open a shard; errors name the dataset and the shard."""
-        try:
-            file = self._lake.datasets.shard(self.manifest.name, shard, digest=self.manifest.digest)
+        with self._errors(shard):
+            file = self._lake.datasets.shard(self.manifest.name, shard, manifest=self.manifest)
             with file, guard(f"shard {shard}"):
                 yield file
+
+    @contextmanager
+    def _errors(self, shard: int) -> Iterator[None]:
+        try:
+            yield
         except NotFound as error:
             raise self._gone(shard) from error
         except StoreError as error:

@@ -18,10 +18,12 @@ from k2d import audio, sources
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.errors import AudioError
+from k2d.filehash import FileHashes, file_status
 from k2d.inference.longform import transcribe
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import digest
 from k2d.labeling import rescore
+from k2d.labeling.hashed_reader import HashedReader, SourceChanged
 from k2d.labeling.packer import Packer
 from k2d.labeling.quota import HoursQuota
 from k2d.labeling.rescore import Rescorer
@@ -43,6 +45,7 @@ from k2d.schema import (
 from k2d.settings import Settings
 from k2d.store import Examination, Lake
 from k2d.validators.protocol import Validators
+from k2d.version import __version__
 
 log = structlog.get_logger()
 
@@ -107,6 +110,7 @@ class Labeler:
         self.on_progress = on_progress
         self.clock = SharedClock()
         self._quota = HoursQuota(lake, batch, settings.max_batch_hours)
+        self._hashes = FileHashes(settings.cache)
         self._rescorer = Rescorer(teacher, batch.options.decode) if batch.options.rescore else None
         self._validation = Validation(lake, validators, max_chunks=max(settings.concurrency, settings.batch_size))
 
@@ -129,13 +133,14 @@ class Labeler:
         source = self.batch.sources[position]
         recording: Recording | None = None
         try:
-            recording = await self._examine(source, position)
-            await asyncio.to_thread(self._quota.take, recording.duration_s)
+            try:
+                recording = await self._labeled(source, position)
+            except SourceChanged:  # between the passes: label what is there now
+                log.warning("recording changed while it was read, examined again", recording=source.name)
+                recording = await self._labeled(source, position, again=True)
             label_key = self.label_key(recording)
             facts_key = self.facts_key(label_key)
             if not await asyncio.to_thread(self.lake.facts.is_current, facts_key):
-                if not await asyncio.to_thread(self.lake.labels.has, label_key):
-                    await self._label(source, position, recording, label_key)
                 await self._validation.run(
                     recording,
                     label_key=label_key,
@@ -161,6 +166,7 @@ class Labeler:
             reason=recording.quarantine_reason,
             quarantined_s=recording.quarantined_s,
             notes=recording.notes,
+            versions=await asyncio.to_thread(self.lake.versions, label_key, facts_key),
         )
 
     def known_duration_s(self, source: Source) -> float:
@@ -177,10 +183,11 @@ class Labeler:
 
     # ---- keys -----------------------------------------------------------------------------------------------------
 
-    def examine_key(self, source: Source) -> str:
+    def examine_key(self, source: Source, source_key: str | None = None) -> str:
+        """`source_key`: that of the file which is there now, where it is another one than when the batch was made."""
         options = self.batch.audio
         choice = () if options == AudioOptions() else (self._channel(source), options.keep_partial)
-        return digest("examine", EXAMINE_VERSION, source.key, self.limits, *choice)
+        return digest("examine", EXAMINE_VERSION, source_key or source.key, self.limits, *choice)
 
     def label_key(self, recording: Recording) -> str:
         options = self.batch.options
@@ -199,24 +206,38 @@ class Labeler:
 
     # ---- stages ---------------------------------------------------------------------------------------------------
 
-    async def _examine(self, source: Source, position: int) -> Recording:
+    async def _labeled(self, source: Source, position: int, *, again: bool = False) -> Recording:
+        """Examine and label the source; returns the recording whose labels are in the lake then.
+
+        Raises:
+            SourceChanged: its samples were not the same in both passes.
+            AudioError: it cannot be labeled.
+        """
+        recording = await self._examine(source, position, again=again)
+        if not again:
+            await asyncio.to_thread(self._quota.take, recording.duration_s)
+        label_key = self.label_key(recording)
+        if not await asyncio.to_thread(self._has_labels, label_key):
+            await self._label(source, position, recording, label_key)
+        return recording
+
+    def _has_labels(self, label_key: str) -> bool:
+        return self.lake.facts.is_current(self.facts_key(label_key)) or self.lake.labels.has(label_key)
+
+    async def _examine(self, source: Source, position: int, *, again: bool = False) -> Recording:
         """Decode the source once from end to end, and store its identity or why it cannot be labeled.
+
+        `again`: do so even where an examination is stored.
 
         Raises:
             AudioError: it cannot be labeled.
         """
-        key = self.examine_key(source)
-        examination = await asyncio.to_thread(self.lake.examinations.get, key)
+        examination = None
+        if not again and sources.is_marked(source):
+            examination = await asyncio.to_thread(self._stored_examination, source)
         if examination is None:
             self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
-            examination = await asyncio.to_thread(self._examine_now, source)
-            if examination.reason not in _NOT_STORED:
-                await asyncio.to_thread(self.lake.examinations.put, key, examination)
-            elif (
-                examination.reason == QuarantineReason.UNREADABLE
-                and (earlier := await asyncio.to_thread(self._earlier_examination, source)) is not None
-            ):
-                examination = earlier
+            examination = await asyncio.to_thread(self._examine_and_store, source)
         if examination.recording is None:
             raise AudioError(
                 examination.detail or "the recording cannot be used",
@@ -224,6 +245,17 @@ class Labeler:
                 duration_s=examination.duration_s,
             )
         return examination.recording
+
+    def _examine_and_store(self, source: Source) -> Examination:
+        """Examine the source now, and store the result if it says something of the file: one that is gone may come
+        back, and a decoder that crashed may not do so again."""
+        source_key, examination = self._examine_now(source)
+        if examination.reason == QuarantineReason.UNREADABLE:
+            return self._earlier_examination(source) or examination
+        if examination.reason in _NOT_STORED:
+            return examination
+        self.lake.examinations.put(self.examine_key(source, source_key), examination)
+        return examination
 
     def _earlier_examination(self, source: Source) -> Examination | None:
         """The examination of a file that is gone since, by an earlier version of k2d, if its labels are there: what
@@ -236,33 +268,61 @@ class Labeler:
                 return earlier if self.lake.labels.has(self.label_key(earlier.recording)) else None
         return None
 
-    def _examine_now(self, source: Source) -> Examination:
-        limits = self.limits
+    def _stored_examination(self, source: Source) -> Examination | None:
+        """The examination of what is at the source now; of what was there, if nothing is."""
+        source_key = source.key
+        if sources.is_file(source):
+            with suppress(AudioError, OSError), self._open(source) as file:
+                source_key = sources.current_key(source, file, self._hashes)
+        return self.lake.examinations.get(self.examine_key(source, source_key))
+
+    def _examine_now(self, source: Source) -> tuple[str, Examination]:
+        """Decode the source; returns the key of what was read, and the examination.
+
+        Raises:
+            SourceChanged: it was written to meanwhile.
+        """
         try:
             with self._open(source) as file:
-                recording = isolated.examine(
-                    file,
-                    min_s=limits.min_s,
-                    max_s=limits.max_s,
-                    silence_peak=limits.silence_peak,
-                    channel=self._channel(source),
-                    keep_partial=self.batch.audio.keep_partial,
-                    name=source.name,
-                    limits=DecodeLimits.of(self.settings),
-                )
+                if not sources.is_file(source):
+                    return source.key, self._examine_file(source, file)
+                status = file_status(file)
+                source_key = sources.current_key(source, file, self._hashes)
+                examination = self._examine_file(source, file)
+                if file_status(file) != status:
+                    file.seek(0)
+                    if sources.current_key(source, file, self._hashes) != source_key:
+                        raise SourceChanged(examination.duration_s)
+                return source_key, examination
+        except SourceChanged:
+            raise
         except AudioError as error:
-            return Examination(
-                recording=None,
-                reason=error.reason,
-                detail=error.message,
-                duration_s=float(error.details.get("duration_s", 0.0)),
+            return source.key, _unusable(error)
+
+    def _examine_file(self, source: Source, file: BinaryIO) -> Examination:
+        limits = self.limits
+        try:
+            recording = isolated.examine(
+                file,
+                min_s=limits.min_s,
+                max_s=limits.max_s,
+                silence_peak=limits.silence_peak,
+                channel=self._channel(source),
+                keep_partial=self.batch.audio.keep_partial,
+                name=source.name,
+                limits=DecodeLimits.of(self.settings),
             )
+        except AudioError as error:
+            return _unusable(error)
         return Examination(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
 
     async def _label(self, source: Source, position: int, recording: Recording, label_key: str) -> None:
         """Transcribe the recording with the teacher, and write its chunks with their audio, as a stream.
 
         While the teacher goes on, up to `settings.batch_size` chunks are rescored.
+
+        Raises:
+            SourceChanged: the file does not have the samples that were examined. No labels are stored then.
         """
         meta = {
             "label_key": label_key,
@@ -270,13 +330,15 @@ class Labeler:
             "teacher": self.teacher.model,
             "options": self.batch.options,
             "version": LABEL_VERSION,
+            "k2d_version": __version__,
         }
         with ExitStack() as stack:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
             limits = DecodeLimits.of(self.settings)
-            reader = stack.enter_context(
+            samples = stack.enter_context(
                 isolated.IsolatedReader(file, recording=recording, name=source.name, limits=limits)
             )
+            reader = HashedReader(samples, recording)
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             chunks: list[tuple[Chunk, Samples]] = []
             cutter = Cutter(reader, lambda chunk, samples: chunks.append((chunk, samples)))
@@ -296,6 +358,7 @@ class Labeler:
                 await asyncio.to_thread(cutter.close)
                 while chunks:
                     await finisher.add(*chunks.pop(0))
+            await asyncio.to_thread(reader.verify)
 
     async def _finish(self, chunk: Chunk, samples: Samples) -> tuple[Chunk, bytes]:
         """Choose the chunk's text, and encode its audio."""
@@ -312,6 +375,11 @@ class Labeler:
 def _whole_s(recording: Recording) -> float:
     """The length of a recording, with the part that is quarantined."""
     return round(recording.duration_s + recording.quarantined_s, 3)
+
+
+def _unusable(error: AudioError) -> Examination:
+    duration_s = float(error.details.get("duration_s", 0.0))
+    return Examination(recording=None, reason=error.reason, detail=error.message, duration_s=duration_s)
 
 
 def quarantined(position: int, source: Source, reason: str, detail: str, *, duration_s: float = 0.0) -> RecordingResult:
@@ -378,7 +446,7 @@ class Cutter:
     Keeps only the audio of the open chunk and the current window in memory, however long the recording is.
     """
 
-    def __init__(self, reader: audio.SampleReader, write: Callable[[Chunk, Samples], None]) -> None:
+    def __init__(self, reader: audio.SampleReader | HashedReader, write: Callable[[Chunk, Samples], None]) -> None:
         self.reader = reader
         self.write = write
         self.packer = Packer()

@@ -16,6 +16,7 @@ from k2d.keys import digest
 from k2d.labeling.terms import terms_in
 from k2d.schema import EACH, AudioOptions, Batch, DecodeOptions, LongformOptions, Source
 from k2d.settings import Settings
+from k2d.sources import channel_key
 from k2d.text.terms import terms_prompt
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
 from k2d.validators.names import OPENAI, SEPARATOR, kind_of
@@ -124,7 +125,7 @@ def _channels(source: Source, count: int) -> list[Source]:
     if count == 1:
         return [source]
     return [
-        replace(source, name=f"{source.name}#{number}", key=digest("channel", source.key, number), channel=number)
+        replace(source, name=f"{source.name}#{number}", key=channel_key(source.key, number), channel=number)
         for number in range(1, count + 1)
     ]
 

@@ -15,6 +15,7 @@ from k2d.keys import chunk_id
 from k2d.schema import FACTS_VERSION, Chunk, ChunkFacts, Hypothesis, LongformOptions, ModelInfo, Recording
 from k2d.store import Lake
 from k2d.validators.protocol import Validator, Validators, hypotheses_key
+from k2d.version import __version__
 
 RecordingHypotheses = Mapping[int, tuple[Hypothesis, ...]]  # one validator's for a recording, by chunk index
 
@@ -57,6 +58,7 @@ class Validation:
             "hypotheses": keys,
             "options": options,
             "version": FACTS_VERSION,
+            "k2d_version": __version__,
         }
         await asyncio.to_thread(self._write_facts, before, meta, options.decode.initial_prompt or "")
 

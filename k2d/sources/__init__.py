@@ -5,6 +5,31 @@ opens it for reading.
 """
 
 from k2d.sources.allow import check_allowed
-from k2d.sources.uris import MEDIA_EXTENSIONS, describe, expand, from_path, from_path_lenient, open_source
+from k2d.sources.uris import (
+    MEDIA_EXTENSIONS,
+    channel_key,
+    content_key,
+    current_key,
+    describe,
+    expand,
+    from_path,
+    from_path_lenient,
+    is_file,
+    is_marked,
+    open_source,
+)
 
-__all__ = ["MEDIA_EXTENSIONS", "check_allowed", "describe", "expand", "from_path", "from_path_lenient", "open_source"]
+__all__ = [
+    "MEDIA_EXTENSIONS",
+    "channel_key",
+    "check_allowed",
+    "content_key",
+    "current_key",
+    "describe",
+    "expand",
+    "from_path",
+    "from_path_lenient",
+    "is_file",
+    "is_marked",
+    "open_source",
+]

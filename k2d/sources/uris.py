@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn, cast
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO, Final, NoReturn, cast
 import fsspec
 
 from k2d.errors import AudioError, BadRequest, NotFound, SourceRefused, TooLarge, install_hint
+from k2d.filehash import FileHashes, file_status, path_status
 from k2d.keys import digest
 from k2d.schema import QuarantineReason, Source
 from k2d.sources import web
@@ -41,9 +43,8 @@ def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None
     mark: Any = None
     if parsed.scheme == "file":
         path = local_path(uri)
-        size, mark = _stat(path)
-        name = name or _name(path)
-    elif parsed.scheme == "s3":
+        return _local(path, uri, name or _name(path))
+    if parsed.scheme == "s3":
         size, mark = _s3_info(uri)
     elif parsed.scheme == "https":
         remote = web.head(uri, allowed=allowed)
@@ -51,28 +52,75 @@ def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None
     return Source(name=name or shown(uri), uri=uri, key=digest("source", uri, size, mark), size_bytes=size)
 
 
-def from_path(path: str | os.PathLike[str]) -> Source:
+def from_path(path: str | os.PathLike[str], *, hashes: FileHashes | None = None) -> Source:
     """The source for a local file. Its name is valid Unicode, whatever bytes the path contains.
 
         from_path("talks/a.wav").uri  # file:///…/talks/a.wav
+
+    With `hashes` the file is read and the key is that of its content, wherever it lies; without, the key is that of its
+    place, size, times and inode.
 
     Raises:
         NotFound: there is no such file.
         SourceRefused: it is a folder, a pipe or a device.
     """
     absolute = Path(os.path.abspath(path))  # symbolic links are kept: the user knows this name
-    uri = absolute.as_uri()
-    size, mark = _stat(absolute)
-    return Source(name=_name(Path(path)), uri=uri, key=digest("source", uri, size, mark), size_bytes=size)
+    source = _local(absolute, absolute.as_uri(), _name(Path(path)))
+    if hashes is None:
+        return source
+    try:
+        with _open_file(absolute) as file:
+            sha256 = hashes.of_file(file, absolute)
+    except OSError as error:
+        raise _not_there(absolute, error) from error
+    return replace(source, key=content_key(sha256), sha256=sha256)
 
 
-def from_path_lenient(path: str | os.PathLike[str]) -> Source:
+def content_key(sha256: str) -> str:
+    """The key of a source whose bytes have this SHA-256: a local file or an upload."""
+    return digest("upload", sha256)
+
+
+def channel_key(key: str, number: int) -> str:
+    """The key of one channel of a source."""
+    return digest("channel", key, number)
+
+
+def is_file(source: Source) -> bool:
+    """Whether the source is a file on this machine (not an upload)."""
+    return source.uri.startswith("file:")
+
+
+def current_key(source: Source, file: BinaryIO, hashes: FileHashes) -> str:
+    """The key of an opened local file as it is now: `source.key`, unless the file was changed since it was described.
+
+    `file` was opened by `open_source`, and is at its start, where it is again afterwards.
+    """
+    path = local_path(source.uri)
+    if source.sha256 is not None:
+        keys = [content_key(hashes.of_file(file, path))]
+    else:
+        status = file_status(file)
+        # version 0.2 described files by size and modification time only
+        keys = [digest("source", source.uri, *status), digest("source", source.uri, *status[:2])]
+    if source.channel is not None:
+        keys = [channel_key(key, source.channel) for key in keys]
+    return source.key if source.key in keys else keys[0]
+
+
+def is_marked(source: Source) -> bool:
+    """Whether `source.key` changes with the content. It does not where a server states neither ETag nor time."""
+    key = digest("source", source.uri, source.size_bytes, "")
+    return source.key != (key if source.channel is None else channel_key(key, source.channel))
+
+
+def from_path_lenient(path: str | os.PathLike[str], *, hashes: FileHashes | None = None) -> Source:
     """The source for a local file, whether or not it can be read: labeling quarantines it if it still cannot be then.
 
     For files that were found by a search, where one dangling link must not stop the others.
     """
     try:
-        return from_path(path)
+        return from_path(path, hashes=hashes)
     except (NotFound, SourceRefused):
         uri = Path(os.path.abspath(path)).as_uri()
         return Source(name=_name(Path(path)), uri=uri, key=digest("source", uri, "unreadable"), size_bytes=None)
@@ -164,17 +212,21 @@ def _open_file(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _stat(path: Path) -> tuple[int, int]:
-    """Size and change mark (modification time in nanoseconds) of a regular file."""
+def _local(path: Path, uri: str, name: str) -> Source:
+    """A regular file as a source, whose key is of its place, size, times and inode."""
     try:
-        status = path.stat()
-    except PermissionError as error:
-        raise SourceRefused(f"{_name(path)!r} may not be read.", hint="check the file's permissions") from error
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SourceRefused(f"{_name(path)!r} is not a regular file.", hint="refer to the files in it one by one")
+        status = path_status(path)
     except OSError as error:
-        raise NotFound(f"{_name(path)!r} is not there: {error.strerror}.", hint="check the path") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise SourceRefused(f"{_name(path)!r} is not a regular file.", hint="refer to the files in it one by one")
-    return status.st_size, status.st_mtime_ns
+        raise _not_there(path, error) from error
+    return Source(name=name, uri=uri, key=digest("source", uri, *status), size_bytes=status[0])
+
+
+def _not_there(path: Path, error: OSError) -> NotFound | SourceRefused:
+    if isinstance(error, PermissionError):
+        return SourceRefused(f"{_name(path)!r} may not be read.", hint="check the file's permissions")
+    return NotFound(f"{_name(path)!r} is not there: {error.strerror}.", hint="check the path")
 
 
 def _s3() -> tuple[Any, tuple[type[Exception], ...]]:

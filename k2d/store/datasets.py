@@ -3,16 +3,19 @@
 import hashlib
 import os
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
 import pyarrow.parquet as pq
 
 from k2d.errors import NotFound
 from k2d.store.base import LakePart, safe_name
-from k2d.store.guard import guard
+from k2d.store.files import Files
+from k2d.store.guard import damaged, guard
 from k2d.store.manifest import Manifest
 from k2d.store.parquet import dumps
 from k2d.wording import counted
+
+_BLOCK: Final = 1 << 20
 
 
 class Datasets(LakePart):
@@ -23,6 +26,10 @@ class Datasets(LakePart):
         lake.datasets.manifest("lectures-v1").counts.rows
         pq.read_table(lake.datasets.shard_path("lectures-v1", 0))
     """
+
+    def __init__(self, files: Files) -> None:
+        super().__init__(files)
+        self._hashed: dict[str, Any] = {}  # path → its mark when its bytes were those of the manifest
 
     def names(self) -> list[str]:
         """List the names of all finished datasets, sorted."""
@@ -52,13 +59,25 @@ class Datasets(LakePart):
         """
         return self.files.url(self._shard(name, number))
 
-    def open_shard(self, name: str, number: int) -> BinaryIO:
-        """Open a shard as a binary file."""
-        return self.files.open(self._shard(name, number))
+    def open_shard(self, name: str, number: int, *, manifest: Manifest | None = None) -> BinaryIO:
+        """Open a shard as a binary file. With the dataset's `manifest`, that is not read again.
 
-    def shard(self, name: str, number: int, *, digest: str | None = None) -> pq.ParquetFile:
-        """Open a shard as a Parquet file (a context manager). With the dataset's `digest` the manifest is not read."""
-        return self.files.parquet(_path(name, digest, number) if digest else self._shard(name, number))
+        Its bytes are those of the manifest: a shard is hashed when it is opened for the first time, and again when
+        size, times or inode have changed.
+
+        Raises:
+            NotFound: no such dataset, or it has fewer shards, or the shard is gone.
+            StoreError: the shard is not the one that was frozen.
+        """
+        return self.files.open(self._verified(name, number, manifest))
+
+    def shard(self, name: str, number: int, *, manifest: Manifest | None = None) -> pq.ParquetFile:
+        """Open a shard as a Parquet file (a context manager); otherwise as `open_shard`."""
+        return self.files.parquet(self._verified(name, number, manifest))
+
+    def unverified_shard(self, name: str, number: int) -> pq.ParquetFile:
+        """Open a shard as a Parquet file without hashing it, for a look at a column."""
+        return self.files.parquet(self._shard(name, number))
 
     def missing_shards(self, name: str) -> list[int]:
         """List the numbers of the shards that are in the manifest but not in the store."""
@@ -96,8 +115,27 @@ class Datasets(LakePart):
         self.files.remove(_manifest(name))
         self.files.remove_folder(_folder(name))
 
-    def _shard(self, name: str, number: int) -> str:
-        manifest = self.manifest(name)
+    def _verified(self, name: str, number: int, manifest: Manifest | None) -> str:
+        """The path of a shard, once its bytes are known to be those of the manifest."""
+        manifest = manifest or self.manifest(name)
+        path = self._shard(name, number, manifest)
+        mark = self.files.mark(path)
+        if self._hashed.get(path) == mark:
+            return path
+        expected, sha256, size = manifest.shards[number], hashlib.sha256(), 0
+        with self.files.open(path) as file, guard(path):
+            while block := file.read(_BLOCK):
+                sha256.update(block)
+                size += len(block)
+        if size != expected.bytes:
+            raise damaged(path, f"it has {size:,} of {expected.bytes:,} bytes")
+        if sha256.hexdigest() != expected.sha256:
+            raise damaged(path, "its bytes are not those that were frozen (sha256)")
+        self._hashed[path] = mark
+        return path
+
+    def _shard(self, name: str, number: int, manifest: Manifest | None = None) -> str:
+        manifest = manifest or self.manifest(name)
         if not 0 <= number < len(manifest.shards):
             raise NotFound(f"dataset {name!r} has {counted(len(manifest.shards), 'shard')}, none with number {number}")
         return _path(name, manifest.digest, number)

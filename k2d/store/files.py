@@ -21,6 +21,7 @@ import fsspec
 import pyarrow.parquet as pq
 
 from k2d.errors import NotFound, StoreError, install_hint
+from k2d.filehash import path_status
 from k2d.store.guard import guard
 
 TEMP_SUFFIX: Final = ".tmp"
@@ -85,6 +86,18 @@ class Files:
         """
         with guard(self.url(path)):
             return Path(self.full(path)).read_bytes() if self.local else cast(bytes, self.fs.cat_file(self.full(path)))
+
+    def mark(self, path: str) -> Any:
+        """Return what changes with a file's content: size, times and inode; of an object, what its store says of it.
+
+        Raises:
+            NotFound, StoreError
+        """
+        with guard(path):
+            if self.local:
+                return path_status(self.full(path))
+            info = self.fs.info(self.full(path))
+            return [info.get(name) for name in ("size", "ETag", "LastModified", "mtime", "created", "generation")]
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading: binary and seekable.

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Final
 
 from k2d.errors import NotFound
 from k2d.keys import chunk_of
-from k2d.schema import FACTS_VERSION
+from k2d.schema import FACTS_VERSION, Versions
 from k2d.store.batches import Batches
 from k2d.store.datasets import Datasets
 from k2d.store.examinations import Examinations
@@ -111,6 +111,27 @@ class Lake:
         key, index = chunk_of(chunk_id)
         return self.labels.audio(str(self.facts.meta(key)["label_key"]), index)
 
+    def versions(self, label_key: str, facts_key: str) -> Versions:
+        """The versions of what labeled and validated a recording, as its shards say. A shard that is gone says nothing.
+
+        Raises:
+            StoreError
+        """
+        labels, facts = _meta_of(self.labels, label_key), _meta_of(self.facts, facts_key)
+        return Versions(
+            label=int(labels.get("version") or 0),
+            facts=int(facts.get("version") or 0),
+            labeled_by=str(labels.get("k2d_version") or ""),
+            validated_by=str(facts.get("k2d_version") or ""),
+        )
+
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
         """Remove the unfinished writes of killed processes from a local lake; return their number."""
         return self.files.sweep(older_than_s)
+
+
+def _meta_of(shards: Labels | Facts, key: str) -> dict[str, Any]:
+    try:
+        return shards.meta(key)
+    except NotFound:
+        return {}

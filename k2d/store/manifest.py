@@ -93,6 +93,16 @@ class DatasetValidator(_ManifestModel):
     fallback: bool = Field(description="Whether this is the teacher's weights on perturbed audio, not a second model.")
 
 
+class DatasetVersions(_ManifestModel):
+    """The versions of k2d that made labels and facts; 0 and empty: not recorded, as before version 0.3."""
+
+    label: int = Field(description="Version of the labeling stage.")
+    facts: int = Field(description="Version of the evidence.")
+    labeled_by: str = Field(description="Version of k2d that labeled.")
+    validated_by: str = Field(description="Version of k2d that computed the facts.")
+    recordings: int = Field(description="How many labeled recordings of the batches have these versions.")
+
+
 class Manifest(_ManifestModel):
     """The description of a dataset."""
 
@@ -116,6 +126,11 @@ class Manifest(_ManifestModel):
         default=None,
         description="Seconds of segments by the decode their text comes from: `teacher`, or a second decode; null in "
         "datasets of version 0.2 and before.",
+    )
+    versions: list[DatasetVersions] | None = Field(
+        default=None,
+        description="By which versions of k2d the recordings were labeled and validated; several only on request "
+        "(`allow_mixed`). null in datasets of version 0.2 and before.",
     )
     max_gap_s: float
     shard_bytes: int

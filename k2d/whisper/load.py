@@ -58,7 +58,11 @@ def open_engine(
             hint="name a multilingual model; an English-only one can be a validator after others, under a name that "
             "ends in .en",
         )
-    return make(resolved, device=device, compute_type=compute_type, threads=threads)
+    loaded = make(resolved, device=device, compute_type=compute_type, threads=threads)
+    if resolve(reference, engine=engine, cache=cache, allow_downloads=False) != resolved:
+        loaded.close()
+        raise ModelError(f"the files of {reference} changed while it was loaded", hint="try again")
+    return loaded
 
 
 def _engine_class(engine: str) -> EngineClass:

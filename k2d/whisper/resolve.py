@@ -2,22 +2,22 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from k2d.errors import ModelError
+from k2d.filehash import FileHashes
 from k2d.whisper import hub, packaged
-from k2d.whisper.cache import fresh_folder, writable
+from k2d.whisper.cache import fresh_folder
 from k2d.whisper.engines import ModelFormat, engine_kind
 
 CT2_WEIGHTS: Final = "model.bin"
 SINGLE_WEIGHTS: Final = "model.safetensors"
 SHARD_INDEX: Final = "model.safetensors.index.json"
 TOKENIZER: Final = "tokenizer.json"
+RECORD: Final = "k2d.json"  # in a converted model: the digest of the original, and the hashes of the files
 # files beside the weights that can change a label
 COMPANIONS: Final = (
     "config.json",
@@ -39,7 +39,9 @@ class ResolvedModel:
     digest: str  # sha256 over the original weights, tokenizer and configuration, also of a converted model
 
 
-def resolve(reference: str, *, engine: str, cache: Path, allow_downloads: bool) -> ResolvedModel:
+def resolve(
+    reference: str, *, engine: str, cache: Path, allow_downloads: bool, trust_cache: bool = True
+) -> ResolvedModel:
     """Find the model that `reference` names, in the format `engine` needs.
 
         resolve("packaged:whisper-base", engine="ctranslate2", cache=Path("cache"), allow_downloads=True).path
@@ -50,23 +52,26 @@ def resolve(reference: str, *, engine: str, cache: Path, allow_downloads: bool) 
         engine: "ctranslate2" or "transformers".
         cache: folder for downloads, conversions and digests; created when missing.
         allow_downloads: if False, only models that are already here are found.
+        trust_cache: whether files whose size, times and inode are those of an earlier call need not be hashed again.
 
     Raises:
         ModelError: the model cannot be found, fetched, verified or converted; the hint says what to do.
     """
     wanted = engine_kind(engine).format
-    folder = _locate(reference, cache=cache, allow_downloads=allow_downloads)
+    hashes = FileHashes(cache, trust=trust_cache)
+    folder = _locate(reference, cache=cache, allow_downloads=allow_downloads, hashes=hashes)
     found = format_of(folder)
-    digest = _cached_digest(folder, cache=cache)
+    digest = digest_of(folder, hashes)
     if found != wanted:
         folder = _converted(folder, to=wanted, digest=digest, cache=cache)
         format_of(folder)
+        _verify_converted(folder, hashes)
     return ResolvedModel(folder, wanted, reference, digest)
 
 
-def _locate(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
+def _locate(reference: str, *, cache: Path, allow_downloads: bool, hashes: FileHashes) -> Path:
     if reference.startswith(packaged.PREFIX):
-        return packaged.fetch(reference, cache=cache, allow_downloads=allow_downloads)
+        return packaged.fetch(reference, cache=cache, allow_downloads=allow_downloads, hashes=hashes)
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return folder.resolve()
@@ -121,13 +126,15 @@ def _require(folder: Path, *names: str) -> None:
             raise ModelError(f"{path} is empty", hint="fetch the model again")
 
 
-def digest_of(folder: Path) -> str:
-    """sha256 (hex) over names and contents of weights, tokenizer and configuration, without their folder."""
-    total = hashlib.sha256()
-    for path in _digested(folder):
-        with path.open("rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+def digest_of(folder: Path, hashes: FileHashes | None = None) -> str:
+    """sha256 (hex) over names and contents of weights, tokenizer and configuration, without their folder.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    hashes = hashes or FileHashes(None)
+    lines = [f"{path.name} {_hash(path, hashes)}\n" for path in _digested(folder)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _digested(folder: Path) -> list[Path]:
@@ -135,29 +142,16 @@ def _digested(folder: Path) -> list[Path]:
     return sorted([*weight_files(folder), *(path for path in companions if path.is_file())], key=lambda p: p.name)
 
 
-def _cached_digest(folder: Path, *, cache: Path) -> str:
-    """The folder's digest. Files are hashed again only if a size or a modification time has changed."""
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _digested(folder)]
-    marks = json.dumps([str(folder), stats])
-    note = cache / "digests" / (hashlib.sha256(str(folder).encode()).hexdigest()[:32] + ".json")
+def _hash(path: Path, hashes: FileHashes) -> str:
     try:
-        known = json.loads(note.read_text("utf-8"))
-        if known["marks"] == marks:
-            return str(known["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no note, or a damaged one: hash the files
-    digest = digest_of(folder)
-    with writable(note):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False, encoding="utf-8") as file:
-            json.dump({"marks": marks, "digest": digest}, file)
-        os.replace(file.name, note)
-    return digest
+        return hashes.of_path(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}", hint="fetch the model again") from error
 
 
 def _converted(folder: Path, *, to: ModelFormat, digest: str, cache: Path) -> Path:
     """The folder with the model converted for the other engine; converts it if that is not in the cache."""
-    target = cache / "converted" / f"{digest[:16]}-{to}"
+    target = cache / "converted" / f"{digest[:32]}-{to}"  # conversions of 0.2 have shorter names, and no record
     if target.is_dir():
         return target
     # imported here because it needs tokenizers, which come with an engine; finding a model needs none
@@ -168,4 +162,34 @@ def _converted(folder: Path, *, to: ModelFormat, digest: str, cache: Path) -> Pa
     )
     with fresh_folder(target) as work:
         convert(folder, work)
+        hashes = FileHashes(None)
+        record = {path.name: _hash(path, hashes) for path in sorted(work.iterdir())}
+        (work / RECORD).write_text(json.dumps({"digest": digest, "sha256": record}, indent=1), "utf-8")
     return target
+
+
+def _verify_converted(folder: Path, hashes: FileHashes) -> None:
+    """Check that a converted model has the bytes that were recorded when it was converted.
+
+    Raises:
+        ModelError: it has not.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))["sha256"]
+        names = {path.name for path in folder.iterdir()} - {RECORD}
+        changed = [name for name in sorted(names | set(record)) if not _is(folder / name, record.get(name), hashes)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _changed(folder / RECORD, folder) from error
+    if changed:
+        raise _changed(folder / changed[0], folder)
+
+
+def _is(path: Path, sha256: str | None, hashes: FileHashes) -> bool:
+    return sha256 is not None and path.is_file() and _hash(path, hashes) == sha256
+
+
+def _changed(path: Path, folder: Path) -> ModelError:
+    return ModelError(
+        f"{path} is not the file that was converted: it was changed since, or is damaged",
+        hint=f"remove {folder}: the model is converted again",
+    )

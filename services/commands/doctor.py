@@ -163,7 +163,9 @@ def _endpoints(settings: Settings) -> str:
 def _model(reference: str, settings: Settings) -> str:
     if is_address(reference):
         return asyncio.run(_server(reference, settings))
-    model = resolve(plain(reference), engine=settings.engine, cache=settings.cache, allow_downloads=False)
+    model = resolve(
+        plain(reference), engine=settings.engine, cache=settings.cache, allow_downloads=False, trust_cache=False
+    )
     return f"{reference}: {model.format}, digest {model.digest[:16]}"
 
 
@@ -172,6 +174,15 @@ async def _server(address: str, settings: Settings) -> str:
     server = await open_transcriber(address, settings.model_copy(update={"server_patience_s": 0.0}))
     await server.close()
     return f"{address}: {server.model.reference} ({server.model.fingerprint}) on {server.model.device}"
+
+
+def _golden(settings: Settings) -> str:
+    if settings.golden == "off":
+        raise K2DError(
+            "K2D_GOLDEN=off: inference servers are ready whatever their model writes",
+            hint="set it to on, unless the model is of other languages than Mandarin and English",
+        )
+    return "inference servers must get the golden clips right"
 
 
 def _gpu(_: Settings) -> str:
@@ -193,6 +204,7 @@ CHECKS: Final[tuple[tuple[str, bool, Callable[[Settings], str]], ...]] = (
     ("teacher", True, _teacher),
     ("validator", True, _validator),
     ("validators of batches", False, _endpoints),
+    ("golden clips", False, _golden),
     ("API answers", False, _api),
     ("GPU", False, _gpu),
 )

@@ -31,8 +31,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP, to workers and to any OpenAI client.
 
-    Workers find it with `K2D_TEACHER=http://host:8001`. It is ready (`/readyz`) once it has transcribed its golden
-    clips. Ends with Ctrl-C or SIGTERM, after what is in flight.
+    Workers find it with `K2D_TEACHER=http://host:8001`. It is ready (`/readyz`) once its model gets the
+    golden clips right. Ends with Ctrl-C or SIGTERM, after what is in flight.
     """
     settings = load()
     environment = dict(os.environ)

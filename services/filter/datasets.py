@@ -1,7 +1,7 @@
 """Datasets: freeze, list, delete, and download shards, so that a trainer elsewhere needs nothing but the API."""
 
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
@@ -61,7 +61,7 @@ def remove_dataset(name: str, lake: InLake) -> DatasetItem:
     "/{name}/shards/{number}",
     summary="One Parquet shard",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **responses(404)},
+    responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **responses(404, 503)},
 )
 def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
     manifest = lake.datasets.manifest(name)
@@ -73,7 +73,7 @@ def get_shard(name: str, number: int, lake: InLake) -> StreamingResponse:
         "ETag": f'"{shard.sha256}"',
         "Content-Disposition": f'attachment; filename="{name}-{number:05d}.parquet"',
     }
-    file = lake.datasets.open_shard(name, number)
+    file = lake.datasets.open_shard(name, number, manifest=manifest)  # a damaged one is 503, not a short body
     return StreamingResponse(_blocks(file), media_type="application/vnd.apache.parquet", headers=headers)
 
 
@@ -95,7 +95,8 @@ def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without:
 
 
 def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without: RevokedIds) -> None:
-    args = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids), str(body.script)]
+    args: list[Any] = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids), str(body.script)]
+    args += [True] if body.allow_mixed else []
     job = queue.latest(_slot(body.name))
     if job is not None and job.live and job.args != args:
         raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")

@@ -18,7 +18,6 @@ from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
-from k2d.keys import digest
 from k2d.labeling.forecast import forecast, probe_header
 from k2d.labeling.request import make_batch, split_channels
 from k2d.schema import EACH, Batch, Source
@@ -152,7 +151,7 @@ def _uploaded(form: FormData) -> UploadedFiles:
 
 def _store_file(file: UploadFile, lake: Lake) -> Source:
     uri, sha256, size = lake.uploads.put(file.file)
-    return Source(name=_file_name(file), uri=uri, key=digest("upload", sha256), size_bytes=size)
+    return Source(name=_file_name(file), uri=uri, key=sources.content_key(sha256), size_bytes=size, sha256=sha256)
 
 
 def _file_name(file: UploadFile) -> str:

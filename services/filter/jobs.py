@@ -183,12 +183,21 @@ def freeze_dataset(
     policy: dict[str, Any],
     without: list[str] | None = None,
     script: str = Script.AS_HEARD,
+    allow_mixed: bool = False,
 ) -> str:
     """Freeze a dataset in one script, without the chunks and segments of these ids; returns its digest."""
     settings = load()
     with _errors_in_job():
         rules, lake = Policy.model_validate(policy), Lake(settings.store)
-        manifest = freeze(lake, name=name, batches=batches, policy=rules, without=without or (), script=Script(script))
+        manifest = freeze(
+            lake,
+            name=name,
+            batches=batches,
+            policy=rules,
+            without=without or (),
+            script=Script(script),
+            allow_mixed=allow_mixed,
+        )
         return manifest.digest
 
 

@@ -120,7 +120,7 @@ class Host:
     async def _load(self) -> None:
         try:
             engine = await asyncio.to_thread(UnloadableEngine, lambda: engine_of(self.reference, self.settings))
-            self.golden = await asyncio.to_thread(golden.check, engine)
+            self.golden = await asyncio.to_thread(golden.check, engine, must_match=self.settings.golden == "on")
         except K2DError as error:
             self.failure = error
             log.error("model cannot be served", role=self.role, error=error.message, hint=error.hint)

@@ -44,7 +44,7 @@ class TritonPythonModel:
         triton_process.choose_device(args)
         self._engine: Engine = _open(settings, role=role, instances=triton_process.instances(args))
         info: ModelInfo = self._engine.model
-        golden_text = golden.check(self._engine)
+        golden_text = golden.check(self._engine, must_match=settings.golden == "on")
         log.info("golden clips transcribed", model=info.reference, fingerprint=info.fingerprint, text=golden_text)
         self._metrics = TritonMetrics(role, info)
         description = wire.describe(info, batch_size=settings.batch_size, golden=golden_text)

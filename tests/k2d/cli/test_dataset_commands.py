@@ -117,3 +117,13 @@ def test_what_a_review_names_can_be_left_out(k2d, batch, lake, tmp_path):
     assert code == 2
     assert "not the id of a chunk or a segment" in err
     assert "hint" in err
+
+
+def test_a_recording_is_forgotten_and_resumed(k2d, batch):
+    rows = [json.loads(line) for line in k2d("chunks", "lectures", "--jsonl")[1].splitlines()]
+    code, out, err = k2d("forget", rows[0]["id"])
+    assert code == 0, err
+    assert "forgot rec_" in out
+    assert "k2d resume" in out
+    assert k2d("forget", rows[0]["id"])[0] != 0
+    assert "not the id" in k2d("forget", "lectures")[2]

@@ -3,14 +3,19 @@
 import importlib.resources
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
 
 from k2d.errors import ModelError
 from k2d.inference import golden
 from k2d.schema import DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.text.tokens import count_scripts
+from k2d.whisper.load import open_engine
 
 HEARD = WindowResult("a b", (), (), None, -0.2, 0.0, 1.0, 0.0, "zh-en")
 
@@ -59,7 +64,56 @@ def test_the_readme_beside_the_clips_names_their_source_and_licence() -> None:
 
 
 def test_what_was_heard_is_returned() -> None:
-    assert golden.check(Ear(HEARD, HEARD, HEARD)) == "a b / a b / a b"
+    texts = [clip.text for clip in golden.clips()]
+    assert golden.check(Ear(*(replace(HEARD, text=f" {text}") for text in texts))) == " / ".join(texts)
+    assert golden.error_rate(texts) == 0.0
+
+
+def test_script_case_and_punctuation_do_not_count() -> None:
+    said = [
+        "我周末想要去 ikea 买一张新的 Desk 你要不要一起去",
+        golden.clips()[1].text.rstrip("。"),
+        golden.clips()[2].text.upper(),
+    ]
+    assert golden.error_rate(said) == 0.0
+
+
+def test_a_model_that_writes_other_things_is_refused_unless_that_is_asked_for() -> None:
+    with pytest.raises(ModelError, match="error rate") as caught:
+        golden.check(Ear(HEARD, HEARD, HEARD))
+    assert "K2D_GOLDEN" in str(caught.value.hint)
+    assert golden.check(Ear(HEARD, HEARD, HEARD), must_match=False) == "a b / a b / a b"
+    wrong = [clip.text for clip in golden.clips()]
+    wrong[0] = "谢谢观看"  # one clip in three: still at most half
+    assert golden.check(Ear(*(replace(HEARD, text=text) for text in wrong)))
+    wrong[1] = "谢谢观看"
+    with pytest.raises(ModelError, match="error rate"):
+        golden.check(Ear(*(replace(HEARD, text=text) for text in wrong)))
+
+
+@given(st.lists(st.text("ab", max_size=6), min_size=3, max_size=3))
+def test_the_distance_is_rapidfuzz_s(texts: list[str]) -> None:
+    for text in texts:
+        assert golden._distance(texts[0], text) == Levenshtein.distance(texts[0], text)
+
+
+@pytest.mark.torch
+def test_a_model_of_random_weights_is_not_fit_to_serve(tmp_path: Path) -> None:
+    from tiny import tiny_teacher
+
+    engine = open_engine(
+        str(tiny_teacher(tmp_path / "random")),
+        engine="transformers",
+        device="cpu",
+        compute_type="auto",
+        threads=1,
+        cache=tmp_path / "cache",
+        allow_downloads=False,
+    )
+    with pytest.raises(ModelError, match="not fit to serve"):
+        golden.check(engine)
+    assert golden.check(engine, must_match=False)
+    engine.close()
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,8 @@ def test_a_channel_has_the_label_key_of_the_file_that_holds_it_alone(tmp_path: P
     lake = Lake(str(tmp_path / "lake"))
     each = labeler(make_batch(parts, options, SETTINGS, trusted=True), lake)
     mix = labeler(make_batch([alone], BatchOptions(), SETTINGS, trusted=True), lake)
-    second = each._examine_now(parts[1]).recording
-    single = mix._examine_now(alone).recording
+    second = each._examine_now(parts[1])[1].recording
+    single = mix._examine_now(alone)[1].recording
     assert second is not None
     assert single is not None
     assert second.id == single.id

@@ -1,17 +1,21 @@
 """What a batch may refer to, how it is described, and how it is opened."""
 
+import hashlib
 import io
 import json
 import os
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 from media_files import write
 
+from k2d import sources
 from k2d.audio import examine
 from k2d.errors import AudioError, NotFound, SourceRefused
+from k2d.filehash import FileHashes
 from k2d.keys import digest
 from k2d.schema import QuarantineReason, Source
 from k2d.sources import check_allowed, describe, expand, from_path, open_source
@@ -326,3 +330,43 @@ def test_s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     finally:
         server.stop()
         s3fs.S3FileSystem.clear_instance_cache()
+
+
+# ---- keys ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("content", [False, True])
+def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path, renamed: bool, content: bool) -> None:
+    hashes = FileHashes(tmp_path / "cache") if content else None
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"one")
+    before, status = sources.from_path(path, hashes=hashes), path.stat()
+    target = tmp_path / "b.wav" if renamed else path
+    time.sleep(0.05)  # the file system's clock moves on
+    target.write_bytes(b"two")
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(target, path)
+    assert sources.from_path(path, hashes=hashes).key != before.key
+    with path.open("rb") as file:
+        assert sources.current_key(before, file, FileHashes(None)) != before.key
+
+
+def test_equal_content_has_one_key_wherever_it_lies(tmp_path: Path) -> None:
+    hashes = FileHashes(None)
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"one")
+    a, b = (sources.from_path(tmp_path / name, hashes=hashes) for name in ("a.wav", "b.wav"))
+    assert a.key == b.key
+    assert a.sha256 == hashlib.sha256(b"one").hexdigest()
+    os.utime(tmp_path / "a.wav", (0, 0))
+    assert sources.from_path(tmp_path / "a.wav", hashes=hashes) == a
+
+
+def test_an_address_without_change_mark_is_known_as_such() -> None:
+    uri = "https://a.example/talk.flac"
+    unmarked = Source("talk", uri, digest("source", uri, 10, ""), 10)
+    assert not sources.is_marked(unmarked)
+    assert not sources.is_marked(replace(unmarked, key=sources.channel_key(unmarked.key, 2), channel=2))
+    assert sources.is_marked(Source("talk", uri, digest("source", uri, 10, '"v1"'), 10))
+    assert sources.is_marked(Source("talk", "lake://uploads/x", sources.content_key("0" * 64), 10))

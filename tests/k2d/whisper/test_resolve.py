@@ -1,6 +1,6 @@
 """Models by reference: found, verified, hashed, converted; every way to be damaged names its file."""
 
-import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from k2d.errors import ModelError
 from k2d.whisper import packaged
 from k2d.whisper.ct2_file import array, tensors
 from k2d.whisper.load import open_engine
-from k2d.whisper.resolve import digest_of, resolve
+from k2d.whisper.resolve import RECORD, digest_of, resolve
 
 
 @pytest.fixture
@@ -43,14 +43,59 @@ def test_the_digest_is_of_the_content_not_the_place(folder: Path, tmp_path: Path
     assert changed.digest != moved.digest
 
 
-def test_an_unchanged_folder_is_not_hashed_again(folder: Path, tmp_path: Path) -> None:
-    first = resolve(str(folder), engine="ctranslate2", cache=tmp_path, allow_downloads=False)
-    [note] = (tmp_path / "digests").iterdir()
-    known = json.loads(note.read_text("utf-8"))
-    note.write_text(json.dumps({**known, "digest": "remembered"}), "utf-8")
-    assert resolve(str(folder), engine="ctranslate2", cache=tmp_path, allow_downloads=False).digest == "remembered"
-    note.write_text("{", "utf-8")
-    assert resolve(str(folder), engine="ctranslate2", cache=tmp_path, allow_downloads=False).digest == first.digest
+def test_weights_replaced_with_the_same_size_and_time_have_another_digest(folder: Path, tmp_path: Path) -> None:
+    first = resolve(str(folder), engine="ctranslate2", cache=tmp_path / "cache", allow_downloads=False)
+    flip_a_bit(folder / "model.bin")
+    changed = resolve(str(folder), engine="ctranslate2", cache=tmp_path / "cache", allow_downloads=False)
+    assert changed.digest != first.digest
+
+
+def flip_a_bit(path: Path) -> None:
+    """Change one bit in the middle of a file; size and modification time stay."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(status.st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(status.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json", "vocabulary.txt"])
+def test_packaged_files_that_were_changed_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    cache = tmp_path / "cache"
+    own = cache / "packaged" / "whisper-base-1.0.0"
+    own.parent.mkdir(parents=True)
+    folder.rename(own)
+    assert resolve(BASE, engine="ctranslate2", cache=cache, allow_downloads=False).path == own
+    flip_a_bit(own / name)
+    with pytest.raises(ModelError, match=name) as caught:
+        resolve(BASE, engine="ctranslate2", cache=cache, allow_downloads=False)
+    assert str(own) in str(caught.value.hint)
+
+
+@pytest.mark.torch
+def test_converted_files_that_were_changed_are_refused(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+
+    def converted() -> Path:
+        return resolve(str(folder), engine="transformers", cache=tmp_path, allow_downloads=False).path
+
+    target = converted()
+    assert converted() == target
+    (target / "more.json").write_text("{}", "utf-8")
+    with pytest.raises(ModelError, match=r"more\.json"):
+        converted()
+    (target / "more.json").unlink()
+    flip_a_bit(target / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model\.safetensors is not the file that was converted") as caught:
+        converted()
+    assert str(target) in str(caught.value.hint)
+    shutil.rmtree(target)
+    assert converted() == target
+    (target / RECORD).unlink()
+    with pytest.raises(ModelError, match=RECORD):
+        converted()
 
 
 def test_a_conversion_keeps_the_digest_and_every_number() -> None:
@@ -171,4 +216,4 @@ def test_nothing_half_made_stays_in_the_cache(folder: Path, tmp_path: Path) -> N
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", "utf-8")
     with pytest.raises(ModelError, match="cache cannot be written"):
-        resolve(str(base().path), engine="ctranslate2", cache=tmp_path / "file", allow_downloads=False)
+        resolve(str(base().path), engine="transformers", cache=tmp_path / "file", allow_downloads=False)

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import wave
+from pathlib import Path
 
 import pytest
 from factories import finished_batch, tone
@@ -495,6 +496,10 @@ def test_a_dataset_is_frozen_by_a_job_and_pulled_with_nothing_but_the_api(api, l
     assert pull(Remote(), "v1", mine) == lake.datasets.manifest("v1")
     assert mine.datasets.open_shard("v1", 0).read() == lake.datasets.open_shard("v1", 0).read()
     assert_problem(api.get("/v1/datasets/v1/shards/7"), 404, "not_found")
+    shard = Path(lake.datasets.shard_path("v1", 0))
+    for damage in (shard.read_bytes()[:-100], shard.read_bytes()[:-1] + b"2"):
+        shard.write_bytes(damage)
+        assert_problem(api.get("/v1/datasets/v1/shards/0"), 503, "store_unavailable")
 
 
 def test_a_name_belongs_to_one_dataset_while_it_is_made_and_after(api, lake, freeze):

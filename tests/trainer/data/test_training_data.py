@@ -260,10 +260,11 @@ def test_a_shard_that_is_gone_is_found_before_anything_starts(lake: Lake, vocabu
     [
         (lambda path: path.unlink(), "shard 4 of dataset 'talks' is gone"),
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "shard 4 of dataset 'talks': .* is damaged"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"2"), "shard 4 of dataset 'talks': .*sha256"),
         (lambda path: path.write_bytes(b"PAR1" * 1000), "shard 4 of dataset 'talks': .* is damaged"),
         (lambda path: path.write_bytes(b""), "shard 4 of dataset 'talks': .* is damaged"),
     ],
-    ids=["gone", "truncated", "garbage", "empty"],
+    ids=["gone", "truncated", "changed", "garbage", "empty"],
 )
 def test_a_shard_that_breaks_meanwhile(lake: Lake, vocabulary: Vocabulary, harm: Any, message: str) -> None:
     data = open_data(FrozenDataset(lake, NAME), vocabulary, **SMALL)
