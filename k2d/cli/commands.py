@@ -5,7 +5,7 @@ The commands of services and trainer are found by entry points (pyproject.toml, 
 
 from importlib.metadata import entry_points
 
-from k2d.cli import audit, calibrate, datasets, inspect, label, models, parity, policy, validators  # noqa: F401
+from k2d.cli import audit, calibrate, datasets, inspect, keys, label, models, parity, policy, validators  # noqa: F401
 
 for _entry in sorted(entry_points(group="k2d.commands")):
     _entry.load()

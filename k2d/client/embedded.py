@@ -36,6 +36,7 @@ from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.audit_log import local_user
 from k2d.store.manifest import Manifest
 
 
@@ -62,6 +63,7 @@ class Embedded:
         self.lake.check()
         batch = make_batch(self._sources(paths, options), options, self.settings, trusted=True)
         self.lake.batches.put(batch)
+        self._record("post", batch.id)
         take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
         left_out = terms_left_out(options, self.settings)
@@ -99,7 +101,9 @@ class Embedded:
         script: Script = Script.AS_HEARD,
     ) -> Manifest:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
-        return freeze(self.lake, name=name, batches=ids, policy=policy, without=without, script=script)
+        manifest = freeze(self.lake, name=name, batches=ids, policy=policy, without=without, script=script)
+        self._record("freeze", name)
+        return manifest
 
     def datasets(self) -> list[DatasetItem]:
         return list_datasets(self.lake)
@@ -108,7 +112,9 @@ class Embedded:
         return self.lake.datasets.manifest(name)
 
     def delete_dataset(self, name: str) -> DatasetItem:
-        return delete_dataset(self.lake, name)
+        deleted = delete_dataset(self.lake, name)
+        self._record("delete", name)
+        return deleted
 
     def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
         export(self.lake, name, format_, folder, script=script)
@@ -126,6 +132,9 @@ class Embedded:
         return missing
 
     # ---- helpers --------------------------------------------------------------------------------------------------
+
+    def _record(self, action: str, target: str) -> None:
+        self.lake.audit_log.record(action, by=local_user(), target=target)
 
     def _sources(self, paths: Sequence[str], options: BatchOptions) -> list[Source]:
         files = [sources.from_path(path) for path in sources.expand(paths)]
