@@ -140,6 +140,12 @@ class Settings(BaseSettings):
     allowed_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="URI prefixes that batches may refer to, comma-separated: file:///srv/audio/,s3://bucket/."
     )
+    allowed_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Models that clients of the API may choose beside those in K2D_TEACHER and K2D_VALIDATOR, "
+        "comma-separated: hub ids, folders, `sherpa:FOLDER`. Empty: the packaged models. Commands in this process may "
+        "use any.",
+    )
     api_token: SecretStr | None = Field(
         None,
         description="On a server: a key of an admin, at least 16 characters, beside those of `k2d keys create`. On a "
@@ -165,7 +171,7 @@ class Settings(BaseSettings):
     def _no_empty_token(cls, value: Any) -> Any:
         return value or None  # `K2D_API_TOKEN=` in an environment file means: no token
 
-    @field_validator("allowed_sources", "allowed_hosts", "openai_validators", mode="before")
+    @field_validator("allowed_sources", "allowed_hosts", "allowed_models", "openai_validators", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

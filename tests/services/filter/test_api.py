@@ -554,6 +554,16 @@ def test_a_token_guards_everything_but_health(settings):
         assert api.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("name", ["openai/whisper-large-v3", "/etc", "./lake"])
+def test_a_client_chooses_no_model_that_the_operator_has_not_listed(api, lake, name):
+    for field in ("teacher", "validator"):
+        for dry_run in (False, True):
+            answer = upload(api, ("a.wav", wav()), data={field: name}, params={"dry_run": dry_run})
+            assert_problem(answer, 403, "model_refused")
+    assert list(lake.batches.all()) == []
+    assert lake.files.listing("uploads") == []
+
+
 def test_unknown_paths_and_methods_are_problems(api):
     assert_problem(api.get("/v2/nothing"), 404, "not_found")
     assert_problem(api.put("/v1/batches"), 405, "method_not_allowed")
