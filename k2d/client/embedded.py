@@ -127,6 +127,7 @@ class Embedded:
             count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
             if count and not self.lake.batches.is_cancelled(batch.id):
                 missing[batch.id] = count
+                self._record("resume", batch.id)
                 self._run(batch, ignore)
         self.lake.mark_current()
         return missing

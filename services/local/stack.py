@@ -20,6 +20,7 @@ from k2d.errors import K2DError
 from k2d.settings import PREFIX, Settings
 from k2d.store import Lake
 from services.local.redis_server import EmbeddedRedis
+from services.web.access import Authenticator
 
 log = structlog.get_logger()
 
@@ -84,6 +85,7 @@ class Stack:
     def _start(self) -> None:
         if self.client().is_up():
             raise StackError(f"something answers at {self.url} already", hint="stop it, or set another K2D_PORT")
+        Authenticator(self.settings)  # what the API would refuse is said here in one sentence
         if self.settings.api_token is None and Lake(self.settings.store).access.all():
             # the API needs a key, and we ask it to resume
             self.settings = self.settings.model_copy(update={"api_token": SecretStr(secrets.token_urlsafe(32))})
