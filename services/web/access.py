@@ -276,7 +276,7 @@ class AccessControl:
             key_id = id_in(header.partition(" ")[2].strip())
             log.warning("wrong key", address=address, key_id=key_id, path=scope["path"], failures=failures)
         answer = problem(
-            401, "unauthorized", "a valid key is required", hint="send `Authorization: Bearer KEY`; set K2D_API_TOKEN"
+            401, "unauthorized", "a valid key is required, as a bearer token", hint="set K2D_API_TOKEN on the client"
         )
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
