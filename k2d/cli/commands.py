@@ -11,6 +11,7 @@ from k2d.cli import (  # noqa: F401
     datasets,
     forget,
     inspect,
+    keys,
     label,
     models,
     parity,

@@ -42,6 +42,7 @@ from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.audit_log import local_user
 from k2d.store.batches import DamagedBatch
 from k2d.store.manifest import Manifest
 
@@ -74,6 +75,7 @@ class Embedded:
         batch = make_batch(files, options, self.settings, trusted=True)
         self.lake.batches.put(batch)
         self.lake.batches.uncancel(batch.id)
+        self._record("post", batch.id)
         take_back_outdated(self.lake, batch)
         self._run(batch, on_status)
         left_out = terms_left_out(options, self.settings)
@@ -119,7 +121,7 @@ class Embedded:
         allow_mixed: bool = False,
     ) -> Manifest:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
-        return freeze(
+        manifest = freeze(
             self.lake,
             name=name,
             batches=ids,
@@ -128,6 +130,8 @@ class Embedded:
             script=script,
             allow_mixed=allow_mixed,
         )
+        self._record("freeze", name)
+        return manifest
 
     def datasets(self) -> list[DatasetItem]:
         return list_datasets(self.lake)
@@ -136,7 +140,9 @@ class Embedded:
         return self.lake.datasets.manifest(name)
 
     def delete_dataset(self, name: str) -> DatasetItem:
-        return delete_dataset(self.lake, name)
+        deleted = delete_dataset(self.lake, name)
+        self._record("delete", name)
+        return deleted
 
     def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
         export(self.lake, name, format_, folder, script=script)
@@ -178,10 +184,14 @@ class Embedded:
         count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
         if not count or self.lake.batches.is_cancelled(batch.id):
             return 0
+        self._record("resume", batch.id)
         self._run(batch, ignore)
         return count
 
     # ---- helpers --------------------------------------------------------------------------------------------------
+
+    def _record(self, action: str, target: str) -> None:
+        self.lake.audit_log.record(action, by=local_user(), target=target)
 
     def _header_channels(self, source: Source) -> int | None:
         with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from k2d.documents import BatchOptions
-from k2d.errors import BadRequest
+from k2d.errors import BadRequest, ModelRefused
 from k2d.inference.address import SERVED, is_address, plain, split
 from k2d.keys import digest
 from k2d.labeling.terms import terms_in
@@ -19,12 +19,13 @@ from k2d.settings import Settings
 from k2d.sources import channel_key
 from k2d.text.terms import terms_prompt
 from k2d.validators import PERTURBED, address_of, models_of, validators_of
-from k2d.validators.names import OPENAI, SEPARATOR, kind_of
+from k2d.validators.names import OPENAI, SEPARATOR, SHERPA, kind_of
 from k2d.whisper import packaged
 from k2d.whisper.hub import is_id
 from k2d.whisper.languages import check_language
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PATHS: Final = ("/", "./", "../", "~")
 OPENED_AT_ONCE: Final = 8  # files whose headers are read at the same time
 
 
@@ -143,6 +144,35 @@ def check_name(name: str | None) -> None:
         )
 
 
+def check_choice(options: BatchOptions, settings: Settings) -> None:
+    """Check that a client of the API may choose the models in its request. Looks at no folder and asks no hub.
+
+    Addresses and endpoints of servers are checked by `make_batch`: they are never a client's choice.
+
+    Raises:
+        ModelRefused: a model is neither configured nor in K2D_ALLOWED_MODELS (or packaged, where that is empty).
+        BadRequest: a name that no model can have, or as `validators_of`.
+    """
+    configured = (settings.teacher, *validators_of(settings.validator))
+    allowed = {plain(name) for name in (*configured, *(settings.allowed_models or packaged.MODELS))}
+    chosen = [options.teacher] if options.teacher else []
+    if options.validator:
+        chosen += [name for name in validators_of(options.validator) if kind_of(name).is_model or _is_folder(name)]
+    for name in map(plain, chosen):
+        if name in allowed or (is_address(name) and not name.startswith(SHERPA)):
+            continue
+        if not (is_id(name) or _is_folder(name)):
+            raise BadRequest(f"unknown model: {name[:200]!r}", hint=f"models are: {', '.join(sorted(allowed))}")
+        raise ModelRefused(
+            f"clients may not choose the model {name[:200]!r}",
+            hint="leave it out, or ask the operator to add it to K2D_ALLOWED_MODELS",
+        )
+
+
+def _is_folder(name: str) -> bool:
+    return name.startswith((SHERPA, *_PATHS))
+
+
 def check_model(reference: str) -> None:
     """Check the form of a model reference. Whether a hub has the model is only known when a worker fetches it.
 
@@ -151,7 +181,7 @@ def check_model(reference: str) -> None:
     """
     if reference in packaged.MODELS or Path(reference).is_dir():
         return
-    local = reference.startswith(("/", "./", "../", "~"))
+    local = reference.startswith(_PATHS)
     if local or not is_id(reference):
         raise BadRequest(
             f"unknown model: {reference[:200]!r}" + (" (no such folder)" if local else ""),

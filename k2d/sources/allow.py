@@ -1,9 +1,11 @@
 """The allow-list of source URIs. The operator sets it; a URI that is not clearly inside it is refused."""
 
+import fcntl
 import ipaddress
 import os
 import re
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,23 @@ _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HOST: Final = re.compile(r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 _HTTPS_PORT: Final = 443
 _DECODINGS: Final = 3  # a server, a proxy and a library may each undo one layer of percent-encoding
+_F_GETPATH_BYTES: Final = 1024  # macOS: MAXPATHLEN
+# Forms of IPv6 addresses that contain an IPv4 address, to which a gateway or the system itself may pass packets on:
+# prefix, and how many bits are right of the IPv4 address
+_EMBEDDED_IPV4: Final = tuple(
+    (ipaddress.IPv6Network(prefix), shift)
+    for prefix, shift in (
+        ("::ffff:0:0/96", 0),  # IPv4-mapped (RFC 4291)
+        ("::/96", 0),  # IPv4-compatible, deprecated (RFC 4291)
+        ("::ffff:0:0:0/96", 0),  # IPv4-translated (RFC 2765)
+        ("64:ff9b::/96", 0),  # NAT64 (RFC 6052)
+        ("2002::/16", 80),  # 6to4 (RFC 3056)
+    )
+)
+_LOCAL_NAT64: Final = ipaddress.IPv6Network(
+    "64:ff9b:1::/48"
+)  # of the local network (RFC 8215): nobody knows its layout
+_METADATA: Final = ipaddress.ip_address("168.63.129.16")  # Azure's metadata server has a public address
 _PRIVATE_NAMES: Final = (".localhost", ".local", ".internal", ".home.arpa")
 
 
@@ -29,6 +48,7 @@ class ParsedUri:
     authority: str  # bucket, or host:port; empty for files, uploads and the prefix "https://"
     path: str  # starts with "/", or is empty; without the query
     host: str = ""  # of https
+    port: int = _HTTPS_PORT  # of https
 
 
 def check_allowed(uri: str, allowed_prefixes: Sequence[str]) -> None:
@@ -38,8 +58,8 @@ def check_allowed(uri: str, allowed_prefixes: Sequence[str]) -> None:
 
     A prefix covers itself and everything below it, by whole path components: file:///srv/audio covers
     file:///srv/audio/a.wav, but not file:///srv/audio-private/a.wav. For files, symbolic links are resolved first.
-    Uploads (lake://uploads/…) are always allowed. The prefix "https://" covers every public host; a private, loopback
-    or link-local host must be named by its own prefix.
+    Uploads (lake://uploads/…) are always allowed. The prefix "https://" covers port 443 of every public host;
+    another port, and a private, loopback or link-local host, must be named by its own prefix.
 
     Raises:
         SourceRefused: the URI is outside, or ambiguous, so that two programs might read it differently.
@@ -53,6 +73,26 @@ def check_allowed(uri: str, allowed_prefixes: Sequence[str]) -> None:
         if prefix.partition("://")[0].lower() == parsed.scheme and _covers(parse(prefix), prefix, parsed):
             return
     _refuse(uri, "it is outside the allowed sources")
+
+
+def check_opened(uri: str, descriptor: int, allowed_prefixes: Sequence[str]) -> None:
+    """Refuse a file that is open, unless it lies in one of the allowed prefixes: links may have changed meanwhile.
+
+    Raises:
+        SourceRefused: it lies elsewhere.
+    """
+    path = _path_of(descriptor)
+    for prefix in allowed_prefixes:
+        if prefix.partition("://")[0].lower() == "file" and _below(_base(parse(prefix), prefix), path):
+            return
+    _refuse(uri, "it is outside the allowed sources")
+
+
+def _path_of(descriptor: int) -> str:
+    """The path of an open file, as the system knows it."""
+    if sys.platform == "darwin":
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(_F_GETPATH_BYTES)).rstrip(b"\0"))
+    return os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 def parse(uri: str) -> ParsedUri:
@@ -84,7 +124,8 @@ def parse(uri: str) -> ParsedUri:
     if not match:
         _refuse(uri, "its host is not a plain ASCII name or address (no user names; other scripts as xn--…)")
     host = match["host"].rstrip(".")
-    return ParsedUri(scheme, f"{host}:{int(match['port'] or _HTTPS_PORT)}", path, host)
+    port = int(match["port"] or _HTTPS_PORT)
+    return ParsedUri(scheme, f"{host}:{port}", path, host, port)
 
 
 def local_path(uri: str) -> Path:
@@ -126,10 +167,12 @@ def is_public(address: str) -> bool:
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour
-        if inner is not None:
-            return inner.is_global
-    return ip.is_global and not ip.is_multicast
+        if ip in _LOCAL_NAT64:
+            return False
+        for network, shift in _EMBEDDED_IPV4:
+            if ip in network:
+                return is_public(str(ipaddress.IPv4Address((int(ip) >> shift) & 0xFFFFFFFF)))
+    return ip.is_global and not ip.is_multicast and ip != _METADATA
 
 
 def shown(uri: str) -> str:
@@ -140,11 +183,17 @@ def shown(uri: str) -> str:
 
 def _covers(prefix: ParsedUri, written: str, parsed: ParsedUri) -> bool:
     if parsed.scheme == "file":
-        base, path = os.path.realpath(prefix.path), os.path.realpath(parsed.path)
-        return _below(base + "/" if written.endswith("/") else base, path)
+        return _below(_base(prefix, written), os.path.realpath(parsed.path))
     if prefix.authority != parsed.authority:
-        return parsed.scheme == "https" and not prefix.authority and not is_private(parsed.host)
+        bare = parsed.scheme == "https" and not prefix.authority
+        return bare and parsed.port == _HTTPS_PORT and not is_private(parsed.host)
     return bool(parsed.authority) and _below(prefix.path, parsed.path)
+
+
+def _base(prefix: ParsedUri, written: str) -> str:
+    """The real path of a file prefix; with a slash at its end, it covers what is below it only."""
+    base = os.path.realpath(prefix.path)
+    return base + "/" if written.endswith("/") else base
 
 
 def _below(prefix: str, path: str) -> bool:

@@ -15,7 +15,7 @@ from k2d.filehash import FileHashes, file_status, path_status
 from k2d.keys import digest
 from k2d.schema import QuarantineReason, Source
 from k2d.sources import web
-from k2d.sources.allow import check_allowed, local_path, parse, shown
+from k2d.sources.allow import check_allowed, check_opened, local_path, parse, shown
 
 # files that are taken from a folder; a file given by name is always taken
 _EXTENSIONS: Final = """
@@ -31,7 +31,8 @@ def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None
 
         describe("s3://bucket/talk.flac").size_bytes
 
-    `allowed` applies to redirects of https addresses; the caller checks the URI itself (`check_allowed`).
+    `allowed` applies to redirects of https addresses and to the file that is really there; the caller checks the URI
+    itself (`check_allowed`).
 
     Raises:
         NotFound: there is no such file, or no server answers.
@@ -43,7 +44,9 @@ def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None
     mark: Any = None
     if parsed.scheme == "file":
         path = local_path(uri)
-        return _local(path, uri, name or _name(path))
+        if allowed is None:
+            return _local(path, uri, name or _name(path))
+        return _allowed(path, uri, name or _name(path), allowed)
     if parsed.scheme == "s3":
         size, mark = _s3_info(uri)
     elif parsed.scheme == "https":
@@ -69,7 +72,7 @@ def from_path(path: str | os.PathLike[str], *, hashes: FileHashes | None = None)
     if hashes is None:
         return source
     try:
-        with _open_file(absolute) as file:
+        with _open_file(absolute.as_uri(), None) as file:
             sha256 = hashes.of_file(file, absolute)
     except OSError as error:
         raise _not_there(absolute, error) from error
@@ -194,7 +197,7 @@ def open_source(
             return web.fetch(source.uri, allowed=allowed, limit_bytes=limit_bytes)
         if scheme == "s3":
             return _open_s3(source.uri)
-        return _open_file(local_path(source.uri))
+        return _open_file(source.uri, allowed)
     except SourceRefused as error:
         raise AudioError(error.message, reason=QuarantineReason.REFUSED, hint=error.hint, duration_s=0.0) from error
     except (NotFound, TooLarge) as error:
@@ -203,13 +206,33 @@ def open_source(
         raise _unreadable(f"The file cannot be opened: {error.strerror or error}.") from error
 
 
-def _open_file(path: Path) -> BinaryIO:
-    """Open a regular file. Non-blocking, since a pipe that has replaced the file would block the worker forever."""
+def _open_file(uri: str, allowed: Sequence[str] | None) -> BinaryIO:
+    """Open a regular file. Non-blocking, since a pipe that has replaced the file would block the worker forever.
+
+    The allow-list is applied to the file that was opened: between a check of its path and opening it, a link in the
+    path may change.
+    """
+    path = local_path(uri)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        if allowed is not None:
+            check_opened(uri, descriptor, allowed)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SourceRefused(f"{_name(path)!r} is not a regular file.", hint="refer to the files in it one by one")
+    except BaseException:
         os.close(descriptor)
-        raise SourceRefused(f"{_name(path)!r} is not a regular file.")
+        raise
     return os.fdopen(descriptor, "rb")
+
+
+def _allowed(path: Path, uri: str, name: str, allowed: Sequence[str]) -> Source:
+    """As `_local`, of the file that is really there; one outside of the allow-list is refused."""
+    try:
+        with _open_file(uri, allowed) as file:
+            status = file_status(file)
+    except OSError as error:
+        raise _not_there(path, error) from error
+    return Source(name=name, uri=uri, key=digest("source", uri, *status), size_bytes=status[0])
 
 
 def _local(path: Path, uri: str, name: str) -> Source:

@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final, cast
 from urllib.parse import urljoin
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import stamina
 
 from k2d.errors import NotFound, SourceRefused, StoreError, TooLarge
-from k2d.sources.allow import check_allowed, is_public, parse, shown
+from k2d.sources.allow import ParsedUri, check_allowed, is_public, parse, shown
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)  # per read, not per file
 _DEADLINE_S: Final = 3600.0  # for a whole file: a server that sends a byte a minute never exceeds the timeout per read
 _REDIRECTS: Final = 5
+_HTTPS_PORT: Final = 443
 _ATTEMPTS: Final = 3
 _RETRY_CODES: Final = (408, 429, 500, 502, 503, 504)
 _PIECE_BYTES: Final = 1 << 20
@@ -84,27 +86,27 @@ def _as_not_found(uri: str) -> Iterator[None]:
 def _response(uri: str, allowed: Sequence[str] | None) -> Iterator[httpx.Response]:
     """The response after at most `_REDIRECTS` redirects. Each redirect is checked like the first address."""
     # without an allow-list the given host is trusted, even if private; a redirect to another private host is refused
-    named = {parse(known).host for known in (allowed if allowed is not None else [uri]) if known.startswith("https:")}
-    with httpx.Client(timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}) as client:
-        for _ in range(_REDIRECTS + 1):
-            if allowed is not None:
-                check_allowed(uri, allowed)
-            parsed = parse(uri)
-            if parsed.scheme != "https" or not parsed.host:
-                raise SourceRefused(f"{shown(uri)} is refused: not an https address.")
-            if parsed.host not in named:
-                _refuse_private(uri, parsed.host)
-            try:
-                with client.stream("GET", uri) as response:
-                    if not response.has_redirect_location:
-                        _check_status(uri, response)
-                        yield response
-                        return
-                    uri = urljoin(uri, response.headers["location"])
-            except httpx.TransportError as error:
-                raise _RetryableFailure(str(error) or type(error).__name__) from error
-            except httpx.InvalidURL as error:
-                raise SourceRefused(f"{shown(uri)} is refused: {error}.") from error
+    trusted = allowed if allowed is not None else [uri]
+    named = {parse(known).authority for known in trusted if known.startswith("https:")}
+    for _ in range(_REDIRECTS + 1):
+        if allowed is not None:
+            check_allowed(uri, allowed)
+        parsed = parse(uri)
+        if parsed.scheme != "https" or not parsed.host:
+            raise SourceRefused(f"{shown(uri)} is refused: not an https address.")
+        if parsed.authority not in named and parsed.port != _HTTPS_PORT:
+            raise SourceRefused(f"{shown(uri)} is refused: its port is {parsed.port}, not {_HTTPS_PORT}.")
+        try:
+            with _connected(uri, parsed, must_be_public=parsed.authority not in named) as response:
+                if not response.has_redirect_location:
+                    _check_status(uri, response)
+                    yield response
+                    return
+                uri = urljoin(uri, response.headers["location"])
+        except httpx.TransportError as error:
+            raise _RetryableFailure(str(error) or type(error).__name__) from error
+        except httpx.InvalidURL as error:
+            raise SourceRefused(f"{shown(uri)} is refused: {error}.") from error
     raise SourceRefused(f"{shown(uri)}: more than {_REDIRECTS} redirects.", hint="give the file's final address")
 
 
@@ -116,23 +118,70 @@ def _check_status(uri: str, response: httpx.Response) -> None:
         raise SourceRefused(f"{shown(uri)} is refused by its server ({code}).", hint="check the access rights")
     if code != 200:
         raise NotFound(f"{shown(uri)} is not there: the server answers {code}.", hint="check the address")
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):  # a few kilobytes may unpack to more than any disk has
+        raise SourceRefused(
+            f"{shown(uri)} is refused: the server compresses it ({coding[:50]}), though that was not asked for.",
+            hint="let the server send audio as it is",
+        )
 
 
-def _refuse_private(uri: str, host: str) -> None:
-    """Refuse a name that resolves to a private address (this machine, its network, a cloud's metadata service).
+@contextmanager
+def _connected(uri: str, parsed: ParsedUri, *, must_be_public: bool) -> Iterator[httpx.Response]:
+    """The answer to a GET of one of the host's addresses; the name is resolved once, and what was checked is connected.
 
-    The name is resolved once more for the connection. If that gives another address, TLS still fails: the machine at
-    that address has no certificate for the name.
+    Through a proxy of the environment the proxy resolves the name, so there only the name's own addresses are checked.
+    """
+    addresses = _addresses(uri, parsed.host, must_be_public=must_be_public)
+    headers = {"Accept-Encoding": "identity"}
+    if _is_proxied(parsed.host):
+        with httpx.Client(timeout=_TIMEOUT, headers=headers) as client, client.stream("GET", uri) as response:
+            yield response
+        return
+    url = httpx.URL(uri)
+    headers["Host"] = url.netloc.decode("ascii")
+    # the certificate is checked for the host, whatever address it has
+    extensions = {} if addresses == [parsed.host.strip("[]")] else {"sni_hostname": parsed.host}
+    with httpx.Client(
+        timeout=_TIMEOUT, headers=headers, trust_env=False, verify=httpx.create_ssl_context(trust_env=True)
+    ) as client:
+        for address in addresses:
+            request = client.build_request("GET", url.copy_with(host=address), extensions=extensions)
+            try:
+                response = client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if address == addresses[-1]:
+                    raise
+                continue
+            try:
+                yield response
+            finally:
+                response.close()
+            return
+
+
+def _addresses(uri: str, host: str, *, must_be_public: bool) -> list[str]:
+    """The addresses of a host, in the system's order of preference.
+
+    Raises:
+        SourceRefused: one of them is private (this machine, its network, a cloud's metadata service).
     """
     try:
-        addresses = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise _RetryableFailure(f"{host} has no address") from error
-    if not all(is_public(str(address[4][0])) for address in addresses):
+    addresses = list(dict.fromkeys(str(address[4][0]) for address in resolved))
+    if must_be_public and not all(is_public(address) for address in addresses):
         raise SourceRefused(
             f"{shown(uri)} is refused: {host} is a private address.",
             hint="add the host to K2D_ALLOWED_SOURCES if it may be read",
         )
+    return addresses
+
+
+def _is_proxied(host: str) -> bool:
+    proxies = getproxies()
+    return bool(proxies.get("https") or proxies.get("all")) and not proxy_bypass(host)
 
 
 def _copy(response: httpx.Response, limit_bytes: int) -> BinaryIO:
@@ -140,7 +189,7 @@ def _copy(response: httpx.Response, limit_bytes: int) -> BinaryIO:
     copied = 0
     file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - the caller closes it
     try:
-        for piece in response.iter_bytes(_PIECE_BYTES):
+        for piece in response.iter_raw(_PIECE_BYTES):
             copied += len(piece)
             if copied > limit_bytes:
                 raise TooLarge(f"The file has more than {limit_bytes:,} bytes.", hint="split it", limit=limit_bytes)

@@ -8,6 +8,8 @@ from typing import Any, BinaryIO, Final
 from k2d.errors import NotFound
 from k2d.keys import chunk_of
 from k2d.schema import FACTS_VERSION, Versions
+from k2d.store.access import AccessKeys
+from k2d.store.audit_log import AuditLog
 from k2d.store.batches import Batches
 from k2d.store.datasets import Datasets
 from k2d.store.examinations import Examinations
@@ -25,7 +27,8 @@ _SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]
 
 
 class Lake:
-    """All stored data: uploads, examinations, labels, hypotheses, facts, batches with their results, datasets.
+    """All stored data: uploads, examinations, labels, hypotheses, facts, batches with their results, datasets; and the
+    keys of the API with its audit log.
 
     Can be shared between threads and processes: every write is atomic, and a key always has the same content, so it
     does not matter which of two writers is first.
@@ -52,6 +55,8 @@ class Lake:
         self.facts = Facts(self.files)
         self.batches = Batches(self.files)
         self.datasets = Datasets(self.files)
+        self.access = AccessKeys(self.files)
+        self.audit_log = AuditLog(self.files)
         self._is_current = False
 
     def __repr__(self) -> str:

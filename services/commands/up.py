@@ -1,5 +1,6 @@
 """`k2d up`: runs Redis, the labeling API and workers on this machine."""
 
+import os
 import signal
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from k2d.cli import show
 from k2d.cli.base import app, settings
 from k2d.client.backend import ResumeIncomplete
+from k2d.settings import PREFIX, Settings
 from k2d.wording import counted
 from services.local.stack import Stack
 
@@ -21,7 +23,7 @@ def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processe
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
         signal.signal(stop, _interrupt)
     try:
-        with Stack(settings(), workers=workers) as stack:
+        with Stack(_settings(), workers=workers) as stack:
             show.out.print(f"API: {stack.url}   docs: {stack.url}/docs   store: {stack.settings.store}")
             try:
                 missing = stack.client().resume()
@@ -35,6 +37,12 @@ def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processe
             stack.watch()
     except KeyboardInterrupt:
         show.out.print("stopped; unfinished work was put back into the queue")
+
+
+def _settings() -> Settings:
+    """The settings; servers also log warnings, such as wrong keys."""
+    loaded = settings()
+    return loaded if PREFIX + "LOG_LEVEL" in os.environ else loaded.model_copy(update={"log_level": "warning"})
 
 
 def _interrupt(*_: object) -> None:

@@ -12,6 +12,7 @@ from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
 from k2d.store import Lake
 from services.filter import batches, chunks, datasets, health, policies
+from services.filter.endpoints import ENDPOINTS
 from services.filter.queue import WorkQueue
 from services.web import middleware
 
@@ -39,11 +40,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         log.info("labeling API started", store=settings.store, allowed_sources=settings.allowed_sources)
         yield
 
-    app = FastAPI(title="k2d labeling API", version=k2d.__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="k2d labeling API",
+        version=k2d.__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # services.web.docs
+        redoc_url=None,
+    )
     app.state.settings = settings
     app.state.lake = Lake(settings.store)
     app.state.queue = WorkQueue(settings)
     for router in (batches.router, chunks.router, policies.router, datasets.router, health.router):
         app.include_router(router)
-    middleware.install(app, settings)
+    middleware.install(app, settings, ENDPOINTS)
     return app

@@ -19,7 +19,7 @@ from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.labeling.forecast import forecast, probe_header
-from k2d.labeling.request import make_batch, split_channels
+from k2d.labeling.request import check_choice, make_batch, split_channels
 from k2d.schema import EACH, Batch, Source
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -84,11 +84,13 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
 
     Raises:
         BadRequest: the options make no sense.
+        ModelRefused: a model that clients may not choose.
         SourceRefused: a URI is outside the allowed prefixes.
         NotFound: there is nothing at a URI.
         Conflict: the name belongs to another batch.
         StoreError
     """
+    check_choice(body.options if isinstance(body, UploadedFiles) else body, settings)
     if isinstance(body, UploadedFiles):
         stored_files = [_store_file(file, lake) for file in body.files]
         batch = make_batch(_split(stored_files, body.options, lake, settings), body.options, settings)
@@ -102,6 +104,7 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
 
 def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Forecast:
     """Estimate what the batch would cost; nothing is stored. Errors as for `store_batch`."""
+    check_choice(body.options if isinstance(body, UploadedFiles) else body, settings)
     if isinstance(body, UploadedFiles):
         placeholder = [Source("x", "x", "x")] * bool(body.files)
         # files get their keys when they are stored

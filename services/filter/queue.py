@@ -21,6 +21,7 @@ from rq.serializers import JSONSerializer
 from k2d.documents import Jobs
 from k2d.errors import QueueError
 from k2d.settings import Settings
+from services.filter.project_job import job_name
 
 CONTROL: Final = "k2d-control"  # planning and freezing: short, served first
 LABEL: Final = "k2d-label"  # groups of recordings
@@ -127,7 +128,7 @@ class WorkQueue:
 
     def _job_data(self, request: JobRequest) -> EnqueueData:
         return Queue.prepare_data(
-            f"services.filter.jobs.{request.function}",
+            job_name(request.function),
             args=request.args,
             timeout=self.settings.job_timeout_s,
             retry=Retry(max=len(RETRIES), interval=RETRIES),

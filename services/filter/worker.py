@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 from k2d.errors import K2DError
 from k2d.logs import setup as setup_logs
 from k2d.settings import load
+from services.filter.project_job import ProjectJob
 from services.filter.queue import QUEUES, connect
 
 log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Worker(RQWorker):
         super().__init__(
             list(QUEUES),
             connection=connection,
+            job_class=ProjectJob,
             serializer=JSONSerializer,
             maintenance_interval=intervals.maintenance_s,
             job_monitoring_interval=intervals.heartbeat_s,

@@ -12,6 +12,7 @@ from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
 from services.inference import batch_metrics, transcriptions, windows
 from services.inference.disconnect import ClientGone
+from services.inference.endpoints import ENDPOINTS
 from services.inference.host import Host, InHost
 from services.web import middleware, problems
 from services.web.request_metrics import REGISTRY
@@ -63,7 +64,14 @@ def create_app(role: str, settings: Settings | None = None, on_failure: Callable
         yield
         await host.stop()
 
-    app = FastAPI(title=f"k2d {role}", version=k2d.__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title=f"k2d {role}",
+        version=k2d.__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # services.web.docs
+        redoc_url=None,
+    )
     app.state.host = host
     app.state.settings = settings
     for router in (windows.router, transcriptions.router, operations):
@@ -73,5 +81,5 @@ def create_app(role: str, settings: Settings | None = None, on_failure: Callable
     async def handle_client_gone(_: Request, __: ClientGone) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
-    middleware.install(app, settings)
+    middleware.install(app, settings, ENDPOINTS)
     return app

@@ -33,7 +33,7 @@ BODY: Final[dict[str, Any]] = {
 }
 
 
-@router.get("/v1/model", summary="Which model this server has", responses=responses(401, 503))
+@router.get("/v1/model", summary="Which model this server has", responses=responses(401, 403, 503))
 async def model(host: InHost) -> dict[str, Any]:
     return host.describe()
 
@@ -42,7 +42,7 @@ async def model(host: InHost) -> dict[str, Any]:
     "/v1/windows:transcribe",
     summary="Decode one window of at most 30 s",
     openapi_extra=BODY,
-    responses=responses(400, 401, 413, 503, 504),
+    responses=responses(400, 401, 403, 413, 503, 504),
 )
 async def transcribe(request: Request, host: InHost) -> JSONResponse:
     return await _answer(request, host, "transcribe")
@@ -52,7 +52,7 @@ async def transcribe(request: Request, host: InHost) -> JSONResponse:
     "/v1/score",
     summary="How likely the model finds a given text for a window",
     openapi_extra=BODY,
-    responses=responses(400, 401, 413, 503, 504),
+    responses=responses(400, 401, 403, 413, 503, 504),
 )
 async def score(request: Request, host: InHost) -> JSONResponse:
     return await _answer(request, host, "score")

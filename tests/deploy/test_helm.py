@@ -21,7 +21,7 @@ ROOMS = {
     *("worker", "autoscaling", "teacher", "validator", "trainer", "output", "cache", "serviceAccount"),
     *("networkPolicy", "monitoring", "serviceMonitor", "prometheusRule", "dashboards"),
 }
-TRIAL: Document = {"redis": {"password": "trial"}}
+TRIAL: Document = {"auth": {"token": "trial-trial-trial"}, "redis": {"password": "trial"}}
 CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}  # not Kubernetes' own: checked by hand, see the docs
 # what the chart sets itself: a value under `settings` would contradict it
 OWN_SETTINGS = {"store", "redis_url", "api_url", "cache", "teacher", "validator", "host", "port", "api_token"} | {
@@ -61,7 +61,12 @@ def test_a_wrong_field_would_be_seen(helm: Helm) -> None:
         ({"settings": {"langauge": "auto"}}, "langauge"),
         ({"settings": {"teacher": "x"}}, "teacher"),
         ({"settings": {"batch_size": 1000}}, "batch_size"),
-        ({"api": {"ingress": {"enabled": True, "host": "k2d.example"}}}, "anybody"),
+        ({"auth": {"token": ""}}, "no key"),
+        ({"auth": {"token": "short"}}, "16"),
+        (
+            {"auth": {"token": ""}, "settings": {"allow_anonymous": True}, "api": {"ingress": {"enabled": True}}},
+            "anybody",
+        ),
         ({"validator": {"enabled": True}}, "validator.model"),
         ({"teacher": {"enabled": False}}, "teacher.address"),
         ({"teacher": {"enabled": False, "address": "teacher:8000"}}, "address"),

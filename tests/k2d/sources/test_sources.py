@@ -18,7 +18,7 @@ from k2d.errors import AudioError, NotFound, SourceRefused
 from k2d.filehash import FileHashes
 from k2d.keys import digest
 from k2d.schema import QuarantineReason, Source
-from k2d.sources import check_allowed, describe, expand, from_path, open_source
+from k2d.sources import check_allowed, describe, expand, from_path, open_source, uris
 
 
 def no_lake(uri: str) -> BinaryIO:
@@ -179,6 +179,16 @@ PRIVATE_HOSTS = [
     "[::ffff:169.254.169.254]",
     "[2002:7f00:1::]",
     "224.0.0.1",
+    "[64:ff9b::7f00:1]",
+    "[64:ff9b::a9fe:a9fe]",
+    "[64:ff9b:1::808:808]",
+    "[::ffff:0:127.0.0.1]",
+    "[::127.0.0.1]",
+    "[2002:a9fe:a9fe::1]",
+    "[2001:0:4136:e378:8000:63bf:3fff:fdd2]",
+    "[ff02::1]",
+    "168.63.129.16",
+    "[64:ff9b::a83f:8110]",
 ]
 
 
@@ -188,9 +198,47 @@ def test_private_hosts_must_be_named(host: str) -> None:
     assert not refused(f"https://{host}/a.wav", f"https://{host}/")
 
 
-@pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "[2606:4700::6810:84e5]", "xn--fiq228c.com"])
-def test_the_bare_scheme_means_any_public_host(host: str) -> None:
+@pytest.mark.parametrize(
+    "host", ["example.com", "8.8.8.8", "[2606:4700::6810:84e5]", "xn--fiq228c.com", "[64:ff9b::808:808]"]
+)
+def test_the_bare_scheme_means_port_443_of_any_public_host(host: str) -> None:
     assert not refused(f"https://{host}/a.wav", "https://")
+    assert not refused(f"https://{host}:443/a.wav", "https://")
+    for port in (22, 80, 6379, 8443):
+        assert refused(f"https://{host}:{port}/a.wav", "https://")
+        assert not refused(f"https://{host}:{port}/a.wav", f"https://{host}:{port}/")
+
+
+def test_a_link_that_changes_between_check_and_opening_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The allow-list is judged on the file that was opened, not on its path."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "a.wav").write_bytes(folder.name.encode())
+    link = inside / "folder"
+    link.symlink_to(inside)
+    uri, allowed = (link / "a.wav").as_uri(), [inside.as_uri() + "/"]
+
+    def check_then_swap(*arguments: object) -> None:
+        check_allowed(*arguments)
+        link.unlink()
+        link.symlink_to(outside)
+
+    with open_source(Source("x", uri, "key"), no_lake, allowed=allowed) as file:
+        assert file.read() == b"inside"
+    check_allowed(uri, allowed)
+    link.unlink()
+    link.symlink_to(outside)
+    with pytest.raises(SourceRefused):  # as the API does: checked before, described after
+        describe(uri, allowed=allowed)
+    link.unlink()
+    link.symlink_to(inside)
+    monkeypatch.setattr(uris, "check_allowed", check_then_swap)
+    with pytest.raises(AudioError) as error:
+        open_source(Source("x", uri, "key"), no_lake, allowed=allowed)
+    assert error.value.reason == QuarantineReason.REFUSED
 
 
 # ---- describing and opening ---------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """https sources against a real TLS server on loopback: redirects, refusals, limits, retries."""
 
+import gzip
 import http.server
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(503, b"")
         if path in ("/a.flac", "/flaky.flac"):
             return self.answer(200, FLAC, ETag='"v1"')
+        if path == "/bomb.flac":
+            return self.answer(200, gzip.compress(bytes(10_000_000)), **{"Content-Encoding": "gzip"})
         if path.startswith("/to/"):
             return self.answer(302, b"", Location=path.removeprefix("/to/").replace("~", "/"))
         if path == "/loop":
@@ -161,3 +165,62 @@ def test_no_server_and_no_valid_certificate(server: str, monkeypatch: pytest.Mon
     monkeypatch.delenv("SSL_CERT_FILE")
     assert reason(f"{server}/a.flac") == QuarantineReason.UNREADABLE
     assert Handler.hits == []
+
+
+def test_a_body_that_the_server_compresses_is_refused(server: str) -> None:
+    """Whatever it unpacks to: it was asked for as it is."""
+    assert reason(f"{server}/bomb.flac") == QuarantineReason.REFUSED
+    with pytest.raises(SourceRefused, match="compresses"):
+        describe(f"{server}/bomb.flac")
+
+
+@pytest.mark.parametrize("answers", [["8.8.8.8", "127.0.0.1"], ["127.0.0.1"], ["8.8.8.8,127.0.0.1"]])
+def test_a_name_is_resolved_once_and_what_was_checked_is_connected(
+    server: str, monkeypatch: pytest.MonkeyPatch, answers: list[str]
+) -> None:
+    """DNS rebinding: a name server that answers with a public address first, and with a private one then."""
+    asked: list[str] = []
+    connected: list[object] = []
+    resolve = socket.getaddrinfo
+
+    def rebinding(host: str, *arguments: Any, **options: Any) -> Any:
+        if host != "rebind.example":
+            return resolve(host, *arguments, **options)
+        answer = answers[min(len(asked), len(answers) - 1)]
+        asked.append(answer)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in answer.split(",")]
+
+    def connect(address: Any, *_: Any, **__: Any) -> Any:
+        connected.append(address)
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    got = reason("https://rebind.example/a.flac", allowed=["https://"])
+    assert all(address[0] == "8.8.8.8" for address in connected)
+    if answers[0] == "8.8.8.8":  # checked, tried once for each attempt that found it public
+        assert len(connected) == 1
+    assert got == QuarantineReason.REFUSED
+    assert Handler.hits == []
+
+
+def test_a_certificate_is_checked_for_the_name_though_an_address_is_connected(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def local(host: str, *arguments: Any, **options: Any) -> Any:
+        return resolve("127.0.0.1" if host == "other.example" else host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
+    port = server.rpartition(":")[2]
+    assert opened(f"https://localhost:{port}/a.flac") == FLAC
+    assert reason(f"https://other.example:{port}/a.flac") == QuarantineReason.UNREADABLE
+    assert Handler.hits == ["/a.flac"]
+
+
+def test_a_port_that_was_named_opens_no_other_port_of_that_host(server: str) -> None:
+    port = int(server.rpartition(":")[2])
+    target = f"https:~~127.0.0.1:{port + 1}~a.flac"
+    assert reason(f"{server}/to/{target}", allowed=[server, "https://"]) == QuarantineReason.REFUSED
+    assert reason(f"{server}/to/{target}") == QuarantineReason.REFUSED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from factories import finished_batch, tone
-from fastapi.testclient import TestClient
+from local_client import LocalClient
 
 from k2d.client import Client, Embedded
 from k2d.datasets.pull import pull
@@ -48,7 +48,7 @@ def settings(tmp_path, redis_url):
 def api(settings):
     app = create_app(settings)
     app.state.queue.redis.flushall()
-    with TestClient(app) as client:
+    with LocalClient(app) as client:
         yield client
 
 
@@ -570,7 +570,7 @@ def test_health_readiness_and_metrics(api):
 
 
 def test_without_redis_the_api_says_so_and_loses_nothing(settings, lake):
-    with TestClient(
+    with LocalClient(
         create_app(settings.model_copy(update={"redis_url": type(settings.redis_url)("redis://127.0.0.1:1/0")}))
     ) as api:
         assert_problem(api.get("/readyz"), 503, "queue_unavailable")
@@ -588,12 +588,22 @@ def test_without_redis_the_api_says_so_and_loses_nothing(settings, lake):
 
 
 def test_a_token_guards_everything_but_health(settings):
-    guarded = settings.model_copy(update={"api_token": type(settings.redis_url)("s3cret")})
-    with TestClient(create_app(guarded)) as api:
+    guarded = settings.model_copy(update={"api_token": type(settings.redis_url)("s3cret-s3cret-s3cret")})
+    with LocalClient(create_app(guarded)) as api:
         assert_problem(api.get("/v1/batches"), 401, "unauthorized")
         assert_problem(api.get("/v1/batches", headers={"Authorization": "Bearer wrong"}), 401, "unauthorized")
-        assert api.get("/v1/batches", headers={"Authorization": "Bearer s3cret"}).status_code == 200
+        assert api.get("/v1/batches", headers={"Authorization": "Bearer s3cret-s3cret-s3cret"}).status_code == 200
         assert api.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["openai/whisper-large-v3", "/etc", "./lake"])
+def test_a_client_chooses_no_model_that_the_operator_has_not_listed(api, lake, name):
+    for field in ("teacher", "validator"):
+        for dry_run in (False, True):
+            answer = upload(api, ("a.wav", wav()), data={field: name}, params={"dry_run": dry_run})
+            assert_problem(answer, 403, "model_refused")
+    assert list(lake.batches.all()) == []
+    assert lake.files.listing("uploads") == []
 
 
 def test_unknown_paths_and_methods_are_problems(api):
@@ -619,4 +629,4 @@ def test_openapi_is_complete(api):
         "$ref": "#/components/schemas/BatchStatus"
     }
     delete = spec["paths"]["/v1/datasets/{name}"]["delete"]
-    assert set(delete["responses"]) == {"200", "401", "404", "422", "503"}
+    assert set(delete["responses"]) == {"200", "401", "403", "404", "422", "503"}

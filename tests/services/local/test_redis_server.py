@@ -1,11 +1,18 @@
 """The embedded Redis: where it runs, and what to install where there is none."""
 
+import stat
 from pathlib import Path
 
 import pytest
 from redis import Redis
+from rq import Queue
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
 
 from k2d.errors import QueueError
+from k2d.settings import load
+from services.filter.queue import connect
+from services.filter.worker import Worker
 from services.local import redis_server
 from services.local.redis_server import EmbeddedRedis
 
@@ -20,13 +27,36 @@ def test_a_relative_folder_is_fine(tmp_path, monkeypatch):
 
 
 def test_a_server_that_does_not_start_is_an_error_with_the_end_of_its_log(tmp_path):
-    with EmbeddedRedis(tmp_path / "first") as first:
-        second = EmbeddedRedis(tmp_path / "second")
-        second.port = first.port
-        second._answers = lambda: False  # the first one would answer for it
-        with pytest.raises(QueueError, match=r"(?s)did not start; its log ends: .*in use"):
-            second.start()
-        assert second.process is None
+    folder = tmp_path / "redis"
+    (folder / "appendonlydir").mkdir(parents=True)
+    (folder / "appendonlydir" / "appendonly.aof.manifest").write_text("not a manifest")
+    server = EmbeddedRedis(folder)
+    with pytest.raises(QueueError, match=r"(?s)did not start; its log ends: .*manifest"):
+        server.start()
+    assert server.process is None
+    assert server.socket is None
+
+
+def test_only_its_owner_reaches_it(tmp_path):
+    """No port at all, and a socket in a folder that nobody else may enter."""
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        client = Redis.from_url(server.url)
+        assert client.config_get("port") == {"port": "0"}
+        assert stat.S_IMODE(server.socket.stat().st_mode) == 0o700
+        assert stat.S_IMODE(server.socket.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
+        assert len(str(server.socket)) < 100  # macOS takes 104 bytes
+        runtime = server.socket.parent
+    assert not runtime.exists()
+
+
+def test_a_worker_and_rq_work_over_the_socket(tmp_path):
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        connection = connect(load(redis_url=server.url))
+        queue = Queue("k2d-control", connection=connection, serializer=JSONSerializer)
+        queue.enqueue("os.system", "touch /nonexistent/x")
+        Worker(connection).work(burst=True, with_scheduler=True)
+        assert len(FailedJobRegistry(queue=queue).get_job_ids()) == 1
 
 
 def test_without_any_server_the_hint_says_what_to_install(monkeypatch):

@@ -7,6 +7,12 @@
 {{- if and (not .redis.enabled) (not .redis.externalSecret.name) }}
 {{- fail "redis.enabled is false: redis.externalSecret.name must name a secret that holds a Redis URL" }}
 {{- end }}
+{{- if and (not .auth.token) (not .auth.existingSecret) (not .settings.allow_anonymous) }}
+{{- fail "no key: set auth.existingSecret (or auth.token, at least 16 characters); settings.allow_anonymous lets everybody in the cluster in" }}
+{{- end }}
+{{- if and .auth.token (lt (len .auth.token) 16) }}
+{{- fail "auth.token has fewer than 16 characters; for instance: openssl rand -hex 32" }}
+{{- end }}
 {{- if and .api.ingress.enabled (not .auth.token) (not .auth.existingSecret) }}
 {{- fail "api.ingress without auth.token or auth.existingSecret would let anybody post audio" }}
 {{- end }}
