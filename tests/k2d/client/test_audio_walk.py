@@ -37,14 +37,15 @@ QUARANTINED = {
 
 @pytest.fixture
 def label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs `k2d label` in a folder of its own; returns its JSON."""
+    """Runs `k2d label` in a folder of its own; returns its JSON. Its status is 1 where nothing could be labeled."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("K2D_STORE", str(tmp_path / "lake"))
 
     def run(*arguments: object) -> dict:
         result = CliRunner().invoke(app, ["label", *map(str, arguments), "--embedded", "--json"])
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout)
+        ledger = json.loads(result.stdout)
+        assert result.exit_code == (not ledger["recordings"]["labeled"]), result.output
+        return ledger
 
     return run
 
