@@ -91,7 +91,7 @@ class DamagedFile(StoreError):
     """One file of the lake exists and cannot be read as what it should be. The rest of the lake is not affected."""
 
     code = "damaged_file"
-    status = 500
+    status = 503
 
 
 class QueueError(K2DError):

@@ -38,7 +38,10 @@ def probe_header(name: str, open_: Callable[[], BinaryIO], limits: DecodeLimits)
     """
     try:
         with open_() as file:
-            return Header(name, True, isolated.probe_duration_s(file, limits=limits))
+            duration_s = isolated.probe_duration_s(file, limits=limits)
+            file.seek(0)
+            is_audio = duration_s is not None or isolated.probe_channels(file, limits=limits) is not None
+            return Header(name, is_audio, duration_s)
     except (AudioError, OSError):
         return Header(name, False)
 

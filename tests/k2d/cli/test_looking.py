@@ -32,6 +32,7 @@ def test_the_columns_of_doctor_are_aligned(k2d):
         "labeling API",
         "object stores",
         "sherpa-onnx",
+        "golden clips",
         "validators of batches",
         "store",
         "disk",

@@ -276,7 +276,7 @@ def test_a_student_of_another_vocabulary_is_refused(dataset: FrozenDataset, teac
 
 def test_a_small_dataset_without_texts_is_refused(teacher: Path, tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    blank = frozen(lake, recordings=1, rows=3, shard_bytes=10**9)
+    frozen(lake, recordings=1, rows=3, shard_bytes=10**9)
 
     def erase(rows: list[dict[str, Any]]) -> None:
         for row in rows:
@@ -286,4 +286,4 @@ def test_a_small_dataset_without_texts_is_refused(teacher: Path, tmp_path: Path)
 
     change(lake, 0, erase)
     with pytest.raises(NoTrainingData, match="none of 6 rows"):
-        start(blank, tmp_path / "run", teacher, holdout=0.0)
+        start(FrozenDataset(lake, NAME), tmp_path / "run", teacher, holdout=0.0)
