@@ -3,7 +3,8 @@
 Timestamps cost a Whisper model accuracy, and so does greedy search. The chunk's own audio is decoded again without
 timestamps, once greedily and once with beams, and of these texts and the label the one is taken that the teacher finds
 the most probable on that audio: by the *total* of its tokens' forced log-probabilities (their mean would choose loops).
-There is no constant to tune; docs/adr/0010 has the measurements.
+A decode without timestamps may skip whole sentences, and the total rewards that, so a much shorter text is not taken.
+docs/adr/0010 has the measurements.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ from k2d.text.repetition import REPETITION_MAX, compression_ratio
 
 VERSION: Final = 1  # part of the key of labels that were rescored: increase it when another text would be chosen
 SURE: Final = -0.3  # nats a token: of labels above it a fifth (docs/adr/0010), almost none changes for the better
+# of the label's words, that a text must have at least; between 0.5 and 0.9 it makes no difference (docs/adr/0010)
+LEAST_WORDS: Final = 0.75
 
 _SINGLE: Final = rf"[{HAN}\u3041-\u30ff]"  # Han and kana: each character is a word
 # a word with the space before it and the punctuation around it; all words of a text joined are the text
@@ -96,12 +99,18 @@ class Rescorer:
 
 
 def distinct(label: str, candidates: Sequence[RescoringCandidate]) -> list[RescoringCandidate]:
-    """The candidates that say something else than the label and than one another, and neither nothing nor a loop."""
-    seen = {read(label).tokens}
+    """The candidates that say something else than the label and than one another, and that may be taken.
+
+    A loop, nothing, and a text that leaves out more than a quarter of the label's words may not; a label that loops has
+    too many words to compare.
+    """
+    own = read(label).tokens
+    least = 1 if loops(label) else max(1.0, LEAST_WORDS * len(own))
+    seen = {own}
     kept = []
     for candidate in candidates:
         tokens = read(candidate.text).tokens
-        if tokens and tokens not in seen and not loops(candidate.text):
+        if len(tokens) >= least and tokens not in seen and not loops(candidate.text):
             kept.append(candidate)
         seen.add(tokens)
     return kept

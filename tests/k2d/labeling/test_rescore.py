@@ -95,6 +95,14 @@ def test_a_loop_or_nothing_is_never_taken(text: str) -> None:
     assert chosen(chunk, {5: text, 1: text}, lambda scored: -9.0 if scored == LABEL else -0.1) == chunk
 
 
+def test_a_text_that_skips_a_sentence_is_not_taken() -> None:
+    label = "我們先來看這個問題，然後再看 gradient descent 的部分"
+    skips, complete = "我們先來看這個問題", "我們先來看這個問題，然後再看 gradient descent 部分"
+    totals = {label: -9.0, skips: -2.0, complete: -8.0}.__getitem__
+    assert chosen(chunk_of(label), {5: skips, 1: skips}, totals).text == label
+    assert chosen(chunk_of(label), {5: skips, 1: complete}, totals).text == complete
+
+
 def test_a_looping_label_gives_way_however_probable_it_is() -> None:
     assert chosen(chunk_of(LOOP), {5: BETTER, 1: LOOP}, lambda scored: -0.1 if scored == LOOP else -9.0).text == BETTER
     assert chosen(chunk_of(LOOP, avg_logprob=-0.1), {5: BETTER, 1: WORSE}, lambda _: -math.inf).text in (BETTER, WORSE)
