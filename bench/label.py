@@ -22,6 +22,14 @@ from statistics import median
 
 HERE = Path(__file__).parents[1]
 DATA = HERE.parent / "shared" / "data" / "public"
+# another tree has other commands than those that this environment's metadata name
+LABEL = """
+import importlib.metadata as metadata
+every = metadata.entry_points
+metadata.entry_points = lambda **of: () if of.get("group") == "k2d.commands" else every(**of)
+from k2d.cli import main
+main()
+"""
 
 
 @dataclass
@@ -40,7 +48,7 @@ class Run:
         """Label once, in a process of its own."""
         with tempfile.TemporaryDirectory() as store:
             environment = {**os.environ, **self.settings, "K2D_STORE": store, "PYTHONPATH": str(self.tree)}
-            command = [sys.executable, "-m", "k2d.cli", "label", "--embedded", "--json", "--validator", "perturbed"]
+            command = [sys.executable, "-c", LABEL, "label", "--embedded", "--json", "--validator", "perturbed"]
             started = time.perf_counter()
             process = subprocess.Popen(
                 [*command, *map(str, recordings)], env=environment, cwd=self.tree, stdout=subprocess.PIPE
