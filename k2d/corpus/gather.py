@@ -36,6 +36,7 @@ class PartTables:
     chunks: pa.Table  # column_files.CHUNKS, the same rows
     segments: pa.Table  # column_files.SEGMENTS
     missing: int  # positions without a result, or with facts of an earlier version
+    results: tuple[RecordingResult, ...]  # the results that these rows account for, quarantined recordings included
 
 
 def gather(lake: Lake, batch_id: str, number: int, *, expected: int) -> PartTables:
@@ -46,11 +47,14 @@ def gather(lake: Lake, batch_id: str, number: int, *, expected: int) -> PartTabl
     """
     results = list(lake.batches.results(batch_id, part=number))
     labeled = [result for result in results if result.outcome is Outcome.LABELED and result.facts_key is not None]
-    tables = [table for table in lake.files.many(partial(_index_rows, lake), labeled) if table is not None]
+    read = list(zip(labeled, lake.files.many(partial(_index_rows, lake), labeled), strict=True))
+    tables = [table for _, table in read if table is not None]
+    outdated = {result.position for result, table in read if table is None}
     rows = pa.concat_tables([SCHEMA.empty_table(), *(table for table, _ in tables)])
     evidence = pa.chunked_array([chunk for _, lists in tables for chunk in lists.chunks], _EVIDENCE_TYPE)
     missing = expected - len(results) + len(labeled) - len(tables)
-    return PartTables(rows, column_files.chunks(rows), column_files.segments(evidence), missing)
+    counted = tuple(result for result in results if result.position not in outdated)
+    return PartTables(rows, column_files.chunks(rows), column_files.segments(evidence), missing, counted)
 
 
 def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.ChunkedArray] | None:

@@ -164,6 +164,11 @@ class Part:
         """Whether every position of the part has a result, with facts of the current version."""
         return self._tables is None or not self._tables.missing
 
+    @property
+    def results(self) -> tuple[RecordingResult, ...] | None:
+        """The results that the rows of an incomplete part account for; more may come in meanwhile. None: all."""
+        return None if self.complete or self._tables is None else self._tables.results
+
     def make(self) -> None:
         """Read the rows from facts shards, and store them if the part is complete and the lake writable."""
         tables = self._tables = self._gather()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from k2d.corpus.index import Part, outdated, parts
+from k2d.corpus.index import Part, parts
 from k2d.corpus.sweep import Curve, SweepSums, sweep
 from k2d.documents import (
     BatchItem,
@@ -32,7 +32,7 @@ from k2d.errors import described
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Outcome, QuarantineReason, RecordingResult, Status, Versions
 from k2d.store import Lake
-from k2d.store.batches import PART, DamagedBatch
+from k2d.store.batches import DamagedBatch
 from k2d.text.terms import terms_of
 
 FAILURES_SHOWN: Final = 100  # quarantined recordings in a status; chosen
@@ -132,12 +132,14 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
 def _current(lake: Lake, batch: Batch) -> tuple[list[Part], list[RecordingResult]]:
     """The parts of a batch, and its results without those whose facts are gone or of an earlier version.
 
-    The results of a complete part all count, since its stored files have everything that the facts have.
+    The results of a complete part all count, since its stored files have everything that the facts have; of an
+    incomplete one, those that its rows account for, though more may have come in since.
     """
     batch_parts = list(parts(lake, batch.id))
-    complete = [part.complete for part in batch_parts]
-    missing = set() if all(complete) else {place for place in outdated(lake, batch) if not complete[place // PART]}
-    return batch_parts, [result for result in lake.batches.results(batch.id) if result.position not in missing]
+    results: list[RecordingResult] = []
+    for number, part in enumerate(batch_parts):
+        results += lake.batches.results(batch.id, part=number) if part.results is None else part.results
+    return batch_parts, results
 
 
 def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: Sequence[RecordingResult]) -> Ledger:

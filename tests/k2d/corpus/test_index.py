@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from lakes import audio_path, batch, copy, put_recording
 
-from k2d.corpus import index
+from k2d.corpus import index, views
 from k2d.corpus.index import parts, read_index
 from k2d.errors import StoreError
 from k2d.filtering.policy import columns_of, evidence_columns
@@ -49,6 +49,27 @@ def test_rows_come_in_order_with_what_they_belong_to(lake: Lake) -> None:
     assert table["recording_id"].to_pylist()[2] == "rec_" + f"{2:024x}"
     assert table["teacher_fingerprint"].to_pylist()[0] == "d01c3014881c9c6f:ctranslate2:int8"
     assert places(lake) == [(0, 0), (0, 1), (2, 0)]
+
+
+def test_a_result_that_comes_while_the_ledger_is_made_counts_with_its_chunks_or_not_at_all(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = put_recording(lake, 3, [(0.0, 0.3)])
+
+    def then_a_result(*arguments: str) -> list[index.Part]:
+        read = list(parts(lake, ID))
+        lake.batches.put_result(ID, late)
+        return read
+
+    before = views.ledger(lake, lake.batches.get(ID))
+    monkeypatch.setattr(views, "parts", then_a_result)
+    meanwhile = views.status(lake, lake.batches.get(ID))
+    assert meanwhile.ledger == before
+    assert (meanwhile.state, meanwhile.ledger.recordings.pending) == ("stalled", 1)
+    monkeypatch.undo()
+    done = views.status(lake, lake.batches.get(ID))
+    assert done.state == "done"
+    assert done.ledger.seconds.accepted > before.seconds.accepted
 
 
 def test_it_is_stored_once_everything_has_a_result(lake: Lake) -> None:

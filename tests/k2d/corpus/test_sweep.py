@@ -28,7 +28,7 @@ JUDGE = Policy(name="judge", metric=Metric.EVIDENCE, weights=Weights(bias=-4.0, 
 
 @pytest.fixture
 def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (positions, indices, views, chunk_pages):
+    for module in (positions, indices, chunk_pages):
         monkeypatch.setattr(module, "PART", 2)
 
 
