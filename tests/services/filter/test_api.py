@@ -499,7 +499,7 @@ def test_a_dataset_is_frozen_by_a_job_and_pulled_with_nothing_but_the_api(api, l
     shard = Path(lake.datasets.shard_path("v1", 0))
     for damage in (shard.read_bytes()[:-100], shard.read_bytes()[:-1] + b"2"):
         shard.write_bytes(damage)
-        assert_problem(api.get("/v1/datasets/v1/shards/0"), 503, "store_unavailable")
+        assert_problem(api.get("/v1/datasets/v1/shards/0"), 503, "damaged_file")
 
 
 def test_a_name_belongs_to_one_dataset_while_it_is_made_and_after(api, lake, freeze):
