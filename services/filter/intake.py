@@ -18,7 +18,7 @@ from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
-from k2d.labeling.forecast import forecast, probe_header
+from k2d.labeling.forecast import Header, forecast, probe_header
 from k2d.labeling.request import check_choice, make_batch, split_channels
 from k2d.schema import EACH, Batch, Source
 from k2d.settings import Settings
@@ -105,20 +105,18 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
 def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Forecast:
     """Estimate what the batch would cost; nothing is stored. Errors as for `store_batch`."""
     check_choice(body.options if isinstance(body, UploadedFiles) else body, settings)
+    limits = DecodeLimits.of(settings)
     if isinstance(body, UploadedFiles):
         placeholder = [Source("x", "x", "x")] * bool(body.files)
         # files get their keys when they are stored
         batch = make_batch(placeholder, body.options, settings)
         each = (body.options.channels or settings.channels) == EACH
-        limits = DecodeLimits.of(settings)
-        headers = [
-            probe_header(_file_name(file), partial(_content, file), limits)
-            for file in body.files
-            for _ in range(_header_channels(file, limits) if each else 1)
-        ]
+        headers: list[Header] = []
+        for file in body.files:
+            channels = _header_channels(file, limits) if each else 1  # before the next line, which closes the file
+            headers += [probe_header(_file_name(file), partial(_content, file), limits)] * channels
         return forecast(headers, lake, batch)
     batch = _referenced(body, lake, settings)
-    limits = DecodeLimits.of(settings)
     opened = partial(sources.open_source, lake_open=lake.open, allowed=settings.allowed_sources)
     headers = [probe_header(source.name, partial(opened, source), limits) for source in batch.sources]
     return forecast(headers, lake, batch)

@@ -52,13 +52,13 @@ def api(settings):
         yield client
 
 
-def wav(seconds=1.0):
+def wav(seconds=1.0, channels=1):
     file = io.BytesIO()
     with wave.open(file, "wb") as out:
-        out.setnchannels(1)
+        out.setnchannels(channels)
         out.setsampwidth(2)
         out.setframerate(16_000)
-        out.writeframes(tone(seconds).tobytes())
+        out.writeframes(tone(seconds).repeat(channels).tobytes())
     return file.getvalue()
 
 
@@ -139,6 +139,14 @@ def test_dry_run_forecasts_and_stores_nothing(api, lake):
     assert forecast["estimated_s"] > 0
     assert "assumed" in forecast["basis"]
     assert list(lake.batches.all()) == []
+
+
+def test_a_dry_run_counts_each_channel_that_would_be_labeled(api):
+    files = (("call.wav", wav(3, channels=2)), ("talk.wav", wav(3)))
+    for channels, recordings in (("mix", 2), ("each", 3)):
+        answer = upload(api, *files, params={"dry_run": True}, data={"channels": channels})
+        assert (answer.status_code, answer.json()["recordings"]) == (200, recordings)
+        assert answer.json()["not_audio"] == []
 
 
 def test_dry_run_by_reference_reads_headers_and_stores_nothing(api, lake, tmp_path):
