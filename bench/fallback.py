@@ -29,14 +29,14 @@ REFERENCE = "packaged:whisper-base"
 
 def clips(every: int) -> list[tuple[Window, tuple[str, ...]]]:
     """Recordings of at most 30 s with their references."""
-    found: list[tuple[Window, tuple[str, ...]]] = []
+    chosen: list[tuple[Window, tuple[str, ...]]] = []
     for folder in ("public", "real"):
         for line in (DATA / folder / "manifest.jsonl").read_text("utf-8").split("\n"):
             row = json.loads(line) if line else {}
             if row and row["duration"] < 30 and row["text"] != "none":
                 samples = soundfile.read(DATA / folder / row["audio"], dtype="int16")[0][:WINDOW_SAMPLES]
-                found.append((Window(samples), (row["text"], str(row.get("text_spoken") or row["text"]))))
-    return found[::every]
+                chosen.append((Window(samples), (row["text"], str(row.get("text_spoken") or row["text"]))))
+    return chosen[::every]
 
 
 def errors(result: WindowResult, references: tuple[str, ...]) -> int:
@@ -74,15 +74,15 @@ def main() -> None:
         print("temperature  search                reach  accepted  changed  errors before  after")
         for temperature in options.temperatures[1:]:
             search = search_at(temperature, options)
-            found = engine.transcribe(
+            results = engine.transcribe(
                 [window for window, _, _ in failed], replace(options, temperatures=(temperature,))
             )
-            changed = sum(new.text != old.text for new, (_, _, old) in zip(found, failed, strict=True))
+            changed = sum(new.text != old.text for new, (_, _, old) in zip(results, failed, strict=True))
             before = sum(errors(old, references) for _, references, old in failed)
-            after = sum(errors(new, references) for new, (_, references, _) in zip(found, failed, strict=True))
+            after = sum(errors(new, references) for new, (_, references, _) in zip(results, failed, strict=True))
             left = [
                 (window, references, new)
-                for new, (window, references, _) in zip(found, failed, strict=True)
+                for new, (window, references, _) in zip(results, failed, strict=True)
                 if needs_fallback(new, options)  # type: ignore[arg-type]
             ]
             name = f"{search.beam_size} beams" + (

@@ -139,8 +139,8 @@ def probe_duration_s(file: AudioFile, *, limits: DecodeLimits = DEFAULT) -> floa
 
     Memory is limited to 128 MB, as many files are probed at once, for estimates.
     """
-    few = DecodeLimits(min(limits.memory_mb, _PROBE_MEMORY_MB), limits.timeout_s)
-    return cast(float | None, _probe(file, "duration_s", few))
+    small = DecodeLimits(min(limits.memory_mb, _PROBE_MEMORY_MB), limits.timeout_s)
+    return cast(float | None, _probe(file, "duration_s", small))
 
 
 def probe_channels(file: AudioFile, *, limits: DecodeLimits = DEFAULT) -> int | None:

@@ -39,12 +39,9 @@ def links(file: ByteRange) -> list[tuple[int, int]]:
     starts: list[int] = []
     at, size, in_headers = 0, file.size, False
     while at < size:
-        page = page_at(file, at)
+        page = page_at(file, at) or find_page(file, at, size)
         if page is None:
-            found = find_page(file, at, size)
-            if found is None:
-                break
-            page = found
+            break
         if page.begins and not in_headers:
             starts.append(page.start)
         in_headers = page.begins

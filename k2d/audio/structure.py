@@ -86,9 +86,9 @@ class Structure:
     def _first_cluster(self, stop: int) -> int | None:
         """The offset of the first cluster; headers before it have elements of many kinds, and are not checked."""
         for at in range(0, stop, _SEARCH_BYTES):
-            found = self._file.at(at, _SEARCH_BYTES + 3).find(_CLUSTER.to_bytes(4, "big"))
-            if found >= 0:
-                return at + found
+            offset = self._file.at(at, _SEARCH_BYTES + 3).find(_CLUSTER.to_bytes(4, "big"))
+            if offset >= 0:
+                return at + offset
         return None
 
     def _block_end(self, content: int) -> int | None:

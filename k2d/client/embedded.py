@@ -210,8 +210,8 @@ class Embedded:
         if not files:
             raise no_audio(paths)
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-            found = list(pool.map(lambda path: sources.from_path_lenient(path, hashes=hashes), files))
-        return split_channels(found, options, self.settings, channels_of=self._header_channels)
+            described_files = list(pool.map(lambda path: sources.from_path_lenient(path, hashes=hashes), files))
+        return split_channels(described_files, options, self.settings, channels_of=self._header_channels)
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:
         """Process the missing recordings. One that raises unexpected errors is tried again alone, then quarantined."""

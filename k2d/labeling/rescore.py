@@ -71,18 +71,20 @@ class Rescorer:
         Raises:
             ModelError: the teacher failed.
         """
-        if all(segment.avg_logprob > SURE for segment in chunk.segments) and not loops(chunk.text):
+        looping = loops(chunk.text)
+        if not looping and all(segment.avg_logprob > SURE for segment in chunk.segments):
             return chunk
         window = Window(samples)
         first = await self._decode(window, self._beams)
         if read(first.text).tokens == read(chunk.text).tokens:
             return chunk
-        candidates = distinct(chunk.text, [first, await self._decode(window, self._greedy)])
+        least = 1.0 if looping else LEAST_WORDS * len(read(chunk.text).tokens)
+        candidates = distinct(chunk.text, [first, await self._decode(window, self._greedy)], least=least)
         own, *totals = await asyncio.gather(
             *(self._total(window, text) for text in (chunk.text, *(candidate.text for candidate in candidates)))
         )
         total, best = max(zip(totals, candidates, strict=True), key=itemgetter(0), default=(-math.inf, None))
-        if best is None or (total <= own and not loops(chunk.text)):
+        if best is None or (total <= own and not looping):
             return chunk
         return relabeled(chunk, best)
 
@@ -98,19 +100,16 @@ class Rescorer:
             return -math.inf
 
 
-def distinct(label: str, candidates: Sequence[RescoringCandidate]) -> list[RescoringCandidate]:
+def distinct(label: str, candidates: Sequence[RescoringCandidate], *, least: float) -> list[RescoringCandidate]:
     """The candidates that say something else than the label and than one another, and that may be taken.
 
-    A loop, nothing, and a text that leaves out more than a quarter of the label's words may not; a label that loops has
-    too many words to compare.
+    A loop, nothing, and a text of fewer than `least` words may not.
     """
-    own = read(label).tokens
-    least = 1 if loops(label) else max(1.0, LEAST_WORDS * len(own))
-    seen = {own}
+    seen = {read(label).tokens}
     kept = []
     for candidate in candidates:
         tokens = read(candidate.text).tokens
-        if len(tokens) >= least and tokens not in seen and not loops(candidate.text):
+        if tokens and len(tokens) >= least and tokens not in seen and not loops(candidate.text):
             kept.append(candidate)
         seen.add(tokens)
     return kept

@@ -11,7 +11,7 @@ from k2d.inference.transcriber import ScoringTranscriber
 from k2d.schema import Chunk, DecodeOptions, Hypothesis, ModelInfo, Samples, TextScore, Window
 from k2d.validators.names import PERTURBED
 from k2d.validators.perturb import PERTURBATIONS, Perturbation, apply
-from k2d.validators.protocol import AS_IS, Validator, ValidatorContext, mean_by_segment
+from k2d.validators.protocol import AS_IS, Validator, ValidatorContext, greedy_options, mean_by_segment
 
 # increase it when forced log-probabilities, or their means by segment, are computed differently
 SCORE_VERSION: Final = 1
@@ -50,14 +50,7 @@ class ModelValidator:
 
     @property
     def options(self) -> DecodeOptions:
-        """One greedy pass without timestamps or fallback: a loop is evidence about the label, and is kept."""
-        return DecodeOptions(
-            language=self.language,
-            temperatures=(0.0,),
-            without_timestamps=True,
-            no_speech_threshold=None,
-            short_context=self.short_context,
-        )
+        return greedy_options(self.language, short_context=self.short_context)
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import HYPOTHESES_TAG, digest
-from k2d.schema import Chunk, Hypothesis, ModelInfo, Samples, Segment
+from k2d.schema import Chunk, DecodeOptions, Hypothesis, ModelInfo, Samples, Segment
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators.names import SEPARATOR
@@ -107,6 +107,17 @@ class Validators:
     def key(self) -> tuple[Any, ...]:
         """Their part of the key of facts."""
         return tuple((validator.name, validator.key) for validator in self)
+
+
+def greedy_options(language: str, *, short_context: bool) -> DecodeOptions:
+    """One greedy pass without timestamps or fallback: a loop is evidence about the label, and is kept."""
+    return DecodeOptions(
+        language=language,
+        temperatures=(0.0,),
+        without_timestamps=True,
+        no_speech_threshold=None,
+        short_context=short_context,
+    )
 
 
 def hypotheses_key(label_key: str, validator: Validator) -> str:

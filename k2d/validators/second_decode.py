@@ -15,7 +15,7 @@ from k2d.inference.transcriber import Transcriber
 from k2d.schema import Chunk, DecodeOptions, Evidence, Hypothesis, Samples, Window
 from k2d.text.repetition import REPETITION_MAX
 from k2d.validators.names import SECOND_DECODE
-from k2d.validators.protocol import Validator, ValidatorContext
+from k2d.validators.protocol import Validator, ValidatorContext, greedy_options
 
 VERSION: Final = 1  # increase it when a change of the rule, the decodes or evidence selects other chunks
 
@@ -71,13 +71,7 @@ class SecondDecode:
         )
 
     def _in_language(self, language: str) -> DecodeOptions:
-        return DecodeOptions(
-            language=language,
-            temperatures=(0.0,),
-            without_timestamps=True,
-            no_speech_threshold=None,
-            short_context=self.short_context,
-        )
+        return greedy_options(language, short_context=self.short_context)
 
     def _at_rising_temperatures(self) -> DecodeOptions:
         return DecodeOptions(

@@ -122,7 +122,7 @@ class CTranslate2Engine:
         """The windows' indices in parts of as many as are worked on at once, of one length of context each."""
         by_length: dict[int, list[int]] = {}
         for index, window in enumerate(windows):
-            by_length.setdefault(_frames(window, options), []).append(index)
+            by_length.setdefault(context_frames(window, options), []).append(index)
         size = self._at_once or max(1, len(windows))
         return (same[start : start + size] for same in by_length.values() for start in range(0, len(same), size))
 
@@ -148,7 +148,7 @@ class CTranslate2Engine:
         return encoded
 
     def _transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
-        encoded = self._encode(windows, _frames(windows[0], options))
+        encoded = self._encode(windows, context_frames(windows[0], options))
         languages = self._languages(encoded, options)
         initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
         starts = [
@@ -221,7 +221,7 @@ class CTranslate2Engine:
         """
         if not windows:
             return []
-        encoded = self._encode(windows, _frames(windows[0], options))
+        encoded = self._encode(windows, context_frames(windows[0], options))
         languages = self._languages(encoded, options)
         batches: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for index, (window, language) in enumerate(zip(windows, languages, strict=True)):
@@ -252,10 +252,6 @@ class CTranslate2Engine:
             no_speech_prob=result.no_speech_prob,
             text=self._vocabulary.decode(tokens),
         )
-
-
-def _frames(window: Window, options: DecodeOptions) -> int:
-    return context_frames(len(window.samples), short=options.short_context)
 
 
 class EncoderOutput:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Samples
+from k2d.schema import SAMPLE_RATE_HZ, WINDOW_SAMPLES, DecodeOptions, Samples, Window
 
 FFT_SIZE: Final = 400  # 25 ms
 HOP: Final = 160  # 10 ms
@@ -62,15 +62,14 @@ def _hann() -> npt.NDArray[np.float64]:
     return np.hanning(FFT_SIZE + 1)[:-1]
 
 
-def context_frames(samples: int, *, short: bool) -> int:
+def context_frames(window: Window, options: DecodeOptions) -> int:
     """How many frames of features the encoder gets for a window: all 3000, or in a short context about its length.
 
-    >>> context_frames(7 * SAMPLE_RATE_HZ, short=True)
-    1500
+    context_frames(Window(samples), DecodeOptions(short_context=True))  # 1500, for 7 s
     """
-    if not short:
+    if not options.short_context:
         return FRAMES
-    steps = math.ceil((samples / SAMPLE_RATE_HZ + SHORT_PAD_S) / SHORT_STEP_S)
+    steps = math.ceil((len(window.samples) / SAMPLE_RATE_HZ + SHORT_PAD_S) / SHORT_STEP_S)
     return min(FRAMES, round(steps * SHORT_STEP_S / FRAME_S))
 
 

@@ -120,7 +120,7 @@ class TransformersEngine:
     def _score(self, window: Window, text_tokens: tuple[int, ...], options: DecodeOptions) -> TextScore:
         if not text_tokens:
             return scoring.finish((), ())
-        encoded = self._encode(window, context_frames(len(window.samples), short=options.short_context))
+        encoded = self._encode(window, context_frames(window, options))
         language = self._language(encoded, options)
         start = scoring.start(window, language=language.code, options=options, vocabulary=self._vocabulary)
         logits = self._stepper(encoded).forced(start, text_tokens)[:, : self._vocabulary.eot]
@@ -129,7 +129,7 @@ class TransformersEngine:
         return scoring.finish(text_tokens, probabilities.tolist())
 
     def _transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
-        encoded = self._encode(window, context_frames(len(window.samples), short=options.short_context))
+        encoded = self._encode(window, context_frames(window, options))
         language = self._language(encoded, options)
         initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
         prompt = prompts.build(

@@ -40,6 +40,13 @@ def write_certificate(path: Path) -> Path:
     return path
 
 
+def trust(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process's clients trust the certificate, and reach loopback without a proxy."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @contextmanager
 def https_server(handler: type[http.server.BaseHTTPRequestHandler], certificate: Path) -> Iterator[str]:
     """Serve on loopback with this certificate; yields the address."""

@@ -78,11 +78,11 @@ def opposite_tokens(label_sounds: Sequence[str], judged: Flags, hypothesis_sound
     votes = np.zeros(len(hypothesis_sounds))
     in_gap = np.zeros(len(hypothesis_sounds), np.bool_)  # opposite to judged tokens only, if aligned with nothing
     for code in Levenshtein.opcodes("".join(hypothesis_sounds), "".join(label_sounds)):
-        mine = owner[code.src_start : code.src_end]
+        tokens = owner[code.src_start : code.src_end]
         if code.tag in ("equal", "replace"):
-            np.add.at(votes, mine, np.where(of_label[code.dest_start : code.dest_end], 1.0, -1.0))
+            np.add.at(votes, tokens, np.where(of_label[code.dest_start : code.dest_end], 1.0, -1.0))
         elif code.tag == "delete":
             beside = of_label[max(0, code.dest_start - 1) : code.dest_start + 1]
-            in_gap[mine] = bool(len(beside) and beside.all())
+            in_gap[tokens] = bool(len(beside) and beside.all())
     opposite: Flags = (votes > 0) | ((votes == 0) & in_gap)
     return opposite

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tls import https_server, write_certificate
+from tls import https_server, trust, write_certificate
 from weights import BASE, base, cache
 
 from k2d import sources
@@ -58,9 +58,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    trust(certificate, monkeypatch)
     Alternating.answered = 0
     with https_server(Alternating, certificate) as address:
         yield f"{address}/talk.flac"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from media_files import encoded
-from tls import https_server, write_certificate
+from tls import https_server, trust, write_certificate
 
 from k2d.audio import examine
 from k2d.errors import AudioError, NotFound, SourceRefused
@@ -74,9 +74,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(certificate: Path, monkeypatch: pytest.MonkeyPatch, without_waits: None) -> Iterator[str]:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    trust(certificate, monkeypatch)
     Handler.hits = []
     with https_server(Handler, certificate) as address:
         yield address
