@@ -52,6 +52,13 @@ class NotFound(K2DError):
     status = 404
 
 
+class Forbidden(K2DError):
+    """Whoever asks may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
 class Conflict(K2DError):
     """The name is already taken, or the current state does not allow the operation."""
 

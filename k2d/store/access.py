@@ -11,10 +11,13 @@ from typing import Final
 
 from k2d.errors import BadRequest, Conflict, NotFound
 from k2d.store.base import LakePart, safe_name
+from k2d.store.guard import damaged
+from k2d.store.parquet import dumps
 
 SECRET_BYTES: Final = 32  # 256 random bits: a fast hash is enough, there is nothing to guess
 _ID_BYTES: Final = 6
 _KEY: Final = re.compile(r"k2d_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_SESSION: Final = "access/session.json"
 _NAME: Final = re.compile(r"[\w.@ -]{1,100}")
 
 
@@ -106,6 +109,24 @@ class AccessKeys(LakePart):
         except NotFound:
             return None
         return document.get("at")
+
+    def session_secret(self) -> bytes:
+        """The secret with which the console signs its sessions, access/session.json; made when it is first needed.
+
+        Raises:
+            StoreError
+        """
+        try:
+            document: dict[str, str] = self.read_document(_SESSION, dict[str, str])
+        except NotFound:
+            self.files.create(_SESSION, dumps({"secret": secrets.token_hex(SECRET_BYTES)}))
+            document = self.read_document(_SESSION, dict[str, str])  # of two servers at once one has made it
+        try:
+            return bytes.fromhex(document["secret"])
+        except (KeyError, ValueError) as error:
+            raise damaged(
+                self.files.url(_SESSION), "it holds no secret; delete it, and everybody signs in again"
+            ) from error
 
     def _read(self, path: str) -> AccessKey:
         key: AccessKey = self.read_document(path, AccessKey)

@@ -12,6 +12,8 @@ from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
 from k2d.store import Lake
 from services.filter import batches, chunks, datasets, health, policies
+from services.filter.console import app as console
+from services.filter.console.page import refused_page
 from services.filter.endpoints import ENDPOINTS
 from services.filter.queue import WorkQueue
 from services.web import middleware
@@ -53,5 +55,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.queue = WorkQueue(settings)
     for router in (batches.router, chunks.router, policies.router, datasets.router, health.router):
         app.include_router(router)
-    middleware.install(app, settings, ENDPOINTS)
+    console.install(app)
+    middleware.install(app, settings, ENDPOINTS, refused_page)
     return app

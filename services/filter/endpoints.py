@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from k2d.store.access import AccessRole
-from services.web.access import EVERY_HOST, EndpointAccess
+from services.web.access import EVERY_HOST, OPEN, EndpointAccess
 
 _READ: Final = EndpointAccess(AccessRole.VIEWER)
+_PAGE: Final = EndpointAccess(AccessRole.VIEWER, page=True)
 
 ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     **EVERY_HOST,
@@ -27,4 +28,11 @@ ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     "POST /v1/resume": EndpointAccess(AccessRole.OPERATOR, "resume"),
     "POST /v1/datasets": EndpointAccess(AccessRole.OPERATOR, "freeze"),
     "DELETE /v1/datasets/{name}": EndpointAccess(AccessRole.ADMIN, "delete"),
+    # the console (services/filter/console)
+    "GET /static/{name:path}": OPEN,
+    "GET /sign-in": OPEN,
+    "POST /sign-in": OPEN,
+    "POST /sign-out": OPEN,
+    "GET /preferences": OPEN,
+    "GET /": _PAGE,
 }

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +22,7 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessKey, AccessRole, hash_of, id_in, matching
 from services.web.problems import problem
+from services.web.sessions import ANONYMOUS_ID, COOKIE, CSRF_HEADER, TOKEN_ID, Session, Sessions, fits
 
 log = structlog.get_logger()
 
@@ -36,6 +38,7 @@ class EndpointAccess:
 
     least: AccessRole | None
     action: str | None = None
+    page: bool = False  # of the console: refusals are pages, and changes need a session's token
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ class Authenticator:
             )
         self._token = hash_of(token) if token else None
         self._lake: Lake | None = None
+        self.sessions: Sessions | None = None
         try:
             self._lake = Lake(settings.store)
+            self.sessions = Sessions(self._lake)
         except StoreError as error:
             if self._token is None:
                 raise
@@ -113,6 +118,37 @@ class Authenticator:
             return None
         await self._note_use(key)
         return Caller(f"{key.id} {key.name}", key.role)
+
+    async def sign_in(self, secret: str) -> str | None:
+        """Begin a session with a key; returns the value of its cookie, None if the key is not valid.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        if await self.caller(f"Bearer {secret}") is None or self.sessions is None:
+            return None
+        key = matching(await self._fresh_keys(), secret.strip())
+        key_id, sha256 = (key.id, key.sha256) if key is not None else (TOKEN_ID, self._token or "")
+        return await asyncio.to_thread(self.sessions.cookie, key_id, sha256)
+
+    async def session(self, cookie: str) -> tuple[Session, Caller] | None:
+        """The session of a cookie, and whose it is; None if it is forged or too old, or its key no longer valid.
+
+        Raises:
+            StoreError
+        """
+        if not cookie or self.sessions is None:
+            return None
+        session = await asyncio.to_thread(self.sessions.read, cookie)
+        if session is None:
+            return None
+        if session.key_id == ANONYMOUS_ID:
+            return None if await self.is_required() else (session, ANONYMOUS)
+        keys = [_token_key(self._token)] if self._token else []
+        for key in (*keys, *await self._fresh_keys()):
+            if fits(session, key) and key.revoked_at is None:
+                return session, Caller(key.name if key.id == TOKEN_ID else f"{key.id} {key.name}", key.role)
+        return None
 
     async def is_required(self) -> bool:
         """Whether there is any key. Revoked ones count: taking the last key away opens nothing.
@@ -201,8 +237,10 @@ class AccessControl:
         authenticator: Authenticator,
         endpoints: Mapping[str, EndpointAccess],
         attempts: FailedAttempts,
+        refused_page: Callable[[Scope, Response], Response] | None = None,
     ) -> None:
-        self.app, self.authenticator, self.attempts = app, authenticator, attempts
+        """`refused_page` makes a page of a refusal (401, 403, 503) where the endpoint is a page."""
+        self.app, self.authenticator, self.attempts, self.refused_page = app, authenticator, attempts, refused_page
         self._endpoints = [_compiled(name, endpoint) for name, endpoint in endpoints.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -217,13 +255,15 @@ class AccessControl:
             await self.app(scope, receive, send)
             return
         try:
-            caller = await self._caller(scope)
+            caller = await self._caller(scope, endpoint)
             refusal = await self._refusal(scope, endpoint.least, caller)
         except K2DError as error:
             refusal = problem(error.status, error.code, error.message, hint=error.hint)
             caller = None
         if refusal is not None or caller is None:
             assert refusal is not None
+            if endpoint.page and self.refused_page is not None:
+                refusal = self.refused_page(scope, refusal)
             await refusal(scope, receive, send)
             if caller not in (None, ANONYMOUS) and endpoint.action:
                 assert caller is not None
@@ -246,10 +286,20 @@ class AccessControl:
         finally:
             await self._record(scope, endpoint.action, caller, status, location)
 
-    async def _caller(self, scope: Scope) -> Caller | None:
-        if not await self.authenticator.is_required():
-            return ANONYMOUS
-        return await self.authenticator.caller(Headers(scope=scope).get("authorization", ""))
+    async def _caller(self, scope: Scope, endpoint: EndpointAccess) -> Caller | None:
+        """Who sent a request: by its key, or by its session, whose token it has to carry if it changes anything."""
+        headers = Headers(scope=scope)
+        if header := headers.get("authorization", ""):
+            return await self.authenticator.caller(header) if await self.authenticator.is_required() else ANONYMOUS
+        found = await self.authenticator.session(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
+        if found is None:
+            return None if await self.authenticator.is_required() else ANONYMOUS
+        session, caller = found
+        is_change = scope["method"] not in READING
+        if is_change and (endpoint.page or caller is not ANONYMOUS) and self.authenticator.sessions is not None:
+            self.authenticator.sessions.check_csrf(session.cookie, headers.get(CSRF_HEADER, ""))
+        scope.setdefault("state", {})["session"] = session
+        return caller
 
     async def _refusal(self, scope: Scope, least: AccessRole, caller: Caller | None) -> Response | None:
         if caller is None:
@@ -328,4 +378,4 @@ def _compiled(name: str, endpoint: EndpointAccess) -> tuple[str, re.Pattern[str]
 
 
 def _token_key(sha256: str) -> AccessKey:
-    return AccessKey("", "K2D_API_TOKEN", AccessRole.ADMIN, sha256, "", "")
+    return AccessKey(TOKEN_ID, "K2D_API_TOKEN", AccessRole.ADMIN, sha256, "", "")

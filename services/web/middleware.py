@@ -3,9 +3,11 @@
 The same ones for every HTTP host.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import Scope
 
 from k2d.settings import Settings
 from services.web import docs, problems
@@ -15,8 +17,15 @@ from services.web.origins import OriginCheck, SecurityHeaders
 from services.web.request_metrics import RequestMetrics
 
 
-def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAccess]) -> None:
+def install(
+    app: FastAPI,
+    settings: Settings,
+    endpoints: Mapping[str, EndpointAccess],
+    refused_page: Callable[[Scope, Response], Response] | None = None,
+) -> None:
     """Add to `app` what every host has. What is added last is outermost: metrics count refusals too.
+
+    `refused_page` makes pages of refusals; app.state.authenticator is for whoever lets people sign in.
 
         app = FastAPI()
         install(app, load(), {"GET /v1/batches": EndpointAccess(AccessRole.VIEWER)})
@@ -26,9 +35,15 @@ def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAc
     """
     problems.install(app)
     docs.install(app)
-    authenticator = Authenticator(settings)
+    authenticator = app.state.authenticator = Authenticator(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    app.add_middleware(AccessControl, authenticator=authenticator, endpoints=endpoints, attempts=FailedAttempts())
+    app.add_middleware(
+        AccessControl,
+        authenticator=authenticator,
+        endpoints=endpoints,
+        attempts=FailedAttempts(),
+        refused_page=refused_page,
+    )
     app.add_middleware(OriginCheck, allowed=settings.allowed_hosts, needs_key=authenticator.is_required)
     app.add_middleware(problems.UnexpectedErrors)
     app.add_middleware(SecurityHeaders)

@@ -1,0 +1,48 @@
+"""How numbers, lengths and times are written on pages."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+
+def hours(seconds: float) -> str:
+    """A length of audio: seconds up to two minutes, minutes up to two hours, then hours.
+
+    hours(5400) == "90.0 min"
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def clock(seconds: float) -> str:
+    """A position in a recording: clock(3725.5) == "1:02:05.5"."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    whole, minute = divmod(minutes, 60)
+    return (f"{whole}:{minute:02d}" if whole else f"{minute}") + f":{rest / 10:04.1f}"
+
+
+def share(part: float, whole: float) -> str:
+    """A share in per cent with one digit; a dash where there is no whole: share(1, 8) == "12.5 %"."""
+    return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def when(moment: str) -> str:
+    """An ISO 8601 moment to the minute, in UTC: "2026-11-22 14:00"."""
+    return moment[:16].replace("T", " ")
+
+
+def number(value: float) -> str:
+    """A number with separators: number(1234567) == "1,234,567"."""
+    return f"{value:,}"
+
+
+FILTERS: Final[dict[str, Callable[..., Any]]] = {
+    "hours": hours,
+    "clock": clock,
+    "share": share,
+    "when": when,
+    "number": number,
+}

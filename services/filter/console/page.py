@@ -1,0 +1,153 @@
+"""What every page has: a template, the reader's language, the session, and headers that allow nothing foreign."""
+
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.routing import APIRoute
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+import k2d
+from k2d.errors import K2DError
+from k2d.store.access import AccessRole
+from services.filter.console import files, formats
+from services.filter.console.words import COOKIE as LANGUAGE_COOKIE
+from services.filter.console.words import LANGUAGES, Words, preferred
+from services.web.access import ANONYMOUS, Authenticator, Caller
+from services.web.sessions import ANONYMOUS_ID, COOKIE, HOURS
+
+THEME_COOKIE: Final = "k2d_theme"
+THEMES: Final = ("auto", "light", "dark")
+SIGN_IN: Final = "/sign-in"
+# blob: is audio that a script has fetched before it is asked for
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
+)
+
+_environment = Environment(
+    loader=PackageLoader(__package__, "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters |= formats.FILTERS
+_environment.globals |= {"static": files.address, "version": k2d.__version__}
+
+
+def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """Render a page, or a part of one.
+
+    Templates have, beside `values`: `_` (words), `caller`, `may(role)`, `csrf`, `language`, `theme`, `path`.
+
+        return render(request, "batches.html", batches=batches)
+    """
+    words = words_of(request.scope, request.headers, request.cookies)
+    cookie, is_new = _session_cookie(request)
+    authenticator: Authenticator | None = getattr(request.app.state, "authenticator", None)
+    sessions = authenticator.sessions if authenticator else None
+    caller: Caller | None = request.scope.get("state", {}).get("caller")
+    theme = request.cookies.get(THEME_COOKIE, "auto")
+    text = _environment.get_template(template).render(
+        {
+            "_": words,
+            "caller": caller,
+            "anonymous": caller is ANONYMOUS,
+            "may": lambda role: caller is not None and caller.role.covers(AccessRole(role)),
+            "csrf": sessions.csrf_token(cookie) if sessions and cookie else "",
+            "language": words.language,
+            "languages": LANGUAGES,
+            "theme": theme if theme in THEMES else "auto",
+            "root": request.scope.get("root_path", "") + "/",
+            "path": request.url.path,
+            "query": request.url.query,
+        }
+        | values
+    )
+    response = HTMLResponse(text, status_code=status, headers=_headers(words))
+    if is_new:
+        set_session(response, request, cookie)
+    return response
+
+
+def set_session(response: Response, request: Request, cookie: str) -> None:
+    """Put a session's cookie on a response. It is sent over HTTPS only, unless it never leaves this machine."""
+    response.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=HOURS * 3600,
+        path=request.scope.get("root_path", "") + "/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+
+
+def words_of(scope: Scope, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Words:
+    """The words for whoever sent a request."""
+    return Words(preferred(cookies.get(LANGUAGE_COOKIE), headers.get("accept-language", "")))
+
+
+def refused_page(scope: Scope, refusal: Response) -> Response:
+    """A refusal as a page: whoever has no key is sent to sign in and comes back after it."""
+    request = Request(scope)
+    if refusal.status_code == 401:
+        target = request.scope.get("root_path", "") + SIGN_IN
+        if request.headers.get("hx-request"):
+            return Response(status_code=401, headers={"HX-Redirect": target})
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"{target}?{urlencode({'next': wanted})}", 303)
+    body = json.loads(bytes(refusal.body))
+    return error_page(request, refusal.status_code, str(body["detail"]), body.get("hint"))
+
+
+def error_page(request: Request, status: int, detail: str, hint: str | None) -> Response:
+    """An error as a page, or as the notice that a part of a page shows."""
+    template = "notice.html" if request.headers.get("hx-request") else "error.html"
+    return render(request, template, status=status, detail=detail, hint=hint, code=status)
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def with_error_pages(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except K2DError as error:
+                return error_page(request, error.status, error.message, error.hint)
+            except RequestValidationError as error:
+                detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+                return error_page(request, 422, detail, None)
+            except HTTPException as error:
+                return error_page(request, error.status_code, str(error.detail), None)
+
+        return with_error_pages
+
+
+def _session_cookie(request: Request) -> tuple[str, bool]:
+    """The session's cookie, and whether it is new: where no key is needed a session begins with the first page."""
+    session = request.scope.get("state", {}).get("session")
+    if session is not None:
+        return session.cookie, False
+    authenticator: Authenticator | None = getattr(request.app.state, "authenticator", None)
+    if request.scope.get("state", {}).get("caller") is ANONYMOUS and authenticator and authenticator.sessions:
+        return authenticator.sessions.cookie(ANONYMOUS_ID), True
+    return "", False
+
+
+def _headers(words: Words) -> dict[str, str]:
+    return {
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "Content-Language": words.language,
+        "Vary": "Cookie, Accept-Language, HX-Request",
+    }

@@ -1,0 +1,60 @@
+"""The console's words: every text of a page has a translation, with the same values in it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from services.filter.console import words
+from services.filter.console.words import LANGUAGES, Words, preferred, table
+
+CONSOLE = Path(words.__file__).parent
+# _("…") in templates and code; texts that are looked up by a value are checked where the values are
+CALL = re.compile(r"""\b_\(\s*"((?:[^"\\]|\\.)*)\"""")
+OTHERS = [code for code in LANGUAGES if code != words.ENGLISH]
+
+
+def texts() -> set[str]:
+    pages = [*(CONSOLE / "templates").rglob("*.html"), *CONSOLE.glob("*.py")]
+    found = set()
+    for page in pages:
+        if page.name != "words.py":
+            found |= {json.loads(f'"{text}"') for text in CALL.findall(page.read_text("utf-8"))}
+    return found
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_text_is_translated_with_its_values(language: str) -> None:
+    assert len(texts()) > 20
+    missing = sorted(texts() - table(language).keys())
+    assert not missing
+    for text, translated in table(language).items():
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", translated)), text
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_the_table_is_sorted_and_has_no_text_twice(language: str) -> None:
+    pairs = json.loads((CONSOLE / f"words.{language}.json").read_text("utf-8"), object_pairs_hook=list)
+    keys = [key for key, _ in pairs]
+    assert keys == sorted(set(keys))
+
+
+@pytest.mark.parametrize(
+    ("cookie", "accepted", "language"),
+    [
+        (None, "zh-TW,zh;q=0.9,en;q=0.8", "zh-Hant"),
+        (None, "de,en;q=0.5", "en"),
+        (None, "", "en"),
+        ("zh-Hant", "en", "zh-Hant"),
+        ("nonsense", "en", "en"),
+    ],
+)
+def test_the_readers_language(cookie: str | None, accepted: str, language: str) -> None:
+    assert preferred(cookie, accepted) == language
+
+
+def test_values_are_put_into_texts() -> None:
+    assert Words("en")("Error {code}", code=404) == "Error 404"
+    assert Words("zh-Hant")("Error {code}", code=404) == "錯誤 404"
+    assert Words("xx").language == "en"
