@@ -1,4 +1,4 @@
-"""The console: the labeling API's pages at `/`, rendered on the server from the same documents that the API answers with.
+"""The console: the pages of the labeling API at `/`, rendered on the server from the documents the API answers with.
 
 page.py       what every page has: its template, words, caller and headers; errors as pages
 words.py      English and Traditional Chinese

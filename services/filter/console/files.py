@@ -1,4 +1,4 @@
-"""The console's files: its own scripts and styles, and the libraries in static/vendor. Nothing is loaded from elsewhere."""
+"""The files of the console: scripts, styles, and the libraries in static/vendor; nothing comes from elsewhere."""
 
 import hashlib
 from functools import cache
