@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.schema import AUTO, DecodeOptions, LongformOptions, Segment, join_text
 from k2d.settings import Settings
+from k2d.text.subtitles import srt, vtt
 from k2d.text.terms import parse_terms, terms_prompt
 from services.inference.host import DRAIN_S
-from services.inference.subtitles import srt, vtt
 
 MAX_PROMPT: Final = 8192  # characters; the model reads the first 223 tokens
 GRANULARITIES: Final = "timestamp_granularities"
