@@ -164,6 +164,9 @@ class Jobs(ApiDocument):
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
+    audio_s: float | None = Field(
+        None, description="Audio of the whole batch by its files' headers; null until it is planned.", examples=[252.4]
+    )
 
 
 class QuarantinedRecording(ApiDocument):

@@ -183,14 +183,18 @@ class Settings(BaseSettings):
         "answers its own machine only, and does not start with a host beyond loopback.",
     )
 
+    grafana_url: str | None = Field(
+        None, description="Address of Grafana, which the console's page Fleet links to.", pattern="^https?://"
+    )
+
     # logs
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
     log_json: bool = Field(False, description="Log JSON lines instead of text.")
 
-    @field_validator("api_token", "openai_api_keys", mode="before")
+    @field_validator("api_token", "openai_api_keys", "grafana_url", mode="before")
     @classmethod
     def _no_empty_token(cls, value: Any) -> Any:
-        return value or None  # `K2D_API_TOKEN=` in an environment file means: no token
+        return value or None  # `K2D_API_TOKEN=` in an environment file means: none
 
     @field_validator("allowed_sources", "allowed_hosts", "allowed_models", "openai_validators", mode="before")
     @classmethod

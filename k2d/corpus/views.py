@@ -82,6 +82,11 @@ def listed_damaged(batch: DamagedBatch) -> BatchItem:
     )
 
 
+def input_seconds(lake: Lake, batch: Batch) -> float:
+    """Seconds of audio of the finished recordings of a batch. Reads their results; no facts, no policy."""
+    return sum(_ms_of(result.duration_s) for result in lake.batches.results(batch.id)) / 1000
+
+
 def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
     """Account for every second of a batch: in = accepted + salvaged + rejected + quarantined + silence.
 

@@ -49,7 +49,10 @@ def plan_batch(batch_id: str) -> int:
         if lake.batches.is_cancelled(batch.id):
             return 0
         done = lake.batches.result_positions(batch.id)
-        groups = enumerate(_groups(batch, lake, settings))
+        seconds = _lengths(batch, lake, settings)
+        with suppress(RedisError):  # only for the time that is left
+            queue.planned(batch.id, sum(seconds))
+        groups = enumerate(_groups(seconds, settings))
         missing = [_label_request(batch.id, index, group) for index, group in groups if not done.issuperset(group)]
         enqueued = queue.enqueue_many(LABEL, missing, batch=batch.id)
         log.info("batch planned", batch=batch.id, recordings=len(batch.sources), done=len(done), groups=enqueued)
@@ -60,8 +63,8 @@ def _label_request(batch_id: str, index: int, positions: Sequence[int]) -> JobRe
     return JobRequest("label_group", [batch_id, index, list(positions)], slot=f"label:{batch_id}:{index}")
 
 
-def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
-    """Positions in groups of about `group_s` seconds of audio; headers are read by a few threads."""
+def _lengths(batch: Batch, lake: Lake, settings: Settings) -> list[float]:
+    """Seconds of each recording, by its header or else estimated from its size; headers are read by a few threads."""
     allowed = None if batch.trusted else settings.allowed_sources
     limits = DecodeLimits.of(settings)
 
@@ -73,15 +76,20 @@ def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
     remote = any(source.uri.startswith("https://") for source in batch.sources)  # opening those downloads them
     with ThreadPoolExecutor(8) as pool:
         known = [0.0] * len(batch.sources) if remote else list(pool.map(duration, batch.sources))
+    sizes = ((source.size_bytes or 0) / BYTES_PER_S for source in batch.sources)
+    return [length or estimated for length, estimated in zip(known, sizes, strict=True)]
+
+
+def _groups(seconds: Sequence[float], settings: Settings) -> list[list[int]]:
+    """Positions in groups of about `group_s` seconds of audio."""
     groups: list[list[int]] = [[]]
     filled_s = 0.0
-    for position, source in enumerate(batch.sources):
-        seconds = known[position] or (source.size_bytes or 0) / BYTES_PER_S
-        if groups[-1] and filled_s + seconds > settings.group_s:
+    for position, length in enumerate(seconds):
+        if groups[-1] and filled_s + length > settings.group_s:
             groups.append([])
             filled_s = 0.0
         groups[-1].append(position)
-        filled_s += seconds
+        filled_s += length
     return groups
 
 

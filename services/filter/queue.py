@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
-from rq import Queue, Retry
+from rq import Queue, Retry, Worker
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.queue import EnqueueData
@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from k2d.documents import Jobs
 from k2d.errors import QueueError
 from k2d.settings import Settings
-from services.filter.project_job import job_name
+from services.filter.project_job import ProjectJob, job_name
 
 CONTROL: Final = "k2d-control"  # planning and freezing: short, served first
 LABEL: Final = "k2d-label"  # groups of recordings
@@ -182,6 +182,11 @@ class WorkQueue:
         self.redis.hset(_live_key(batch), mapping={str(position): seconds, "at": time.time()})
         self.redis.expire(_live_key(batch), KEEP_S)
 
+    def planned(self, batch: str, audio_s: float) -> None:
+        """Record how much audio a batch has, by the headers of its files."""
+        self.redis.hset(_live_key(batch), "audio", str(round(audio_s, 3)))
+        self.redis.expire(_live_key(batch), KEEP_S)
+
     def finished(self, batch: str, position: int) -> None:
         """Drop a recording's live progress: its result is in the lake."""
         self.redis.hdel(_live_key(batch), str(position))
@@ -199,7 +204,7 @@ class WorkQueue:
         except RedisError:
             return None
         states = [job.get_status(refresh=False) for job in jobs]
-        at = fields.pop(b"at", None)
+        at, audio_s = fields.pop(b"at", None), fields.pop(b"audio", None)
         return Jobs(
             jobs_queued=sum(state in LIVE and state != JobStatus.STARTED for state in states),
             jobs_running=states.count(JobStatus.STARTED),
@@ -207,6 +212,7 @@ class WorkQueue:
             last_error=next((job.meta["error"] for job in jobs if job.meta.get("error")), None),
             seconds_in_flight=round(sum(float(value) for value in fields.values()), 3),
             updated_at=float(at) if at else None,
+            audio_s=float(audio_s) if audio_s else None,
         )
 
     def forget(self, batch: str) -> None:
@@ -248,6 +254,46 @@ class WorkQueue:
         if not jobs or jobs[0].enqueued_at is None:
             return 0.0
         return max(0.0, time.time() - jobs[0].enqueued_at.timestamp())
+
+    # ---- for people -----------------------------------------------------------------------------------------------
+
+    def workers(self) -> list[Worker]:
+        """The workers that gave a sign of life lately, by name.
+
+        Raises:
+            QueueError: Redis does not answer.
+        """
+        try:
+            found = Worker.all(connection=self.redis, job_class=ProjectJob, serializer=JSONSerializer)
+        except RedisError as error:
+            raise _unreachable(error) from error
+        return sorted((cast(Worker, worker) for worker in found), key=lambda worker: str(worker.name))
+
+    def jobs(self, ids: Sequence[str]) -> dict[str, Job]:
+        """The jobs of these ids that Redis still has.
+
+        Raises:
+            QueueError: Redis does not answer.
+        """
+        try:
+            return {job.id: job for job in self._fetch(list(ids))}
+        except RedisError as error:
+            raise _unreachable(error) from error
+
+    def job_ids(self, queue: str, limit: int = 200) -> list[str]:
+        """Ids of jobs that are not done: waiting, running, to be tried again, and failed; at most `limit` of each.
+
+        Raises:
+            QueueError: Redis does not answer.
+        """
+        try:
+            ids = list(self._queue(queue).get_job_ids(0, limit))
+            for registry in (StartedJobRegistry, ScheduledJobRegistry, FailedJobRegistry):
+                known = registry(queue, connection=self.redis, serializer=JSONSerializer)
+                ids += known.get_job_ids(0, limit - 1, desc=True, cleanup=False)
+            return ids
+        except RedisError as error:
+            raise _unreachable(error) from error
 
 
 class AttemptsInRedis:
@@ -293,7 +339,8 @@ def _jobs_key(batch: str) -> str:
 
 
 def _live_key(batch: str) -> str:
-    """The key of a hash: seconds transcribed in each unfinished recording of a batch, and when that was (`at`)."""
+    """The key of a hash: seconds transcribed in each unfinished recording of a batch, when that was (`at`), and of the
+    whole batch (`audio`)."""
     return f"k2d:live:{batch}"
 
 

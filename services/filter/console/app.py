@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from services.filter.console import batches, files, sign_in
+from services.filter.console import batches, datasets, files, fleet, keys, runs, sign_in
 
 
 def install(app: FastAPI) -> None:
@@ -10,5 +10,14 @@ def install(app: FastAPI) -> None:
 
     install(app)  # its pages are at /
     """
-    for router in (files.router, sign_in.router, batches.router):
+    routers = (
+        files.router,
+        sign_in.router,
+        batches.router,
+        datasets.router,
+        runs.router,
+        fleet.router,
+        keys.router,
+    )
+    for router in routers:
         app.include_router(router)
