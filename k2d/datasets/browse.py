@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from k2d.datasets.read import FrozenDataset
 from k2d.datasets.rows import ROWS_PER_GROUP
@@ -69,7 +69,7 @@ def _row(lake: Lake, name: str, shard: int, row: int) -> SampleRow:
     return SampleRow(shard, row, **values)
 
 
-def _read(lake: Lake, name: str, shard: int, row: int, columns: list[str]) -> dict[str, object]:
+def _read(lake: Lake, name: str, shard: int, row: int, columns: list[str]) -> dict[str, Any]:
     group, place = divmod(row, ROWS_PER_GROUP)
     with lake.datasets.unverified_shard(name, shard) as file, guard(f"shard {shard} of dataset {name!r}"):
         known = [column for column in columns if column.partition(".")[0] in file.schema_arrow.names]
@@ -78,5 +78,5 @@ def _read(lake: Lake, name: str, shard: int, row: int, columns: list[str]) -> di
         table = file.read_row_group(group, columns=known)
         if place >= table.num_rows:
             raise NotFound(f"shard {shard} of dataset {name!r} has no row {row}")
-        values: dict[str, object] = table.slice(place, 1).to_pylist()[0]
+        values: dict[str, Any] = table.slice(place, 1).to_pylist()[0]
     return dict.fromkeys((column.partition(".")[0] for column in columns), None) | values

@@ -3,7 +3,7 @@
 import heapq
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Final
@@ -82,7 +82,7 @@ def _by_shard(dataset: FrozenDataset, format: str) -> Iterator[bytes]:
 def _whole(name: str, pieces: list[Path], *, sort: bool) -> Iterator[bytes]:
     """A list of all rows from those of the shards, as a file of the tar."""
     with tempfile.TemporaryFile() as whole:
-        files = [open(piece, "rb") for piece in pieces]  # noqa: SIM115 - closed below
+        files: list[IO[bytes]] = [open(piece, "rb") for piece in pieces]  # noqa: SIM115 - closed below
         try:
             if not sort:
                 for file in files:
@@ -91,7 +91,8 @@ def _whole(name: str, pieces: list[Path], *, sort: bool) -> Iterator[bytes]:
             elif name.endswith(f"/{_SPEAKERS}"):
                 whole.writelines(_merged_speakers(files))
             else:
-                whole.writelines(heapq.merge(*files, key=_key))
+                lines: Iterator[bytes] = heapq.merge(*files, key=_key)
+                whole.writelines(lines)
         finally:
             for file in files:
                 file.close()
@@ -100,7 +101,7 @@ def _whole(name: str, pieces: list[Path], *, sort: bool) -> Iterator[bytes]:
         yield from member_of(name, whole, size)
 
 
-def _merged_speakers(files: list[IO[bytes]]) -> Iterator[bytes]:
+def _merged_speakers(files: Sequence[IO[bytes]]) -> Iterator[bytes]:
     for speaker, lines in groupby(heapq.merge(*files, key=_key), key=_key):
         utterances = sorted(utterance for line in lines for utterance in line.split()[1:])
         yield b" ".join([speaker, *utterances]) + b"\n"

@@ -24,7 +24,8 @@ def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processe
         signal.signal(stop, _interrupt)
     try:
         with Stack(_settings(), workers=workers) as stack:
-            show.out.print(f"console: {stack.url}/   API: {stack.url}/docs   store: {stack.settings.store}", soft_wrap=True)
+            where = f"console: {stack.url}/   API: {stack.url}/docs   store: {stack.settings.store}"
+            show.out.print(where, soft_wrap=True)
             try:
                 missing = stack.client().resume()
             except ResumeIncomplete as error:

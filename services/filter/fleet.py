@@ -103,10 +103,10 @@ async def look(settings: Settings, lake: Lake, queue: WorkQueue) -> Fleet:
     models = [("teacher", plain(settings.teacher))]
     models += [("validator", plain(name)) for name in models_of(settings.validator)]
     addresses = [(role, one) for role, name in models if is_address(name) for one in split(name)]
-    in_redis, store_error, *servers = await asyncio.gather(
+    in_redis, store_error, servers = await asyncio.gather(
         asyncio.to_thread(_in_redis, queue),
         asyncio.to_thread(_store_error, lake),
-        *(_server(role, address) for role, address in addresses),
+        asyncio.gather(*(_server(role, address) for role, address in addresses)),
     )
     in_process = tuple((role, name) for role, name in models if not is_address(name))
     health, summary, values = judge(in_redis, servers, store_error)
@@ -143,10 +143,14 @@ def judge(
     """Whether all is well, in one sentence: the gravest finding. The sentence is a key of the console's words. Pure."""
     waiting = sum(load.waiting for load in in_redis.queues)
     oldest_s = max((load.oldest_s for load in in_redis.queues), default=0.0)
-    failed = sum(load.failed for load in in_redis.queues)
     workers, busy = len(in_redis.workers), sum(worker.state == "busy" for worker in in_redis.workers)
     down = [server.address for server in servers if not server.is_up]
-    count = {"workers": workers, "busy": busy, "waiting": waiting, "failed": failed, "minutes": round(oldest_s / 60)}
+    count: dict[str, object] = {
+        "workers": workers,
+        "busy": busy,
+        "waiting": waiting,
+        "minutes": round(oldest_s / 60),
+    }
     if store_error is not None:
         return "bad", "The store cannot be written: nothing can be labeled.", {}
     if in_redis.error is not None:

@@ -158,6 +158,10 @@ class Authenticator:
         """
         return self._token is not None or bool(await self._fresh_keys())
 
+    def forget_keys(self) -> None:
+        """Read the keys again at the next request: one was made or revoked here. Other servers take KEYS_FRESH_S."""
+        self._read_at = None
+
     async def _fresh_keys(self) -> list[AccessKey]:
         """All keys, read again when older than KEYS_FRESH_S; what a request contains decides nothing about reading."""
         async with self._reading:

@@ -64,7 +64,7 @@ def new_batch_page(request: Request, settings: InSettings) -> Response:
         request,
         "batch_new.html",
         settings=settings,
-        languages=(MIXED, "zh", "en", AUTO),
+        codes=(MIXED, "zh", "en", AUTO),
         models=sorted({*settings.allowed_models, settings.teacher}),
         limits={"bytes": settings.max_upload_bytes, "files": MAX_FILES, "forecast": FORECAST_BYTES},
     )

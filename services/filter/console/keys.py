@@ -8,10 +8,10 @@ from fastapi.responses import Response
 
 from k2d.errors import BadRequest
 from k2d.store import Lake
-from k2d.store.access import AccessRole
+from k2d.store.access import AccessKey, AccessRole
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake
-from services.web.access import Caller
+from services.web.access import Authenticator, Caller
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -35,7 +35,8 @@ def create_key(
     caller = cast(Caller, request.scope["state"]["caller"])
     is_first = not lake.access.all()
     key, secret = lake.access.create(name.strip(), role, created_by=caller.name)
-    response = render(request, "keys_list.html", **_listed(lake), made=key, secret=secret, is_first=is_first)
+    _authenticator(request).forget_keys()
+    response = render(request, "keys_list.html", **_listed(lake, made=key, secret=secret, is_first=is_first))
     response.headers["Location"] = f"/keys/{key.id}"  # what the audit log names
     return response
 
@@ -43,6 +44,7 @@ def create_key(
 @router.post("/keys/{key_id}/revoke")
 def revoke_key(request: Request, key_id: str, lake: InLake) -> Response:
     lake.access.revoke(key_id)
+    _authenticator(request).forget_keys()
     return render(request, "keys_list.html", **_listed(lake))
 
 
@@ -73,7 +75,13 @@ def audit_log_page(request: Request, lake: InLake, day: str | None = None, actio
     )
 
 
-def _listed(lake: Lake) -> dict[str, Any]:
+def _authenticator(request: Request) -> Authenticator:
+    return cast(Authenticator, request.app.state.authenticator)
+
+
+def _listed(
+    lake: Lake, *, made: AccessKey | None = None, secret: str | None = None, is_first: bool = False
+) -> dict[str, Any]:
     keys = lake.access.all()
     used = {key.id: lake.access.last_used(key.id) for key in keys}
-    return {"keys": keys, "used": used, "made": None, "secret": None, "is_first": False}
+    return {"keys": keys, "used": used, "made": made, "secret": secret, "is_first": is_first}

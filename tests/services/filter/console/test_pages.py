@@ -27,6 +27,7 @@ from services.filter.app import create_app
 from services.filter.fleet import InRedis, QueueLoad, ServerEntry, WorkerEntry, judge
 from services.filter.queue import CONTROL, JobRequest, request_plan
 
+MEASURED = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_per_s")
 pytestmark = pytest.mark.integration
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -141,7 +142,7 @@ def test_without_the_sessions_token_nothing_is_changed(lake, console):
 
 @pytest.mark.parametrize(
     "path",
-    ["/batches/none", "/batches/none/progress", "/batches/none/chunks.csv", "/batches/..%2f", "/datasets/none",
+    ["/batches/none", "/batches/none/progress", "/batches/none/chunks.csv", "/datasets/none",
      "/runs/none", "/runs/none/state", "/runs/none/curves", "/batches/none/subtitles/srt", "/datasets/none/export/nemo",
      "/runs/none/evaluations/x/clips/0", "/datasets/none/rows/0/0"],
 )  # fmt: skip
@@ -218,7 +219,7 @@ def test_a_dataset_on_its_way_and_one_that_failed_are_listed(lake, console):
 
 def published(lake: Lake, **changes: object) -> None:
     lake.runs.put(run_record(**changes))
-    lake.runs.put_curves("first", RunCurves(training={"step": [1, 2], "loss": [4.0, 3.0]}))
+    lake.runs.put_curves("first", RunCurves(training={"step": [1, 2], **{key: [4.0, 3.0] for key in MEASURED}}))
     rates = {"MER": Rate(value=0.25, low=0.2, high=0.3), "English WER": Rate(value=None)}
     lines = [
         EvaluatedLine(name=f"u{n}", language="zh-en", seconds=3.0, reference="今天 review 一下", has_clip=n == 0,
