@@ -137,10 +137,10 @@ def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
         NotFound: no such chunk.
     """
     key, index = chunk_of(chunk_id)
-    if lake.facts.has(key):
-        for facts in lake.facts.read(key):
-            if facts.index == index:
-                return facts
+    if lake.facts.has(key) and index < 2**31:
+        facts = lake.facts.chunk(key, index)
+        if facts is not None:
+            return facts
     raise NotFound(
         f"no chunk has the id {chunk_id[:80]!r}", hint="`k2d chunks BATCH --jsonl` prints the ids of a batch"
     )
