@@ -256,4 +256,4 @@ new ResizeObserver(() => {
   const place = document.getElementById("curve");
   if (plot && Math.abs(place.clientWidth - plot.width) > 4) plot.setSize({ width: place.clientWidth, height: 320 });
 }).observe(document.getElementById("curve"));
-load();
+document.addEventListener("DOMContentLoaded", load); // when the page's other scripts are there
