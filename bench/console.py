@@ -150,7 +150,7 @@ async def _time(client: httpx.AsyncClient, address: str) -> float:
 
 async def measure(port: int, pages: dict[str, str], server: int, *, readers: int, rounds: int) -> None:
     limits = httpx.Limits(max_connections=readers)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/", timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/", timeout=600, limits=limits) as client:
         for _ in range(600):
             try:
                 await client.get("healthz")

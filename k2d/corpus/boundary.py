@@ -35,6 +35,12 @@ def nearest(explorer: Explorer, batches: Sequence[Batch], policy: Policy, *, eac
     nearest(Explorer(lake), [batch], DEFAULT).kept[0].teacher_text
     """
     all_parts = explorer.parts(batches)
+    return explorer.remembered_of_all(
+        all_parts, f"nearest {each}", policy, lambda: _nearest(explorer, all_parts, policy, each)
+    )
+
+
+def _nearest(explorer: Explorer, all_parts: Sequence[Part], policy: Policy, each: int) -> Boundary:
     least = [explorer.least(part, policy) for part in all_parts]
     sides = []
     for is_kept in (True, False):

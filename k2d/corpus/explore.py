@@ -92,11 +92,13 @@ class Explorer:
 
     def audit(self, batches: Sequence[Batch], policy: Policy) -> Audit:
         """Audit a policy (`k2d.corpus.audit`) at its α."""
-        all_parts = self.parts(batches)
+        return self.remembered_of_all(self.parts(batches), "audit", policy, lambda: audit(self.lake, batches, policy))
+
+    def remembered_of_all(self, all_parts: Sequence[Part], what: str, policy: Policy, make: Callable[[], _T]) -> _T:
+        """What `make` returns about a policy at its α and all these parts; remembered if they are complete."""
         if not all(part.complete for part in all_parts):
-            return audit(self.lake, batches, policy)
-        key = ("audit", policy.key, *(part.stem for part in all_parts))
-        return self._memory.get(key, lambda: audit(self.lake, batches, policy))
+            return make()
+        return self._memory.get((what, policy.key, *(part.stem for part in all_parts)), make)
 
     def _part_curve(self, part: Part, policy: Policy) -> AlphaCurve:
         def make() -> AlphaCurve:
@@ -189,4 +191,4 @@ def _bytes(result: Any) -> int:
         return result.nbytes
     if isinstance(result, AlphaCurve):
         return result.kept.nbytes + result.kept_ms.nbytes + 1000
-    return 100_000  # an audit
+    return 100_000  # an audit, or some chunks with their texts

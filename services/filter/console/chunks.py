@@ -78,7 +78,7 @@ class Share:
 def chunk_page(request: Request, chunk_id: str, lake: InLake) -> Response:
     query = request.query_params
     asked = asked_policy(query)
-    chunk = detail(lake, chunk_id, asked.policy)
+    chunk = detail(lake, chunk_id, asked.policy, batch=text_of(query, "batch") or None)
     key, _ = chunk_of(chunk_id)
     texts = [hypothesis for hypothesis in chunk.hypotheses if not hypothesis.is_phonemes]
     before, after, last = _around(lake, key, chunk.index)

@@ -48,7 +48,7 @@ def sentence(chunk: ChunkDetail, policy: Policy, words: Words) -> str:
     sentence(chunk, DEFAULT, Words("en"))  # "Kept: its risk of 0.07 is at most α = 0.3, and the validators agree …"
     """
     _ = words
-    reason = _(REASONS[chunk.reason])
+    reason = _(REASONS.get(chunk.reason, chunk.reason.replace("_", " ")))
     value = chunk.distances[policy.metric]
     values = {"measure": _(SHORT_NAMES[policy.metric]), "value": f"{value or 0:.3g}", "alpha": f"{policy.alpha:g}"}
     if chunk.verdict is Status.ACCEPTED:
