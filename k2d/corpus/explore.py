@@ -1,7 +1,7 @@
 """What a policy keeps at every α, for a page on which people move α: computed once for each part, then remembered.
 
     explorer = Explorer(lake)
-    curve = explorer.curve([batch], DEFAULT)
+    curve = explorer.curve(explorer.parts([batch]), DEFAULT)
     curve.kept_ms[300]  # milliseconds kept whole at α = 0.300
 
 A complete part never changes, so what was computed of it under some rules stays right; α is none of them.
@@ -66,12 +66,11 @@ class Explorer:
         """The parts of all these batches, in order."""
         return [part for batch in batches for part in parts(self.lake, batch.id)]
 
-    def curve(self, batches: Sequence[Batch], policy: Policy) -> AlphaCurve:
+    def curve(self, all_parts: Sequence[Part], policy: Policy) -> AlphaCurve:
         """Compute what the policy's rules keep at each α of GRID.
 
         Chunks are counted exactly; salvage is estimated from a sample of the parts where `views.preview` does so.
         """
-        all_parts = self.parts(batches)
         curves = in_threads(lambda part: self._part_curve(part, policy), all_parts)
         total = AlphaCurve(0, 0, *(np.zeros(len(GRID), np.int64) for _ in range(3)))
         for curve in curves:

@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from k2d.corpus.explore import Explorer
 from services.filter.console import batches, chunks, explore, files, sign_in
 
 
@@ -10,5 +11,6 @@ def install(app: FastAPI) -> None:
 
     install(app)  # its pages are at /
     """
+    app.state.explorer = Explorer(app.state.lake)
     for router in (files.router, sign_in.router, batches.router, explore.router, chunks.router):
         app.include_router(router)

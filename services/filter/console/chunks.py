@@ -1,5 +1,6 @@
 """Chunks of a batch as a list, and everything about one chunk."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -102,7 +103,8 @@ def chunk_page(request: Request, chunk_id: str, lake: InLake) -> Response:
         shares=_shares(chunk.contributions),
         evidence_name=evidence_name,
         teacher=TEACHER,
-        meta=lake.facts.meta(key),
+        meta=(meta := lake.facts.meta(key)),
+        recorded=json.dumps(meta, ensure_ascii=False, indent=1),
         before=before,
         after=after,
         last=last,

@@ -43,10 +43,8 @@ MOST_BATCHES: Final = 100
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # with which spreadsheets take a text for a formula
 
 
-def explorer_of(request: Request, lake: InLake) -> Explorer:
+def explorer_of(request: Request) -> Explorer:
     """The explorer of this process, which remembers what it computed."""
-    if not hasattr(request.app.state, "explorer"):
-        request.app.state.explorer = Explorer(lake)
     return cast(Explorer, request.app.state.explorer)
 
 
@@ -105,7 +103,7 @@ def panel(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> R
 def curve(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> Response:
     """What the policy's rules keep at each thousandth of α, so that moving α needs no request."""
     asked = asked_policy(request.query_params)
-    found = explorer.curve(_batches(lake, batch, request.query_params), asked.policy)
+    found = explorer.curve(explorer.parts(_batches(lake, batch, request.query_params)), asked.policy)
     return JSONResponse(
         {
             "chunks": found.chunks,
@@ -195,12 +193,13 @@ def _metrics(policy: Policy) -> list[Metric]:
 
 def _series(explorer: Explorer, batches: list[Batch], asked: AskedPolicy) -> Iterator[tuple[str, str, AlphaCurve]]:
     """Each curve with its kind and name: the policy, the presets, the measures under the policy's other rules."""
-    yield "policy", asked.policy.name, explorer.curve(batches, asked.policy)
+    all_parts = explorer.parts(batches)  # once: parts of a batch in progress are read from its recordings' files
+    yield "policy", asked.policy.name, explorer.curve(all_parts, asked.policy)
     for name, preset in PRESETS.items():
-        yield "preset", name, explorer.curve(batches, preset)
+        yield "preset", name, explorer.curve(all_parts, preset)
     for metric in _metrics(asked.policy):
         if metric is not asked.policy.metric:
-            yield "measure", SHORT_NAMES[metric], explorer.curve(batches, asked.policy.varied(metric=metric))
+            yield "measure", SHORT_NAMES[metric], explorer.curve(all_parts, asked.policy.varied(metric=metric))
 
 
 def _chunk_query(query: Parameters, batch: Batch, asked: AskedPolicy) -> str:

@@ -14,7 +14,7 @@ from k2d.corpus import index as indices
 from k2d.corpus.audit import audit
 from k2d.corpus.boundary import Side, flips, nearest
 from k2d.corpus.chunk_pages import all_chunks
-from k2d.corpus.explore import GRID, Explorer, with_salvage
+from k2d.corpus.explore import GRID, AlphaCurve, Explorer, with_salvage
 from k2d.corpus.index import parts
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, PAPER, Policy, Weights, switched
@@ -53,9 +53,13 @@ def whole(lake: Lake) -> list[Batch]:
     return [lake.batches.get(ID)]
 
 
+def curve_of(explorer: Explorer, batches: list[Batch], policy: Policy) -> AlphaCurve:
+    return explorer.curve(explorer.parts(batches), policy)
+
+
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 def test_the_curve_is_that_of_every_alpha_by_itself(lake: Lake, whole: list[Batch], policy: Policy) -> None:
-    curve = Explorer(lake).curve(whole, policy)
+    curve = curve_of(Explorer(lake), whole, policy)
     swept = list(parts(lake, ID))
     assert curve.chunks == 15
     assert curve.sample == 1.0
@@ -66,7 +70,7 @@ def test_the_curve_is_that_of_every_alpha_by_itself(lake: Lake, whole: list[Batc
 
 def test_rules_are_counted_whatever_alpha_is(lake: Lake, whole: list[Batch]) -> None:
     strict = DEFAULT.model_copy(update={"max_phonemes_per_s": 0.1, "min_phonemes_per_s": None})
-    curve = Explorer(lake).curve(whole, strict)
+    curve = curve_of(Explorer(lake), whole, strict)
     assert (curve.rules[Reason.SPEECH_RATE].chunks, curve.rules[Reason.EMPTY].chunks) == (15, 0)
     assert curve.rules[Reason.SPEECH_RATE].ms == curve.ms
     assert not curve.kept.any()
@@ -76,21 +80,21 @@ def test_another_alpha_or_name_computes_nothing_again(
     lake: Lake, whole: list[Batch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explorer = Explorer(lake)
-    explorer.curve(whole, DEFAULT)
+    curve_of(explorer, whole, DEFAULT)
     monkeypatch.setattr(explore, "least_alpha", None)
     monkeypatch.setattr(explore, "thresholds", None)
-    explorer.curve(whole, DEFAULT.varied(alpha=0.77))
+    curve_of(explorer, whole, DEFAULT.varied(alpha=0.77))
     with pytest.raises(TypeError):
-        explorer.curve(whole, with_salvage(DEFAULT, salvage=False).model_copy(update={"flip_max": 0.1}))
+        curve_of(explorer, whole, with_salvage(DEFAULT, salvage=False).model_copy(update={"flip_max": 0.1}))
 
 
 def test_what_changes_is_computed_again(lake: Lake, whole: list[Batch]) -> None:
     explorer = Explorer(lake)
-    before = explorer.curve(whole, PAPER)
+    before = curve_of(explorer, whole, PAPER)
     lake.batches.delete_result(ID, 5)
-    assert explorer.curve(whole, PAPER).chunks == before.chunks - 5
+    assert curve_of(explorer, whole, PAPER).chunks == before.chunks - 5
     lake.batches.put_result(ID, put_recording(lake, 5, [(0.0, 0.2)]))
-    assert explorer.curve(whole, PAPER).chunks == before.chunks - 4
+    assert curve_of(explorer, whole, PAPER).chunks == before.chunks - 4
 
 
 def test_memory_is_bounded_and_what_many_ask_for_is_computed_once() -> None:
@@ -122,9 +126,9 @@ def test_a_failure_is_not_remembered() -> None:
 
 
 def test_salvage_of_large_corpora_is_estimated(lake: Lake, whole: list[Batch], monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = Explorer(lake).curve(whole, JUDGE)
+    exact = curve_of(Explorer(lake), whole, JUDGE)
     monkeypatch.setattr(explore, "EXACT_SALVAGE", 10)
-    sampled = Explorer(lake).curve(whole, JUDGE)
+    sampled = curve_of(Explorer(lake), whole, JUDGE)
     assert sampled.sample == pytest.approx((1 + 9) / 15)
     assert np.array_equal(sampled.kept_ms, exact.kept_ms)
     assert 0 < sampled.salvaged_ms.max() <= 2 * exact.salvaged_ms.max()
@@ -180,7 +184,7 @@ def test_a_cursor_that_is_none_is_refused(lake: Lake, whole: list[Batch], cursor
 def test_several_batches_are_explored_together(lake: Lake, whole: list[Batch]) -> None:
     both = [*whole, finished_batch(lake, name="second", recordings=3)]
     explorer = Explorer(lake)
-    assert explorer.curve(both, PAPER).chunks == 15 + 12
+    assert curve_of(explorer, both, PAPER).chunks == 15 + 12
     strict, loose = PAPER.varied(alpha=0.0), PAPER.varied(alpha=1.0)
     page = flips(explorer, both, loose, strict, limit=100)
     assert {flip.chunk.recording for flip in page.rows} >= {"talk-0.wav", "talk-3.flac"}

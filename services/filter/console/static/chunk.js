@@ -43,6 +43,7 @@ document.addEventListener("click", (event) => {
   const token = event.target.closest("#tokens button.token");
   const segment = event.target.closest("button.segment");
   if (token) playFrom(Number(token.dataset.at));
+  if (event.target.closest("button.play[data-audio]")) audio.pause();
   if (segment) playFrom(Number(segment.dataset.from), Number(segment.dataset.to));
 });
 

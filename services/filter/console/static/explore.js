@@ -17,9 +17,9 @@ const hours = (ms) => ms < 7.2e6 ? `${digits(ms / 6e4)} min` : `${digits(ms / 3.
 const share = (part, all) => all ? `${(100 * part / all).toFixed(1)} %` : "–";
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-// The state of the page: everything in the form, without what is empty.
+// The state of the page: everything in the form, without what is empty and a policy that was not sent yet.
 function query(more) {
-  const pairs = [...new FormData(form)].filter(([, value]) => value !== "" && typeof value === "string");
+  const pairs = [...new FormData(form)].filter(([name, value]) => name !== "own" && value !== "");
   return new URLSearchParams([...pairs, ...Object.entries(more || {}).filter(([, value]) => value)]).toString();
 }
 
@@ -240,7 +240,10 @@ form.addEventListener("change", (event) => {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const fresh = new URLSearchParams(query());
-  if (fresh.get("own")) for (const own of ["rules", "on", "metric", "alpha", "policy"]) fresh.delete(own);
+  if (form.elements.own.value.trim()) {
+    for (const own of ["rules", "on", "metric", "alpha", "policy"]) fresh.delete(own);
+    fresh.set("own", form.elements.own.value);
+  }
   location.assign(`${address}?${fresh}`);
 });
 document.getElementById("panel").addEventListener("click", (event) => {
