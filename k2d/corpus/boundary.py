@@ -164,5 +164,5 @@ def _place(cursor: str) -> tuple[int, int]:
     try:
         number, row = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         return int(number), int(row)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadRequest("the cursor is not valid", hint="use the link to the next page, unchanged") from error

@@ -217,5 +217,5 @@ class _Cursor:
         try:
             position, index = json.loads(base64.urlsafe_b64decode(text.encode()))
             return cls(int(position), int(index))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise BadRequest("the cursor is not valid", hint="use `next` of the previous page, unchanged") from error

@@ -175,7 +175,7 @@ def test_flips_are_the_chunks_with_two_verdicts(lake: Lake, whole: list[Batch]) 
     assert [flip.chunk.id for flip in turned.rows] == expected
 
 
-@pytest.mark.parametrize("cursor", ["x", "é", "bnVsbA==", "WzFd", "W10="])
+@pytest.mark.parametrize("cursor", ["x", "é", "bnVsbA==", "WzFd", "W10=", "WzFlOTk5LCAxXQ==", "W1tb" * 100_000])
 def test_a_cursor_that_is_none_is_refused(lake: Lake, whole: list[Batch], cursor: str) -> None:
     with pytest.raises(BadRequest):
         flips(Explorer(lake), whole, DEFAULT, PAPER, cursor=cursor)

@@ -1,6 +1,7 @@
 """The explorer and a chunk's page in a real Chromium: moving α, listening, downloads, keyboard, hostile texts, axe."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from k2d.store import Lake
 from services.filter.app import create_app
 
 __all__ = ["browser"]
+
+WAIT_S = 60.0  # for what takes well below a second
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +36,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterato
 def page(browser: Any, address: str) -> Iterator[Any]:
     """A page on which neither an error nor a dialog nor a request to another host may occur."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(1000 * WAIT_S)
     opened, wrong = context.new_page(), []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -50,9 +53,17 @@ def chunk_ids(page: Any, batch: str) -> list[str]:
     return [chunk["id"] for chunk in page.request.get(f"/v1/chunks?batch={batch}").json()["chunks"]]
 
 
+def until(page: Any, function: str, arg: Any = None) -> None:
+    """Wait until a function of the page returns true. Playwright's own wait needs eval, which the page forbids."""
+    deadline = time.monotonic() + WAIT_S
+    while not page.evaluate(function, arg):
+        assert time.monotonic() < deadline, function
+        page.wait_for_timeout(50)
+
+
 def explore(page: Any, query: str = "", batch: str = "lectures") -> None:
     page.goto(f"/batches/{batch}/explore{query}")
-    page.wait_for_function("() => measures.length && !document.querySelector('#curve').hasAttribute('aria-busy')")
+    until(page, "() => measures.length && !document.querySelector('#curve').hasAttribute('aria-busy')")
     page.wait_for_selector("#panel h2")
 
 
@@ -62,12 +73,12 @@ def test_moving_alpha_redraws_without_a_request(page: Any) -> None:
     page.on("request", lambda request: asked.append(request.url))
     before = page.text_content("[data-number=kept]")
     page.locator("#alpha").evaluate("slider => { slider.value = 0.05; slider.dispatchEvent(new Event('input')); }")
-    page.wait_for_function("text => document.querySelector('[data-number=kept]').textContent !== text", arg=before)
+    until(page, "text => document.querySelector('[data-number=kept]').textContent !== text", arg=before)
     assert page.text_content("[data-number=kept]").startswith("0 min")
     assert page.input_value("#alpha-number") == "0.05"
     assert not asked
     page.locator("#alpha").evaluate("slider => slider.dispatchEvent(new Event('change', {bubbles: true}))")
-    page.wait_for_function("() => document.querySelector('#panel h2').textContent.includes('0.05')")
+    until(page, "() => document.querySelector('#panel h2').textContent.includes('0.05')")
     assert "alpha=0.05" in page.url
     assert "α 0.05" in page.text_content("#said")
 
@@ -78,7 +89,8 @@ def test_an_address_shows_the_same_to_a_colleague(page: Any) -> None:
     page.check('input[name="show"][value="flips"]')
     page.wait_for_selector("#panel .figure-row")
     page.select_option('select[name="other"]', "paper")
-    page.wait_for_function("() => document.querySelector('#panel').textContent.includes('paper, α = 0.4')")
+    until(page, "() => document.querySelector('#panel').textContent.includes('paper, α = 0.4')")
+    until(page, "() => !document.querySelector('#curve').hasAttribute('aria-busy')")
     numbers, panel = page.text_content("#numbers"), page.text_content("#panel")
     explore(page, page.url.partition("explore")[2])
     assert not page.is_checked('input[name="on"][value="unconfirmed"]')
@@ -98,7 +110,7 @@ def test_the_curve_is_saved_as_csv_and_png(page: Any) -> None:
 def test_a_chunk_of_a_list_is_heard(page: Any) -> None:
     explore(page)
     page.locator("#panel button.play").first.click()
-    page.wait_for_function("() => player.currentTime > 0.1")
+    until(page, "() => player.currentTime > 0.1")
     assert page.locator('#panel button.play[aria-pressed="true"]').count() == 1
     page.locator("#panel button.play").first.click()
     assert page.evaluate("() => player.paused")
@@ -106,18 +118,19 @@ def test_a_chunk_of_a_list_is_heard(page: Any) -> None:
 
 def test_a_chunk_plays_from_a_token_and_a_segment(page: Any) -> None:
     page.goto(f"/chunks/{chunk_ids(page, 'lectures')[0]}")
-    page.wait_for_function("() => document.querySelector('#audio').readyState >= 2")
-    page.wait_for_function("() => regions.getRegions().length === 1")  # the waveform is there, with its segment
+    until(page, "() => document.querySelector('#audio').readyState >= 2")
+    until(page, "() => regions.getRegions().length === 1")  # the waveform is there, with its segment
     page.locator("#tokens button.token").first.focus()
     page.keyboard.press("End")
     last = page.evaluate("() => [document.activeElement.textContent, Number(document.activeElement.dataset.at)]")
     assert last[0] == "下"
     page.keyboard.press("Enter")
-    page.wait_for_function("at => document.querySelector('#audio').currentTime > at", arg=last[1])
-    page.locator("button.segment").click()
-    page.wait_for_function(
-        "() => document.querySelector('#audio').currentTime < 3 && !document.querySelector('#audio').paused"
+    until(page, "at => document.querySelector('#audio').currentTime > at", arg=last[1])
+    page.evaluate("() => document.querySelector('#audio').pause()")
+    played = (
+        "() => { document.querySelector('button.segment').click(); return [audio.currentTime, stopAt, audio.paused]; }"
     )
+    assert page.evaluate(played) == [0, 5, False]
 
 
 def test_a_dataset_is_frozen_from_the_page(page: Any) -> None:
@@ -146,7 +159,7 @@ def test_hostile_names_are_shown_and_never_run(page: Any) -> None:
 def test_axe_finds_nothing_serious(browser: Any, address: str, theme: str, language: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     context = browser.new_context(viewport={"width": 800, "height": 900}, color_scheme=theme, base_url=address)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(1000 * WAIT_S)
     context.add_cookies([{"name": "k2d_language", "value": language, "url": address}])
     page = context.new_page()
     chunk = chunk_ids(page, "lectures")[1]
