@@ -78,7 +78,7 @@ def test_moving_alpha_redraws_without_a_request(page: Any) -> None:
     assert page.input_value("#alpha-number") == "0.05"
     assert not asked
     page.locator("#alpha").evaluate("slider => slider.dispatchEvent(new Event('change', {bubbles: true}))")
-    until(page, "() => document.querySelector('#panel h2').textContent.includes('0.05')")
+    until(page, "() => document.querySelector('#panel h2')?.textContent.includes('0.05')")
     assert "alpha=0.05" in page.url
     assert "α 0.05" in page.text_content("#said")
 
@@ -89,7 +89,7 @@ def test_an_address_shows_the_same_to_a_colleague(page: Any) -> None:
     page.check('input[name="show"][value="flips"]')
     page.wait_for_selector("#panel .figure-row")
     page.select_option('select[name="other"]', "paper")
-    until(page, "() => document.querySelector('#panel').textContent.includes('paper, α = 0.4')")
+    until(page, "() => document.querySelector('#panel')?.textContent.includes('paper, α = 0.4')")
     until(page, "() => !document.querySelector('#curve').hasAttribute('aria-busy')")
     numbers, panel = page.text_content("#numbers"), page.text_content("#panel")
     explore(page, page.url.partition("explore")[2])
