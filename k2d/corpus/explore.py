@@ -72,7 +72,7 @@ class Explorer:
         Chunks are counted exactly; salvage is estimated from a sample of the parts where `views.preview` does so.
         """
         curves = in_threads(lambda part: self._part_curve(part, policy), all_parts)
-        total = AlphaCurve(0, 0, *(np.zeros(len(GRID), np.int64) for _ in range(3)))
+        total = AlphaCurve(0, 0, kept=_zeros(), kept_ms=_zeros(), salvaged_ms=_zeros())
         for curve in curves:
             total.chunks += curve.chunks
             total.ms += curve.ms
@@ -122,7 +122,7 @@ class Explorer:
         seen = sum(rows for _, rows in counted)
         scale = 1.0 if len(sample) == len(all_parts) else total.chunks / max(1, seen)
         total.sample = seen / total.chunks if total.chunks else 1.0
-        salvaged = sum((ms for ms, _ in counted), np.zeros(len(GRID), np.int64))
+        salvaged = sum((ms for ms, _ in counted), _zeros())
         total.salvaged_ms = np.rint(scale * salvaged).astype(np.int64)
 
     def _part_salvage(self, part: Part, policy: Policy) -> Ints:
@@ -146,6 +146,10 @@ def with_salvage(policy: Policy, *, salvage: bool) -> Policy:
     if wanted == policy.salvage:
         return policy
     return policy.model_copy(update={"salvage": wanted, "name": "custom", "claim": None})
+
+
+def _zeros() -> Ints:
+    return np.zeros(len(GRID), np.int64)
 
 
 class _Memory:
