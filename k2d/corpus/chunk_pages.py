@@ -87,7 +87,7 @@ def page(
         rows = np.flatnonzero(_matching(part, policy, where) & (later | (columns["position"] > last.position)))
         page_rows = rows[: limit - len(chunks)]
         if len(page_rows):
-            chunks += _rows(part, policy, page_rows)
+            chunks += chunk_rows(part, policy, page_rows)
             last = _Cursor(int(columns["position"][page_rows[-1]]), int(columns["index"][page_rows[-1]]))
         if len(rows) > len(page_rows):
             return ChunkList(chunks=chunks, next=last.encode())
@@ -161,8 +161,8 @@ def _matching(part: Part, policy: Policy, where: ChunkFilter) -> npt.NDArray[np.
     return keep
 
 
-def _rows(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> list[ChunkRow]:
-    """The documents of some chunks: texts, all metrics, verdict, salvaged seconds."""
+def chunk_rows(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> list[ChunkRow]:
+    """Make the documents of some chunks of a part: texts, all metrics, verdict, salvaged seconds."""
     texts = part.take(rows, list(TEXT_COLUMNS)).to_pylist()
     columns = {name: column[rows] for name, column in part.chunks.items()}
     decision, distances = decide(policy, columns), all_distances(policy, columns)
@@ -217,5 +217,5 @@ class _Cursor:
         try:
             position, index = json.loads(base64.urlsafe_b64decode(text.encode()))
             return cls(int(position), int(index))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise BadRequest("the cursor is not valid", hint="use `next` of the previous page, unchanged") from error

@@ -128,7 +128,7 @@ def aligned_diff(teacher_text: str, validator_text: str) -> tuple[Diff, ...]:
     characters; punctuation belongs to the token before it. Empty when neither side has a token.
     """
     teacher, validator = read(teacher_text).tokens, read(validator_text).tokens
-    teacher_tokens, validator_tokens = _text_tokens(teacher_text, teacher), _text_tokens(validator_text, validator)
+    teacher_tokens, validator_tokens = located(teacher_text, teacher), located(validator_text, validator)
     return tuple(
         Diff(
             op=_OPS[op.tag],
@@ -142,7 +142,7 @@ def aligned_diff(teacher_text: str, validator_text: str) -> tuple[Diff, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _TokenOffsets:
+class LocatedTokens:
     """A text, the offset of each of its tokens, and its length. The first offset is 0, to include what precedes it."""
 
     text: str
@@ -153,11 +153,12 @@ class _TokenOffsets:
         return self.text[self.offsets[first] : self.offsets[end]] if end > first else ""
 
 
-def _text_tokens(text: str, tokens: Sequence[str]) -> _TokenOffsets:
+def located(text: str, tokens: Sequence[str]) -> LocatedTokens:
+    """Find the tokens of a text (`k2d.text.reading`) in it."""
     starts = token_starts(text)
     if starts is None or len(starts) != len(tokens):  # rare: tokens cannot be located, so the normalised ones are shown
         text = " ".join(tokens)
         starts = [0]
         for token in tokens[:-1]:
             starts.append(starts[-1] + len(token) + 1)
-    return _TokenOffsets(text, (0, *starts[1:], len(text)))
+    return LocatedTokens(text, (0, *starts[1:], len(text)))

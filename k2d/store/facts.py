@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2d.errors import DamagedFile, NotFound
 from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
@@ -111,6 +112,16 @@ class Facts(LakePart):
             StoreError
         """
         return [_fact(row) for row in self.shard(key)[0].to_pylist()]
+
+    def chunk(self, key: str, index: int) -> ChunkFacts | None:
+        """Read the facts of one chunk of a recording; None if the recording has no such chunk.
+
+        Raises:
+            NotFound, StoreError: as `read`.
+        """
+        table = self.shard(key)[0]
+        row = pc.index(table["index"], pa.scalar(index, _INT)).as_py()
+        return None if row < 0 else _fact(table.slice(row, 1).to_pylist()[0])
 
     def shard(self, key: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
         """Read columns of one shard (all of SCHEMA if None) and its metadata.

@@ -31,15 +31,21 @@ def _policy(
     metric: Annotated[Metric | None, Query(description="Distance to judge by; default: the policy's.")] = None,
     alpha: Annotated[float | None, Query(ge=0, le=1, description="Threshold; default: the policy's.")] = None,
 ) -> Policy:
-    if policy is None:
-        base = DEFAULT
-    elif policy.lstrip().startswith("{"):
-        base = from_yaml(policy, name="the policy of the query")  # JSON is YAML
-    elif policy in PRESETS:  # never a path: a request opens no file of the server
-        base = PRESETS[policy]
-    else:
-        raise BadRequest(f"unknown policy: {policy!r}", hint=f"one of {', '.join(PRESETS)}, or a policy as JSON")
+    base = DEFAULT if policy is None else policy_of(policy)
     return base.varied(metric=metric, alpha=alpha)
+
+
+def policy_of(text: str) -> Policy:
+    """The preset of this name, or the policy that is written here as JSON, or as YAML of several lines.
+
+    Raises:
+        BadRequest: neither.
+    """
+    if text.lstrip().startswith("{") or "\n" in text.strip():
+        return from_yaml(text, name="the policy of the query")  # JSON is YAML
+    if text in PRESETS:  # never a path: a request opens no file of the server
+        return PRESETS[text]
+    raise BadRequest(f"unknown policy: {text[:100]!r}", hint=f"one of {', '.join(PRESETS)}, or a policy as JSON")
 
 
 InSettings = Annotated[Settings, Depends(_settings)]

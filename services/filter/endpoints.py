@@ -59,4 +59,12 @@ ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     "POST /keys": EndpointAccess(AccessRole.ADMIN, "create key", page=True),
     "POST /keys/{key_id}/revoke": EndpointAccess(AccessRole.ADMIN, "revoke key", page=True),
     "GET /audit-log": EndpointAccess(AccessRole.ADMIN, page=True),
+    "GET /batches/{batch}/explore": _PAGE,
+    "GET /batches/{batch}/explore/panel": _PAGE,
+    "GET /batches/{batch}/explore/curve.json": _PAGE,
+    "GET /batches/{batch}/explore/measures.json": _PAGE,
+    "GET /batches/{batch}/explore/curve.csv": _PAGE,
+    "POST /batches/{batch}/explore/freeze": EndpointAccess(AccessRole.OPERATOR, "freeze", page=True),
+    "GET /batches/{batch}/chunks": _PAGE,
+    "GET /chunks/{chunk_id}": _PAGE,
 }
