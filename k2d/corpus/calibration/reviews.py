@@ -10,6 +10,7 @@ label is correct; false without a reference counts as entirely wrong). A line wi
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -27,6 +28,13 @@ from k2d.textfiles import read_lines
 VERSION: Final = 2
 
 
+class ReviewOrder(StrEnum):
+    """How the segments of a review were chosen."""
+
+    RANDOM = "random"  # drawn with known probabilities: the sample that calibration needs
+    VALUE = "value"  # those that teach most: near the policy's boundary, and unlike one another; proves nothing
+
+
 class ReviewHead(BaseModel):
     """The first line: what was drawn, from which batches, under which policy."""
 
@@ -40,6 +48,7 @@ class ReviewHead(BaseModel):
     segments: int  # distinct segments, one line each
     population: dict[str, Any]
     policy: Policy  # its rules determine which segments can be drawn, its risk the strata of the draws
+    order: ReviewOrder = ReviewOrder.RANDOM
 
 
 class ReviewRow(BaseModel):
@@ -58,6 +67,7 @@ class ReviewRow(BaseModel):
     size: float = Field(gt=0)
     weight: float = Field(gt=0)
     draws: list[int] = Field(min_length=1)
+    label_key: str | None = None  # of the label that the segment is part of; files of version 0.2 do not name it
     audio: str | None = None  # the segment's FLAC, relative to this file
     reference: str | None = None
     correct: bool | None = None
