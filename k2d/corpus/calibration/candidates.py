@@ -12,7 +12,7 @@ MOST: Final = 9  # there are nine keys
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class SegmentHypothesis:
     """A hypothesis on a segment that differs from the label."""
 
     text: str
@@ -20,7 +20,7 @@ class Candidate:
     steps: tuple[Diff, ...]  # from the label to it
 
 
-def candidates_of(facts: ChunkFacts, segment: int) -> list[Candidate]:
+def candidates_of(facts: ChunkFacts, segment: int) -> list[SegmentHypothesis]:
     """The hypotheses on a segment that differ from its label, those of most validators first; at most nine.
 
         [candidate.text for candidate in candidates_of(facts, 2)]
@@ -39,10 +39,10 @@ def candidates_of(facts: ChunkFacts, segment: int) -> list[Candidate]:
         if tokens and tokens != tuple(read(label).tokens):
             votes.setdefault(tokens, (text, []))[1].append(f"{hypothesis.validator}, {hypothesis.perturbation}")
     ranked = sorted(votes.values(), key=lambda vote: -len(vote[1]))[:MOST]  # a stable sort: equal ones stay in order
-    return [Candidate(text, tuple(whose), aligned_diff(label, text)) for text, whose in ranked]
+    return [SegmentHypothesis(text, tuple(whose), aligned_diff(label, text)) for text, whose in ranked]
 
 
-def stops_of(label: str, candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
+def stops_of(label: str, candidates: Sequence[SegmentHypothesis]) -> list[tuple[int, int]]:
     """The parts of a label in which some candidate differs from it: (start, end) in characters, ascending.
 
         stops_of("我們 use Kafka", candidates)  # [(7, 12)]

@@ -183,4 +183,3 @@ def _bare(segment: Draw, found: dict[Place, list[Review]]) -> ReviewRow:
 def _segment(fields: dict[str, Any]) -> Draw:
     segment = Draw(**fields)
     return replace(segment, draws=tuple(segment.draws))
-
