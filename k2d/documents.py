@@ -15,6 +15,7 @@ from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.settings import CHANNELS
 from k2d.store.manifest import Manifest
+from k2d.store.reviews import ReviewVerdict
 
 
 class ApiRequest(BaseModel):
@@ -556,7 +557,7 @@ class ReviewRequest(ApiRequest):
         description="Chosen by the client, for instance a UUID: a review that is sent again is stored once.",
     )
     segment: str = Field(max_length=200, description="Id of the segment.", examples=["2f1d0c…-00003.001"])
-    verdict: Literal["right", "text", "nothing", "wrong", "unknown", "undone"] = Field(
+    verdict: ReviewVerdict = Field(
         description="`right`: the label is what is said; `text`: `reference` is; `nothing`: nothing is said; `wrong`: "
         "the label is wrong; `unknown`: the reviewer cannot tell; `undone`: takes their earlier review back."
     )
@@ -577,7 +578,7 @@ class ReviewDocument(ApiDocument):
     id: str
     segment: str = Field(description="`<label key>-<chunk>.<segment>`: it holds for the label in every batch.")
     label: str
-    verdict: str
+    verdict: ReviewVerdict
     reference: str | None
     reviewer: str
     at: str

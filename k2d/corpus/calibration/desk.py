@@ -144,18 +144,18 @@ def store_review(lake: Lake, request: ReviewRequest, *, reviewer: str, at: str =
         NotFound: no such segment, or its label is gone.
         StoreError
     """
-    if (request.verdict == ReviewVerdict.TEXT) != (request.reference is not None):
+    if (request.verdict is ReviewVerdict.TEXT) != (request.reference is not None):
         raise BadRequest("`reference` belongs to the verdict `text`, and to no other", hint="what is said there")
     label_key, chunk, segment, label = _label_of(lake, request.segment)
     reference = " ".join((request.reference or "").split())
-    is_text = request.verdict == ReviewVerdict.TEXT
+    is_text = request.verdict is ReviewVerdict.TEXT
     review = Review(
         id=request.id,
         label_key=label_key,
         chunk=chunk,
         segment=segment,
         label=label,
-        verdict=ReviewVerdict.NOTHING if is_text and not reference else ReviewVerdict(request.verdict),
+        verdict=ReviewVerdict.NOTHING if is_text and not reference else request.verdict,
         reference=reference or None,
         reviewer=reviewer,
         at=at,

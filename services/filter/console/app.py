@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from services.filter.console import batches, files, sign_in
+from services.filter.console import batches, files, reviews, sign_in
 
 
 def install(app: FastAPI) -> None:
@@ -10,5 +10,5 @@ def install(app: FastAPI) -> None:
 
     install(app)  # its pages are at /
     """
-    for router in (files.router, sign_in.router, batches.router):
+    for router in (files.router, sign_in.router, batches.router, reviews.router):
         app.include_router(router)
