@@ -98,10 +98,9 @@ async def calibrate_page(
 
     def run() -> CalibrationResult:
         draw = open_draw(lake, name)
-        found = desk.calibrate_draw(
+        return desk.calibrate_draw(
             lake, draw, target=round(target / 100, 5), confidence=round(confidence / 100, 5), name=policy, by=by
         )
-        return found
 
     result = await asyncio.to_thread(run)
     return _go(request, f"/review/{name}/calibrations/{result.id}")
