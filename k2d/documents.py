@@ -15,7 +15,7 @@ from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.settings import CHANNELS
 from k2d.store.manifest import Manifest
-from k2d.store.reviews import ReviewVerdict
+from k2d.store.reviews import ReviewOrder, ReviewVerdict
 
 
 class ApiRequest(BaseModel):
@@ -490,8 +490,8 @@ class DrawRequest(ApiRequest):
     policy: Policy = Field(default_factory=lambda: DEFAULT, description="Whose rules say what may be drawn.")
     count: int = Field(400, ge=1, le=20_000, description="Draws; a segment that is drawn twice is shown once.")
     seed: int = Field(0, ge=0, le=2**31, description="The same seed draws the same segments.")
-    order: Literal["random", "value"] = Field(
-        "random",
+    order: ReviewOrder = Field(
+        ReviewOrder.RANDOM,
         description="`random`: the sample that calibration needs. `value`: the segments that teach most, near α and "
         "unlike one another; nothing can be proved by them.",
     )
@@ -503,7 +503,7 @@ class DrawItem(ApiDocument):
     id: str = Field(examples=["d_0123456789abcdef"])
     created_at: str
     batches: list[str] = Field(description="Ids of the batches that segments were drawn from.")
-    order: Literal["random", "value"]
+    order: ReviewOrder
     policy: str = Field(description="Name of the policy whose rules say what may be drawn.")
     draws: int
     segments: int = Field(description="Different segments among the draws.")

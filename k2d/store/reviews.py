@@ -29,6 +29,13 @@ class ReviewVerdict(StrEnum):
     UNDONE = "undone"  # takes the reviewer's earlier review back
 
 
+class ReviewOrder(StrEnum):
+    """How the segments of a review were chosen."""
+
+    RANDOM = "random"  # drawn with known probabilities: the sample that calibration needs
+    VALUE = "value"  # those that teach most: near the policy's boundary, and unlike one another; proves nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """One statement of one reviewer about one segment of a label. Never changed; a later one of theirs replaces it."""

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request, Response
 from k2d.corpus.calibration import desk
 from k2d.corpus.calibration.draws import draws_of_batches, make_draw, open_draw
 from k2d.corpus.calibration.review import segment_audio
-from k2d.corpus.calibration.reviews import ReviewOrder
 from k2d.documents import (
     CalibrationRequest,
     CalibrationResult,
@@ -44,8 +43,7 @@ def caller_of(request: Request) -> str:
 @router.post("/draws", status_code=201, summary="Draw segments for review", responses=responses(400, 404))
 def create_draw(body: DrawRequest, lake: InLake, response: Response) -> DrawItem:
     batches = [lake.batches.get(name) for name in dict.fromkeys(body.batches)]
-    order = ReviewOrder(body.order)
-    draw = make_draw(lake, batches, body.policy, count=body.count, seed=body.seed, order=order)
+    draw = make_draw(lake, batches, body.policy, count=body.count, seed=body.seed, order=body.order)
     response.headers["Location"] = f"/v1/draws/{draw.id}"
     return desk.describe_draw(draw)
 

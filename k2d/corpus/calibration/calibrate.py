@@ -12,13 +12,14 @@ from k2d.corpus.calibration.bound import ReviewedDraws, band, needed, proved, ra
 from k2d.corpus.calibration.draw import Floats
 from k2d.corpus.calibration.fit import Fit, fit
 from k2d.corpus.calibration.rates import SecondsKept, seconds_kept, speech_rate, with_rate
-from k2d.corpus.calibration.reviews import ReviewHead, ReviewOrder, ReviewRow, table, until
+from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow, table, until
 from k2d.corpus.distinct import distinct_parts
 from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import Columns, Policy, columns_of, evidence_columns, features, thresholds
 from k2d.keys import place_of
 from k2d.schema import Batch, ChunkFacts, Metric
 from k2d.store import Lake
+from k2d.store.reviews import ReviewOrder
 from k2d.wording import counted
 
 # The first reviews, the pilot, choose the weights and the first α to test; only the others are used for the proof. The

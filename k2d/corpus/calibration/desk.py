@@ -20,7 +20,7 @@ from k2d.corpus.calibration.draws import (
     reviews_of,
 )
 from k2d.corpus.calibration.outlook import ClaimOutlook, best_claim, outlook
-from k2d.corpus.calibration.reviews import ReviewOrder, error_of, table, until
+from k2d.corpus.calibration.reviews import error_of, table, until
 from k2d.corpus.calibration.second import agreement
 from k2d.corpus.index import parts
 from k2d.documents import (
@@ -40,7 +40,7 @@ from k2d.errors import BadRequest, NotFound
 from k2d.keys import digest, place_of
 from k2d.schema import Batch, ChunkFacts
 from k2d.store import Lake
-from k2d.store.reviews import Review, ReviewVerdict, current, review_segment
+from k2d.store.reviews import Review, ReviewOrder, ReviewVerdict, current, review_segment
 
 _REMEMBERED: Final = 16  # recordings whose facts are kept in memory while some segments are described
 
@@ -55,7 +55,7 @@ def describe_draw(draw: StoredDraw) -> DrawItem:
         id=draw.id,
         created_at=head.created_at,
         batches=head.batches,
-        order=head.order.value,
+        order=head.order,
         policy=head.policy.name,
         draws=head.draws,
         segments=len(draw.segments),

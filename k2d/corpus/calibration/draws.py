@@ -11,14 +11,14 @@ from k2d.corpus.calibration.draw import Draw
 from k2d.corpus.calibration.outlook import KeptHours
 from k2d.corpus.calibration.rates import seconds_kept
 from k2d.corpus.calibration.review import choose_segments, head_of, rows_of_draws
-from k2d.corpus.calibration.reviews import ReviewHead, ReviewOrder, ReviewRow, error_of
+from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow, error_of
 from k2d.corpus.distinct import distinct_parts
 from k2d.filtering.policy import Policy
 from k2d.keys import chunk_id, digest, segment_id
 from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.guard import damaged
-from k2d.store.reviews import Review, ReviewVerdict, current
+from k2d.store.reviews import Review, ReviewOrder, ReviewVerdict, current
 
 Place = tuple[str, int, int]  # label, chunk, segment
 SAME_SEGMENTS: Final = 16  # digits of a draw's id

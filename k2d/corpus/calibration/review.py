@@ -8,7 +8,7 @@ from typing import Final
 
 from k2d import audio
 from k2d.corpus.calibration.draw import Draw, Population, draw
-from k2d.corpus.calibration.reviews import ReviewHead, ReviewOrder, ReviewRow
+from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow
 from k2d.corpus.calibration.value import choose
 from k2d.corpus.distinct import distinct_parts
 from k2d.errors import BadRequest, NotFound
@@ -16,6 +16,7 @@ from k2d.filtering.policy import Policy
 from k2d.keys import place_of, segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Batch, ChunkFacts
 from k2d.store import Lake
+from k2d.store.reviews import ReviewOrder
 
 FEWEST: Final = 30  # draws; with fewer, no target can be proved
 _REMEMBERED: Final = 64  # recordings whose facts are kept in memory: two draws are seldom from the same one

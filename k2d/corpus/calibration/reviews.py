@@ -10,7 +10,6 @@ label is correct; false without a reference counts as entirely wrong). A line wi
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,17 +21,11 @@ from k2d.errors import BadRequest, NotFound
 from k2d.filtering.distance import counts
 from k2d.filtering.policy import Policy
 from k2d.keys import segment_id
+from k2d.store.reviews import ReviewOrder
 from k2d.text.reading import read
 from k2d.textfiles import read_lines
 
 VERSION: Final = 2
-
-
-class ReviewOrder(StrEnum):
-    """How the segments of a review were chosen."""
-
-    RANDOM = "random"  # drawn with known probabilities: the sample that calibration needs
-    VALUE = "value"  # those that teach most: near the policy's boundary, and unlike one another; proves nothing
 
 
 class ReviewHead(BaseModel):

@@ -9,13 +9,12 @@ from fastapi.responses import Response
 
 from k2d.corpus.calibration import desk
 from k2d.corpus.calibration.draws import StoredDraw, draws_of_batches, make_draw, open_draw
-from k2d.corpus.calibration.reviews import ReviewOrder
 from k2d.documents import CalibrationResult, DrawItem, ReviewProgress
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, PRESETS, explain, to_yaml
 from k2d.schema import Batch
 from k2d.store import Lake
-from k2d.store.reviews import DRAW_ID
+from k2d.store.reviews import DRAW_ID, ReviewOrder
 from services.filter.console.curve import curve_picture
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake
