@@ -213,6 +213,7 @@ class Forgotten(ApiDocument):
     hypotheses: int
     labels: int
     examinations: int
+    reviews: int = Field(0, description="of its labels' segments")
     datasets: list[str] = Field(description="datasets that have it; they stay as they are")
 
 

@@ -50,6 +50,7 @@ def make_draw(
         BadRequest: too few draws, or nothing to review.
         StoreError
     """
+    batches = list({batch.id: batch for batch in batches}.values())  # one may be named by its id and by its name
     segments, population = choose_segments(lake, batches, policy, count=count, seed=seed, order=order)
     head = head_of(batches, policy, segments, population, count=count, seed=seed, order=order)
     kept = seconds_kept(partial(distinct_parts, lake, batches), policy)

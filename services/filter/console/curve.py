@@ -38,7 +38,7 @@ def curve_picture(curve: Sequence[dict[str, Any]], target: float) -> CurvePictur
     points = [point for point in curve if point.get("label_mer") is not None]
     if not points:
         return None
-    top = min(1.0, max(2.5 * target, 1.3 * max(point["label_mer"] for point in points), LEAST_TOP))
+    top: float = min(1.0, max(2.5 * target, 1.3 * max(point["label_mer"] for point in points), LEAST_TOP))
 
     def x(share: float) -> float:
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)

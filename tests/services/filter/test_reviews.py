@@ -139,14 +139,14 @@ def test_impossible_answers_are_refused_and_those_before_them_stay(api, draw):
 
 
 @pytest.fixture
-def people(lake) -> Iterator[dict[str, LocalClient]]:
+def people(lake) -> dict[str, LocalClient]:
     """Clients of two reviewers and a viewer."""
     keys = {
         name: lake.access.create(name, role, created_by="test")[1]
         for name, role in (("ada", AccessRole.REVIEWER), ("bob", AccessRole.REVIEWER), ("eve", AccessRole.VIEWER))
     }
     app = create_app(Settings(store=str(lake.files.root), _env_file=None))
-    yield {name: LocalClient(app, headers={"Authorization": f"Bearer {key}"}) for name, key in keys.items()}
+    return {name: LocalClient(app, headers={"Authorization": f"Bearer {key}"}) for name, key in keys.items()}
 
 
 def test_reviewing_needs_the_role(people, draw):
