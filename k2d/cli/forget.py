@@ -21,8 +21,7 @@ def forget(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what is known of one recording: examinations, labels, hypotheses, facts, results,
-    reviews.
+    """Remove what is known of one recording: examinations, labels, hypotheses, facts, results, reviews.
 
     Use it where a label belongs to other audio, or a recording may no longer be used. Uploaded files stay. Batches have
     the recording missing then: `k2d resume` labels it again. Works on the store (K2D_STORE), without an API.
