@@ -106,7 +106,7 @@ def make_store(root: str, segments: int) -> tuple[str, dict[str, str]]:
         }
         with lake.labels.writer(label_key, meta) as out:
             for index in range(6):
-                length = float(rng.uniform(1.5, 4.0).round(2))
+                length = round(float(rng.uniform(1.5, 4.0)), 2)
                 text = " ".join(rng.choice(words, 7)) + f" {n * 6 + index}"
                 if rng.random() > RIGHT:
                     wrong[text] = text.replace(text.split()[0], "其實", 1)
