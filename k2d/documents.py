@@ -15,6 +15,7 @@ from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.settings import CHANNELS
 from k2d.store.manifest import Manifest
+from k2d.store.reviews import ReviewOrder, ReviewVerdict
 
 
 class ApiRequest(BaseModel):
@@ -215,6 +216,7 @@ class Forgotten(ApiDocument):
     hypotheses: int
     labels: int
     examinations: int
+    reviews: int = Field(0, description="of its labels' segments")
     datasets: list[str] = Field(description="datasets that have it; they stay as they are")
 
 
@@ -480,6 +482,183 @@ class PolicyItem(ApiDocument):
 
     policy: Policy
     explanation: str
+
+
+# ---- reviews ------------------------------------------------------------------------------------------------------
+
+
+class DrawRequest(ApiRequest):
+    """Segments to draw for review."""
+
+    batches: list[str] = Field(min_length=1, max_length=100, examples=[["lectures-2026-11"]])
+    policy: Policy = Field(default_factory=lambda: DEFAULT, description="Whose rules say what may be drawn.")
+    count: int = Field(400, ge=1, le=20_000, description="Draws; a segment that is drawn twice is shown once.")
+    seed: int = Field(0, ge=0, le=2**31, description="The same seed draws the same segments.")
+    order: ReviewOrder = Field(
+        ReviewOrder.RANDOM,
+        description="`random`: the sample that calibration needs. `value`: the segments that teach most, near α and "
+        "unlike one another; nothing can be proved by them.",
+    )
+
+
+class DrawItem(ApiDocument):
+    """A draw: segments to review, in a fixed order."""
+
+    id: str = Field(examples=["d_0123456789abcdef"])
+    created_at: str
+    batches: list[str] = Field(description="Ids of the batches that segments were drawn from.")
+    order: ReviewOrder
+    policy: str = Field(description="Name of the policy whose rules say what may be drawn.")
+    draws: int
+    segments: int = Field(description="Different segments among the draws.")
+    reachable: int = Field(description="Segments that they were drawn from.")
+
+
+class DrawList(ApiDocument):
+    """Draws, newest first."""
+
+    draws: list[DrawItem]
+
+
+class ReviewCandidate(ApiDocument):
+    """What validators heard in a segment, where it differs from the label."""
+
+    text: str
+    validators: list[str]
+    diff: list[DiffStep] = Field(description="From the label to this text.")
+
+
+class ReviewItem(ApiDocument):
+    """A segment to review."""
+
+    id: str = Field(description="Id of the segment.", examples=["2f1d0c…-00003.001"])
+    number: int = Field(description="Its place in the order of the draw, from 0.")
+    recording: str
+    start_s: float
+    end_s: float
+    label: str
+    before: str = Field(description="The label of what comes before it in its chunk.")
+    after: str = Field(description="The label of what comes after it in its chunk.")
+    stops: list[tuple[int, int]] = Field(
+        description="Parts of the label in which a candidate differs: from, to, in characters."
+    )
+    candidates: list[ReviewCandidate]
+    audio: str = Field(description="Address of the segment's audio, relative to the API.")
+
+
+class ReviewItems(ApiDocument):
+    """The next segments for a reviewer."""
+
+    segments: list[ReviewItem]
+    left: int = Field(description="How many there are with these.")
+
+
+class ReviewRequest(ApiRequest):
+    """What a reviewer says of a segment's label."""
+
+    id: str = Field(
+        pattern="^[0-9A-Za-z_-]{8,64}$",
+        description="Chosen by the client, for instance a UUID: a review that is sent again is stored once.",
+    )
+    segment: str = Field(max_length=200, description="Id of the segment.", examples=["2f1d0c…-00003.001"])
+    verdict: ReviewVerdict = Field(
+        description="`right`: the label is what is said; `text`: `reference` is; `nothing`: nothing is said; `wrong`: "
+        "the label is wrong; `unknown`: the reviewer cannot tell; `undone`: takes their earlier review back."
+    )
+    reference: str | None = Field(None, max_length=10_000, description="What is said; for `text` only.")
+    draw: str | None = Field(None, pattern="^d_[0-9a-f]{16}$", description="In which the segment was shown.")
+    seconds: float | None = Field(None, ge=0, le=1e6, description="From hearing to answering.")
+
+
+class ReviewRequests(ApiRequest):
+    """Reviews to store, in this order."""
+
+    reviews: list[ReviewRequest] = Field(min_length=1, max_length=1000)
+
+
+class ReviewDocument(ApiDocument):
+    """A stored review."""
+
+    id: str
+    segment: str = Field(description="`<label key>-<chunk>.<segment>`: it holds for the label in every batch.")
+    label: str
+    verdict: ReviewVerdict
+    reference: str | None
+    reviewer: str
+    at: str
+    draw: str | None
+    seconds: float | None
+    counts: bool = Field(description="Whether it is its reviewer's newest of this segment, and not taken back.")
+
+
+class ReviewList(ApiDocument):
+    """A page of reviews."""
+
+    reviews: list[ReviewDocument]
+    next: str | None = Field(None, description="Cursor of the next page.")
+
+
+class AgreementDocument(ApiDocument):
+    """How well people agree who reviewed the same segments."""
+
+    segments: int = Field(description="Reviewed by several people.")
+    pairs: int
+    same: int = Field(description="Pairs of reviews that say the same.")
+    verdicts: int = Field(description="Pairs that agree whether the label is right.")
+    kappa: float | None = Field(description="Cohen's kappa of that; null where chance alone would agree.")
+    mer: float | None = Field(description="Edits between the two texts over the tokens of both, halved.")
+
+
+class ClaimForecast(ApiDocument):
+    """A claim that some more reviews would probably allow."""
+
+    share: float = Field(description="Of the hours.")
+    more: int = Field(description="Reviewed draws; 0: it may be possible now.")
+
+
+class ReviewProgress(ApiDocument):
+    """How far the review of a draw is, and what it may prove."""
+
+    draw: DrawItem
+    reviewed: int = Field(description="Segments that somebody reviewed.")
+    mine: int = Field(description="Segments that the caller reviewed.")
+    right: int = Field(description="Segments whose label is right.")
+    draws: int = Field(description="Draws up to the last reviewed segment.")
+    holes: int = Field(description="Draws among them that nobody reviewed: each counts as entirely wrong.")
+    seconds: float | None = Field(description="Median seconds for a review.")
+    target: float
+    confidence: float
+    claims: list[ClaimForecast] = Field(description="By their share of the hours; an estimate.")
+    best: ClaimForecast | None = Field(description="The claim to work for.")
+    agreement: AgreementDocument
+
+
+class CalibrationRequest(ApiRequest):
+    """A claim to prove by the reviews of a draw."""
+
+    target: float = Field(0.08, gt=0, lt=1, description="Largest label MER of what is kept.")
+    confidence: float = Field(0.95, ge=0.5, lt=1)
+    name: str = Field("calibrated", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the policy.")
+
+
+class CalibrationResult(ApiDocument):
+    """What a calibration found: the policy, and what each α keeps at which label error."""
+
+    id: str
+    draw: str
+    at: str
+    by: str
+    policy: Policy
+    target: float
+    confidence: float
+    alpha: float | None = Field(description="The largest that is proved; null: none is.")
+    draws: int
+    holes: int
+    pilot: int
+    fit: dict[str, Any] | None
+    curve: list[dict[str, Any]]
+    reviews_needed: int | None
+    notes: list[str]
 
 
 # ---- datasets -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ Meta = Callable[[str], dict[str, Any]]  # the metadata of the shard with a key
 
 
 def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgotten:
-    """Remove examinations, labels, hypotheses, facts and results of a recording; says how many there were.
+    """Remove examinations, labels, hypotheses, facts, results and reviews of a recording; says how many there were.
 
         forget(lake, "rec_0f3c9a1be2d47c5512345678").labels  # 1
 
@@ -46,9 +46,11 @@ def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgot
         return partial(_has_meta, meta, recording_id, label_keys)
 
     results = _remove_results(lake, recording_id)
+    reviews = sum(lake.reviews.remove(key) for key in label_keys)
     forgotten = Forgotten(
         recording_id=recording_id,
         results=results,
+        reviews=reviews,
         facts=_remove(lake, _select(lake, "facts", has(lake.facts.meta))),
         hypotheses=_remove(lake, _select(lake, "hypotheses", has(lake.hypotheses.meta))),
         labels=_remove(lake, labels),

@@ -20,6 +20,7 @@ from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
 from k2d.store.parquet import dumps
 from k2d.store.probes import Probes
+from k2d.store.reviews import ReviewDraws, Reviews
 from k2d.store.runs import Runs
 from k2d.store.uploads import Uploads
 
@@ -28,8 +29,8 @@ _SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]
 
 
 class Lake:
-    """All stored data: uploads, examinations, labels, hypotheses, facts, batches with their results, datasets; runs
-    that were published; and the keys of the API with its audit log.
+    """All stored data: uploads, examinations, labels, hypotheses, facts, batches with their results, datasets, reviews;
+    runs that were published; and the keys of the API with its audit log.
 
     Can be shared between threads and processes: every write is atomic, and a key always has the same content, so it
     does not matter which of two writers is first.
@@ -56,6 +57,8 @@ class Lake:
         self.facts = Facts(self.files)
         self.batches = Batches(self.files)
         self.datasets = Datasets(self.files)
+        self.reviews = Reviews(self.files)
+        self.draws = ReviewDraws(self.files)
         self.runs = Runs(self.files)
         self.access = AccessKeys(self.files)
         self.audit_log = AuditLog(self.files)

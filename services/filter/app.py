@@ -11,7 +11,7 @@ import k2d
 from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter import batches, chunks, datasets, health, policies
+from services.filter import batches, chunks, datasets, health, policies, reviews
 from services.filter.console import app as console
 from services.filter.console.page import refused_page
 from services.filter.endpoints import ENDPOINTS
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.lake = Lake(settings.store)
     app.state.queue = WorkQueue(settings)
-    for router in (batches.router, chunks.router, policies.router, datasets.router, health.router):
+    for router in (batches.router, chunks.router, policies.router, datasets.router, reviews.router, health.router):
         app.include_router(router)
     console.install(app)
     middleware.install(app, settings, ENDPOINTS, refused_page)

@@ -19,6 +19,15 @@ ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     "GET /v1/chunks/{chunk_id}/audio": _READ,
     "GET /v1/policies": _READ,
     "POST /v1/policies/preview": _READ,  # stores nothing
+    "GET /v1/draws": _READ,
+    "GET /v1/draws/{draw}": _READ,
+    "GET /v1/draws/{draw}/segments": _READ,
+    "GET /v1/draws/{draw}/calibrations/{calibration}": _READ,
+    "GET /v1/segments/{segment}/audio": _READ,
+    "GET /v1/reviews": _READ,
+    "POST /v1/draws": EndpointAccess(AccessRole.REVIEWER, "draw"),
+    "POST /v1/draws/{draw}/calibrations": EndpointAccess(AccessRole.REVIEWER, "calibrate"),
+    "POST /v1/reviews": EndpointAccess(AccessRole.REVIEWER),  # each one says itself who wrote it
     "GET /v1/datasets": _READ,
     "GET /v1/datasets/{name}": _READ,
     "GET /v1/datasets/{name}/shards/{number}": _READ,
@@ -67,4 +76,11 @@ ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     "POST /batches/{batch}/explore/freeze": EndpointAccess(AccessRole.OPERATOR, "freeze", page=True),
     "GET /batches/{batch}/chunks": _PAGE,
     "GET /chunks/{chunk_id}": _PAGE,
+    "GET /review": _PAGE,
+    "GET /review/{name}": _PAGE,
+    "GET /review/{name}/progress": _PAGE,
+    "GET /review/{name}/calibrations/{calibration}": _PAGE,
+    "GET /review/{name}/calibrations/{calibration}/policy.yaml": _PAGE,
+    "POST /review": EndpointAccess(AccessRole.REVIEWER, "draw", page=True),
+    "POST /review/{name}/calibrations": EndpointAccess(AccessRole.REVIEWER, "calibrate", page=True),
 }

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from k2d.corpus.explore import Explorer
-from services.filter.console import batches, chunks, datasets, explore, files, fleet, keys, runs, sign_in
+from services.filter.console import batches, chunks, datasets, explore, files, fleet, keys, reviews, runs, sign_in
 
 
 def install(app: FastAPI) -> None:
@@ -18,6 +18,7 @@ def install(app: FastAPI) -> None:
         batches.router,
         explore.router,
         chunks.router,
+        reviews.router,
         datasets.router,
         runs.router,
         fleet.router,
