@@ -135,7 +135,7 @@ def test_redis_that_lost_its_content_costs_no_manual_step(start: Callable[..., U
 
 
 def test_what_a_killed_one_left_is_named_and_stopped_and_its_work_goes_on(
-    start: Callable[..., Up], clips: list[str]
+    start: Callable[..., Up], clips: list[str], tmp_path: Path
 ) -> None:
     first = start().wait_started()
     batch = first.client.label(clips, BatchOptions(name="clips")).id
@@ -144,15 +144,15 @@ def test_what_a_killed_one_left_is_named_and_stopped_and_its_work_goes_on(
     assert len(left) >= 5  # Redis, API, worker, its scheduler, its horse
     first.process.kill()
     first.process.wait()
-    second = start(port=first.client.http.base_url.port).wait_started()
+    second = start(port=first.client.http.base_url.port, log=tmp_path / "second").wait_started()
     assert [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
     assert "stopped what an earlier `k2d up` left" in second.text
     for name in ("redis", "api", "worker-0"):
         assert f"{name} (pid " in second.text
     second.wait_done(batch)
-    assert list(Path(second.log.parent, "data", "up").iterdir()) != []
+    assert list(Path(tmp_path, "data", "up").iterdir()) != []
     second.end()
-    assert list(Path(second.log.parent, "data", "up").iterdir()) == []
+    assert list(Path(tmp_path, "data", "up").iterdir()) == []
 
 
 def test_a_second_one_of_a_store_is_refused_while_the_first_runs(start: Callable[..., Up]) -> None:
