@@ -19,9 +19,9 @@ from rq.registry import BaseRegistry, FailedJobRegistry, ScheduledJobRegistry, S
 from rq.serializers import JSONSerializer
 
 from k2d.documents import Jobs
-from k2d.errors import QueueError
 from k2d.settings import Settings
 from services.filter.project_job import job_name
+from services.filter.redis_url import connect, queue_error
 
 CONTROL: Final = "k2d-control"  # planning and freezing: short, served first
 LABEL: Final = "k2d-label"  # groups of recordings
@@ -32,13 +32,6 @@ RETRIES: Final = [5, 15, 30, 60, 120]  # seconds between attempts
 KEEP_S: Final = 7 * 24 * 3600  # keys of live progress, after their last change
 FINISHED_S: Final = 3600  # how long a finished job stays visible
 MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: other clients of Redis wait meanwhile
-
-
-def connect(settings: Settings) -> redis.Redis:
-    """Open a connection; nothing is sent yet. Time-outs are short: a hanging Redis must not hang the API."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_connect_timeout=3, socket_timeout=10, health_check_interval=30
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +70,7 @@ class WorkQueue:
         try:
             self.redis.ping()
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
 
     # ---- jobs -----------------------------------------------------------------------------------------------------
 
@@ -101,7 +94,7 @@ class WorkQueue:
                 for start in range(0, len(requests), MAX_TRANSACTION)
             )
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
 
     def _enqueue(self, queue: str, requests: Sequence[JobRequest], *, batch: str | None, force: bool) -> int:
         """Jobs and their slots are written in one transaction, which starts again when a slot changed meanwhile: of
@@ -151,7 +144,7 @@ class WorkQueue:
             job_id = cast(bytes | None, self.redis.get(_slot_key(slot)))
             job = next(self._fetch([job_id.decode()]), None) if job_id is not None else None
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
         if job is None:
             return None
         status = job.get_status(refresh=False)
@@ -218,7 +211,7 @@ class WorkQueue:
         try:
             self.redis.delete(_live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
 
     # ---- gauges ---------------------------------------------------------------------------------------------------
 
@@ -295,9 +288,3 @@ def _jobs_key(batch: str) -> str:
 def _live_key(batch: str) -> str:
     """The key of a hash: seconds transcribed in each unfinished recording of a batch, and when that was (`at`)."""
     return f"k2d:live:{batch}"
-
-
-def _unreachable(error: RedisError) -> QueueError:
-    return QueueError(
-        f"Redis does not answer: {error}", hint="is it running? check K2D_REDIS_URL; `k2d doctor` says more"
-    )

@@ -20,7 +20,8 @@ from k2d.errors import K2DError
 from k2d.logs import setup as setup_logs
 from k2d.settings import load
 from services.filter.project_job import ProjectJob
-from services.filter.queue import QUEUES, connect
+from services.filter.queue import QUEUES
+from services.filter.redis_url import connect
 
 log = structlog.get_logger()
 
