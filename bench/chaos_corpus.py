@@ -1,4 +1,4 @@
-"""What the chaos run labels: short recordings, good and bad, and a small random teacher that is quick. All from a seed."""
+"""What the chaos run labels: short recordings, good and bad, and a small, quick, random teacher. All from a seed."""
 
 import json
 import shutil
@@ -31,7 +31,9 @@ SHAPE: Final[dict[str, Any]] = {
     "decoder_ffn_dim": 32,
 }
 END_OF_TEXT, FIRST_TIMESTAMP = 50_257, 50_364
-SHARPNESS: Final = 1.5  # of token embeddings: one token is far more probable than the others, so nothing is decoded again
+SHARPNESS: Final = (
+    1.5  # of token embeddings: one token is far more probable than the others, so nothing is decoded again
+)
 MOVEMENT: Final = 4.0  # of position embeddings: the next token depends on the place, so texts do not loop
 ATTENTION: Final = 0.25  # of the weights that bring the audio into the text
 END_WEIGHT, END_PER_TOKEN = 10.0, 1.4  # texts end after about a dozen tokens
@@ -40,7 +42,11 @@ END_WEIGHT, END_PER_TOKEN = 10.0, 1.4  # texts end after about a dozen tokens
 def speechlike(seconds: float, random: np.random.Generator) -> npt.NDArray[np.int16]:
     """Syllables of changing pitch and noise, with pauses; shape (n,)."""
     at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    pitch = np.interp(at, np.arange(0, seconds + 1, 0.25), random.uniform(90, 300, round((seconds + 1) * 4) + 1)[: len(np.arange(0, seconds + 1, 0.25))])
+    pitch = np.interp(
+        at,
+        np.arange(0, seconds + 1, 0.25),
+        random.uniform(90, 300, round((seconds + 1) * 4) + 1)[: len(np.arange(0, seconds + 1, 0.25))],
+    )
     voice = sum(np.sin(2 * np.pi * harmonic * np.cumsum(pitch) / RATE_HZ) / harmonic for harmonic in (1, 2, 3, 5))
     loud = 0.5 + 0.5 * np.sin(2 * np.pi * random.uniform(2.5, 4.5) * at)
     samples = 0.2 * voice * loud + 0.01 * random.standard_normal(len(at))
