@@ -22,8 +22,9 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Final
 
+from chaos_clock import Clock
 from chaos_corpus import write_recordings, write_teacher
-from chaos_faults import Fault, drawn, faketime_variables, find_faketime
+from chaos_faults import Fault, drawn
 from chaos_result import Differences, compare
 from chaos_round import Round
 
@@ -70,9 +71,11 @@ class Bench:
         self.left: list[str] = []
         self.started = time.monotonic()
         self.recordings = write_recordings(work / "recordings", count=arguments.recordings, seed=seed)
+        self.clock = Clock(work / "clocks")
         self.settings = dict(SETTINGS)
         if arguments.model is None:
-            self.settings |= {"K2D_TEACHER": str(write_teacher(work / "teacher")), "K2D_CACHE": str(work / "cache")}
+            teacher = write_teacher(work / "teacher", cache=work / "cache")
+            self.settings |= {"K2D_TEACHER": str(teacher), "K2D_CACHE": str(work / "cache")}
         else:
             self.settings |= {"K2D_TEACHER": arguments.model}
 
@@ -98,13 +101,9 @@ class Bench:
         return ""
 
     def _round(self, name: str, faults: deque[Fault]) -> Round:
-        library = find_faketime()
         coming = list(faults)[:PER_ROUND]
-        preload: dict[str, str] = {}
-        clock = self.work / "clock"
-        if library and any(fault.kind == "clock step" for fault in coming):
-            clock.write_text("+0")
-            preload = faketime_variables(library) | {"FAKETIME_TIMESTAMP_FILE": str(clock)}
+        self.clock.step(0)
+        steps = any(fault.kind == "clock step" for fault in coming)
         run = Round(
             name=name,
             folder=self.work / name,
@@ -112,8 +111,8 @@ class Bench:
             settings=self.settings,
             workers=self.arguments.workers,
             serve=self.arguments.servers,
-            preload=preload,
-            clock=clock,
+            preload=self.clock.variables if steps else {},
+            clock=self.clock,
             counts=self.counts,
             steps=self.steps,
             unsaid=self.unsaid,

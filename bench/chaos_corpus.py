@@ -31,9 +31,8 @@ SHAPE: Final[dict[str, Any]] = {
     "decoder_ffn_dim": 32,
 }
 END_OF_TEXT, FIRST_TIMESTAMP = 50_257, 50_364
-SHARPNESS: Final = (
-    1.5  # of token embeddings: one token is far more probable than the others, so nothing is decoded again
-)
+# of token embeddings: one token is far more probable than the others, so nothing is decoded again
+SHARPNESS: Final = 1.5
 MOVEMENT: Final = 4.0  # of position embeddings: the next token depends on the place, so texts do not loop
 ATTENTION: Final = 0.25  # of the weights that bring the audio into the text
 END_WEIGHT, END_PER_TOKEN = 10.0, 1.4  # texts end after about a dozen tokens
@@ -42,11 +41,8 @@ END_WEIGHT, END_PER_TOKEN = 10.0, 1.4  # texts end after about a dozen tokens
 def speechlike(seconds: float, random: np.random.Generator) -> npt.NDArray[np.int16]:
     """Syllables of changing pitch and noise, with pauses; shape (n,)."""
     at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    pitch = np.interp(
-        at,
-        np.arange(0, seconds + 1, 0.25),
-        random.uniform(90, 300, round((seconds + 1) * 4) + 1)[: len(np.arange(0, seconds + 1, 0.25))],
-    )
+    knots = np.arange(0, seconds + 0.25, 0.25)
+    pitch = np.interp(at, knots, random.uniform(90, 300, len(knots)))
     voice = sum(np.sin(2 * np.pi * harmonic * np.cumsum(pitch) / RATE_HZ) / harmonic for harmonic in (1, 2, 3, 5))
     loud = 0.5 + 0.5 * np.sin(2 * np.pi * random.uniform(2.5, 4.5) * at)
     samples = 0.2 * voice * loud + 0.01 * random.standard_normal(len(at))
@@ -80,8 +76,10 @@ def _write_wav(path: Path, samples: npt.NDArray[np.int16]) -> None:
         file.writeframes(samples.tobytes())
 
 
-def write_teacher(folder: Path) -> Path:
-    """Write a random Whisper whose labels are a dozen random words. Needs torch; the tokenizer is Whisper base's.
+def write_teacher(folder: Path, *, cache: Path) -> Path:
+    """Write a random Whisper whose labels are a dozen random words, and its conversion for CTranslate2 into `cache`.
+
+    Needs torch; the tokenizer is Whisper base's, from the user's cache.
 
     Raises:
         ModelError: Whisper base is not here and cannot be fetched.
@@ -114,4 +112,5 @@ def write_teacher(folder: Path) -> Path:
     generation = json.loads((real / "generation_config.json").read_text("utf-8"))
     generation["alignment_heads"] = [[0, 0], [0, 1]]
     (folder / "generation_config.json").write_text(json.dumps(generation), "utf-8")
+    resolve(str(folder), engine="ctranslate2", cache=cache, allow_downloads=False)
     return folder

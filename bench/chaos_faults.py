@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import psutil
+from chaos_clock import Clock
 from chaos_stack import ChaosStack
 from chaos_volume import Volume
 from redis.exceptions import RedisError
@@ -18,22 +18,12 @@ from rq.serializers import JSONSerializer
 
 from services.filter.queue import QUEUES
 
-FAKETIME: Final = (
-    "/usr/lib/*/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-)
 CLOCK_STEP_S: Final = 7200
 OTHER_VERSION: Final = 'import k2d.version\nk2d.version.__version__ = "0.0.1"'
 # what is killed, and how often compared with the others: what works most is what usually dies
 TARGETS: Final = {"horse": 5, "worker": 4, "api": 2, "redis": 2, "server": 2, "scheduler": 1, "decoder": 1, "up": 1}
 HOLD_S: Final = (0.5, 4.0)  # how long a disk is full or read-only
 DOCUMENTS: Final = ("labels", "hypotheses", "facts", "examinations", "batches", "names", "datasets")
-
-
-def find_faketime() -> str | None:
-    """The library with which a process sees another time (Debian: package faketime)."""
-    return next((str(path) for pattern in FAKETIME for path in sorted(Path("/").glob(pattern[1:]))), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +38,14 @@ class Fault:
 class Faults:
     """Does faults to one stack and counts them in `counts`: by kind, and kills by what was killed.
 
-    faults = Faults(stack, volume, counts=Counter(), clock=Path("clock"), say=print)
+    faults = Faults(stack, volume, counts=Counter(), clock=Clock(Path("clocks")), say=print)
     faults.do(Fault("kill", "7/1"))
     """
 
     stack: ChaosStack
     volume: Volume
     counts: Counter[str]
-    clock: Path  # the time that libfaketime shows the stack; "" where there is no such library
+    clock: Clock
     say: Callable[[str], None]
     targets: dict[str, int] = field(default_factory=lambda: dict(TARGETS))
 
@@ -103,16 +93,17 @@ class Faults:
         return f"read-only store for {hold_s:.1f} s"
 
     def _clock_step(self, draw: random.Random) -> str:
-        """All clocks of the stack jump, or one worker comes whose clock is wrong, or, without libfaketime, the
+        """All clocks of the stack jump, or one worker comes whose clock is wrong; where clocks cannot be changed, the
         schedules look as if one had been there."""
         step_s = draw.choice((-CLOCK_STEP_S, CLOCK_STEP_S))
-        library = find_faketime()
-        if library is None:
+        if not self.clock.works:
             return self._skew_schedules(step_s)
         if draw.random() < 0.5:
-            self.clock.write_text(f"{step_s:+d}")
+            self.clock.step(step_s)
             return f"clock step of {step_s:+d} s"
-        self.stack.start_worker("", faketime_variables(library) | {"FAKETIME": f"{step_s:+d}"})
+        if not self.stack.redis_url():
+            return ""
+        self.stack.start_worker("", self.clock.wrong(step_s))
         return f"a worker whose clock is {step_s:+d} s wrong"
 
     def _skew_schedules(self, step_s: int) -> str:
@@ -142,25 +133,17 @@ class Faults:
         how = draw.choice(("cut", "garbled", "emptied", "removed"))
         with contextlib.suppress(OSError):
             data = path.read_bytes()
-            middle = len(data) // 2
             if how == "removed":
                 path.unlink()
             else:
-                path.write_bytes(
-                    {"cut": data[:middle], "garbled": data[:middle] + b"\0\xff" + data[middle + 2 :]}.get(how, b"")
-                )
+                path.write_bytes(_damaged(data, how))
             return f"{path.relative_to(store)} {how}"
         return ""
 
 
-def faketime_variables(library: str) -> dict[str, str]:
-    """Environment variables for a process that shall see another time; its monotonic clock stays right."""
-    return {
-        "LD_PRELOAD": library,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-        "FAKETIME_CACHE_DURATION": "1",
-    }
+def _damaged(data: bytes, how: str) -> bytes:
+    middle = len(data) // 2
+    return {"cut": data[:middle], "garbled": data[:middle] + b"\0\xff" + data[middle + 2 :], "emptied": b""}[how]
 
 
 def drawn(kinds: dict[str, int], seed: int) -> Iterator[Fault]:

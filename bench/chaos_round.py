@@ -1,4 +1,4 @@
-"""One round of the chaos bench: a fresh store, a batch and a dataset, with faults; and what a person would do by hand."""
+"""One round of the chaos bench: a fresh store, a batch and a dataset, with faults; and what a person does by hand."""
 
 import json
 import random
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from chaos_clock import Clock
 from chaos_faults import Fault, Faults
 from chaos_result import RunResult, collect, unaccounted_s
 from chaos_stack import ChaosStack
@@ -44,7 +45,7 @@ class Round:
     workers: int
     serve: bool
     preload: Mapping[str, str]
-    clock: Path
+    clock: Clock
     counts: Counter[str]
     steps: Counter[str]
     unsaid: Counter[str]
