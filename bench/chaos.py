@@ -15,6 +15,7 @@ of that round is kept.
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +45,7 @@ SETTINGS: Final = {
 
 def main() -> None:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # what runs is stopped then, too
     seed = random.SystemRandom().randrange(1 << 32) if arguments.seed is None else arguments.seed
     work = Path(tempfile.mkdtemp(prefix="k2d-chaos-"))
     print(f"seed {seed}   files {work}", flush=True)

@@ -30,7 +30,7 @@ GAP_S: Final = (0.2, 2.0)  # between faults
 FREEZE_GAP_S: Final = (0.0, 0.6)  # while a dataset is frozen, which takes less
 LOOK_S: Final = 0.15
 STALLED_S: Final = 20.0  # a stack that looks after itself has got over a lost Redis by then
-STUCK_S: Final = 150.0  # without a change, after which nothing more is expected
+STUCK_S: Final = 300.0  # without a change, after which nothing more is expected
 GIVEN_UP: Final = ("crashes_worker", "failed")  # reasons that another attempt may undo
 
 

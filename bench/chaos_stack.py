@@ -19,7 +19,7 @@ from k2d.client.http import Client
 from services.local.redis_server import free_port
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-READY_S: Final = 120.0
+READY_S: Final = 300.0  # on a machine that has much else to do
 STOP_S: Final = 60.0
 LEFT_S: Final = 8.0  # for what ends by itself after the stack: decoders see that their parent is gone
 
