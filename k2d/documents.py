@@ -160,6 +160,11 @@ class Jobs(ApiDocument):
     jobs_running: int = Field(examples=[1])
     jobs_failed: int = Field(examples=[0])
     last_error: str | None = Field(None, examples=[None])
+    waiting_for: str | None = Field(
+        None,
+        description="What keeps the jobs from going on, as long as it does; they go on by themselves.",
+        examples=[None],
+    )
     seconds_in_flight: float = Field(
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )

@@ -60,7 +60,9 @@ def status(
     if len(batch_status.versions) > 1:
         versions = show.versions_in_words(batch_status.versions)
         show.out.print(f"[yellow]processed by different versions of k2d[/]: {versions}", soft_wrap=True)
-    if batch_status.jobs and batch_status.jobs.last_error:
+    if batch_status.jobs and batch_status.jobs.waiting_for:
+        show.out.print(f"[yellow]waits[/]: {escape(batch_status.jobs.waiting_for)}", soft_wrap=True)
+    elif batch_status.jobs and batch_status.jobs.last_error:
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:
         pending = counted(batch_status.ledger.recordings.pending, "recording")

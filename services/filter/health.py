@@ -18,9 +18,9 @@ async def healthz() -> Health:
     return Health(version=k2d.__version__)
 
 
-@router.get("/readyz", summary="The lake can be written and Redis answers", responses=responses(503))
+@router.get("/readyz", summary="The lake can be written and Redis takes jobs", responses=responses(503))
 async def readyz(lake: InLake, queue: InQueue) -> Health:
-    await asyncio.gather(asyncio.to_thread(lake.check), asyncio.to_thread(queue.ping))
+    await asyncio.gather(asyncio.to_thread(lake.check), asyncio.to_thread(queue.check))
     return Health(version=k2d.__version__)
 
 

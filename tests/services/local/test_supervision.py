@@ -29,8 +29,8 @@ CLIPS = ("cs-reverb.flac", "cs-loud-noise.mp3")
 class Up:
     """A `k2d up` in a folder, as a shell starts it."""
 
-    def __init__(self, folder: Path, *, port: int, workers: int = 1) -> None:
-        self.log = folder / f"up-{port}.log"
+    def __init__(self, folder: Path, *, port: int, workers: int = 1, log: Path | None = None) -> None:
+        self.log = log or folder / f"up-{port}.log"
         command = [sys.executable, "-m", "k2d.cli", "up", "--workers", str(workers), "--port", str(port)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("K2D_")}
         if "K2D_CACHE" in os.environ:
@@ -87,8 +87,8 @@ class Up:
 def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     ups: list[Up] = []
 
-    def start(**options: int) -> Up:
-        ups.append(Up(tmp_path, **({"port": free_port()} | options)))
+    def start(*, folder: Path = tmp_path, port: int | None = None, workers: int = 1, log: Path | None = None) -> Up:
+        ups.append(Up(folder, port=port or free_port(), workers=workers, log=log))
         return ups[-1]
 
     yield start
@@ -96,7 +96,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
         up.end()
     for process in psutil.process_iter():  # nothing is left, whatever a test has shown
         with suppress(psutil.Error, OSError):
-            assert str(tmp_path) not in str(process.cwd()), process.cmdline()
+            assert str(tmp_path) not in process.cwd(), process.cmdline()
 
 
 @pytest.fixture
@@ -180,3 +180,51 @@ def test_port_is_where_the_api_is(start: Callable[..., Up], stop: signal.Signals
     assert f"--api {str(up.client.http.base_url).rstrip('/')}" in " ".join(up.text.split())
     up.process.send_signal(stop)
     assert up.process.wait(60) == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here (it takes root): {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_is_told_once_and_work_goes_on_when_there_is_space(
+    start: Callable[..., Up], small_disk: Path, clips: list[str]
+) -> None:
+    """The store is on it, and with it the file of Redis."""
+    up = start(folder=small_disk, log=small_disk.parent / "log").wait_started()
+    filler = small_disk / "filler"
+    with filler.open("wb") as file, suppress(OSError):
+        batch = up.client.label(clips, BatchOptions(name="clips")).id
+        while True:
+            file.write(bytes(65536))
+            file.flush()
+    with filler.open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x")
+    up.wait_for(lambda: "work waits: " in up.text, "the message")
+    up.wait_for(lambda: (jobs := up.status(batch).jobs) is not None and jobs.waiting_for is not None, "the reason")
+    assert up.status(batch).state in (BatchState.QUEUED, BatchState.STALLED)
+    filler.unlink()
+    up.wait_for(lambda: "work goes on" in up.text, "the end")
+    up.wait_done(batch)
+    assert up.status(batch).ledger.recordings.quarantined == 0
+    assert "Traceback" not in up.text
+    assert len(up.text.splitlines()) < 60
+
+
+def test_a_store_that_takes_no_writes_is_one_sentence_at_the_start(start: Callable[..., Up], small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    up = start(folder=small_disk, log=small_disk.parent / "log")
+    assert up.process.wait(60) == 1
+    assert "the store is read-only: cannot write" in up.text
+    assert "Traceback" not in up.text
+    assert "K2D_REDIS_URL" not in up.text
