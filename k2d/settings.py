@@ -16,6 +16,7 @@ from k2d.textfiles import ENCODING, read_lines
 from k2d.wording import did_you_mean
 
 PREFIX: Final = "K2D_"
+RETRY_S: Final = (5, 15, 30, 60, 120)  # between attempts at a job, where no setting says otherwise
 CHANNELS: Final = "^(mix|each|[1-9][0-9]?)$"  # what `channels` may be
 
 
@@ -124,10 +125,10 @@ class Settings(BaseSettings):
     )
     job_timeout_s: int = Field(6 * 3600, gt=0, description="A job that runs longer than this is stopped and retried.")
     retry_s: Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode] = Field(
-        (5, 15, 30, 60, 120),
+        RETRY_S,
         min_length=1,
-        description="Seconds before each retry of a job that failed or whose worker died, comma-separated; there are as "
-        "many retries.",
+        description="Seconds before each retry of a job that failed or whose worker died, comma-separated; as many "
+        "retries as there are numbers.",
     )
 
     # inference servers, and the clients that call them
@@ -198,7 +199,9 @@ class Settings(BaseSettings):
     def _no_empty_token(cls, value: Any) -> Any:
         return value or None  # `K2D_API_TOKEN=` in an environment file means: no token
 
-    @field_validator("allowed_sources", "allowed_hosts", "allowed_models", "openai_validators", "retry_s", mode="before")
+    @field_validator(
+        "allowed_sources", "allowed_hosts", "allowed_models", "openai_validators", "retry_s", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
