@@ -101,8 +101,11 @@ class Round:
         next_at = time.monotonic() + draw.uniform(*GAP_S)
         while not self.failures:
             if left and time.monotonic() >= next_at:
-                actions.do(faults.popleft())
+                fault = faults.popleft()
+                actions.do(fault)
                 left -= 1
+                if fault.kind == "document":
+                    self._repair(stack)
                 self._since = time.monotonic()
                 next_at = time.monotonic() + draw.uniform(*(FREEZE_GAP_S if self._freezing else GAP_S))
             if stack.start_again():
@@ -177,6 +180,20 @@ class Round:
             self._changed("freeze asked for")
             return False
         return bool(response.json().get("state") == "ready")
+
+    def _repair(self, stack: ChaosStack) -> None:
+        """What a person does who sees that a file is damaged: mend the store, then what the command says."""
+        self.steps["k2d store check --repair"] += 1
+        output = stack.k2d("store", "check", "--repair", "--json").stdout
+        to_do = {item["to_do"] or "" for item in json.loads(output)["found"]} if output else set()
+        self._say("k2d store check --repair; then " + ("; ".join(filter(None, sorted(to_do))) or "nothing"))
+        with suppress(K2DError):  # the batch goes on being watched
+            if any("k2d label" in text for text in to_do):
+                self.steps["k2d label"] += 1
+                self._post(stack)
+            if any("k2d resume" in text for text in to_do):
+                self.steps["k2d resume"] += 1
+                stack.client.resume()
 
     def _collect(self, stack: ChaosStack, volume: Volume) -> None:
         for attempt in range(20):

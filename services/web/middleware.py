@@ -24,7 +24,7 @@ def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAc
     Raises:
         BadRequest, StoreError: as `Authenticator`.
     """
-    problems.install(app)
+    problems.install(app, endpoints)
     docs.install(app)
     authenticator = Authenticator(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
