@@ -15,6 +15,7 @@ of that round is kept.
 
 import argparse
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -57,6 +58,7 @@ def main() -> None:
     repeat = f"python bench/chaos.py --seed {seed} " + " ".join(_asked(arguments))
     if failed:
         sys.exit(f"\nchaos: {failed}\n  repeat: {repeat}\n  files: {work}")
+    shutil.rmtree(work)
     print(f"nothing lost, nothing twice, the same bytes   ({repeat})")
 
 
