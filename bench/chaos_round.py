@@ -26,8 +26,9 @@ from k2d.schema import BatchState
 
 BATCH: Final = "recordings"
 DATASET: Final = "dataset"
-GAP_S: Final = (0.2, 2.0)  # between faults
-FREEZE_GAP_S: Final = (0.0, 0.6)  # while a dataset is frozen, which takes less
+# between faults, as shares of what the undisturbed run took: so they come while work goes on, on any machine
+GAP: Final = (0.01, 0.15)
+FREEZE_GAP: Final = (0.0, 0.03)  # while a dataset is frozen, which takes less
 LOOK_S: Final = 0.15
 STALLED_S: Final = 20.0  # a stack that looks after itself has got over a lost Redis by then
 STUCK_S: Final = 300.0  # without a change, after which nothing more is expected
@@ -50,6 +51,8 @@ class Round:
     steps: Counter[str]
     unsaid: Counter[str]
     any_version: bool  # workers of another version will come
+    usual_s: float  # what the undisturbed run took, from its batch to its dataset
+    took_s: float = 0.0
     result: RunResult | None = None
     result_any_version: RunResult | None = None
     failures: list[str] = field(default_factory=list)
@@ -98,7 +101,8 @@ class Round:
         actions = Faults(stack, volume, counts=self.counts, clock=self.clock, say=self._say)
         left = min(at_most, len(faults))
         self._changed("posting")
-        next_at = time.monotonic() + draw.uniform(*GAP_S)
+        began = time.monotonic()
+        next_at = began + draw.uniform(*GAP) * self.usual_s
         while not self.failures:
             if left and time.monotonic() >= next_at:
                 fault = faults.popleft()
@@ -107,10 +111,12 @@ class Round:
                 if fault.kind == "document":
                     self._repair(stack)
                 self._since = time.monotonic()
-                next_at = time.monotonic() + draw.uniform(*(FREEZE_GAP_S if self._freezing else GAP_S))
+                gap = draw.uniform(*(FREEZE_GAP if self._freezing else GAP))
+                next_at = time.monotonic() + gap * self.usual_s
             if stack.start_again():
                 self._say("k2d up started again")
             if self._step(stack):
+                self.took_s = time.monotonic() - began
                 return
             if time.monotonic() - self._since > STUCK_S:
                 self._give_up(stack)

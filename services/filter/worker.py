@@ -108,7 +108,7 @@ class Worker(RQWorker):
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """As RQ's; the job is no longer between queue and worker then, from however many queues it may come."""
-        super().prepare_job_execution(job, True)  # type: ignore[no-untyped-call]
+        super().prepare_job_execution(job, True)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """As RQ's."""
