@@ -5,9 +5,9 @@
 
 Everything is real and on this machine alone: `k2d up` with Redis, API and workers, a store on a file system of its own.
 The teacher is a small random Whisper unless `--model` names another. Short recordings, some of them bad, are labeled
-and frozen once undisturbed. Then in rounds, each with a fresh store, faults drawn from the seed come while it
-works; when nothing more happens the batch must be done and the dataset frozen, with nothing but those steps by hand that
-a message of the program names. Ledger, chunks, the bytes of all shards and of the dataset, and documents must be equal.
+and frozen once undisturbed. Then in rounds, each with a fresh store, faults drawn from the seed come while it works;
+when nothing more happens the batch must be done and the dataset frozen, with nothing but those steps by hand that a
+message of the program names. Ledger, chunks, the bytes of all shards and of the dataset, and documents must be equal.
 
 Prints figures and the seed, with which the same faults are drawn again. Exit status 1 where anything differs; the store
 of that round is kept.
