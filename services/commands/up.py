@@ -9,6 +9,7 @@ import typer
 from k2d.cli import show
 from k2d.cli.base import app, settings
 from k2d.client.backend import ResumeIncomplete
+from k2d.logs import setup
 from k2d.settings import PREFIX, Settings
 from k2d.wording import counted
 from services.local.stack import Stack
@@ -54,7 +55,10 @@ def _settings(port: int | None) -> Settings:
     loaded = settings()
     if port is not None:
         loaded = loaded.model_copy(update={"port": port})
-    return loaded if PREFIX + "LOG_LEVEL" in os.environ else loaded.model_copy(update={"log_level": "warning"})
+    if PREFIX + "LOG_LEVEL" not in os.environ:
+        loaded = loaded.model_copy(update={"log_level": "warning"})
+    setup(loaded)  # what is started again, and what is waited for, are warnings
+    return loaded
 
 
 def _interrupt(*_: object) -> None:

@@ -81,6 +81,15 @@ class RunRecord:
         self._processes[name] = {"pid": pid, "started": _start_of(pid), "command": list(command)}
         self._write()
 
+    def stop_rest(self, *, but: int | None) -> None:
+        """End what still belongs to this run, except the process with the id `but`: the horse of a killed worker."""
+        left = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.pid not in (but, os.getpid()) and _run_of(process) == self.id:
+                    left.append(process)
+        _stop(left)
+
     def close(self) -> None:
         """Remove the record: every process has ended."""
         with suppress(OSError):

@@ -192,6 +192,9 @@ class Stack:
         for child in reversed(self.children):
             child.end(deadline)
         self.children.clear()
+        if self._record is not None:
+            redis = self.redis.process if self.redis is not None else None
+            self._record.stop_rest(but=redis.pid if redis is not None else None)
         self._stack.close()
         if self._record is not None:
             self._record.close()

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
 
 from k2d.errors import BadRequest, ModelError
+from k2d.inference import openai_endpoint
 from k2d.inference.openai_endpoint import OpenAIEndpoint, OpenAIModel, key_of, parse
 
 SAMPLES = np.zeros(16_000, np.int16)

@@ -103,7 +103,7 @@ def test_a_replica(serve: Serve, run) -> None:
 
 
 def test_a_cluster(serve: Serve, run) -> None:
-    found = broken(run(f"redis://127.0.0.1:{serve(cluster_enabled='yes')}/0"))
+    found = broken(run(f"redis://127.0.0.1:{serve(cluster_enabled='yes', cluster_port=str(free_port()))}/0"))
     assert "cluster" in str(found["Redis: one server"])
 
 

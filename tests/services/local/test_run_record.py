@@ -116,3 +116,13 @@ def test_redis_is_stopped_last_and_what_ignores_sigterm_is_killed(
     clear(tmp_path)
     assert (stubborn.wait(5), worker.wait(5), redis.wait(5)) == (-9, -15, -15)
     assert psutil.pid_exists(os.getpid())
+
+
+def test_a_run_that_stops_leaves_nothing_of_its_own(tmp_path: Path, start: Start) -> None:
+    record = RunRecord(tmp_path)
+    horse, redis = start(**{RUN_VARIABLE: record.id}), start(**{RUN_VARIABLE: record.id})
+    stranger = start()
+    record.stop_rest(but=redis.pid)
+    assert horse.wait(5) == -15
+    assert (redis.poll(), stranger.poll()) == (None, None)
+    record.close()

@@ -80,7 +80,7 @@ class Up:
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_redis_that_lost_its_content_costs_no_manual_step(start: Callable[..., U
 
 
 def test_what_a_killed_one_left_is_named_and_stopped_and_its_work_goes_on(
-    start: Callable[..., Up], clips: list[str]
+    start: Callable[..., Up], clips: list[str], tmp_path: Path
 ) -> None:
     first = start().wait_started()
     batch = first.client.label(clips, BatchOptions(name="clips")).id
@@ -144,21 +144,21 @@ def test_what_a_killed_one_left_is_named_and_stopped_and_its_work_goes_on(
     assert len(left) >= 5  # Redis, API, worker, its scheduler, its horse
     first.process.kill()
     first.process.wait()
-    second = start(port=first.client.http.base_url.port).wait_started()
+    second = start(port=first.client.http.base_url.port, log=tmp_path / "second").wait_started()
     assert [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
     assert "stopped what an earlier `k2d up` left" in second.text
     for name in ("redis", "api", "worker-0"):
         assert f"{name} (pid " in second.text
     second.wait_done(batch)
-    assert list(Path(second.log.parent, "data", "up").iterdir()) != []
+    assert list(Path(tmp_path, "data", "up").iterdir()) != []
     second.end()
-    assert list(Path(second.log.parent, "data", "up").iterdir()) == []
+    assert list(Path(tmp_path, "data", "up").iterdir()) == []
 
 
 def test_a_second_one_of_a_store_is_refused_while_the_first_runs(start: Callable[..., Up]) -> None:
     first = start(workers=0).wait_started()
     second = start(workers=0)
-    assert second.process.wait(60) == 1
+    assert second.process.wait(PATIENCE_S) == 1
     assert f"(pid {first.process.pid}) runs for the store data already" in second.text
     assert first.is_ready()
 
@@ -167,7 +167,7 @@ def test_a_taken_port_is_one_sentence(start: Callable[..., Up], tmp_path: Path) 
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         up = start(port=port)
-        assert up.process.wait(60) == 1
+        assert up.process.wait(PATIENCE_S) == 1
     assert f"port {port} of 127.0.0.1 is taken by another program" in up.text
     assert "Traceback" not in up.text
     assert not (tmp_path / "data" / "redis").exists()  # nothing was started
@@ -179,7 +179,7 @@ def test_port_is_where_the_api_is(start: Callable[..., Up], stop: signal.Signals
     assert up.is_ready()
     assert f"--api {str(up.client.http.base_url).rstrip('/')}" in " ".join(up.text.split())
     up.process.send_signal(stop)
-    assert up.process.wait(60) == 0
+    assert up.process.wait(PATIENCE_S) == 0
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_full_disk_is_told_once_and_work_goes_on_when_there_is_space(
 def test_a_store_that_takes_no_writes_is_one_sentence_at_the_start(start: Callable[..., Up], small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     up = start(folder=small_disk, log=small_disk.parent / "log")
-    assert up.process.wait(60) == 1
+    assert up.process.wait(PATIENCE_S) == 1
     assert "the store is read-only: cannot write" in up.text
     assert "Traceback" not in up.text
     assert "K2D_REDIS_URL" not in up.text

@@ -35,7 +35,7 @@ def test_a_server_that_is_killed_is_started_again_and_stops_when_told_to(server:
     assert "teacher ended with signal SIGKILL" in server.log.read_text()
     child = server.child
     server.process.send_signal(signal.SIGINT)
-    assert server.process.wait(60) == 0
+    assert server.process.wait(120) == 0
     assert not child.is_running()
     assert "Traceback" not in server.log.read_text()
 
@@ -44,7 +44,7 @@ def test_a_server_ends_with_its_supervisor(server: Server) -> None:
     child = server.child
     server.process.kill()
     server.process.wait()
-    gone, left = psutil.wait_procs([child], timeout=60)
+    gone, left = psutil.wait_procs([child], timeout=120)
     assert (gone, left) == ([child], [])
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url + "/healthz")
@@ -68,7 +68,7 @@ def test_a_taken_port_is_one_sentence_before_a_model_is_loaded(tmp_path: Path, c
             env=os.environ | {"K2D_PORT": str(port)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
     assert ended.returncode == 1
