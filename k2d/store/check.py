@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from k2d.errors import DamagedFile, K2DError, NotFound, described
+from k2d.errors import DamagedFile, K2DError, NotFound
 from k2d.schema import Batch, RecordingResult
 from k2d.store import contents
 from k2d.store.batches import GONE_HINT, DamagedBatch, DamagedResult
-from k2d.store.files import TEMP_SUFFIX
 from k2d.store.lake import Lake
 
 DAMAGED_FOLDER: Final = "damaged"
