@@ -60,7 +60,7 @@ def _fuzz(api: Api, operation: Any, session: requests.Session, outcomes: Outcome
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=max(1, most // len(modes)),
+        max_examples=most,
         database=None,
         deadline=None,
         derandomize=False,

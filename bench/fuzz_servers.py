@@ -50,8 +50,8 @@ def labeling_api(folder: Path) -> Iterator[Api]:
             _env_file=None,
         )
         lake = Lake(settings.store)
-        batch = finished_batch(lake, name="finished")
-        finished_batch(lake, name="lectures")
+        finished_batch(lake, name="finished")  # which no request may change: its events end
+        batch = finished_batch(lake, name="lectures")
         freeze(lake, name="v1", batches=["finished"], policy=PAPER)
         chunk = f"{lake.batches.result(batch.id, 0).facts_key}-00000"  # type: ignore[union-attr]
         known = {"batch": ["lectures", batch.id], "chunk_id": [chunk], "name": ["v1"], "number": ["0", "1", str(2**70)]}
