@@ -10,6 +10,7 @@ from local_client import LocalClient
 from k2d.settings import Settings
 from k2d.store import Lake
 from services.filter.app import create_app
+from services.web.problems import problem
 
 pytestmark = pytest.mark.integration
 
@@ -129,9 +130,11 @@ def test_every_endpoint_describes_what_middleware_answers(api):
             assert {"400", "403", "413"} | guarded <= set(operation["responses"]), (method, path)
 
 
-def test_what_is_quoted_in_an_error_can_be_sent(api):
-    document = {"batches": ["lectures"], "policy": {"\ud800": 1}}
-    body = json.dumps(document).encode()
-    answer = api.post("/v1/policies/preview", content=body, headers={"content-type": "application/json"})
-    assert_refused(answer, 422)
-    assert "\\ud800" in answer.text
+def test_what_is_quoted_in_an_error_can_be_sent():
+    answer = problem(400, "x", "no \ud800", alphas=[float("nan"), 0.5], where={"\udcff": ("a", None)})
+    document = json.loads(answer.body)
+    assert (document["detail"], document["alphas"], document["where"]) == (
+        "no \\ud800",
+        [None, 0.5],
+        {"\\udcff": ["a", None]},
+    )
