@@ -24,6 +24,7 @@ from k2d.cli.base import (
 )
 from k2d.datasets.formats import FORMATS
 from k2d.datasets.scripts import scripts_in_words
+from k2d.errors import BadRequest
 from k2d.schema import TEACHER, Script
 from k2d.store.manifest import Manifest
 from k2d.textfiles import ENCODING

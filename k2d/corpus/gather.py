@@ -78,8 +78,8 @@ def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.Chunk
     None if its facts were written by an earlier version: the recording then counts as not labeled yet.
 
     Raises:
-        DamagedFile: the facts are damaged or gone, or they are an earlier version's in a lake that is marked as current, where
-            ledgers count the recording as done.
+        DamagedFile: the facts are damaged or gone, or they are an earlier version's in a lake that is marked as
+            current, where ledgers count the recording as done.
     """
     key = str(result.facts_key)
     try:

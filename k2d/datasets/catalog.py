@@ -16,7 +16,7 @@ def list_datasets(lake: Lake) -> list[DatasetItem]:
 
 
 def delete_dataset(lake: Lake, name: str) -> DatasetItem:
-    """Delete a dataset and return its entry, also one whose manifest is damaged. The labels and batches it was made from stay.
+    """Delete a dataset, also a damaged one, and return its entry. The labels and batches it was made from stay.
 
     Raises:
         NotFound: no such dataset.

@@ -13,14 +13,13 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
-from k2d.errors import DamagedFile, K2DError, NotFound, described
+from k2d.errors import DamagedFile, K2DError, NotFound
 from k2d.schema import Batch, RecordingResult
 from k2d.store import contents
 from k2d.store.batches import GONE_HINT, DamagedBatch, DamagedResult
-from k2d.store.files import TEMP_SUFFIX
 from k2d.store.lake import Lake
 
 DAMAGED_FOLDER: Final = "damaged"
@@ -134,18 +133,18 @@ class _Checker:
 
     def temporary_files(self) -> None:
         for path in [*self.files.unfinished(self.leftover_age_s), *self._old(self.files.listing("checks"))]:
-            self.found("temporary file", path, "its writer ended without removing it", lambda p=path: self._drop(p))
+            self.found("temporary file", path, "its writer ended without removing it", partial(self._drop, path))
 
     def names(self) -> None:
         for path, problem in self.judged("names", ".json", self._name_problem):
             if problem is not None:
-                self.found("name", path, problem, lambda p=path: self.set_aside(p))
+                self.found("name", path, problem, partial(self.set_aside, path))
         for batch in self.entries:
             if isinstance(batch, Batch) and batch.name != batch.id and self.lake.batches.owner(batch.name) is None:
                 path = self.lake.batches.name_path(batch.name)
                 if path not in (finding.path for finding in self.report.findings):
                     problem = f"batch {batch.id} is not found by its name {batch.name!r}"
-                    self.found("name", path, problem, lambda b=batch: self.lake.batches.put(b))
+                    self.found("name", path, problem, partial(self.lake.batches.put, batch))
                 elif self.repair:
                     self.lake.batches.put(batch)
 
@@ -154,12 +153,12 @@ class _Checker:
         known, marked = set(self.files.folders("batches")), set(self.lake.batches.ids())
         for path in self.files.listing("recent"):
             if path.rpartition("~")[2] not in known:
-                self.found("mark", path, "there is no such batch", lambda p=path: self.files.remove(p))
+                self.found("mark", path, "there is no such batch", partial(self.files.remove, path))
         for batch_id in sorted(known - marked):
             with contextlib.suppress(NotFound, DamagedFile):
                 batch = self.lake.batches.get(batch_id)
                 problem = "the batch is in no list: its mark in recent/ is gone"
-                self.found("mark", f"batches/{batch_id}", problem, lambda b=batch: self.lake.batches.put(b))
+                self.found("mark", f"batches/{batch_id}", problem, partial(self.lake.batches.put, batch))
 
     def shards(self) -> None:
         for part in ("labels", "hypotheses", "facts"):
@@ -167,14 +166,14 @@ class _Checker:
                 problem_of = contents.parquet_problem(self.files, read_all=self.read_contents)
                 for path, problem in self.judged(folder, ".parquet", problem_of):
                     if problem is not None:
-                        self.found("shard", path, problem, lambda p=path: self.set_aside(p), to_do=_RESUME)
+                        self.found("shard", path, problem, partial(self.set_aside, path), to_do=_RESUME)
 
     def batches(self) -> None:
         for entry in self.entries:
             folder = f"batches/{entry.id}"
             for path in self.files.folders_named(folder, ".json"):
                 to_do = GONE_HINT if path.endswith("/batch.json") else _RESUME
-                self.found("batch", path, "it is a folder", lambda p=path: self.set_aside(p), to_do=to_do)
+                self.found("batch", path, "it is a folder", partial(self.set_aside, path), to_do=to_do)
             if isinstance(entry, DamagedBatch):
                 self.found("batch", f"{folder}/batch.json", entry.error.message, to_do=GONE_HINT)
             self._results(entry)
@@ -185,23 +184,23 @@ class _Checker:
             problem_of = contents.json_problem(self.files, self.lake.examinations.read)
             for path, problem in self.judged(folder, ".json", problem_of):
                 if problem is not None:
-                    self.found("examination", path, problem, lambda p=path: self.set_aside(p), to_do=_RESUME)
+                    self.found("examination", path, problem, partial(self.set_aside, path), to_do=_RESUME)
 
     def uploads(self) -> None:
         problem_of = contents.digest_problem(self.files, whole=self.read_contents)
         referred = self._referred_uploads()
         for path, problem in self.judged("uploads", "", problem_of):
             if problem is not None:
-                self.found("upload", path, problem, lambda p=path: self.set_aside(p), to_do="send the file again")
+                self.found("upload", path, problem, partial(self.set_aside, path), to_do="send the file again")
             elif referred is not None and path not in referred and self._old([path]):
-                self.found("leftover upload", path, "no batch refers to it", lambda p=path: self.set_aside(p))
+                self.found("leftover upload", path, "no batch refers to it", partial(self.set_aside, path))
 
     def probes(self) -> None:
         for folder in self.lake.probes.folders_of("probes"):
             problem_of = contents.digest_problem(self.files, whole=self.read_contents)
             for path, problem in self.judged(folder, ".safetensors", problem_of):
                 if problem is not None:
-                    self.found("probe", path, problem, lambda p=path: self.set_aside(p), to_do="train it again")
+                    self.found("probe", path, problem, partial(self.set_aside, path), to_do="train it again")
 
     def datasets(self) -> None:
         for name in self.files.folders("datasets"):
@@ -210,7 +209,7 @@ class _Checker:
             if not self.files.exists(manifest):
                 if paths := self._all_old(folder):
                     problem = f"an interrupted freeze left {len(paths)} shards and no manifest"
-                    self.found("interrupted freeze", folder, problem, lambda f=folder: self.files.remove_folder(f))
+                    self.found("interrupted freeze", folder, problem, partial(self.files.remove_folder, folder))
                 continue
             to_do = f"`k2d datasets delete {name}`, then `k2d freeze` or pull it again"
             self.report.checked["datasets"] += 1
@@ -226,12 +225,12 @@ class _Checker:
         problem_of = contents.json_problem(self.files, self.lake.access.read_use)
         for path, problem in self.judged("access/used", ".json", problem_of):
             if problem is not None:
-                self.found("key", path, problem, lambda p=path: self._drop(p))
+                self.found("key", path, problem, partial(self._drop, path))
 
     def properties(self) -> None:
         problem = self.lake.mark_problem()
         if problem is not None:
-            self.found("mark", "store.json", problem, lambda: self._drop("store.json"))
+            self.found("mark", "store.json", problem, partial(self._drop, "store.json"))
 
     # ---- helpers ---------------------------------------------------------------------------------------------------
 
@@ -262,7 +261,7 @@ class _Checker:
             self.report.checked["results"] += 1
             if problem is not None:
                 path = self.lake.batches.result_path(batch.id, position)
-                self.found("result", path, problem, lambda p=position: self._redo(batch.id, p), to_do=_RESUME)
+                self.found("result", path, problem, partial(self._redo, batch.id, position), to_do=_RESUME)
 
     def _dangling(self, result: RecordingResult) -> str | None:
         if result.label_key is not None and not self._has(self.lake.labels.has, result.label_key):
@@ -288,7 +287,7 @@ class _Checker:
         for suffix, kind in ((".parquet", contents.parquet_problem), (".arrow", contents.arrow_problem)):
             for path, problem in self.judged(folder, suffix, kind(self.files, read_all=self.read_contents)):
                 if problem is not None:
-                    self.found("index", path, problem, lambda p=path: self._drop(p))
+                    self.found("index", path, problem, partial(self._drop, path))
 
     def _referred_uploads(self) -> set[str] | None:
         """The paths of uploads that batches refer to; None if some batch cannot be read, so that nobody knows."""

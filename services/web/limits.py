@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.web.problems import problem
 
-
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")  # a longer one is larger than any limit
 
 

@@ -1,4 +1,4 @@
-"""A check of the store finds every kind of damage, mends what it can, and destroys nothing that cannot be made again."""
+"""A check of the store finds every kind of damage, mends what it can, and destroys nothing that is not made again."""
 
 import io
 import os
@@ -73,6 +73,14 @@ def a_shard(folder: str, damage: Callable[[bytes], bytes]) -> Callable[[Lake], s
 def a_document(path_of: Callable[[Lake], str], data: bytes) -> Callable[[Lake], str]:
     def do(lake: Lake) -> str:
         at(lake, path := path_of(lake)).write_bytes(data)
+        return path
+
+    return do
+
+
+def a_new(path: str, data: bytes) -> Callable[[Lake], str]:
+    def do(lake: Lake) -> str:
+        lake.files.write(path, data)
         return path
 
     return do
@@ -162,8 +170,8 @@ MENDED = {
     "a folder for a result": a_folder_for_a_result,
     "labels that are gone": labels_that_are_gone,
     "the index": a_part_of_the_index,
-    "an examination": a_document(lambda lake: (lake.files.write("examinations/ab/abcd.json", b""), "examinations/ab/abcd.json")[1], b"{"),
-    "a probe": a_document(lambda lake: (lake.files.write("probes/0123.safetensors", b""), "probes/0123.safetensors")[1], b"x"),
+    "an examination": a_new("examinations/ab/abcd.json", b"{"),
+    "a probe": a_new("probes/0123.safetensors", b"x"),
     "the mark of the store": a_document(lambda _: "store.json", b"null"),
     "an interrupted freeze": an_interrupted_freeze,
 }  # fmt: skip
