@@ -217,7 +217,10 @@ class Forgotten(ApiDocument):
     hypotheses: int
     labels: int
     examinations: int
-    datasets: list[str] = Field(description="datasets that have it; they stay as they are")
+    datasets: list[str] = Field(description="datasets that have it, or cannot be read; they stay as they are")
+    unreadable: list[str] = Field(
+        default=[], description="damaged shards, which may be of the recording: `k2d store check --repair` moves them"
+    )
 
 
 class VersionCount(ApiDocument):
@@ -238,6 +241,11 @@ class BatchStatus(BatchSummary):
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
+    damaged: list[str] = Field(
+        [],
+        description="Results and facts of recordings that cannot be read, the first 100, and what to do; these "
+        "recordings count as pending.",
+    )
     partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])
     notes: list[RecordingNotes] = Field(
         [], description="What was decided about recordings' tracks, channels and clocks; of the first 100 with any."

@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from k2d.corpus import views
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, ResumeResult
-from k2d.errors import BadRequest, DamagedFile, described
+from k2d.errors import BadRequest, DamagedFile, NotFound, described
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, BatchState
@@ -126,7 +126,7 @@ def resume(lake: InLake, queue: InQueue) -> ResumeResult:
             take_back_outdated(lake, batch, search=True)
             if not lake.batches.is_cancelled(batch.id) and (count := _queue_missing(batch, lake, queue)):
                 missing[batch.id] = count
-        except DamagedFile as error:  # the other batches go on
+        except (DamagedFile, NotFound) as error:  # the other batches go on
             failed[batch.id] = described(error)
     if not failed:
         lake.mark_current()

@@ -23,6 +23,7 @@ from k2d.labeling.request import check_choice, make_batch, split_channels
 from k2d.schema import EACH, Batch, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from services.web.plain_forms import read_form
 
 Options = TypeVar("Options", bound=BatchOptions)
 
@@ -69,8 +70,11 @@ async def read_body(request: Request) -> AsyncIterator[UploadedFiles | BatchByRe
         if kind == "application/json":
             yield _parse(BatchByReference, await request.body())
         elif kind == "multipart/form-data":
-            async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS) as form:
+            form = await read_form(request, max_files=MAX_FILES, max_fields=MAX_FIELDS)
+            try:
                 yield _uploaded(form)
+            finally:
+                await form.close()
         else:
             raise UnsupportedBody(f"cannot read a body of type {kind or '(none)'!r}")
     except ClientDisconnect as error:

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 STOP_GRACE_S: Final = 8.0  # after SIGTERM, what recordings in flight get to finish; Docker kills after 10
 POLL_S: Final = 1.0  # between checks for a stop, a cancelled batch, and the worker having died
-STORE_RETRIES: Final = 3  # attempts that a job has left after the store took no writes: the next is in 30 s (RETRIES)
+STORE_RETRIES: Final = 3  # attempts that a job has left after the store took no writes: the next is in 30 s (RETRY_S)
 BYTES_PER_S: Final = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
 
 

@@ -30,7 +30,6 @@ LABEL: Final = "k2d-label"  # groups of recordings
 QUEUES: Final = (CONTROL, LABEL)
 
 LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
-RETRIES: Final = [5, 15, 30, 60, 120]  # seconds between attempts
 KEEP_S: Final = 7 * 24 * 3600  # keys of live progress, after their last change
 FINISHED_S: Final = 3600  # how long a finished job stays visible
 MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: other clients of Redis wait meanwhile
@@ -138,7 +137,7 @@ class WorkQueue:
             job_name(request.function),
             args=request.args,
             timeout=self.settings.job_timeout_s,
-            retry=Retry(max=len(RETRIES), interval=RETRIES),
+            retry=Retry(max=len(self.settings.retry_s), interval=list(self.settings.retry_s)),
             result_ttl=FINISHED_S,
             failure_ttl=KEEP_S,
         )

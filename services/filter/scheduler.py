@@ -12,7 +12,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.scheduler import RQScheduler
 
-from services.filter.queue import RETRIES
+from k2d.settings import RETRY_S
 from services.filter.server_time import pull_near, server_time
 
 log = structlog.get_logger()
@@ -21,10 +21,14 @@ REACQUIRE_S: Final = 600.0  # between attempts to take over queues whose schedul
 
 
 class Scheduler(RQScheduler):
-    """RQ's scheduler with schedules by the server's clock, and its own intervals by a clock that nobody sets."""
+    """RQ's scheduler with schedules by the server's clock, and its own intervals by a clock that nobody sets.
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    What is scheduled further ahead than `longest_wait_s` was scheduled by a wrong clock.
+    """
+
+    def __init__(self, *arguments: Any, longest_wait_s: float = max(RETRY_S), **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._longest_wait_s = longest_wait_s
         self._acquired_at = -REACQUIRE_S
 
     @property
@@ -46,7 +50,7 @@ class Scheduler(RQScheduler):
         if not self._scheduled_job_registries and self._acquired_locks:
             self.prepare_registries()
         for registry in self._scheduled_job_registries:
-            if far := pull_near(registry, at_most_s=max(RETRIES)):
+            if far := pull_near(registry, at_most_s=self._longest_wait_s):
                 log.warning("jobs were scheduled by a wrong clock", queue=registry.name, jobs=far)
             due = registry.get_jobs_to_schedule(int(server_time(self.connection)))
             if due:

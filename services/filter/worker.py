@@ -25,8 +25,9 @@ from rq.worker_registration import clean_worker_registry
 
 from k2d.errors import K2DError, QueueError, described
 from k2d.logs import setup as setup_logs
-from k2d.settings import Settings, load
+from k2d.settings import RETRY_S, Settings, load
 from services.filter.project_job import ProjectJob
+from services.filter.project_queue import ProjectQueue
 from services.filter.queue import QUEUES, WorkQueue
 from services.filter.redis_url import connect
 from services.filter.scheduler import Scheduler
@@ -55,8 +56,15 @@ DEFAULT_INTERVALS: Final = WorkerIntervals()
 class Worker(RQWorker):
     """RQ's worker with our intervals. RQ's own defaults leave a killed worker's job "started" for 400 s and more."""
 
-    def __init__(self, connection: Redis, intervals: WorkerIntervals = DEFAULT_INTERVALS) -> None:
+    def __init__(
+        self,
+        connection: Redis,
+        intervals: WorkerIntervals = DEFAULT_INTERVALS,
+        *,
+        longest_wait_s: float = max(RETRY_S),
+    ) -> None:
         self._intervals = intervals
+        self._longest_wait_s = longest_wait_s  # before another attempt at a job
         self._abandoned = Abandoned(renewed_s=intervals.heartbeat_s + 1)
         self._maintained_at: float | None = None  # by time.monotonic(), as the next
         self._horse_started_at = 0.0
@@ -65,6 +73,7 @@ class Worker(RQWorker):
             list(QUEUES),
             connection=connection,
             job_class=ProjectJob,
+            queue_class=ProjectQueue,
             serializer=JSONSerializer,
             maintenance_interval=intervals.maintenance_s,
             job_monitoring_interval=intervals.heartbeat_s,
@@ -96,6 +105,10 @@ class Worker(RQWorker):
             super().maintain_heartbeats(job)
         except RedisError as error:
             log.debug("no heartbeat", error=str(error))
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        """As RQ's; the job is no longer between queue and worker then, from however many queues it may come."""
+        super().prepare_job_execution(job, True)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """As RQ's."""
@@ -141,7 +154,11 @@ class Worker(RQWorker):
 
     def _start_scheduler(self, burst: bool = False, *_: Any, **__: Any) -> None:
         self.scheduler = Scheduler(
-            self.queues, connection=self.connection, logging_level="WARNING", serializer=self.serializer
+            self.queues,
+            connection=self.connection,
+            logging_level="WARNING",
+            serializer=self.serializer,
+            longest_wait_s=self._longest_wait_s,
         )
         if not self.scheduler.acquire_locks():
             return
@@ -187,7 +204,7 @@ def run(settings: Settings, intervals: WorkerIntervals) -> int:
         _wait_for_redis(settings)
         worker = None
         try:
-            worker = Worker(connect(settings), intervals)
+            worker = Worker(connect(settings), intervals, longest_wait_s=max(settings.retry_s))
             worker.work(with_scheduler=True, logging_level="WARNING")
         except RedisError as error:
             log.debug("lost Redis", error=str(error))

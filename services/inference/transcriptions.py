@@ -12,6 +12,7 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect
 
 from k2d.errors import BadRequest, Overloaded
 from k2d.inference.batcher import MicroBatcher
@@ -19,7 +20,7 @@ from k2d.inference.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, ModelInfo, Segment, Window, WindowResult
 from services.inference import batch_metrics
 from services.inference.admission import RequestKind
-from services.inference.disconnect import unless_gone
+from services.inference.disconnect import ClientGone, unless_gone
 from services.inference.host import InHost
 from services.inference.openai_api import (
     ERRORS,
@@ -31,6 +32,7 @@ from services.inference.openai_api import (
     transcript_events,
 )
 from services.inference.upload import UploadedRecording
+from services.web.plain_forms import read_form
 
 router = APIRouter(tags=["OpenAI"], route_class=OpenAIRoute)
 
@@ -91,7 +93,10 @@ async def transcriptions(request: Request, host: InHost) -> Response:
     client = request.client.host if request.client else ""
     async with AsyncExitStack() as stack:
         stack.enter_context(host.admission.admit(RequestKind.RECORDING))
-        form = await request.form(max_files=1, max_fields=MAX_FIELDS)
+        try:
+            form = await read_form(request, max_files=1, max_fields=MAX_FIELDS)
+        except ClientDisconnect as error:
+            raise ClientGone from error
         stack.push_async_callback(form.close)
         asked = TranscriptionRequest.from_form(
             [(name, value) for name, value in form.multi_items() if isinstance(value, str)]

@@ -1,11 +1,15 @@
 """Middleware that refuses bodies that are too large."""
 
+import re
 from contextlib import suppress
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.web.problems import problem
+
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")  # a longer one is larger than any limit
 
 
 class BodyTooLarge(Exception):
@@ -24,7 +28,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         claimed = Headers(scope=scope).get("content-length")
-        if claimed is not None and (not claimed.isdigit() or int(claimed) > self.max_bytes):
+        if claimed is not None and (not _LENGTH.fullmatch(claimed) or int(claimed) > self.max_bytes):
             await self._refuse(scope, receive, send)
             return
         received = 0

@@ -12,6 +12,7 @@ import rq.executions
 import rq.job
 import rq.registry
 import rq.worker.base
+from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
@@ -19,21 +20,21 @@ from rq.registry import ScheduledJobRegistry
 from rq.serializers import JSONSerializer
 
 from k2d.errors import QueueError
-from k2d.settings import Settings
+from k2d.settings import RETRY_S, Settings
 from services.filter.project_job import ProjectJob
+from services.filter.project_queue import ProjectQueue
 from services.filter.queue import (
     CONTROL,
     LABEL,
     MAX_TRANSACTION,
     QUEUES,
-    RETRIES,
     AttemptsInRedis,
     JobRequest,
     WorkQueue,
     request_plan,
 )
 from services.filter.scheduler import Scheduler
-from services.filter.server_time import Abandoned, StartedJobs, pull_near, server_time
+from services.filter.server_time import FIRST_SEEN_S, STUCK_S, Abandoned, StartedJobs, pull_near, server_time
 from services.filter.worker import Worker
 from services.local import redis_server
 from services.local.redis_server import EmbeddedRedis
@@ -234,7 +235,7 @@ def test_a_schedule_that_no_retry_has_becomes_due_by_itself(queue, ahead_s):
     job = schedule(queue, "label:b:0", in_s=ahead_s)
     scheduler = run_scheduler(queue)
     score = queue.redis.zscore("rq:scheduled:k2d-label", job.id)
-    assert score <= server_time(queue.redis) + max(RETRIES)
+    assert score <= server_time(queue.redis) + max(RETRY_S)
     assert queue.depth(LABEL) == 0
     queue.redis.zadd("rq:scheduled:k2d-label", {job.id: int(server_time(queue.redis))})
     scheduler.enqueue_scheduled_jobs()
@@ -261,7 +262,7 @@ def test_the_next_attempt_is_scheduled_by_the_servers_clock(queue, monkeypatch):
         job.retry(Queue(LABEL, connection=queue.redis, serializer=JSONSerializer), pipe)
         pipe.execute()
     wait_s = queue.redis.zscore("rq:scheduled:k2d-label", job.id) - server_time(queue.redis)
-    assert RETRIES[0] - 3 <= wait_s <= RETRIES[0]
+    assert RETRY_S[0] - 3 <= wait_s <= RETRY_S[0]
     with queue.redis.pipeline() as pipe:
         execution = Execution.create(job, ttl=20, pipeline=pipe)
         execution.heartbeat(job.started_job_registry, 30, pipe)
@@ -293,6 +294,35 @@ def test_a_worker_that_died_with_a_clock_ahead_is_missed_soon(queue):
     assert pull_near(registry, at_most_s=20) == 1
     assert queue.redis.zscore(registry.key, "dead:1") <= server_time(queue.redis) + 20
     assert pull_near(registry, at_most_s=20) == 0
+
+
+def test_a_job_is_not_lost_with_a_worker_that_took_it_and_did_not_begin(queue):
+    """Killed in between; the worker has several queues, and RQ takes jobs out of Redis then."""
+    queue.enqueue(LABEL, group(0), batch="b")
+    job = job_of(queue, "label:b:0")
+    killed = Worker(queue.redis)
+    killed.register_birth()
+    taken, _ = killed.dequeue_job_and_maintain_ttl(1)
+    assert (taken.id, queue.depth(LABEL)) == (job.id, 0)
+    other = Worker(queue.redis)
+    other.register_birth()
+    other.clean_registries()
+    assert job.get_status() == JobStatus.QUEUED  # it may be about to begin
+    queue.redis.expire(f"rq:queue:k2d-label:intermediate:first_seen:{job.id}", FIRST_SEEN_S - STUCK_S - 1)
+    other.clean_registries()
+    assert job.get_status() == JobStatus.SCHEDULED
+    assert queue.redis.zscore("rq:scheduled:k2d-label", job.id) is not None
+    assert not queue.redis.exists("rq:queue:k2d-label:intermediate")
+
+
+def test_jobs_come_from_the_first_queue_that_has_one_and_are_waited_for(queue):
+    keys = [q.key for q in Worker(queue.redis).queues]
+    with pytest.raises(DequeueTimeout):
+        ProjectQueue.lpop(keys, 1, connection=queue.redis)
+    queue.enqueue(LABEL, group(0), batch="b")
+    request_plan(queue, "b")
+    taken = [ProjectQueue.lpop(keys, None, connection=queue.redis) for _ in range(3)]
+    assert [job and job[0] for job in taken] == ["rq:queue:k2d-control", "rq:queue:k2d-label", None]
 
 
 def test_maintenance_goes_on_after_a_step_of_the_clock(server, queue, monkeypatch):
