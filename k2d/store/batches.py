@@ -52,13 +52,13 @@ class Batches(LakePart):
             Conflict: the name belongs to another batch.
         """
         path = f"{_folder(batch.id)}/batch.json"
-        self._refuse_taken(batch)
+        self.refuse_taken(batch)
         # the document first: a name must always lead to a batch, even if this process is killed between the writes
         created = self.files.create(path, dumps(batch))
         if not created and self._is_damaged(batch.id):
             self.files.write(path, dumps(batch))
         if batch.name != batch.id and not self.files.create(_alias(batch.name), _naming(batch)):
-            self._refuse_taken(batch)
+            self.refuse_taken(batch)
         if not created and self._named(self.get(batch.id).name) not in (batch.id, None):
             # stored by a request whose name another batch took at the same moment
             self._remembered.pop(batch.id, None)
@@ -233,7 +233,8 @@ class Batches(LakePart):
             if path.startswith(part):
                 self.files.remove(path)
 
-    def _refuse_taken(self, batch: Batch) -> None:
+    def refuse_taken(self, batch: Batch) -> None:
+        """Raise Conflict when the name belongs to another batch."""
         owner = self._named(batch.name)
         if owner not in (None, batch.id):
             hint = "choose another name, or leave it out: equal requests find their batch by themselves"

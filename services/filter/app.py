@@ -13,6 +13,7 @@ from k2d.settings import Settings, load
 from k2d.store import Lake
 from services.filter import batches, chunks, datasets, health, policies
 from services.filter.endpoints import ENDPOINTS
+from services.filter.events import BatchFeeds
 from services.filter.queue import WorkQueue
 from services.web import middleware
 
@@ -51,6 +52,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.lake = Lake(settings.store)
     app.state.queue = WorkQueue(settings)
+    app.state.feeds = BatchFeeds(lambda batch: batches.batch_status(batch, app.state.lake, app.state.queue))
+    app.state.is_ready = health.readiness(app.state.lake, app.state.queue)
+    app.state.exposition = health.metrics_call(app.state.queue)
     for router in (batches.router, chunks.router, policies.router, datasets.router, health.router):
         app.include_router(router)
     middleware.install(app, settings, ENDPOINTS)

@@ -1,31 +1,28 @@
 """Batches: accept audio, answer 202 at once, and report progress."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-import anyio
 from fastapi import APIRouter, Query, Request, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 
 from k2d.corpus import views
 from k2d.corpus.index import take_back_outdated
-from k2d.documents import BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, ResumeResult
+from k2d.documents import BatchByReference, BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, ResumeResult
 from k2d.errors import BadRequest, DamagedFile, described
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, BatchState
 from k2d.store import Lake
 from k2d.store.batches import DamagedBatch
-from services.filter.context import InLake, InPolicy, InQueue, InSettings
+from services.filter.context import InFeeds, InLake, InPolicy, InQueue, InSettings
+from services.filter.events import BatchEvents
 from services.filter.intake import OPENAPI_BODY, forecast_batch, read_body, store_batch
 from services.filter.queue import WorkQueue, request_plan
+from services.web.access import ANONYMOUS
+from services.web.pools import FOREIGN, STORE
 from services.web.problems import EVERYWHERE, responses
 
 router = APIRouter(prefix="/v1", tags=["batches"], responses=EVERYWHERE)
-
-EVENT_S: Final = 1.0  # between looks at a batch for its events
-PING_S: Final = 15  # between comments that keep proxies from closing an idle stream
 
 ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": BatchStatus | Forecast, "description": "The same batch was there already; or a forecast"},
@@ -49,18 +46,17 @@ async def create_batch(
     settings: InSettings,
     dry_run: Annotated[bool, Query(description="Answer with a forecast; store and queue nothing.")] = False,
 ) -> BatchStatus | Forecast:
-    async with read_body(request) as body:
+    async with read_body(request, lake) as body:
+        pool = FOREIGN if isinstance(body, BatchByReference) else STORE
         if dry_run:
             response.status_code = 200
-            return await asyncio.to_thread(forecast_batch, body, lake, settings)
-        batch = await asyncio.to_thread(store_batch, body, lake, settings)
-    if not await asyncio.to_thread(_queue_missing, batch, lake, queue):
+            return await pool.run(forecast_batch, body, lake, settings)
+        batch = await pool.run(store_batch, body, lake, settings)
+    if not await STORE.run(_queue_missing, batch, lake, queue):
         response.status_code = 200
     response.headers["Location"] = f"/v1/batches/{batch.id}"
-    left_out = await asyncio.to_thread(
-        terms_left_out, body if isinstance(body, BatchOptions) else body.options, settings
-    )
-    status = await asyncio.to_thread(_status, batch, lake, queue)
+    left_out = await STORE.run(terms_left_out, body if isinstance(body, BatchOptions) else body.options, settings)
+    status = await STORE.run(batch_status, batch, lake, queue)
     return status.model_copy(update={"terms_left_out": left_out})
 
 
@@ -81,7 +77,7 @@ def list_batches(
 
 @router.get("/batches/{batch}", summary="State, ledger, quarantined recordings", responses=responses(404))
 def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> BatchStatus:
-    return _status(lake.batches.get(batch), lake, queue, policy)
+    return batch_status(lake.batches.get(batch), lake, queue, policy)
 
 
 @router.delete(
@@ -93,7 +89,7 @@ def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> Bat
 def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     stored = lake.batches.get(batch)
     lake.batches.cancel(stored.id)
-    return _status(stored, lake, queue)
+    return batch_status(stored, lake, queue)
 
 
 @router.post(
@@ -107,7 +103,7 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     lake.batches.retry(stored.id)
     queue.forget(stored.id)
     request_plan(queue, stored.id)
-    return _status(stored, lake, queue)
+    return batch_status(stored, lake, queue)
 
 
 @router.post(
@@ -137,29 +133,12 @@ def resume(lake: InLake, queue: InQueue) -> ResumeResult:
     "/batches/{batch}/events",
     summary="Server-sent events: `status` while it goes on, `end` when nothing more will happen",
     response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, **responses(404)},
+    responses={200: {"content": {"text/event-stream": {}}}, **responses(404, 429)},
 )
-async def batch_events(batch: str, lake: InLake, queue: InQueue) -> EventSourceResponse:
-    stored = await asyncio.to_thread(lake.batches.get, batch)
-    stopping = anyio.Event()  # set when the server stops
-    events = _events(stored, lake, queue, stopping)
-    grace_s = 2 * EVENT_S  # without it the response would be cut off in the middle
-    return EventSourceResponse(events, sep="\n", ping=PING_S, shutdown_event=stopping, shutdown_grace_period=grace_s)
-
-
-async def _events(batch: Batch, lake: Lake, queue: WorkQueue, stopping: anyio.Event) -> AsyncIterator[ServerSentEvent]:
-    """A batch's status as often as it changes, until it is done or cancelled, or the server stops."""
-    sent = ""
-    while not stopping.is_set():
-        status = await asyncio.to_thread(_status, batch, lake, queue)
-        ended = status.state in (BatchState.DONE, BatchState.CANCELLED)
-        text = status.model_dump_json(by_alias=True)
-        if text != sent or ended:
-            yield ServerSentEvent(text, event="end" if ended else "status", sep="\n")
-            sent = text
-        if ended:
-            return
-        await asyncio.sleep(EVENT_S)
+async def batch_events(batch: str, request: Request, lake: InLake, feeds: InFeeds) -> BatchEvents:
+    stored = await STORE.run(lake.batches.get, batch)
+    caller = getattr(request.state, "caller", ANONYMOUS)
+    return BatchEvents(feeds.listen(stored, caller.name))
 
 
 def _queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
@@ -170,7 +149,7 @@ def _queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
     return missing
 
 
-def _status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:
+def batch_status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:
     return views.status(lake, batch, policy, jobs=queue.live(batch.id))
 
 

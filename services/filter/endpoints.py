@@ -21,7 +21,7 @@ ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     "GET /v1/datasets": _READ,
     "GET /v1/datasets/{name}": _READ,
     "GET /v1/datasets/{name}/shards/{number}": _READ,
-    "POST /v1/batches": EndpointAccess(AccessRole.OPERATOR, "post"),
+    "POST /v1/batches": EndpointAccess(AccessRole.OPERATOR, "post", streams=True),
     "DELETE /v1/batches/{batch}": EndpointAccess(AccessRole.OPERATOR, "cancel"),
     "POST /v1/batches/{batch}/retry": EndpointAccess(AccessRole.OPERATOR, "retry"),
     "POST /v1/resume": EndpointAccess(AccessRole.OPERATOR, "resume"),
