@@ -21,6 +21,7 @@ URI_CHARACTERS: Final = 8192
 MODEL_CHARACTERS: Final = 1000  # a path
 MODELS_CHARACTERS: Final = 8000  # validators joined by "+"
 BATCHES: Final = 1000
+DECLARED: Final = 1024  # files in one declaration
 LABEL_ID_CHARACTERS: Final = 200  # of a chunk's or a segment's id
 
 NameOrId = Annotated[str, Field(max_length=200)]
@@ -113,6 +114,51 @@ class BatchUpload(BatchOptions):
     """A batch of uploaded recordings: `multipart/form-data` with one `files` part for each."""
 
     files: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
+
+
+class SourceDeclaration(ApiRequest):
+    """A file that is going to be sent."""
+
+    name: str = Field(min_length=1, max_length=4096, examples=["week-1/monday.m4a"])
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Of its bytes, in hex.")
+    size_bytes: int = Field(ge=0, lt=1 << 50)
+
+
+class SourceDeclarations(ApiRequest):
+    """Files that are going to be sent to an open batch."""
+
+    sources: list[SourceDeclaration] = Field(min_length=1, max_length=DECLARED)
+
+
+class MissingSource(ApiDocument):
+    """A declared file whose bytes are not there."""
+
+    name: str
+    sha256: str
+    offset: int = Field(description="Bytes that are there, of an upload that broke off: send the rest.", examples=[0])
+
+
+class MissingSources(ApiDocument):
+    """The declared files that have to be sent. Those that are there, from any batch, do not."""
+
+    missing: list[MissingSource]
+
+
+class UploadedSource(ApiDocument):
+    """A file of an open batch, or as much of it as is there."""
+
+    name: str
+    offset: int = Field(description="Bytes that are there.")
+    complete: bool
+    sha256: str | None = Field(None, description="null while it is not complete")
+
+
+class OpenBatch(ApiDocument):
+    """A batch that takes files until it is closed."""
+
+    id: str = Field(description="For the addresses below /v1/batches.", examples=["d_3f1c0a9b1be2d47c"])
+    name: str = Field(examples=["lectures-2026-11"])
+    state: BatchState = BatchState.OPEN
 
 
 class LedgerSeconds(ApiDocument):

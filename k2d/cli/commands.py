@@ -18,6 +18,7 @@ from k2d.cli import (  # noqa: F401
     policy,
     sweep,
     validators,
+    watch,
 )
 
 for _entry in sorted(entry_points(group="k2d.commands")):

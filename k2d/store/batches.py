@@ -66,6 +66,30 @@ class Batches(LakePart):
         stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
         self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
 
+    def put_extended(self, batch: Batch, *, of: Batch) -> None:
+        """Store a batch that has all sources of another, and give it that one's name. Of two extensions of one batch at
+        once, one succeeds.
+
+        Raises:
+            Conflict: the other batch was extended meanwhile: extend that one.
+            StoreError
+        """
+        self.files.create(f"{_folder(batch.id)}/batch.json", dumps(batch))
+        stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
+        self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
+        if of.name == of.id:
+            return  # without a name nothing moves
+        successor = f"{_folder(of.id)}/extended.json"
+        if not self.files.create(successor, _naming(batch)):
+            by: dict[str, str] = self.read_document(successor, dict[str, str])
+            self.files.write(_alias(of.name), dumps({"name": of.name, "id": by["id"]}))
+            if by["id"] != batch.id:
+                raise Conflict(
+                    f"batch {of.name!r} was extended by somebody else at the same time", hint="run the command again"
+                )
+            return
+        self.files.write(_alias(of.name), _naming(batch))
+
     def get(self, id_or_name: str) -> Batch:
         """Return the batch with this id or name.
 
@@ -84,6 +108,12 @@ class Batches(LakePart):
         if batch is None:
             raise NotFound(f"the record of batch {id_or_name!r} ({owner}) is gone", hint=GONE_HINT)
         return batch
+
+    def find(self, id_or_name: str) -> Batch | None:
+        """As `get`; None if there is no such batch."""
+        if self._document(id_or_name) is None and self._named(id_or_name) is None:
+            return None
+        return self.get(id_or_name)
 
     def ids(self) -> list[str]:
         """List the ids of all batches, newest first. One listing, no file is read."""

@@ -64,6 +64,11 @@ class StagedUpload:
         """
         self._pending.close()
 
+    @property
+    def path(self) -> str:
+        """Where what was received is, on this machine, after `finish`."""
+        return self._pending.name
+
     def open(self) -> BinaryIO:
         """Open what was received, for reading, after `finish` and before `commit`."""
         with guard("uploads"):
@@ -80,6 +85,14 @@ class StagedUpload:
             self._pending.commit(path)
         self.discard()
         return self.uri
+
+    def move_to(self, path: str) -> None:
+        """Store the file at a path of the lake, as it is, instead of committing it.
+
+        Raises:
+            StoreError
+        """
+        self._pending.commit(path)
 
     def discard(self) -> None:
         """Remove what was received, unless it was committed."""

@@ -18,7 +18,7 @@ from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.labeling.forecast import Header, forecast, probe_header
-from k2d.labeling.request import check_choice, make_batch, split_channels
+from k2d.labeling.request import check_choice, extended, make_batch, split_channels
 from k2d.schema import EACH, Batch, Source
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -104,16 +104,36 @@ async def read_body(request: Request, lake: Lake) -> AsyncIterator[UploadedFiles
         raise BadRequest("the connection closed before the body was complete", hint="nothing was stored") from error
 
 
+async def read_options(request: Request) -> BatchOptions:
+    """The options of a batch that is opened: a JSON body, or none.
+
+    Raises:
+        UnsupportedBody: a body of another type.
+        BadRequest: not options.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    try:
+        if kind != JSON:
+            async for block in request.stream():
+                if block:
+                    raise UnsupportedBody("the options of a batch are JSON", hint="send application/json, or no body")
+            return BatchOptions()
+        body = await request.body()
+    except ClientDisconnect as error:
+        raise BadRequest("the connection closed before the body was complete", hint="nothing was stored") from error
+    return _parse(BatchOptions, body or b"{}")
+
+
 def _discard(form: Form[StagedUpload]) -> None:
     for file in form.files:
         file.sink.discard()
 
 
-def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Batch:
+def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings, *, adds: bool = False) -> Batch:
     """Store the files, then the batch; returns it as it is stored: one that was there already stays as it was.
 
-    A batch that is refused leaves no file. Results that an earlier version wrote are taken away, so that those
-    recordings are done again.
+    With `adds`, what is new is added to the batch of that name. A batch that is refused leaves no file. Results that
+    an earlier version wrote are taken away, so that those recordings are done again.
 
     Raises:
         BadRequest: the options make no sense.
@@ -126,9 +146,16 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
     check_choice(body.options if isinstance(body, UploadedFiles) else body, settings)
     if isinstance(body, UploadedFiles):
         batch = _of_files(body, settings)
-        lake.batches.refuse_taken(batch)
+        before = lake.batches.find(body.options.name) if adds and body.options.name else None
+        if before is None:
+            lake.batches.refuse_taken(batch)
         for file in body.files:
             file.staged.commit()
+        if before is not None:
+            batch = extended(before, batch.sources)
+            if batch.id != before.id:
+                lake.batches.put_extended(batch, of=before)
+            return batch
     else:
         batch = _referenced(body, lake, settings)
     lake.batches.put(batch)

@@ -9,7 +9,7 @@ from rq.job import Job
 from k2d.errors import BadRequest
 
 MODULE: Final = "services.filter.jobs"
-FUNCTIONS: Final = ("plan_batch", "label_group", "freeze_dataset")
+FUNCTIONS: Final = ("describe_part", "plan_batch", "label_group", "freeze_dataset")
 
 
 def job_name(function: str) -> str:
