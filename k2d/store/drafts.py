@@ -4,18 +4,21 @@ A batch never changes, and its id is a hash of its sources. A draft is where the
 sent one by one, or URIs whose sizes and change marks are not known yet.
 """
 
+import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any, Final
 
 from k2d.errors import NotFound
 from k2d.keys import digest
 from k2d.schema import Source
 from k2d.store.base import LakePart, safe_name
+from k2d.store.guard import damaged, guard
 
 PREFIX: Final = "d_"
 PART: Final = 1024  # sources of one entry document, and of one describing job
@@ -39,6 +42,7 @@ class Draft:
     adds: bool = False  # to the batch of that name, where there is one
     parts: int = 0  # of URIs
     count: int = 0  # of URIs
+    starts: tuple[int, ...] = ()  # of the parts in their file, in bytes, and its end
 
     @property
     def name(self) -> str:
@@ -68,8 +72,9 @@ class _Entries:
 
 
 class Drafts(LakePart):
-    """Drafts: drafts/<id>/draft.json, …/entries/<time>-<random>.json, …/uris/000000.json, …/described/000000.json and
-    …/closed.json; drafts-by-name/<hash>.json has the id of the newest of a name.
+    """Drafts: drafts/<id>/draft.json, …/entries/<time>-<random>.json, …/described/000000.json, …/closed.json, and
+    …/uris.jsonl, a part a line (one file, so that a request is answered soon). drafts-by-name/<hash>.json has the id of
+    the newest draft of a name.
 
         draft = lake.drafts.open(DraftKind.FILES, {"name": "lectures"})
         lake.drafts.add(draft.id, [source])
@@ -86,9 +91,11 @@ class Drafts(LakePart):
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         count = sum(len(part.uris) for part in uris)
-        draft = Draft(f"{PREFIX}{uuid.uuid4().hex[:16]}", kind, options, now, adds, len(uris), count)
-        for number, part in enumerate(uris):
-            self.write_document(f"{_folder(draft.id)}/uris/{number:06d}.json", part)
+        lines = [_line(part) for part in uris]
+        starts = tuple(accumulate(map(len, lines), initial=0))
+        draft = Draft(f"{PREFIX}{uuid.uuid4().hex[:16]}", kind, options, now, adds, len(uris), count, starts)
+        if lines:
+            self.files.write(f"{_folder(draft.id)}/uris.jsonl", b"".join(lines))
         self.write_document(f"{_folder(draft.id)}/draft.json", draft)
         if options.get("name"):
             self.write_document(_alias(draft.name), {"id": draft.id})
@@ -163,8 +170,14 @@ class Drafts(LakePart):
 
     def uris(self, draft_id: str, part: int) -> UriPart:
         """One part of a draft's URIs."""
-        found: UriPart = self.read_document(f"{_folder(draft_id)}/uris/{part:06d}.json", UriPart)
-        return found
+        starts, path = self._read(draft_id).starts, f"{_folder(draft_id)}/uris.jsonl"
+        with self.files.open(path) as file, guard(path):
+            file.seek(starts[part])
+            line = file.read(starts[part + 1] - starts[part])
+        try:
+            return UriPart(**{name: tuple(values) for name, values in json.loads(line).items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise damaged(self.files.url(path), error) from error
 
     def put_described(self, draft_id: str, part: int, sources: Sequence[Source]) -> None:
         """Store what was found out about a part of the URIs."""
@@ -198,6 +211,11 @@ class Drafts(LakePart):
     def _read(self, draft_id: str) -> Draft:
         draft: Draft = self.read_document(f"{_folder(draft_id)}/draft.json", Draft)
         return draft
+
+
+def _line(part: UriPart) -> bytes:
+    """A part as one line of JSON."""
+    return json.dumps({"uris": part.uris, "names": part.names}, ensure_ascii=True).encode() + b"\n"
 
 
 def _folder(draft_id: str) -> str:
