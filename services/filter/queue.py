@@ -4,7 +4,7 @@ The lake is the truth: Redis may be flushed at any time, and POST /v1/resume que
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -316,6 +316,12 @@ class AttemptsInRedis:
 def request_plan(queue: WorkQueue, batch_id: str) -> bool:
     """Enqueue the planning of a batch; returns False where it is queued already."""
     return queue.enqueue(CONTROL, JobRequest("plan_batch", [batch_id], slot=f"plan:{batch_id}"), batch=batch_id)
+
+
+def request_descriptions(queue: WorkQueue, draft_id: str, parts: Iterable[int]) -> int:
+    """Enqueue the describing of parts of a draft's URIs; returns how many were not queued already."""
+    requests = [JobRequest("describe_part", [draft_id, part], slot=f"describe:{draft_id}:{part}") for part in parts]
+    return queue.enqueue_many(CONTROL, requests, batch=draft_id)
 
 
 def _slot_key(slot: str) -> str:

@@ -13,6 +13,7 @@ from k2d.settings import load
 from services.inference.app import create_app
 from services.inference.host import DRAIN_S
 from services.web import ports
+from services.web.connection import GuardedConnection
 
 # longer than clients keep idle connections: they close first, so no request meets a closed one
 KEEP_ALIVE_S: Final = 75
@@ -57,6 +58,7 @@ def serve(role: str) -> None:
         port=settings.port,
         access_log=False,
         log_level="warning",
+        http=GuardedConnection,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
     )

@@ -100,6 +100,7 @@ class Stack:
         module = (sys.executable, "-m")
         host, port = self.settings.host, str(self.settings.port)
         api = [*module, "uvicorn", "services.filter.app:create_app", "--factory", "--host", host, "--port", port]
+        api += ["--http", "services.web.connection:GuardedConnection"]
         self._add("api", [*api, "--no-access-log", "--log-level", "warning"])
         for number in range(self.workers):
             self._add(f"worker-{number}", [*module, "services.filter.worker", *self.worker_options])
