@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from fuzz_outcomes import Outcomes
+from fuzz_outcomes import Outcomes, is_not_ready
 from fuzz_servers import Api
 
 TIMEOUT_S: Final = 60.0
@@ -93,7 +93,9 @@ def _send(api: Api, method: str, path: str, headers: dict[str, bytes], body: byt
         outcomes.allowed[f"connection: {type(error).__name__}"] += 1
     else:
         outcomes.statuses[str(answer.status)] += 1
-        if answer.status >= 500:
+        if is_not_ready(answer.status, content):
+            outcomes.allowed["not ready"] += 1
+        elif answer.status >= 500:
             outcomes.fault(f"{what}: {answer.status}", saved + b"\n\n" + content[:4000])
         elif answer.status >= 400 and not content.startswith((b"{", b"Invalid HTTP request")):
             outcomes.fault(f"{what}: {answer.status} without a document", saved + b"\n\n" + content[:4000])

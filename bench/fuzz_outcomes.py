@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+def is_not_ready(status: int, content: bytes) -> bool:
+    """Whether an answer is that of an inference server without a model, as `--model none` starts it."""
+    return status == 503 and b'"not_ready"' in content
+
+
 @dataclass
 class Outcomes:
     """Counts of one part of a run. `faults` are not allowed; `allowed` are told beside."""
@@ -27,8 +32,10 @@ class Outcomes:
     def table(self) -> str:
         """Lines for people."""
         server_errors = sum(count for status, count in self.statuses.items() if status.startswith("5"))
+        server_errors -= self.allowed["not ready"]
         lines = [f"{self.part:24} {self.sent:8,} {server_errors:6,} {self.faults.total():8,}"]
         for title, counts in (("answers", self.statuses), ("allowed", self.allowed), ("FAULT", self.faults)):
+            counts = +counts
             if counts and title != "FAULT":
                 lines.append(f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
             elif title == "FAULT":

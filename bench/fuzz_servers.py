@@ -23,7 +23,7 @@ from services.filter import app as labeling
 from services.inference import app as inference
 from services.local.redis_server import EmbeddedRedis, free_port
 
-READY_S = 120.0
+READY_S = 600.0
 
 
 @dataclass(frozen=True)
