@@ -10,11 +10,11 @@ from k2d.documents import BatchOptions
 from k2d.errors import BadRequest, DamagedFile, K2DError, NotFound, StoreError
 from k2d.labeling.request import make_batch
 from k2d.schema import Outcome, RecordingResult, Source
-from k2d.settings import Settings
+from k2d.settings import RETRY_S, Settings
 from k2d.store import Lake
 from services.filter import jobs, worker
 from services.filter.jobs import _groups
-from services.filter.queue import LABEL, RETRIES, JobRequest, WorkQueue
+from services.filter.queue import LABEL, JobRequest, WorkQueue
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_attempts_at_a_store_that_takes_no_writes_do_not_count(queue, monkeypatc
             raise StoreError("the store is full", hint="free space")
         job.retries_left -= 1  # as RQ does
     assert job.retries_left > 0
-    assert RETRIES[len(RETRIES) - job.retries_left - 1] >= 30  # seconds to the next
+    assert RETRY_S[len(RETRY_S) - job.retries_left - 1] >= 30  # seconds to the next
     assert queue.live("b").waiting_for == "the store is full (free space)"
     with pytest.raises(DamagedFile), jobs._errors_in_job():
         raise DamagedFile("x is damaged")
