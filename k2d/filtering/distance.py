@@ -117,7 +117,7 @@ def split_by_segment(segment_texts: Sequence[str], validator_text: str) -> tuple
         for place in range(op.src_start, op.src_end):
             at = op.dest_start - 1 if op.tag == "delete" else op.dest_start + place - op.src_start
             ends[owners[max(0, at)] if owners else 0] = place + 1
-    text, start = _text_tokens(validator_text, theirs), 0
+    text, start = located(validator_text, theirs), 0
     pieces = []
     for end in ends:
         pieces.append(text.text_of(start, end).strip())
