@@ -126,7 +126,7 @@ def flips(
         BadRequest: the cursor is not valid.
     """
     after = (0, -1) if cursor is None else _place(cursor)
-    sums = np.zeros(4, np.int64)  # as the first members of Flips
+    sums = np.zeros(4, np.int64)  # chunks and ms of the first policy only, and of the second
     page: list[Flip] = []
     next_place: tuple[int, int] | None = None
     for number, part in enumerate(explorer.parts(batches)):
@@ -144,7 +144,15 @@ def flips(
             page += _flips(part, first, second, chosen)
         if len(rows) > len(chosen):
             next_place = (number, int(chosen[-1]) if len(chosen) else after[1] if number == after[0] else -1)
-    return Flips(*sums.tolist(), rows=page, next=None if next_place is None else _cursor(next_place))
+    first_chunks, first_ms, second_chunks, second_ms = map(int, sums)
+    return Flips(
+        first_chunks=first_chunks,
+        first_ms=first_ms,
+        second_chunks=second_chunks,
+        second_ms=second_ms,
+        rows=page,
+        next=None if next_place is None else _cursor(next_place),
+    )
 
 
 def _flips(part: Part, first: Policy, second: Policy, rows: Rows) -> list[Flip]:

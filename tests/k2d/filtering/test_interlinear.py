@@ -11,17 +11,17 @@ texts = st.text(alphabet="今天我們review the,， 25", max_size=20)
 
 
 def test_tokens_stand_above_one_another_and_gaps_hold_the_rest() -> None:
-    columns = interlinear("今天 meeting 好", ["今天 的 meeting 好", "今 meetings 很好"])
+    columns = interlinear("今天 meeting 好", ["今天 的 meeting 好", "天 meeting 很好"])
     assert [column.text.strip() for column in columns] == ["今", "天", "", "meeting", "", "好"]
     assert [column.token for column in columns] == [0, 1, None, 2, None, 3]
     first = [(cell.op, cell.text) if cell else None for cell in (column.cells[0] for column in columns)]
     assert first[2:4] == [(DiffOp.DELETE, "的"), (DiffOp.EQUAL, "meeting")]
     second = [(cell.op, cell.text) if cell else None for cell in (column.cells[1] for column in columns)]
     assert second == [
-        (DiffOp.EQUAL, "今"),
         (DiffOp.INSERT, ""),
+        (DiffOp.EQUAL, "天"),
         None,
-        (DiffOp.SUBSTITUTE, "meetings"),
+        (DiffOp.EQUAL, "meeting"),
         (DiffOp.DELETE, "很"),
         (DiffOp.EQUAL, "好"),
     ]
