@@ -153,5 +153,7 @@ def _headers(words: Words, nonce: str) -> dict[str, str]:
     return {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY.format(nonce=nonce),
         "Content-Language": words.language,
+        # with no-referrer, browsers send `Origin: null` with forms, and are refused as a foreign page is
+        "Referrer-Policy": "same-origin",
         "Vary": "Cookie, Accept-Language, HX-Request",
     }
