@@ -298,6 +298,9 @@ def test_a_model_server_that_does_not_answer_is_named(tmp_path, redis_url):
     assert 'href="http://g/"' in page
 
 
+FAILED = ErrorKind("label_group", "x", 1, None)
+
+
 def load(**changes: float) -> QueueLoad:
     return QueueLoad("k2d-label", **{"waiting": 0, "started": 0, "failed": 0, "oldest_s": 0.0} | changes)
 
