@@ -183,7 +183,7 @@ def _audit_of(
         share=round(float(kept / total), 4) if total else 0.0,
         groups=tuple(groups),
         sources_left_out=len(sources) - len(most),
-        warnings=tuple(_warnings(groups, confidence)),
+        warnings=tuple(map(_warning, _warned(groups, confidence))),
     )
 
 
@@ -271,19 +271,28 @@ def _wilson(share: float, variance: float, chunks: float, recordings: int, confi
     return round(max(0.0, low), 4), round(min(1.0, high), 4)
 
 
-def _warnings(groups: Iterable[AuditGroup], confidence: float) -> Iterator[str]:
+def warned(report: Audit) -> list[AuditGroup]:
+    """The groups that `report` warns of, those it is surest of first."""
+    return list(_warned(report.groups, report.confidence))
+
+
+def _warned(groups: Iterable[AuditGroup], confidence: float) -> Iterator[AuditGroup]:
     """Test the code-switched groups by Holm's procedure, so that all warnings hold together with `confidence`."""
     mixed = [g for g in groups if (g.by, g.name) == MIXED or (g.by == BY_MIXING and g.name != MIXING[0][0])]
     tested = sorted((g for g in mixed if g.p_value is not None), key=lambda g: float(g.p_value or 0.0))
     for place, group in enumerate(tested):
         if float(group.p_value or 0.0) > (1 - confidence) / (len(tested) - place):
             return
-        low, high = group.behind_band or (0.0, 0.0)
-        yield (
-            f"code-switched speech is filtered out faster: of {group.by} {group.name} {group.share:.1%} of the seconds "
-            f"are kept, {100 * (group.behind or 0):.1f} points less than of the rest ({100 * low:.1f} to "
-            f"{100 * high:.1f}; {_shown(group.p_value)} over {counted(group.recordings, 'recording')})"
-        )
+        yield group
+
+
+def _warning(group: AuditGroup) -> str:
+    low, high = group.behind_band or (0.0, 0.0)
+    return (
+        f"code-switched speech is filtered out faster: of {group.by} {group.name} {group.share:.1%} of the seconds "
+        f"are kept, {100 * (group.behind or 0):.1f} points less than of the rest ({100 * low:.1f} to "
+        f"{100 * high:.1f}; {_shown(group.p_value)} over {counted(group.recordings, 'recording')})"
+    )
 
 
 def _shown(p_value: float | None) -> str:

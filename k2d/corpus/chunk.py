@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
@@ -29,10 +30,13 @@ from k2d.schema import ChunkFacts, Hypothesis, Metric, Status
 from k2d.store import Lake
 
 
-def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
+def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT, *, batch: str | None = None) -> ChunkDetail:
     """Describe one chunk: label and aligned hypotheses, evidence, verdict, contributions to the risk, and its segments.
 
         detail(lake, "4f…-00003").reason
+
+    Args:
+        batch: id or name of the batch in which to look for the chunk first; looking through all takes longer.
 
     Raises:
         NotFound: no such chunk.
@@ -42,10 +46,10 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
     verdict = decide(policy, columns).verdict(0)
     segments = _segments(facts, policy, rejected=verdict.status is not Status.ACCEPTED)
     salvaged_ms = sum(round(1000 * (segment.end_s - segment.start_s)) for segment in segments if segment.salvaged)
-    batch, recording = _origin(lake, chunk_of(chunk_id)[0])
+    batch_name, recording = _origin(lake, chunk_of(chunk_id)[0], batch)
     return ChunkDetail(
         id=facts.id,
-        batch=batch,
+        batch=batch_name,
         recording=recording,
         recording_id=facts.recording_id,
         index=facts.index,
@@ -76,15 +80,28 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
     )
 
 
-def _origin(lake: Lake, facts_key: str) -> tuple[str | None, str | None]:
-    """The names of the newest batch with these facts, and of their recording in it; None if no batch has them."""
+def _origin(lake: Lake, facts_key: str, first: str | None) -> tuple[str | None, str | None]:
+    """The names of a batch with these facts, and of their recording in it; None if no batch has them.
+
+    The batch is `first` if that has them, or else the newest that does.
+    """
+    with suppress(StoreError, NotFound):
+        if first and (recording := _recording(lake, first, facts_key)) is not None:
+            return lake.batches.get(first).name, recording
     for batch in lake.batches.all():
         with suppress(StoreError):  # another batch's damage is of no concern here
-            for part in parts(lake, batch.id):
-                rows = part.read(["facts_key", "recording"])
-                if (row := pc.index(rows["facts_key"], facts_key).as_py()) >= 0:
-                    return batch.name, rows["recording"][row].as_py()
+            if (recording := _recording(lake, batch.id, facts_key)) is not None:
+                return batch.name, recording
     return None, None
+
+
+def _recording(lake: Lake, batch: str, facts_key: str) -> str | None:
+    """The name of the recording of a batch with these facts."""
+    for part in parts(lake, batch):
+        row = pc.index(part.read(["facts_key"])["facts_key"], facts_key).as_py()
+        if row >= 0:
+            return str(part.take(np.array([row]), ["recording"])["recording"][0].as_py())
+    return None
 
 
 def _hypothesis(label: str, hypothesis: Hypothesis) -> HypothesisDetail:
@@ -137,10 +154,10 @@ def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
         NotFound: no such chunk.
     """
     key, index = chunk_of(chunk_id)
-    if lake.facts.has(key):
-        for facts in lake.facts.read(key):
-            if facts.index == index:
-                return facts
+    if lake.facts.has(key) and index < 2**31:
+        facts = lake.facts.chunk(key, index)
+        if facts is not None:
+            return facts
     raise NotFound(
         f"no chunk has the id {chunk_id[:80]!r}", hint="`k2d chunks BATCH --jsonl` prints the ids of a batch"
     )

@@ -27,6 +27,7 @@ from k2d.filtering.policy import (
     policy_columns,
     thresholds,
 )
+from k2d.foreign import parse_json
 from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.batches import PART
@@ -36,6 +37,7 @@ from k2d.wording import counted
 SHOWN_NAMES: Final = 5  # names of recordings in an error; chosen
 CLOSE_NAMES: Final = 10_000  # recordings of a batch up to which close names are looked for, which takes a second
 MAX_PAGE: Final = 1000  # chunks; chosen
+MOST_POSITION: Final = 2**31 - 1  # columns of the index are int32
 EVERY_CHUNK: Final = ChunkFilter()
 TEXT_COLUMNS: Final = (
     "id",
@@ -87,7 +89,7 @@ def page(
         rows = np.flatnonzero(_matching(part, policy, where) & (later | (columns["position"] > last.position)))
         page_rows = rows[: limit - len(chunks)]
         if len(page_rows):
-            chunks += _rows(part, policy, page_rows)
+            chunks += chunk_rows(part, policy, page_rows)
             last = _Cursor(int(columns["position"][page_rows[-1]]), int(columns["index"][page_rows[-1]]))
         if len(rows) > len(page_rows):
             return ChunkList(chunks=chunks, next=last.encode())
@@ -161,8 +163,8 @@ def _matching(part: Part, policy: Policy, where: ChunkFilter) -> npt.NDArray[np.
     return keep
 
 
-def _rows(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> list[ChunkRow]:
-    """The documents of some chunks: texts, all metrics, verdict, salvaged seconds."""
+def chunk_rows(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> list[ChunkRow]:
+    """Make the documents of some chunks of a part: texts, all metrics, verdict, salvaged seconds."""
     texts = part.take(rows, list(TEXT_COLUMNS)).to_pylist()
     columns = {name: column[rows] for name, column in part.chunks.items()}
     decision, distances = decide(policy, columns), all_distances(policy, columns)
@@ -215,7 +217,9 @@ class _Cursor:
     @classmethod
     def decode(cls, text: str) -> "_Cursor":
         try:
-            position, index = json.loads(base64.urlsafe_b64decode(text.encode()))
-            return cls(int(position), int(index))
+            position, index = parse_json(base64.urlsafe_b64decode(text.encode()))
+            if not all(type(number) is int and 0 <= number <= MOST_POSITION for number in (position, index)):
+                raise ValueError("not a place in a batch")
+            return cls(position, index)
         except (ValueError, TypeError) as error:
             raise BadRequest("the cursor is not valid", hint="use `next` of the previous page, unchanged") from error

@@ -34,6 +34,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _CODES: Final = len(STATUSES) * len(REASONS)
+FEW_ALPHAS: Final = 100  # up to which thresholds are compared with each; chosen, and an index fits int8
 _T = TypeVar("_T")
 
 
@@ -81,15 +82,15 @@ def sweep(
     """
     sums, grid = SweepSums(), np.asarray(alphas, np.float64)
     wanted = [metric for metric in metrics if metric is not Metric.EVIDENCE or policy.weights is not None]
-    judged = _in_threads(lambda part: _judge(part, policy, grid, wanted), parts)
+    judged = in_threads(lambda part: _judge(part, policy, grid, wanted), parts)
     for part in judged:
         codes = part.decision.status * np.int8(len(REASONS)) + part.decision.reason  # below 3 × 17, fits int8
-        sums.chunks += _binned(codes, _CODES).reshape(sums.chunks.shape)
-        sums.ms += _binned(codes, _CODES, part.ms).reshape(sums.ms.shape)
+        sums.chunks += binned(codes, _CODES).reshape(sums.chunks.shape)
+        sums.ms += binned(codes, _CODES, part.ms).reshape(sums.ms.shape)
         for metric, first in part.first.items():
             curve = sums.curves.setdefault(metric, Curve(*(np.zeros(len(grid), np.int64) for _ in range(3))))
-            curve.chunks += np.cumsum(_binned(first, len(grid) + 1))[:-1]
-            curve.ms += np.cumsum(_binned(first, len(grid) + 1, part.ms))[:-1]
+            curve.chunks += np.cumsum(binned(first, len(grid) + 1))[:-1]
+            curve.ms += np.cumsum(binned(first, len(grid) + 1, part.ms))[:-1]
     if policy.salvage:
         _add_salvage(sums, [part.part for part in judged], policy, grid, exact_up_to)
     return sums
@@ -102,14 +103,15 @@ class _PartVerdicts:
     part: Part
     decision: Decision
     ms: npt.NDArray[np.int32]  # (chunks,)
-    first: dict[Metric, npt.NDArray[np.int8]]  # (chunks,): index of the first α that keeps each chunk
+    first: dict[Metric, npt.NDArray[np.integer[Any]]]  # (chunks,): index of the first α that keeps each chunk
 
 
 def _judge(part: Part, policy: Policy, alphas: Floats, metrics: Sequence[Metric]) -> _PartVerdicts:
     columns = part.chunks
     decision = decide(policy, {name: columns[name] for name in policy_columns(policy)})
     first = {
-        metric: _first(least_alpha(policy.varied(metric=metric), columns), alphas) for metric in dict.fromkeys(metrics)
+        metric: first_kept(least_alpha(policy.varied(metric=metric), columns), alphas)
+        for metric in dict.fromkeys(metrics)
     }
     return _PartVerdicts(part, decision, columns["ms"], first)
 
@@ -122,7 +124,7 @@ def _add_salvage(
     step = 1 if exact_up_to is None or not total else max(1, -(-total // exact_up_to))
     sample = parts[:: max(1, min(step, len(parts)))]
     curve = sums.curves.get(Metric.EVIDENCE)
-    counted = _in_threads(lambda part: _salvage(part, policy, alphas if curve is not None else None), sample)
+    counted = in_threads(lambda part: _salvage(part, policy, alphas if curve is not None else None), sample)
     seen = sum(part.chunks for part in counted)
     sums.sample = seen / total if total else 1.0
     scale = 1.0 if len(sample) == len(parts) else total / max(1, seen)
@@ -147,7 +149,7 @@ class _PartSalvage:
 def _salvage(part: Part, policy: Policy, alphas: Floats | None) -> _PartSalvage:
     least = thresholds(policy, part, alpha=policy.alpha if alphas is None else None)
     ms = salvaged_ms(part.segments, least, policy.alpha)
-    curve_ms = np.empty(0, np.int64) if alphas is None else _curve_ms(part.segments, least, alphas)
+    curve_ms = np.empty(0, np.int64) if alphas is None else salvage_curve(part.segments, least, alphas)
     return _PartSalvage(len(least.chunks), int(np.count_nonzero(ms)), int(ms.sum()), curve_ms)
 
 
@@ -158,32 +160,34 @@ def salvaged_ms(segments: Columns, least: Thresholds, alpha: float) -> Ints:
     return ms.astype(np.int64)
 
 
-def _curve_ms(segments: Columns, least: Thresholds, alphas: Floats) -> Ints:
-    """Milliseconds salvaged at each α, shape (alphas,)."""
-    first, until = _first(least.segments, alphas), _first(least.chunks, alphas)[least.chunk]
+def salvage_curve(segments: Columns, least: Thresholds, alphas: Floats) -> Ints:
+    """Compute the milliseconds salvaged at each α, shape (alphas,)."""
+    first, until = first_kept(least.segments, alphas), first_kept(least.chunks, alphas)[least.chunk]
     rows = np.flatnonzero(first < until)  # from `until` on, the whole chunk is kept
     ms, bins = segments["ms"][rows], len(alphas) + 1
-    return np.cumsum(_binned(first[rows], bins, ms) - _binned(until[rows], bins, ms))[:-1]
+    return np.cumsum(binned(first[rows], bins, ms) - binned(until[rows], bins, ms))[:-1]
 
 
-def _first(least: npt.NDArray[Any], alphas: Floats) -> npt.NDArray[np.int8]:
+def first_kept(least: npt.NDArray[Any], alphas: Floats) -> npt.NDArray[np.integer[Any]]:
     """The index of the first of the ascending alphas that keeps each row; len(alphas) where none does.
 
-    One vectorised pass for each α is five times faster than a search for each row. An α is compared in the precision of
-    the thresholds, like in `decide`.
+    For few alphas, one vectorised pass for each is five times faster than a search for each row. An α is compared in
+    the precision of the thresholds, like in `decide`.
     """
+    if len(alphas) > FEW_ALPHAS:
+        return np.searchsorted(alphas.astype(least.dtype), least, side="left")
     first = np.zeros(len(least), np.int8)
     for alpha in alphas.astype(least.dtype):
         first += (least > alpha).view(np.int8)
     return first
 
 
-def _binned(codes: npt.NDArray[Any], bins: int, ms: npt.NDArray[np.int32] | None = None) -> Ints:
+def binned(codes: npt.NDArray[Any], bins: int, ms: npt.NDArray[np.int32] | None = None) -> Ints:
     """The number of rows, or their milliseconds, by code. Sums of milliseconds are exact in float64 up to 2^53."""
     return np.bincount(codes, ms, minlength=bins).astype(np.int64)
 
 
-def _in_threads(function: Callable[[Any], _T], items: Iterable[Any]) -> list[_T]:
+def in_threads(function: Callable[[Any], _T], items: Iterable[Any]) -> list[_T]:
     """Apply a function in threads; results in order. NumPy releases the GIL, so threads use all cores."""
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="sweep") as pool:
         return list(pool.map(function, items))

@@ -1,4 +1,4 @@
-"""What handlers are given: settings, lake, queue, and the policy that a request names."""
+"""What handlers are given: settings, lake, queue, the feeds of event streams, and the policy that a request names."""
 
 from typing import Annotated, cast
 
@@ -9,6 +9,7 @@ from k2d.filtering.policy import DEFAULT, PRESETS, Policy, from_yaml
 from k2d.schema import Metric
 from k2d.settings import Settings
 from k2d.store import Lake
+from services.filter.events import BatchFeeds
 from services.filter.queue import WorkQueue
 
 
@@ -24,6 +25,10 @@ def _queue(request: Request) -> WorkQueue:
     return cast(WorkQueue, request.app.state.queue)
 
 
+def _feeds(request: Request) -> BatchFeeds:
+    return cast(BatchFeeds, request.app.state.feeds)
+
+
 def _policy(
     policy: Annotated[
         str | None, Query(max_length=4000, description="A preset's name, or a policy as JSON; default: `evidence`.")
@@ -31,18 +36,25 @@ def _policy(
     metric: Annotated[Metric | None, Query(description="Distance to judge by; default: the policy's.")] = None,
     alpha: Annotated[float | None, Query(ge=0, le=1, description="Threshold; default: the policy's.")] = None,
 ) -> Policy:
-    if policy is None:
-        base = DEFAULT
-    elif policy.lstrip().startswith("{"):
-        base = from_yaml(policy, name="the policy of the query")  # JSON is YAML
-    elif policy in PRESETS:  # never a path: a request opens no file of the server
-        base = PRESETS[policy]
-    else:
-        raise BadRequest(f"unknown policy: {policy!r}", hint=f"one of {', '.join(PRESETS)}, or a policy as JSON")
+    base = DEFAULT if policy is None else policy_of(policy)
     return base.varied(metric=metric, alpha=alpha)
+
+
+def policy_of(text: str) -> Policy:
+    """The preset of this name, or the policy that is written here as JSON, or as YAML of several lines.
+
+    Raises:
+        BadRequest: neither.
+    """
+    if text.lstrip().startswith("{") or "\n" in text.strip():
+        return from_yaml(text, name="the policy of the query")  # JSON is YAML
+    if text in PRESETS:  # never a path: a request opens no file of the server
+        return PRESETS[text]
+    raise BadRequest(f"unknown policy: {text[:100]!r}", hint=f"one of {', '.join(PRESETS)}, or a policy as JSON")
 
 
 InSettings = Annotated[Settings, Depends(_settings)]
 InLake = Annotated[Lake, Depends(_lake)]
+InFeeds = Annotated[BatchFeeds, Depends(_feeds)]
 InQueue = Annotated[WorkQueue, Depends(_queue)]
 InPolicy = Annotated[Policy, Depends(_policy)]

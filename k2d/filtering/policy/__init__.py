@@ -21,6 +21,7 @@ from k2d.filtering.policy.explain import explain
 from k2d.filtering.policy.metrics import COUNT_COLUMNS, METRICS, SHORT_NAMES, Columns, distances
 from k2d.filtering.policy.risk import FEATURES, Weights, features, risk
 from k2d.filtering.policy.rules import RULES
+from k2d.filtering.policy.switches import switched, switches
 from k2d.filtering.policy.thresholds import PartColumns, Thresholds, least_alpha, metric_column, thresholds
 
 __all__ = [
@@ -58,6 +59,8 @@ __all__ = [
     "parse",
     "policy_columns",
     "risk",
+    "switched",
+    "switches",
     "thresholds",
     "to_yaml",
     "verdict",

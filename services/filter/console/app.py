@@ -2,7 +2,8 @@
 
 from fastapi import FastAPI
 
-from services.filter.console import batches, datasets, files, fleet, keys, runs, sign_in
+from k2d.corpus.explore import Explorer
+from services.filter.console import batches, chunks, datasets, explore, files, fleet, keys, reviews, runs, sign_in
 
 
 def install(app: FastAPI) -> None:
@@ -10,10 +11,14 @@ def install(app: FastAPI) -> None:
 
     install(app)  # its pages are at /
     """
+    app.state.explorer = Explorer(app.state.lake)
     routers = (
         files.router,
         sign_in.router,
         batches.router,
+        explore.router,
+        chunks.router,
+        reviews.router,
         datasets.router,
         runs.router,
         fleet.router,

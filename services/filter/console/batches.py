@@ -71,8 +71,8 @@ def new_batch_page(request: Request, settings: InSettings) -> Response:
 
 
 @router.get("/batches/{batch}")
-def batch_page(request: Request, batch: str, lake: InLake, queue: InQueue) -> Response:
-    status = get_batch(batch, lake, queue, DEFAULT)
+def batch_page(request: Request, batch: str, lake: InLake, queue: InQueue, settings: InSettings) -> Response:
+    status = get_batch(batch, lake, queue, settings, DEFAULT)
     return render(request, "batch.html", **_shown(lake, status), subtitles=list(SUBTITLES))
 
 
@@ -82,16 +82,18 @@ def batch_progress(
     batch: str,
     lake: InLake,
     queue: InQueue,
+    settings: InSettings,
     seen: str = "",
     wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)] = FIRST_WAIT_S,
 ) -> Response:
     """The part of the page that changes. `seen` is the digest of what is shown: while it is the same, waits grow."""
-    return render(request, "batch_progress.html", **_shown(lake, get_batch(batch, lake, queue, DEFAULT), seen, wait))
+    status = get_batch(batch, lake, queue, settings, DEFAULT)
+    return render(request, "batch_progress.html", **_shown(lake, status, seen, wait))
 
 
 @router.post("/batches/{batch}/cancel")
-def cancel(request: Request, batch: str, lake: InLake, queue: InQueue) -> Response:
-    return render(request, "batch_progress.html", **_shown(lake, cancel_batch(batch, lake, queue)))
+def cancel(request: Request, batch: str, lake: InLake, queue: InQueue, settings: InSettings) -> Response:
+    return render(request, "batch_progress.html", **_shown(lake, cancel_batch(batch, lake, queue, settings)))
 
 
 @router.post("/batches/{batch}/retry")

@@ -1,6 +1,7 @@
 """What every page has: a template, the reader's language, the session, and headers that allow nothing foreign."""
 
 import json
+import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -25,10 +26,11 @@ from services.web.sessions import ANONYMOUS_ID, COOKIE, HOURS
 THEME_COOKIE: Final = "k2d_theme"
 THEMES: Final = ("auto", "light", "dark")
 SIGN_IN: Final = "/sign-in"
-# blob: is audio that a script has fetched before it is asked for
+# blob: is audio that a script has fetched before it is asked for. The nonce, a new one for each page, is for the style
+# element that wavesurfer puts into its shadow tree.
 CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; "
+    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
 )
 
 _environment = Environment(
@@ -45,7 +47,7 @@ _environment.globals |= {"static": files.address, "version": k2d.__version__}
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Render a page, or a part of one.
 
-    Templates have, beside `values`: `_` (words), `caller`, `may(role)`, `csrf`, `language`, `theme`, `path`.
+    Templates have, beside `values`: `_` (words), `caller`, `may(role)`, `csrf`, `language`, `theme`, `path`, `nonce`.
 
         return render(request, "batches.html", batches=batches)
     """
@@ -55,6 +57,7 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
     sessions = authenticator.sessions if authenticator else None
     caller: Caller | None = request.scope.get("state", {}).get("caller")
     theme = request.cookies.get(THEME_COOKIE, "auto")
+    nonce = secrets.token_urlsafe(16)
     text = _environment.get_template(template).render(
         {
             "_": words,
@@ -68,10 +71,11 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
             "root": request.scope.get("root_path", "") + "/",
             "path": request.url.path,
             "query": request.url.query,
+            "nonce": nonce,
         }
         | values
     )
-    response = HTMLResponse(text, status_code=status, headers=_headers(words))
+    response = HTMLResponse(text, status_code=status, headers=_headers(words, nonce))
     if is_new:
         set_session(response, request, cookie)
     return response
@@ -145,9 +149,9 @@ def _session_cookie(request: Request) -> tuple[str, bool]:
     return "", False
 
 
-def _headers(words: Words) -> dict[str, str]:
+def _headers(words: Words, nonce: str) -> dict[str, str]:
     return {
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY.format(nonce=nonce),
         # with no-referrer, browsers send `Origin: null` with forms, and are refused as a foreign page is
         "Referrer-Policy": "same-origin",
         "Content-Language": words.language,
