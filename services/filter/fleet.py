@@ -156,24 +156,21 @@ def judge(
     if in_redis.error is not None:
         return "bad", "Redis does not answer: no job can be queued or run.", {}
     if not workers and waiting:
-        return "bad", "No worker is running, and {waiting} jobs wait.", count
+        return "bad", "No worker is running. Waiting jobs: {waiting}.", count
     if down and len(down) == len(servers):
         return "bad", "No model server is ready.", {}
     if down:
         return "attention", "A model server is not ready: {address}.", {"address": down[0]}
     if oldest_s > SLOW_S:
-        return "attention", "The oldest job has waited for {minutes} min: {busy} of {workers} workers are busy.", count
+        return "attention", "The oldest job has waited for {minutes} min. Busy workers: {busy} of {workers}.", count
     if not workers:
         return "attention", "No worker is running. Nothing waits.", {}
     if in_redis.errors:
-        return (
-            "attention",
-            "{busy} of {workers} workers are busy, {waiting} jobs wait; jobs have failed: see below.",
-            count,
-        )
+        sentence = "Jobs have failed, see below. Busy workers: {busy} of {workers}; waiting jobs: {waiting}."
+        return "attention", sentence, count
     if busy or waiting:
-        return "good", "All is well: {busy} of {workers} workers are busy, {waiting} jobs wait.", count
-    return "good", "All is well: {workers} workers are ready, nothing waits.", count
+        return "good", "All is well. Busy workers: {busy} of {workers}; waiting jobs: {waiting}.", count
+    return "good", "All is well. Workers that are ready: {workers}; nothing waits.", count
 
 
 # ---- Redis -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from k2d.schema import Outcome, RecordingResult, Source
 from k2d.settings import RETRY_S, Settings
 from k2d.store import Lake
 from services.filter import jobs, worker
-from services.filter.jobs import _groups
+from services.filter.jobs import _groups, _lengths
 from services.filter.queue import LABEL, JobRequest, WorkQueue
 
 
@@ -37,11 +37,11 @@ def stored(lake, seconds):
 def test_groups_hold_about_group_s_seconds_and_every_recording_once(lake):
     settings = Settings(group_s=10.0, _env_file=None)
     batch = make_batch([stored(lake, seconds) for seconds in (1, 4, 6, 3, 5, 30, 2)], BatchOptions(), settings)
-    groups = _groups(batch, lake, settings)
+    groups = _groups(_lengths(batch, lake, settings), settings)
     assert sorted(position for group in groups for position in group) == list(range(7))
     lengths = [[float(batch.sources[position].name[:5]) for position in group] for group in groups]
     assert lengths == [[1, 2, 3, 4], [5], [6], [30]]
-    assert _groups(batch, lake, settings) == groups
+    assert _groups(_lengths(batch, lake, settings), settings) == groups
 
 
 def test_what_has_no_length_counts_by_its_size(lake):
@@ -49,7 +49,7 @@ def test_what_has_no_length_counts_by_its_size(lake):
     uri, sha256, size = lake.uploads.put(io.BytesIO(b"\1" * 100_000))  # about 6 s at 128 kbit/s
     sources = [Source(f"{n}.bin", uri, f"{sha256}{n}", size) for n in range(4)]
     batch = make_batch(sources, BatchOptions(), settings)
-    assert [len(group) for group in _groups(batch, lake, settings)] == [1, 1, 1, 1]
+    assert [len(group) for group in _groups(_lengths(batch, lake, settings), settings)] == [1, 1, 1, 1]
 
 
 # ---- jobs in a real queue -----------------------------------------------------------------------------------------
@@ -78,6 +78,8 @@ def test_a_plan_queues_the_groups_that_miss_a_result_each_once(lake, queue):
     assert groups(queue) == [[0], [2]]
     assert jobs.plan_batch(batch.id) == 0
     assert queue.live(batch.id).jobs_queued == 2
+    assert queue.live(batch.id).audio_s == 24.0
+    assert queue.live(batch.id).seconds_in_flight == 0.0
     queue.redis.flushall()
     lake.batches.cancel(batch.id)
     assert jobs.plan_batch(batch.id) == 0

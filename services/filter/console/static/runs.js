@@ -29,17 +29,23 @@
     return { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, ...more };
   }
 
-  function draw(definition) {
+  function frame(definition) {
     const figure = document.createElement("figure");
-    box.append(figure);
     const heading = document.createElement("figcaption");
     heading.textContent = definition.title;
     figure.append(heading);
+    box.append(figure);
+    return figure;
+  }
+
+  const brief = (value) => value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1) : Number(value.toPrecision(4)).toString();
+
+  function draw(definition, figure) {
     const series = definition.series.map(([label, name]) => ({ label, stroke: colour(name), width: 1.5,
-      points: { show: Boolean(definition.points) }, value: (_, value) => value === null ? "–" : Number(value.toPrecision(4)).toString() }));
+      points: { show: Boolean(definition.points) }, value: (_, value) => value === null ? "–" : brief(value) }));
     return new uPlot({
-      width: figure.clientWidth, height: 200, scales: { x: { time: false }, y: definition.zero ? { range: (_, low, high) => [Math.min(0, low), high || 1] } : {} },
-      axes: [axis({}), axis({ size: 62, values: (_, splits) => splits.map((value) => Number(value.toPrecision(4)).toString()) })],
+      width: figure.clientWidth - 16, height: 200, scales: { x: { time: false }, y: definition.zero ? { range: (_, low, high) => [Math.min(0, low), high || 1] } : {} },
+      axes: [axis({}), axis({ size: 62, values: (_, splits) => splits.map(brief) })],
       series: [{ label: texts.step }, ...series], cursor: { drag: { x: true, y: false } },
     }, definition.columns, figure);
   }
@@ -49,7 +55,8 @@
     if (all.length !== charts.length) {
       for (const chart of charts.splice(0)) chart.destroy();
       box.replaceChildren();
-      for (const definition of all) charts.push(draw(definition));
+      const frames = all.map(frame); // all of them first: their widths depend on how many there are
+      all.forEach((definition, index) => charts.push(draw(definition, frames[index])));
     } else {
       charts.forEach((chart, index) => chart.setData(all[index].columns));
     }
@@ -74,7 +81,7 @@
   new ResizeObserver(() => {
     if (box.clientWidth === width) return;
     width = box.clientWidth;
-    for (const chart of charts) chart.setSize({ width: chart.root.parentElement.clientWidth, height: 200 });
+    for (const chart of charts) chart.setSize({ width: chart.root.parentElement.clientWidth - 16, height: 200 });
   }).observe(box);
   look(); // a deferred script: the page is there
 })();

@@ -71,10 +71,10 @@ def wav(folder: Path, name: str, hz: float = 440.0) -> Path:
 def test_files_are_estimated_sent_and_watched(page: Any, lake: Lake, tmp_path: Path) -> None:
     page.goto("/batches/new")
     page.set_input_files("#files", [wav(tmp_path, "a.wav"), wav(tmp_path, "b.wav", 550.0)])
-    page.get_by_text("2 files, 128.1 kB").wait_for()
+    page.get_by_text("Files: 2, 128.1 kB").wait_for()
     page.fill("#name", "from-the-page")
     page.click("#estimate")
-    page.get_by_text("4 s of audio in 2 recordings").wait_for()
+    page.get_by_text("4 s of audio, recordings: 2.").wait_for()
     page.get_by_text("Basis:").wait_for()
     posts: list[str] = []
     page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
@@ -105,7 +105,7 @@ def test_folders_keep_their_paths(page: Any, lake: Lake, tmp_path: Path) -> None
     (tmp_path / "talks" / ".DS_Store").write_bytes(b"x")
     page.goto("/batches/new")
     page.set_input_files("#folder", tmp_path / "talks")
-    page.get_by_text("1 files").wait_for()
+    page.get_by_text("Files: 1").wait_for()
     page.fill("#name", "a-folder")
     page.click("#start")
     page.wait_for_url("**/batches/b_*")

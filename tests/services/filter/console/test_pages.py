@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from factories import finished_batch
 from local_client import LocalClient
@@ -24,7 +25,8 @@ from k2d.store import Lake
 from k2d.store.access import AccessRole
 from k2d.store.runs import EvaluatedLine, EvaluatedModel, Rate, RunCurves, RunEvaluation, RunRecord
 from services.filter.app import create_app
-from services.filter.fleet import InRedis, QueueLoad, ServerEntry, WorkerEntry, judge
+from services.filter.console.words import table
+from services.filter.fleet import ErrorKind, InRedis, QueueLoad, ServerEntry, WorkerEntry, entry_of, judge
 from services.filter.queue import CONTROL, JobRequest, request_plan
 
 MEASURED = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_per_s")
@@ -274,7 +276,7 @@ def test_a_damaged_run_leaves_the_others(lake, console):
 def test_the_fleet_says_what_is_wrong_in_one_sentence(lake, console):
     assert "No worker is running. Nothing waits." in console.get("/fleet").text
     request_plan(console.app.state.queue, unfinished(lake).id)
-    assert "No worker is running, and 1 jobs wait." in console.get("/fleet/state").text
+    assert "No worker is running. Waiting jobs: 1." in console.get("/fleet/state").text
 
 
 def test_the_fleet_without_redis_is_a_page(tmp_path):
@@ -296,6 +298,9 @@ def test_a_model_server_that_does_not_answer_is_named(tmp_path, redis_url):
     assert 'href="http://g/"' in page
 
 
+FAILED = ErrorKind("label_group", "x", 1, None)
+
+
 def load(**changes: float) -> QueueLoad:
     return QueueLoad("k2d-label", **{"waiting": 0, "started": 0, "failed": 0, "oldest_s": 0.0} | changes)
 
@@ -307,12 +312,20 @@ def worker(state: str = "idle") -> WorkerEntry:
 @pytest.mark.parametrize(
     ("in_redis", "servers", "health", "start"),
     [
-        (InRedis((load(),), (worker(),)), [], "good", "All is well: {workers}"),
-        (InRedis((load(waiting=2),), (worker("busy"),)), [], "good", "All is well: {busy}"),
+        (InRedis((load(),), (worker(),)), [], "good", "All is well. Workers"),
+        (InRedis((load(waiting=2),), (worker("busy"),)), [], "good", "All is well. Busy"),
         (InRedis((load(waiting=2, oldest_s=3600),), (worker("busy"),)), [], "attention", "The oldest job"),
         (InRedis((load(),), (worker(),)), [True, False], "attention", "A model server is not ready"),
         (InRedis((load(),), (worker(),)), [False], "bad", "No model server"),
         (InRedis(error="x"), [True], "bad", "Redis"),
+        (
+            InRedis((load(),), (worker(),), (ErrorKind("label_group", "x", 1, None),)),
+            [],
+            "attention",
+            "Jobs have failed",
+        ),
+        (InRedis((load(waiting=1),)), [], "bad", "No worker is running. Waiting"),
+        (InRedis((load(),)), [], "attention", "No worker is running. Nothing"),
     ],
 )
 def test_the_gravest_finding_is_the_sentence(in_redis, servers, health, start):
@@ -321,7 +334,9 @@ def test_the_gravest_finding_is_the_sentence(in_redis, servers, health, start):
     assert found == health
     assert sentence.startswith(start)
     assert sentence.format(**values)
+    assert sentence in table("zh-Hant")
     assert judge(in_redis, entries, "full")[0] == "bad"
+    assert judge(in_redis, entries, "full")[1] in table("zh-Hant")
 
 
 # ---- keys and the audit log ------------------------------------------------------------------------------------------
@@ -371,3 +386,34 @@ def test_every_page_in_chinese(lake, console):
         page = console.get(path)
         assert page.status_code == 200, path
         assert 'lang="zh-Hant"' in page.text
+
+
+METRICS = """
+# TYPE k2d_batch_size histogram
+k2d_batch_size_bucket{le="16.0"} 4.0
+k2d_batch_size_count 4.0
+k2d_batch_size_sum 50.0
+# TYPE k2d_engine_seconds histogram
+k2d_engine_seconds_count 4.0
+k2d_engine_seconds_sum 10.0
+# TYPE k2d_audio_seconds counter
+k2d_audio_seconds_total 250.0
+# TYPE k2d_waiting gauge
+k2d_waiting 3.0
+# TYPE k2d_refused counter
+k2d_refused_total{reason="busy"} 2.0
+"""
+
+
+def test_a_model_server_by_its_own_figures():
+    ready = httpx.Response(200, json={"status": "ok", "model": {"reference": "openai/whisper-large-v2"}})
+    entry = entry_of("teacher", "http://gpu:8001", ready, METRICS)
+    assert (entry.is_up, entry.detail) == (True, "openai/whisper-large-v2")
+    assert (entry.batch_size, entry.real_time, entry.waiting, entry.refused) == (12.5, 25.0, 3, (("busy", 2),))
+
+
+@pytest.mark.parametrize("metrics", ["", "<html>", "k2d_batch_size_count x"])
+def test_a_server_without_figures_of_ours_is_shown_without_them(metrics):
+    ready = httpx.Response(503, text="<html>")
+    entry = entry_of("teacher", "http://gpu:8001", ready, metrics)
+    assert (entry.is_up, entry.detail, entry.batch_size, entry.real_time) == (False, "HTTP 503", None, None)
