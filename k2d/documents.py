@@ -6,7 +6,7 @@ The API, the HTTP client and the embedded client return the same ones:
     print(status.ledger.seconds.accepted)
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,6 +15,17 @@ from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.settings import CHANNELS
 from k2d.store.manifest import Manifest
+from k2d.store.reviews import ReviewOrder, ReviewVerdict
+
+# the most that a request may have of anything: a request is held in memory, and its parts are looked up one by one
+URI_CHARACTERS: Final = 8192
+MODEL_CHARACTERS: Final = 1000  # a path
+MODELS_CHARACTERS: Final = 8000  # validators joined by "+"
+BATCHES: Final = 1000
+DECLARED: Final = 1024  # files in one declaration
+LABEL_ID_CHARACTERS: Final = 200  # of a chunk's or a segment's id
+
+NameOrId = Annotated[str, Field(max_length=200)]
 
 
 class ApiRequest(BaseModel):
@@ -43,11 +54,14 @@ class BatchOptions(ApiRequest):
         None, description="Name of the batch; its id when left out.", examples=["lectures-2026-11"]
     )
     language: str | None = Field(
-        None, description="`zh-en` (mixed prompt), `auto`, or a Whisper code.", examples=["zh-en"]
+        None, max_length=20, description="`zh-en` (mixed prompt), `auto`, or a Whisper code.", examples=["zh-en"]
     )
-    teacher: str | None = Field(None, description="Model that labels.", examples=["openai/whisper-large-v2"])
+    teacher: str | None = Field(
+        None, max_length=MODEL_CHARACTERS, description="Model that labels.", examples=["openai/whisper-large-v2"]
+    )
     validator: str | None = Field(
         None,
+        max_length=MODELS_CHARACTERS,
         description="Validators that check the labels, joined by `+`: models, `perturbed`, `probe:DIGEST`, "
         "`second-decode`.",
         examples=["openai/whisper-base"],
@@ -90,7 +104,7 @@ class BatchOptions(ApiRequest):
 class BatchByReference(BatchOptions):
     """A batch of recordings that the service reads itself. Every URI must lie under a prefix in K2D_ALLOWED_SOURCES."""
 
-    sources: list[str] = Field(
+    sources: list[Annotated[str, Field(max_length=URI_CHARACTERS)]] = Field(
         min_length=1,
         max_length=1_000_000,
         examples=[["file:///srv/audio/lecture-01.m4a", "s3://corpus/lecture-02.flac"]],
@@ -101,6 +115,51 @@ class BatchUpload(BatchOptions):
     """A batch of uploaded recordings: `multipart/form-data` with one `files` part for each."""
 
     files: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
+
+
+class SourceDeclaration(ApiRequest):
+    """A file that is going to be sent."""
+
+    name: str = Field(min_length=1, max_length=4096, examples=["week-1/monday.m4a"])
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Of its bytes, in hex.")
+    size_bytes: int = Field(ge=0, lt=1 << 50)
+
+
+class SourceDeclarations(ApiRequest):
+    """Files that are going to be sent to an open batch."""
+
+    sources: list[SourceDeclaration] = Field(min_length=1, max_length=DECLARED)
+
+
+class MissingSource(ApiDocument):
+    """A declared file whose bytes are not there."""
+
+    name: str
+    sha256: str
+    offset: int = Field(description="Bytes that are there, of an upload that broke off: send the rest.", examples=[0])
+
+
+class MissingSources(ApiDocument):
+    """The declared files that have to be sent. Those that are there, from any batch, do not."""
+
+    missing: list[MissingSource]
+
+
+class UploadedSource(ApiDocument):
+    """A file of an open batch, or as much of it as is there."""
+
+    name: str
+    offset: int = Field(description="Bytes that are there.")
+    complete: bool
+    sha256: str | None = Field(None, description="null while it is not complete")
+
+
+class OpenBatch(ApiDocument):
+    """A batch that takes files until it is closed."""
+
+    id: str = Field(description="For the addresses below /v1/batches.", examples=["d_3f1c0a9b1be2d47c"])
+    name: str = Field(examples=["lectures-2026-11"])
+    state: BatchState = BatchState.OPEN
 
 
 class LedgerSeconds(ApiDocument):
@@ -160,10 +219,18 @@ class Jobs(ApiDocument):
     jobs_running: int = Field(examples=[1])
     jobs_failed: int = Field(examples=[0])
     last_error: str | None = Field(None, examples=[None])
+    waiting_for: str | None = Field(
+        None,
+        description="What keeps the jobs from going on, as long as it does; they go on by themselves.",
+        examples=[None],
+    )
     seconds_in_flight: float = Field(
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
+    audio_s: float | None = Field(
+        None, description="Audio of the whole batch by its files' headers; null until it is planned.", examples=[252.4]
+    )
 
 
 class QuarantinedRecording(ApiDocument):
@@ -212,7 +279,11 @@ class Forgotten(ApiDocument):
     hypotheses: int
     labels: int
     examinations: int
-    datasets: list[str] = Field(description="datasets that have it; they stay as they are")
+    reviews: int = Field(0, description="of its labels' segments")
+    datasets: list[str] = Field(description="datasets that have it, or cannot be read; they stay as they are")
+    unreadable: list[str] = Field(
+        default=[], description="damaged shards, which may be of the recording: `k2d store check --repair` moves them"
+    )
 
 
 class VersionCount(ApiDocument):
@@ -233,6 +304,11 @@ class BatchStatus(BatchSummary):
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
+    damaged: list[str] = Field(
+        [],
+        description="Results and facts of recordings that cannot be read, the first 100, and what to do; these "
+        "recordings count as pending.",
+    )
     partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])
     notes: list[RecordingNotes] = Field(
         [], description="What was decided about recordings' tracks, channels and clocks; of the first 100 with any."
@@ -290,7 +366,9 @@ class ChunkFilter(ApiRequest):
 
     verdict: Status | None = None
     reason: Reason | None = None
-    recording: str | None = Field(None, description="Name of the recording, or an end of its path that only it has.")
+    recording: str | None = Field(
+        None, max_length=4096, description="Name of the recording, or an end of its path that only it has."
+    )
     text: str | None = Field(None, description="Substring of the teacher's text.", max_length=200)
     min_distance: float | None = Field(None, description="Least value of the policy's metric.")
     max_distance: float | None = Field(None, description="Largest value of the policy's metric.")
@@ -420,10 +498,14 @@ class ChunkDetail(ApiDocument):
 class PreviewRequest(ApiRequest):
     """A policy to apply to stored facts."""
 
-    batches: list[str] = Field(min_length=1, description="Batch ids or names.", examples=[["lectures-2026-11"]])
+    batches: list[NameOrId] = Field(
+        min_length=1, max_length=BATCHES, description="Batch ids or names.", examples=[["lectures-2026-11"]]
+    )
     policy: Policy = Field(default_factory=lambda: DEFAULT)
     curve: list[Metric] | None = Field(
-        None, description="Metrics for which to return a curve over α; the policy's own when left out."
+        None,
+        max_length=len(Metric),
+        description="Metrics for which to return a curve over α; the policy's own when left out.",
     )
 
 
@@ -479,6 +561,183 @@ class PolicyItem(ApiDocument):
     explanation: str
 
 
+# ---- reviews ------------------------------------------------------------------------------------------------------
+
+
+class DrawRequest(ApiRequest):
+    """Segments to draw for review."""
+
+    batches: list[str] = Field(min_length=1, max_length=100, examples=[["lectures-2026-11"]])
+    policy: Policy = Field(default_factory=lambda: DEFAULT, description="Whose rules say what may be drawn.")
+    count: int = Field(400, ge=1, le=20_000, description="Draws; a segment that is drawn twice is shown once.")
+    seed: int = Field(0, ge=0, le=2**31, description="The same seed draws the same segments.")
+    order: ReviewOrder = Field(
+        ReviewOrder.RANDOM,
+        description="`random`: the sample that calibration needs. `value`: the segments that teach most, near α and "
+        "unlike one another; nothing can be proved by them.",
+    )
+
+
+class DrawItem(ApiDocument):
+    """A draw: segments to review, in a fixed order."""
+
+    id: str = Field(examples=["d_0123456789abcdef"])
+    created_at: str
+    batches: list[str] = Field(description="Ids of the batches that segments were drawn from.")
+    order: ReviewOrder
+    policy: str = Field(description="Name of the policy whose rules say what may be drawn.")
+    draws: int
+    segments: int = Field(description="Different segments among the draws.")
+    reachable: int = Field(description="Segments that they were drawn from.")
+
+
+class DrawList(ApiDocument):
+    """Draws, newest first."""
+
+    draws: list[DrawItem]
+
+
+class ReviewCandidate(ApiDocument):
+    """What validators heard in a segment, where it differs from the label."""
+
+    text: str
+    validators: list[str]
+    diff: list[DiffStep] = Field(description="From the label to this text.")
+
+
+class ReviewItem(ApiDocument):
+    """A segment to review."""
+
+    id: str = Field(description="Id of the segment.", examples=["2f1d0c…-00003.001"])
+    number: int = Field(description="Its place in the order of the draw, from 0.")
+    recording: str
+    start_s: float
+    end_s: float
+    label: str
+    before: str = Field(description="The label of what comes before it in its chunk.")
+    after: str = Field(description="The label of what comes after it in its chunk.")
+    stops: list[tuple[int, int]] = Field(
+        description="Parts of the label in which a candidate differs: from, to, in characters."
+    )
+    candidates: list[ReviewCandidate]
+    audio: str = Field(description="Address of the segment's audio, relative to the API.")
+
+
+class ReviewItems(ApiDocument):
+    """The next segments for a reviewer."""
+
+    segments: list[ReviewItem]
+    left: int = Field(description="How many there are with these.")
+
+
+class ReviewRequest(ApiRequest):
+    """What a reviewer says of a segment's label."""
+
+    id: str = Field(
+        pattern="^[0-9A-Za-z_-]{8,64}$",
+        description="Chosen by the client, for instance a UUID: a review that is sent again is stored once.",
+    )
+    segment: str = Field(max_length=200, description="Id of the segment.", examples=["2f1d0c…-00003.001"])
+    verdict: ReviewVerdict = Field(
+        description="`right`: the label is what is said; `text`: `reference` is; `nothing`: nothing is said; `wrong`: "
+        "the label is wrong; `unknown`: the reviewer cannot tell; `undone`: takes their earlier review back."
+    )
+    reference: str | None = Field(None, max_length=10_000, description="What is said; for `text` only.")
+    draw: str | None = Field(None, pattern="^d_[0-9a-f]{16}$", description="In which the segment was shown.")
+    seconds: float | None = Field(None, ge=0, le=1e6, description="From hearing to answering.")
+
+
+class ReviewRequests(ApiRequest):
+    """Reviews to store, in this order."""
+
+    reviews: list[ReviewRequest] = Field(min_length=1, max_length=1000)
+
+
+class ReviewDocument(ApiDocument):
+    """A stored review."""
+
+    id: str
+    segment: str = Field(description="`<label key>-<chunk>.<segment>`: it holds for the label in every batch.")
+    label: str
+    verdict: ReviewVerdict
+    reference: str | None
+    reviewer: str
+    at: str
+    draw: str | None
+    seconds: float | None
+    counts: bool = Field(description="Whether it is its reviewer's newest of this segment, and not taken back.")
+
+
+class ReviewList(ApiDocument):
+    """A page of reviews."""
+
+    reviews: list[ReviewDocument]
+    next: str | None = Field(None, description="Cursor of the next page.")
+
+
+class AgreementDocument(ApiDocument):
+    """How well people agree who reviewed the same segments."""
+
+    segments: int = Field(description="Reviewed by several people.")
+    pairs: int
+    same: int = Field(description="Pairs of reviews that say the same.")
+    verdicts: int = Field(description="Pairs that agree whether the label is right.")
+    kappa: float | None = Field(description="Cohen's kappa of that; null where chance alone would agree.")
+    mer: float | None = Field(description="Edits between the two texts over the tokens of both, halved.")
+
+
+class ClaimForecast(ApiDocument):
+    """A claim that some more reviews would probably allow."""
+
+    share: float = Field(description="Of the hours.")
+    more: int = Field(description="Reviewed draws; 0: it may be possible now.")
+
+
+class ReviewProgress(ApiDocument):
+    """How far the review of a draw is, and what it may prove."""
+
+    draw: DrawItem
+    reviewed: int = Field(description="Segments that somebody reviewed.")
+    mine: int = Field(description="Segments that the caller reviewed.")
+    right: int = Field(description="Segments whose label is right.")
+    draws: int = Field(description="Draws up to the last reviewed segment.")
+    holes: int = Field(description="Draws among them that nobody reviewed: each counts as entirely wrong.")
+    seconds: float | None = Field(description="Median seconds for a review.")
+    target: float
+    confidence: float
+    claims: list[ClaimForecast] = Field(description="By their share of the hours; an estimate.")
+    best: ClaimForecast | None = Field(description="The claim to work for.")
+    agreement: AgreementDocument
+
+
+class CalibrationRequest(ApiRequest):
+    """A claim to prove by the reviews of a draw."""
+
+    target: float = Field(0.08, gt=0, lt=1, description="Largest label MER of what is kept.")
+    confidence: float = Field(0.95, ge=0.5, lt=1)
+    name: str = Field("calibrated", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Name of the policy.")
+
+
+class CalibrationResult(ApiDocument):
+    """What a calibration found: the policy, and what each α keeps at which label error."""
+
+    id: str
+    draw: str
+    at: str
+    by: str
+    policy: Policy
+    target: float
+    confidence: float
+    alpha: float | None = Field(description="The largest that is proved; null: none is.")
+    draws: int
+    holes: int
+    pilot: int
+    fit: dict[str, Any] | None
+    curve: list[dict[str, Any]]
+    reviews_needed: int | None
+    notes: list[str]
+
+
 # ---- datasets -----------------------------------------------------------------------------------------------------
 
 
@@ -486,9 +745,9 @@ class DatasetRequest(ApiRequest):
     """A dataset to freeze."""
 
     name: str = Field(examples=["lectures-v1"])
-    batches: list[str] = Field(min_length=1, examples=[["lectures-2026-11"]])
+    batches: list[NameOrId] = Field(min_length=1, max_length=BATCHES, examples=[["lectures-2026-11"]])
     policy: Policy = Field(default_factory=lambda: DEFAULT)
-    without: list[str] = Field(
+    without: list[Annotated[str, Field(max_length=LABEL_ID_CHARACTERS)]] = Field(
         default=[],
         max_length=1_000_000,
         description="Ids of chunks and segments to leave out, as the dataset's rows name them.",

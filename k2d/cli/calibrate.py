@@ -10,10 +10,13 @@ from rich.table import Table
 from k2d.cli import show
 from k2d.cli.base import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
 from k2d.errors import BadRequest
+from k2d.store.reviews import ReviewOrder
 from k2d.wording import counted
 
 if TYPE_CHECKING:
     from k2d.corpus.calibration.calibrate import Calibration
+    from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow
+    from k2d.store import Lake
 
 SHOWN: Final = 16  # rows of the printed curve
 
@@ -22,13 +25,24 @@ SHOWN: Final = 16  # rows of the printed curve
 def review(
     batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
     out: Annotated[
-        Path, typer.Option(help="File to write: JSON lines, one segment a line. An existing file is not overwritten.")
-    ],
+        Path | None,
+        typer.Option(
+            help="File to write: JSON lines, one segment a line. An existing file is not overwritten. Without it, "
+            "review on the console's page."
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(help="Number of draws; a segment that is drawn twice is reviewed once.")] = 300,
     audio: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder in which to write each segment's audio as FLAC.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    order: Annotated[
+        ReviewOrder,
+        typer.Option(
+            help="`random`: the sample that calibration needs. `value`: the segments that teach most, near α and "
+            "unlike one another; nothing can be proved by them."
+        ),
+    ] = ReviewOrder.RANDOM,
     preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
     alpha: AlphaOption = None,
@@ -36,38 +50,51 @@ def review(
 ) -> None:
     """Draw segments for a person to review, over the whole range of risk, with known probabilities.
 
-    The reviewer writes what is said to `reference` ("" for nothing), or sets `correct`, in the order of the lines:
-    wherever they stop, the reviewed lines are a fair sample. Then run `k2d calibrate`. Reads the store (K2D_STORE).
+    The draw is kept in the store (K2D_STORE): review it in a browser, on the console's page /review/ID, or in the file.
+    There the reviewer writes what is said to `reference` ("" for nothing), or sets `correct`, in the order of the
+    lines: wherever they stop, the reviewed lines are a fair sample. Then run `k2d calibrate`.
     """
-    from k2d.corpus.calibration import review as review_module
     from k2d.corpus.calibration import reviews
+    from k2d.corpus.calibration.draws import answered_rows, make_draw
+    from k2d.corpus.calibration.review import write_audio
     from k2d.store import Lake
 
-    if out.exists():
+    if out is not None and out.exists():
         raise BadRequest(f"{out} exists", hint="reviews are not overwritten: choose another name")
+    if audio is not None and out is None:
+        raise BadRequest("--audio belongs to a file", hint="--out review.jsonl; the console plays without either")
     lake = Lake(settings().store)
     batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
-    head, rows = review_module.review(lake, batches, policy(preset, metric, alpha), count=count, seed=seed)
-    if audio is not None:
-        rows = review_module.write_audio(lake, rows, audio)
-    reviews.write(out, head, rows)
+    draw = make_draw(lake, batches, policy(preset, metric, alpha), count=count, seed=seed, order=order)
+    head, rows = draw.head, answered_rows(lake, draw)
+    if out is not None:
+        reviews.write(out, head, write_audio(lake, rows, audio) if audio is not None else rows)
     if as_json:
-        show.dump(head)
+        show.dump({"id": draw.id} | head.model_dump(mode="json", exclude_none=True))
         return
     seconds = sum(row.end_s - row.start_s for row in rows)
     minutes = counted(round(seconds / 60), "minute")
     segments = counted(int(head.population["segments"]), "segment")
     show.out.print(
         f"{counted(len(rows), 'segment')} to review ({minutes} of speech) by {counted(count, 'draw')} from "
-        f"{head.population['reachable']} of {segments}: {escape(str(out))}",
+        f"{head.population['reachable']} of {segments}: {escape(str(out or draw.id))}",
         soft_wrap=True,
     )
-    show.out.print('set "reference" (what is said) or "correct" in each line, from the top; then run: k2d calibrate')
+    show.out.print(f"in a browser: {settings().api_url}/review/{draw.id}; then run: k2d calibrate {draw.id}")
+    if out is not None:
+        show.out.print(
+            f'or set "reference" (what is said) or "correct" in each line, from the top; then run: k2d calibrate {out}',
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 @app.command()
 def calibrate(
-    review_file: Annotated[Path, typer.Argument(metavar="REVIEW", help="The reviewed file of `k2d review`.")],
+    reviewed: Annotated[
+        str,
+        typer.Argument(metavar="REVIEW", help="The id of a draw, with its reviews in the store; or a reviewed file."),
+    ],
     batch: Annotated[
         list[str] | None, typer.Argument(help="Batch ids or names; default: those the segments were drawn from.")
     ] = None,
@@ -84,12 +111,11 @@ def calibrate(
     status is 1. Without any review, the preset is written with this corpus's speech rate and without a claim. Reads
     the store (K2D_STORE). What is proved, and how: docs/calibration.md.
     """
-    from k2d.corpus.calibration import reviews
     from k2d.corpus.calibration.calibrate import calibrate as run_calibration
     from k2d.store import Lake
 
     lake = Lake(settings().store)
-    head, rows = reviews.load(review_file)
+    head, rows = _reviewed(lake, reviewed)
     batches = [lake.batches.get(name) for name in dict.fromkeys(batch or head.batches)]
     name = out.stem if out else "calibrated"
     calibration = run_calibration(lake, head, rows, batches, target=target, confidence=confidence, name=name)
@@ -102,6 +128,18 @@ def calibrate(
         _print_report(calibration, written)
     if calibration.draws and calibration.alpha is None:
         raise typer.Exit(1)
+
+
+def _reviewed(lake: "Lake", draw_or_file: str) -> "tuple[ReviewHead, list[ReviewRow]]":
+    """The reviews of a draw in the store, or of a file."""
+    from k2d.corpus.calibration import reviews
+    from k2d.corpus.calibration.draws import answered_rows, open_draw
+    from k2d.store.reviews import DRAW_ID
+
+    if DRAW_ID.fullmatch(draw_or_file) and not Path(draw_or_file).exists():
+        draw = open_draw(lake, draw_or_file)
+        return draw.head, answered_rows(lake, draw)
+    return reviews.load(Path(draw_or_file))
 
 
 def _write(calibration: "Calibration", out: Path) -> list[Path]:

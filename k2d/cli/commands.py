@@ -16,8 +16,11 @@ from k2d.cli import (  # noqa: F401
     models,
     parity,
     policy,
+    reviews,
+    store,
     sweep,
     validators,
+    watch,
 )
 
 for _entry in sorted(entry_points(group="k2d.commands")):

@@ -21,7 +21,7 @@ def forget(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what is known of one recording: examinations, labels, hypotheses, facts, results.
+    """Remove what is known of one recording: examinations, labels, hypotheses, facts, results, reviews.
 
     Use it where a label belongs to other audio, or a recording may no longer be used. Uploaded files stay. Batches have
     the recording missing then: `k2d resume` labels it again. Works on the store (K2D_STORE), without an API.
@@ -30,10 +30,18 @@ def forget(
     if as_json:
         show.dump(forgotten)
         return
-    parts = ("examinations", "labels", "hypotheses", "facts", "results")
+    parts = ("examinations", "labels", "hypotheses", "facts", "results", "reviews")
     removed = ", ".join(f"{getattr(forgotten, part)} {part}" for part in parts if getattr(forgotten, part))
     show.out.print(f"forgot {forgotten.recording_id}: {removed}", soft_wrap=True)
     if forgotten.datasets:
-        show.out.print(f"[yellow]still in the datasets[/] {', '.join(forgotten.datasets)}", soft_wrap=True)
+        show.out.print(
+            f"[yellow]still in the datasets, or they cannot be read:[/] {', '.join(forgotten.datasets)}", soft_wrap=True
+        )
+    if forgotten.unreadable:
+        show.out.print(
+            f"[yellow]not read[/]: {counted(len(forgotten.unreadable), 'damaged shard')}, which may be of it: "
+            "k2d store check --repair",
+            soft_wrap=True,
+        )
     if forgotten.results:
         show.out.print(f"{counted(forgotten.results, 'result')} of batches missing: k2d resume", soft_wrap=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from k2d.errors import Conflict, DamagedFile, NotFound, StoreError
 from k2d.schema import Script
 from k2d.store import Lake
 from k2d.store.guard import DAMAGED_HINT, damaged, guard
-from k2d.store.manifest import Manifest
+from k2d.store.manifest import DatasetShard, Manifest
 from k2d.store.parquet import describe, writer
 
 REPAIR_HINT: Final = (
@@ -78,6 +79,13 @@ class FrozenDataset:
         self.converted_to = script if script is not None and script is not own else None
         if self.converted_to is not None:
             self.manifest = self.manifest.model_copy(update={"script": described(self.converted_to)})
+        self.shards: Sequence[DatasetShard] = self.manifest.shards  # that are exported
+
+    def with_shards(self, shards: Sequence[DatasetShard]) -> "FrozenDataset":
+        """The same dataset as if it had only some of its shards, for exports of one after the other."""
+        part = copy(self)
+        part.shards = tuple(shards)
+        return part
 
     def rows(self, shard: int) -> Iterator[DatasetRow]:
         """Iterate over the rows of one shard, in order.

@@ -96,6 +96,35 @@ def counts_by_segment(segment_texts: Sequence[str], validator_text: str) -> tupl
     return tuple(map(Counts, hits, substitutions, deletions, insertions))
 
 
+def split_by_segment(segment_texts: Sequence[str], validator_text: str) -> tuple[str, ...]:
+    """Cut the validator's text of a chunk where the teacher's segments end; one piece for each segment.
+
+        split_by_segment([" 我們 use", " Kafka"], "我們 us kafka")  # ("我們 us", "kafka")
+
+    Tokens are attributed as in `counts_by_segment`.
+
+    Raises:
+        ValueError: there is no segment.
+    """
+    if not segment_texts:
+        raise ValueError("a text can be cut only if there is at least one segment")
+    readings = read_many(segment_texts)
+    split = [readings[place].tokens for place in range(len(segment_texts))]
+    owners = [owner for owner, tokens in enumerate(split) for _ in tokens]
+    theirs, own = read(validator_text).tokens, tuple(token for tokens in split for token in tokens)
+    ends = [0] * len(split)  # for each segment, the validator's tokens up to its end
+    for op in Levenshtein.opcodes(theirs, own):
+        for place in range(op.src_start, op.src_end):
+            at = op.dest_start - 1 if op.tag == "delete" else op.dest_start + place - op.src_start
+            ends[owners[max(0, at)] if owners else 0] = place + 1
+    text, start = located(validator_text, theirs), 0
+    pieces = []
+    for end in ends:
+        pieces.append(text.text_of(start, end).strip())
+        start = max(start, end)
+    return tuple(pieces)
+
+
 class DiffOp(StrEnum):
     """The kind of one step of an alignment."""
 

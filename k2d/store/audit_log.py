@@ -34,13 +34,20 @@ class AuditLog(LakePart):
         else:
             self.files.write(f"{folder}/{now:%H%M%S.%f}-{uuid.uuid4().hex}.jsonl", line)
 
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """All entries, oldest first. A line that a full disk cut off is left out."""
+    def days(self) -> list[str]:
+        """The days that have entries, newest first: "2026-11-22"."""
+        names = {path.split("/")[1].removesuffix(".jsonl") for path in self.files.listing("audit-log")}
+        return sorted(names, reverse=True)
+
+    def entries(self, day: str | None = None) -> Iterator[dict[str, Any]]:
+        """All entries, or those of a day, oldest first. A line that a full disk cut off is left out."""
         for path in self.files.listing("audit-log"):
+            if day is not None and path.split("/")[1].removesuffix(".jsonl") != day:
+                continue
             for line in self.files.read(path).splitlines():
                 try:
                     entry = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(entry, dict):
                     yield entry

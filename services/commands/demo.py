@@ -116,6 +116,11 @@ def _distil(settings: Settings, audio: Path, folder: Path) -> None:
         soft_wrap=True,
     )
     show.out.print(f"serve it: K2D_TEACHER={exported} .venv/bin/k2d serve teacher", soft_wrap=True)
+    show.out.print(
+        f"see and hear all of it in a browser: K2D_STORE={folder / 'store'} .venv/bin/k2d up, then "
+        f"http://127.0.0.1:{load().port}/",
+        soft_wrap=True,
+    )
 
 
 def _k2d(arguments: list[str], environment: dict[str, str]) -> None:

@@ -55,10 +55,10 @@ def get_chunk(chunk_id: str, lake: InLake, policy: InPolicy) -> ChunkDetail:
     responses={200: {"content": {"audio/flac": {}}}, 206: {"content": {"audio/flac": {}}}, **responses(404, 416)},
 )
 def get_audio(chunk_id: str, lake: InLake, range_: Annotated[str | None, Header(alias="Range")] = None) -> Response:
-    return _ranged(lake.chunk_audio(chunk.find_chunk(lake, chunk_id).id), range_)
+    return ranged(lake.chunk_audio(chunk.find_chunk(lake, chunk_id).id), range_)
 
 
-def _ranged(flac: bytes, header: str | None) -> Response:
+def ranged(flac: bytes, header: str | None) -> Response:
     """The whole file, or the bytes that a Range header asks for: players read the end first, or go on in the middle."""
     headers = {"Accept-Ranges": "bytes", "Cache-Control": f"private, max-age={FOREVER_S}, immutable"}
     asked = RANGE.fullmatch(header or "")

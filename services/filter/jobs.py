@@ -20,7 +20,7 @@ from k2d import sources
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.datasets.freeze import freeze
-from k2d.errors import AudioError, K2DError
+from k2d.errors import AudioError, DamagedFile, K2DError, StoreError
 from k2d.filtering.policy import Policy
 from k2d.labeling.group import RecordingGroup
 from k2d.labeling.open_models import open_models
@@ -28,13 +28,37 @@ from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.schema import Batch, RecordingResult, Script, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter.queue import LABEL, AttemptsInRedis, JobRequest, WorkQueue
+from services.filter.filling import close_draft, describe_uris
+from services.filter.queue import LABEL, AttemptsInRedis, JobRequest, WorkQueue, request_plan
 
 log = structlog.get_logger()
 
 STOP_GRACE_S: Final = 8.0  # after SIGTERM, what recordings in flight get to finish; Docker kills after 10
 POLL_S: Final = 1.0  # between checks for a stop, a cancelled batch, and the worker having died
+STORE_RETRIES: Final = 3  # attempts that a job has left after the store took no writes: the next is in 30 s (RETRY_S)
 BYTES_PER_S: Final = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
+
+
+def describe_part(draft_id: str, part: int) -> int:
+    """Find out the sizes and change marks of a part of a draft's URIs; returns how many those are.
+
+    The last part makes the batch of the draft, and enqueues its planning. A storage that does not answer is asked again
+    by RQ's retries; after the last one, what it does not show is left to labeling.
+    """
+    settings = load()
+    lake, queue = Lake(settings.store), WorkQueue(settings)
+    with _errors_in_job():
+        draft = lake.drafts.get(draft_id)
+        job = get_current_job()
+        patient = job is not None and bool(job.retries_left)
+        if part not in lake.drafts.described_parts(draft.id):
+            lake.drafts.put_described(
+                draft.id, part, describe_uris(lake.drafts.uris(draft.id, part), settings, patient)
+            )
+        if len(lake.drafts.described_parts(draft.id)) == draft.parts:
+            batch = close_draft(draft, lake, settings)
+            request_plan(queue, batch.id)
+        return part
 
 
 def plan_batch(batch_id: str) -> int:
@@ -49,7 +73,10 @@ def plan_batch(batch_id: str) -> int:
         if lake.batches.is_cancelled(batch.id):
             return 0
         done = lake.batches.result_positions(batch.id)
-        groups = enumerate(_groups(batch, lake, settings))
+        seconds = _lengths(batch, lake, settings)
+        with suppress(RedisError):  # only for the time that is left
+            queue.planned(batch.id, sum(seconds))
+        groups = enumerate(_groups(seconds, settings))
         missing = [_label_request(batch.id, index, group) for index, group in groups if not done.issuperset(group)]
         enqueued = queue.enqueue_many(LABEL, missing, batch=batch.id)
         log.info("batch planned", batch=batch.id, recordings=len(batch.sources), done=len(done), groups=enqueued)
@@ -60,8 +87,8 @@ def _label_request(batch_id: str, index: int, positions: Sequence[int]) -> JobRe
     return JobRequest("label_group", [batch_id, index, list(positions)], slot=f"label:{batch_id}:{index}")
 
 
-def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
-    """Positions in groups of about `group_s` seconds of audio; headers are read by a few threads."""
+def _lengths(batch: Batch, lake: Lake, settings: Settings) -> list[float]:
+    """Seconds of each recording, by its header or else estimated from its size; headers are read by a few threads."""
     allowed = None if batch.trusted else settings.allowed_sources
     limits = DecodeLimits.of(settings)
 
@@ -73,15 +100,20 @@ def _groups(batch: Batch, lake: Lake, settings: Settings) -> list[list[int]]:
     remote = any(source.uri.startswith("https://") for source in batch.sources)  # opening those downloads them
     with ThreadPoolExecutor(8) as pool:
         known = [0.0] * len(batch.sources) if remote else list(pool.map(duration, batch.sources))
+    sizes = ((source.size_bytes or 0) / BYTES_PER_S for source in batch.sources)
+    return [length or estimated for length, estimated in zip(known, sizes, strict=True)]
+
+
+def _groups(seconds: Sequence[float], settings: Settings) -> list[list[int]]:
+    """Positions in groups of about `group_s` seconds of audio."""
     groups: list[list[int]] = [[]]
     filled_s = 0.0
-    for position, source in enumerate(batch.sources):
-        seconds = known[position] or (source.size_bytes or 0) / BYTES_PER_S
-        if groups[-1] and filled_s + seconds > settings.group_s:
+    for position, length in enumerate(seconds):
+        if groups[-1] and filled_s + length > settings.group_s:
             groups.append([])
             filled_s = 0.0
         groups[-1].append(position)
-        filled_s += seconds
+        filled_s += length
     return groups
 
 
@@ -203,18 +235,25 @@ def freeze_dataset(
 
 @contextmanager
 def _errors_in_job() -> Iterator[None]:
-    """Record an error in the job's meta, from which the API shows it; RQ then retries, except after a bad request."""
+    """Record an error in the job's meta, from which the API shows it; RQ then retries, except after a bad request.
+
+    A store that is full, read-only or away is waited for: such attempts do not count.
+    """
     try:
         yield
     except BaseException as error:
         job = get_current_job()
+        waits = isinstance(error, StoreError) and not isinstance(error, DamagedFile)
         if job is not None:
             hint = f" ({error.hint})" if isinstance(error, K2DError) and error.hint else ""
             with suppress(RedisError):
                 job.meta["error"] = f"{error}{hint}"[:2000]
+                job.meta["waits"] = waits
                 job.save_meta()  # type: ignore[no-untyped-call]
             if isinstance(error, K2DError) and error.status < 500:
                 job.retries_left = 0  # another attempt would fail in the same way
+            if waits:
+                job.retries_left = max(job.retries_left or 0, STORE_RETRIES)
         raise
     finally:
         isolated.stop_server()  # the horse ends without its exit handlers

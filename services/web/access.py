@@ -21,6 +21,7 @@ from k2d.errors import BadRequest, K2DError, StoreError
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessKey, AccessRole, hash_of, id_in, matching
+from services.web.pools import KEYS
 from services.web.problems import problem
 from services.web.sessions import ANONYMOUS_ID, COOKIE, CSRF_HEADER, TOKEN_ID, Session, Sessions, fits
 
@@ -39,6 +40,7 @@ class EndpointAccess:
     least: AccessRole | None
     action: str | None = None
     page: bool = False  # of the console: refusals are pages, and changes need a session's token
+    streams: bool = False  # it reads its body block by block, up to K2D_MAX_UPLOAD_BYTES; others read documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +160,15 @@ class Authenticator:
         """
         return self._token is not None or bool(await self._fresh_keys())
 
+    def forget_keys(self) -> None:
+        """Read the keys again at the next request: one was made or revoked here. Other servers take KEYS_FRESH_S."""
+        self._read_at = None
+
     async def _fresh_keys(self) -> list[AccessKey]:
         """All keys, read again when older than KEYS_FRESH_S; what a request contains decides nothing about reading."""
         async with self._reading:
             if self._read_at is None or self._clock() - self._read_at >= KEYS_FRESH_S:
-                await asyncio.to_thread(self._read_keys)
+                await KEYS.run(self._read_keys)
         return self._keys
 
     def _read_keys(self) -> list[AccessKey]:
@@ -175,14 +181,14 @@ class Authenticator:
         if self._lake is not None and now - self._noted.get(key.id, -USE_NOTED_S) >= USE_NOTED_S:
             self._noted[key.id] = now
             with suppress(StoreError):  # a full disk keeps nobody from reading
-                await asyncio.to_thread(self._lake.access.mark_used, key.id)
+                await KEYS.run(self._lake.access.mark_used, key.id)
 
     async def record(self, action: str, caller: Caller, *, target: str, status: int, address: str) -> None:
         """Append a change to the audit log; where that fails, the log says so."""
         if self._lake is None:
             return
         try:
-            await asyncio.to_thread(
+            await KEYS.run(
                 self._lake.audit_log.record, action, by=caller.name, target=target, status=status, address=address
             )
         except StoreError as error:
@@ -251,6 +257,7 @@ class AccessControl:
             await send({"type": "websocket.close", "code": 1008})
             return
         endpoint = self._endpoint(scope)
+        scope.setdefault("state", {})["streams"] = endpoint.streams
         if endpoint.least is None:
             await self.app(scope, receive, send)
             return

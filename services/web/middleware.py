@@ -10,11 +10,12 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from k2d.settings import Settings
-from services.web import docs, problems
+from services.web import docs, openapi, problems
 from services.web.access import AccessControl, Authenticator, EndpointAccess, FailedAttempts
 from services.web.limits import BodyLimit
 from services.web.origins import OriginCheck, SecurityHeaders
 from services.web.request_metrics import RequestMetrics
+from services.web.slow_bodies import SlowBodies
 
 
 def install(
@@ -33,8 +34,9 @@ def install(
     Raises:
         BadRequest, StoreError: as `Authenticator`.
     """
-    problems.install(app)
+    problems.install(app, endpoints)
     docs.install(app)
+    openapi.install(app, endpoints)
     authenticator = app.state.authenticator = Authenticator(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(
@@ -45,6 +47,7 @@ def install(
         refused_page=refused_page,
     )
     app.add_middleware(OriginCheck, allowed=settings.allowed_hosts, needs_key=authenticator.is_required)
+    app.add_middleware(SlowBodies)
     app.add_middleware(problems.UnexpectedErrors)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics)

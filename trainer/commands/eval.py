@@ -9,6 +9,7 @@ from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.base import Json, app, settings
+from k2d.store import Lake
 from trainer.commands.bars import bars
 from trainer.need import need
 
@@ -47,6 +48,10 @@ def evaluate(
     ] = True,
     draws: Annotated[int, typer.Option(help="Bootstrap draws for the confidence bands.", min=100)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    publish: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Put the result into the store, beside a run of `k2d train --publish`."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare models on a set with references: error rates with confidence bands, speed, size.
@@ -60,12 +65,15 @@ def evaluate(
     from trainer.evaluation import report_files
     from trainer.evaluation.evaluate import EvaluationOptions
     from trainer.evaluation.evaluate import evaluate as evaluate_models
+    from trainer.evaluation.publish import publish_evaluation
     from trainer.evaluation.sets import open_set
 
     chosen = settings()
     if language is not None:
         chosen = chosen.model_copy(update={"language": language})
     evaluation_set = open_set(source, chosen, split=split)
+    if publish is not None:
+        Lake(chosen.store).runs.record(publish)  # an unknown run is said before the work
     if out is not None:
         report_files.prepare(out)  # before hours of transcribing, not after them
     with bars(lambda model: f"{show.visible(model)} transcribes") as on_progress:
@@ -78,6 +86,8 @@ def evaluate(
         )
     if out is not None:
         report_files.write(report, out)
+    if publish is not None:
+        publish_evaluation(Lake(chosen.store), publish, report, evaluation_set)
     if as_json:
         show.dump(report.document())
         return

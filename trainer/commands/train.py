@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from k2d.cli import show
 from k2d.cli.base import Api, app, name, settings
@@ -13,6 +12,7 @@ from k2d.client.http import Client
 from k2d.datasets.pull import pull
 from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest
+from k2d.foreign import Unparsable, parse_yaml
 from k2d.settings import Settings
 from k2d.store import Lake
 from trainer.need import need
@@ -32,6 +32,10 @@ def train(
         bool, typer.Option("--resume", help="Resume from the last checkpoint; start where there is none.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print sizes and a measured estimate, and stop.")] = False,
+    publish: Annotated[
+        bool,
+        typer.Option("--publish", help="Put the run's state and curves into the store (K2D_STORE), for the console."),
+    ] = False,
     api: Api = None,
 ) -> None:
     """Distil a student from a frozen dataset.
@@ -39,7 +43,7 @@ def train(
     Prints sizes and a measured estimate, then trains. Ctrl-C and SIGTERM stop it after the current step, with a
     checkpoint; `--resume` goes on, to the same curve. Recipe keys: docs/recipe.md. On several GPUs:
     `torchrun --nproc-per-node 4 -m trainer NAME --out DIR` (docs/training.md). With `--api` the dataset is fetched
-    from a labeling API into the store first, once.
+    from a labeling API into the store first, once. `--publish` names the run by its folder.
 
     Example: `k2d train lectures-1 --out runs/first --set steps=5000`
     """
@@ -49,7 +53,8 @@ def train(
     frozen = _open_dataset(name(dataset), api, chosen)
     from trainer.run.loop import train as distil
 
-    outcome = distil(frozen, parsed, run, settings=chosen, resume=resume, dry_run=dry_run)
+    target = Lake(chosen.store) if publish else None
+    outcome = distil(frozen, parsed, run, settings=chosen, resume=resume, dry_run=dry_run, publish_to=target)
     if outcome.student is None:
         return
     state = "done" if outcome.finished else f"stopped after step {outcome.step}; go on with --resume"
@@ -82,7 +87,7 @@ def _changes(pairs: list[str]) -> dict[str, Any]:
         if not equals:
             raise BadRequest(f"--set {pair!r} has no value", hint="write --set steps=200")
         try:
-            changes[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            changes[key.strip()] = parse_yaml(value)
+        except Unparsable as error:
             raise BadRequest(f"--set {pair!r} cannot be read: {error}", hint="write --set steps=200") from error
     return changes

@@ -19,6 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 from k2d.datasets.read import FrozenDataset
 from k2d.settings import Settings
+from k2d.store import Lake
 from k2d.wording import counted
 from trainer.data.batch import MicroBatch
 from trainer.data.stream import TrainingData
@@ -28,6 +29,7 @@ from trainer.model.setup import open_accelerator, open_models
 from trainer.options import Recipe
 from trainer.run.checkpoints import Checkpoints, RunPosition, need_space
 from trainer.run.estimate import FLOAT32, STATES, Estimate, measure
+from trainer.run.publish import RunPublisher
 from trainer.run.recorder import Recorder
 from trainer.run.runs import BEST, LAST, Run, provenance
 from trainer.run.step import StepResult, TrainingStep
@@ -56,16 +58,18 @@ def train(
     settings: Settings,
     resume: bool = False,
     dry_run: bool = False,
+    publish_to: Lake | None = None,
 ) -> RunOutcome:
     """Distil a student from a frozen dataset into `folder`; every process of a launch calls this.
 
     SIGINT and SIGTERM end it after the current step, with a checkpoint. `dry_run` prints the estimate and stops.
+    `publish_to`: the store that gets the run's state and curves while it goes on, under the folder's name.
 
         train(FrozenDataset(Lake("store"), "talks"), Recipe(steps=5000), Path("runs/first"), settings=load())
 
     Raises:
         BadRequest: the recipe does not fit the teacher, the dataset or the run in the folder.
-        Conflict: the folder holds a run, and `resume` is false.
+        Conflict: the folder holds a run, and `resume` is false; or the store has another run of this name.
         NoTrainingData: nothing can be learned from.
         TrainingDiverged: the loss is NaN or infinite; the last checkpoint stays.
         StoreError: the dataset cannot be read or the disk is full; the last checkpoint stays.
@@ -79,9 +83,13 @@ def train(
     # numpy's matrix products would each start as many threads as there are cores, in every thread that prepares rows:
     # on 16 cores a step took three times as long
     with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
-        trainer = _Trainer(dataset, recipe, Run(folder), settings)
+        publisher = RunPublisher(publish_to, Run(folder), recipe) if publish_to is not None else None
+        trainer = _Trainer(dataset, recipe, Run(folder), settings, publisher)
         try:
             return trainer.run(resume=resume, dry_run=dry_run)
+        except BaseException as error:
+            trainer.recorder.fail(error)
+            raise
         finally:
             trainer.close()
 
@@ -89,7 +97,9 @@ def train(
 class _Trainer:
     """One run in one process."""
 
-    def __init__(self, dataset: FrozenDataset, recipe: Recipe, run: Run, settings: Settings) -> None:
+    def __init__(
+        self, dataset: FrozenDataset, recipe: Recipe, run: Run, settings: Settings, publisher: RunPublisher | None
+    ) -> None:
         self.recipe, self.run_folder, self.settings = recipe, run, settings
         self.accelerator, self.precision = open_accelerator(recipe)
         self.device: torch.device = self.accelerator.device
@@ -105,7 +115,7 @@ class _Trainer:
             world=self.processes,
         )
         self.size_table = students.compare_sizes(self.models.teacher, self.models.student, self.models.layers)
-        self.recorder = Recorder(run, recipe, active=self.main)
+        self.recorder = Recorder(run, recipe, active=self.main, publisher=publisher)
         self.checkpoints = Checkpoints(run.checkpoints, keep=recipe.keep_checkpoints)
         self.position = RunPosition(0, recipe.key)
         self.stop = StopRequest()
@@ -133,6 +143,7 @@ class _Trainer:
                 best_step=self.position.best_step,
                 skipped_rows=dict(self.data.skipped),
             )
+            self.recorder.end(finished=finished)
             self.recorder.report()
         return RunOutcome(self.position.step, finished, self.position.best_mer, folder)
 

@@ -14,6 +14,7 @@ from k2d.errors import ModelError, install_hint
 from k2d.wording import counted
 from trainer.options import Recipe
 from trainer.run.estimate import Estimate
+from trainer.run.publish import RunPublisher
 from trainer.run.runs import METRICS, VALIDATION, Run
 
 LINES: Final = 20  # that a run without a terminal prints, about
@@ -23,8 +24,9 @@ SCALARS: Final = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_
 class Recorder:
     """Records one run; in processes that are not `active` it does nothing."""
 
-    def __init__(self, run: Run, recipe: Recipe, *, active: bool) -> None:
+    def __init__(self, run: Run, recipe: Recipe, *, active: bool, publisher: RunPublisher | None = None) -> None:
         self._run, self._recipe, self._active = run, recipe, active
+        self._publisher = publisher if active else None
         self._bar: Progress | None = None
         self._task: Any = None
         self._tensorboard: Any = None
@@ -44,6 +46,8 @@ class Recorder:
         """Open trackers and the progress bar of a run that has done `step` steps."""
         if not self._active:
             return
+        if self._publisher is not None:
+            self._publisher.begin(step)
         if "tensorboard" in self._recipe.trackers:
             self._tensorboard = _tensorboard(self._run, step)
         if "wandb" in self._recipe.trackers:
@@ -65,6 +69,8 @@ class Recorder:
         if not self._active:
             return
         self._run.append(METRICS, line)
+        if self._publisher is not None:
+            self._publisher.step(line)
         tokens_per_s = line["tokens"] / max(line["wall_s"], 1e-9)
         note = f"loss {line['loss']:.3f} (ce {line['ce']:.3f}, kl {line['kl']:.3f})  {tokens_per_s:.0f} tokens/s"
         if self._bar is not None:
@@ -79,10 +85,22 @@ class Recorder:
         if not self._active:
             return
         self._run.append(VALIDATION, line)
+        if self._publisher is not None:
+            self._publisher.validation(line)
         show.out.print(
             f"step {line['step']}  validation MER {line['mer']:.4f} on {counted(line['rows'], 'row')}", soft_wrap=True
         )
         self._scalars("validation", line, ("mer",))
+
+    def end(self, *, finished: bool) -> None:
+        """Publish whether all steps were made."""
+        if self._publisher is not None:
+            self._publisher.end("done" if finished else "stopped")
+
+    def fail(self, error: BaseException) -> None:
+        """Publish that the run ended with an error."""
+        if self._publisher is not None:
+            self._publisher.end("failed", error)
 
     def report(self) -> None:
         """Write the curves as a picture and the run's page."""

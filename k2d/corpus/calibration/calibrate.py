@@ -19,6 +19,7 @@ from k2d.filtering.policy import Columns, Policy, columns_of, evidence_columns, 
 from k2d.keys import place_of
 from k2d.schema import Batch, ChunkFacts, Metric
 from k2d.store import Lake
+from k2d.store.reviews import ReviewOrder
 from k2d.wording import counted
 
 # The first reviews, the pilot, choose the weights and the first α to test; only the others are used for the proof. The
@@ -101,19 +102,24 @@ def calibrate(
         name: of the resulting policy.
 
     Raises:
-        BadRequest: target or confidence outside 0…1.
+        BadRequest: target or confidence outside 0…1, or the segments were not drawn at random.
         NotFound: a reviewed segment is not in these batches.
         StoreError
     """
     if not 0 < target < 1 or not 0.5 <= confidence < 1:
         raise BadRequest("target lies between 0 and 1, confidence between 0.5 and 1", hint="--target 0.08")
+    if head.order is not ReviewOrder.RANDOM:
+        raise BadRequest(
+            "these segments were chosen for their value, not drawn at random: nothing can be proved by them",
+            hint="review a random draw (`k2d review`); reviews of these count there too, where it draws them",
+        )
     population = partial(distinct_parts, lake, batches)
     rate = speech_rate(population, head.policy)
     base = with_rate(head.policy, rate).model_copy(update={"name": name, "claim": None})
     facts = _facts(lake, batches, rows)
     draws, holes = until(rows, head.draws)
     notes = _notes(head, rate.segments if rate else 0, draws=draws, holes=holes)
-    pilot = min(draws, _pilot(head.draws, base))
+    pilot = min(draws, pilot_of(head.draws, base))
     chosen, policy = _fitted(base, facts, rows, pilot)
     seconds = seconds_kept(population, policy)
     alphas = seconds.candidates()
@@ -125,7 +131,7 @@ def calibrate(
         claim = _claim(head, len(batches), seconds, alpha, draws=draws, target=target, confidence=confidence)
         policy = policy.model_copy(update={"alpha": alpha, "claim": claim})
     more = needed(reviewed, alphas, target=target, confidence=confidence) if len(alphas) and draws else None
-    in_all = None if more is None else more + _pilot(head.draws, base)
+    in_all = None if more is None else more + pilot_of(head.draws, base)
     return Calibration(
         policy=Policy.model_validate(policy.model_dump()),
         target=target,
@@ -141,7 +147,8 @@ def calibrate(
     )
 
 
-def _pilot(drawn: int, policy: Policy) -> int:
+def pilot_of(drawn: int, policy: Policy) -> int:
+    """The number of reviewed draws that choose the policy, of a draw of this size; the others prove its claim."""
     share = PILOT_TO_FIT if policy.metric is Metric.EVIDENCE and drawn >= ENOUGH_TO_FIT else PILOT
     return min(MOST_PILOT, int(drawn * share))
 

@@ -83,7 +83,7 @@ def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[D
     Raises:
         BadRequest: no α keeps anything.
     """
-    population = _measure(parts, policy)
+    population = measure(parts, policy)
     mass = np.array(population.strata)
     if not mass.sum():
         raise BadRequest("there is nothing to review: the policy's rules reject every segment, whatever α is")
@@ -98,7 +98,8 @@ def draw(parts: Parts, policy: Policy, *, count: int, seed: int) -> tuple[list[D
     return sorted(drawn.values(), key=lambda segment: segment.draws), population
 
 
-def _measure(parts: Parts, policy: Policy) -> Population:
+def measure(parts: Parts, policy: Policy) -> Population:
+    """Count the segments that the policy can keep at some α, and their sizes in each stratum of risk."""
     mass, recordings, segments, reachable, seconds, reachable_s = np.zeros(len(STRATA) + 1), 0, 0, 0, 0.0, 0.0
     for part in parts():
         risk = thresholds(policy, part).segments
@@ -139,10 +140,10 @@ def _drawn_segments(
                 row = int(rows[min(last, int(np.searchsorted(ends, places[number_of_draw], side="right")))])
                 hits.setdefault(row, []).append(number_of_draw)
             before[number] = ends[-1]
-        yield from _drawn(part, hits, risk=risk, size=size, weights=weights[stratum])
+        yield from draws_of(part, hits, risk=risk, size=size, weights=weights[stratum])
 
 
-def _drawn(
+def draws_of(
     part: DistinctPart, hits: dict[int, list[int]], *, risk: Floats, size: Floats, weights: Floats
 ) -> Iterator[Draw]:
     """The drawn segments of a part. `hits`: the numbers of the draws of each row."""

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Final
 
 from k2d import audio
-from k2d.corpus.calibration.draw import Draw, draw
+from k2d.corpus.calibration.draw import Draw, Population, draw
 from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow
+from k2d.corpus.calibration.value import choose
 from k2d.corpus.distinct import distinct_parts
-from k2d.errors import BadRequest
+from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import Policy
 from k2d.keys import place_of, segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Batch, ChunkFacts
 from k2d.store import Lake
+from k2d.store.reviews import ReviewOrder
 
 FEWEST: Final = 30  # draws; with fewer, no target can be proved
 _REMEMBERED: Final = 64  # recordings whose facts are kept in memory: two draws are seldom from the same one
@@ -32,17 +34,51 @@ def review(
         BadRequest: too few draws, or nothing to review.
         StoreError
     """
+    order = ReviewOrder.RANDOM
+    drawn, population = choose_segments(lake, batches, policy, count=count, seed=seed, order=order)
+    head = head_of(batches, policy, drawn, population, count=count, seed=seed, order=order)
+    return head, list(rows_of_draws(lake, drawn))
+
+
+def choose_segments(
+    lake: Lake, batches: Sequence[Batch], policy: Policy, *, count: int, seed: int, order: ReviewOrder
+) -> tuple[list[Draw], Population]:
+    """Draw or choose the segments to review; also what they were drawn from.
+
+    Raises:
+        BadRequest: too few draws, or nothing to review.
+        StoreError
+    """
+    parts = partial(distinct_parts, lake, batches)
+    if order is ReviewOrder.VALUE:
+        chosen, population = choose(parts, policy, count=count)
+        if not chosen:
+            raise BadRequest("there is nothing to review: the policy's rules reject every segment, whatever α is")
+        return chosen, population
     if count < FEWEST:
         raise BadRequest(
             f"{count} reviews are too few to prove anything", hint=f"--count is at least {FEWEST}; 300 is usual"
         )
-    drawn, population = draw(partial(distinct_parts, lake, batches), policy, count=count, seed=seed)
-    head = ReviewHead(
+    return draw(parts, policy, count=count, seed=seed)
+
+
+def head_of(
+    batches: Sequence[Batch],
+    policy: Policy,
+    segments: Sequence[Draw],
+    population: Population,
+    *,
+    count: int,
+    seed: int,
+    order: ReviewOrder,
+) -> ReviewHead:
+    """Describe a draw: the first line of a review file."""
+    return ReviewHead(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         batches=[batch.id for batch in batches],
-        draws=count,
+        draws=count if order is ReviewOrder.RANDOM else len(segments),
         seed=seed,
-        segments=len(drawn),
+        segments=len(segments),
         population={
             "recordings": population.recordings,
             "segments": population.segments,
@@ -51,8 +87,8 @@ def review(
             "reachable_s": population.reachable_s,
         },
         policy=policy,
+        order=order,
     )
-    return head, list(_rows(lake, drawn))
 
 
 def write_audio(lake: Lake, rows: Sequence[ReviewRow], folder: Path) -> list[ReviewRow]:
@@ -69,7 +105,13 @@ def write_audio(lake: Lake, rows: Sequence[ReviewRow], folder: Path) -> list[Rev
         raise BadRequest(f"cannot write audio to {folder}: {error}") from error
 
 
-def _rows(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
+def rows_of_draws(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
+    """Iterate over the rows of drawn segments: texts, hypotheses and times, from their facts.
+
+    Raises:
+        NotFound: facts are gone.
+        StoreError
+    """
     remembered: dict[str, dict[int, ChunkFacts]] = {}
     for segment_draw in drawn:
         key = segment_draw.facts_key
@@ -93,18 +135,35 @@ def _rows(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
             size=segment_draw.size,
             weight=segment_draw.weight,
             draws=list(segment_draw.draws),
+            label_key=segment_draw.label_key,
         )
 
 
 def _cut(lake: Lake, row: ReviewRow, folder: Path) -> Path:
     """Write the audio of one segment, cut from its chunk; return the path."""
-    place = place_of(row.id)
+    path = folder / f"{row.draws[0]:04d}-{row.id}.flac"
+    path.write_bytes(segment_audio(lake, row.id))
+    return path
+
+
+def segment_audio(lake: Lake, id_: str, *, around_s: float = 0.0) -> bytes:
+    """Cut the audio of a segment from its chunk, as FLAC; with up to `around_s` seconds of the chunk on both sides.
+
+        segment_audio(lake, "4f…-00003.002", around_s=1.0)
+
+    Raises:
+        NotFound: no such segment, or its labels are gone.
+        StoreError
+    """
+    place = place_of(id_)
     label_key = str(lake.facts.meta(place.facts_key)["label_key"])
     for chunk, flac in lake.labels.read(label_key, audio=True, only=frozenset((place.chunk,))):
+        if place.segment is None or place.segment >= len(chunk.segments):
+            break
+        segment = chunk.segments[place.segment]
         samples = audio.decode_flac(flac or b"")
-        first = round((row.start_s - chunk.start_s) * SAMPLE_RATE_HZ)
-        last = round((row.end_s - chunk.start_s) * SAMPLE_RATE_HZ)
-        path = folder / f"{row.draws[0]:04d}-{row.id}.flac"
-        path.write_bytes(audio.encode_flac(samples[max(0, first) : last]))
-        return path
-    raise BadRequest(f"the audio of {row.id} is gone", hint="its labels were removed: draw a new review file")
+        first = round((segment.start_s - around_s - chunk.start_s) * SAMPLE_RATE_HZ)
+        last = round((segment.end_s + around_s - chunk.start_s) * SAMPLE_RATE_HZ)
+        # a segment of no length has no samples, and a FLAC file needs one
+        return audio.encode_flac(samples[max(0, first) : max(last, max(0, first) + 1)])
+    raise NotFound(f"the audio of {id_[:100]!r} is gone", hint="its labels were removed: draw segments anew")

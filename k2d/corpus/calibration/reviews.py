@@ -21,6 +21,7 @@ from k2d.errors import BadRequest, NotFound
 from k2d.filtering.distance import counts
 from k2d.filtering.policy import Policy
 from k2d.keys import segment_id
+from k2d.store.reviews import ReviewOrder
 from k2d.text.reading import read
 from k2d.textfiles import read_lines
 
@@ -40,6 +41,7 @@ class ReviewHead(BaseModel):
     segments: int  # distinct segments, one line each
     population: dict[str, Any]
     policy: Policy  # its rules determine which segments can be drawn, its risk the strata of the draws
+    order: ReviewOrder = ReviewOrder.RANDOM
 
 
 class ReviewRow(BaseModel):
@@ -58,6 +60,7 @@ class ReviewRow(BaseModel):
     size: float = Field(gt=0)
     weight: float = Field(gt=0)
     draws: list[int] = Field(min_length=1)
+    label_key: str | None = None  # of the label that the segment is part of; files of version 0.2 do not name it
     audio: str | None = None  # the segment's FLAC, relative to this file
     reference: str | None = None
     correct: bool | None = None

@@ -25,7 +25,7 @@ def write_huggingface(dataset: FrozenDataset, folder: Path, final: Path) -> None
     (folder / "data").mkdir()
     copies = []
     for shard in manifest.shards:
-        target = folder / "data" / f"train-{shard.number:05d}-of-{len(manifest.shards):05d}.parquet"
+        target = folder / shard_path(shard.number, len(manifest.shards))
         dataset.copy_shard(shard.number, target)
         if dataset.converted_to is not None:
             with open(target, "rb") as file:
@@ -36,6 +36,11 @@ def write_huggingface(dataset: FrozenDataset, folder: Path, final: Path) -> None
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
     text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False)
     (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
+
+
+def shard_path(number: int, shards: int) -> str:
+    """Where a shard lies in the folder."""
+    return f"data/train-{number:05d}-of-{shards:05d}.parquet"
 
 
 def config_name(manifest: Manifest) -> str:

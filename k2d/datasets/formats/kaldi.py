@@ -57,7 +57,7 @@ def write_kaldi(dataset: FrozenDataset, folder: Path, final: Path) -> None:
 
 
 def _write_audio(dataset: FrozenDataset, folder: Path) -> Iterator[Entry]:
-    for shard in dataset.manifest.shards:
+    for shard in dataset.shards:
         for row in dataset.rows(shard.number):
             path = f"wav/{folder_of(row)}/{row.id}.wav"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from k2d.schema import SAMPLE_RATE_HZ
 
 def write_lhotse(dataset: FrozenDataset, folder: Path, final: Path) -> None:
     """Write one pair of files per shard, and one cut with one supervision per row."""
-    for shard in dataset.manifest.shards:
+    for shard in dataset.shards:
         cuts = folder / f"cuts.{shard.number:06d}.jsonl.gz"
         recordings = folder / f"recording.{shard.number:06d}.tar"
         # no file name and no time in the gzip header, so that equal content gives equal bytes

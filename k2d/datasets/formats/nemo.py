@@ -11,7 +11,7 @@ from k2d.datasets.read import FrozenDataset, folder_of, json_line
 def write_nemo(dataset: FrozenDataset, folder: Path, final: Path) -> None:
     """Write manifest.jsonl (audio_filepath, duration, text, lang, all columns) and audio/ab/<id>.flac."""
     with open(folder / "manifest.jsonl", "wb") as manifest:
-        for shard in dataset.manifest.shards:
+        for shard in dataset.shards:
             for row in dataset.rows(shard.number):
                 path = f"audio/{folder_of(row)}/{row.id}.flac"
                 target = folder / path

@@ -12,7 +12,7 @@ from k2d.datasets.read import FrozenDataset
 
 def write_webdataset(dataset: FrozenDataset, folder: Path, final: Path) -> None:
     """Write one tar file per shard."""
-    for shard in dataset.manifest.shards:
+    for shard in dataset.shards:
         with tarfile.open(folder / f"shard-{shard.number:06d}.tar", "w") as tar:
             for row in dataset.rows(shard.number):
                 add_file(tar, f"{row.id}.flac", row.flac)

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from k2d.corpus.explore import Explorer
-from services.filter.console import batches, chunks, explore, files, sign_in
+from services.filter.console import batches, chunks, datasets, explore, files, fleet, keys, reviews, runs, sign_in
 
 
 def install(app: FastAPI) -> None:
@@ -12,5 +12,17 @@ def install(app: FastAPI) -> None:
     install(app)  # its pages are at /
     """
     app.state.explorer = Explorer(app.state.lake)
-    for router in (files.router, sign_in.router, batches.router, explore.router, chunks.router):
+    routers = (
+        files.router,
+        sign_in.router,
+        batches.router,
+        explore.router,
+        chunks.router,
+        reviews.router,
+        datasets.router,
+        runs.router,
+        fleet.router,
+        keys.router,
+    )
+    for router in routers:
         app.include_router(router)

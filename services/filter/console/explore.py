@@ -4,7 +4,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Iterator
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response

@@ -39,10 +39,33 @@ def number(value: float) -> str:
     return f"{value:,}"
 
 
+def duration(seconds: float) -> str:
+    """A time to wait, in whole units: "40 s", "12 min", "3 h 20 min", "2 d 4 h"."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hour, minute = divmod(minutes, 60)
+    return f"{hour} h {minute} min" if hour < 48 else f"{hour // 24} d {hour % 24} h"
+
+
+def size(count: float) -> str:
+    """A number of bytes in powers of 1,000: size(1_300_000) == "1.3 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "hours": hours,
     "clock": clock,
     "share": share,
     "when": when,
     "number": number,
+    "duration": duration,
+    "bytes": size,
 }

@@ -21,7 +21,7 @@ from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
 from k2d.schema import LongformOptions, Segment
 from k2d.settings import Settings
-from services.inference.subtitles import srt, vtt
+from k2d.text.subtitles import srt, vtt
 from services.inference.upload import UploadedRecording
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

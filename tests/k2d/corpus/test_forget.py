@@ -10,6 +10,7 @@ from k2d.datasets.freeze import freeze
 from k2d.errors import Conflict, NotFound
 from k2d.filtering.policy import PAPER
 from k2d.store import Examination, Lake
+from k2d.store.reviews import Review, ReviewVerdict
 
 BATCH = "b_0123456789abcdef"
 FIRST, SECOND = recording(0, 4.0).id, recording(1, 4.0).id
@@ -48,6 +49,16 @@ def test_all_that_is_known_of_a_recording_is_removed_and_nothing_else(lake: Lake
         forget(lake, FIRST)
     assert forget(lake, SECOND).labels == 1
     assert files(lake) == {f"examinations/ee/{'ee' * 16}.json"}
+
+
+def test_what_people_said_of_it_is_removed_too(lake: Lake) -> None:
+    for number in range(2):
+        label_key = next(lake.batches.results(BATCH, part=0)).label_key if not number else "b" * 32
+        lake.reviews.put(
+            Review(f"review-{number}", str(label_key), 0, 0, "x", ReviewVerdict.TEXT, "private", "ada", "")
+        )
+    assert forget(lake, FIRST).reviews == 1
+    assert lake.reviews.label_keys() == ["b" * 32]
 
 
 def test_a_recording_in_a_dataset_is_forgotten_only_on_request(lake: Lake) -> None:

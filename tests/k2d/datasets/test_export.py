@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lakes import copy, unflac
 
 from k2d.datasets.formats import FORMATS, export, kaldi
 from k2d.datasets.freeze import freeze
+from k2d.datasets.stream import stream_export
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
 from k2d.filtering.policy import PAPER
 from k2d.store import Lake
@@ -193,3 +195,42 @@ def test_flac_in_a_tar_is_16_khz_mono(talks: Lake, tmp_path: Path) -> None:
     row = next(iter(stored(talks).values()))
     told = soundfile.info(io.BytesIO(row["audio"]["bytes"]))
     assert (told.samplerate, told.channels, told.format, told.subtype) == (16_000, 1, "FLAC", "PCM_16")
+
+
+# ---- as a stream of a tar --------------------------------------------------------------------------------------------
+
+
+def unpacked(lake: Lake, format: str, folder: Path) -> Path:
+    tar = folder / "talks.tar"
+    with open(tar, "wb") as out:
+        out.writelines(stream_export(lake, "talks", format))
+    with tarfile.open(tar) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "talks"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_streamed_export_has_the_files_of_an_export(format: str, talks: Lake, tmp_path: Path) -> None:
+    whole = export(talks, "talks", format, tmp_path / "whole")
+    streamed = unpacked(talks, format, tmp_path)
+    names = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file()}
+    assert {path.relative_to(streamed) for path in streamed.rglob("*") if path.is_file()} == names
+    for name in names:
+        expected = (whole / name).read_bytes()
+        if name.name == "wav.scp":  # paths start with the folder, where the whole export has absolute ones
+            expected = expected.replace(str(whole).encode(), b"talks")
+        assert (streamed / name).read_bytes() == expected, name
+
+
+def test_a_recording_in_two_shards_is_one_speaker(talks: Lake, tmp_path: Path) -> None:
+    assert len(talks.datasets.manifest("talks").shards) == 2
+    speakers = (unpacked(talks, "kaldi", tmp_path) / "spk2utt").read_text().splitlines()
+    assert len({line.split()[0] for line in speakers}) == len(speakers)
+
+
+def test_nothing_is_sent_of_a_dataset_that_lacks_a_shard(talks: Lake) -> None:
+    os.unlink(talks.datasets.shard_path("talks", 1))
+    with pytest.raises(StoreError, match="shard 1"):
+        stream_export(talks, "talks", "nemo")
+    with pytest.raises(BadRequest):
+        stream_export(talks, "talks", "../nemo")

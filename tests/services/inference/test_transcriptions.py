@@ -19,7 +19,7 @@ from k2d.inference.batcher import MicroBatcher
 from k2d.inference.longform import transcribe
 from k2d.schema import DecodeOptions, LongformOptions, Segment
 from k2d.settings import load
-from services.inference.subtitles import srt, vtt
+from k2d.text.subtitles import srt, vtt
 
 pytestmark = [pytest.mark.integration]
 

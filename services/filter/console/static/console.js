@@ -28,6 +28,9 @@ async function send(method, url, body) {
   const response = await fetch(url, { method, headers, body });
   const kind = response.headers.get("content-type") || "";
   const answer = kind.includes("json") ? await response.json() : await response.text();
-  if (!response.ok) throw new Error(answer.detail || String(answer).slice(0, 300) || response.statusText);
+  if (!response.ok) {
+    const said = answer.detail || String(answer).slice(0, 300) || response.statusText;
+    throw Object.assign(new Error(said), { status: response.status });
+  }
   return answer;
 }

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2d.schema import Segment
-from services.inference.subtitles import clock, srt, vtt
+from k2d.text.subtitles import clock, srt, vtt
 
 CUE = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d)([.,])(\d{3}) --> (\d{2,}):([0-5]\d):([0-5]\d)([.,])(\d{3})")
 

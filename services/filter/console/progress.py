@@ -1,0 +1,113 @@
+"""How far a batch is: the ledger as a bar that sums to 100 %, speed, and the time that is left. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from k2d.documents import BatchStatus, LedgerSeconds
+from k2d.schema import BatchState
+
+BAR: Final = 1000.0  # units of the bar's width
+# Of the work on a recording, the teacher's share; the rest is validation. Chosen: measured shares lie between a third
+# and two thirds, by validator.
+LABEL_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPart:
+    """One outcome's part of the bar; `tenths` of per cent, over all parts exactly 1000."""
+
+    name: str
+    seconds: float | None  # None: not known
+    tenths: int
+    start: float  # in units of BAR
+    width: float
+
+    @property
+    def share(self) -> str:
+        return f"{self.tenths / 10:.1f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """What a page says of a batch. None: not known yet."""
+
+    total_s: float | None  # audio of the whole batch; estimated while recordings are pending
+    finished_s: float  # labeled and validated, or quarantined
+    in_flight_s: float  # transcribed, in recordings that are not finished
+    pending_s: float | None
+    real_time: float | None  # of all workers that have jobs of this batch
+    left_s: float | None  # until everything is labeled and validated
+    bar: tuple[LedgerPart, ...]
+
+
+def progress_of(status: BatchStatus) -> BatchProgress:
+    """Derive a batch's progress from its status.
+
+    The length of what is pending is that which the files' headers state, or else that of as many average recordings.
+    Speed is that of a worker in this batch so far, labeling and validation together, times the jobs that run.
+    """
+    recordings, seconds = status.ledger.recordings, status.ledger.seconds
+    finished = recordings.total - recordings.pending
+    jobs = status.jobs
+    pending_s: float | None = None
+    if recordings.pending == 0:
+        pending_s = 0.0
+    elif jobs is not None and jobs.audio_s and jobs.audio_s > seconds.input:
+        pending_s = jobs.audio_s - seconds.input
+    elif finished and seconds.input:
+        pending_s = seconds.input / finished * recordings.pending
+    in_flight_s = jobs.seconds_in_flight if jobs is not None else 0.0
+    running = jobs.jobs_running if jobs is not None else 0
+    speed = seconds.input / status.ledger.wall_s if status.ledger.wall_s > 0 and seconds.input else None
+    real_time = speed * running if speed is not None and running else None
+    left_s = None
+    if pending_s and real_time and status.state is BatchState.RUNNING:
+        left_s = max(0.0, pending_s - LABEL_SHARE * min(in_flight_s, pending_s)) / real_time
+    return BatchProgress(
+        total_s=None if pending_s is None else seconds.input + pending_s,
+        finished_s=seconds.input,
+        in_flight_s=in_flight_s,
+        pending_s=pending_s,
+        real_time=real_time,
+        left_s=left_s,
+        bar=ledger_bar(seconds, pending_s),
+    )
+
+
+def ledger_bar(seconds: LedgerSeconds, pending_s: float | None) -> tuple[LedgerPart, ...]:
+    """The ledger with what is pending as parts of a bar. Where nothing has a length, all of it is pending.
+
+    sum(part.tenths for part in ledger_bar(seconds, 60.0)) == 1000
+    """
+    values = [
+        ("accepted", seconds.accepted),
+        ("salvaged", seconds.salvaged),
+        ("rejected", seconds.rejected),
+        ("silence", seconds.silence),
+        ("quarantined", seconds.quarantined),
+        ("pending", pending_s),
+    ]
+    weights = [max(0.0, value or 0.0) for _, value in values]
+    if not sum(weights):
+        weights = [0.0] * (len(values) - 1) + [1.0]
+    total, at, parts = sum(weights), 0.0, []
+    for (name, value), weight, tenths in zip(values, weights, rounded_shares(weights, 1000), strict=True):
+        width = BAR * weight / total
+        parts.append(LedgerPart(name, value, tenths, at, width))
+        at += width
+    return tuple(parts)
+
+
+def rounded_shares(weights: Sequence[float], whole: int) -> list[int]:
+    """Whole numbers in proportion to the weights that sum to `whole`: largest remainders get the rest.
+
+    rounded_shares([1, 1, 1], 100) == [34, 33, 33]
+    """
+    total = sum(weights)
+    exact = [whole * weight / total for weight in weights]
+    shares = [int(value) for value in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda place: (shares[place] - exact[place], place))
+    for place in by_remainder[: whole - sum(shares)]:
+        shares[place] += 1
+    return shares

@@ -1,0 +1,170 @@
+"""Pages of reviews: choosing what to review, reviewing, and what a calibration found."""
+
+import asyncio
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import Response
+
+from k2d.corpus.calibration import desk
+from k2d.corpus.calibration.draws import StoredDraw, draws_of_batches, make_draw, open_draw
+from k2d.documents import CalibrationResult, DrawItem, ReviewProgress
+from k2d.errors import BadRequest
+from k2d.filtering.policy import DEFAULT, PRESETS, explain, to_yaml
+from k2d.schema import Batch
+from k2d.store import Lake
+from k2d.store.reviews import DRAW_ID, ReviewOrder
+from services.filter.console.curve import curve_picture
+from services.filter.console.page import PageRoute, render
+from services.filter.context import InLake
+from services.filter.reviews import caller_of
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+MOST_BATCHES: Final = 50  # that the page offers; others are reached by their own page
+MOST_DRAWS: Final = 30
+CHOSEN: Final = 400  # draws, unless someone says another number
+
+InTarget = Annotated[float, Query(ge=0.1, le=90)]  # per cent
+InConfidence = Annotated[float, Query(ge=50, le=99.9)]  # per cent
+
+
+@router.get("/review")
+async def review_page(request: Request, lake: InLake, batch: str | None = None) -> Response:
+    values = await asyncio.to_thread(_choices, lake, batch)
+    return render(request, "reviews.html", presets=PRESETS, chosen=CHOSEN, default=DEFAULT.name, **values)
+
+
+@router.post("/review")
+async def create_draw(
+    request: Request,
+    lake: InLake,
+    batch: Annotated[list[str], Form(max_length=100)],
+    order: Annotated[ReviewOrder, Form()] = ReviewOrder.RANDOM,
+    count: Annotated[int, Form(ge=1, le=20_000)] = CHOSEN,
+    policy: Annotated[str, Form(max_length=100)] = DEFAULT.name,
+    seed: Annotated[int, Form(ge=0, le=2**31)] = 0,
+) -> Response:
+    if policy not in PRESETS:
+        raise BadRequest(f"unknown policy: {policy!r}", hint=f"one of {', '.join(PRESETS)}")
+
+    def draw() -> StoredDraw:
+        batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
+        return make_draw(lake, batches, PRESETS[policy], count=count, seed=seed, order=order)
+
+    return _go(request, f"/review/{(await asyncio.to_thread(draw)).id}")
+
+
+@router.get("/review/{name}")
+async def draw_page(
+    request: Request,
+    lake: InLake,
+    name: str,
+    second: bool = False,
+    target: InTarget = 8.0,
+    confidence: InConfidence = 95.0,
+) -> Response:
+    """The page where the segments of a draw are reviewed; for a batch, the page with its draws."""
+    if not DRAW_ID.fullmatch(name):
+        await asyncio.to_thread(lake.batches.get, name)
+        return _go(request, f"/review?{urlencode({'batch': name})}")
+    progress, batches, calibrations = await asyncio.to_thread(
+        _draw_values, lake, name, caller_of(request), target / 100, confidence / 100
+    )
+    values: dict[str, Any] = {"progress": progress, "draw": progress.draw, "batches": batches}
+    return render(request, "review.html", second=second, calibrations=calibrations, **values)
+
+
+@router.get("/review/{name}/progress")
+async def progress_part(
+    request: Request, lake: InLake, name: str, target: InTarget = 8.0, confidence: InConfidence = 95.0
+) -> Response:
+    progress = await asyncio.to_thread(_progress, lake, name, caller_of(request), target / 100, confidence / 100)
+    return render(request, "review_progress.html", progress=progress, draw=progress.draw)
+
+
+@router.post("/review/{name}/calibrations")
+async def calibrate_page(
+    request: Request,
+    lake: InLake,
+    name: str,
+    target: Annotated[float, Form(ge=0.1, le=90)] = 8.0,
+    confidence: Annotated[float, Form(ge=50, le=99.9)] = 95.0,
+    policy: Annotated[str, Form(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "calibrated",
+) -> Response:
+    by = caller_of(request)
+
+    def run() -> CalibrationResult:
+        draw = open_draw(lake, name)
+        return desk.calibrate_draw(
+            lake, draw, target=round(target / 100, 5), confidence=round(confidence / 100, 5), name=policy, by=by
+        )
+
+    result = await asyncio.to_thread(run)
+    return _go(request, f"/review/{name}/calibrations/{result.id}")
+
+
+@router.get("/review/{name}/calibrations/{calibration}")
+async def calibration_page(request: Request, lake: InLake, name: str, calibration: str) -> Response:
+    result = await asyncio.to_thread(desk.read_calibration, lake, name, calibration)
+    draw = await asyncio.to_thread(open_draw, lake, name)
+    policy = result.policy.model_dump_json(exclude_none=True)
+    return render(
+        request,
+        "calibration.html",
+        result=result,
+        draw=desk.describe_draw(draw),
+        policy=policy,
+        explanation=explain(result.policy),
+        picture=curve_picture(result.curve, result.target),
+    )
+
+
+@router.get("/review/{name}/calibrations/{calibration}/policy.yaml")
+async def policy_file(lake: InLake, name: str, calibration: str) -> Response:
+    result = await asyncio.to_thread(desk.read_calibration, lake, name, calibration)
+    headers = {"Content-Disposition": f'attachment; filename="{result.policy.name}.yaml"'}
+    return Response(to_yaml(result.policy), media_type="application/yaml", headers=headers)
+
+
+def _choices(lake: Lake, name: str | None) -> dict[str, Any]:
+    """What the page offers: one batch with its draws, or the newest batches and draws."""
+    batch = lake.batches.get(name) if name else None
+    draws = [desk.describe_draw(draw) for draw in draws_of_batches(lake, [batch.id] if batch else [])[:MOST_DRAWS]]
+    batches: list[Batch] = [batch] if batch else []
+    if batch is None:
+        for entry in lake.batches.all():
+            batches.append(entry)
+            if len(batches) == MOST_BATCHES:
+                break
+    return {"batch": batch, "batches": batches, "draws": draws, "names": _names(lake, draws)}
+
+
+def _draw_values(
+    lake: Lake, name: str, reviewer: str, target: float, confidence: float
+) -> tuple[ReviewProgress, dict[str, str | None], list[tuple[str, dict[str, Any]]]]:
+    progress = _progress(lake, name, reviewer, target, confidence)
+    return progress, _names(lake, [progress.draw]), list(lake.draws.calibrations(name))
+
+
+def _progress(lake: Lake, name: str, reviewer: str, target: float, confidence: float) -> ReviewProgress:
+    return desk.progress_of(lake, open_draw(lake, name), reviewer=reviewer, target=target, confidence=confidence)
+
+
+def _names(lake: Lake, draws: list[DrawItem]) -> dict[str, str | None]:
+    """The names of the draws' batches by id; None for those that were deleted."""
+    names: dict[str, str | None] = {}
+    for batch_id in (own for draw in draws for own in draw.batches):
+        if batch_id not in names:
+            entry = lake.batches.entry(batch_id)
+            names[batch_id] = entry.name if isinstance(entry, Batch) else None
+    return names
+
+
+def _go(request: Request, path: str) -> Response:
+    """Send a browser to another page, whether htmx asked or the browser itself."""
+    target = request.scope.get("root_path", "") + path
+    if request.headers.get("hx-request"):
+        return Response(headers={"HX-Redirect": target})
+    return Response(status_code=303, headers={"Location": target})

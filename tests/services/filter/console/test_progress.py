@@ -1,0 +1,73 @@
+"""How far a batch is: shares that sum to 100 %, and what is left, for statuses of every kind."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2d.documents import BatchStatus, ChunkCounts, Jobs, Ledger, LedgerSeconds, RecordingCounts
+from k2d.schema import BatchState
+from services.filter.console.progress import BAR, ledger_bar, progress_of, rounded_shares
+
+SECONDS = st.floats(0, 1e7)
+
+
+def seconds(*values: float) -> LedgerSeconds:
+    accepted, salvaged, rejected, quarantined, silence = values
+    return LedgerSeconds(
+        input=sum(values), accepted=accepted, salvaged=salvaged, rejected=rejected, quarantined=quarantined,
+        silence=silence,
+    )  # fmt: skip
+
+
+def status(*, done: int, total: int, input_s: float, wall_s: float = 0.0, **jobs: Any) -> BatchStatus:
+    counts = RecordingCounts(total=total, labeled=done, quarantined=0, pending=total - done)
+    ledger = Ledger(
+        batch="b_1", name="b", policy="evidence", seconds=seconds(input_s, 0, 0, 0, 0),
+        chunks=ChunkCounts(accepted=0, salvaged=0, rejected=0), recordings=counts, wall_s=wall_s,
+    )  # fmt: skip
+    known = {"jobs_queued": 0, "jobs_running": 1, "jobs_failed": 0, "seconds_in_flight": 0.0}
+    return BatchStatus(
+        id="b_1", name="b", created_at="", recordings=total, teacher="", validator="", language="",
+        state=BatchState.DONE if done == total else BatchState.RUNNING, ledger=ledger, jobs=Jobs(**known | jobs),
+        quarantined=[], quarantined_total=0,
+    )  # fmt: skip
+
+
+@given(values=st.tuples(SECONDS, SECONDS, SECONDS, SECONDS, SECONDS), pending=st.none() | SECONDS)
+def test_the_bar_always_sums_to_100_per_cent(values: tuple[float, ...], pending: float | None) -> None:
+    parts = ledger_bar(seconds(*values), pending)
+    assert sum(part.tenths for part in parts) == 1000
+    assert sum(part.width for part in parts) == pytest.approx(BAR)
+    at = 0.0
+    for part in parts:
+        assert part.start == pytest.approx(at)
+        at += part.width
+
+
+def test_largest_remainders_get_the_rest() -> None:
+    assert rounded_shares([1, 1, 1], 100) == [34, 33, 33]
+    assert rounded_shares([0, 2, 1], 1000) == [0, 667, 333]
+
+
+def test_a_batch_of_which_nothing_is_known_is_pending() -> None:
+    progress = progress_of(status(done=0, total=3, input_s=0.0))
+    assert (progress.total_s, progress.left_s, progress.real_time) == (None, None, None)
+    assert [(part.name, part.share) for part in progress.bar if part.tenths] == [("pending", "100.0 %")]
+
+
+def test_lengths_of_headers_count_before_averages() -> None:
+    assert progress_of(status(done=1, total=3, input_s=60.0)).total_s == 180.0
+    assert progress_of(status(done=1, total=3, input_s=60.0, audio_s=400.0)).total_s == 400.0
+    assert progress_of(status(done=3, total=3, input_s=60.0, audio_s=400.0)).total_s == 60.0
+
+
+def test_the_time_left_counts_labels_and_validation() -> None:
+    # 2 × real time in a worker, two of them: 240 s of audio left, of which 80 s are transcribed
+    progress = progress_of(
+        status(done=1, total=3, input_s=60.0, wall_s=30.0, jobs_running=2, audio_s=300.0, seconds_in_flight=80.0)
+    )
+    assert progress.real_time == 4.0
+    assert progress.left_s == pytest.approx((240.0 - 40.0) / 4.0)
+    assert progress_of(status(done=3, total=3, input_s=60.0, wall_s=30.0)).left_s is None

@@ -1,0 +1,280 @@
+"""The pages of reviews: what they show and refuse; in a real Chromium, reviewing by keyboard with sound."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from console import browser, serve  # noqa: F401 — a fixture
+from local_client import LocalClient
+from reviewing import reviewable
+
+from k2d.corpus.calibration.desk import next_segments, progress_of, store_review
+from k2d.corpus.calibration.draws import open_draw
+from k2d.documents import ReviewRequest
+from k2d.settings import Settings
+from k2d.store import Lake
+from k2d.store.access import AccessRole
+from k2d.store.reviews import ReviewVerdict, current
+from services.filter.app import create_app
+from services.filter.console.curve import curve_picture
+
+WAIT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> tuple[Path, str, str]:
+    root = tmp_path_factory.mktemp("reviewable") / "lake"
+    _, batch, draw = reviewable(str(root))
+    return root, batch.id, draw.id
+
+
+@pytest.fixture
+def lake(template, tmp_path) -> Lake:
+    shutil.copytree(template[0], tmp_path / "lake")
+    return Lake(str(tmp_path / "lake"))
+
+
+def app_of(lake: Lake, **more: Any) -> Any:
+    return create_app(Settings(store=str(lake.files.root), _env_file=None, **more))
+
+
+@pytest.fixture
+def console(lake) -> Iterator[LocalClient]:
+    with LocalClient(app_of(lake)) as client:
+        yield client
+
+
+def counted(lake: Lake, draw_id: str) -> list[tuple[ReviewVerdict, str | None]]:
+    """What counts, in the order in which it was said."""
+    reviews = current(lake.reviews.of_labels(open_draw(lake, draw_id).label_keys))
+    return [(own.verdict, own.reference) for own in sorted(reviews, key=lambda own: own.at)]
+
+
+# ---- pages --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hant"])
+def test_every_page_of_reviews_is_shown(console, template, language):
+    _, batch, draw = template
+    console.cookies.set("k2d_language", language)
+    listed = console.get("/review").text
+    assert draw in listed
+    assert console.get(f"/review/{batch}").url.path == "/review"
+    page = console.get(f"/review/{draw}").text
+    assert ("Random order" in page) == (language == "en")
+    assert "<h1>" not in console.get(f"/review/{draw}/progress").text  # a part, not a page
+    assert console.get("/review/d_0000000000000000").status_code == 404
+    assert console.get("/review/nothing").status_code == 404
+
+
+def test_a_draw_is_made_from_the_form_once(console, template):
+    _, batch, draw = template
+    token = {"X-CSRF-Token": re.search(r'data-csrf="([0-9a-f]+)"', console.get("/review").text)[1]}
+    form = {"batch": [batch], "count": "60", "seed": "1", "order": "random", "policy": "evidence"}
+    for _ in range(2):
+        answer = console.post("/review", data=form, headers={"HX-Request": "true", **token})
+        assert answer.headers["hx-redirect"] == f"/review/{draw}"
+    refused = console.post("/review", data=form | {"policy": "/etc/passwd"}, headers={"HX-Request": "true", **token})
+    assert refused.status_code == 400
+    assert console.post("/review", data=form).status_code == 403  # without the session's token
+
+
+def test_a_viewer_sees_but_does_not_review(lake, template):
+    secret = lake.access.create("eve", AccessRole.VIEWER, created_by="test")[1]
+    client = LocalClient(app_of(lake), headers={"Authorization": f"Bearer {secret}"})
+    page = client.get(f"/review/{template[2]}").text
+    assert "needs a key with the role reviewer" in page
+    assert 'data-may="false"' in page
+    assert client.post(f"/review/{template[2]}/calibrations", data={}).status_code == 403
+
+
+def test_a_deleted_batch_is_said(console, lake, template):
+    lake.files.remove_folder(f"batches/{template[1]}")
+    with LocalClient(app_of(lake)) as fresh:
+        assert "was deleted" in fresh.get(f"/review/{template[2]}").text
+        assert fresh.get("/review").status_code == 200
+
+
+def test_a_curve_is_laid_out_within_its_picture():
+    points = [
+        {"alpha": 0.1, "share": share, "label_mer": mer, "lower": 0.0, "upper": 1.0, "proved": share < 0.5}
+        for share, mer in ((0.1, None), (0.4, 0.05), (1.0, 0.3))
+    ]
+    picture = curve_picture(points, 0.08)
+    xy = [tuple(map(float, pair.split(","))) for pair in f"{picture.band} {picture.line}".split()]
+    assert all(0 <= x <= 640 and 0 <= y <= 280 for x, y in xy)
+    assert picture.proved_x is not None
+    assert curve_picture(points[:1], 0.08) is None
+
+
+# ---- in a browser -------------------------------------------------------------------------------------------------
+
+
+class Reviewer:
+    """Somebody at the page of a draw."""
+
+    def __init__(self, page: Any, address: str, *, number: int = 0) -> None:
+        self.page, self.errors = page, []
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(address)
+        self.hears(number)
+
+    def number(self) -> int:
+        return int(re.search(r"\d+", self.page.inner_text("#place"))[0]) - 1
+
+    def hears(self, number: int) -> None:
+        """Wait until the segment is shown and its sound moves."""
+        self.page.wait_for_function(
+            "n => { const clip = document.querySelector('#player audio');"
+            " return clip && document.getElementById('place').textContent.match(/\\d+/)?.[0] == n + 1"
+            " && clip.currentTime > 0; }",
+            arg=number,
+        )
+        self.page.wait_for_timeout(350)  # an answer sooner than that is the end of a double click
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def is_stored(self) -> None:
+        self.page.wait_for_function("document.getElementById('state').textContent.includes('stored')")
+
+
+@pytest.mark.integration
+def test_twenty_segments_are_reviewed_by_keyboard_and_calibrated(browser, lake, template):  # noqa: F811
+    draw = template[2]
+    items = next_segments(lake, draw, reviewer="x", limit=50).segments
+    with serve(app_of(lake)) as url:
+        reviewer = Reviewer(browser.new_page(), f"{url}/review/{draw}")
+        reviewer.press("Enter", "Enter")  # the second is too soon after the first: a double press
+        reviewer.hears(1)
+        reviewer.press("u")
+        reviewer.hears(0)
+        for number, item in enumerate(items[:20]):
+            assert reviewer.number() == number
+            reviewer.press("1" if item.candidates else "Enter")
+            reviewer.hears(number + 1)
+        reviewer.is_stored()
+        said = counted(lake, draw)
+        wanted = [
+            (ReviewVerdict.TEXT, own.candidates[0].text) if own.candidates else (ReviewVerdict.RIGHT, None)
+            for own in items[:20]
+        ]
+        assert said == wanted
+        for item in items[20:]:
+            store_review(
+                lake, ReviewRequest(id=f"rest-{item.number:05d}", segment=item.id, verdict="right"), reviewer="x"
+            )
+        page = reviewer.page
+        page.fill("#target", "30")
+        page.fill("#confidence", "90")
+        page.click("#calibrate button")
+        page.wait_for_url("**/calibrations/*")
+        assert "label MER ≤ 30.0%" in page.inner_text("main")
+        assert page.locator("polygon.band").count() == 1
+        assert reviewer.errors == []
+
+
+@pytest.mark.integration
+def test_a_label_is_edited_with_stops_for_tab(browser, lake, template):  # noqa: F811
+    draw = template[2]
+    items = next_segments(lake, draw, reviewer="x", limit=50).segments
+    number, item = next((own.number, own) for own in items if len(own.stops) == 2)
+    for own in items[:number]:
+        store_review(lake, ReviewRequest(id=f"before-{own.number:05d}", segment=own.id, verdict="right"), reviewer="x")
+    with serve(app_of(lake)) as url:
+        reviewer = Reviewer(browser.new_page(), f"{url}/review/{draw}", number=number)
+        selected = "(() => { const t = document.getElementById('text'); return [t.selectionStart, t.selectionEnd]; })()"
+        reviewer.press("e")
+        assert reviewer.page.input_value("#text") == item.label
+        assert reviewer.page.evaluate(selected) == list(item.stops[0])
+        reviewer.page.keyboard.type("gradients")  # one letter more than the selected word
+        reviewer.press("Tab")
+        shifted = [at + 1 for at in item.stops[1]]
+        assert reviewer.page.evaluate(selected) == shifted
+        reviewer.page.keyboard.insert_text("了")
+        reviewer.press("Enter")
+        reviewer.hears(number + 1)
+        reviewer.is_stored()
+        assert counted(lake, draw)[-1] == (ReviewVerdict.TEXT, "把 gradients 算出來了")
+
+
+@pytest.mark.integration
+def test_answers_outlast_a_lost_connection_and_a_reload(browser, lake, template):  # noqa: F811
+    draw = template[2]
+    with serve(app_of(lake)) as url:
+        page = browser.new_page()
+        reviewer = Reviewer(page, f"{url}/review/{draw}")
+        lost: list[str] = []
+        page.route("**/v1/reviews", lambda route: (lost.append(route.request.post_data), route.abort()))
+        reviewer.press("n")
+        reviewer.hears(1)
+        page.wait_for_function("document.getElementById('state').className === 'error'")
+        assert counted(lake, draw) == []
+        assert json.loads(lost[0])["reviews"][0]["verdict"] == "nothing"
+        page.unroute("**/v1/reviews")
+        page.reload()
+        page.wait_for_function("Object.keys(localStorage).filter(k => k.startsWith('k2d-review')).length === 0")
+        assert counted(lake, draw) == [(ReviewVerdict.NOTHING, None)]
+        reviewer.hears(1)
+
+
+@pytest.mark.integration
+def test_an_ended_session_keeps_the_answers_until_someone_signs_in(browser, lake, template):  # noqa: F811
+    secret = lake.access.create("ada", AccessRole.REVIEWER, created_by="test")[1]
+    draw = template[2]
+    with serve(app_of(lake)) as url:
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+
+        def sign_in() -> None:
+            page.fill("#key", secret)
+            page.click("main button[type=submit]")
+            page.wait_for_url(f"{url}/review/{draw}")
+
+        page.goto(f"{url}/review/{draw}")
+        sign_in()
+        reviewer = Reviewer(page, f"{url}/review/{draw}")
+        context.clear_cookies()
+        reviewer.press("Enter")
+        page.wait_for_selector("#state a")
+        assert counted(lake, draw) == []
+        page.click("#state a")
+        sign_in()
+        page.wait_for_function("Object.keys(localStorage).filter(k => k.startsWith('k2d-review')).length === 0")
+        assert counted(lake, draw) == [(ReviewVerdict.RIGHT, None)]
+        context.close()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_of_reviews_have_no_serious_fault_for_screen_readers(browser, lake, template, scheme):  # noqa: F811
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    draw = template[2]
+    progress = progress_of(lake, open_draw(lake, draw), reviewer="x")
+    assert progress.reviewed == 0
+    for item in next_segments(lake, draw, reviewer="x", limit=50).segments[:-3]:
+        store_review(lake, ReviewRequest(id=f"axe-{item.number:05d}", segment=item.id, verdict="right"), reviewer="x")
+    with serve(app_of(lake)) as url:
+        for language in ("en", "zh-Hant"):
+            context = browser.new_context(color_scheme=scheme)
+            context.add_cookies([{"name": "k2d_language", "value": language, "url": url}])
+            page = context.new_page()
+            page.set_default_timeout(WAIT_MS)
+            page.goto(f"{url}/review/{draw}")
+            page.click("#calibrate button")
+            page.wait_for_url("**/calibrations/*")
+            for address in (page.url, f"{url}/review", f"{url}/review/{draw}"):
+                page.goto(address)
+                found = axe.run(page).response["violations"]
+                bad = [
+                    (own["id"], own["nodes"][0]["html"]) for own in found if own["impact"] in ("serious", "critical")
+                ]
+                assert bad == [], (address, language)
+            context.close()
