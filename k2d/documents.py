@@ -218,6 +218,11 @@ class Jobs(ApiDocument):
     jobs_running: int = Field(examples=[1])
     jobs_failed: int = Field(examples=[0])
     last_error: str | None = Field(None, examples=[None])
+    waiting_for: str | None = Field(
+        None,
+        description="What keeps the jobs from going on, as long as it does; they go on by themselves.",
+        examples=[None],
+    )
     seconds_in_flight: float = Field(
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
@@ -270,7 +275,10 @@ class Forgotten(ApiDocument):
     hypotheses: int
     labels: int
     examinations: int
-    datasets: list[str] = Field(description="datasets that have it; they stay as they are")
+    datasets: list[str] = Field(description="datasets that have it, or cannot be read; they stay as they are")
+    unreadable: list[str] = Field(
+        default=[], description="damaged shards, which may be of the recording: `k2d store check --repair` moves them"
+    )
 
 
 class VersionCount(ApiDocument):
@@ -291,6 +299,11 @@ class BatchStatus(BatchSummary):
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
+    damaged: list[str] = Field(
+        [],
+        description="Results and facts of recordings that cannot be read, the first 100, and what to do; these "
+        "recordings count as pending.",
+    )
     partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])
     notes: list[RecordingNotes] = Field(
         [], description="What was decided about recordings' tracks, channels and clocks; of the first 100 with any."

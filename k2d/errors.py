@@ -115,6 +115,12 @@ class ModelError(K2DError):
     status = 503
 
 
+class ModelNotFetched(ModelError):
+    """A model that can be fetched is not on this machine yet."""
+
+    code = "model_not_fetched"
+
+
 class Overloaded(ModelError):
     """The model's queue is full. Try again later, or use another server."""
 

@@ -16,6 +16,7 @@ from k2d.cli import (  # noqa: F401
     models,
     parity,
     policy,
+    store,
     sweep,
     validators,
     watch,

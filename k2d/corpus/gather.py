@@ -8,9 +8,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from k2d.corpus import column_files
-from k2d.errors import NotFound, StoreError
+from k2d.errors import DamagedFile, NotFound
 from k2d.schema import ModelInfo, Outcome, RecordingResult
 from k2d.store import Lake, facts
+from k2d.store.batches import DamagedResult
 from k2d.store.parquet import printable
 
 # the columns that a row of facts gets in the index of a batch
@@ -37,24 +38,38 @@ class PartTables:
     segments: pa.Table  # column_files.SEGMENTS
     missing: int  # positions without a result, or with facts of an earlier version
     results: tuple[RecordingResult, ...]  # the results that these rows account for, quarantined recordings included
+    damaged: tuple[DamagedFile, ...] = ()  # results and facts that cannot be read; among `missing`
 
 
 def gather(lake: Lake, batch_id: str, number: int, *, expected: int) -> PartTables:
     """Read part `number` of a batch from facts shards. `expected`: the number of its positions.
 
+    Recordings whose result or facts are gone or damaged are left out; the errors are in `damaged`.
+
     Raises:
-        StoreError: facts are gone or damaged.
+        StoreError: the store does not answer.
     """
-    results = list(lake.batches.results(batch_id, part=number))
+    readings = list(lake.batches.readings(batch_id, part=number))
+    results = [reading for reading in readings if isinstance(reading, RecordingResult)]
     labeled = [result for result in results if result.outcome is Outcome.LABELED and result.facts_key is not None]
-    read = list(zip(labeled, lake.files.many(partial(_index_rows, lake), labeled), strict=True))
-    tables = [table for _, table in read if table is not None]
-    outdated = {result.position for result, table in read if table is None}
+    read = list(zip(labeled, lake.files.many(partial(_index_rows_or_error, lake), labeled), strict=True))
+    tables = [table for _, table in read if isinstance(table, tuple)]
+    outdated = {result.position for result, table in read if not isinstance(table, tuple)}
+    errors = [reading.error for reading in readings if isinstance(reading, DamagedResult)]
+    errors += [table for _, table in read if isinstance(table, DamagedFile)]
     rows = pa.concat_tables([SCHEMA.empty_table(), *(table for table, _ in tables)])
     evidence = pa.chunked_array([chunk for _, lists in tables for chunk in lists.chunks], _EVIDENCE_TYPE)
     missing = expected - len(results) + len(labeled) - len(tables)
     counted = tuple(result for result in results if result.position not in outdated)
-    return PartTables(rows, column_files.chunks(rows), column_files.segments(evidence), missing, counted)
+    columns = column_files.chunks(rows), column_files.segments(evidence)
+    return PartTables(rows, *columns, missing, counted, tuple(errors))
+
+
+def _index_rows_or_error(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.ChunkedArray] | DamagedFile | None:
+    try:
+        return _index_rows(lake, result)
+    except DamagedFile as error:
+        return error
 
 
 def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.ChunkedArray] | None:
@@ -63,8 +78,8 @@ def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.Chunk
     None if its facts were written by an earlier version: the recording then counts as not labeled yet.
 
     Raises:
-        StoreError: the facts are gone, or they are an earlier version's in a lake that is marked as current, where
-            ledgers count the recording as done.
+        DamagedFile: the facts are damaged or gone, or they are an earlier version's in a lake that is marked as
+            current, where ledgers count the recording as done.
     """
     key = str(result.facts_key)
     try:
@@ -72,9 +87,9 @@ def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.Chunk
     except NotFound as error:
         if lake.facts.has(key):
             if lake.is_current():
-                raise StoreError(f"the facts of {result.name!r}: {error.message}", hint=error.hint) from error
+                raise DamagedFile(f"the facts of {result.name!r}: {error.message}", hint=error.hint) from error
             return None
-        raise StoreError(f"the facts of {result.name!r} are gone: {error.message}", hint=_GONE_HINT) from error
+        raise DamagedFile(f"the facts of {result.name!r} are gone: {error.message}", hint=_GONE_HINT) from error
     constants = {
         "position": result.position,
         "recording": printable(result.name),
@@ -96,4 +111,7 @@ def _with_constants(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
 
 def fingerprint(model: Any) -> str:
     """Return a model's fingerprint from a shard's metadata (ModelInfo as JSON); "" if none was recorded."""
-    return ModelInfo(**model).fingerprint if isinstance(model, dict) else str(model or "")
+    try:
+        return ModelInfo(**model).fingerprint if isinstance(model, dict) else str(model or "")
+    except TypeError:  # another version's, or damaged
+        return ""

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from k2d.corpus import column_files
 from k2d.corpus.gather import SCHEMA, PartTables, gather
-from k2d.errors import NotFound, StoreError
+from k2d.errors import DamagedFile, NotFound, StoreError
 from k2d.filtering.policy import Columns
 from k2d.keys import digest
 from k2d.schema import Batch, Outcome, RecordingResult
@@ -97,10 +97,16 @@ def read_index(lake: Lake, batch_id: str, columns: Sequence[str] | None = None) 
 
     Raises:
         NotFound: no such batch.
-        StoreError
+        StoreError: besides, results or facts of a recording cannot be read.
     """
     empty = _schema(columns).empty_table()
-    return pa.concat_tables([empty, *(part.read(columns) for part in parts(lake, batch_id))])
+    return pa.concat_tables([empty, *(_whole(part, columns) for part in parts(lake, batch_id))])
+
+
+def _whole(part: "Part", columns: Sequence[str] | None) -> pa.Table:
+    table = part.read(columns)
+    part.require_whole()
+    return table
 
 
 def outdated(lake: Lake, batch: Batch, *, search: bool = False) -> list[int]:
@@ -169,6 +175,24 @@ class Part:
         """The results that the rows of an incomplete part account for; more may come in meanwhile. None: all."""
         return None if self.complete or self._tables is None else self._tables.results
 
+    @property
+    def damaged(self) -> tuple[DamagedFile, ...]:
+        """The results and facts of its recordings that cannot be read. Known once anything was read of the part."""
+        return () if self._tables is None else self._tables.damaged
+
+    def require_whole(self) -> None:
+        """Check that nothing is left out, for numbers that people decide by.
+
+        Raises:
+            DamagedFile: results or facts of the part cannot be read.
+        """
+        if self.damaged:
+            raise self.damaged[0]
+
+    def load(self) -> None:
+        """Open the columns of chunks and segments, which makes the part anew where its files are damaged."""
+        _ = self.chunks, self.segments
+
     def make(self) -> None:
         """Read the rows from facts shards, and store them if the part is complete and the lake writable."""
         tables = self._tables = self._gather()
@@ -181,14 +205,16 @@ class Part:
     @cached_property
     def chunks(self) -> Columns:
         """The columns of `column_files.CHUNKS`, shape (chunks,) each."""
-        table = self._stored(lambda: self._arrow(CHUNKS, column_files.CHUNKS), lambda tables: tables.chunks)
-        return column_files.arrays(table)
+        return self._stored(
+            lambda: self._arrow(CHUNKS, column_files.CHUNKS), lambda tables: column_files.arrays(tables.chunks)
+        )
 
     @cached_property
     def segments(self) -> Columns:
         """The columns of `column_files.SEGMENTS`, shape (segments,) each; `chunk` is the row of a segment's chunk."""
-        table = self._stored(lambda: self._arrow(SEGMENTS, column_files.SEGMENTS), lambda tables: tables.segments)
-        return column_files.arrays(table)
+        return self._stored(
+            lambda: self._arrow(SEGMENTS, column_files.SEGMENTS), lambda tables: column_files.arrays(tables.segments)
+        )
 
     @cached_property
     def recordings(self) -> "Recordings":
@@ -244,13 +270,13 @@ class Part:
     def _open(self) -> pq.ParquetFile:
         return self._files.parquet(self.stem + FACTS)
 
-    def _arrow(self, suffix: str, schema: pa.Schema) -> pa.Table:
+    def _arrow(self, suffix: str, schema: pa.Schema) -> Columns:
         path = self.stem + suffix
         with guard(path):
             try:
                 if self._files.local:
-                    return column_files.read(pa.memory_map(self._files.full(path)), schema)
-                return column_files.read(pa.BufferReader(self._files.read(path)), schema)
+                    return column_files.arrays(column_files.read(pa.memory_map(self._files.full(path)), schema))
+                return column_files.arrays(column_files.read(pa.BufferReader(self._files.read(path)), schema))
             except ValueError as error:  # includes pyarrow's ArrowInvalid
                 raise damaged(path, str(error)) from error
 

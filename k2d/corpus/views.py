@@ -32,7 +32,7 @@ from k2d.errors import described
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Outcome, QuarantineReason, RecordingResult, Status, Versions
 from k2d.store import Lake
-from k2d.store.batches import DamagedBatch
+from k2d.store.batches import DamagedBatch, DamagedResult
 from k2d.text.terms import terms_of
 
 FAILURES_SHOWN: Final = 100  # quarantined recordings in a status; chosen
@@ -104,6 +104,7 @@ def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | N
         jobs=jobs,
         quarantined=[_quarantined(result) for result in quarantined[:FAILURES_SHOWN]],
         quarantined_total=len(quarantined),
+        damaged=[described(error) for part in batch_parts for error in part.damaged][:FAILURES_SHOWN],
         partial=sum(result.quarantined_s > 0 for result in results),
         versions=_versions(results),
         notes=[RecordingNotes(recording=name, notes=list(notes)) for name, notes in noted[:FAILURES_SHOWN]],
@@ -122,9 +123,9 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
         return BatchState.DONE
     if lake.batches.is_cancelled(batch.id):
         return BatchState.CANCELLED
-    if jobs and jobs.jobs_running:
+    if jobs and jobs.jobs_running and not jobs.waiting_for:
         return BatchState.RUNNING
-    if jobs and jobs.jobs_queued:
+    if jobs and (jobs.jobs_queued or jobs.jobs_running):
         return BatchState.QUEUED
     return BatchState.STALLED
 
@@ -138,7 +139,16 @@ def _current(lake: Lake, batch: Batch) -> tuple[list[Part], list[RecordingResult
     batch_parts = list(parts(lake, batch.id))
     results: list[RecordingResult] = []
     for number, part in enumerate(batch_parts):
-        results += lake.batches.results(batch.id, part=number) if part.results is None else part.results
+        if part.results is not None:
+            results += part.results
+            continue
+        readings = list(lake.batches.readings(batch.id, part=number))
+        if any(isinstance(reading, DamagedResult) for reading in readings):
+            part.make()  # the stored rows are also of recordings whose result cannot be read
+        else:
+            part.load()  # where the stored files are damaged, facts are read, which may be damaged too
+        whole = [reading for reading in readings if isinstance(reading, RecordingResult)]
+        results += whole if part.results is None else part.results
     return batch_parts, results
 
 
@@ -198,9 +208,16 @@ def preview(
 
     Chunks are counted exactly. With more than EXACT_SALVAGE chunks, salvaged seconds are estimated from a sample;
     `salvage_sample` is then the share of the chunks in the sample.
+
+    Raises:
+        DamagedFile: results or facts of a recording cannot be read.
+        StoreError
     """
     curve_metrics = (policy.metric,) if metrics is None else tuple(metrics)
-    all_parts = (part for batch in batches for part in parts(lake, batch.id))
+    all_parts = [part for batch in batches for part in parts(lake, batch.id)]
+    for part in all_parts:
+        part.load()
+        part.require_whole()
     sums = sweep(all_parts, policy, alphas=ALPHAS, metrics=curve_metrics, exact_up_to=EXACT_SALVAGE)
     seconds = _seconds(sums)
     return Preview(

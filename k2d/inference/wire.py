@@ -6,7 +6,6 @@ line, a line feed, then the samples. Over Triton's gRPC they are the inputs `HEA
 fingerprint of the model that gave it. Floats are transported without loss.
 """
 
-import json
 from dataclasses import asdict
 from typing import Any, Final, Literal
 
@@ -14,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from k2d.errors import BadRequest
+from k2d.foreign import parse_json
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,
@@ -83,7 +83,7 @@ def load(line: bytes) -> Head:
     if len(line) > MAX_HEAD_BYTES:
         raise BadRequest(f"the head has {len(line)} bytes; at most {MAX_HEAD_BYTES} are allowed", hint=HINT)
     try:
-        document = json.loads(line)
+        document = parse_json(line)
         unknown = sorted(set(document.get("options", {})) - _OPTIONS)
         if unknown:
             raise BadRequest(

@@ -12,6 +12,7 @@ from k2d.keys import digest
 from k2d.schema import Batch, Outcome, RecordingResult
 from k2d.store.base import LakePart, safe_name
 from k2d.store.files import Files
+from k2d.store.guard import damaged
 from k2d.store.parquet import dumps
 
 # Positions in a part of a batch. Results and the index are stored by part, so that folders stay small enough to list
@@ -20,7 +21,7 @@ from k2d.store.parquet import dumps
 PART: Final = 1024
 STALE_SUFFIX: Final = ".stale"
 GONE_HINT: Final = "label the same files again with `k2d label`: it makes the record again"
-_RESULT: Final = re.compile(r"[0-9]+\.json")  # file name of a result
+_RESULT: Final = re.compile(r"[0-9]{1,18}\.json")  # file name of a result
 REMEMBERED: Final = 4  # batch documents kept in memory; chosen
 
 
@@ -31,6 +32,14 @@ class DamagedBatch:
     id: str
     created_at: str  # ISO 8601, to the second
     error: StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedResult:
+    """The result of a recording that cannot be read."""
+
+    position: int
+    error: DamagedFile
 
 
 class Batches(LakePart):
@@ -121,13 +130,16 @@ class Batches(LakePart):
         return list(dict.fromkeys(mark.partition("~")[2] for mark in marks))
 
     def entry(self, batch_id: str) -> Batch | DamagedBatch | None:
-        """Return a batch for a list: what is known of it if its record is damaged, None if there is no record.
+        """Return a batch for a list: what is known of it if its record is damaged or gone, None if nothing is there.
 
         Raises:
             StoreError: the store does not answer.
         """
         try:
-            return self._document(batch_id)
+            batch = self._document(batch_id)
+            if batch is None and self.files.exists(_folder(batch_id)):
+                raise _gone(batch_id)
+            return batch
         except NotFound:  # not even an id
             return None
         except StoreError as error:
@@ -161,11 +173,36 @@ class Batches(LakePart):
         self.files.remove(f"{_folder(batch_id)}/cancelled")
 
     def retry(self, batch_id: str) -> None:
-        """Remove the mark of a cancelled batch and the results of its quarantined recordings: they are missing then."""
+        """Remove the mark of a cancelled batch and the results of its quarantined recordings: they are missing then.
+
+        So are results that cannot be read.
+        """
         self.uncancel(batch_id)
-        for result in list(self.results(batch_id)):
-            if result.outcome is Outcome.QUARANTINED:
-                self.delete_result(batch_id, result.position)
+        for reading in list(self.readings(batch_id)):
+            if isinstance(reading, DamagedResult) or reading.outcome is Outcome.QUARANTINED:
+                self.delete_result(batch_id, reading.position)
+
+    def owner(self, name: str) -> str | None:
+        """The id of the batch that a name belongs to; None if it is free, or its record is damaged."""
+        try:
+            return self._named(name)
+        except DamagedFile:
+            return None
+
+    def name_path(self, name: str) -> str:
+        """The path of the record of a name."""
+        return _alias(name)
+
+    def named_by(self, path: str) -> str:
+        """The id of the batch in the record of a name.
+
+        Raises:
+            DamagedFile, StoreError
+        """
+        alias: dict[str, str] = self.read_document(path, dict[str, str])
+        if "id" not in alias:
+            raise damaged(self.files.url(path), "it names no batch")
+        return alias["id"]
 
     # ---- results --------------------------------------------------------------------------------------------------
 
@@ -186,27 +223,30 @@ class Batches(LakePart):
     def result(self, batch_id: str, position: int) -> RecordingResult | None:
         """Return the result of one recording; None if there is none yet."""
         try:
-            return self._read_result(_result(batch_id, position))
+            reading = self._read_result(_result(batch_id, position))
         except NotFound:
             return None
+        return reading if isinstance(reading, RecordingResult) else None
 
     def results(self, batch_id: str, *, part: int | None = None) -> Iterator[RecordingResult]:
-        """Iterate over the results of a batch, or of one of its parts, in the order of positions."""
+        """Iterate over the results of a batch, or of one of its parts, in the order of positions.
+
+        Those that cannot be read are left out: they are missing, until they are made again.
+        """
+        return (reading for reading in self.readings(batch_id, part=part) if isinstance(reading, RecordingResult))
+
+    def readings(self, batch_id: str, *, part: int | None = None) -> Iterator[RecordingResult | DamagedResult]:
+        """As `results`, with those that cannot be read in their places."""
         folder = f"{_folder(batch_id)}/results" + ("" if part is None else f"/{part:06d}")
         yield from self.files.many(self._read_result, self._result_paths(folder))
 
+    def result_path(self, batch_id: str, position: int) -> str:
+        """The path of the result of one recording."""
+        return _result(batch_id, position)
+
     def damaged_results(self, batch_id: str) -> list[int]:
         """List the positions whose result cannot be read as one. Reads all of them."""
-
-        def check(path: str) -> int | None:
-            try:
-                self._read_result(path)
-            except DamagedFile:
-                return _position(path)
-            return None
-
-        checked = self.files.many(check, self._result_paths(f"{_folder(batch_id)}/results"))
-        return [position for position in checked if position is not None]
+        return [reading.position for reading in self.readings(batch_id) if isinstance(reading, DamagedResult)]
 
     def result_positions(self, batch_id: str) -> set[int]:
         """Return the positions that have a result. One listing, no file is read."""
@@ -245,8 +285,11 @@ class Batches(LakePart):
     def _result_paths(self, folder: str) -> list[str]:
         return [path for path in self.files.listing(folder) if _RESULT.fullmatch(path.rpartition("/")[2])]
 
-    def _read_result(self, path: str) -> RecordingResult:
-        result: RecordingResult = self.read_document(path, RecordingResult)
+    def _read_result(self, path: str) -> RecordingResult | DamagedResult:
+        try:
+            result: RecordingResult = self.read_document(path, RecordingResult)
+        except DamagedFile as error:
+            return DamagedResult(_position(path), error)
         return result
 
     def _outdate(self, batch_id: str, position: int) -> None:
@@ -274,10 +317,9 @@ class Batches(LakePart):
 
     def _named(self, name: str) -> str | None:
         try:
-            alias: dict[str, str] = self.read_document(_alias(name), dict[str, str])
+            return self.named_by(_alias(name))
         except NotFound:
             return None
-        return alias.get("id")
 
     def _require(self, batch_id: str) -> None:
         if not self.files.exists(f"{_folder(batch_id)}/batch.json"):
@@ -290,6 +332,10 @@ def _folder(batch_id: str) -> str:
 
 def _result(batch_id: str, position: int) -> str:
     return f"{_folder(batch_id)}/results/{position // PART:06d}/{position:09d}.json"
+
+
+def _gone(batch_id: str) -> DamagedFile:
+    return DamagedFile(f"the record of batch {batch_id} is gone", hint=GONE_HINT)
 
 
 def _position(path: str) -> int:

@@ -159,6 +159,53 @@ class Files:
         with guard(folder):
             return sorted(path for path in self._walk(folder) if not path.endswith(TEMP_SUFFIX))
 
+    def folders_named(self, folder: str, suffix: str) -> list[str]:
+        """List the folders under `folder` whose name ends in `suffix`, where files should be (local roots only)."""
+        if not self.local or not suffix:
+            return []
+        paths = []
+        with guard(folder):
+            for parent, names, _ in os.walk(self.full(folder)):
+                relative = os.path.relpath(parent, self.root).replace(os.sep, "/")
+                paths += [f"{relative}/{name}" for name in names if name.endswith(suffix)]
+        return sorted(paths)
+
+    def unfinished(self, older_than_s: float) -> list[str]:
+        """List the unfinished writes that are older than this: their process was killed. Remote roots have none."""
+        if not self.local:
+            return []
+        with guard(self.root):
+            paths = [path for path in self._walk("") if path.endswith(TEMP_SUFFIX)]
+        return sorted(path for path in paths if self.age_s(path) > older_than_s)
+
+    def age_s(self, path: str) -> float:
+        """Seconds since a file was written, by the store's time; 0 where that is unknown or the file is gone."""
+        with contextlib.suppress(NotFound), guard(path):
+            if self.local:
+                return max(0.0, time.time() - os.path.getmtime(self.full(path)))
+            info = self.fs.info(self.full(path))
+            written = info.get("LastModified") or info.get("mtime") or info.get("created")
+            seconds = written.timestamp() if hasattr(written, "timestamp") else written
+            return max(0.0, time.time() - seconds) if isinstance(seconds, int | float) else 0.0
+        return 0.0
+
+    def move(self, path: str, target: str) -> None:
+        """Move a file, or locally a folder, to another path; nothing happens if it is gone."""
+        with contextlib.suppress(NotFound), guard(path):
+            if self.local:
+                os.makedirs(os.path.dirname(self.full(target)), exist_ok=True)
+                os.replace(self.full(path), self.full(target))
+            else:
+                self.fs.mv(self.full(path), self.full(target))
+
+    def copy(self, path: str, target: str) -> None:
+        """Copy a small file to another path; a folder in its place is moved."""
+        if self.local and os.path.isdir(self.full(path)):
+            self.move(path, target)
+            return
+        with contextlib.suppress(NotFound):
+            self.write(target, self.read(path))
+
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly in `folder`, sorted."""
         with guard(folder):
@@ -184,15 +231,10 @@ class Files:
         """Remove the unfinished writes of killed processes from a local root; return their number."""
         if not self.local:
             return 0
-        limit, removed = time.time() - older_than_s, 0
-        with guard(self.root, writing=True):
-            for path in self._walk(""):
-                full = self.full(path)
-                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
-                    if path.endswith(TEMP_SUFFIX) and os.path.getmtime(full) < limit:
-                        os.unlink(full)
-                        removed += 1
-        return removed
+        paths = self.unfinished(older_than_s)
+        for path in paths:
+            self.remove(path)
+        return len(paths)
 
     def many(self, function: Callable[[_IN], _OUT], items: Iterable[_IN]) -> Iterator[_OUT]:
         """Apply a function that reads files to many items, in threads.

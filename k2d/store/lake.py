@@ -5,7 +5,9 @@ import re
 import uuid
 from typing import Any, BinaryIO, Final
 
-from k2d.errors import NotFound
+import structlog
+
+from k2d.errors import DamagedFile, NotFound, StoreError, described
 from k2d.keys import chunk_of
 from k2d.schema import FACTS_VERSION, Versions
 from k2d.store.access import AccessKeys
@@ -16,13 +18,15 @@ from k2d.store.drafts import Drafts
 from k2d.store.examinations import Examinations
 from k2d.store.facts import Facts
 from k2d.store.files import Files
-from k2d.store.guard import damaged
+from k2d.store.guard import damaged, decoding
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
 from k2d.store.parquet import dumps
 from k2d.store.partial import PartialUploads
 from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
+
+log = structlog.get_logger()
 
 KEPT_S: Final = 7 * 24 * 3600.0  # for which an upload that broke off can be resumed
 _STORE: Final = "store.json"  # properties of the lake as a whole
@@ -87,16 +91,29 @@ class Lake:
         """Whether the lake is marked (`mark_current`) to have only facts of the current FACTS_VERSION."""
         if not self._is_current:
             try:
-                marked = json.loads(self.files.read(_STORE)).get("facts_version")
-            except (NotFound, ValueError):
+                marked = json.loads(self.files.read(_STORE))["facts_version"]
+            except (NotFound, DamagedFile, ValueError, TypeError, KeyError, RecursionError):  # it is made again
                 marked = None
             self._is_current = marked == FACTS_VERSION
         return self._is_current
 
+    def mark_problem(self) -> str | None:
+        """What is wrong with the mark of `mark_current`, if there is one."""
+        try:
+            json.loads(self.files.read(_STORE))["facts_version"]
+        except NotFound:
+            return None
+        except (DamagedFile, ValueError, TypeError, KeyError, RecursionError) as error:
+            return f"it cannot be read ({type(error).__name__})"
+        return None
+
     def mark_current(self) -> None:
         """Mark that no facts of an earlier version are left, so that batches need not be searched for them."""
         if not self.is_current():
-            self.files.write(_STORE, dumps({"facts_version": FACTS_VERSION}))
+            try:
+                self.files.write(_STORE, dumps({"facts_version": FACTS_VERSION}))
+            except StoreError as error:  # without the mark, batches are searched again
+                log.warning("the store was not marked as current", error=described(error))
 
     def open(self, uri: str) -> BinaryIO:
         """Open an upload (lake://uploads/…) or a dataset's shard (`datasets.shard_path`) as a seekable binary file.
@@ -119,7 +136,10 @@ class Lake:
             NotFound, StoreError
         """
         key, index = chunk_of(chunk_id)
-        return self.labels.audio(str(self.facts.meta(key)["label_key"]), index)
+        described = self.facts.meta(key)
+        if "label_key" not in described:
+            raise damaged(f"facts/{key[:2]}/{key}.parquet", "it does not name its labels")
+        return self.labels.audio(str(described["label_key"]), index)
 
     def versions(self, label_key: str, facts_key: str) -> Versions:
         """The versions of what labeled and validated a recording, as its shards say. A shard that is gone says nothing.
@@ -128,12 +148,13 @@ class Lake:
             StoreError
         """
         labels, facts = _meta_of(self.labels, label_key), _meta_of(self.facts, facts_key)
-        return Versions(
-            label=int(labels.get("version") or 0),
-            facts=int(facts.get("version") or 0),
-            labeled_by=str(labels.get("k2d_version") or ""),
-            validated_by=str(facts.get("k2d_version") or ""),
-        )
+        with decoding(f"the metadata of {label_key} or {facts_key}"):
+            return Versions(
+                label=int(labels.get("version") or 0),
+                facts=int(facts.get("version") or 0),
+                labeled_by=str(labels.get("k2d_version") or ""),
+                validated_by=str(facts.get("k2d_version") or ""),
+            )
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
         """Remove the unfinished writes of killed processes from a local lake, uploads that broke off a week ago, and

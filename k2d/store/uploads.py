@@ -138,6 +138,11 @@ class Uploads(LakePart):
         """Whether there is an upload with these bytes."""
         return self.files.exists(key_path("uploads", sha256))
 
+    def path_of(self, uri: str) -> str | None:
+        """The path of an upload in the store, by its URI; None if it is not the URI of one."""
+        match = _UPLOAD.fullmatch(uri.removeprefix(SCHEME)) if uri.startswith(SCHEME) else None
+        return key_path("uploads", match[1]) if match else None
+
     def open(self, uri: str) -> BinaryIO:
         """Open an upload as a seekable binary file, by its URI (with or without lake://).
 

@@ -21,6 +21,7 @@ from k2d.whisper.vocabulary import Vocabulary
 CONTEXT: Final = 448  # tokens of Whisper's decoder
 PREVIOUS_TEXT: Final = CONTEXT // 2 - 1  # maximum tokens of previous text: half of the context is for this window
 MIXED_CODES: Final = ("zh", "en")
+LEAST_TEMPERATURE: Final = 0.01  # logits divided by less overflow float32
 ENGLISH: Final = "en"  # the language of English-only models
 TASKS: Final = ("transcribe", "translate")
 # What one window may cost, as all clients of a server share its engine. Chosen: several times what helps accuracy.
@@ -90,6 +91,8 @@ def check_options(options: DecodeOptions, *, languages: Mapping[str, int]) -> No
         )
     if not 0.0 <= options.max_initial_timestamp_s <= 30.0:
         raise BadRequest("max_initial_timestamp_s lies from 0 to 30", hint="1.0 is Whisper's own value")
+    if any(0.0 < t < LEAST_TEMPERATURE for t in options.temperatures):
+        raise BadRequest(f"a temperature is 0 or at least {LEAST_TEMPERATURE}", hint="0 decodes without sampling")
 
 
 def language_token(language: str, *, vocabulary: Vocabulary) -> int:

@@ -176,7 +176,7 @@ def resume(lake: InLake, queue: InQueue) -> ResumeResult:
             take_back_outdated(lake, batch, search=True)
             if not lake.batches.is_cancelled(batch.id) and (count := queue_missing(batch, lake, queue)):
                 missing[batch.id] = count
-        except DamagedFile as error:  # the other batches go on
+        except (DamagedFile, NotFound) as error:  # the other batches go on
             failed[batch.id] = described(error)
     for draft in lake.drafts.unfinished():
         _request_missing(draft, lake, queue)

@@ -21,7 +21,7 @@ READY_S: Final = 10.0  # for the store and Redis to answer
 
 def readiness(lake: Lake, queue: WorkQueue) -> tuple[SharedCall, SharedCall]:
     """The checks of /readyz; however many ask at once, each runs once."""
-    return SharedCall(HEALTH, lake.check), SharedCall(HEALTH, queue.ping)
+    return SharedCall(HEALTH, lake.check), SharedCall(HEALTH, queue.check)
 
 
 def metrics_call(queue: WorkQueue) -> SharedCall:
@@ -34,7 +34,7 @@ async def healthz() -> Health:
     return Health(version=k2d.__version__)
 
 
-@router.get("/readyz", summary="The lake can be written and Redis answers", responses=responses(503))
+@router.get("/readyz", summary="The lake can be written and Redis takes jobs", responses=responses(503))
 async def readyz(request: Request) -> Health:
     checks = cast(tuple[SharedCall, SharedCall], request.app.state.is_ready)
     try:

@@ -1,7 +1,7 @@
 """The files of an open batch: declared, sent one by one, gone on with where a connection broke.
 
 The headers are those of "Resumable Uploads for HTTP" (draft-ietf-httpbis-resumable-upload): `Upload-Offset`,
-`Upload-Complete`; and `Repr-Digest` of RFC 9530. docs/adr/0011 says why not all of that draft.
+`Upload-Complete`; and `Repr-Digest` of RFC 9530. docs/adr/0012 says why not all of that draft.
 """
 
 import base64

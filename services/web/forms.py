@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FLUSH_BYTES: Final = 256 * 1024  # of a request in memory before they are written
+CHARSETS: Final = frozenset((b"", b"utf-8", b"utf8", b"us-ascii", b"ascii"))  # browsers send none
 MAX_FIELD_BYTES: Final = 1 << 20  # of all fields of a form together
 MAX_NAME_CHARACTERS: Final = 4096  # of a file; longer paths exist on no system
 _HINT: Final = "send multipart/form-data as RFC 7578 has it; curl -F does"
@@ -86,10 +87,15 @@ class FormReader(Generic[Sink]):
             BadRequest: it is no form, is cut off, or has more files or fields than it may.
             ClientDisconnect
         """
-        kind, parameters = parse_options_header(request.headers.get("content-type"))
+        try:
+            kind, parameters = parse_options_header(request.headers.get("content-type"))
+        except (ValueError, LookupError, TypeError) as error:
+            raise BadRequest("the form's Content-Type cannot be read", hint=_HINT) from error
         boundary = parameters.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise BadRequest("the body is no multipart form, or its boundary is missing", hint=_HINT)
+        if parameters.get(b"charset", b"").lower() not in CHARSETS:
+            raise BadRequest("the form is in another charset than UTF-8", hint="leave `charset` out, and send UTF-8")
         try:
             parser = MultipartParser(boundary, self._callbacks())
             async for block in request.stream():
@@ -99,6 +105,9 @@ class FormReader(Generic[Sink]):
             parser.finalize()
         except FormParserError as error:
             raise BadRequest(f"the multipart form cannot be read: {error}", hint=_HINT) from error
+        # what a parser raises of bytes that it did not foresee
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise BadRequest(f"the form cannot be read: {type(error).__name__}", hint=_HINT) from error
         await self._flush()
         if not self._ended:
             raise BadRequest("the multipart form is cut off: its last boundary is missing", hint=_HINT)

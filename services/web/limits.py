@@ -1,5 +1,6 @@
 """Middleware that refuses bodies that are too large, and more of them at once than memory has room for."""
 
+import re
 from contextlib import suppress
 from typing import Final
 
@@ -9,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.web.problems import problem
 
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")  # a longer one is larger than any limit
 DOCUMENT_BYTES: Final = 32 << 20  # of one body that is held in memory: 300,000 URIs
 DOCUMENTS_BYTES: Final = 48 << 20  # of all that are held at once; a document takes several times this when it is parsed
 JSON: Final = "application/json"
@@ -39,7 +41,7 @@ class BodyLimit:
         streams = scope.get("state", {}).get("streams", False) and kind != JSON
         limit = self.max_bytes if streams else min(self.max_bytes, DOCUMENT_BYTES)
         claimed = headers.get("content-length")
-        if claimed is not None and (not claimed.isdigit() or len(claimed) > 18 or int(claimed) > limit):
+        if claimed is not None and (not _LENGTH.fullmatch(claimed) or int(claimed) > limit):
             await self._refusal(limit, streams=streams)(scope, receive, send)
             return
         received, held = 0, 0

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fastapi import FastAPI
 
 from k2d.settings import Settings
-from services.web import docs, problems
+from services.web import docs, openapi, problems
 from services.web.access import AccessControl, Authenticator, EndpointAccess, FailedAttempts
 from services.web.limits import BodyLimit
 from services.web.origins import OriginCheck, SecurityHeaders
@@ -25,8 +25,9 @@ def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAc
     Raises:
         BadRequest, StoreError: as `Authenticator`.
     """
-    problems.install(app)
+    problems.install(app, endpoints)
     docs.install(app)
+    openapi.install(app, endpoints)
     authenticator = Authenticator(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(AccessControl, authenticator=authenticator, endpoints=endpoints, attempts=FailedAttempts())
