@@ -47,10 +47,15 @@ def routes(app: FastAPI) -> Iterator[str]:
                 yield from (f"{method} {path}" for method in inner.methods - {"HEAD"})
 
 
+def without_converters(name: str) -> str:
+    """A route as OpenAPI writes it: `{source}` for `{source:path}`."""
+    return re.sub(r":\w+}", "}", name)
+
+
 def test_every_route_is_in_the_table_and_nothing_else(both: list[FastAPI]) -> None:
     tables = (labeling_endpoints.ENDPOINTS, inference_endpoints.ENDPOINTS)
     for app, table in zip(both, tables, strict=True):
-        assert set(routes(app)) == set(table)
+        assert {without_converters(name) for name in routes(app)} == {without_converters(name) for name in table}
 
 
 @pytest.mark.parametrize("given", ["none", "wrong", "revoked", "role below", "basic", "prefix"])
