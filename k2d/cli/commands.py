@@ -19,6 +19,7 @@ from k2d.cli import (  # noqa: F401
     store,
     sweep,
     validators,
+    watch,
 )
 
 for _entry in sorted(entry_points(group="k2d.commands")):

@@ -65,7 +65,9 @@ def status(
         show.out.print(f"[yellow]damaged[/]: {escape(damage)}", soft_wrap=True)
     if len(batch_status.damaged) > DAMAGE_SHOWN:
         show.out.print("and more: k2d store check", soft_wrap=True)
-    if batch_status.jobs and batch_status.jobs.last_error:
+    if batch_status.jobs and batch_status.jobs.waiting_for:
+        show.out.print(f"[yellow]waits[/]: {escape(batch_status.jobs.waiting_for)}", soft_wrap=True)
+    elif batch_status.jobs and batch_status.jobs.last_error:
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:
         pending = counted(batch_status.ledger.recordings.pending, "recording")

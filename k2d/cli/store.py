@@ -11,7 +11,7 @@ from k2d.cli import show
 from k2d.cli.base import Json, app, settings
 from k2d.store import Lake
 from k2d.store.audit_log import local_user
-from k2d.store.check import DAMAGED_FOLDER, StoreFinding, StoreReport
+from k2d.store.check import DAMAGED_FOLDER, StoreFault, StoreReport
 from k2d.store.check import check as check_store
 from k2d.wording import counted
 
@@ -76,7 +76,7 @@ def _print(report: StoreReport, *, repair: bool) -> None:
         show.out.print("to mend what can be mended: k2d store check --repair")
 
 
-def _print_kind(kind: str, findings: Sequence[StoreFinding]) -> None:
+def _print_kind(kind: str, findings: Sequence[StoreFault]) -> None:
     show.out.print(f"[bold]{kind}[/]: {len(findings):,}")
     for finding in findings[:SHOWN]:
         state = "[green]mended[/] " if finding.mended else ""

@@ -123,9 +123,9 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
         return BatchState.DONE
     if lake.batches.is_cancelled(batch.id):
         return BatchState.CANCELLED
-    if jobs and jobs.jobs_running:
+    if jobs and jobs.jobs_running and not jobs.waiting_for:
         return BatchState.RUNNING
-    if jobs and jobs.jobs_queued:
+    if jobs and (jobs.jobs_queued or jobs.jobs_running):
         return BatchState.QUEUED
     return BatchState.STALLED
 

@@ -28,6 +28,7 @@ from k2d.schema import (
 MAX_HEAD_BYTES: Final = 256 * 1024
 MAX_BODY_BYTES: Final = MAX_HEAD_BYTES + 2 * WINDOW_SAMPLES
 BYTES_PER_SAMPLE: Final = 2
+MAX_TIMEOUT_S: Final = 30 * 24 * 3600.0
 HINT: Final = "send one line of JSON, a line feed, then 16 kHz mono int16 samples, little-endian (docs/inference.md)"
 
 _RESULT: Final = TypeAdapter(WindowResult)
@@ -46,7 +47,7 @@ class Head(BaseModel):
     prompt: tuple[int, ...] = ()  # the previous text's tokens
     text: str | None = None  # for `score`
     client: str = Field(default="", max_length=200)  # who calls; clients take turns
-    timeout_s: float | None = Field(default=None, gt=0)  # when the client stops waiting
+    timeout_s: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT_S)  # when the client stops waiting
 
 
 def pack(head: Head, samples: Samples) -> bytes:

@@ -61,19 +61,43 @@ class Batches(LakePart):
             Conflict: the name belongs to another batch.
         """
         path = f"{_folder(batch.id)}/batch.json"
-        self._refuse_taken(batch)
+        self.refuse_taken(batch)
         # the document first: a name must always lead to a batch, even if this process is killed between the writes
         created = self.files.create(path, dumps(batch))
         if not created and self._is_damaged(batch.id):
             self.files.write(path, dumps(batch))
         if batch.name != batch.id and not self.files.create(_alias(batch.name), _naming(batch)):
-            self._refuse_taken(batch)
+            self.refuse_taken(batch)
         if not created and self._named(self.get(batch.id).name) not in (batch.id, None):
             # stored by a request whose name another batch took at the same moment
             self._remembered.pop(batch.id, None)
             self.files.write(path, dumps(batch))
         stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
         self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
+
+    def put_extended(self, batch: Batch, *, of: Batch) -> None:
+        """Store a batch that has all sources of another, and give it that one's name. Of two extensions of one batch at
+        once, one succeeds.
+
+        Raises:
+            Conflict: the other batch was extended meanwhile: extend that one.
+            StoreError
+        """
+        self.files.create(f"{_folder(batch.id)}/batch.json", dumps(batch))
+        stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
+        self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
+        if of.name == of.id:
+            return  # without a name nothing moves
+        successor = f"{_folder(of.id)}/extended.json"
+        if not self.files.create(successor, _naming(batch)):
+            by: dict[str, str] = self.read_document(successor, dict[str, str])
+            self.files.write(_alias(of.name), dumps({"name": of.name, "id": by["id"]}))
+            if by["id"] != batch.id:
+                raise Conflict(
+                    f"batch {of.name!r} was extended by somebody else at the same time", hint="run the command again"
+                )
+            return
+        self.files.write(_alias(of.name), _naming(batch))
 
     def get(self, id_or_name: str) -> Batch:
         """Return the batch with this id or name.
@@ -93,6 +117,12 @@ class Batches(LakePart):
         if batch is None:
             raise NotFound(f"the record of batch {id_or_name!r} ({owner}) is gone", hint=GONE_HINT)
         return batch
+
+    def find(self, id_or_name: str) -> Batch | None:
+        """As `get`; None if there is no such batch."""
+        if self._document(id_or_name) is None and self._named(id_or_name) is None:
+            return None
+        return self.get(id_or_name)
 
     def ids(self) -> list[str]:
         """List the ids of all batches, newest first. One listing, no file is read."""
@@ -276,7 +306,8 @@ class Batches(LakePart):
             if path.startswith(part):
                 self.files.remove(path)
 
-    def _refuse_taken(self, batch: Batch) -> None:
+    def refuse_taken(self, batch: Batch) -> None:
+        """Raise Conflict when the name belongs to another batch."""
         owner = self._named(batch.name)
         if owner not in (None, batch.id):
             hint = "choose another name, or leave it out: equal requests find their batch by themselves"

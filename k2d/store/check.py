@@ -28,7 +28,7 @@ _RESUME: Final = "`k2d resume` makes it again"
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFinding:
+class StoreFault:
     """Something that is wrong with one file of the store."""
 
     kind: str  # a KINDS
@@ -42,7 +42,7 @@ class StoreFinding:
 class StoreReport:
     """What a check found."""
 
-    findings: list[StoreFinding] = field(default_factory=list)
+    findings: list[StoreFault] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)  # files, by folder
 
     @property
@@ -109,7 +109,7 @@ class _Checker:
         """Report something; with `repair`, mend it."""
         if mend is not None and self.repair:
             mend()
-        self.report.findings.append(StoreFinding(kind, path, problem, mend is not None and self.repair, to_do))
+        self.report.findings.append(StoreFault(kind, path, problem, mend is not None and self.repair, to_do))
 
     def set_aside(self, path: str) -> None:
         """Move a file to DAMAGED_FOLDER, where an earlier one of its path is kept too."""

@@ -286,9 +286,12 @@ class PendingFile:
             StoreError
         """
         with guard(path, writing=True):
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.file.close()
+            if self.file.closed:
+                _sync(self.name)
+            else:
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
             target = self._files.full(path)
             if not self._files.local:
                 self._files.fs.put_file(self.name, target)
@@ -300,6 +303,15 @@ class PendingFile:
                 os.replace(self.name, target)
             _sync_folder(os.path.dirname(target))
             return True
+
+    def close(self) -> None:
+        """Close the file, so that it holds no descriptor until it is committed.
+
+        Raises:
+            StoreError
+        """
+        with guard(self.name, writing=True):
+            self.file.close()
 
     def discard(self) -> None:
         """Remove the temporary file if it still exists."""
@@ -324,7 +336,11 @@ def _link(temporary: str, target: str) -> bool:
 
 def _sync_folder(folder: str) -> None:
     """fsync a folder, so that a new file name in it survives a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

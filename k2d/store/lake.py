@@ -14,6 +14,7 @@ from k2d.store.access import AccessKeys
 from k2d.store.audit_log import AuditLog
 from k2d.store.batches import Batches
 from k2d.store.datasets import Datasets
+from k2d.store.drafts import Drafts
 from k2d.store.examinations import Examinations
 from k2d.store.facts import Facts
 from k2d.store.files import Files
@@ -21,11 +22,13 @@ from k2d.store.guard import damaged, decoding
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
 from k2d.store.parquet import dumps
+from k2d.store.partial import PartialUploads
 from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
 
 log = structlog.get_logger()
 
+KEPT_S: Final = 7 * 24 * 3600.0  # for which an upload that broke off can be resumed
 _STORE: Final = "store.json"  # properties of the lake as a whole
 _SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
 
@@ -52,6 +55,8 @@ class Lake:
         """
         self.files = Files(root, **storage_options)
         self.uploads = Uploads(self.files)
+        self.partial = PartialUploads(self.files)
+        self.drafts = Drafts(self.files)
         self.examinations = Examinations(self.files)
         self.labels = Labels(self.files)
         self.hypotheses = Hypotheses(self.files)
@@ -152,8 +157,10 @@ class Lake:
             )
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
-        """Remove the unfinished writes of killed processes from a local lake; return their number."""
-        return self.files.sweep(older_than_s)
+        """Remove the unfinished writes of killed processes from a local lake, uploads that broke off a week ago, and
+        drafts of that age; return their number."""
+        kept_s = max(older_than_s, KEPT_S)
+        return self.files.sweep(older_than_s) + self.partial.sweep(kept_s) + self.drafts.sweep(kept_s)
 
 
 def _meta_of(shards: Labels | Facts, key: str) -> dict[str, Any]:

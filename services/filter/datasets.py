@@ -38,6 +38,8 @@ def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue, response:
         _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script)
     else:
         _enqueue(queue, body, batches, without)
+        if body.name in lake.datasets.names():  # made by a job that ended since
+            _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script)
     response.headers["Location"] = f"/v1/datasets/{body.name}"
     return _state(body.name, lake, queue)
 
@@ -97,10 +99,11 @@ def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without:
 def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without: RevokedIds) -> None:
     args: list[Any] = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids), str(body.script)]
     args += [True] if body.allow_mixed else []
-    job = queue.latest(_slot(body.name))
-    if job is not None and job.live and job.args != args:
-        raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")
-    queue.enqueue(CONTROL, JobRequest("freeze_dataset", args, slot=_slot(body.name)))
+    # of several requests at once one gets the slot; the others see what it asks for
+    if not queue.enqueue(CONTROL, JobRequest("freeze_dataset", args, slot=_slot(body.name))):
+        job = queue.latest(_slot(body.name))
+        if job is not None and job.args != args:
+            raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")
 
 
 def _slot(name: str) -> str:

@@ -4,7 +4,7 @@ The lake is the truth: Redis may be flushed at any time, and POST /v1/resume que
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -19,26 +19,20 @@ from rq.registry import BaseRegistry, FailedJobRegistry, ScheduledJobRegistry, S
 from rq.serializers import JSONSerializer
 
 from k2d.documents import Jobs
-from k2d.errors import QueueError
+from k2d.errors import QueueError, described
 from k2d.settings import Settings
 from services.filter.project_job import job_name
+from services.filter.redis_url import connect, queue_error
+from services.filter.server_time import server_time
 
 CONTROL: Final = "k2d-control"  # planning and freezing: short, served first
 LABEL: Final = "k2d-label"  # groups of recordings
 QUEUES: Final = (CONTROL, LABEL)
 
 LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
-RETRIES: Final = [5, 15, 30, 60, 120]  # seconds between attempts
 KEEP_S: Final = 7 * 24 * 3600  # keys of live progress, after their last change
 FINISHED_S: Final = 3600  # how long a finished job stays visible
 MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: other clients of Redis wait meanwhile
-
-
-def connect(settings: Settings) -> redis.Redis:
-    """Open a connection; nothing is sent yet. Time-outs are short: a hanging Redis must not hang the API."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_connect_timeout=3, socket_timeout=10, health_check_interval=30
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +65,27 @@ class WorkQueue:
     def __init__(self, settings: Settings, connection: redis.Redis | None = None) -> None:
         self.settings = settings
         self.redis = connection or connect(settings)
+        self._oldest: dict[str, tuple[str, float]] = {}  # by queue: the oldest job, and since when it is
 
     def ping(self) -> None:
         """Raise QueueError when Redis does not answer."""
         try:
             self.redis.ping()
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
+
+    def check(self) -> None:
+        """Raise QueueError when Redis does not answer, or takes no writes."""
+        try:
+            self.redis.set("k2d:check", 1, ex=60)
+        except RedisError as error:
+            raise queue_error(error, self.settings) from error
 
     # ---- jobs -----------------------------------------------------------------------------------------------------
 
     def enqueue(self, queue: str, request: JobRequest, *, batch: str | None = None, force: bool = False) -> bool:
-        """Enqueue a job unless its slot has a live one; returns whether it was enqueued.
+        """Enqueue a job unless its slot has a live one; returns whether it was enqueued. A live one that waits for its
+        next attempt begins it at once.
 
         `force` ignores the live one: a job that is stopping puts its own remainder back.
 
@@ -101,7 +104,7 @@ class WorkQueue:
                 for start in range(0, len(requests), MAX_TRANSACTION)
             )
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
 
     def _enqueue(self, queue: str, requests: Sequence[JobRequest], *, batch: str | None, force: bool) -> int:
         """Jobs and their slots are written in one transaction, which starts again when a slot changed meanwhile: of
@@ -109,9 +112,12 @@ class WorkQueue:
         slots = [_slot_key(request.slot) for request in requests]
 
         def add(pipe: Pipeline) -> int:
-            live = set() if force else self._live_slots(slots)
+            live = {} if force else self._live_jobs(slots)
             free = [(slot, request) for slot, request in zip(slots, requests, strict=True) if slot not in live]
             pipe.multi()
+            for job in live.values():
+                if job.get_status(refresh=False) == JobStatus.SCHEDULED:
+                    pipe.zadd(self._scheduled(job).key, {job.id: 0}, xx=True)  # due at once
             if not free:
                 return 0
             data = [self._job_data(request) for _, request in free]
@@ -131,15 +137,26 @@ class WorkQueue:
             job_name(request.function),
             args=request.args,
             timeout=self.settings.job_timeout_s,
-            retry=Retry(max=len(RETRIES), interval=RETRIES),
+            retry=Retry(max=len(self.settings.retry_s), interval=list(self.settings.retry_s)),
             result_ttl=FINISHED_S,
             failure_ttl=KEEP_S,
         )
 
-    def _live_slots(self, slots: Sequence[str]) -> set[str]:
+    def _live_jobs(self, slots: Sequence[str]) -> dict[str, Job]:
+        """The live jobs of these slots. One that was to be scheduled and is not, because a worker died, is none."""
         ids = cast(list[bytes | None], self.redis.mget(slots))
         slot_of = {job_id.decode(): slot for slot, job_id in zip(slots, ids, strict=True) if job_id is not None}
-        return {slot_of[job.id] for job in self._fetch(list(slot_of)) if job.get_status(refresh=False) in LIVE}
+        live = [job for job in self._fetch(list(slot_of)) if job.get_status(refresh=False) in LIVE]
+        scheduled = [job for job in live if job.get_status(refresh=False) == JobStatus.SCHEDULED]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job in scheduled:
+                pipe.zscore(self._scheduled(job).key, job.id)
+            scores = pipe.execute() if scheduled else []
+        lost = {job.id for job, score in zip(scheduled, scores, strict=True) if score is None}
+        return {slot_of[job.id]: job for job in live if job.id not in lost}
+
+    def _scheduled(self, job: Job) -> ScheduledJobRegistry:
+        return ScheduledJobRegistry(job.origin, connection=self.redis, serializer=JSONSerializer)  # type: ignore[no-untyped-call]
 
     def latest(self, slot: str) -> SlotJob | None:
         """The latest job of a slot; None when it had none, or Redis has forgotten it.
@@ -151,7 +168,7 @@ class WorkQueue:
             job_id = cast(bytes | None, self.redis.get(_slot_key(slot)))
             job = next(self._fetch([job_id.decode()]), None) if job_id is not None else None
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
         if job is None:
             return None
         status = job.get_status(refresh=False)
@@ -199,15 +216,26 @@ class WorkQueue:
         except RedisError:
             return None
         states = [job.get_status(refresh=False) for job in jobs]
+        live = [job for job, state in zip(jobs, states, strict=True) if state in LIVE]
         at = fields.pop(b"at", None)
         return Jobs(
-            jobs_queued=sum(state in LIVE and state != JobStatus.STARTED for state in states),
+            jobs_queued=len(live) - states.count(JobStatus.STARTED),
             jobs_running=states.count(JobStatus.STARTED),
             jobs_failed=states.count(JobStatus.FAILED),
             last_error=next((job.meta["error"] for job in jobs if job.meta.get("error")), None),
+            waiting_for=self._waiting_for(live) if live else None,
             seconds_in_flight=round(sum(float(value) for value in fields.values()), 3),
             updated_at=float(at) if at else None,
         )
+
+    def _waiting_for(self, jobs: Sequence[Job]) -> str | None:
+        """What keeps live jobs from going on: Redis takes no writes, or the store took none at their last attempt."""
+        try:
+            self.check()
+        except QueueError as error:
+            return described(error)
+        waiting = (job for job in jobs if job.get_status(refresh=False) != JobStatus.STARTED)
+        return next((job.meta["error"] for job in waiting if job.meta.get("waits")), None)
 
     def forget(self, batch: str) -> None:
         """Drop the live progress and the counted attempts of a batch: it is tried again.
@@ -218,7 +246,7 @@ class WorkQueue:
         try:
             self.redis.delete(_live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
 
     # ---- gauges ---------------------------------------------------------------------------------------------------
 
@@ -243,11 +271,19 @@ class WorkQueue:
         return self._queue(queue).get_jobs(0, limit)
 
     def oldest_s(self, queue: str) -> float:
-        """Age of the oldest waiting job in seconds: the gauge to scale on."""
+        """Age of the oldest waiting job in seconds: the gauge to scale on.
+
+        By the server's clock; at least as long as this process has seen it wait, where the clock that enqueued it was
+        ahead.
+        """
         jobs = self.waiting(queue, 1)
         if not jobs or jobs[0].enqueued_at is None:
             return 0.0
-        return max(0.0, time.time() - jobs[0].enqueued_at.timestamp())
+        job_id, since = self._oldest.get(queue, ("", 0.0))
+        if job_id != jobs[0].id:
+            since = time.monotonic()
+            self._oldest[queue] = (jobs[0].id, since)
+        return max(time.monotonic() - since, server_time(self.redis) - jobs[0].enqueued_at.timestamp())
 
 
 class AttemptsInRedis:
@@ -282,6 +318,12 @@ def request_plan(queue: WorkQueue, batch_id: str) -> bool:
     return queue.enqueue(CONTROL, JobRequest("plan_batch", [batch_id], slot=f"plan:{batch_id}"), batch=batch_id)
 
 
+def request_descriptions(queue: WorkQueue, draft_id: str, parts: Iterable[int]) -> int:
+    """Enqueue the describing of parts of a draft's URIs; returns how many were not queued already."""
+    requests = [JobRequest("describe_part", [draft_id, part], slot=f"describe:{draft_id}:{part}") for part in parts]
+    return queue.enqueue_many(CONTROL, requests, batch=draft_id)
+
+
 def _slot_key(slot: str) -> str:
     """The key of the id of a slot's latest job."""
     return f"k2d:slot:{slot}"
@@ -295,9 +337,3 @@ def _jobs_key(batch: str) -> str:
 def _live_key(batch: str) -> str:
     """The key of a hash: seconds transcribed in each unfinished recording of a batch, and when that was (`at`)."""
     return f"k2d:live:{batch}"
-
-
-def _unreachable(error: RedisError) -> QueueError:
-    return QueueError(
-        f"Redis does not answer: {error}", hint="is it running? check K2D_REDIS_URL; `k2d doctor` says more"
-    )

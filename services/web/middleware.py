@@ -13,6 +13,7 @@ from services.web.access import AccessControl, Authenticator, EndpointAccess, Fa
 from services.web.limits import BodyLimit
 from services.web.origins import OriginCheck, SecurityHeaders
 from services.web.request_metrics import RequestMetrics
+from services.web.slow_bodies import SlowBodies
 
 
 def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAccess]) -> None:
@@ -31,6 +32,7 @@ def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAc
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(AccessControl, authenticator=authenticator, endpoints=endpoints, attempts=FailedAttempts())
     app.add_middleware(OriginCheck, allowed=settings.allowed_hosts, needs_key=authenticator.is_required)
+    app.add_middleware(SlowBodies)
     app.add_middleware(problems.UnexpectedErrors)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics)

@@ -20,7 +20,7 @@ from k2d.store.parquet import printable
 log = structlog.get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
-RETRY_AFTER_S: Final = 10.0  # of a 503 whose error names no other
+RETRY_AFTER_S: Final = 10.0  # of a 503 or 429 whose error names no other
 
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -46,7 +46,7 @@ def problem(status: int, code: str, detail: str, *, hint: str | None = None, **m
     if hint:
         body["hint"] = hint
     headers = None
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers = {"Retry-After": str(math.ceil(members.get("retry_after_s", RETRY_AFTER_S)))}
     document = sendable(members | body)
     return JSONResponse(document, status_code=status, media_type=MEDIA_TYPE, headers=headers)
@@ -138,6 +138,6 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-# what any route of the labeling API may answer: no key, too small a role, impossible parameters, a store or queue that
-# does not answer
-EVERYWHERE: Final = responses(401, 403, 422, 503)
+# what any route of the labeling API may answer: no key, too small a role, too slow a body, impossible parameters, a
+# store or queue that does not answer
+EVERYWHERE: Final = responses(401, 403, 408, 422, 503)
