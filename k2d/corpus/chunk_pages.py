@@ -29,7 +29,7 @@ from k2d.filtering.policy import (
 )
 from k2d.schema import Batch
 from k2d.store import Lake
-from k2d.store.batches import PART
+from k2d.store.batches import PART_RECORDINGS
 from k2d.store.parquet import printable
 from k2d.wording import counted
 
@@ -77,7 +77,7 @@ def page(
     if where.recording is not None:
         where = where.model_copy(update={"recording": recording_name(batch, where.recording)})
     last = _Cursor(-1, -1) if cursor is None else _Cursor.decode(cursor)
-    first_part = last.position // PART
+    first_part = last.position // PART_RECORDINGS
     chunks: list[ChunkRow] = []
     for number, part in enumerate(parts(lake, batch.id)):
         if number < first_part:

@@ -29,7 +29,7 @@ from k2d.keys import digest
 from k2d.schema import Batch, Outcome, RecordingResult
 from k2d.store import Lake
 from k2d.store.base import safe_name
-from k2d.store.batches import PART, STALE_SUFFIX
+from k2d.store.batches import PART_RECORDINGS, STALE_SUFFIX
 from k2d.store.files import Files
 from k2d.store.guard import damaged, guard
 from k2d.store.parquet import writer
@@ -73,11 +73,11 @@ def parts(lake: Lake, batch_id: str) -> "Iterator[Part]":
     stored: dict[str, list[str]] = {}
     for name in (path.rpartition("/")[2] for path in lake.files.listing(folder)):
         stored.setdefault(name.partition("-")[0], []).append(name)
-    for number in range(-(-sources // PART)):
+    for number in range(-(-sources // PART_RECORDINGS)):
         names = stored.get(f"{number:06d}", [])
         marks = sorted(name for name in names if name.endswith(STALE_SUFFIX))
         path = stem(batch.id, number, marks)
-        expected = min(PART, sources - number * PART)
+        expected = min(PART_RECORDINGS, sources - number * PART_RECORDINGS)
         part = Part(lake.files, path, partial(gather, lake, batch.id, number, expected=expected))
         current = {path.rpartition("/")[2] + suffix for suffix in (FACTS, CHUNKS, SEGMENTS)}
         if not current.issubset(names):

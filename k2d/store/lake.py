@@ -18,6 +18,7 @@ from k2d.store.files import Files
 from k2d.store.guard import damaged
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
+from k2d.store.memory import Memory
 from k2d.store.parquet import dumps
 from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
@@ -57,6 +58,7 @@ class Lake:
         self.datasets = Datasets(self.files)
         self.access = AccessKeys(self.files)
         self.audit_log = AuditLog(self.files)
+        self.memory = Memory()  # of what was read from files that never change, by whoever reads them
         self._is_current = False
 
     def __repr__(self) -> str:
