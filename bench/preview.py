@@ -44,7 +44,9 @@ def build(folder: Path, chunks: int) -> Batch:
     """A lake with one batch whose index holds this many chunks; done once a folder."""
     lake = Lake(str(folder))
     parts = max(1, round(chunks / (PART_RECORDINGS * CHUNKS_A_RECORDING)))
-    sources = [Source(f"talk-{n}.flac", f"file:///talks/{n}.flac", f"key{n}", 1) for n in range(parts * PART_RECORDINGS)]
+    sources = [
+        Source(f"talk-{n}.flac", f"file:///talks/{n}.flac", f"key{n}", 1) for n in range(parts * PART_RECORDINGS)
+    ]
     batch = make_batch(sources, BatchOptions(name="preview"), Settings(_env_file=None))
     lake.batches.put(batch)
     stems = _stems(lake, batch, parts)

@@ -200,6 +200,7 @@ class BatchItem(BatchSummary):
 
     state: BatchState
     pending: int = Field(examples=[0])
+    hours: float = Field(0.0, description="Hours of audio in the index of the batch.", examples=[512.25])
     error: str | None = Field(None, description="Why the record of a damaged batch cannot be read.")
 
 

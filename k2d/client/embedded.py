@@ -13,7 +13,7 @@ from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
-from k2d.corpus import chunk_pages, views
+from k2d.corpus import chunk_pages, index, views
 from k2d.corpus.index import take_back_outdated
 from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
@@ -156,7 +156,7 @@ class Embedded:
     def retry(self, batch: str) -> BatchStatus:
         self.lake.check()
         stored = self.lake.batches.get(batch)
-        self.lake.batches.retry(stored.id)
+        index.retry(self.lake, stored)
         take_back_outdated(self.lake, stored)
         self._run(stored, ignore)
         return views.status(self.lake, stored)

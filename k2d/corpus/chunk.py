@@ -81,9 +81,9 @@ def _origin(lake: Lake, facts_key: str) -> tuple[str | None, str | None]:
     for batch in lake.batches.all():
         with suppress(StoreError):  # another batch's damage is of no concern here
             for part in parts(lake, batch.id):
-                rows = part.read(["facts_key", "recording"])
-                if (row := pc.index(rows["facts_key"], facts_key).as_py()) >= 0:
-                    return batch.name, rows["recording"][row].as_py()
+                recordings = part.recording_table
+                if (row := pc.index(recordings["facts_key"], facts_key).as_py()) >= 0:
+                    return batch.name, recordings["name"][row].as_py()
     return None, None
 
 

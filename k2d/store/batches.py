@@ -9,7 +9,7 @@ from typing import Final
 
 from k2d.errors import Conflict, DamagedFile, NotFound, StoreError
 from k2d.keys import digest
-from k2d.schema import Batch, Outcome, RecordingResult
+from k2d.schema import Batch, RecordingResult
 from k2d.store.base import LakePart, safe_name
 from k2d.store.files import Files
 from k2d.store.parquet import dumps
@@ -129,13 +129,6 @@ class Batches(LakePart):
         """Remove the mark of a cancelled batch."""
         self._require(batch_id)
         self.files.remove(f"{_folder(batch_id)}/cancelled")
-
-    def retry(self, batch_id: str) -> None:
-        """Remove the mark of a cancelled batch and the results of its quarantined recordings: they are missing then."""
-        self.uncancel(batch_id)
-        for result in list(self.results(batch_id)):
-            if result.outcome is Outcome.QUARANTINED:
-                self.delete_result(batch_id, result.position)
 
     # ---- results --------------------------------------------------------------------------------------------------
 

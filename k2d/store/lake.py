@@ -23,6 +23,7 @@ from k2d.store.parquet import dumps
 from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
 
+TAILS: Final = 8  # parts; chosen: few megabytes each, and as many as workers fill at once
 _STORE: Final = "store.json"  # properties of the lake as a whole
 _SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
 
@@ -58,7 +59,8 @@ class Lake:
         self.datasets = Datasets(self.files)
         self.access = AccessKeys(self.files)
         self.audit_log = AuditLog(self.files)
-        self.memory = Memory()  # of what was read from files that never change, by whoever reads them
+        self.memory = Memory()  # what was read from files that never change, by whoever reads them
+        self.tails = Memory(TAILS)  # what came in since the index of a part was written (k2d.corpus.index)
         self._is_current = False
 
     def __repr__(self) -> str:

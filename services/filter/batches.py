@@ -8,7 +8,7 @@ import anyio
 from fastapi import APIRouter, Query, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from k2d.corpus import views
+from k2d.corpus import index, views
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, ResumeResult
 from k2d.errors import BadRequest, DamagedFile, described
@@ -104,7 +104,7 @@ def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
 )
 def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     stored = lake.batches.get(batch)
-    lake.batches.retry(stored.id)
+    index.retry(lake, stored)
     queue.forget(stored.id)
     request_plan(queue, stored.id)
     return _status(stored, lake, queue)
