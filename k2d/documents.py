@@ -163,6 +163,9 @@ class Jobs(ApiDocument):
     seconds_in_flight: float = Field(
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
+    times_real_time: float | None = Field(
+        None, description="Seconds of audio a second, of all workers, since they began; null before.", examples=[5.1]
+    )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
 
 
@@ -232,6 +235,12 @@ class BatchStatus(BatchSummary):
     state: BatchState
     ledger: Ledger
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
+    eta_s: float | None = Field(
+        None,
+        description="Seconds until the recordings without a result are done, if they are as long as the others and "
+        "workers go on at this speed; null if unknown.",
+        examples=[3120.0],
+    )
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
     partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])

@@ -220,6 +220,7 @@ class Embedded:
             done = self.lake.batches.result_positions(batch.id)
             missing = [position for position in range(len(batch.sources)) if position not in done]
             if not missing or self.lake.batches.is_cancelled(batch.id):
+                index.settle(self.lake, batch)
                 return
             with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
                 asyncio.run(self._round(batch, missing, attempts, on_status))

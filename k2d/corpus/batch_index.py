@@ -4,25 +4,27 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from typing import Final
 
 from k2d.corpus.gather import PartTables, gather, join
-from k2d.corpus.ledgers import PartLedger, join_ledgers
+from k2d.corpus.ledgers import KeptSums, PartLedger, batch_ledger, join_ledgers
 from k2d.corpus.part import LEDGER, SUFFIXES, Part, store_part
 from k2d.errors import NotFound, StoreError
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.keys import digest
 from k2d.schema import FACTS_VERSION, Batch
 from k2d.store import Lake
-from k2d.store.base import safe_name
+from k2d.store.base import read_json, safe_name
 from k2d.store.batches import STALE_SUFFIX, part_sizes
+from k2d.store.parquet import dumps
 
 INDEX_VERSION: Final = 6  # of the files' content; part of their names, so that older files are not read
 # Recordings that came in since an unfinished part was stored before it is stored again. Chosen: reading their facts
 # takes a fraction of a second, writing a full part one or two.
 STORE_TAIL: Final = 64
+TOTAL: Final = "all-"  # begins the name of the ledger of a batch
 CLAIM: Final = ".claim"  # who makes a part, while it is made
 # Seconds after which whoever makes a part counts as killed. Chosen: a part takes seconds, in an object store a minute.
 CLAIM_S: Final = 120.0
@@ -46,8 +48,11 @@ class BatchIndex:
         self._folder = f"batches/{batch.id}/index"
         self.sizes = part_sizes(len(batch.sources))
         self._names: dict[int, list[str]] = {}
+        self._totals: set[str] = set()
         for path in lake.files.listing(self._folder):
             number, _, rest = path.rpartition("/")[2].partition("-")
+            if path.rpartition("/")[2].startswith(TOTAL):
+                self._totals.add(path)
             if rest and number.isdecimal():
                 self._names.setdefault(int(number), []).append(f"{number}-{rest}")
 
@@ -67,6 +72,14 @@ class BatchIndex:
             size if self.is_stored(number) else len(self._unstored(number)) for number, size in enumerate(self.sizes)
         )
 
+    @property
+    def stored_ms(self) -> int:
+        """Milliseconds of the recordings in finished parts that are stored."""
+        total = self._stored_total()
+        if total is not None:
+            return total.input_ms
+        return sum(self.part(number).ledger().input_ms for number in range(len(self.sizes)) if self.is_stored(number))
+
     def part(self, number: int, *, make: bool = True) -> Part:
         """One part. See `parts` for `make`."""
         revision = self._revision(number)
@@ -76,6 +89,47 @@ class BatchIndex:
         if len(positions) < self.sizes[number]:
             return self._unfinished(number, revision, positions, make=make)
         return self._made(number, revision) if make else self._without(number, revision)
+
+    def parts(self, *, make: bool = True) -> Iterator[Part]:
+        """All parts, in order. See `k2d.corpus.index.parts` for `make`."""
+        return (self.part(number, make=make) for number in range(len(self.sizes)))
+
+    def ledger(self, policy: Policy = DEFAULT, *, make: bool = True) -> PartLedger:
+        """The ledger of the batch. One file where all parts are stored, else one a part."""
+        total, batch_parts = self._stored_total(), list(self.parts(make=make))
+        if total is None:
+            ledgers = self._lake.files.many(lambda part: part.ledger(policy), batch_parts)
+            return batch_ledger(list(ledgers))
+        if total.policy == policy.key:
+            return total
+        kept = self._lake.files.many(lambda part: part.ledger(policy).kept, batch_parts)
+        return total.model_copy(update={"policy": policy.key, "kept": sum(kept, KeptSums())})
+
+    def store_total(self) -> None:
+        """Store the ledger of the batch, if all its parts are stored."""
+        self._stored_total()
+
+    def _stored_total(self) -> PartLedger | None:
+        """The stored ledger of the batch under the default policy; None where a part is not stored."""
+        stems = [self._revision(number) for number in range(len(self.sizes))]
+        if not all(map(self.is_stored, range(len(self.sizes)))):
+            return None
+        path = f"{self._folder}/{TOTAL}{digest('total', stems)[:16]}{LEDGER}"
+
+        def read() -> PartLedger:
+            with contextlib.suppress(NotFound, StoreError):
+                ledger: PartLedger = read_json(self._lake.files, path, PartLedger)
+                if ledger.policy == DEFAULT.key:
+                    return ledger
+            ledgers = self._lake.files.many(lambda part: part.ledger(), list(self.parts()))
+            ledger = batch_ledger(list(ledgers))
+            with contextlib.suppress(StoreError):
+                self._lake.files.write(path, dumps(ledger.as_json()))
+                for older in self._totals - {path}:
+                    self._lake.files.remove(older)
+            return ledger
+
+        return self._lake.memory.recall(path, read)
 
     # ---- finished parts -------------------------------------------------------------------------------------------
 
@@ -88,6 +142,8 @@ class BatchIndex:
             if self._lake.files.exists(revision + LEDGER):
                 return self._stored_part(number, revision)
         with claim:
+            if self._lake.files.exists(revision + LEDGER):  # made and released since this index was listed
+                return self._stored_part(number, revision)
             tables = self._remade(number, revision)
         return self._in_memory(number, revision, tables)
 
@@ -145,16 +201,25 @@ class BatchIndex:
         return None
 
     def _stored_part_of(self, number: int, stem_: str, positions: set[int]) -> Part | None:
-        def gone() -> PartTables:
-            raise StoreError(f"the index of part {number} is damaged", hint="ask again: it is made anew")
+        """What was stored of an unfinished part; None if it has recordings that have no result any more."""
 
-        part = Part(self._lake, number, stem_, expected=self.sizes[number], remake=gone)
+        def unknown() -> PartTables:
+            raise StoreError(f"what is stored of part {number} is damaged", hint="ask again: it is made anew")
+
+        def remade() -> PartTables:
+            tables = gather(self._lake, list(self._lake.batches.results_at(self._batch.id, sorted(stored))))
+            if not tables.outdated:
+                self._store(number, stem_, tables)
+            return tables
+
         try:
+            part = Part(self._lake, number, stem_, expected=self.sizes[number], remake=unknown)
             stored = set(part.recording_table["position"].to_pylist())
-            part.chunks, part.segments  # noqa: B018 - opens the files, so that damage is found here
         except StoreError:
             return None
-        return part if stored <= positions else None
+        if not stored <= positions:
+            return None
+        return Part(self._lake, number, stem_, expected=self.sizes[number], remake=remade)
 
     def _tail(self, number: int, revision: str, positions: set[int]) -> PartTables:
         """The tables of these recordings, from memory as far as they were read before."""

@@ -40,9 +40,7 @@ def parts(lake: Lake, batch_id: str, *, make: bool = True) -> Iterator[Part]:
         NotFound: no such batch.
         StoreError
     """
-    index = BatchIndex(lake, lake.batches.get(batch_id))
-    for number in range(len(index.sizes)):
-        yield index.part(number, make=make)
+    yield from BatchIndex(lake, lake.batches.get(batch_id)).parts(make=make)
 
 
 def read_index(lake: Lake, batch_id: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -78,7 +76,8 @@ def results(lake: Lake, batch: Batch) -> Iterator[RecordingResult]:
 
 
 def settle(lake: Lake, batch: Batch, numbers: Sequence[int] | None = None) -> None:
-    """Store what is finished of these parts (None: of all), and long tails of unfinished ones.
+    """Store what is finished of these parts (None: of all), long tails of unfinished ones, and the batch's ledger if
+    these were the last.
 
         settle(lake, batch, [position // PART_RECORDINGS])  # after a result
 
@@ -89,6 +88,7 @@ def settle(lake: Lake, batch: Batch, numbers: Sequence[int] | None = None) -> No
     for number in range(len(index.sizes)) if numbers is None else sorted(set(numbers)):
         if not index.is_stored(number):
             index.part(number)
+    BatchIndex(lake, batch).store_total()
 
 
 def parts_of(positions: Sequence[int]) -> list[int]:

@@ -58,6 +58,7 @@ class PartLedger(BaseModel):
     noted: list[RecordingNotes]
     versions: list[VersionCount]
     ids: str  # of the labeled recordings, base64 of 12 bytes each: a batch may have a recording twice
+    duplicates: int = 0  # labeled recordings with the same audio as another one; in ledgers of whole batches
     policy: str  # key of the policy of `kept`
     kept: KeptSums
 
@@ -129,8 +130,13 @@ def kept_sums(policy: Policy, part: PartColumns) -> KeptSums:
     )
 
 
-def duplicates(ledger: PartLedger) -> int:
-    """How many of its labeled recordings have the same audio as another one of them."""
+def batch_ledger(ledgers: Sequence[PartLedger]) -> PartLedger:
+    """The ledger of a whole batch: that of its parts, with the duplicates counted instead of the ids."""
+    joined = join_ledgers(ledgers)
+    return joined.model_copy(update={"duplicates": _duplicates(joined), "ids": ""})
+
+
+def _duplicates(ledger: PartLedger) -> int:
     ids = np.frombuffer(base64.b64decode(ledger.ids), np.uint32).reshape(-1, _ID_BYTES // 4)
     return len(ids) - len(np.unique(ids, axis=0)) if len(ids) else 0
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from k2d.corpus.batch_index import BatchIndex
 from k2d.corpus.index import parts
-from k2d.corpus.ledgers import PartLedger, duplicates, join_ledgers
+from k2d.corpus.ledgers import PartLedger
 from k2d.corpus.sweep import Curve, SweepSums, sweep
 from k2d.documents import (
     BatchItem,
@@ -57,19 +57,17 @@ def summary(batch: Batch) -> BatchSummary:
 
 
 def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchItem:
-    """A batch as an entry of a list; needs one listing of its index, one ledger a part, and one listing of each
-    unfinished part.
+    """A batch as an entry of a list: one listing of its index and one ledger, of the batch or of each part stored.
 
-    Hours are those of the recordings that are in the index; of an unfinished part without files none are read.
+    Hours are those of the recordings that are in the stored index.
     """
     index = BatchIndex(lake, batch)
-    stored = [index.part(number).ledger() for number in range(len(index.sizes)) if index.is_stored(number)]
     pending = len(batch.sources) - index.finished
     return BatchItem(
         **dict(summary(batch)),
         state=state(lake, batch, pending=pending, jobs=jobs),
         pending=pending,
-        hours=round(sum(ledger.input_ms for ledger in stored) / 3_600_000, 4),
+        hours=round(index.stored_ms / 3_600_000, 4),
     )
 
 
@@ -95,7 +93,7 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
     Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are the kept
     segments of chunks that are not kept whole; the rest of those chunks, pauses included, is rejected.
     """
-    return _ledger(batch, policy, _sums(lake, batch, policy))
+    return _ledger(batch, policy, BatchIndex(lake, batch).ledger(policy))
 
 
 def status(
@@ -103,16 +101,17 @@ def status(
 ) -> BatchStatus:
     """A batch's state, ledger and quarantined recordings. `jobs`: the jobs in the queue, None without a queue.
 
-    Reads a ledger for each part. Without `make`, recordings of parts that are finished but not in the index count as
-    pending.
+    Reads the ledger of the batch, or one for each part. Without `make`, recordings of parts that are finished but not
+    in the index count as pending.
     """
-    sums = _sums(lake, batch, policy, make=make)
+    sums = BatchIndex(lake, batch).ledger(policy, make=make)
     batch_ledger = _ledger(batch, policy, sums)
     return BatchStatus(
         **dict(summary(batch)),
         state=state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs),
         ledger=batch_ledger,
         jobs=jobs,
+        eta_s=_eta_s(sums, jobs, pending=batch_ledger.recordings.pending),
         quarantined=sums.quarantined_shown,
         quarantined_total=sums.quarantined,
         partial=sums.partial,
@@ -134,10 +133,12 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
     return BatchState.STALLED
 
 
-def _sums(lake: Lake, batch: Batch, policy: Policy, *, make: bool = True) -> PartLedger:
-    """The ledgers of all parts, added up. A recording counts with its chunks or not at all."""
-    batch_parts = list(parts(lake, batch.id, make=make))
-    return join_ledgers(list(lake.files.many(lambda part: part.ledger(policy), batch_parts)))
+def _eta_s(sums: PartLedger, jobs: Jobs | None, *, pending: int) -> float | None:
+    """Seconds until the pending recordings are done, if they are as long as the others; None if unknown."""
+    if jobs is None or not jobs.times_real_time or not sums.input_ms or not pending:
+        return None
+    left_s = pending * sums.input_ms / 1000 / sums.recordings - jobs.seconds_in_flight
+    return round(max(0.0, left_s) / jobs.times_real_time, 1)
 
 
 def _ledger(batch: Batch, policy: Policy, sums: PartLedger) -> Ledger:
@@ -159,7 +160,7 @@ def _ledger(batch: Batch, policy: Policy, sums: PartLedger) -> Ledger:
             total=len(batch.sources),
             labeled=sums.labeled,
             quarantined=sums.quarantined,
-            duplicates=duplicates(sums),
+            duplicates=sums.duplicates,
             pending=len(batch.sources) - sums.recordings,
             unknown_length=sums.unknown_length,
         ),

@@ -1,7 +1,7 @@
 """Batches: accept audio, answer 202 at once, and report progress."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Final
 
 import anyio
@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from k2d.corpus import index, views
 from k2d.corpus.index import take_back_outdated
-from k2d.documents import BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, ResumeResult
+from k2d.documents import BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, Jobs, ResumeResult
 from k2d.errors import BadRequest, DamagedFile, described
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.terms import terms_left_out
@@ -18,6 +18,7 @@ from k2d.schema import Batch, BatchState
 from k2d.store import Lake
 from k2d.store.batches import DamagedBatch
 from services.filter.context import InLake, InPolicy, InQueue, InSettings
+from services.filter.index_jobs import queue_index
 from services.filter.intake import OPENAPI_BODY, forecast_batch, read_body, store_batch
 from services.filter.queue import WorkQueue, request_plan
 from services.web.problems import EVERYWHERE, responses
@@ -73,8 +74,9 @@ def list_batches(
         raise BadRequest("the cursor names no batch", hint="use `next` of the page before as it is")
     start = ids.index(cursor) + 1 if cursor is not None else 0
     page = ids[start : start + limit]
+    entries = [entry for entry in map(lake.batches.entry, page) if entry is not None]
     return BatchList(
-        batches=[_listed(entry, lake, queue) for entry in map(lake.batches.entry, page) if entry is not None],
+        batches=_listed(entries, lake, queue),
         next=page[-1] if start + limit < len(ids) else None,
     )
 
@@ -171,15 +173,21 @@ def _queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
 
 
 def _status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:
-    return views.status(lake, batch, policy, jobs=queue.live(batch.id))
+    make = queue_index(batch, lake, queue) == 0
+    return views.status(lake, batch, policy, jobs=queue.live(batch.id), make=make)
 
 
-def _listed(batch: Batch | DamagedBatch, lake: Lake, queue: WorkQueue) -> BatchItem:
-    """A batch for a list; Redis is asked only about those whose state depends on it."""
-    if isinstance(batch, DamagedBatch):
-        return views.listed_damaged(batch)
-    listed = views.listed(lake, batch)
-    if listed.state is not BatchState.STALLED:
-        return listed
-    state = views.state(lake, batch, pending=listed.pending, jobs=queue.live(batch.id))
-    return listed.model_copy(update={"state": state})
+def _listed(entries: Sequence[Batch | DamagedBatch], lake: Lake, queue: WorkQueue) -> list[BatchItem]:
+    """Batches for a list; Redis is asked once, about those whose state depends on it."""
+    items = [
+        views.listed_damaged(entry) if isinstance(entry, DamagedBatch) else views.listed(lake, entry)
+        for entry in entries
+    ]
+    waiting = {item.id for item in items if item.state is BatchState.STALLED}
+    jobs = queue.live_many(sorted(waiting)) if waiting else {}
+    return [_with_jobs(item, lake, jobs.get(item.id)) if item.id in waiting else item for item in items]
+
+
+def _with_jobs(item: BatchItem, lake: Lake, jobs: Jobs | None) -> BatchItem:
+    state = views.state(lake, lake.batches.get(item.id), pending=item.pending, jobs=jobs)
+    return item.model_copy(update={"state": state})

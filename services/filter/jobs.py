@@ -19,6 +19,7 @@ from rq import get_current_job
 from k2d import sources
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
+from k2d.corpus.index import parts_of, settle
 from k2d.datasets.freeze import freeze
 from k2d.errors import AudioError, K2DError
 from k2d.filtering.policy import Policy
@@ -107,6 +108,7 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
                     queue.enqueue(LABEL, _label_request(batch.id, index, positions), batch=batch.id, force=True)
                     log.info("group put back", batch=batch.id, recordings=len(missing) - len(run.finished))
                 break
+        settle(lake, batch, parts_of(positions))
     return finished
 
 
@@ -123,6 +125,8 @@ class GroupRun:
     async def run(self, positions: Sequence[int]) -> None:
         """Label `positions`, or as many as can be finished before a stop or cancel."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
+        with suppress(RedisError):
+            self.queue.begin(self.batch.id)
         async with open_models(self.settings, self.batch, self.lake) as (teacher, validators):
             labeler = Labeler(
                 self.lake,
@@ -174,7 +178,14 @@ class GroupRun:
         self.lake.batches.put_result(self.batch.id, result)
         self.finished.add(result.position)
         with suppress(RedisError):
-            self.queue.finished(self.batch.id, result.position)
+            self.queue.finished(self.batch.id, result.position, result.duration_s)
+
+
+def index_part(batch_id: str, number: int) -> None:
+    """Store one part of a batch's index, if all its recordings have a result."""
+    lake = Lake(load().store)
+    with _errors_in_job():
+        settle(lake, lake.batches.get(batch_id), [number])
 
 
 def freeze_dataset(

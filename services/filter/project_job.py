@@ -9,7 +9,7 @@ from rq.job import Job
 from k2d.errors import BadRequest
 
 MODULE: Final = "services.filter.jobs"
-FUNCTIONS: Final = ("plan_batch", "label_group", "freeze_dataset")
+FUNCTIONS: Final = ("plan_batch", "label_group", "index_part", "freeze_dataset", "freeze_slices")
 
 
 def job_name(function: str) -> str:

@@ -3,8 +3,10 @@
 The lake is the truth: Redis may be flushed at any time, and POST /v1/resume queues again what is missing.
 """
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -23,14 +25,22 @@ from k2d.errors import QueueError
 from k2d.settings import Settings
 from services.filter.project_job import job_name
 
-CONTROL: Final = "k2d-control"  # planning and freezing: short, served first
+CONTROL: Final = "k2d-control"  # planning of batches: short, served first
+CORPUS: Final = "k2d-corpus"  # steps over a corpus, a part or less each: the index, datasets
 LABEL: Final = "k2d-label"  # groups of recordings
-QUEUES: Final = (CONTROL, LABEL)
+QUEUES: Final = (CONTROL, CORPUS, LABEL)
 
+_JOB: Final = "rq:job:"  # begins the keys of RQ's jobs
+AT, SINCE, DONE = "at", "since", "done"  # beside positions, in the hash of a batch's live progress
 LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
+_MAY_HAVE_FAILED: Final = frozenset(status.value.encode() for status in LIVE | {JobStatus.FAILED})
 RETRIES: Final = [5, 15, 30, 60, 120]  # seconds between attempts
 KEEP_S: Final = 7 * 24 * 3600  # keys of live progress, after their last change
 FINISHED_S: Final = 3600  # how long a finished job stays visible
+# Seconds a job of CORPUS may take. Chosen: its few gigabytes take minutes, and an hour in a slow object store.
+PART_TIMEOUT_S: Final = 2 * 3600
+IDLE_S: Final = 900.0  # without progress, after which the speed of a batch is measured anew; chosen
+ERRORS_READ: Final = 20  # jobs whose meta is read for the last error
 MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: other clients of Redis wait meanwhile
 
 
@@ -114,7 +124,8 @@ class WorkQueue:
             pipe.multi()
             if not free:
                 return 0
-            data = [self._job_data(request) for _, request in free]
+            timeout_s = PART_TIMEOUT_S if queue == CORPUS else self.settings.job_timeout_s
+            data = [_job_data(request, timeout_s=timeout_s) for _, request in free]
             jobs = self._queue(queue).enqueue_many(data, pipeline=pipe)
             for (slot, _), job in zip(free, jobs, strict=True):
                 pipe.set(slot, job.id, ex=KEEP_S)
@@ -125,16 +136,6 @@ class WorkQueue:
 
         # redis-py's annotation leaves `value_from_callable` out
         return cast(int, self.redis.transaction(add, *slots, value_from_callable=True))  # type: ignore[arg-type]
-
-    def _job_data(self, request: JobRequest) -> EnqueueData:
-        return Queue.prepare_data(
-            job_name(request.function),
-            args=request.args,
-            timeout=self.settings.job_timeout_s,
-            retry=Retry(max=len(RETRIES), interval=RETRIES),
-            result_ttl=FINISHED_S,
-            failure_ttl=KEEP_S,
-        )
 
     def _live_slots(self, slots: Sequence[str]) -> set[str]:
         ids = cast(list[bytes | None], self.redis.mget(slots))
@@ -179,35 +180,81 @@ class WorkQueue:
 
     def progress(self, batch: str, position: int, seconds: float) -> None:
         """Record how far the teacher is in an unfinished recording."""
-        self.redis.hset(_live_key(batch), mapping={str(position): seconds, "at": time.time()})
+        self.redis.hset(_live_key(batch), mapping={str(position): seconds, AT: time.time()})
         self.redis.expire(_live_key(batch), KEEP_S)
 
-    def finished(self, batch: str, position: int) -> None:
-        """Drop a recording's live progress: its result is in the lake."""
-        self.redis.hdel(_live_key(batch), str(position))
-        self.redis.hset(_live_key(batch), "at", str(time.time()))
-        self.redis.expire(_live_key(batch), KEEP_S)
+    def finished(self, batch: str, position: int, seconds: float = 0.0) -> None:
+        """Drop a recording's live progress: its result is in the lake. `seconds`: its length, for the speed."""
+        with self.redis.pipeline() as pipe:
+            pipe.hdel(_live_key(batch), str(position))
+            pipe.hincrbyfloat(_live_key(batch), DONE, seconds)
+            pipe.hset(_live_key(batch), AT, str(time.time()))
+            pipe.expire(_live_key(batch), KEEP_S)
+            pipe.execute()
+
+    def begin(self, batch: str) -> None:
+        """Begin to measure the speed of a batch, unless some worker is at it already."""
+        at = cast(bytes | None, self.redis.hget(_live_key(batch), AT))
+        now = time.time()
+        if at is None or now - float(at) > IDLE_S:
+            self.redis.hset(_live_key(batch), mapping={SINCE: now, DONE: 0.0, AT: now})
+            self.redis.expire(_live_key(batch), KEEP_S)
 
     def live(self, batch: str) -> Jobs | None:
-        """What Redis knows of the batch; None when Redis does not answer."""
+        """What Redis knows of the batch; None when Redis does not answer. Two or three round trips for any batch."""
+        return self.live_many([batch])[batch]
+
+    def live_many(self, batches: Sequence[str]) -> dict[str, Jobs | None]:
+        """What Redis knows of several batches, in as many round trips as for one."""
         try:
-            ids = [job_id.decode() for job_id in cast(set[bytes], self.redis.smembers(_jobs_key(batch)))]
-            jobs = list(self._fetch(ids))
-            if gone := set(ids) - {job.id for job in jobs}:
-                self.redis.srem(_jobs_key(batch), *gone)
-            fields = cast(dict[bytes, bytes], self.redis.hgetall(_live_key(batch)))
+            with self.redis.pipeline(transaction=False) as pipe:
+                for batch in batches:
+                    pipe.sort(_jobs_key(batch), by="nosort", get=["#", f"{_JOB}*->status"])
+                    pipe.hgetall(_live_key(batch))
+                answers = pipe.execute()
+            states = {
+                batch: dict(zip(ids[::2], ids[1::2], strict=True))
+                for batch, ids in zip(batches, answers[::2], strict=True)
+            }
+            self._forget_gone(
+                {batch: [i for i, status in jobs.items() if not status] for batch, jobs in states.items()}
+            )
+            errors = self._last_errors(states)
         except RedisError:
-            return None
-        states = [job.get_status(refresh=False) for job in jobs]
-        at = fields.pop(b"at", None)
-        return Jobs(
-            jobs_queued=sum(state in LIVE and state != JobStatus.STARTED for state in states),
-            jobs_running=states.count(JobStatus.STARTED),
-            jobs_failed=states.count(JobStatus.FAILED),
-            last_error=next((job.meta["error"] for job in jobs if job.meta.get("error")), None),
-            seconds_in_flight=round(sum(float(value) for value in fields.values()), 3),
-            updated_at=float(at) if at else None,
-        )
+            return dict.fromkeys(batches)
+        return {
+            batch: _jobs(Counter(states[batch].values()), fields, errors.get(batch))
+            for batch, fields in zip(batches, answers[1::2], strict=True)
+        }
+
+    def _forget_gone(self, gone: Mapping[str, Sequence[bytes]]) -> None:
+        """Take jobs that Redis lost out of the sets of their batches. A heartbeat for one leaves a hash without a
+        status."""
+        for batch, ids in gone.items():
+            if ids:
+                self.redis.srem(_jobs_key(batch), *ids)
+
+    def _last_errors(self, states: Mapping[str, Mapping[bytes, bytes | None]]) -> dict[str, str]:
+        """The last error of each batch, from the jobs that failed or wait, in one round trip."""
+        asked = [
+            (batch, job_id)
+            for batch, jobs in states.items()
+            for job_id in sorted(
+                (i for i, status in jobs.items() if status in _MAY_HAVE_FAILED), key=_failed_first(jobs)
+            )[:ERRORS_READ]
+        ]
+        if not asked:
+            return {}
+        with self.redis.pipeline(transaction=False) as pipe:
+            for _, job_id in asked:
+                pipe.hget(_JOB + job_id.decode(), "meta")
+            metas = pipe.execute()
+        errors: dict[str, str] = {}
+        for (batch, _), meta in zip(asked, metas, strict=True):
+            error = json.loads(meta).get("error") if meta else None
+            if error:
+                errors.setdefault(batch, str(error))
+        return errors
 
     def forget(self, batch: str) -> None:
         """Drop the live progress and the counted attempts of a batch: it is tried again.
@@ -248,6 +295,38 @@ class WorkQueue:
         if not jobs or jobs[0].enqueued_at is None:
             return 0.0
         return max(0.0, time.time() - jobs[0].enqueued_at.timestamp())
+
+
+def _job_data(request: JobRequest, *, timeout_s: int) -> EnqueueData:
+    return Queue.prepare_data(
+        job_name(request.function),
+        args=request.args,
+        timeout=timeout_s,
+        retry=Retry(max=len(RETRIES), interval=RETRIES),
+        result_ttl=FINISHED_S,
+        failure_ttl=KEEP_S,
+    )
+
+
+def _failed_first(jobs: Mapping[bytes, bytes | None]) -> Callable[[bytes], tuple[bool, bytes]]:
+    """Order job ids so that those that failed come first."""
+    return lambda job_id: (jobs[job_id] != JobStatus.FAILED.value.encode(), job_id)
+
+
+def _jobs(counts: Counter[bytes | None], fields: dict[bytes, bytes], error: str | None) -> Jobs:
+    by_status = {status: counts[status.value.encode()] for status in JobStatus}
+    at, since, done = (fields.pop(name.encode(), None) for name in (AT, SINCE, DONE))
+    in_flight_s = sum(float(value) for value in fields.values())
+    elapsed_s = float(at) - float(since) if at and since else 0.0
+    return Jobs(
+        jobs_queued=sum(by_status[status] for status in LIVE - {JobStatus.STARTED}),
+        jobs_running=by_status[JobStatus.STARTED],
+        jobs_failed=by_status[JobStatus.FAILED],
+        last_error=error,
+        seconds_in_flight=round(in_flight_s, 3),
+        times_real_time=round((float(done or 0) + in_flight_s) / elapsed_s, 2) if elapsed_s > 0 else None,
+        updated_at=float(at) if at else None,
+    )
 
 
 class AttemptsInRedis:
@@ -293,7 +372,8 @@ def _jobs_key(batch: str) -> str:
 
 
 def _live_key(batch: str) -> str:
-    """The key of a hash: seconds transcribed in each unfinished recording of a batch, and when that was (`at`)."""
+    """The key of a hash: seconds transcribed in each unfinished recording of a batch, when that was (`at`), and since
+    when (`since`) how many seconds were finished (`done`)."""
     return f"k2d:live:{batch}"
 
 

@@ -8,6 +8,7 @@ import pytest
 from lakes import audio_path, batch, copy, put_recording
 
 from k2d.corpus import batch_index, index, views
+from k2d.corpus.batch_index import BatchIndex
 from k2d.corpus.index import parts, read_index
 from k2d.errors import StoreError
 from k2d.filtering.policy import columns_of, evidence_columns
@@ -56,13 +57,13 @@ def test_a_result_that_comes_while_the_ledger_is_made_counts_with_its_chunks_or_
 ) -> None:
     late = put_recording(lake, 3, [(0.0, 0.3)])
 
-    def then_a_result(*_: object, **__: object) -> list[index.Part]:
-        read = list(parts(lake, ID))
+    def then_a_result(batch_index: BatchIndex, **_: object) -> list[index.Part]:
+        read = [batch_index.part(number) for number in range(len(batch_index.sizes))]
         lake.batches.put_result(ID, late)
         return read
 
     before = views.ledger(lake, lake.batches.get(ID))
-    monkeypatch.setattr(views, "parts", then_a_result)
+    monkeypatch.setattr(BatchIndex, "parts", then_a_result)
     meanwhile = views.status(lake, lake.batches.get(ID))
     assert meanwhile.ledger == before
     assert (meanwhile.state, meanwhile.ledger.recordings.pending) == ("stalled", 1)
