@@ -88,7 +88,7 @@ def gather(lake: Lake, results: Sequence[RecordingResult]) -> PartTables:
     rows = pa.concat_tables([SCHEMA.empty_table(), *(shard.rows for shard in tables)])
     evidence = pa.chunked_array([chunk for shard in tables for chunk in shard.evidence.chunks], _EVIDENCE_TYPE)
     counted = [result for result in results if shards.get(result.position, True) is not None]
-    recordings = [_recording_row(result, shards.get(result.position)) for result in counted]
+    recordings = [recording_row(result, shards.get(result.position)) for result in counted]
     return PartTables(
         rows,
         column_files.chunks(rows),
@@ -171,7 +171,8 @@ def _with_constants(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
     return table
 
 
-def _recording_row(result: RecordingResult, shard: _ShardRows | None) -> dict[str, Any]:
+def recording_row(result: RecordingResult, shard: "_ShardRows | None") -> dict[str, Any]:
+    """A row of RECORDINGS: a result, and what its facts shard says of its chunks."""
     row = {name: getattr(result, name) for name in _RESULT} | {"name": printable(result.name), "chunks": 0}
     row["detail"] = None if result.detail is None else printable(result.detail)
     row["notes"] = [printable(note) for note in result.notes]
