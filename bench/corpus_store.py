@@ -20,7 +20,7 @@ from k2d.corpus import batch_index, column_files, gather
 from k2d.corpus.gather import PartTables
 from k2d.corpus.part import store_part
 from k2d.documents import BatchOptions
-from k2d.filtering.evidence import weigh
+from k2d.filtering.evidence import ChunkTexts, weigh_many
 from k2d.keys import digest
 from k2d.labeling.request import make_batch
 from k2d.labeling.validate import facts_of
@@ -48,7 +48,11 @@ VALIDATORS = f"model:{VALIDATOR.reference}"
 SEGMENTS = 6  # a chunk
 # phrases of a lecture, Mandarin with English words in it; half of the recordings have none of the latter
 MANDARIN = "今天這堂課 我們先來看一下 昨天說過的那個問題 然後再把答案寫在黑板上面 所以大家應該都懂了吧".split()
-MIXED = "我們先 review 一下|這個 gradient 要算出來|deadline 是下禮拜五|把 model 丟到 server 上|然後 train 一個 epoch".split("|")
+MIXED = (
+    "我們先 review 一下|這個 gradient 要算出來|deadline 是下禮拜五|把 model 丟到 server 上|然後 train 一個 epoch".split(
+        "|"
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Size:
 
     recordings: int
     chunks: int = 85  # a recording
-    different: int = 32  # recordings made for real
+    different: int = 6  # recordings made for real
     chunk_s: float = 21.0
     audio: str = "tiny"  # or "real": noise that takes about as many bytes as speech
 
@@ -71,7 +75,10 @@ def build(lake: Lake, size: Size, name: str = "corpus") -> Batch:
     try:
         lake.check()
         different = min(size.different, size.recordings)
-        sources = [Source(f"week-{n // 500}/talk-{n}.flac", f"file:///talks/{n}.flac", f"key{n}", 1) for n in range(size.recordings)]
+        sources = [
+            Source(f"week-{n // 500}/talk-{n}.flac", f"file:///talks/{n}.flac", f"key{n}", 1)
+            for n in range(size.recordings)
+        ]
         options = BatchOptions(name=name, teacher=TEACHER.reference, validator=VALIDATOR.reference)
         batch = make_batch(sources, options, Settings(_env_file=None))
         lake.batches.put(batch)
@@ -112,10 +119,16 @@ def _write(lake: Lake, result: RecordingResult, size: Size, rng: np.random.Gener
     """Label and facts shards of one recording."""
     if result.outcome is not Outcome.LABELED:
         return
-    recording = Recording(str(result.recording_id), result.duration_s, round(result.duration_s * SAMPLE_RATE_HZ), 0.5, "flac, 16000 Hz, 1 channel")
+    recording = Recording(
+        str(result.recording_id),
+        result.duration_s,
+        round(result.duration_s * SAMPLE_RATE_HZ),
+        0.5,
+        "flac, 16000 Hz, 1 channel",
+    )
     meta = {"recording": recording, "teacher": TEACHER, "version": 2, "k2d_version": "0.3.0"}
     phrases = MIXED if result.position % 2 else MANDARIN
-    facts = []
+    chunks, texts = [], []
     with lake.labels.writer(str(result.label_key), meta) as writer:
         for index in range(size.chunks):
             chunk = _chunk(index, size, phrases, rng)
@@ -123,17 +136,13 @@ def _write(lake: Lake, result: RecordingResult, size: Size, rng: np.random.Gener
             bad = rng.random() < 0.25
             text = chunk.text.replace("一", "二").replace("我", "你") if bad else chunk.text
             forced = tuple(-float(round(rng.gamma(2.0, 0.6 if bad else 0.1), 4)) for _ in chunk.segments)
-            hypotheses = (Hypothesis(VALIDATORS, "as is", text, -0.4, forced),)
-            facts.append(
-                facts_of(
-                    chunk,
-                    hypotheses,
-                    weigh(chunk.segments, hypotheses),
-                    facts_key=str(result.facts_key),
-                    recording_id=recording.id,
-                    validators=VALIDATORS,
-                )
-            )
+            chunks.append(chunk)
+            texts.append(ChunkTexts(chunk.segments, (Hypothesis(VALIDATORS, "as is", text, -0.4, forced),)))
+    named = {"facts_key": str(result.facts_key), "recording_id": recording.id, "validators": VALIDATORS}
+    facts = [
+        facts_of(chunk, text.hypotheses, weighed, **named)
+        for chunk, text, weighed in zip(chunks, texts, weigh_many(texts), strict=True)
+    ]
     meta |= {"label_key": result.label_key, "validator": VALIDATOR, "validator_name": VALIDATORS, "version": 4}
     lake.facts.write(str(result.facts_key), facts, meta)
 
@@ -159,7 +168,10 @@ def _flac(samples: int, size: Size, rng: np.random.Generator) -> bytes:
 def _link(lake: Lake, made: RecordingResult, result: RecordingResult) -> None:
     if result.outcome is not Outcome.LABELED or made.outcome is not Outcome.LABELED:
         return
-    for folder, key, copy in (("labels", made.label_key, result.label_key), ("facts", made.facts_key, result.facts_key)):
+    for folder, key, copy in (
+        ("labels", made.label_key, result.label_key),
+        ("facts", made.facts_key, result.facts_key),
+    ):
         source, target = (lake.files.full(key_path(folder, str(k), ".parquet")) for k in (key, copy))
         if lake.files.local:
             Path(target).parent.mkdir(parents=True, exist_ok=True)

@@ -138,9 +138,8 @@ def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
     """
     key, index = chunk_of(chunk_id)
     if lake.facts.has(key):
-        for facts in lake.facts.read(key):
-            if facts.index == index:
-                return facts
+        for facts in lake.facts.read(key, only=(index,)):
+            return facts
     raise NotFound(
         f"no chunk has the id {chunk_id[:80]!r}", hint="`k2d chunks BATCH --jsonl` prints the ids of a batch"
     )

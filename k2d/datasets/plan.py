@@ -1,17 +1,22 @@
 """Plans a freeze before any audio is read: the kept chunks and segments, the digest, and the ledger of seconds."""
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
 
-from k2d.corpus.distinct import DistinctPart, distinct_parts
-from k2d.corpus.index import outdated
+from k2d.corpus.distinct import DistinctPart, distinct_part
+from k2d.corpus.index import outdated, parts
+from k2d.corpus.part import Part
 from k2d.datasets.revoked import RevokedIds
 from k2d.errors import Conflict
 from k2d.filtering.policy import REASONS, Policy, RowSubset, decide, metric_column, policy_columns, thresholds
@@ -26,6 +31,8 @@ REVOKED: Final = "revoked"  # counted like a Reason: excluded by an id in `witho
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+_IN = TypeVar("_IN")
+_OUT = TypeVar("_OUT")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +47,7 @@ class Selection:
     distances: npt.NDArray[Any]  # (chunks,): the policy's metric
     segments: npt.NDArray[np.int32]  # (segments, 2): (chunk index, segment number) of the salvaged ones, ascending
     risks: npt.NDArray[Any]  # (segments,): the policy's metric
+    ms: int  # of all that is kept
 
 
 @dataclass(slots=True)
@@ -57,10 +65,34 @@ class LedgerSums:
     validators: set[tuple[str, str]] = field(default_factory=set)  # (name, fingerprint)
     versions: Counter[Versions] = field(default_factory=Counter)  # labeled recordings
 
+    def add(self, other: "LedgerSums") -> None:
+        """Add the sums over other recordings."""
+        self.input_ms += other.input_ms
+        self.quarantined_ms += other.quarantined_ms
+        self.revoked += other.revoked
+        for name in ("recordings", "chunks", "status_ms", "reason_ms", "versions"):
+            getattr(self, name).update(getattr(other, name))
+        for fingerprint, label_key in other.teachers.items():
+            self.teachers.setdefault(fingerprint, label_key)
+        self.validators |= other.validators
+
     @property
     def silence_ms(self) -> int:
         """Milliseconds that are in no chunk and not quarantined."""
         return self.input_ms - self.quarantined_ms - sum(self.status_ms.values())
+
+
+class PartPlan(BaseModel):
+    """What is to be written of one part: the recordings it shares with none before, cut into slices."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: str
+    number: int  # of the part in its batch
+    stem: str  # of the index that this was planned from: where another one is there, the batch changed
+    skip: list[int]  # positions of recordings that are in an earlier part
+    slices: list[tuple[int, int]]  # of its selections, in order; each is written by itself
+    selected: list[int]  # how many recordings each slice has
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,42 +102,112 @@ class Plan:
     digest: str
     selected: int  # number of recordings of which something is kept
     sums: LedgerSums
+    parts: tuple[PartPlan, ...]
 
 
-def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any) -> Plan:
-    """Read the results and the index of all batches once, and sum up what will be written.
+def make_plan(
+    lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any, slice_ms: int = 0
+) -> Plan:
+    """Sum up what will be written of all batches, part by part, in threads. No audio is read.
 
-    `head`: everything else that determines the content, as JSON values; part of the digest.
+    Args:
+        head: everything else that determines the content, as JSON values; part of the digest.
+        slice_ms: about how much speech a slice has; 0: one slice a part.
 
     Raises:
         Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
         StoreError
     """
     sums = LedgerSums()
-    _count_recordings(lake, batches, sums)
-    sha256 = content_digest(head)
-    selected = 0
-    for selection in selections(lake, batches, policy, without=without, sums=sums):
-        sha256.update(content_line(selection))
-        selected += 1
-    return Plan(sha256.hexdigest()[:DIGEST_DIGITS], selected, sums)
+    listed = list(_count_recordings(lake, batches, sums))
+
+    def plan(of: tuple[Batch, Part, list[int]]) -> _PlannedPart:
+        batch, part, skip = of
+        own = LedgerSums()
+        chosen = list(selections_of(part, skip, policy, without, own))
+        sha256 = hashlib.sha256(b"".join(map(content_line, chosen)))
+        slices = _slices([selection.ms for selection in chosen], slice_ms)
+        planned = PartPlan(
+            batch=batch.id,
+            number=part.number,
+            stem=part.stem,
+            skip=skip,
+            slices=slices,
+            selected=[end - start for start, end in slices],
+        )
+        return _PlannedPart(planned, own, sha256.hexdigest())
+
+    planned = list(_in_threads(plan, listed))
+    sha256 = hashlib.sha256(dumps([head, [part.digest for part in planned]]))
+    for part in planned:
+        sums.add(part.sums)
+    return Plan(
+        sha256.hexdigest()[:DIGEST_DIGITS],
+        sum(sum(part.plan.selected) for part in planned),
+        sums,
+        tuple(part.plan for part in planned if part.plan.slices),
+    )
 
 
-def selections(
-    lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, sums: LedgerSums | None = None
-) -> Iterator[Selection]:
+def digest_of_version_2(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any) -> str:
+    """The digest that version 0.2 gave the same content, to recognise its datasets."""
+    sha256 = hashlib.sha256(dumps(head))
+    for _, part, skip in _count_recordings(lake, batches, LedgerSums()):
+        for selection in selections_of(part, skip, policy, without):
+            sha256.update(content_line(selection))
+    return sha256.hexdigest()[:DIGEST_DIGITS]
+
+
+def selections(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds) -> Iterator[Selection]:
     """Iterate over the recordings of which something is kept, in a fixed order; each from its first batch and position.
+
+    Raises:
+        Conflict, StoreError: as `make_plan`.
+    """
+    for _, part, skip in _count_recordings(lake, batches, LedgerSums()):
+        yield from selections_of(part, skip, policy, without)
+
+
+def selections_of(
+    part: Part, skip: Sequence[int], policy: Policy, without: RevokedIds, sums: LedgerSums | None = None
+) -> Iterator[Selection]:
+    """Iterate over the recordings of a part of which something is kept, without those at the positions `skip`.
 
     `sums`: the ledger to update, if given.
     """
-    for part in distinct_parts(lake, batches):
-        if len(part.chunks["ms"]):
-            yield from _of_part(part, policy, without, sums)
+    fresh = ~np.isin(part.recordings.positions, np.array(skip, np.int64))
+    distinct = distinct_part(part, fresh)
+    if len(distinct.chunks["ms"]):
+        yield from _of_part(distinct, policy, without, sums)
 
 
-def content_digest(head: Any) -> "hashlib._Hash":
-    """Start the digest of a dataset with `head`; `content_line` is then added for each recording."""
-    return hashlib.sha256(dumps(head))
+@dataclass(frozen=True, slots=True)
+class _PlannedPart:
+    """The plan of a part, with its share of the ledger."""
+
+    plan: PartPlan
+    sums: LedgerSums
+    digest: str  # of what is kept
+
+
+def _slices(ms: Sequence[int], slice_ms: int) -> list[tuple[int, int]]:
+    """Cut recordings, of which this much is kept, into runs of about `slice_ms`."""
+    slices: list[tuple[int, int]] = []
+    start, filled = 0, 0
+    for place, length in enumerate(ms):
+        filled += length
+        if slice_ms and filled >= slice_ms:
+            slices.append((start, place + 1))
+            start, filled = place + 1, 0
+    return [*slices, (start, len(ms))] if start < len(ms) else slices
+
+
+def _in_threads(function: Callable[[_IN], _OUT], items: Iterable[_IN]) -> Iterator[_OUT]:
+    """Apply a function in threads, which NumPy lets run at once; results in order, few items in memory."""
+    threads, iterator = os.cpu_count() or 1, iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="plan") as pool:
+        while slab := list(islice(iterator, 2 * threads)):
+            yield from pool.map(function, slab)
 
 
 def content_line(selection: Selection) -> bytes:
@@ -143,6 +245,8 @@ def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: Ledg
     whole, salvaged = np.flatnonzero(kept.whole), np.flatnonzero(kept.segments)
     distances = metric_column(policy, RowSubset(chunks, whole))
     risks = _segment_risks(part, policy, salvaged)
+    whole_ms = np.concatenate([[0], np.cumsum(chunks["ms"][whole], dtype=np.int64)])
+    salvaged_ms = np.concatenate([[0], np.cumsum(segments["ms"][salvaged], dtype=np.int64)])
     whole_at = np.searchsorted(whole, bounds)
     salvaged_at = np.searchsorted(segments["chunk"][salvaged], bounds)
     for place in range(len(sizes)):
@@ -160,6 +264,12 @@ def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: Ledg
             distances=distances[chunk_rows],
             segments=np.stack([chunks["index"][segments["chunk"][rows]], segments["number"][rows]], axis=1),
             risks=risks[segment_rows],
+            ms=int(
+                whole_ms[chunk_rows.stop]
+                - whole_ms[chunk_rows.start]
+                + salvaged_ms[segment_rows.stop]
+                - salvaged_ms[segment_rows.start]
+            ),
         )
 
 
@@ -233,9 +343,11 @@ def _count_chunks(sums: LedgerSums, part: DistinctPart, policy: Policy, kept: _K
         sums.reason_ms[REVOKED] += int(left_ms[kept.revoked].sum())
 
 
-def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) -> None:
-    """Add the recordings to the ledger. A recording that was labeled in one batch and quarantined in another is
-    labeled.
+def _count_recordings(
+    lake: Lake, batches: Sequence[Batch], sums: LedgerSums
+) -> Iterator[tuple[Batch, Part, list[int]]]:
+    """Add the recordings to the ledger, and iterate over the parts, each with the positions of recordings that were in
+    an earlier one. A recording that was labeled in one batch and quarantined in another is labeled.
 
     Raises:
         Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
@@ -243,38 +355,24 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
     seen: set[str] = set()  # recording ids, and keys of sources, since some could not be decoded
     quarantined: list[tuple[str, RecordingResult]] = []
     for batch in batches:
-        if missing := len(outdated(lake, batch)):
-            raise Conflict(
-                f"batch {batch.name!r} has {counted(missing, 'recording')} with facts of an earlier version of k2d",
-                hint="run `k2d resume`: facts are computed again from the stored labels and hypotheses",
-                batch=batch.id,
-            )
+        _refuse_outdated(lake, batch)
         done = 0
-        for result, versions in lake.files.many(partial(_with_versions, lake), lake.batches.results(batch.id)):
-            done += 1
-            key = batch.sources[result.position].key
-            if result.outcome is not Outcome.LABELED or result.recording_id is None:
-                quarantined.append((key, result))
-            elif result.recording_id in seen:
-                sums.recordings["duplicates"] += 1
-            else:
-                seen |= {result.recording_id, f"source {key}"}
-                sums.recordings["labeled"] += 1
-                sums.versions[versions] += 1
-                sums.input_ms += round(result.duration_s * 1000)
-                if result.quarantined_s:  # kept in part
-                    sums.quarantined_ms += round(result.quarantined_s * 1000)
-                    sums.reason_ms[str(result.reason)] += round(result.quarantined_s * 1000)
-        pending = len(batch.sources) - done
-        if pending and not lake.batches.is_cancelled(batch.id):
-            hint = (
-                "`k2d resume` does what is missing, unless a service is at it (`k2d status` says so): then wait; "
-                "`k2d cancel` gives the rest up, so that what is done can be frozen"
-            )
-            raise Conflict(
-                f"batch {batch.name!r} still has {counted(pending, 'unfinished recording')}", hint=hint, batch=batch.id
-            )
-        sums.recordings["pending"] += pending
+        for part in parts(lake, batch.id):
+            skip: list[int] = []
+            results = part.results
+            done += len(results)
+            for result, versions in lake.files.many(partial(_with_versions, lake), results):
+                key = batch.sources[result.position].key
+                if result.outcome is not Outcome.LABELED or result.recording_id is None:
+                    quarantined.append((key, result))
+                elif result.recording_id in seen:
+                    sums.recordings["duplicates"] += 1
+                    skip.append(result.position)
+                else:
+                    seen |= {result.recording_id, f"source {key}"}
+                    _count_labeled(result, versions, sums)
+            yield batch, part, skip
+        _count_pending(lake, batch, sums, done=done)
     for key, result in quarantined:
         if f"source {key}" in seen:
             sums.recordings["duplicates"] += 1
@@ -285,6 +383,37 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
         sums.input_ms += ms
         sums.quarantined_ms += ms
         sums.reason_ms[str(result.reason)] += ms
+
+
+def _refuse_outdated(lake: Lake, batch: Batch) -> None:
+    if missing := len(outdated(lake, batch)):
+        raise Conflict(
+            f"batch {batch.name!r} has {counted(missing, 'recording')} with facts of an earlier version of k2d",
+            hint="run `k2d resume`: facts are computed again from the stored labels and hypotheses",
+            batch=batch.id,
+        )
+
+
+def _count_labeled(result: RecordingResult, versions: Versions, sums: LedgerSums) -> None:
+    sums.recordings["labeled"] += 1
+    sums.versions[versions] += 1
+    sums.input_ms += round(result.duration_s * 1000)
+    if result.quarantined_s:  # kept in part
+        sums.quarantined_ms += round(result.quarantined_s * 1000)
+        sums.reason_ms[str(result.reason)] += round(result.quarantined_s * 1000)
+
+
+def _count_pending(lake: Lake, batch: Batch, sums: LedgerSums, *, done: int) -> None:
+    pending = len(batch.sources) - done
+    if pending and not lake.batches.is_cancelled(batch.id):
+        hint = (
+            "`k2d resume` does what is missing, unless a service is at it (`k2d status` says so): then wait; "
+            "`k2d cancel` gives the rest up, so that what is done can be frozen"
+        )
+        raise Conflict(
+            f"batch {batch.name!r} still has {counted(pending, 'unfinished recording')}", hint=hint, batch=batch.id
+        )
+    sums.recordings["pending"] += pending
 
 
 def _with_versions(lake: Lake, result: RecordingResult) -> tuple[RecordingResult, Versions]:

@@ -9,6 +9,7 @@ from k2d.datasets.formats import export
 from k2d.errors import Conflict, StoreError
 from k2d.schema import Script
 from k2d.store import Lake
+from k2d.store.datasets import shard_file
 from k2d.store.manifest import Manifest
 
 
@@ -36,7 +37,7 @@ def pull(remote: RemoteDatasets, name: str, lake: Lake) -> Manifest:
             for block in remote.shard(name, number):
                 file.write(block)
 
-        _, sha256 = lake.datasets.put_shard(name, manifest.digest, shard.number, fill)
+        _, sha256 = lake.datasets.put_shard(name, manifest.digest, shard_file(shard), fill)
         if sha256 != shard.sha256:
             lake.datasets.drop_shards(name, manifest.digest)
             raise StoreError(f"shard {shard.number} of {name!r} arrived damaged", hint="try again")

@@ -1,11 +1,12 @@
 """Facts shards: distances, evidence and texts of a recording's chunks, one row per chunk, mostly in flat columns."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2d.errors import DamagedFile, NotFound
 from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
@@ -103,14 +104,17 @@ class Facts(LakePart):
         """Remove the shard, if it exists, so that it is computed again."""
         self.files.remove(_path(key))
 
-    def read(self, key: str) -> list[ChunkFacts]:
-        """Read the facts of one recording, in the order of its chunks.
+    def read(self, key: str, *, only: Collection[int] | None = None) -> list[ChunkFacts]:
+        """Read the facts of one recording, in the order of its chunks; or those of the chunks with the indices `only`.
 
         Raises:
             NotFound: there are none, or they were written by an earlier version.
             StoreError
         """
-        return [_fact(row) for row in self.shard(key)[0].to_pylist()]
+        table = self.shard(key)[0]
+        if only is not None:
+            table = table.filter(pc.is_in(table["index"], pa.array(sorted(only), _INT)))
+        return [_fact(row) for row in table.to_pylist()]
 
     def shard(self, key: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
         """Read columns of one shard (all of SCHEMA if None) and its metadata.

@@ -25,7 +25,7 @@ from k2d.store.uploads import Uploads
 
 TAILS: Final = 8  # parts; chosen: few megabytes each, and as many as workers fill at once
 _STORE: Final = "store.json"  # properties of the lake as a whole
-_SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
+_SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+(-[0-9]+)*\.parquet")
 
 
 class Lake:

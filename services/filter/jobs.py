@@ -20,8 +20,9 @@ from k2d import sources
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import parts_of, settle
-from k2d.datasets.freeze import freeze
-from k2d.errors import AudioError, K2DError
+from k2d.datasets.freeze import plan_freeze
+from k2d.datasets.slices import FreezePlan, Slice, SliceWriter, finish, read_plan
+from k2d.errors import AudioError, K2DError, NotFound
 from k2d.filtering.policy import Policy
 from k2d.labeling.group import RecordingGroup
 from k2d.labeling.open_models import open_models
@@ -29,11 +30,14 @@ from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.schema import Batch, RecordingResult, Script, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter.queue import LABEL, AttemptsInRedis, JobRequest, WorkQueue
+from k2d.store.manifest import Manifest
+from services.filter.queue import CORPUS, LABEL, AttemptsInRedis, JobRequest, WorkQueue, freeze_slot
 
 log = structlog.get_logger()
 
 STOP_GRACE_S: Final = 8.0  # after SIGTERM, what recordings in flight get to finish; Docker kills after 10
+SLICES_IN_PLAN: Final = 2  # of a dataset, that the job which plans it writes by itself; chosen: a few seconds each
+MOST_JOBS: Final = 512  # of a dataset; chosen: more workers than anyone has
 POLL_S: Final = 1.0  # between checks for a stop, a cancelled batch, and the worker having died
 BYTES_PER_S: Final = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
 
@@ -196,20 +200,60 @@ def freeze_dataset(
     script: str = Script.AS_HEARD,
     allow_mixed: bool = False,
 ) -> str:
-    """Freeze a dataset in one script, without the chunks and segments of these ids; returns its digest."""
+    """Plan a dataset in one script, without the chunks and segments of these ids, and queue its slices; returns its
+    digest. A small one is written at once.
+    """
     settings = load()
+    lake, queue = Lake(settings.store), WorkQueue(settings)
     with _errors_in_job():
-        rules, lake = Policy.model_validate(policy), Lake(settings.store)
-        manifest = freeze(
+        plan = plan_freeze(
             lake,
             name=name,
             batches=batches,
-            policy=rules,
+            policy=Policy.model_validate(policy),
             without=without or (),
             script=Script(script),
             allow_mixed=allow_mixed,
         )
-        return manifest.digest
+        if isinstance(plan, Manifest):
+            return plan.digest
+        missing = plan.missing(lake)
+        if len(missing) <= SLICES_IN_PLAN:
+            _write_slices(lake, plan, missing)
+        else:
+            size = -(-len(missing) // MOST_JOBS)
+            runs = [missing[start : start + size] for start in range(0, len(missing), size)]
+            queue.enqueue_many(CORPUS, [_slices_request(plan, run) for run in runs], batch=freeze_slot(name))
+            log.info("dataset planned", dataset=name, slices=len(missing), jobs=len(runs))
+        return plan.digest
+
+
+def freeze_slices(name: str, digest: str, slices: list[list[int]]) -> int:
+    """Write slices of a planned dataset, and the manifest if these were the last; returns how many there were.
+
+    Slices that are written are left as they are, so after a kill at most one is written again.
+    """
+    lake = Lake(load().store)
+    with _errors_in_job():
+        try:
+            plan = read_plan(lake, name, digest)
+        except NotFound:  # finished, or given up
+            return 0
+        _write_slices(lake, plan, [Slice(part, number) for part, number in slices])
+        return len(slices)
+
+
+def _write_slices(lake: Lake, plan: FreezePlan, slices: Sequence[Slice]) -> None:
+    writer = SliceWriter(lake, plan)
+    for slice_ in slices:
+        writer.write(slice_)
+    finish(lake, plan.manifest.name, plan.digest)
+
+
+def _slices_request(plan: FreezePlan, slices: Sequence[Slice]) -> JobRequest:
+    name = plan.manifest.name
+    first, args = slices[0], [name, plan.digest, [list(slice_) for slice_ in slices]]
+    return JobRequest("freeze_slices", args, slot=f"{freeze_slot(name)}:{plan.digest}:{first.key}")
 
 
 @contextmanager

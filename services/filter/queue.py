@@ -267,6 +267,17 @@ class WorkQueue:
         except RedisError as error:
             raise _unreachable(error) from error
 
+    def drop_jobs(self, batch: str) -> None:
+        """Forget which jobs a batch or dataset had.
+
+        Raises:
+            QueueError: Redis does not answer.
+        """
+        try:
+            self.redis.delete(_jobs_key(batch))
+        except RedisError as error:
+            raise _unreachable(error) from error
+
     # ---- gauges ---------------------------------------------------------------------------------------------------
 
     def depth(self, queue: str) -> int:
@@ -359,6 +370,11 @@ class AttemptsInRedis:
 def request_plan(queue: WorkQueue, batch_id: str) -> bool:
     """Enqueue the planning of a batch; returns False where it is queued already."""
     return queue.enqueue(CONTROL, JobRequest("plan_batch", [batch_id], slot=f"plan:{batch_id}"), batch=batch_id)
+
+
+def freeze_slot(dataset: str) -> str:
+    """The slot of the job that plans a dataset; also names the set of the jobs that write it."""
+    return f"freeze:{dataset}"
 
 
 def _slot_key(slot: str) -> str:

@@ -17,7 +17,6 @@ from k2d.schema import SAMPLE_RATE_HZ, Batch, ChunkFacts
 from k2d.store import Lake
 
 FEWEST: Final = 30  # draws; with fewer, no target can be proved
-_REMEMBERED: Final = 64  # recordings whose facts are kept in memory: two draws are seldom from the same one
 
 
 def review(
@@ -70,14 +69,10 @@ def write_audio(lake: Lake, rows: Sequence[ReviewRow], folder: Path) -> list[Rev
 
 
 def _rows(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
-    remembered: dict[str, dict[int, ChunkFacts]] = {}
-    for segment_draw in drawn:
-        key = segment_draw.facts_key
-        if key not in remembered:
-            if len(remembered) > _REMEMBERED:
-                remembered.clear()
-            remembered[key] = {fact.index: fact for fact in lake.facts.read(key)}
-        fact = remembered[key][segment_draw.chunk]
+    def read(segment_draw: Draw) -> ChunkFacts:
+        return lake.facts.read(segment_draw.facts_key, only=(segment_draw.chunk,))[0]
+
+    for segment_draw, fact in zip(drawn, lake.files.many(read, drawn), strict=True):
         segment = fact.segments[segment_draw.segment]
         yield ReviewRow(
             id=segment_id(fact.id, segment_draw.segment),
