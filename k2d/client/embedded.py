@@ -144,7 +144,7 @@ class Embedded:
         self._record("delete", name)
         return deleted
 
-    def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
+    def export(self, name: str, format_: str, folder: str | Path, *, script: Script | None = None) -> Manifest:
         export(self.lake, name, format_, folder, script=script)
         return self.lake.datasets.manifest(name)
 

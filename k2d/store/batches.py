@@ -130,6 +130,20 @@ class Batches(LakePart):
         self._require(batch_id)
         self.files.remove(f"{_folder(batch_id)}/cancelled")
 
+    def delete(self, batch: Batch) -> None:
+        """Remove a batch with its results and its index; its record comes last, so that a killed deletion can go on."""
+        self._require(batch.id)
+        folder = _folder(batch.id)
+        for name in ("index", "results"):
+            self.files.remove_folder(f"{folder}/{name}")
+        if self._named(batch.name) == batch.id:
+            self.files.remove(_alias(batch.name))
+        for path in self.files.listing("recent"):
+            if path.rpartition("~")[2] == batch.id:
+                self.files.remove(path)
+        self.files.remove_folder(folder)
+        self._remembered.pop(batch.id, None)
+
     # ---- results --------------------------------------------------------------------------------------------------
 
     def put_result(self, batch_id: str, result: RecordingResult) -> None:

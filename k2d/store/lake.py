@@ -85,12 +85,20 @@ class Lake:
     def is_current(self) -> bool:
         """Whether the lake is marked (`mark_current`) to have only facts of the current FACTS_VERSION."""
         if not self._is_current:
-            try:
-                marked = json.loads(self.files.read(_STORE)).get("facts_version")
-            except (NotFound, ValueError):
-                marked = None
-            self._is_current = marked == FACTS_VERSION
+            self._is_current = self._recorded_version() == FACTS_VERSION
         return self._is_current
+
+    def version(self) -> dict[str, int | None]:
+        """The version of facts that nothing in the lake is older than (None: not recorded), and what is written now."""
+        recorded = FACTS_VERSION if self.is_current() else self._recorded_version()
+        return {"facts_version": recorded, "facts_written": FACTS_VERSION}
+
+    def _recorded_version(self) -> int | None:
+        try:
+            recorded = json.loads(self.files.read(_STORE)).get("facts_version")
+        except (NotFound, ValueError):
+            return None
+        return recorded if isinstance(recorded, int) else None
 
     def mark_current(self) -> None:
         """Mark that no facts of an earlier version are left, so that batches need not be searched for them."""
