@@ -6,9 +6,8 @@ their rows in the index have their own ids, so that nothing counts as a duplicat
 """
 
 import os
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +46,14 @@ VALIDATOR = ModelInfo("openai/whisper-base", "b" * 64, "ctranslate2", "int8", "c
 VALIDATORS = f"model:{VALIDATOR.reference}"
 SEGMENTS = 6  # a chunk
 # phrases of a lecture, Mandarin with English words in it; half of the recordings have none of the latter
-MANDARIN = "今天這堂課 我們先來看一下 昨天說過的那個問題 然後再把答案寫在黑板上面 所以大家應該都懂了吧".split()
-MIXED = (
-    "我們先 review 一下|這個 gradient 要算出來|deadline 是下禮拜五|把 model 丟到 server 上|然後 train 一個 epoch".split(
-        "|"
-    )
-)
+MANDARIN = ["今天這堂課", "我們先來看一下", "昨天說過的那個問題", "然後再把答案寫在黑板上面", "所以大家應該都懂了吧"]
+MIXED = [
+    "我們先 review 一下",
+    "這個 gradient 要算出來",
+    "deadline 是下禮拜五",
+    "把 model 丟到 server 上",
+    "然後 train 一個 epoch",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +225,3 @@ def _recordings(made: PartTables, results: Sequence[RecordingResult], of: np.nda
     for row, copy, count in zip(own, rows, counts.tolist(), strict=True):
         row |= {"chunks": count} | {name: copy[name] if count else None for name in names}
     return pa.Table.from_pylist(own, schema=gather.RECORDINGS)
-
-
-def extend(lake: Lake, batch: Batch, name: str) -> Batch:
-    """The same recordings as another batch, without an index."""
-    other = replace(batch, id=f"b_{digest(name)[:16]}", name=name)
-    lake.batches.put(other)
-    shutil.copytree(lake.files.full(f"batches/{batch.id}/results"), lake.files.full(f"batches/{other.id}/results"))
-    return other

@@ -172,7 +172,7 @@ class BatchIndex:
     def _unfinished(self, number: int, revision: str, positions: set[int], *, make: bool) -> Part:
         """What there is of an unfinished part: what was stored last, and its tail."""
         base = self._base(number, revision, positions)
-        stored = set() if base is None else set(base.recording_table["position"].to_pylist())
+        stored = frozenset[int]() if base is None else self._positions_in(base)
         tail = self._tail(number, revision, positions - stored)
         if base is None:
             part = self._in_memory(number, revision, tail)
@@ -213,13 +213,18 @@ class BatchIndex:
             return tables
 
         try:
-            part = Part(self._lake, number, stem_, expected=self.sizes[number], remake=unknown)
-            stored = set(part.recording_table["position"].to_pylist())
+            stored = self._positions_in(Part(self._lake, number, stem_, expected=self.sizes[number], remake=unknown))
         except StoreError:
             return None
         if not stored <= positions:
             return None
         return Part(self._lake, number, stem_, expected=self.sizes[number], remake=remade)
+
+    def _positions_in(self, part: Part) -> frozenset[int]:
+        """The positions of an unfinished part that are stored. Read once."""
+        return self._lake.memory.recall(
+            ("positions", part.stem), lambda: frozenset(part.recording_table["position"].to_pylist())
+        )
 
     def _tail(self, number: int, revision: str, positions: set[int]) -> PartTables:
         """The tables of these recordings, from memory as far as they were read before."""
@@ -269,9 +274,10 @@ class BatchIndex:
         """Store a part if the lake can be written, and remove what was stored of it before."""
         with contextlib.suppress(StoreError):
             store_part(self._lake, stem_, tables)
-            current = {stem_.rpartition("/")[2] + suffix for suffix in SUFFIXES}
+            stays = {stem_.rpartition("/")[2] + suffix for suffix in SUFFIXES}
+            stays.add(self._revision(number).rpartition("/")[2] + CLAIM)
             for name in self._names.get(number, []):
-                if name not in current and not name.endswith(STALE_SUFFIX):
+                if name not in stays and not name.endswith(STALE_SUFFIX):
                     self._lake.files.remove(f"{self._folder}/{name}")
 
 

@@ -236,7 +236,7 @@ def finish(lake: Lake, name: str, digest: str) -> Manifest | None:
     records = list(lake.files.many(lambda slice_: read_record(lake, plan, slice_), plan.slices()))
     written = [record for record in records if record is not None]
     if len(written) < len(records):
-        return None
+        return _taken(lake, name, digest) if lake.datasets.is_finished(name) else None
     scripts, origins = Counter[LabelScript](), Counter[str]()
     for record in written:
         scripts.update(record.scripts)
