@@ -19,9 +19,10 @@ from pydantic import TypeAdapter
 
 from k2d.datasets.plan import SALVAGED, Plan, digest_of_version_2, make_plan
 from k2d.datasets.revoked import RevokedIds, revoked
+from k2d.datasets.rows import labels_gone
 from k2d.datasets.scripts import described, script_rows
 from k2d.datasets.slices import FreezePlan, SliceWriter, finish, other_content
-from k2d.errors import BadRequest, Conflict
+from k2d.errors import BadRequest, Conflict, NotFound
 from k2d.filtering.policy import Policy, explain
 from k2d.labeling.request import check_name
 from k2d.schema import Batch, LongformOptions, Script, Status
@@ -270,10 +271,14 @@ def _options(batches: list[Batch]) -> list[dict[str, Any]]:
 
 
 def _teachers(lake: Lake, plan: Plan) -> list[DatasetTeacher]:
-    return [
-        DatasetTeacher(fingerprint=fingerprint, model=lake.labels.meta(key).get("teacher") or {})
-        for fingerprint, key in sorted(plan.sums.teachers.items())
-    ]
+    teachers = []
+    for fingerprint, (label_key, source) in sorted(plan.sums.teachers.items()):
+        try:
+            model = lake.labels.meta(label_key).get("teacher") or {}
+        except NotFound as error:
+            raise labels_gone(source, label_key) from error
+        teachers.append(DatasetTeacher(fingerprint=fingerprint, model=model))
+    return teachers
 
 
 def _validators(plan: Plan) -> list[DatasetValidator]:

@@ -61,7 +61,8 @@ class LedgerSums:
     status_ms: Counter[str] = field(default_factory=Counter)  # by Status and "salvaged"
     reason_ms: Counter[str] = field(default_factory=Counter)  # by Reason, QuarantineReason and "revoked"
     revoked: int = 0  # revoked ids that exist in the batches
-    teachers: dict[str, str] = field(default_factory=dict)  # fingerprint → key of a label shard with its metadata
+    # fingerprint → key of a label shard that describes it, and the recording's name
+    teachers: dict[str, tuple[str, str]] = field(default_factory=dict)
     validators: set[tuple[str, str]] = field(default_factory=set)  # (name, fingerprint)
     versions: Counter[Versions] = field(default_factory=Counter)  # labeled recordings
 
@@ -72,8 +73,8 @@ class LedgerSums:
         self.revoked += other.revoked
         for name in ("recordings", "chunks", "status_ms", "reason_ms", "versions"):
             getattr(self, name).update(getattr(other, name))
-        for fingerprint, label_key in other.teachers.items():
-            self.teachers.setdefault(fingerprint, label_key)
+        for fingerprint, label in other.teachers.items():
+            self.teachers.setdefault(fingerprint, label)
         self.validators |= other.validators
 
     @property
@@ -238,8 +239,9 @@ def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: Ledg
                 sums.revoked += revoked
     if sums is not None:
         _count_chunks(sums, part, policy, kept)
-        for fingerprint, label_key in zip(_fresh(part, "teacher_fingerprint"), names["label_key"], strict=True):
-            sums.teachers.setdefault(fingerprint, label_key)
+        labels = zip(names["label_key"], names["recording"], strict=True)
+        for fingerprint, label in zip(_fresh(part, "teacher_fingerprint"), labels, strict=True):
+            sums.teachers.setdefault(fingerprint, label)
         sums.validators.update(zip(_fresh(part, "validators"), _fresh(part, "validator_fingerprint"), strict=True))
 
     whole, salvaged = np.flatnonzero(kept.whole), np.flatnonzero(kept.segments)

@@ -87,9 +87,9 @@ class _KeptCuts:
                 self._chunks[chunk.index] = chunk, flac
                 yield from cuts(chunk, self._selected.keep(chunk.index))
         except NotFound as error:
-            raise self._gone() from error
+            raise labels_gone(self._chosen.source, self._chosen.label_key) from error
         if read < len(wanted):
-            raise self._gone()
+            raise labels_gone(self._chosen.source, self._chosen.label_key)
 
     def take(self, group: Sequence[ChunkCut]) -> list["_AudioCut"]:
         """The cuts of a row with their audio. Chunks before the last one are forgotten."""
@@ -98,9 +98,11 @@ class _KeptCuts:
             del self._chunks[index]
         return pieces
 
-    def _gone(self) -> StoreError:
-        hint = "run `k2d resume`: it labels the missing recordings again"
-        return StoreError(f"the labels of {self._chosen.source!r} ({self._chosen.label_key}) are gone", hint=hint)
+
+def labels_gone(source: str, label_key: str) -> StoreError:
+    """The error for a recording whose labels are not in the store any more."""
+    hint = "run `k2d resume`: it labels the missing recordings again"
+    return StoreError(f"the labels of {source!r} ({label_key}) are gone", hint=hint)
 
 
 class _SelectionLookup:
