@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from k2d.datasets.plan import SALVAGED, Plan, digest_of_version_2, make_plan
+from k2d.datasets.plan import Plan, digest_of_version_2, make_plan
 from k2d.datasets.revoked import RevokedIds, revoked
 from k2d.datasets.rows import labels_gone
 from k2d.datasets.scripts import described, script_rows
+from k2d.datasets.selection import SALVAGED
 from k2d.datasets.slices import FreezePlan, SliceWriter, finish, other_content
 from k2d.errors import BadRequest, Conflict, NotFound
 from k2d.filtering.policy import Policy, explain

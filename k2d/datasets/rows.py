@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from k2d.audio import decode_flac, encode_flac
 from k2d.datasets.pack import ChunkCut, cuts, follows, pack_kept
-from k2d.datasets.plan import Selection
+from k2d.datasets.selection import Selection
 from k2d.errors import NotFound, StoreError
 from k2d.filtering.evidence import mean_logprob
 from k2d.keys import chunk_id, segment_id

@@ -14,10 +14,11 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from k2d.corpus.batch_index import BatchIndex
-from k2d.datasets.plan import PartPlan, Selection, selections_of
+from k2d.datasets.plan import PartPlan
 from k2d.datasets.revoked import revoked
 from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA, rows_of
 from k2d.datasets.scripts import in_script, script_rows, with_raw_text
+from k2d.datasets.selection import Selection, selections_of
 from k2d.errors import Conflict, DamagedFile, NotFound
 from k2d.filtering.policy import Policy
 from k2d.schema import LabelScript, Script
