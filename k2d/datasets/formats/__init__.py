@@ -8,7 +8,7 @@ from k2d.datasets.formats.huggingface import HUGGINGFACE
 from k2d.datasets.formats.kaldi import KALDI
 from k2d.datasets.formats.lhotse import LHOTSE
 from k2d.datasets.formats.nemo import NEMO
-from k2d.datasets.formats.shards import FRAGMENTS, ExportFormat, write_local, write_remote
+from k2d.datasets.formats.shards import FRAGMENTS, DatasetFormat, write_local, write_remote
 from k2d.datasets.formats.webdataset import WEBDATASET
 from k2d.datasets.read import FrozenDataset, ShardStore
 from k2d.errors import BadRequest, Conflict, K2DError
@@ -16,7 +16,7 @@ from k2d.schema import Script
 from k2d.store.files import Files
 from k2d.store.guard import guard
 
-FORMATS: Final[dict[str, ExportFormat]] = {
+FORMATS: Final[dict[str, DatasetFormat]] = {
     "huggingface": HUGGINGFACE,
     "webdataset": WEBDATASET,
     "nemo": NEMO,
@@ -69,7 +69,7 @@ def export(store: ShardStore, name: str, format: str, folder: str | Path, *, scr
     return str(final)
 
 
-def _export_remote(exporter: ExportFormat, dataset: FrozenDataset, url: str, format: str) -> str:
+def _export_remote(exporter: DatasetFormat, dataset: FrozenDataset, url: str, format: str) -> str:
     if not exporter.remote:
         raise BadRequest(
             f"an export as {format} has paths of this machine in it", hint="export to a local folder, or as nemo"

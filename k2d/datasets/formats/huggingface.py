@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from k2d.datasets.formats.shards import ExportFormat
+from k2d.datasets.formats.shards import DatasetFormat
 from k2d.datasets.read import FrozenDataset
 from k2d.datasets.scripts import scripts_in_words
 from k2d.store.manifest import DatasetShard, Manifest
@@ -139,4 +139,4 @@ def _languages(manifest: Manifest) -> list[str]:
     return sorted(code for code in codes if code and code != "auto") or ["zh", "en"]
 
 
-HUGGINGFACE: Final = ExportFormat(_write_shard, _finish)
+HUGGINGFACE: Final = DatasetFormat(_write_shard, _finish)

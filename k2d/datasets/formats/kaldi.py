@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 import soundfile
 
 from k2d.audio import decode_flac
-from k2d.datasets.formats.shards import ExportFormat, fragment
+from k2d.datasets.formats.shards import DatasetFormat, fragment
 from k2d.datasets.read import FrozenDataset, folder_of
 from k2d.datasets.scripts import RAW_TEXT
 from k2d.errors import BadRequest
@@ -89,4 +89,4 @@ def _sorted_runs(entries: Iterator[Entry]) -> Iterator[IO[str]]:
         yield file
 
 
-KALDI: Final = ExportFormat(_write_shard, _finish, remote=False)
+KALDI: Final = DatasetFormat(_write_shard, _finish, remote=False)

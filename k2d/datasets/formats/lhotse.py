@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Any, Final
 
-from k2d.datasets.formats.shards import ExportFormat
+from k2d.datasets.formats.shards import DatasetFormat
 from k2d.datasets.formats.tar import add_file
 from k2d.datasets.read import DatasetRow, FrozenDataset, json_line
 from k2d.schema import SAMPLE_RATE_HZ
@@ -67,4 +67,4 @@ def _recording(row: DatasetRow) -> dict[str, Any]:
     }
 
 
-LHOTSE: Final = ExportFormat(_write_shard)
+LHOTSE: Final = DatasetFormat(_write_shard)

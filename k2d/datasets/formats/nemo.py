@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from k2d.datasets.formats.shards import ExportFormat, fragment
+from k2d.datasets.formats.shards import DatasetFormat, fragment
 from k2d.datasets.read import FrozenDataset, folder_of, json_line
 
 _LINES: Final = "manifest"
@@ -33,4 +33,4 @@ def _finish(dataset: FrozenDataset, folder: Path, final: Path, notes: list[Any])
                 shutil.copyfileobj(lines, manifest)
 
 
-NEMO: Final = ExportFormat(_write_shard, _finish)
+NEMO: Final = DatasetFormat(_write_shard, _finish)

@@ -26,7 +26,7 @@ MOST_THREADS: Final = 4  # shards that are written at the same time; chosen: eac
 
 
 @dataclass(frozen=True, slots=True)
-class ExportFormat:
+class DatasetFormat:
     """A format of exports."""
 
     write_shard: Callable[[FrozenDataset, Path, int], Any]  # dataset, folder, number of the shard
@@ -42,7 +42,7 @@ def fragment(folder: Path, name: str, shard: int) -> Path:
     return path
 
 
-def write_local(format_: ExportFormat, dataset: FrozenDataset, staged: Path, final: Path) -> None:
+def write_local(format_: DatasetFormat, dataset: FrozenDataset, staged: Path, final: Path) -> None:
     """Write an export to the folder `staged`, where some shards may be complete, and move it to `final`.
 
     Raises:
@@ -68,7 +68,7 @@ def write_local(format_: ExportFormat, dataset: FrozenDataset, staged: Path, fin
         staged.rename(final)  # replaces an empty folder
 
 
-def write_remote(format_: ExportFormat, dataset: FrozenDataset, target: Files) -> None:
+def write_remote(format_: DatasetFormat, dataset: FrozenDataset, target: Files) -> None:
     """Write an export to an object store: each shard is written to a temporary folder, put, and removed.
 
     What `finish` writes is put last, so an export without it is incomplete.

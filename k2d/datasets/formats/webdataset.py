@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from k2d.datasets.formats.shards import ExportFormat
+from k2d.datasets.formats.shards import DatasetFormat
 from k2d.datasets.formats.tar import add_file
 from k2d.datasets.read import FrozenDataset
 
@@ -21,4 +21,4 @@ def _write_shard(dataset: FrozenDataset, folder: Path, shard: int) -> None:
             add_file(tar, f"{row.id}.json", row.json())
 
 
-WEBDATASET: Final = ExportFormat(_write_shard)
+WEBDATASET: Final = DatasetFormat(_write_shard)
