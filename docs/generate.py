@@ -70,7 +70,9 @@ def settings() -> str:
 
 def _default(value: object) -> object:
     secret = getattr(value, "get_secret_value", None)
-    return secret() if secret else ("" if value in (None, ()) else value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return secret() if secret else ("" if value is None else value)
 
 
 def recipe() -> str:

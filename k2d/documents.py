@@ -6,7 +6,7 @@ The API, the HTTP client and the embedded client return the same ones:
     print(status.ledger.seconds.accepted)
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -15,6 +15,16 @@ from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.settings import CHANNELS
 from k2d.store.manifest import Manifest
+
+# the most that a request may have of anything: a request is held in memory, and its parts are looked up one by one
+URI_CHARACTERS: Final = 8192
+MODEL_CHARACTERS: Final = 1000  # a path
+MODELS_CHARACTERS: Final = 8000  # validators joined by "+"
+BATCHES: Final = 1000
+DECLARED: Final = 1024  # files in one declaration
+LABEL_ID_CHARACTERS: Final = 200  # of a chunk's or a segment's id
+
+NameOrId = Annotated[str, Field(max_length=200)]
 
 
 class ApiRequest(BaseModel):
@@ -43,11 +53,14 @@ class BatchOptions(ApiRequest):
         None, description="Name of the batch; its id when left out.", examples=["lectures-2026-11"]
     )
     language: str | None = Field(
-        None, description="`zh-en` (mixed prompt), `auto`, or a Whisper code.", examples=["zh-en"]
+        None, max_length=20, description="`zh-en` (mixed prompt), `auto`, or a Whisper code.", examples=["zh-en"]
     )
-    teacher: str | None = Field(None, description="Model that labels.", examples=["openai/whisper-large-v2"])
+    teacher: str | None = Field(
+        None, max_length=MODEL_CHARACTERS, description="Model that labels.", examples=["openai/whisper-large-v2"]
+    )
     validator: str | None = Field(
         None,
+        max_length=MODELS_CHARACTERS,
         description="Validators that check the labels, joined by `+`: models, `perturbed`, `probe:DIGEST`, "
         "`second-decode`.",
         examples=["openai/whisper-base"],
@@ -90,7 +103,7 @@ class BatchOptions(ApiRequest):
 class BatchByReference(BatchOptions):
     """A batch of recordings that the service reads itself. Every URI must lie under a prefix in K2D_ALLOWED_SOURCES."""
 
-    sources: list[str] = Field(
+    sources: list[Annotated[str, Field(max_length=URI_CHARACTERS)]] = Field(
         min_length=1,
         max_length=1_000_000,
         examples=[["file:///srv/audio/lecture-01.m4a", "s3://corpus/lecture-02.flac"]],
@@ -101,6 +114,51 @@ class BatchUpload(BatchOptions):
     """A batch of uploaded recordings: `multipart/form-data` with one `files` part for each."""
 
     files: list[Annotated[str, Field(json_schema_extra={"format": "binary"})]]
+
+
+class SourceDeclaration(ApiRequest):
+    """A file that is going to be sent."""
+
+    name: str = Field(min_length=1, max_length=4096, examples=["week-1/monday.m4a"])
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Of its bytes, in hex.")
+    size_bytes: int = Field(ge=0, lt=1 << 50)
+
+
+class SourceDeclarations(ApiRequest):
+    """Files that are going to be sent to an open batch."""
+
+    sources: list[SourceDeclaration] = Field(min_length=1, max_length=DECLARED)
+
+
+class MissingSource(ApiDocument):
+    """A declared file whose bytes are not there."""
+
+    name: str
+    sha256: str
+    offset: int = Field(description="Bytes that are there, of an upload that broke off: send the rest.", examples=[0])
+
+
+class MissingSources(ApiDocument):
+    """The declared files that have to be sent. Those that are there, from any batch, do not."""
+
+    missing: list[MissingSource]
+
+
+class UploadedSource(ApiDocument):
+    """A file of an open batch, or as much of it as is there."""
+
+    name: str
+    offset: int = Field(description="Bytes that are there.")
+    complete: bool
+    sha256: str | None = Field(None, description="null while it is not complete")
+
+
+class OpenBatch(ApiDocument):
+    """A batch that takes files until it is closed."""
+
+    id: str = Field(description="For the addresses below /v1/batches.", examples=["d_3f1c0a9b1be2d47c"])
+    name: str = Field(examples=["lectures-2026-11"])
+    state: BatchState = BatchState.OPEN
 
 
 class LedgerSeconds(ApiDocument):
@@ -160,6 +218,11 @@ class Jobs(ApiDocument):
     jobs_running: int = Field(examples=[1])
     jobs_failed: int = Field(examples=[0])
     last_error: str | None = Field(None, examples=[None])
+    waiting_for: str | None = Field(
+        None,
+        description="What keeps the jobs from going on, as long as it does; they go on by themselves.",
+        examples=[None],
+    )
     seconds_in_flight: float = Field(
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
@@ -216,7 +279,10 @@ class Forgotten(ApiDocument):
     hypotheses: int
     labels: int
     examinations: int
-    datasets: list[str] = Field(description="datasets that have it; they stay as they are")
+    datasets: list[str] = Field(description="datasets that have it, or cannot be read; they stay as they are")
+    unreadable: list[str] = Field(
+        default=[], description="damaged shards, which may be of the recording: `k2d store check --repair` moves them"
+    )
 
 
 class VersionCount(ApiDocument):
@@ -243,6 +309,11 @@ class BatchStatus(BatchSummary):
     )
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
+    damaged: list[str] = Field(
+        [],
+        description="Results and facts of recordings that cannot be read, the first 100, and what to do; these "
+        "recordings count as pending.",
+    )
     partial: int = Field(0, description="Labeled recordings whose end is quarantined (`keep_partial`).", examples=[0])
     notes: list[RecordingNotes] = Field(
         [], description="What was decided about recordings' tracks, channels and clocks; of the first 100 with any."
@@ -300,7 +371,9 @@ class ChunkFilter(ApiRequest):
 
     verdict: Status | None = None
     reason: Reason | None = None
-    recording: str | None = Field(None, description="Name of the recording, or an end of its path that only it has.")
+    recording: str | None = Field(
+        None, max_length=4096, description="Name of the recording, or an end of its path that only it has."
+    )
     text: str | None = Field(None, description="Substring of the teacher's text.", max_length=200)
     min_distance: float | None = Field(None, description="Least value of the policy's metric.")
     max_distance: float | None = Field(None, description="Largest value of the policy's metric.")
@@ -430,10 +503,14 @@ class ChunkDetail(ApiDocument):
 class PreviewRequest(ApiRequest):
     """A policy to apply to stored facts."""
 
-    batches: list[str] = Field(min_length=1, description="Batch ids or names.", examples=[["lectures-2026-11"]])
+    batches: list[NameOrId] = Field(
+        min_length=1, max_length=BATCHES, description="Batch ids or names.", examples=[["lectures-2026-11"]]
+    )
     policy: Policy = Field(default_factory=lambda: DEFAULT)
     curve: list[Metric] | None = Field(
-        None, description="Metrics for which to return a curve over α; the policy's own when left out."
+        None,
+        max_length=len(Metric),
+        description="Metrics for which to return a curve over α; the policy's own when left out.",
     )
 
 
@@ -496,9 +573,9 @@ class DatasetRequest(ApiRequest):
     """A dataset to freeze."""
 
     name: str = Field(examples=["lectures-v1"])
-    batches: list[str] = Field(min_length=1, examples=[["lectures-2026-11"]])
+    batches: list[NameOrId] = Field(min_length=1, max_length=BATCHES, examples=[["lectures-2026-11"]])
     policy: Policy = Field(default_factory=lambda: DEFAULT)
-    without: list[str] = Field(
+    without: list[Annotated[str, Field(max_length=LABEL_ID_CHARACTERS)]] = Field(
         default=[],
         max_length=1_000_000,
         description="Ids of chunks and segments to leave out, as the dataset's rows name them.",

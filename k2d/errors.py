@@ -52,6 +52,13 @@ class NotFound(K2DError):
     status = 404
 
 
+class SourceUnreachable(NotFound):
+    """The storage of a source did not answer, or not properly. Another attempt may find the source."""
+
+    code = "source_unreachable"
+    status = 503
+
+
 class Conflict(K2DError):
     """The name is already taken, or the current state does not allow the operation."""
 
@@ -106,6 +113,12 @@ class ModelError(K2DError):
 
     code = "model_unavailable"
     status = 503
+
+
+class ModelNotFetched(ModelError):
+    """A model that can be fetched is not on this machine yet."""
+
+    code = "model_not_fetched"
 
 
 class Overloaded(ModelError):

@@ -23,7 +23,7 @@ from k2d.schema import ADDED
 HYPOTHESES_TAG: Final = "opinions"
 
 RECORDING_ID: Final = re.compile(r"rec_[0-9a-f]{24}")
-_ID: Final = re.compile(r"([0-9A-Za-z]+)-([0-9]{5}|[1-9][0-9]{5,})(?:\.([0-9]{3}|[1-9][0-9]{3,}))?")
+_ID: Final = re.compile(r"([0-9A-Za-z]+)-([0-9]{5}|[1-9][0-9]{5,8})(?:\.([0-9]{3}|[1-9][0-9]{3,8}))?")
 
 
 def digest(*parts: Any) -> str:
@@ -33,7 +33,7 @@ def digest(*parts: Any) -> str:
     field existed stay what they are.
     """
     canonical = json.dumps(parts, default=_plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def recording_id(sha256: str) -> str:

@@ -536,6 +536,8 @@ class Batch:
 class BatchState(StrEnum):
     """The state of a batch. Derived from the lake (results, cancelled) and Redis (jobs); not stored."""
 
+    OPEN = "open"  # files may be added; it is labeled once it is closed
+    PREPARING = "preparing"  # what its URIs name is being looked at
     QUEUED = "queued"  # jobs are waiting, none runs
     RUNNING = "running"
     DONE = "done"  # every recording is labeled or quarantined

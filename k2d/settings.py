@@ -16,6 +16,7 @@ from k2d.textfiles import ENCODING, read_lines
 from k2d.wording import did_you_mean
 
 PREFIX: Final = "K2D_"
+RETRY_S: Final = (5, 15, 30, 60, 120)  # between attempts at a job, where no setting says otherwise
 CHANNELS: Final = "^(mix|each|[1-9][0-9]?)$"  # what `channels` may be
 
 
@@ -123,6 +124,12 @@ class Settings(BaseSettings):
         "each second of audio; more quarantines it.",
     )
     job_timeout_s: int = Field(6 * 3600, gt=0, description="A job that runs longer than this is stopped and retried.")
+    retry_s: Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode] = Field(
+        RETRY_S,
+        min_length=1,
+        description="Seconds before each retry of a job that failed or whose worker died, comma-separated; as many "
+        "retries as there are numbers.",
+    )
 
     # inference servers, and the clients that call them
     max_waiting: int = Field(
@@ -192,7 +199,9 @@ class Settings(BaseSettings):
     def _no_empty_token(cls, value: Any) -> Any:
         return value or None  # `K2D_API_TOKEN=` in an environment file means: no token
 
-    @field_validator("allowed_sources", "allowed_hosts", "allowed_models", "openai_validators", mode="before")
+    @field_validator(
+        "allowed_sources", "allowed_hosts", "allowed_models", "openai_validators", "retry_s", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -204,7 +213,7 @@ class Settings(BaseSettings):
             secret = getattr(getattr(self, name), "get_secret_value", None)
             if value is not None:
                 plain = secret() if secret else value
-                variables[PREFIX + name.upper()] = ",".join(plain) if isinstance(plain, list) else str(plain)
+                variables[PREFIX + name.upper()] = ",".join(map(str, plain)) if isinstance(plain, list) else str(plain)
         return variables
 
 

@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from k2d.errors import BadRequest
+from k2d.foreign import Unparsable, parse_yaml
 from k2d.schema import MIXED
 from k2d.textfiles import read_text
 from k2d.wording import did_you_mean
@@ -168,13 +168,13 @@ def load_recipe(name: str, changes: dict[str, Any] | None = None) -> Recipe:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(read_text(path))
+        values = parse_yaml(read_text(path))
     except OSError as error:
         known = ", ".join(PRESETS)
         raise BadRequest(
             f"recipe {str(path)!r} cannot be read: {error.strerror}", hint=f"give a preset ({known}) or a YAML file"
         ) from error
-    except (yaml.YAMLError, UnicodeError) as error:
+    except (Unparsable, UnicodeError) as error:
         raise BadRequest(f"{path} is not valid YAML: {error}", hint="write `key: value`, one a line") from error
     if not isinstance(values, dict):
         raise BadRequest(f"{path} has no keys and values", hint="write `key: value`, one a line")

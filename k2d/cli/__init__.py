@@ -1,5 +1,6 @@
 """The `k2d` command."""
 
+import io
 import sys
 
 from k2d.cli.base import app
@@ -9,6 +10,9 @@ from k2d.errors import K2DError
 
 def main() -> None:
     """Run the command line. An error is printed as one message with its hint, not as a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may have bytes that are not UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     from k2d.cli import commands  # noqa: F401 - registers them with `app`
 
     try:

@@ -17,8 +17,10 @@ from k2d.cli import (  # noqa: F401
     models,
     parity,
     policy,
+    store,
     sweep,
     validators,
+    watch,
 )
 
 for _entry in sorted(entry_points(group="k2d.commands")):

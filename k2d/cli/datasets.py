@@ -23,6 +23,7 @@ from k2d.cli.base import (
 )
 from k2d.datasets.formats import FORMATS
 from k2d.datasets.scripts import scripts_in_words
+from k2d.errors import BadRequest
 from k2d.schema import TEACHER, Script
 from k2d.store.manifest import Manifest
 from k2d.textfiles import ENCODING
@@ -69,7 +70,10 @@ def freeze(
 
     The dataset is written, and the exit status is 1, if an id of --without is in none of the batches.
     """
-    ids = [line.strip() for line in without if line.strip()] if without is not None else []
+    try:
+        ids = [line.strip() for line in without if line.strip()] if without is not None else []
+    except (OSError, UnicodeError) as error:
+        raise BadRequest(f"--without cannot be read: {error}", hint="one id a line, in UTF-8") from error
     rules = policy(preset, metric, alpha)
     manifest = backend(api, embedded).freeze(
         name(dataset), batch, rules, without=ids, script=script, allow_mixed=allow_mixed

@@ -34,6 +34,14 @@ def forget(
     removed = ", ".join(f"{getattr(forgotten, part)} {part}" for part in parts if getattr(forgotten, part))
     show.out.print(f"forgot {forgotten.recording_id}: {removed}", soft_wrap=True)
     if forgotten.datasets:
-        show.out.print(f"[yellow]still in the datasets[/] {', '.join(forgotten.datasets)}", soft_wrap=True)
+        show.out.print(
+            f"[yellow]still in the datasets, or they cannot be read:[/] {', '.join(forgotten.datasets)}", soft_wrap=True
+        )
+    if forgotten.unreadable:
+        show.out.print(
+            f"[yellow]not read[/]: {counted(len(forgotten.unreadable), 'damaged shard')}, which may be of it: "
+            "k2d store check --repair",
+            soft_wrap=True,
+        )
     if forgotten.results:
         show.out.print(f"{counted(forgotten.results, 'result')} of batches missing: k2d resume", soft_wrap=True)

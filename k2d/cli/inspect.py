@@ -29,6 +29,7 @@ from k2d.wording import counted
 
 WATCH_S: Final = 5.0  # between looks of `k2d status --watch`; chosen
 
+DAMAGE_SHOWN: Final = 5  # damaged files in a status; chosen
 BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 
 
@@ -74,7 +75,13 @@ def status(
     if len(batch_status.versions) > 1:
         versions = show.versions_in_words(batch_status.versions)
         show.out.print(f"[yellow]processed by different versions of k2d[/]: {versions}", soft_wrap=True)
-    if batch_status.jobs and batch_status.jobs.last_error:
+    for damage in batch_status.damaged[:DAMAGE_SHOWN]:
+        show.out.print(f"[yellow]damaged[/]: {escape(damage)}", soft_wrap=True)
+    if len(batch_status.damaged) > DAMAGE_SHOWN:
+        show.out.print("and more: k2d store check", soft_wrap=True)
+    if batch_status.jobs and batch_status.jobs.waiting_for:
+        show.out.print(f"[yellow]waits[/]: {escape(batch_status.jobs.waiting_for)}", soft_wrap=True)
+    elif batch_status.jobs and batch_status.jobs.last_error:
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
     if batch_status.state is BatchState.STALLED:
         pending = counted(batch_status.ledger.recordings.pending, "recording")

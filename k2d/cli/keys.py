@@ -64,8 +64,13 @@ def list_keys(as_json: Json = False) -> None:
         table.add_column(column)
     for document in documents:
         names = ("id", "name", "role", "created_at", "created_by", "last_used_at", "revoked_at")
-        table.add_row(*(escape(str(document[name] or "–")) for name in names))
+        row = [escape(str(document[name] or "–")) for name in names]
+        if document["error"]:
+            row[1], row[2] = "[yellow]damaged[/]", "–"
+        table.add_row(*row)
     show.out.print(table)
+    for error in (document["error"] for document in documents if document["error"]):
+        show.err.print(f"[yellow]damaged[/]: {escape(str(error))}", soft_wrap=True)
 
 
 @keys.command()

@@ -4,7 +4,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -24,8 +24,18 @@ from k2d.wording import counted
 
 @app.command()
 def label(
-    paths: Annotated[list[str], typer.Argument(help="Audio or video files, or folders with such files.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Audio or video files, folders, globs, s3://bucket/prefix/, https:// addresses; "
+            ".jsonl or .tsv lists of them."
+        ),
+    ],
     batch: Annotated[str | None, typer.Option(help="Name of the batch; its id by default.")] = None,
+    add: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Add what is new to the batch of this name, with its options."),
+    ] = None,
     language: Annotated[str | None, typer.Option(help="`zh-en` (mixed prompt), `auto`, or a Whisper code.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Model that labels; see `k2d models`.")] = None,
     validator: Annotated[
@@ -71,8 +81,10 @@ def label(
     The same files with the same options are not labeled twice, and an interrupted run continues where it stopped.
     The exit status is 0 if at least one recording was labeled or the batch is queued, 1 if all are quarantined.
     """
+    if batch is not None and add is not None and batch != add:
+        raise BadRequest("--batch and --add name two batches", hint="--add makes the batch where there is none")
     options = BatchOptions(
-        name=batch,
+        name=add or batch,
         language=language,
         teacher=teacher,
         validator=validator,
@@ -103,8 +115,8 @@ def label(
         return
     progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
     advice = "stopped; nothing that is done is lost: run the same command again to go on"
-    with _stoppable(advice), progress as on_status:
-        status = service.label(paths, options, wait=wait, on_status=on_status)
+    with stoppable(advice), progress as on_status:
+        status = service.label(paths, options, wait=wait, add=add is not None, on_status=on_status)
     if status.terms_left_out:
         show.err.print(
             f"[yellow]{len(status.terms_left_out)} terms left out[/]: the teacher reads 223 tokens before each window. "
@@ -127,7 +139,7 @@ def label(
 
 
 @contextmanager
-def _stoppable(advice: str) -> Iterator[None]:
+def stoppable(advice: str) -> Iterator[None]:
     """End with a sentence and status 128 + signal when SIGINT or SIGTERM comes."""
     received = signal.SIGINT
 
@@ -160,11 +172,14 @@ def channels_option(text: str | None) -> str | None:
     return text
 
 
+HEADERS: Final = 2000  # files whose headers are read for the progress bar; of more, its length is not known
+
+
 def header_seconds(paths: list[str]) -> float:
     """Total length of files by their headers, in seconds, for the progress bar; what cannot be read counts as 0."""
     total = 0.0
     with suppress(K2DError):  # labeling reports it, after mistakes in the options
-        for path in sources.expand(paths):
+        for path in sources.collect(paths).files[:HEADERS]:
             with suppress(AudioError, OSError), path.open("rb") as file:
                 total += isolated.probe_duration_s(file) or 0.0
     return total

@@ -1,8 +1,21 @@
-"""`k2d store`: the store itself, not through the API."""
+"""`k2d store check`: find what is damaged in the store, and mend it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Final
 
 import typer
+from rich.markup import escape
 
-from k2d.cli.base import app
+from k2d.cli import show
+from k2d.cli.base import Json, app, settings
+from k2d.store import Lake
+from k2d.store.audit_log import local_user
+from k2d.store.check import DAMAGED_FOLDER, StoreFault, StoreReport
+from k2d.store.check import check as check_store
+from k2d.wording import counted
+
+SHOWN: Final = 20  # findings of a kind in a list for people; chosen
 
 store = typer.Typer(
     name="store",
@@ -16,3 +29,59 @@ app.add_typer(store)
 @store.callback()
 def options() -> None:
     """Options of all commands of the group."""
+
+
+@store.command()
+def check(
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help=f"Mend what can be mended; what cannot be made again is moved to {DAMAGED_FOLDER}/."
+        ),
+    ] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Read documents and the ends of shards only, and hash nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Find damaged and dangling files, leftovers, and shards whose digest differs.
+
+    Reads the whole store. Workers and servers may go on. The exit status is 1 if something was found and not mended.
+    """
+    lake = Lake(settings().store)
+    report = check_store(lake, repair=repair, read_contents=not fast)
+    if repair and any(finding.mended for finding in report.findings):
+        lake.audit_log.record("repair store", by=local_user(), target=settings().store, **report.counts())
+    if as_json:
+        findings = [asdict(finding) for finding in report.findings]
+        show.dump({"clean": report.is_clean, "checked": report.checked, "counts": report.counts(), "found": findings})
+    else:
+        _print(report, repair=repair)
+    if not report.is_clean:
+        raise typer.Exit(1)
+
+
+def _print(report: StoreReport, *, repair: bool) -> None:
+    for kind in report.counts():
+        _print_kind(kind, [finding for finding in report.findings if finding.kind == kind])
+    files = counted(report.checked.total(), "file")
+    mended = sum(finding.mended for finding in report.findings)
+    if not report.findings:
+        show.out.print(f"{files} checked: nothing is damaged")
+        return
+    show.out.print(f"{files} checked: {counted(len(report.findings), 'finding')}, {mended} mended", soft_wrap=True)
+    if mended:
+        show.out.print(f"what cannot be made again is in {DAMAGED_FOLDER}/ of the store", soft_wrap=True)
+    elif not repair:
+        show.out.print("to mend what can be mended: k2d store check --repair")
+
+
+def _print_kind(kind: str, findings: Sequence[StoreFault]) -> None:
+    show.out.print(f"[bold]{kind}[/]: {len(findings):,}")
+    for finding in findings[:SHOWN]:
+        state = "[green]mended[/] " if finding.mended else ""
+        show.out.print(f"  {state}{escape(finding.path)}: {escape(finding.problem)}", soft_wrap=True)
+    if len(findings) > SHOWN:
+        show.out.print(f"  and {len(findings) - SHOWN:,} more (--json lists them)")
+    for to_do in dict.fromkeys(finding.to_do for finding in findings if finding.to_do):
+        show.out.print(f"  [dim]then[/]: {escape(to_do)}", soft_wrap=True)

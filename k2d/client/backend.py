@@ -74,11 +74,19 @@ class Backend(Protocol):
         ...
 
     def label(
-        self, paths: Sequence[str], options: BatchOptions, *, wait: bool = False, on_status: OnStatus = ignore
+        self,
+        paths: Sequence[str],
+        options: BatchOptions,
+        *,
+        wait: bool = False,
+        add: bool = False,
+        on_status: OnStatus = ignore,
     ) -> BatchStatus:
-        """Start or find the batch of these files and folders with these options; returns its status.
+        """Start or find the batch of these recordings (`k2d.sources.collect`) and options; returns its status.
 
-        With `wait`, returns when the batch is done; `on_status` is called with its progress until then.
+        With `add`, what is new in them is added to the batch of the options' name, which keeps its options; where there
+        is no such batch, one is made. With `wait`, returns when the batch is done; `on_status` is called with its
+        progress until then.
         """
         ...
 

@@ -37,7 +37,7 @@ from k2d.labeling.forecast import forecast, probe_header
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
-from k2d.labeling.request import check_options, make_batch, split_channels
+from k2d.labeling.request import check_options, extended, make_batch, split_channels
 from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
@@ -46,6 +46,7 @@ from k2d.store.audit_log import local_user
 from k2d.store.batches import DamagedBatch
 from k2d.store.manifest import Manifest
 
+ASKED_AT_ONCE: Final = 16  # URIs whose size is asked for at the same time
 READ_AT_ONCE: Final = 4  # files that are hashed at the same time; chosen: more do not help a disk
 
 
@@ -67,13 +68,25 @@ class Embedded:
         return f"store {self.settings.store}"
 
     def label(
-        self, paths: Sequence[str], options: BatchOptions, *, wait: bool = True, on_status: OnStatus = ignore
+        self,
+        paths: Sequence[str],
+        options: BatchOptions,
+        *,
+        wait: bool = True,
+        add: bool = False,
+        on_status: OnStatus = ignore,
     ) -> BatchStatus:
         check_options(options, self.settings)
         self.lake.check()
         files = self._sources(paths, options, hashes=FileHashes(self.settings.cache))
-        batch = make_batch(files, options, self.settings, trusted=True)
-        self.lake.batches.put(batch)
+        before = self.lake.batches.find(options.name) if add and options.name else None
+        if before is not None:
+            batch = extended(before, files)
+            if batch.id != before.id:
+                self.lake.batches.put_extended(batch, of=before)
+        else:
+            batch = make_batch(files, options, self.settings, trusted=True)
+            self.lake.batches.put(batch)
         self.lake.batches.uncancel(batch.id)
         self._record("post", batch.id)
         take_back_outdated(self.lake, batch)
@@ -206,11 +219,13 @@ class Embedded:
         Raises:
             BadRequest: there are none.
         """
-        files = sources.expand(paths)
-        if not files:
+        inputs = sources.collect(paths)
+        if not inputs.files and not inputs.uris:
             raise no_audio(paths)
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-            described_files = list(pool.map(lambda path: sources.from_path_lenient(path, hashes=hashes), files))
+            described_files = list(pool.map(lambda path: sources.from_path_lenient(path, hashes=hashes), inputs.files))
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            described_files += pool.map(sources.describe_lenient, inputs.uris)
         return split_channels(described_files, options, self.settings, channels_of=self._header_channels)
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:

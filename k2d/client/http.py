@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote
@@ -19,6 +19,7 @@ import httpx
 
 from k2d import sources
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
+from k2d.client.uploads import Uploader, hash_all
 from k2d.documents import (
     BatchItem,
     BatchList,
@@ -33,15 +34,18 @@ from k2d.documents import (
     DatasetRequest,
     DatasetState,
     Forecast,
+    OpenBatch,
     PartialResult,
     Preview,
     PreviewRequest,
     ResumeResult,
 )
 from k2d.errors import BadRequest, K2DError
+from k2d.filehash import FileHashes
 from k2d.filtering.policy import DEFAULT, PRESETS, Policy
 from k2d.labeling.request import check_name
 from k2d.schema import BatchState, Metric, Script
+from k2d.settings import default_cache
 from k2d.store.manifest import Manifest
 from k2d.wording import counted
 
@@ -53,6 +57,9 @@ POLL_S, MOST_POLL_S, POLL_SHARE = 0.5, 5.0, 0.1
 INDEX_WAIT_S: Final = 3600.0  # how long a question waits for the index of a batch that workers make
 RETRIES_S: Final = (0.1, 0.3, 1.0)  # waits before a GET is sent again that did not reach the API
 PAGE: Final = 1000  # chunks per request
+FORM_FILES: Final = 32  # up to which files are sent in one request
+FORM_BYTES: Final = 64 << 20
+CLOSE_S: Final = 600.0  # for the API to make a batch of 10,000s of files
 
 
 class ApiError(K2DError):
@@ -110,9 +117,27 @@ class Client:
     # ---- the backend ----------------------------------------------------------------------------------------------
 
     def label(
-        self, paths: Sequence[str], options: BatchOptions, *, wait: bool = False, on_status: OnStatus = ignore
+        self,
+        paths: Sequence[str],
+        options: BatchOptions,
+        *,
+        wait: bool = False,
+        add: bool = False,
+        on_status: OnStatus = ignore,
     ) -> BatchStatus:
-        status = BatchStatus.model_validate(self._post_files(paths, options, dry_run=False))
+        check_name(options.name)
+        inputs = sources.collect(paths)
+        if inputs.uris and inputs.files:
+            raise BadRequest(
+                "files to send and URIs to read cannot be one request",
+                hint="label the ones, then the others with --add NAME",
+            )
+        if inputs.uris:
+            status = self._refer(inputs.uris, options, add=add)
+        elif _is_small(inputs.files):
+            status = BatchStatus.model_validate(self._post_files(inputs.files, options, dry_run=False, add=add))
+        else:
+            status = self._send_files(inputs.files, options, add=add)
         poll = _Poll()
         while wait and status.state not in (BatchState.DONE, BatchState.CANCELLED):
             on_status(_progress(status))
@@ -128,7 +153,11 @@ class Client:
         return status
 
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
-        return Forecast.model_validate(self._post_files(paths, options, dry_run=True))
+        inputs = sources.collect(paths)
+        if inputs.files:
+            return Forecast.model_validate(self._post_files(inputs.files, options, dry_run=True))
+        body = options.model_dump(mode="json", exclude_none=True) | {"sources": inputs.uris}
+        return Forecast.model_validate(self._send("POST", "/v1/batches", params={"dry_run": True}, json=body))
 
     def batches(self) -> list[BatchItem]:
         return [batch for page in self._pages("/v1/batches", {"limit": 200}) for batch in _batch_page(page)]
@@ -213,7 +242,28 @@ class Client:
     def _dataset(self, name: str) -> DatasetState:
         return DatasetState.model_validate(self._get(f"/v1/datasets/{name}"))
 
-    def _post_files(self, paths: Sequence[str], options: BatchOptions, *, dry_run: bool) -> dict[str, Any]:
+    def _refer(self, uris: Sequence[str], options: BatchOptions, *, add: bool) -> BatchStatus:
+        body = options.model_dump(mode="json", exclude_none=True) | {"sources": list(uris)}
+        return BatchStatus.model_validate(self._send("POST", "/v1/batches", params={"add": add}, json=body))
+
+    def _send_files(self, paths: Sequence[Path], options: BatchOptions, *, add: bool) -> BatchStatus:
+        """Send files one by one, several at a time, and close the batch. What is there from before is not sent."""
+        hashes = FileHashes(default_cache())
+        files = hash_all(paths, hashes)
+        opened = OpenBatch.model_validate(
+            self._send(
+                "POST",
+                "/v1/batches",
+                params={"open": True, "add": add},
+                json=options.model_dump(mode="json", exclude_none=True),
+            )
+        )
+        Uploader(self._send, opened.id, hashes).send(files)
+        return BatchStatus.model_validate(self._send("POST", f"/v1/batches/{opened.id}/close", timeout=CLOSE_S))
+
+    def _post_files(
+        self, paths: Sequence[Path], options: BatchOptions, *, dry_run: bool, add: bool = False
+    ) -> dict[str, Any]:
         request = options.model_dump(mode="json", exclude_none=True)
         form = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in request.items()}
         check_name(options.name)
@@ -222,7 +272,12 @@ class Client:
                 ("files", (name, file, "application/octet-stream")) for name, file in _open_all(paths, files).items()
             ]
             return self._send(
-                "POST", "/v1/batches", params={"dry_run": dry_run}, files=parts, data=form, timeout=httpx.Timeout(None)
+                "POST",
+                "/v1/batches",
+                params={"dry_run": dry_run, "add": add},
+                files=parts,
+                data=form,
+                timeout=httpx.Timeout(None),
             )
 
     def _pages(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -291,7 +346,16 @@ class _Poll:
         return min(MOST_POLL_S, max(POLL_S, POLL_SHARE * self.elapsed_s))
 
 
-def _open_all(paths: Sequence[str], stack: ExitStack) -> dict[str, BinaryIO]:
+def _is_small(paths: Sequence[Path]) -> bool:
+    """Whether files are few and small enough for one request. What cannot be read is reported by whoever opens it."""
+    if len(paths) > FORM_FILES:
+        return False
+    with suppress(OSError):
+        return sum(path.stat().st_size for path in paths) <= FORM_BYTES
+    return True
+
+
+def _open_all(paths: Sequence[Path], stack: ExitStack) -> dict[str, BinaryIO]:
     """Open all files to be sent, by name.
 
     Raises:
@@ -299,7 +363,7 @@ def _open_all(paths: Sequence[str], stack: ExitStack) -> dict[str, BinaryIO]:
     """
     opened: dict[str, BinaryIO] = {}
     unreadable: list[str] = []
-    for path in sources.expand(paths):
+    for path in paths:
         try:
             opened[str(path)] = stack.enter_context(path.open("rb"))
         except OSError as error:
@@ -310,7 +374,7 @@ def _open_all(paths: Sequence[str], stack: ExitStack) -> dict[str, BinaryIO]:
             hint="repair or leave out these files; `k2d label --embedded` quarantines them and labels the others",
         )
     if not opened:
-        raise no_audio(paths)
+        raise no_audio([str(path) for path in paths])
     return opened
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from k2d.corpus.gather import PartTables, gather, join
 from k2d.corpus.ledgers import KeptSums, PartLedger, batch_ledger, join_ledgers
 from k2d.corpus.part import LEDGER, SUFFIXES, Part, store_part
-from k2d.errors import NotFound, StoreError
+from k2d.errors import DamagedFile, NotFound, StoreError
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.keys import digest
 from k2d.schema import FACTS_VERSION, Batch
@@ -49,6 +49,7 @@ class BatchIndex:
         self.sizes = part_sizes(len(batch.sources))
         self._names: dict[int, list[str]] = {}
         self._totals: set[str] = set()
+        self.damaged: list[DamagedFile] = []  # what `ledger` had to leave out
         for path in lake.files.listing(self._folder):
             number, _, rest = path.rpartition("/")[2].partition("-")
             if path.rpartition("/")[2].startswith(TOTAL):
@@ -98,8 +99,9 @@ class BatchIndex:
         """The ledger of the batch. One file where all parts are stored, else one a part."""
         total, batch_parts = self._stored_total(), list(self.parts(make=make))
         if total is None:
-            ledgers = self._lake.files.many(lambda part: part.ledger(policy), batch_parts)
-            return batch_ledger(list(ledgers))
+            ledgers = list(self._lake.files.many(lambda part: part.ledger(policy), batch_parts))
+            self.damaged = [error for part in batch_parts for error in part.damaged]
+            return batch_ledger(ledgers)
         if total.policy == policy.key:
             return total
         kept = self._lake.files.many(lambda part: part.ledger(policy).kept, batch_parts)
@@ -148,8 +150,8 @@ class BatchIndex:
         return self._in_memory(number, revision, tables)
 
     def _remade(self, number: int, revision: str) -> PartTables:
-        """Gather a finished part from facts shards, and store it unless facts of an earlier version are among them."""
-        tables = gather(self._lake, list(self._lake.batches.results(self._batch.id, part=number)))
+        """Gather a finished part from facts shards, and store it unless some of them had to be left out."""
+        tables = gather(self._lake, list(self._lake.batches.readings(self._batch.id, part=number)))
         if tables.recordings.num_rows == self.sizes[number]:
             self._store(number, revision, tables)
         return tables
@@ -180,7 +182,7 @@ class BatchIndex:
             part = base
         else:
             part = _GrowingPart(self._lake, number, revision, base=base, tail=tail, expected=self.sizes[number])
-        if make and tail.recordings.num_rows >= STORE_TAIL and not tail.outdated:
+        if make and tail.recordings.num_rows >= STORE_TAIL and not tail.left_out:
             self._store(number, part.stem, part.tables())
             self._lake.tails.drop((self._batch.id, number))
         return part
@@ -207,8 +209,8 @@ class BatchIndex:
             raise StoreError(f"what is stored of part {number} is damaged", hint="ask again: it is made anew")
 
         def remade() -> PartTables:
-            tables = gather(self._lake, list(self._lake.batches.results_at(self._batch.id, sorted(stored))))
-            if not tables.outdated:
+            tables = gather(self._lake, list(self._lake.batches.readings_at(self._batch.id, sorted(stored))))
+            if not tables.left_out:
                 self._store(number, stem_, tables)
             return tables
 
@@ -234,10 +236,10 @@ class BatchIndex:
             known, tables = frozenset(), gather(self._lake, [])
         new = sorted(positions - known)
         if new:
-            fresh = gather(self._lake, list(self._lake.batches.results_at(self._batch.id, new)))
+            fresh = gather(self._lake, list(self._lake.batches.readings_at(self._batch.id, new)))
             tables = join(tables, fresh) if tables.recordings.num_rows else fresh
             self._lake.tails.drop(key)
-            if not fresh.outdated:  # these may become current without a mark: another batch may have the same facts
+            if not fresh.left_out:  # these may be mended without a mark: another batch may have the same facts
                 self._lake.tails.recall(key, lambda: (revision, frozenset(positions), tables))
         return tables
 

@@ -28,6 +28,7 @@ from k2d.filtering.policy import (
     policy_columns,
     thresholds,
 )
+from k2d.foreign import parse_json
 from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.batches import PART_RECORDINGS
@@ -37,6 +38,7 @@ from k2d.wording import counted
 SHOWN_NAMES: Final = 5  # names of recordings in an error; chosen
 CLOSE_NAMES: Final = 10_000  # recordings of a batch up to which close names are looked for, which takes a second
 MAX_PAGE: Final = 1000  # chunks; chosen
+MOST_POSITION: Final = 2**31 - 1  # columns of the index are int32
 EVERY_CHUNK: Final = ChunkFilter()
 TEXT_COLUMNS: Final = (
     "id",
@@ -216,7 +218,9 @@ class _Cursor:
     @classmethod
     def decode(cls, text: str) -> "_Cursor":
         try:
-            position, index = json.loads(base64.urlsafe_b64decode(text.encode()))
-            return cls(int(position), int(index))
+            position, index = parse_json(base64.urlsafe_b64decode(text.encode()))
+            if not all(type(number) is int and 0 <= number <= MOST_POSITION for number in (position, index)):
+                raise ValueError("not a place in a batch")
+            return cls(position, index)
         except (ValueError, TypeError) as error:
             raise BadRequest("the cursor is not valid", hint="use `next` of the previous page, unchanged") from error

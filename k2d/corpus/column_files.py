@@ -86,7 +86,9 @@ def read(source: Any, schema: pa.Schema) -> pa.Table:
     with pa.ipc.open_file(source) as file:
         if not file.schema.equals(schema):
             raise ValueError("its columns are not those of this version of k2d")
-        return file.read_all()
+        table = file.read_all()
+        table.validate()  # sizes of buffers: what is read beyond one is not an error but a crash
+        return table
 
 
 def arrays(table: pa.Table) -> dict[str, npt.NDArray[Any]]:

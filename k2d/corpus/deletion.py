@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from k2d.corpus.index import results
 from k2d.errors import Conflict, NotFound
-from k2d.schema import Batch
+from k2d.schema import Batch, Source
 from k2d.store import Lake
 from k2d.store.base import key_path
 
@@ -45,6 +45,8 @@ def plan_deletion(lake: Lake, batch: Batch) -> Deletion:
             f"batch {batch.name!r} is unfinished: a worker may be at it", hint="`k2d cancel` first", batch=batch.id
         )
     others = _References.of(lake, (other for other in lake.batches.all() if other.id != batch.id))
+    for draft in lake.drafts.unfinished():  # batches that are being filled
+        others.add_uploads(lake.drafts.sources(draft.id))
     facts = sorted(own.facts - others.facts)
     kept = {key for keys in lake.files.many(lambda key: _hypotheses(lake, key), sorted(others.facts)) for key in keys}
     made = {key for keys in lake.files.many(lambda key: _hypotheses(lake, key), facts) for key in keys}
@@ -86,14 +88,17 @@ class _References:
     def of(cls, lake: Lake, batches: Iterable[Batch]) -> "_References":
         references = cls(set(), set(), set())
         for batch in batches:
-            references.uploads |= {
-                source.uri.removeprefix(UPLOADS) for source in batch.sources if source.uri.startswith(UPLOADS)
-            }
+            references.add_uploads(batch.sources)
             for result in results(lake, batch):
                 references.results += 1
                 references.labels |= {result.label_key} if result.label_key else set()
                 references.facts |= {result.facts_key} if result.facts_key else set()
         return references
+
+    def add_uploads(self, sources: Iterable[Source]) -> None:
+        """Add the uploads among some sources."""
+        uris = (source.uri for source in sources if source.uri.startswith(UPLOADS))
+        self.uploads |= {uri.removeprefix(UPLOADS) for uri in uris}
 
 
 def _hypotheses(lake: Lake, facts_key: str) -> list[str]:

@@ -32,12 +32,13 @@ def distinct_parts(lake: Lake, batches: Sequence[Batch]) -> Iterator[DistinctPar
         sum(int(part.chunks["ms"].sum()) for part in distinct_parts(lake, [first, second]))
 
     Raises:
-        StoreError
+        StoreError: besides, results or facts of a recording cannot be read.
     """
     seen: set[str] = set()
     for batch in batches:
         for part in parts(lake, batch.id):
             ids = part.recordings.column("recording_id")
+            part.require_whole()
             fresh = np.zeros(len(ids), np.bool_)
             for place, recording_id in enumerate(ids):
                 fresh[place] = recording_id not in seen

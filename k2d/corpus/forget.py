@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any, Final
 
 from k2d.documents import Forgotten
-from k2d.errors import Conflict, NotFound
+from k2d.errors import Conflict, DamagedFile, NotFound
 from k2d.keys import RECORDING_ID, place_of
 from k2d.store import Lake
-from k2d.store.guard import guard
+from k2d.store.guard import decoding, guard
 
 SUFFIX: Final = ".parquet"
 Meta = Callable[[str], dict[str, Any]]  # the metadata of the shard with a key
@@ -35,15 +35,16 @@ def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgot
     datasets = [name for name in lake.datasets.names() if _is_in(lake, name, recording_id)]
     if datasets and not keep_datasets:
         raise Conflict(
-            f"{recording_id} is in the datasets {', '.join(datasets)}",
+            f"{recording_id} is in the datasets {', '.join(datasets)}, or they cannot be read",
             hint="freeze them again without it and delete them, or forget it with --keep-datasets",
             datasets=datasets,
         )
-    labels = _select(lake, "labels", partial(_has_meta, lake.labels.meta, recording_id, frozenset()))
+    unreadable: list[str] = []
+    labels = _select(lake, "labels", partial(_has_meta, lake.labels.meta, recording_id, frozenset(), unreadable))
     label_keys = frozenset(map(_key, labels))
 
     def has(meta: Meta) -> Callable[[str], bool]:
-        return partial(_has_meta, meta, recording_id, label_keys)
+        return partial(_has_meta, meta, recording_id, label_keys, unreadable)
 
     results = _remove_results(lake, recording_id)
     forgotten = Forgotten(
@@ -54,6 +55,7 @@ def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgot
         labels=_remove(lake, labels),
         examinations=_remove(lake, _select(lake, "examinations", partial(_is_examined, lake, recording_id))),
         datasets=datasets,
+        unreadable=sorted(unreadable),
     )
     if not any((results, forgotten.facts, forgotten.hypotheses, forgotten.labels, forgotten.examinations)):
         raise NotFound(f"nothing is known of {recording_id}", hint="`k2d chunks BATCH --jsonl` prints ids")
@@ -63,8 +65,10 @@ def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgot
 def _id_of(lake: Lake, recording: str) -> str:
     if RECORDING_ID.fullmatch(recording):
         return recording
-    facts = lake.facts.meta(place_of(recording).facts_key)
-    return str(facts["recording"]["id"])
+    key = place_of(recording).facts_key
+    facts = lake.facts.meta(key)
+    with decoding(f"the metadata of facts/{key[:2]}/{key}.parquet"):
+        return str(facts["recording"]["id"])
 
 
 def _remove_results(lake: Lake, recording_id: str) -> int:
@@ -95,15 +99,22 @@ def _paths(lake: Lake, part: str) -> Iterator[str]:
         yield from lake.files.listing(folder)
 
 
-def _has_meta(meta: Meta, recording_id: str, label_keys: frozenset[str], path: str) -> bool:
-    """Whether a shard is of the recording, or of one of its labels (hypotheses of 0.1 name only those)."""
+def _has_meta(meta: Meta, recording_id: str, label_keys: frozenset[str], unreadable: list[str], path: str) -> bool:
+    """Whether a shard is of the recording, or of one of its labels (hypotheses of 0.1 name only those).
+
+    One that cannot be read is added to `unreadable`.
+    """
     if not path.endswith(SUFFIX):
         return False
     try:
         described = meta(_key(path))
     except NotFound:
         return False
-    recording = described.get("recording") or {}
+    except DamagedFile:
+        unreadable.append(path)
+        return False
+    recording = described.get("recording")
+    recording = recording if isinstance(recording, dict) else {}
     named = recording_id in (described.get("recording_id"), recording.get("id"))
     return named or described.get("label_key") in label_keys
 
@@ -120,8 +131,12 @@ def _key(path: str) -> str:
 
 
 def _is_in(lake: Lake, name: str, recording_id: str) -> bool:
-    manifest = lake.datasets.manifest(name)
-    return any(recording_id in _recordings(lake, name, shard.number) for shard in manifest.shards)
+    """Whether a dataset has the recording, or cannot be read and so may have it."""
+    try:
+        manifest = lake.datasets.manifest(name)
+        return any(recording_id in _recordings(lake, name, shard.number) for shard in manifest.shards)
+    except (DamagedFile, NotFound):
+        return True
 
 
 def _recordings(lake: Lake, name: str, shard: int) -> Iterable[str]:

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from k2d.corpus import column_files
-from k2d.errors import NotFound, StoreError
+from k2d.errors import DamagedFile, NotFound
 from k2d.schema import ModelInfo, Outcome, RecordingResult, Versions
 from k2d.store import Lake, facts
+from k2d.store.batches import DamagedResult
 from k2d.store.parquet import printable
 
 # the columns that a row of facts gets in the index of a batch
@@ -71,31 +72,47 @@ class PartTables:
     chunks: pa.Table  # column_files.CHUNKS, the same rows
     segments: pa.Table  # column_files.SEGMENTS
     recordings: pa.Table  # RECORDINGS, quarantined recordings included
-    outdated: int = 0  # recordings left out, since an earlier version wrote their facts
+    left_out: int = 0  # recordings whose facts an earlier version wrote, or that are damaged
+    damaged: tuple[DamagedFile, ...] = ()  # results and facts that cannot be read; among those left out
 
 
-def gather(lake: Lake, results: Sequence[RecordingResult]) -> PartTables:
+def gather(lake: Lake, readings: Sequence[RecordingResult | DamagedResult]) -> PartTables:
     """Read the facts shards of recordings by their results, which are in the order of positions.
 
+    Recordings whose result or facts are gone or damaged are left out; the errors are in `damaged`.
+
     Raises:
-        StoreError: facts are gone or damaged.
+        StoreError: the store does not answer.
     """
+    results = [reading for reading in readings if isinstance(reading, RecordingResult)]
     labeled = [result for result in results if result.outcome is Outcome.LABELED and result.facts_key is not None]
-    shards = {
-        r.position: shard for r, shard in zip(labeled, lake.files.many(partial(_rows_of, lake), labeled), strict=True)
-    }
-    tables = [shard for shard in shards.values() if shard is not None]
+    read = zip(labeled, lake.files.many(partial(_rows_or_error, lake), labeled), strict=True)
+    shards = {result.position: shard for result, shard in read}
+    tables = [shard for shard in shards.values() if isinstance(shard, _ShardRows)]
+    errors = [reading.error for reading in readings if isinstance(reading, DamagedResult)]
+    errors += [shard for shard in shards.values() if isinstance(shard, DamagedFile)]
     rows = pa.concat_tables([SCHEMA.empty_table(), *(shard.rows for shard in tables)])
     evidence = pa.chunked_array([chunk for shard in tables for chunk in shard.evidence.chunks], _EVIDENCE_TYPE)
-    counted = [result for result in results if shards.get(result.position, True) is not None]
-    recordings = [recording_row(result, shards.get(result.position)) for result in counted]
+    recordings = []
+    for result in results:
+        shard = shards.get(result.position)
+        if result.position not in shards or isinstance(shard, _ShardRows):
+            recordings.append(recording_row(result, shard if isinstance(shard, _ShardRows) else None))
     return PartTables(
         rows,
         column_files.chunks(rows),
         column_files.segments(evidence),
         pa.Table.from_pylist(recordings, schema=RECORDINGS),
-        outdated=len(results) - len(counted),
+        left_out=len(readings) - len(recordings),
+        damaged=tuple(errors),
     )
+
+
+def _rows_or_error(lake: Lake, result: RecordingResult) -> "_ShardRows | DamagedFile | None":
+    try:
+        return _rows_of(lake, result)
+    except DamagedFile as error:
+        return error
 
 
 def join(first: PartTables, second: PartTables) -> PartTables:
@@ -117,7 +134,8 @@ def join(first: PartTables, second: PartTables) -> PartTables:
         pa.concat_tables([first.chunks, second.chunks]).take(pa.array(order)),
         segments.take(pa.array(np.argsort(chunk, kind="stable"))),
         recordings.take(pa.array(np.argsort(recordings["position"].to_numpy(), kind="stable"))),
-        outdated=first.outdated + second.outdated,
+        left_out=first.left_out + second.left_out,
+        damaged=(*first.damaged, *second.damaged),
     )
 
 
@@ -140,8 +158,8 @@ def _rows_of(lake: Lake, result: RecordingResult) -> _ShardRows | None:
     None if its facts were written by an earlier version: the recording then counts as not labeled yet.
 
     Raises:
-        StoreError: the facts are gone, or they are an earlier version's in a lake that is marked as current, where
-            ledgers count the recording as done.
+        DamagedFile: the facts are damaged or gone, or they are an earlier version's in a lake that is marked as
+            current, where ledgers count the recording as done.
     """
     key = str(result.facts_key)
     try:
@@ -149,9 +167,9 @@ def _rows_of(lake: Lake, result: RecordingResult) -> _ShardRows | None:
     except NotFound as error:
         if lake.facts.has(key):
             if lake.is_current():
-                raise StoreError(f"the facts of {result.name!r}: {error.message}", hint=error.hint) from error
+                raise DamagedFile(f"the facts of {result.name!r}: {error.message}", hint=error.hint) from error
             return None
-        raise StoreError(f"the facts of {result.name!r} are gone: {error.message}", hint=_GONE_HINT) from error
+        raise DamagedFile(f"the facts of {result.name!r} are gone: {error.message}", hint=_GONE_HINT) from error
     constants = {
         "position": result.position,
         "recording": printable(result.name),
@@ -191,4 +209,7 @@ def _result(row: dict[str, Any]) -> RecordingResult:
 
 def fingerprint(model: Any) -> str:
     """Return a model's fingerprint from a shard's metadata (ModelInfo as JSON); "" if none was recorded."""
-    return ModelInfo(**model).fingerprint if isinstance(model, dict) else str(model or "")
+    try:
+        return ModelInfo(**model).fingerprint if isinstance(model, dict) else str(model or "")
+    except TypeError:  # another version's, or damaged
+        return ""

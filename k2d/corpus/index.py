@@ -19,7 +19,7 @@ from k2d.corpus.gather import SCHEMA
 from k2d.corpus.part import Ints, Part, chosen_columns
 from k2d.schema import Batch, Outcome, RecordingResult
 from k2d.store import Lake
-from k2d.store.batches import PART_RECORDINGS
+from k2d.store.batches import PART_RECORDINGS, DamagedResult
 
 __all__ = ["SCHEMA", "Ints", "Part", "parts", "read_index", "results", "stem"]
 
@@ -52,10 +52,16 @@ def read_index(lake: Lake, batch_id: str, columns: Sequence[str] | None = None) 
 
     Raises:
         NotFound: no such batch.
-        StoreError
+        StoreError: besides, results or facts of a recording cannot be read.
     """
     empty = chosen_columns(columns).empty_table()
-    return pa.concat_tables([empty, *(part.read(columns) for part in parts(lake, batch_id))])
+    return pa.concat_tables([empty, *(_whole(part, columns) for part in parts(lake, batch_id))])
+
+
+def _whole(part: Part, columns: Sequence[str] | None) -> pa.Table:
+    table = part.read(columns)
+    part.require_whole()
+    return table
 
 
 def results(lake: Lake, batch: Batch) -> Iterator[RecordingResult]:
@@ -97,11 +103,18 @@ def parts_of(positions: Sequence[int]) -> list[int]:
 
 
 def retry(lake: Lake, batch: Batch) -> None:
-    """Remove the mark of a cancelled batch and the results of its quarantined recordings: they are missing then."""
+    """Remove the mark of a cancelled batch and the results of its quarantined recordings: they are missing then.
+
+    So are results that cannot be read, where the index of their part is not stored.
+    """
     lake.batches.uncancel(batch.id)
-    quarantined = [r.position for r in results(lake, batch) if r.outcome is Outcome.QUARANTINED]
-    for position in quarantined:
-        lake.batches.delete_result(batch.id, position)
+    index = BatchIndex(lake, batch)
+    for number in range(len(index.sizes)):
+        stored = index.is_stored(number)
+        readings = index.part(number).results if stored else list(lake.batches.readings(batch.id, part=number))
+        for reading in readings:
+            if isinstance(reading, DamagedResult) or reading.outcome is Outcome.QUARANTINED:
+                lake.batches.delete_result(batch.id, reading.position)
 
 
 def outdated(lake: Lake, batch: Batch, *, search: bool = False) -> list[int]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from k2d.corpus import column_files
 from k2d.corpus.gather import RECORDINGS, SCHEMA, PartTables, results_of
 from k2d.corpus.ledgers import PartLedger, kept_sums, part_ledger
-from k2d.errors import NotFound, StoreError
+from k2d.errors import DamagedFile, NotFound, StoreError
 from k2d.filtering.policy import DEFAULT, Columns, Policy
 from k2d.schema import RecordingResult
 from k2d.store import Lake
@@ -91,17 +91,37 @@ class Part:
         """The results that its rows account for; more may come in meanwhile."""
         return results_of(self.recording_table)
 
+    @property
+    def damaged(self) -> tuple[DamagedFile, ...]:
+        """The results and facts of its recordings that cannot be read. Known once anything was read of the part."""
+        return () if self._tables is None else self._tables.damaged
+
+    def require_whole(self) -> None:
+        """Check that nothing is left out, for numbers that people decide by.
+
+        Raises:
+            DamagedFile: results or facts of the part cannot be read.
+        """
+        if self.damaged:
+            raise self.damaged[0]
+
+    def load(self) -> None:
+        """Open the columns of chunks and segments, which makes the part anew where its files are damaged."""
+        _ = self.chunks, self.segments
+
     @cached_property
     def chunks(self) -> Columns:
         """The columns of `column_files.CHUNKS`, shape (chunks,) each."""
-        table = self._stored(lambda: self._arrow(CHUNKS, column_files.CHUNKS), lambda tables: tables.chunks)
-        return column_files.arrays(table)
+        return self._stored(
+            lambda: self._columns(CHUNKS, column_files.CHUNKS), lambda tables: column_files.arrays(tables.chunks)
+        )
 
     @cached_property
     def segments(self) -> Columns:
         """The columns of `column_files.SEGMENTS`, shape (segments,) each; `chunk` is the row of a segment's chunk."""
-        table = self._stored(lambda: self._arrow(SEGMENTS, column_files.SEGMENTS), lambda tables: tables.segments)
-        return column_files.arrays(table)
+        return self._stored(
+            lambda: self._columns(SEGMENTS, column_files.SEGMENTS), lambda tables: column_files.arrays(tables.segments)
+        )
 
     @cached_property
     def recordings(self) -> "Recordings":
@@ -189,6 +209,14 @@ class Part:
 
     def _open(self) -> pq.ParquetFile:
         return self._files.parquet(self.stem + FACTS)
+
+    def _columns(self, suffix: str, schema: pa.Schema) -> Columns:
+        table = self._arrow(suffix, schema)
+        with guard(self.stem + suffix):
+            try:
+                return column_files.arrays(table)
+            except ValueError as error:  # buffers that are too short
+                raise damaged(self.stem + suffix, str(error)) from error
 
     def _arrow(self, suffix: str, schema: pa.Schema) -> pa.Table:
         path = self.stem + suffix

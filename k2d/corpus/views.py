@@ -9,7 +9,7 @@ from typing import Final
 
 from k2d.corpus.batch_index import BatchIndex
 from k2d.corpus.index import parts
-from k2d.corpus.ledgers import PartLedger
+from k2d.corpus.ledgers import SHOWN, PartLedger
 from k2d.corpus.sweep import Curve, SweepSums, sweep
 from k2d.documents import (
     BatchItem,
@@ -104,7 +104,8 @@ def status(
     Reads the ledger of the batch, or one for each part. Without `make`, recordings of parts that are finished but not
     in the index count as pending.
     """
-    sums = BatchIndex(lake, batch).ledger(policy, make=make)
+    index = BatchIndex(lake, batch)
+    sums = index.ledger(policy, make=make)
     batch_ledger = _ledger(batch, policy, sums)
     return BatchStatus(
         **dict(summary(batch)),
@@ -114,6 +115,7 @@ def status(
         eta_s=_eta_s(sums, jobs, pending=batch_ledger.recordings.pending),
         quarantined=sums.quarantined_shown,
         quarantined_total=sums.quarantined,
+        damaged=[described(error) for error in index.damaged][:SHOWN],
         partial=sums.partial,
         versions=sums.versions,
         notes=sums.noted,
@@ -126,9 +128,9 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
         return BatchState.DONE
     if lake.batches.is_cancelled(batch.id):
         return BatchState.CANCELLED
-    if jobs and jobs.jobs_running:
+    if jobs and jobs.jobs_running and not jobs.waiting_for:
         return BatchState.RUNNING
-    if jobs and jobs.jobs_queued:
+    if jobs and (jobs.jobs_queued or jobs.jobs_running):
         return BatchState.QUEUED
     return BatchState.STALLED
 
@@ -181,9 +183,16 @@ def preview(
 
     Chunks are counted exactly. With more than EXACT_SALVAGE chunks, salvaged seconds are estimated from a sample;
     `salvage_sample` is then the share of the chunks in the sample.
+
+    Raises:
+        DamagedFile: results or facts of a recording cannot be read.
+        StoreError
     """
     curve_metrics = (policy.metric,) if metrics is None else tuple(metrics)
-    all_parts = (part for batch in batches for part in parts(lake, batch.id))
+    all_parts = [part for batch in batches for part in parts(lake, batch.id)]
+    for part in all_parts:
+        part.load()
+        part.require_whole()
     sums = sweep(all_parts, policy, alphas=ALPHAS, metrics=curve_metrics, exact_up_to=EXACT_SALVAGE)
     seconds = _seconds(sums)
     return Preview(

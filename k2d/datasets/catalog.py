@@ -16,15 +16,15 @@ def list_datasets(lake: Lake) -> list[DatasetItem]:
 
 
 def delete_dataset(lake: Lake, name: str) -> DatasetItem:
-    """Delete a dataset and return its entry. The labels and batches it was made from stay.
+    """Delete a dataset, also a damaged one, and return its entry. The labels and batches it was made from stay.
 
     Raises:
         NotFound: no such dataset.
         StoreError
     """
-    manifest = lake.datasets.manifest(name)
+    entry = _entry(lake, name)
     lake.datasets.delete(name)
-    return listed(manifest)
+    return entry
 
 
 def _entry(lake: Lake, name: str) -> DatasetItem:

@@ -15,7 +15,7 @@ from k2d.corpus.index import outdated, parts
 from k2d.corpus.part import Part
 from k2d.datasets.revoked import RevokedIds
 from k2d.datasets.selection import LedgerSums, Selection, content_line, selections_of
-from k2d.errors import Conflict
+from k2d.errors import Conflict, DamagedFile
 from k2d.filtering.policy import Policy
 from k2d.schema import Batch, Outcome, RecordingResult, Versions
 from k2d.store import Lake
@@ -150,16 +150,18 @@ def _count_recordings(
 
     Raises:
         Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
+        DamagedFile: results or facts of a cancelled batch cannot be read.
     """
     seen: set[str] = set()  # recording ids, and keys of sources, since some could not be decoded
     quarantined: list[tuple[str, RecordingResult]] = []
     for batch in batches:
         _refuse_outdated(lake, batch)
-        done = 0
+        done, damaged = 0, list[DamagedFile]()
         for part in parts(lake, batch.id):
             skip: list[int] = []
             results = part.results
             done += len(results)
+            damaged += part.damaged
             for result, versions in lake.files.many(partial(_with_versions, lake), results):
                 key = batch.sources[result.position].key
                 if result.outcome is not Outcome.LABELED or result.recording_id is None:
@@ -172,6 +174,8 @@ def _count_recordings(
                     _count_labeled(result, versions, sums)
             yield batch, part, skip
         _count_pending(lake, batch, sums, done=done)
+        if damaged:  # of a cancelled batch
+            raise damaged[0]
     for key, result in quarantined:
         if f"source {key}" in seen:
             sums.recordings["duplicates"] += 1

@@ -297,12 +297,23 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds from the header `Retry-After`, which has seconds or a date; None if there is none."""
+    """Seconds from the header `Retry-After`, which has seconds or a date; None if there is none.
+
+    A date is compared with the answer's own, so that clocks may differ.
+    """
     value = response.headers.get("Retry-After", "")
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
+    if (at := _timestamp(value)) is None:
+        return None
+    now = _timestamp(response.headers.get("Date", "")) or datetime.now(UTC).timestamp()
+    return max(0.0, at - now)
+
+
+def _timestamp(date: str) -> float | None:
+    """Unix time of a date in a header; None if it is none."""
     try:
-        at = parsedate_to_datetime(value)
+        at = parsedate_to_datetime(date)
     except ValueError:
         return None
-    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp())
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -6,7 +6,6 @@ line, a line feed, then the samples. Over Triton's gRPC they are the inputs `HEA
 fingerprint of the model that gave it. Floats are transported without loss.
 """
 
-import json
 from dataclasses import asdict
 from typing import Any, Final, Literal
 
@@ -14,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from k2d.errors import BadRequest
+from k2d.foreign import parse_json
 from k2d.schema import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,
@@ -28,6 +28,7 @@ from k2d.schema import (
 MAX_HEAD_BYTES: Final = 256 * 1024
 MAX_BODY_BYTES: Final = MAX_HEAD_BYTES + 2 * WINDOW_SAMPLES
 BYTES_PER_SAMPLE: Final = 2
+MAX_TIMEOUT_S: Final = 30 * 24 * 3600.0
 HINT: Final = "send one line of JSON, a line feed, then 16 kHz mono int16 samples, little-endian (docs/inference.md)"
 
 _RESULT: Final = TypeAdapter(WindowResult)
@@ -46,7 +47,7 @@ class Head(BaseModel):
     prompt: tuple[int, ...] = ()  # the previous text's tokens
     text: str | None = None  # for `score`
     client: str = Field(default="", max_length=200)  # who calls; clients take turns
-    timeout_s: float | None = Field(default=None, gt=0)  # when the client stops waiting
+    timeout_s: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT_S)  # when the client stops waiting
 
 
 def pack(head: Head, samples: Samples) -> bytes:
@@ -82,7 +83,7 @@ def load(line: bytes) -> Head:
     if len(line) > MAX_HEAD_BYTES:
         raise BadRequest(f"the head has {len(line)} bytes; at most {MAX_HEAD_BYTES} are allowed", hint=HINT)
     try:
-        document = json.loads(line)
+        document = parse_json(line)
         unknown = sorted(set(document.get("options", {})) - _OPTIONS)
         if unknown:
             raise BadRequest(

@@ -160,9 +160,9 @@ class RecordingGroup:
         source = self.labeler.batch.sources[position]
         error = self.attempts.last_error(position)
         reason = QuarantineReason.FAILED if error else QuarantineReason.CRASHES_WORKER
-        detail = (
-            f"given up after {MAX_ATTEMPTS} attempts: {error or 'the worker died while it processed this recording'}"
-        )
+        why = error or "the worker died while it processed this recording"
+        again = f"`k2d retry {self.labeler.batch.name}` tries it again"
+        detail = f"given up after {MAX_ATTEMPTS} attempts: {why} ({again})"
         duration_s = await asyncio.to_thread(self.labeler.known_duration_s, source)
         self.on_result(quarantined(position, source, reason, detail, duration_s=duration_s))
         self.attempts.end(position)

@@ -45,17 +45,15 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
     teacher, validator, longform = check_options(options, settings)
     if not sources:
         raise BadRequest("a batch needs at least one recording", hint="send files, or a list of URIs in `sources`")
-    # duplicates are one recording; the order of the files does not matter
-    unique = tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
+    unique = _unique(sources)
     audio_options = AudioOptions(
         channels=options.channels or settings.channels,
         keep_partial=_or(options.keep_partial, settings.keep_partial),
     )
-    changed = () if audio_options == AudioOptions() else (audio_options,)  # the default's ids are those of version 0.1
-    identity = digest("batch", [(source.key, source.name) for source in unique], teacher, validator, longform, *changed)
+    batch_id = _id(unique, teacher, validator, longform, audio_options)
     return Batch(
-        id=f"b_{identity[:16]}",
-        name=options.name or f"b_{identity[:16]}",
+        id=batch_id,
+        name=options.name or batch_id,
         sources=unique,
         teacher=teacher,
         validator=validator,
@@ -64,6 +62,36 @@ def make_batch(sources: Sequence[Source], options: BatchOptions, settings: Setti
         trusted=trusted,
         audio=audio_options,
     )
+
+
+def extended(batch: Batch, sources: Sequence[Source]) -> Batch:
+    """The batch of a batch's sources and those of `sources` whose content it does not have; the same one if it has all.
+
+        extended(lectures, [sources.from_path("one more.m4a", hashes=hashes)])
+
+    Name and options stay: what is labeled already is found by its keys, and not labeled again.
+    """
+    have = {source.key for source in batch.sources}
+    new = [source for source in sources if source.key not in have]
+    if not new:
+        return batch
+    unique = _unique([*batch.sources, *new])
+    batch_id = _id(unique, batch.teacher, batch.validator, batch.options, batch.audio)
+    created_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return replace(batch, id=batch_id, sources=unique, created_at=created_at)
+
+
+def _unique(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """Duplicates are one recording; the order of the files does not matter."""
+    return tuple(sorted({(source.key, source.name): source for source in sources}.values(), key=_order))
+
+
+def _id(
+    sources: Sequence[Source], teacher: str, validator: str, longform: LongformOptions, audio_options: AudioOptions
+) -> str:
+    changed = () if audio_options == AudioOptions() else (audio_options,)  # the default's ids are those of version 0.1
+    names = [(source.key, source.name) for source in sources]
+    return f"b_{digest('batch', names, teacher, validator, longform, *changed)[:16]}"
 
 
 def check_options(options: BatchOptions, settings: Settings) -> tuple[str, str, LongformOptions]:

@@ -5,12 +5,14 @@ opens it for reading.
 """
 
 from k2d.sources.allow import check_allowed
+from k2d.sources.inputs import Inputs, collect
 from k2d.sources.uris import (
     MEDIA_EXTENSIONS,
     channel_key,
     content_key,
     current_key,
     describe,
+    describe_lenient,
     expand,
     from_path,
     from_path_lenient,
@@ -21,11 +23,14 @@ from k2d.sources.uris import (
 
 __all__ = [
     "MEDIA_EXTENSIONS",
+    "Inputs",
     "channel_key",
     "check_allowed",
+    "collect",
     "content_key",
     "current_key",
     "describe",
+    "describe_lenient",
     "expand",
     "from_path",
     "from_path_lenient",

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final, NoReturn, cast
 
 import fsspec
 
-from k2d.errors import AudioError, BadRequest, NotFound, SourceRefused, TooLarge, install_hint
+from k2d.errors import AudioError, BadRequest, NotFound, SourceRefused, SourceUnreachable, TooLarge, install_hint
 from k2d.filehash import FileHashes, file_status, path_status
 from k2d.keys import digest
 from k2d.schema import QuarantineReason, Source
@@ -53,6 +53,29 @@ def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None
         remote = web.head(uri, allowed=allowed)
         size, mark = remote.size_bytes, remote.mark
     return Source(name=name or shown(uri), uri=uri, key=digest("source", uri, size, mark), size_bytes=size)
+
+
+def describe_lenient(
+    uri: str, name: str | None = None, *, allowed: Sequence[str] | None = None, patient: bool = True
+) -> Source:
+    """The source that a URI names, whether or not it can be read: labeling quarantines it if it still cannot be then.
+
+    For lists of URIs, where one that is gone or refused must not stop the others.
+
+    Raises:
+        SourceUnreachable: its storage does not answer, and `patient` is set: it may answer later.
+        BadRequest: an s3:// source without the s3 extra.
+    """
+    try:
+        if allowed is not None:
+            check_allowed(uri, allowed)
+        return describe(uri, name, allowed=allowed)
+    except SourceUnreachable:
+        if patient:
+            raise
+    except (NotFound, SourceRefused):
+        pass
+    return Source(name=name or shown(uri), uri=uri, key=digest("source", uri, "unreadable"), size_bytes=None)
 
 
 def from_path(path: str | os.PathLike[str], *, hashes: FileHashes | None = None) -> Source:
@@ -261,6 +284,29 @@ def _s3() -> tuple[Any, tuple[type[Exception], ...]]:
         raise BadRequest("s3:// sources need the s3 extra", hint=install_hint("s3")) from error
 
 
+def s3_listing(prefix: str) -> list[str]:
+    """The URIs of all objects below a prefix, sorted.
+
+    Raises:
+        BadRequest: without the s3 extra.
+        SourceRefused: the storage denies it.
+        SourceUnreachable: the storage does not answer.
+    """
+    system, errors = _s3()
+    system.invalidate_cache()
+    folder, _, begin = prefix.removeprefix("s3://").rpartition("/")
+    try:
+        found = system.find(folder or begin, prefix=begin if folder else "")
+    except FileNotFoundError:
+        return []
+    except PermissionError as error:
+        raise SourceRefused(f"{prefix} may not be listed.", hint="check the credentials") from error
+    except errors as error:
+        hint = "check the endpoint and the credentials"
+        raise SourceUnreachable(f"{prefix} cannot be listed: {error}", hint=hint) from error
+    return sorted(f"s3://{path}" for path in found)
+
+
 def _s3_info(uri: str) -> tuple[int | None, str]:
     system, errors = _s3()
     system.invalidate_cache()  # a cached listing would hide that the object has changed
@@ -271,7 +317,8 @@ def _s3_info(uri: str) -> tuple[int | None, str]:
     except PermissionError as error:
         raise SourceRefused(f"{uri} may not be read.", hint="check the worker's credentials") from error
     except errors as error:
-        raise NotFound(f"{uri} cannot be reached: {error}", hint="check the endpoint and the credentials") from error
+        hint = "check the endpoint and the credentials"
+        raise SourceUnreachable(f"{uri} cannot be reached: {error}", hint=hint) from error
     if info.get("type") != "file":
         raise NotFound(f"{uri} is a folder.", hint="refer to objects one by one")
     return info.get("size"), str(info.get("ETag") or info.get("LastModified") or "")

@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import stamina
 
-from k2d.errors import NotFound, SourceRefused, StoreError, TooLarge
+from k2d.errors import NotFound, SourceRefused, SourceUnreachable, StoreError, TooLarge
 from k2d.sources.allow import ParsedUri, check_allowed, is_public, parse, shown
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)  # per read, not per file
@@ -77,7 +77,7 @@ def _as_not_found(uri: str) -> Iterator[None]:
     try:
         yield
     except _RetryableFailure as error:
-        raise NotFound(
+        raise SourceUnreachable(
             f"{shown(uri)} cannot be read: {error}.", hint="check the address, and that the server answers"
         ) from error
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from k2d.errors import BadRequest, Conflict, NotFound
+from k2d.errors import BadRequest, Conflict, DamagedFile, NotFound, described
 from k2d.store.base import LakePart, safe_name
 
 SECRET_BYTES: Final = 32  # 256 random bits: a fast hash is enough, there is nothing to guess
@@ -43,6 +43,7 @@ class AccessKey:
     created_at: str
     created_by: str
     revoked_at: str | None = None
+    error: str | None = None  # why its record cannot be read; nothing but the id is known then, and it opens nothing
 
 
 class AccessKeys(LakePart):
@@ -73,12 +74,13 @@ class AccessKeys(LakePart):
         return key, secret
 
     def all(self) -> list[AccessKey]:
-        """All keys, oldest first, the revoked ones too.
+        """All keys, oldest first, the revoked ones too, and those whose record is damaged (`error`).
 
         Raises:
             StoreError
         """
-        keys = self.files.many(self._read, self.files.listing("access/keys"))
+        paths = [path for path in self.files.listing("access/keys") if path.endswith(".json")]
+        keys = self.files.many(self._read, paths)
         return sorted(keys, key=lambda key: (key.created_at, key.id))
 
     def revoke(self, id_or_name: str) -> AccessKey:
@@ -90,7 +92,7 @@ class AccessKeys(LakePart):
         """
         for key in self.all():
             if id_or_name in (key.id, key.name) and key.revoked_at is None:
-                revoked = replace(key, revoked_at=_now())
+                revoked = replace(key, revoked_at=_now(), error=None)
                 self.write_document(_path(key.id), revoked)
                 return revoked
         raise NotFound(f"no key in use has the id or name {id_or_name[:100]!r}", hint="`k2d keys list` lists them")
@@ -102,13 +104,25 @@ class AccessKeys(LakePart):
     def last_used(self, key_id: str) -> str | None:
         """When a key was last used, as ISO 8601 in UTC; None if never."""
         try:
-            document: dict[str, str] = self.read_document(f"access/used/{safe_name(key_id)}.json", dict[str, str])
-        except NotFound:
+            return self.read_use(f"access/used/{safe_name(key_id)}.json").get("at")
+        except (NotFound, DamagedFile):
             return None
-        return document.get("at")
+
+    def read_use(self, path: str) -> dict[str, str]:
+        """Read the record of a key's last use.
+
+        Raises:
+            NotFound, DamagedFile, StoreError
+        """
+        document: dict[str, str] = self.read_document(path, dict[str, str])
+        return document
 
     def _read(self, path: str) -> AccessKey:
-        key: AccessKey = self.read_document(path, AccessKey)
+        try:
+            key: AccessKey = self.read_document(path, AccessKey)
+        except DamagedFile as error:
+            key_id = path.rpartition("/")[2].removesuffix(".json")
+            return AccessKey(key_id, "", AccessRole.VIEWER, "", "", "", error=described(error))
         return key
 
 
@@ -117,7 +131,7 @@ def matching(keys: Sequence[AccessKey], secret: str) -> AccessKey | None:
     digest = hash_of(secret)
     match = None
     for key in keys:
-        if secrets.compare_digest(key.sha256, digest) and key.revoked_at is None:
+        if secrets.compare_digest(key.sha256.encode(), digest.encode()) and key.revoked_at is None and not key.error:
             match = key
     return match
 

@@ -40,7 +40,7 @@ class AuditLog(LakePart):
             for line in self.files.read(path).splitlines():
                 try:
                     entry = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(entry, dict):
                     yield entry

@@ -12,6 +12,7 @@ from k2d.keys import digest
 from k2d.schema import Batch, RecordingResult
 from k2d.store.base import LakePart, safe_name
 from k2d.store.files import Files
+from k2d.store.guard import damaged
 from k2d.store.parquet import dumps
 
 # Recordings in a part of a batch, by their order in it: the unit of work of every step over a corpus (docs/store.md).
@@ -20,7 +21,7 @@ from k2d.store.parquet import dumps
 PART_RECORDINGS: Final = 1024
 STALE_SUFFIX: Final = ".stale"
 GONE_HINT: Final = "label the same files again with `k2d label`: it makes the record again"
-_RESULT: Final = re.compile(r"[0-9]+\.json")  # file name of a result
+_RESULT: Final = re.compile(r"[0-9]{1,18}\.json")  # file name of a result
 REMEMBERED: Final = 4  # batch documents kept in memory; chosen
 
 
@@ -31,6 +32,14 @@ class DamagedBatch:
     id: str
     created_at: str  # ISO 8601, to the second
     error: StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedResult:
+    """The result of a recording that cannot be read."""
+
+    position: int
+    error: DamagedFile
 
 
 class Batches(LakePart):
@@ -52,19 +61,43 @@ class Batches(LakePart):
             Conflict: the name belongs to another batch.
         """
         path = f"{_folder(batch.id)}/batch.json"
-        self._refuse_taken(batch)
+        self.refuse_taken(batch)
         # the document first: a name must always lead to a batch, even if this process is killed between the writes
         created = self.files.create(path, dumps(batch))
         if not created and self._is_damaged(batch.id):
             self.files.write(path, dumps(batch))
         if batch.name != batch.id and not self.files.create(_alias(batch.name), _naming(batch)):
-            self._refuse_taken(batch)
+            self.refuse_taken(batch)
         if not created and self._named(self.get(batch.id).name) not in (batch.id, None):
             # stored by a request whose name another batch took at the same moment
             self._remembered.pop(batch.id, None)
             self.files.write(path, dumps(batch))
         stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
         self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
+
+    def put_extended(self, batch: Batch, *, of: Batch) -> None:
+        """Store a batch that has all sources of another, and give it that one's name. Of two extensions of one batch at
+        once, one succeeds.
+
+        Raises:
+            Conflict: the other batch was extended meanwhile: extend that one.
+            StoreError
+        """
+        self.files.create(f"{_folder(batch.id)}/batch.json", dumps(batch))
+        stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
+        self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
+        if of.name == of.id:
+            return  # without a name nothing moves
+        successor = f"{_folder(of.id)}/extended.json"
+        if not self.files.create(successor, _naming(batch)):
+            by: dict[str, str] = self.read_document(successor, dict[str, str])
+            self.files.write(_alias(of.name), dumps({"name": of.name, "id": by["id"]}))
+            if by["id"] != batch.id:
+                raise Conflict(
+                    f"batch {of.name!r} was extended by somebody else at the same time", hint="run the command again"
+                )
+            return
+        self.files.write(_alias(of.name), _naming(batch))
 
     def get(self, id_or_name: str) -> Batch:
         """Return the batch with this id or name.
@@ -85,19 +118,28 @@ class Batches(LakePart):
             raise NotFound(f"the record of batch {id_or_name!r} ({owner}) is gone", hint=GONE_HINT)
         return batch
 
+    def find(self, id_or_name: str) -> Batch | None:
+        """As `get`; None if there is no such batch."""
+        if self._document(id_or_name) is None and self._named(id_or_name) is None:
+            return None
+        return self.get(id_or_name)
+
     def ids(self) -> list[str]:
         """List the ids of all batches, newest first. One listing, no file is read."""
         marks = sorted((path.rpartition("/")[2] for path in self.files.listing("recent")), reverse=True)
         return list(dict.fromkeys(mark.partition("~")[2] for mark in marks))
 
     def entry(self, batch_id: str) -> Batch | DamagedBatch | None:
-        """Return a batch for a list: what is known of it if its record is damaged, None if there is no record.
+        """Return a batch for a list: what is known of it if its record is damaged or gone, None if nothing is there.
 
         Raises:
             StoreError: the store does not answer.
         """
         try:
-            return self._document(batch_id)
+            batch = self._document(batch_id)
+            if batch is None and self.files.exists(_folder(batch_id)):
+                raise _gone(batch_id)
+            return batch
         except NotFound:  # not even an id
             return None
         except StoreError as error:
@@ -136,13 +178,35 @@ class Batches(LakePart):
         folder = _folder(batch.id)
         for name in ("index", "results"):
             self.files.remove_folder(f"{folder}/{name}")
-        if self._named(batch.name) == batch.id:
+        if self.owner(batch.name) == batch.id:
             self.files.remove(_alias(batch.name))
         for path in self.files.listing("recent"):
             if path.rpartition("~")[2] == batch.id:
                 self.files.remove(path)
         self.files.remove_folder(folder)
         self._remembered.pop(batch.id, None)
+
+    def owner(self, name: str) -> str | None:
+        """The id of the batch that a name belongs to; None if it is free, or its record is damaged."""
+        try:
+            return self._named(name)
+        except DamagedFile:
+            return None
+
+    def name_path(self, name: str) -> str:
+        """The path of the record of a name."""
+        return _alias(name)
+
+    def named_by(self, path: str) -> str:
+        """The id of the batch in the record of a name.
+
+        Raises:
+            DamagedFile, StoreError
+        """
+        alias: dict[str, str] = self.read_document(path, dict[str, str])
+        if "id" not in alias:
+            raise damaged(self.files.url(path), "it names no batch")
+        return alias["id"]
 
     # ---- results --------------------------------------------------------------------------------------------------
 
@@ -163,37 +227,38 @@ class Batches(LakePart):
     def result(self, batch_id: str, position: int) -> RecordingResult | None:
         """Return the result of one recording; None if there is none yet."""
         try:
-            return self._read_result(_result(batch_id, position))
+            reading = self._read_result(_result(batch_id, position))
         except NotFound:
             return None
+        return reading if isinstance(reading, RecordingResult) else None
 
     def results(self, batch_id: str, *, part: int | None = None) -> Iterator[RecordingResult]:
         """Iterate over the results of a batch, or of one of its parts, in the order of positions.
 
-        Reads a file for each; `k2d.corpus.index.results` reads one for each part that is in the index.
+        Reads a file for each; `k2d.corpus.index.results` reads one for each part that is in the index. Those that
+        cannot be read are left out: they are missing, until they are made again.
         """
+        return (reading for reading in self.readings(batch_id, part=part) if isinstance(reading, RecordingResult))
+
+    def readings(self, batch_id: str, *, part: int | None = None) -> Iterator[RecordingResult | DamagedResult]:
+        """As `results`, with those that cannot be read in their places."""
         yield from self.files.many(self._read_result, self._result_paths(_results(batch_id, part)))
 
-    def results_at(self, batch_id: str, positions: Iterable[int]) -> Iterator[RecordingResult]:
-        """Iterate over the results at these positions, in their order.
+    def readings_at(self, batch_id: str, positions: Iterable[int]) -> Iterator[RecordingResult | DamagedResult]:
+        """As `readings`, at these positions, in their order.
 
         Raises:
             NotFound: one of them has no result.
         """
         yield from self.files.many(self._read_result, [_result(batch_id, position) for position in positions])
 
+    def result_path(self, batch_id: str, position: int) -> str:
+        """The path of the result of one recording."""
+        return _result(batch_id, position)
+
     def damaged_results(self, batch_id: str) -> list[int]:
         """List the positions whose result cannot be read as one. Reads all of them."""
-
-        def check(path: str) -> int | None:
-            try:
-                self._read_result(path)
-            except DamagedFile:
-                return _position(path)
-            return None
-
-        checked = self.files.many(check, self._result_paths(_results(batch_id, None)))
-        return [position for position in checked if position is not None]
+        return [reading.position for reading in self.readings(batch_id) if isinstance(reading, DamagedResult)]
 
     def result_positions(self, batch_id: str, *, part: int | None = None) -> set[int]:
         """Return the positions of a batch, or of one of its parts, that have a result. One listing, no file is read."""
@@ -236,8 +301,11 @@ class Batches(LakePart):
     def _result_paths(self, folder: str) -> list[str]:
         return [path for path in self.files.listing(folder) if _RESULT.fullmatch(path.rpartition("/")[2])]
 
-    def _read_result(self, path: str) -> RecordingResult:
-        result: RecordingResult = self.read_document(path, RecordingResult)
+    def _read_result(self, path: str) -> RecordingResult | DamagedResult:
+        try:
+            result: RecordingResult = self.read_document(path, RecordingResult)
+        except DamagedFile as error:
+            return DamagedResult(_position(path), error)
         return result
 
     def _outdate(self, batch_id: str, position: int) -> None:
@@ -254,7 +322,8 @@ class Batches(LakePart):
             if path.startswith(part):
                 self.files.remove(path)
 
-    def _refuse_taken(self, batch: Batch) -> None:
+    def refuse_taken(self, batch: Batch) -> None:
+        """Raise Conflict when the name belongs to another batch."""
         owner = self._named(batch.name)
         if owner not in (None, batch.id):
             hint = "choose another name, or leave it out: equal requests find their batch by themselves"
@@ -264,10 +333,9 @@ class Batches(LakePart):
 
     def _named(self, name: str) -> str | None:
         try:
-            alias: dict[str, str] = self.read_document(_alias(name), dict[str, str])
+            return self.named_by(_alias(name))
         except NotFound:
             return None
-        return alias.get("id")
 
     def _require(self, batch_id: str) -> None:
         if not self.files.exists(f"{_folder(batch_id)}/batch.json"):
@@ -293,6 +361,10 @@ def _results(batch_id: str, part: int | None) -> str:
 
 def _result(batch_id: str, position: int) -> str:
     return f"{_folder(batch_id)}/results/{position // PART_RECORDINGS:06d}/{position:09d}.json"
+
+
+def _gone(batch_id: str) -> DamagedFile:
+    return DamagedFile(f"the record of batch {batch_id} is gone", hint=GONE_HINT)
 
 
 def _position(path: str) -> int:

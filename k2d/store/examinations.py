@@ -27,13 +27,21 @@ class Examinations(LakePart):
         """Store the examination of the source with this key."""
         self.write_document(_path(key), examination)
 
+    def read(self, path: str) -> Examination:
+        """Read an examination by its path.
+
+        Raises:
+            NotFound, DamagedFile, StoreError
+        """
+        examination: Examination = self.read_document(path, Examination)
+        return examination
+
     def get(self, key: str) -> Examination | None:
         """Return the examination of the source with this key; None if it was never examined."""
         try:
-            examination: Examination = self.read_document(self.located(_path(key)), Examination)
+            return self.read(self.located(_path(key)))
         except (NotFound, DamagedFile):  # a damaged record is made again
             return None
-        return examination
 
 
 def _path(key: str) -> str:

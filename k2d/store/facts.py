@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from k2d.errors import DamagedFile, NotFound
 from k2d.schema import ChunkFacts, Counts, Distances, Evidence, Segment
 from k2d.store.base import LakePart, key_path
-from k2d.store.guard import guard
+from k2d.store.guard import damaged, decoding, guard
 from k2d.store.hypotheses import HYPOTHESIS, hypothesis, hypothesis_row
 from k2d.store.labels import segment, segment_row
 from k2d.store.parquet import SEGMENT, describe, meta_of, writer
@@ -72,6 +72,9 @@ _EARLIER: Final = {
 _ADDED: Final = {"is_rescored": False}  # 0.3
 
 
+_NEVER_NULL: Final = frozenset((*POLICY_COLUMNS, "id", "recording_id", "index", "duration_s", "segment_evidence"))
+
+
 class Facts(LakePart):
     """Facts shards: facts/ab/<facts_key>.parquet.
 
@@ -114,7 +117,8 @@ class Facts(LakePart):
         table = self.shard(key)[0]
         if only is not None:
             table = table.filter(pc.is_in(table["index"], pa.array(sorted(only), _INT)))
-        return [_fact(row) for row in table.to_pylist()]
+        with decoding(self.files.url(_path(key))):
+            return [_fact(row) for row in table.to_pylist()]
 
     def shard(self, key: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
         """Read columns of one shard (all of SCHEMA if None) and its metadata.
@@ -128,7 +132,9 @@ class Facts(LakePart):
             wanted = SCHEMA.names if columns is None else columns
             stored = _stored_names(file.schema_arrow, wanted, path)
             table = file.read(columns=list(stored.values()), use_threads=False).select(list(stored.values()))
-            return _completed(_renamed(table, list(stored)), wanted), meta_of(file.schema_arrow)
+            completed = _completed(_renamed(table, list(stored)), wanted)
+            _check_types(completed, self.files.url(path))
+            return completed, meta_of(file.schema_arrow)
 
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `write`, as JSON values, and the key."""
@@ -155,6 +161,19 @@ def _stored_names(schema: pa.Schema, wanted: Sequence[str], path: str) -> dict[s
             hint="run `k2d resume`: facts are computed again from the stored labels and hypotheses",
         )
     return stored
+
+
+def _check_types(table: pa.Table, path: str) -> None:
+    """Check that columns of the index have the types of SCHEMA, and those that are numbers for policies no nulls.
+
+    Raises:
+        DamagedFile
+    """
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name not in DETAILS and column.type != SCHEMA.field(name).type:
+            raise damaged(path, f"its column {name} has the type {column.type}")
+        if name in _NEVER_NULL and column.null_count:
+            raise damaged(path, f"its column {name} has rows without a value")
 
 
 def _renamed(table: pa.Table, names: Sequence[str]) -> pa.Table:

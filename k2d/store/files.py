@@ -184,6 +184,53 @@ class Files:
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                     yield path, os.stat(self.full(path)).st_size
 
+    def folders_named(self, folder: str, suffix: str) -> list[str]:
+        """List the folders under `folder` whose name ends in `suffix`, where files should be (local roots only)."""
+        if not self.local or not suffix:
+            return []
+        paths = []
+        with guard(folder):
+            for parent, names, _ in os.walk(self.full(folder)):
+                relative = os.path.relpath(parent, self.root).replace(os.sep, "/")
+                paths += [f"{relative}/{name}" for name in names if name.endswith(suffix)]
+        return sorted(paths)
+
+    def unfinished(self, older_than_s: float) -> list[str]:
+        """List the unfinished writes that are older than this: their process was killed. Remote roots have none."""
+        if not self.local:
+            return []
+        with guard(self.root):
+            paths = [path for path in self._walk("") if path.endswith(TEMP_SUFFIX)]
+        return sorted(path for path in paths if self.age_s(path) > older_than_s)
+
+    def age_s(self, path: str) -> float:
+        """Seconds since a file was written, by the store's time; 0 where that is unknown or the file is gone."""
+        with contextlib.suppress(NotFound), guard(path):
+            if self.local:
+                return max(0.0, time.time() - os.path.getmtime(self.full(path)))
+            info = self.fs.info(self.full(path))
+            written = info.get("LastModified") or info.get("mtime") or info.get("created")
+            seconds = written.timestamp() if hasattr(written, "timestamp") else written
+            return max(0.0, time.time() - seconds) if isinstance(seconds, int | float) else 0.0
+        return 0.0
+
+    def move(self, path: str, target: str) -> None:
+        """Move a file, or locally a folder, to another path; nothing happens if it is gone."""
+        with contextlib.suppress(NotFound), guard(path):
+            if self.local:
+                os.makedirs(os.path.dirname(self.full(target)), exist_ok=True)
+                os.replace(self.full(path), self.full(target))
+            else:
+                self.fs.mv(self.full(path), self.full(target))
+
+    def copy(self, path: str, target: str) -> None:
+        """Copy a small file to another path; a folder in its place is moved."""
+        if self.local and os.path.isdir(self.full(path)):
+            self.move(path, target)
+            return
+        with contextlib.suppress(NotFound):
+            self.write(target, self.read(path))
+
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly in `folder`, sorted."""
         with guard(folder):
@@ -209,15 +256,10 @@ class Files:
         """Remove the unfinished writes of killed processes from a local root; return their number."""
         if not self.local:
             return 0
-        limit, removed = time.time() - older_than_s, 0
-        with guard(self.root, writing=True):
-            for path in self._walk(""):
-                full = self.full(path)
-                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
-                    if path.endswith(TEMP_SUFFIX) and os.path.getmtime(full) < limit:
-                        os.unlink(full)
-                        removed += 1
-        return removed
+        paths = self.unfinished(older_than_s)
+        for path in paths:
+            self.remove(path)
+        return len(paths)
 
     def many(self, function: Callable[[_IN], _OUT], items: Iterable[_IN]) -> Iterator[_OUT]:
         """Apply a function that reads files to many items, in threads.
@@ -269,9 +311,12 @@ class PendingFile:
             StoreError
         """
         with guard(path, writing=True):
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.file.close()
+            if self.file.closed:
+                _sync(self.name)
+            else:
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
             target = self._files.full(path)
             if not self._files.local:
                 self._files.fs.put_file(self.name, target)
@@ -283,6 +328,15 @@ class PendingFile:
                 os.replace(self.name, target)
             _sync_folder(os.path.dirname(target))
             return True
+
+    def close(self) -> None:
+        """Close the file, so that it holds no descriptor until it is committed.
+
+        Raises:
+            StoreError
+        """
+        with guard(self.name, writing=True):
+            self.file.close()
 
     def discard(self) -> None:
         """Remove the temporary file if it still exists."""
@@ -307,7 +361,11 @@ def _link(temporary: str, target: str) -> bool:
 
 def _sync_folder(folder: str) -> None:
     """fsync a folder, so that a new file name in it survives a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -25,6 +25,7 @@ DAMAGED_HINT: Final = "remove the file and run `k2d resume`, which makes it agai
 _MADE_AGAIN: Final = (
     (r"batches/[^/]+/batch\.json", "label the same files again with `k2d label`: it makes the record again"),
     (r"names/[^/]+\.json", "remove the file, then label the same files under that name again with `k2d label`"),
+    (r"access/keys/[^/]+\.json", "revoke it by the id in its name (`k2d keys revoke`), then make another key"),
     (r"facts/.+", "run `k2d resume`: it computes the facts again from the stored labels and hypotheses"),
     (r"datasets/[^/]+/.+", "remove the dataset's folder, then make it again with `k2d freeze`"),
 )
@@ -53,6 +54,22 @@ def guard(path: str, *, writing: bool = False) -> Iterator[None]:
         raise _explain(error, path, writing=writing) from error
     except _client_errors() as error:  # object store clients also raise errors that are not OSErrors
         raise StoreError(f"the store did not answer for {path}: {error}", hint=UNREACHABLE_HINT) from error
+
+
+@contextmanager
+def decoding(path: str) -> Iterator[None]:
+    """Convert the errors of Python code that meets other values than were written to a DamagedFile.
+
+        with decoding(path):
+            segments = [Segment(**value) for value in row["segments"]]
+
+    Raises:
+        DamagedFile: TypeError, KeyError, ValueError, AttributeError or IndexError in the block.
+    """
+    try:
+        yield
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        raise damaged(path, f"its content is not what it should be ({type(error).__name__}: {error})"[:300]) from error
 
 
 def damaged(path: str, why: object) -> DamagedFile:

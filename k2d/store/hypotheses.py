@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from k2d.schema import Hypothesis
 from k2d.store.base import LakePart, key_path
-from k2d.store.guard import guard
+from k2d.store.guard import decoding, guard
 from k2d.store.parquet import describe, meta_of, writer
 
 # field names as in k2d.schema.Hypothesis, in its order
@@ -65,7 +65,8 @@ class Hypotheses(LakePart):
         with self.files.parquet(path) as file, guard(self.files.url(path)):
             table = file.read(use_threads=False)
         column = "hypotheses" if "hypotheses" in table.column_names else "opinions"  # version 0.1
-        return {row["index"]: tuple(hypothesis(value) for value in row[column]) for row in table.to_pylist()}
+        with decoding(self.files.url(path)):
+            return {row["index"]: tuple(hypothesis(value) for value in row[column]) for row in table.to_pylist()}
 
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `write`, as JSON values, and the key."""

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from k2d.errors import NotFound
 from k2d.schema import Chunk, Segment
 from k2d.store.base import LakePart, key_path
-from k2d.store.guard import guard
+from k2d.store.guard import decoding, guard
 from k2d.store.parquet import AUDIO, SEGMENT, describe, meta_of, writer
 
 ROWS_PER_GROUP: Final = 32
@@ -124,7 +124,10 @@ class Labels(LakePart):
         with self.files.parquet(path) as file:
             rows = _read(file, audio=audio, only=only)
             while True:
-                with guard(self.files.url(path)):  # around the read alone, not around what the caller does with a row
+                with (
+                    guard(self.files.url(path)),
+                    decoding(self.files.url(path)),
+                ):  # around the read alone, not around what the caller does with a row
                     row = next(rows, None)
                 if row is None:
                     return

@@ -5,25 +5,32 @@ import re
 import uuid
 from typing import Any, BinaryIO, Final
 
-from k2d.errors import NotFound
+import structlog
+
+from k2d.errors import DamagedFile, NotFound, StoreError, described
 from k2d.keys import chunk_of
 from k2d.schema import FACTS_VERSION, Versions
 from k2d.store.access import AccessKeys
 from k2d.store.audit_log import AuditLog
 from k2d.store.batches import Batches
 from k2d.store.datasets import Datasets
+from k2d.store.drafts import Drafts
 from k2d.store.examinations import Examinations
 from k2d.store.facts import Facts
 from k2d.store.files import Files
-from k2d.store.guard import damaged
+from k2d.store.guard import damaged, decoding
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
 from k2d.store.memory import Memory
 from k2d.store.parquet import dumps
+from k2d.store.partial import PartialUploads
 from k2d.store.probes import Probes
 from k2d.store.uploads import Uploads
 
 TAILS: Final = 8  # parts; chosen: few megabytes each, and as many as workers fill at once
+log = structlog.get_logger()
+
+KEPT_S: Final = 7 * 24 * 3600.0  # for which an upload that broke off can be resumed
 _STORE: Final = "store.json"  # properties of the lake as a whole
 _SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+(-[0-9]+)*\.parquet")
 
@@ -50,6 +57,8 @@ class Lake:
         """
         self.files = Files(root, **storage_options)
         self.uploads = Uploads(self.files)
+        self.partial = PartialUploads(self.files)
+        self.drafts = Drafts(self.files)
         self.examinations = Examinations(self.files)
         self.labels = Labels(self.files)
         self.hypotheses = Hypotheses(self.files)
@@ -95,15 +104,28 @@ class Lake:
 
     def _recorded_version(self) -> int | None:
         try:
-            recorded = json.loads(self.files.read(_STORE)).get("facts_version")
-        except (NotFound, ValueError):
+            recorded = json.loads(self.files.read(_STORE))["facts_version"]
+        except (NotFound, DamagedFile, ValueError, TypeError, KeyError, RecursionError):  # it is made again
             return None
         return recorded if isinstance(recorded, int) else None
+
+    def mark_problem(self) -> str | None:
+        """What is wrong with the mark of `mark_current`, if there is one."""
+        try:
+            json.loads(self.files.read(_STORE))["facts_version"]
+        except NotFound:
+            return None
+        except (DamagedFile, ValueError, TypeError, KeyError, RecursionError) as error:
+            return f"it cannot be read ({type(error).__name__})"
+        return None
 
     def mark_current(self) -> None:
         """Mark that no facts of an earlier version are left, so that batches need not be searched for them."""
         if not self.is_current():
-            self.files.write(_STORE, dumps({"facts_version": FACTS_VERSION}))
+            try:
+                self.files.write(_STORE, dumps({"facts_version": FACTS_VERSION}))
+            except StoreError as error:  # without the mark, batches are searched again
+                log.warning("the store was not marked as current", error=described(error))
 
     def open(self, uri: str) -> BinaryIO:
         """Open an upload (lake://uploads/…) or a dataset's shard (`datasets.shard_path`) as a seekable binary file.
@@ -126,7 +148,10 @@ class Lake:
             NotFound, StoreError
         """
         key, index = chunk_of(chunk_id)
-        return self.labels.audio(str(self.facts.meta(key)["label_key"]), index)
+        described = self.facts.meta(key)
+        if "label_key" not in described:
+            raise damaged(f"facts/{key[:2]}/{key}.parquet", "it does not name its labels")
+        return self.labels.audio(str(described["label_key"]), index)
 
     def versions(self, label_key: str, facts_key: str) -> Versions:
         """The versions of what labeled and validated a recording, as its shards say. A shard that is gone says nothing.
@@ -135,16 +160,19 @@ class Lake:
             StoreError
         """
         labels, facts = _meta_of(self.labels, label_key), _meta_of(self.facts, facts_key)
-        return Versions(
-            label=int(labels.get("version") or 0),
-            facts=int(facts.get("version") or 0),
-            labeled_by=str(labels.get("k2d_version") or ""),
-            validated_by=str(facts.get("k2d_version") or ""),
-        )
+        with decoding(f"the metadata of {label_key} or {facts_key}"):
+            return Versions(
+                label=int(labels.get("version") or 0),
+                facts=int(facts.get("version") or 0),
+                labeled_by=str(labels.get("k2d_version") or ""),
+                validated_by=str(facts.get("k2d_version") or ""),
+            )
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
-        """Remove the unfinished writes of killed processes from a local lake; return their number."""
-        return self.files.sweep(older_than_s)
+        """Remove the unfinished writes of killed processes from a local lake, uploads that broke off a week ago, and
+        drafts of that age; return their number."""
+        kept_s = max(older_than_s, KEPT_S)
+        return self.files.sweep(older_than_s) + self.partial.sweep(kept_s) + self.drafts.sweep(kept_s)
 
 
 def _meta_of(shards: Labels | Facts, key: str) -> dict[str, Any]:

@@ -88,9 +88,16 @@ def describe(schema: pa.Schema, meta: Mapping[str, Any]) -> pa.Schema:
 
 
 def meta_of(schema: pa.Schema) -> dict[str, Any]:
-    """Read the metadata that `describe` added; empty if there is none."""
+    """Read the metadata that `describe` added; empty if there is none.
+
+    Raises:
+        ArrowInvalid: they are damaged.
+    """
     data = (schema.metadata or {}).get(META_KEY)
-    return dict(json.loads(data)) if data else {}
+    try:
+        return dict(json.loads(data)) if data else {}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise pa.ArrowInvalid(f"its metadata are damaged: {error}") from error
 
 
 def dumps(value: Any) -> bytes:

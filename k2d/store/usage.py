@@ -13,13 +13,16 @@ OTHER: Final = "other files"
 KINDS: Final = (
     (r".*" + re.escape(TEMP_SUFFIX), UNFINISHED),
     (r"uploads/.*", "uploads"),
+    (r"partial/.*", "uploads that broke off"),
+    (r"damaged/.*", "damaged files that were set aside"),
+    (r"(redis|up)/.*", "services of this machine"),
     (r"labels/.*", "labels, with audio"),
     (r"(hypotheses|opinions)/.*", "hypotheses"),
     (r"facts/.*", "facts"),
     (r"examinations/.*", "examinations"),
     (r"(probes|listeners)/.*", "probes, and examinations of version 0.1"),
     (r"batches/[^/]+/index/.*", "indexes of batches: a cache"),
-    (r"(batches|names|recent)/.*", "batches and results"),
+    (r"(batches|names|recent|drafts|drafts-by-name)/.*", "batches and results"),
     (r"datasets/.*", "datasets"),
     (r"(access|audit-log|checks)/.*|store\.json", "keys, log, checks"),
 )

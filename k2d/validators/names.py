@@ -26,6 +26,7 @@ PROBE: Final = "probe:"  # followed by the digest of a CTC probe on the teacher'
 OPENAI: Final = "openai:"  # followed by a base URL, `#` and a model
 SHERPA: Final = "sherpa:"  # followed by a folder
 SEPARATOR: Final = "+"
+MAX_VALIDATORS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,12 @@ def validators_of(reference: str) -> tuple[str, ...]:
         ('small', 'perturbed')
 
     Raises:
-        BadRequest: no validator, an empty or repeated one, or a first one that writes no text or depends on others.
+        BadRequest: no validator, too many, an empty or repeated one, or a first one that writes no text or depends on
+            others.
     """
     names = tuple(_EARLIER.get(part.strip(), part.strip()) for part in reference.split(SEPARATOR))
+    if len(names) > MAX_VALIDATORS:
+        raise BadRequest(f"{len(names)} validators", hint=f"at most {MAX_VALIDATORS}: each checks every chunk")
     if not all(names):
         raise BadRequest(f"empty entry in K2D_VALIDATOR: {reference[:200]!r}", hint=_HINT)
     if len(set(names)) < len(names):

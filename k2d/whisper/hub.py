@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from k2d.errors import ModelError, install_hint
+from k2d.errors import ModelError, ModelNotFetched, install_hint
 
 ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES: Final = ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"]
@@ -21,7 +21,8 @@ def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
     """Fetch a repository's model files into the cache, unless they are there; returns their folder.
 
     Raises:
-        ModelError: the repository is unknown, private or unreachable, or not in the cache and downloads are off.
+        ModelNotFetched: it is not in the cache, and downloads are off or the hub is unreachable.
+        ModelError: the repository is unknown or private.
     """
     try:
         from huggingface_hub import constants, snapshot_download
@@ -38,7 +39,7 @@ def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
         )
     except LocalEntryNotFoundError as error:
         why = "downloads are off" if offline else "the hub cannot be reached"
-        raise ModelError(
+        raise ModelNotFetched(
             f"{reference} is not in the cache, and {why}",
             hint="allow downloads (K2D_ALLOW_DOWNLOADS, HF_HUB_OFFLINE), or copy the model here and give its folder",
         ) from error

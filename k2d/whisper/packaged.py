@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from k2d.errors import ModelError
+from k2d.errors import ModelError, ModelNotFetched
 from k2d.filehash import FileHashes
 from k2d.whisper.cache import fresh_folder
 
@@ -95,7 +95,7 @@ def fetch(reference: str, *, cache: Path, allow_downloads: bool, hashes: FileHas
         _verify(model, target, hashes)
         return target
     if not allow_downloads:
-        raise ModelError(
+        raise ModelNotFetched(
             f"{reference} is not in the cache {cache}, and downloads are off",
             hint="allow downloads once (K2D_ALLOW_DOWNLOADS=true), or give a folder",
         )

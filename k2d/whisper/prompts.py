@@ -21,8 +21,14 @@ from k2d.whisper.vocabulary import Vocabulary
 CONTEXT: Final = 448  # tokens of Whisper's decoder
 PREVIOUS_TEXT: Final = CONTEXT // 2 - 1  # maximum tokens of previous text: half of the context is for this window
 MIXED_CODES: Final = ("zh", "en")
+LEAST_TEMPERATURE: Final = 0.01  # logits divided by less overflow float32
 ENGLISH: Final = "en"  # the language of English-only models
 TASKS: Final = ("transcribe", "translate")
+# What one window may cost, as all clients of a server share its engine. Chosen: several times what helps accuracy.
+MAX_BEAMS: Final = 32
+MAX_TEMPERATURES: Final = 10
+MAX_PROMPT_TOKENS: Final = 8 * CONTEXT  # the model reads the last PREVIOUS_TEXT
+MAX_PROMPT_CHARACTERS: Final = 100_000  # as of a batch's terms
 
 log = structlog.get_logger()
 
@@ -51,6 +57,10 @@ def check(window: Window, options: DecodeOptions, *, vocabulary: Vocabulary) -> 
         )
     if len(samples) > WINDOW_SAMPLES:
         raise BadRequest(f"a window has at most {WINDOW_SAMPLES} samples, not {len(samples)}", hint="cut it first")
+    if len(window.prompt) > MAX_PROMPT_TOKENS:
+        raise BadRequest(
+            f"the previous text has {len(window.prompt)} tokens", hint=f"the model reads the last {PREVIOUS_TEXT}"
+        )
     text, stamps = range(vocabulary.eot), range(vocabulary.timestamp_begin, vocabulary.size)
     bad = [token for token in window.prompt if token not in text and token not in stamps]
     if bad:
@@ -68,12 +78,21 @@ def check_options(options: DecodeOptions, *, languages: Mapping[str, int]) -> No
         raise BadRequest(f"unknown task {options.task!r}", hint=f"tasks are: {', '.join(TASKS)}")
     if not options.temperatures or any(not 0.0 <= t <= 2.0 for t in options.temperatures):
         raise BadRequest(f"impossible temperatures {options.temperatures}", hint="give one or more from 0 to 2")
-    if options.beam_size < 1 or options.best_of < 1:
-        raise BadRequest("beam_size and best_of start at 1", hint="1 decodes greedily")
-    if options.max_new_tokens is not None and options.max_new_tokens < 1:
-        raise BadRequest("max_new_tokens starts at 1", hint="leave it out for what the context allows")
+    if len(options.temperatures) > MAX_TEMPERATURES:
+        raise BadRequest(f"{len(options.temperatures)} temperatures", hint=f"give at most {MAX_TEMPERATURES}")
+    if not (1 <= options.beam_size <= MAX_BEAMS and 1 <= options.best_of <= MAX_BEAMS):
+        raise BadRequest(f"beam_size and best_of lie from 1 to {MAX_BEAMS}", hint="1 decodes greedily")
+    if options.max_new_tokens is not None and not 1 <= options.max_new_tokens <= CONTEXT:
+        raise BadRequest(f"max_new_tokens lies from 1 to {CONTEXT}", hint="leave it out for what the context allows")
+    if len(options.initial_prompt or "") > MAX_PROMPT_CHARACTERS:
+        raise BadRequest(
+            f"the initial prompt has {len(options.initial_prompt or '')} characters",
+            hint=f"at most {MAX_PROMPT_CHARACTERS}; the model reads {PREVIOUS_TEXT} tokens",
+        )
     if not 0.0 <= options.max_initial_timestamp_s <= 30.0:
         raise BadRequest("max_initial_timestamp_s lies from 0 to 30", hint="1.0 is Whisper's own value")
+    if any(0.0 < t < LEAST_TEMPERATURE for t in options.temperatures):
+        raise BadRequest(f"a temperature is 0 or at least {LEAST_TEMPERATURE}", hint="0 decodes without sampling")
 
 
 def language_token(language: str, *, vocabulary: Vocabulary) -> int:

@@ -7,73 +7,139 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import structlog
 import typer
 from rich.markup import escape
 
 from k2d.cli import show
 from k2d.cli.base import Json, app, settings
 from k2d.client.http import Client
-from k2d.errors import K2DError, install_hint
+from k2d.errors import K2DError, ModelNotFetched, install_hint
 from k2d.inference.address import is_address, plain
 from k2d.inference.open import open_transcriber
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators import PERTURBED, kind_of, validators_of
 from k2d.whisper.resolve import resolve
+from services.local import redis_checks
+from services.local.extras import Extra, PartOfExtra, describe, extras
 from services.local.redis_server import find_binary
+
+log = structlog.get_logger()
 
 LOW_DISK_BYTES: Final = 2 * 1024**3
 
 
+Check = Callable[[Settings], str]
+
+
+class FindingState(StrEnum):
+    """How a check ended."""
+
+    WORKS = "works"
+    NOT_FETCHED = "to fetch"  # it can be downloaded, and is when it is first used
+    ABSENT = "absent"  # something optional is not there
+    BROKEN = "broken"
+
+
+STYLES: Final = {
+    FindingState.WORKS: "green",
+    FindingState.NOT_FETCHED: "cyan",
+    FindingState.ABSENT: "yellow",
+    FindingState.BROKEN: "red",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: whether it passed, whether it is needed, what was found, what to do."""
+    """The result of one check: how it ended, whether it is needed, what was seen, what to do."""
 
     check: str
     ok: bool
     needed: bool
     seen: str
     advice: str = ""
+    state: FindingState = FindingState.WORKS
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine: packages, store, Redis, models, disk. Ends with status 1 when something needed is broken."""
     current = settings()
-    findings = [_run_check(name, needed, check, current) for name, needed, check in CHECKS]
+    findings = [_run_check(name, needed, check, current) for name, needed, check in _checks(current)]
     if as_json:
-        show.dump([{name: getattr(finding, name) for name in Finding.__slots__} for finding in findings])
+        show.dump([asdict(finding) for finding in findings])
     for finding in () if as_json else findings:
-        mark, style = (
-            ("works", "green") if finding.ok else ("broken", "red") if finding.needed else ("absent", "yellow")
-        )
-        show.out.print(f"[{style}]{mark:<7}[/] {finding.check:<21} {escape(finding.seen)}", soft_wrap=True)
+        style = STYLES[finding.state]
+        show.out.print(f"[{style}]{finding.state:<8}[/] {finding.check:<22} {escape(finding.seen)}", soft_wrap=True)
         if finding.advice:
-            show.out.print(f"{'':<8}[dim]→ {escape(finding.advice)}[/]", soft_wrap=True)
-    if any(finding.needed and not finding.ok for finding in findings):
+            show.out.print(f"{'':<9}[dim]→ {escape(finding.advice)}[/]", soft_wrap=True)
+    if any(finding.needed and finding.state is FindingState.BROKEN for finding in findings):
         raise typer.Exit(1)
 
 
-def _run_check(name: str, needed: bool, check: Callable[[Settings], str], settings: Settings) -> Finding:
+def _checks(settings: Settings) -> list[tuple[str, bool, Check]]:
+    """(name, whether it is needed, check) of all checks; more of a Redis that the settings name, if it answers."""
+    checks = list(CHECKS)
+    checks += [(f"extra: {extra.name}", False, partial(_extra, extra)) for extra in extras()]
+    if "redis_url" in settings.model_fields_set:
+        try:
+            redis_checks.answers(settings)
+        except K2DError:
+            return checks  # the check of this name says so
+        checks += [(name, needed, partial(_redis_check, check)) for name, needed, check in redis_checks.CHECKS]
+    return checks
+
+
+def _run_check(name: str, needed: bool, check: Check, settings: Settings) -> Finding:
+    state = FindingState.BROKEN if needed else FindingState.ABSENT
     try:
         return Finding(name, True, needed, check(settings))
+    except ModelNotFetched as error:
+        if settings.allow_downloads:
+            advice = "it is fetched when it is first used; `k2d models` lists what is here"
+            return Finding(name, False, needed, "not fetched yet", advice, FindingState.NOT_FETCHED)
+        return Finding(name, False, needed, error.message, error.hint or "", state)
+    except PartOfExtra as error:
+        return Finding(name, False, needed, error.message, error.hint or "", FindingState.BROKEN)
     except K2DError as error:
-        return Finding(name, False, needed, error.message, error.hint or "")
+        return Finding(name, False, needed, error.message, error.hint or "", state)
+    except Exception as error:
+        # no message: it may have a secret of the settings in it
+        advice = f"run it again with K2D_LOG_LEVEL=debug, and report it: {type(error).__name__} was not foreseen"
+        log.debug("check failed", check=name, exc_info=True)
+        return Finding(name, False, needed, f"the check failed ({type(error).__name__})", advice, FindingState.BROKEN)
+
+
+def _extra(extra: Extra, _: Settings) -> str:
+    return describe(extra)
+
+
+def _redis_check(check: redis_checks.RedisCheck, settings: Settings) -> str:
+    return redis_checks.run(settings, check)
 
 
 def _python(_: Settings) -> str:
     return f"{sys.version.split()[0]}, {os.cpu_count()} cores"
 
 
-def _package(module: str, extra: str) -> Callable[[Settings], str]:
+def _package(module: str, extra: str) -> Check:
     def check(_: Settings) -> str:
         if importlib.util.find_spec(module) is None:
             raise K2DError(f"{module} is not installed", hint=install_hint(extra))
-        return f"{module} is installed"
+        try:
+            importlib.import_module(module)
+        except (ImportError, OSError) as error:  # OSError: a shared library is missing
+            raise K2DError(
+                f"{module} is installed and cannot be loaded: {error}", hint=f"install it again; {install_hint(extra)}"
+            ) from error
+        return f"{module} can be loaded"
 
     return check
 
@@ -105,20 +171,8 @@ def _existing(path: str) -> Path:
 
 def _redis(settings: Settings) -> str:
     if "redis_url" in settings.model_fields_set:
-        return _ping(settings)
+        return redis_checks.answers(settings)
     return f"embedded: {find_binary()}"
-
-
-def _ping(settings: Settings) -> str:
-    from redis import Redis
-    from redis.exceptions import RedisError
-
-    try:
-        server = Redis.from_url(settings.redis_url.get_secret_value(), socket_connect_timeout=2, socket_timeout=2)
-        server.ping()
-    except RedisError as error:
-        raise K2DError(f"does not answer: {error}", hint="check K2D_REDIS_URL") from error
-    return "answers at K2D_REDIS_URL"
 
 
 def _api(settings: Settings) -> str:
@@ -191,13 +245,9 @@ def _gpu(_: Settings) -> str:
     return "an NVIDIA driver is there"
 
 
-CHECKS: Final[tuple[tuple[str, bool, Callable[[Settings], str]], ...]] = (
+CHECKS: Final[tuple[tuple[str, bool, Check], ...]] = (
     ("Python", True, _python),
     ("engine: CTranslate2", True, _engine),
-    ("engine: transformers", False, _package("torch", "torch")),
-    ("labeling API", False, _package("fastapi", "api")),
-    ("sherpa-onnx", False, _package("sherpa_onnx", "sherpa")),
-    ("object stores", False, _package("s3fs", "s3")),
     ("store", True, _store),
     ("disk", True, _disk),
     ("Redis", False, _redis),

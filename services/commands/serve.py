@@ -8,7 +8,11 @@ from typing import Annotated, Final
 import typer
 
 from k2d.cli.base import app
+from k2d.logs import setup
 from k2d.settings import PREFIX, load
+from services.inference.serving import SUPERVISED
+from services.local.supervisor import supervise
+from services.web import ports
 
 
 class Role(StrEnum):
@@ -32,14 +36,15 @@ def serve(
     """Serve a model over HTTP, to workers and to any OpenAI client.
 
     Workers find it with `K2D_TEACHER=http://host:8001`. It is ready (`/readyz`) once its model gets the
-    golden clips right. Ends with Ctrl-C or SIGTERM, after what is in flight.
+    golden clips right. A server that dies is started again, after waits that grow. Ends with Ctrl-C or SIGTERM, after
+    what is in flight.
     """
     settings = load()
-    environment = dict(os.environ)
-    environment[PREFIX + "HOST"] = host or settings.host
-    if port is not None or "port" not in settings.model_fields_set:
-        environment[PREFIX + "PORT"] = str(port or PORTS[role])
-    print(
-        f"{role} at http://{environment[PREFIX + 'HOST']}:{environment.get(PREFIX + 'PORT', settings.port)}", flush=True
-    )
-    os.execve(sys.executable, [sys.executable, "-m", f"services.{role}"], environment)
+    setup(settings)
+    address = host or settings.host
+    number = port or (settings.port if "port" in settings.model_fields_set else PORTS[role])
+    ports.check_free(address, number, change="take another port with --port or K2D_PORT")
+    environment = os.environ | {PREFIX + "HOST": address, PREFIX + "PORT": str(number)}
+    print(f"{role} at http://{address}:{number}", flush=True)
+    code = supervise(role, [sys.executable, "-m", f"services.{role}", SUPERVISED], environment)
+    raise typer.Exit(code)

@@ -9,21 +9,27 @@ import typer
 from k2d.cli import show
 from k2d.cli.base import app, settings
 from k2d.client.backend import ResumeIncomplete
+from k2d.logs import setup
 from k2d.settings import PREFIX, Settings
 from k2d.wording import counted
 from services.local.stack import Stack
 
 
 @app.command()
-def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processes.")] = 1) -> None:
+def up(
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processes.")] = 1,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; without it, K2D_PORT.")] = None,
+) -> None:
     """Start Redis, the labeling API and workers; stop them all with Ctrl-C.
 
-    Redis is embedded unless K2D_REDIS_URL names one. Interrupted batches are resumed.
+    Redis is embedded unless K2D_REDIS_URL names one. Interrupted batches are resumed. Whatever dies is started again;
+    what an earlier `k2d up` of this store left behind when it was killed is stopped first, with its unfinished work put
+    back.
     """
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
         signal.signal(stop, _interrupt)
     try:
-        with Stack(_settings(), workers=workers) as stack:
+        with Stack(_settings(port), workers=workers) as stack:
             show.out.print(f"API: {stack.url}   docs: {stack.url}/docs   store: {stack.settings.store}")
             try:
                 missing = stack.client().resume()
@@ -33,16 +39,26 @@ def up(workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processe
             if missing:
                 left = ", ".join(f"{batch} ({counted(count, 'recording')})" for batch, count in missing.items())
                 show.out.print(f"resuming: {left}")
-            show.out.print("to label recordings: k2d label FILES… --wait   (Ctrl-C here stops everything)")
+            show.out.print(f"to label recordings: {_command(stack)}   (Ctrl-C here stops everything)")
             stack.watch()
     except KeyboardInterrupt:
         show.out.print("stopped; unfinished work was put back into the queue")
 
 
-def _settings() -> Settings:
+def _command(stack: Stack) -> str:
+    """The command that labels with this API; it is found without --api at the address in the settings only."""
+    return "k2d label FILES… --wait" + ("" if stack.settings.api_url == stack.url else f" --api {stack.url}")
+
+
+def _settings(port: int | None) -> Settings:
     """The settings; servers also log warnings, such as wrong keys."""
     loaded = settings()
-    return loaded if PREFIX + "LOG_LEVEL" in os.environ else loaded.model_copy(update={"log_level": "warning"})
+    if port is not None:
+        loaded = loaded.model_copy(update={"port": port})
+    if PREFIX + "LOG_LEVEL" not in os.environ:
+        loaded = loaded.model_copy(update={"log_level": "warning"})
+    setup(loaded)  # what is started again, and what is waited for, are warnings
+    return loaded
 
 
 def _interrupt(*_: object) -> None:

@@ -11,8 +11,9 @@ import k2d
 from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter import batches, chunks, datasets, health, policies
+from services.filter import batches, chunks, datasets, health, policies, sources_api
 from services.filter.endpoints import ENDPOINTS
+from services.filter.events import BatchFeeds
 from services.filter.queue import WorkQueue
 from services.web import middleware
 
@@ -51,7 +52,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.lake = Lake(settings.store)
     app.state.queue = WorkQueue(settings)
-    for router in (batches.router, chunks.router, policies.router, datasets.router, health.router):
+    app.state.feeds = BatchFeeds(lambda batch: batches.batch_status(batch, app.state.lake, app.state.queue))
+    app.state.is_ready = health.readiness(app.state.lake, app.state.queue)
+    app.state.exposition = health.metrics_call(app.state.queue)
+    for router in (batches.router, sources_api.router, chunks.router, policies.router, datasets.router, health.router):
         app.include_router(router)
     middleware.install(app, settings, ENDPOINTS)
     return app

@@ -1,35 +1,47 @@
 """Batches: accept audio, answer 202 at once, and report progress."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-import anyio
 from fastapi import APIRouter, Query, Request, Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 
 from k2d.corpus import index, views
 from k2d.corpus.index import take_back_outdated
-from k2d.documents import BatchItem, BatchList, BatchOptions, BatchStatus, Forecast, Jobs, ResumeResult
-from k2d.errors import BadRequest, DamagedFile, described
+from k2d.documents import (
+    BatchByReference,
+    BatchItem,
+    BatchList,
+    BatchOptions,
+    BatchStatus,
+    Forecast,
+    Jobs,
+    OpenBatch,
+    ResumeResult,
+)
+from k2d.errors import BadRequest, DamagedFile, NotFound, described
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, BatchState
+from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.batches import DamagedBatch
-from services.filter.context import InLake, InPolicy, InQueue, InSettings
+from k2d.store.drafts import Draft
+from services.filter.context import InFeeds, InLake, InPolicy, InQueue, InSettings
+from services.filter.events import BatchEvents
+from services.filter.filling import IN_THE_REQUEST, draft_status, open_draft, reference_draft
 from services.filter.index_jobs import queue_index
-from services.filter.intake import OPENAPI_BODY, forecast_batch, read_body, store_batch
-from services.filter.queue import WorkQueue, request_plan
+from services.filter.intake import OPENAPI_BODY, forecast_batch, read_body, read_options, store_batch
+from services.filter.queue import WorkQueue, request_descriptions, request_plan
+from services.web.access import ANONYMOUS
+from services.web.pools import FOREIGN, STORE
 from services.web.problems import EVERYWHERE, responses
 
 router = APIRouter(prefix="/v1", tags=["batches"], responses=EVERYWHERE)
 
-EVENT_S: Final = 1.0  # between looks at a batch for its events
-PING_S: Final = 15  # between comments that keep proxies from closing an idle stream
-
 ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": BatchStatus | Forecast, "description": "The same batch was there already; or a forecast"},
+    201: {"model": OpenBatch, "description": "Open (`open=true`): send files"},
     202: {"model": BatchStatus, "description": "Queued"},
 }
 
@@ -49,19 +61,32 @@ async def create_batch(
     queue: InQueue,
     settings: InSettings,
     dry_run: Annotated[bool, Query(description="Answer with a forecast; store and queue nothing.")] = False,
-) -> BatchStatus | Forecast:
-    async with read_body(request) as body:
+    open_: Annotated[
+        bool,
+        Query(alias="open", description="Take files by PUT …/sources/NAME until POST …/close; body: options."),
+    ] = False,
+    add: Annotated[bool, Query(description="Add what is new to the batch of that name, if there is one.")] = False,
+) -> BatchStatus | Forecast | OpenBatch:
+    if open_:
+        draft = await STORE.run(open_draft, await read_options(request), lake, settings, adds=add)
+        response.status_code = 201
+        response.headers["Location"] = f"/v1/batches/{draft.id}"
+        return OpenBatch(id=draft.id, name=draft.name)
+    async with read_body(request, lake) as body:
+        if isinstance(body, BatchByReference) and not dry_run and (add or len(body.sources) > IN_THE_REQUEST):
+            status = await STORE.run(_refer, body, lake, queue, settings, adds=add)
+            response.headers["Location"] = f"/v1/batches/{status.id}"
+            return status
+        pool = FOREIGN if isinstance(body, BatchByReference) else STORE
         if dry_run:
             response.status_code = 200
-            return await asyncio.to_thread(forecast_batch, body, lake, settings)
-        batch = await asyncio.to_thread(store_batch, body, lake, settings)
-    if not await asyncio.to_thread(_queue_missing, batch, lake, queue):
+            return await pool.run(forecast_batch, body, lake, settings)
+        batch = await pool.run(store_batch, body, lake, settings, adds=add)
+    if not await STORE.run(queue_missing, batch, lake, queue):
         response.status_code = 200
     response.headers["Location"] = f"/v1/batches/{batch.id}"
-    left_out = await asyncio.to_thread(
-        terms_left_out, body if isinstance(body, BatchOptions) else body.options, settings
-    )
-    status = await asyncio.to_thread(_status, batch, lake, queue)
+    left_out = await STORE.run(terms_left_out, body if isinstance(body, BatchOptions) else body.options, settings)
+    status = await STORE.run(batch_status, batch, lake, queue)
     return status.model_copy(update={"terms_left_out": left_out})
 
 
@@ -82,8 +107,16 @@ def list_batches(
 
 
 @router.get("/batches/{batch}", summary="State, ledger, quarantined recordings", responses=responses(404))
-def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> BatchStatus:
-    return _status(lake.batches.get(batch), lake, queue, policy)
+def get_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings, policy: InPolicy) -> BatchStatus:
+    try:
+        return batch_status(lake.batches.get(batch), lake, queue, policy)
+    except NotFound:
+        draft, batch_id = _draft(batch, lake)
+        if draft is None:
+            raise
+    if batch_id is not None:
+        return batch_status(lake.batches.get(batch_id), lake, queue, policy)
+    return draft_status(draft, lake, settings, queue.live(draft.id))
 
 
 @router.delete(
@@ -92,10 +125,20 @@ def get_batch(batch: str, lake: InLake, queue: InQueue, policy: InPolicy) -> Bat
     summary="Cancel: nothing new is begun, what is done stays",
     responses=responses(404),
 )
-def cancel_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
-    stored = lake.batches.get(batch)
+def cancel_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings) -> BatchStatus:
+    try:
+        stored = lake.batches.get(batch)
+    except NotFound:
+        draft, batch_id = _draft(batch, lake)
+        if draft is None:
+            raise
+        if batch_id is None:
+            status = draft_status(draft, lake, settings, None)
+            lake.drafts.remove(draft.id)
+            return status.model_copy(update={"state": BatchState.CANCELLED})
+        stored = lake.batches.get(batch_id)
     lake.batches.cancel(stored.id)
-    return _status(stored, lake, queue)
+    return batch_status(stored, lake, queue)
 
 
 @router.post(
@@ -109,7 +152,7 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
     index.retry(lake, stored)
     queue.forget(stored.id)
     request_plan(queue, stored.id)
-    return _status(stored, lake, queue)
+    return batch_status(stored, lake, queue)
 
 
 @router.post(
@@ -126,10 +169,14 @@ def resume(lake: InLake, queue: InQueue) -> ResumeResult:
             continue
         try:
             take_back_outdated(lake, batch, search=True)
-            if not lake.batches.is_cancelled(batch.id) and (count := _queue_missing(batch, lake, queue)):
+            if not lake.batches.is_cancelled(batch.id) and (count := queue_missing(batch, lake, queue)):
                 missing[batch.id] = count
-        except DamagedFile as error:  # the other batches go on
+        except (DamagedFile, NotFound) as error:  # the other batches go on
             failed[batch.id] = described(error)
+    for draft in lake.drafts.unfinished():
+        parts = set(range(draft.parts)) - lake.drafts.described_parts(draft.id) or {draft.parts - 1}
+        request_descriptions(queue, draft.id, sorted(parts))
+        missing[draft.id] = draft.count
     if not failed:
         lake.mark_current()
     return ResumeResult(batches=missing, failed=failed)
@@ -139,32 +186,31 @@ def resume(lake: InLake, queue: InQueue) -> ResumeResult:
     "/batches/{batch}/events",
     summary="Server-sent events: `status` while it goes on, `end` when nothing more will happen",
     response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, **responses(404)},
+    responses={200: {"content": {"text/event-stream": {}}}, **responses(404, 429)},
 )
-async def batch_events(batch: str, lake: InLake, queue: InQueue) -> EventSourceResponse:
-    stored = await asyncio.to_thread(lake.batches.get, batch)
-    stopping = anyio.Event()  # set when the server stops
-    events = _events(stored, lake, queue, stopping)
-    grace_s = 2 * EVENT_S  # without it the response would be cut off in the middle
-    return EventSourceResponse(events, sep="\n", ping=PING_S, shutdown_event=stopping, shutdown_grace_period=grace_s)
+async def batch_events(batch: str, request: Request, lake: InLake, feeds: InFeeds) -> BatchEvents:
+    stored = await STORE.run(lake.batches.get, batch)
+    caller = getattr(request.state, "caller", ANONYMOUS)
+    return BatchEvents(feeds.listen(stored, caller.name))
 
 
-async def _events(batch: Batch, lake: Lake, queue: WorkQueue, stopping: anyio.Event) -> AsyncIterator[ServerSentEvent]:
-    """A batch's status as often as it changes, until it is done or cancelled, or the server stops."""
-    sent = ""
-    while not stopping.is_set():
-        status = await asyncio.to_thread(_status, batch, lake, queue)
-        ended = status.state in (BatchState.DONE, BatchState.CANCELLED)
-        text = status.model_dump_json(by_alias=True)
-        if text != sent or ended:
-            yield ServerSentEvent(text, event="end" if ended else "status", sep="\n")
-            sent = text
-        if ended:
-            return
-        await asyncio.sleep(EVENT_S)
+def _refer(body: BatchByReference, lake: Lake, queue: WorkQueue, settings: Settings, *, adds: bool) -> BatchStatus:
+    """Store the URIs as a draft, and queue that they are looked at."""
+    draft = reference_draft(body, lake, settings, adds=adds)
+    request_descriptions(queue, draft.id, range(draft.parts))
+    return draft_status(draft, lake, settings, queue.live(draft.id))
 
 
-def _queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
+def _draft(id_or_name: str, lake: Lake) -> tuple[Draft | None, str | None]:
+    """The draft of this id or name, and the batch that it became."""
+    try:
+        draft = lake.drafts.get(id_or_name)
+    except NotFound:
+        return None, None
+    return draft, lake.drafts.closed(draft.id)
+
+
+def queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
     """Queue the planning of a batch unless every recording has a result; returns how many have none."""
     missing = len(batch.sources) - len(lake.batches.result_positions(batch.id))
     if missing:
@@ -172,7 +218,7 @@ def _queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
     return missing
 
 
-def _status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:
+def batch_status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:
     make = queue_index(batch, lake, queue) == 0
     return views.status(lake, batch, policy, jobs=queue.live(batch.id), make=make)
 

@@ -1,4 +1,4 @@
-"""What handlers are given: settings, lake, queue, and the policy that a request names."""
+"""What handlers are given: settings, lake, queue, the feeds of event streams, and the policy that a request names."""
 
 from typing import Annotated, cast
 
@@ -9,6 +9,7 @@ from k2d.filtering.policy import DEFAULT, PRESETS, Policy, from_yaml
 from k2d.schema import Metric
 from k2d.settings import Settings
 from k2d.store import Lake
+from services.filter.events import BatchFeeds
 from services.filter.queue import WorkQueue
 
 
@@ -22,6 +23,10 @@ def _lake(request: Request) -> Lake:
 
 def _queue(request: Request) -> WorkQueue:
     return cast(WorkQueue, request.app.state.queue)
+
+
+def _feeds(request: Request) -> BatchFeeds:
+    return cast(BatchFeeds, request.app.state.feeds)
 
 
 def _policy(
@@ -44,5 +49,6 @@ def _policy(
 
 InSettings = Annotated[Settings, Depends(_settings)]
 InLake = Annotated[Lake, Depends(_lake)]
+InFeeds = Annotated[BatchFeeds, Depends(_feeds)]
 InQueue = Annotated[WorkQueue, Depends(_queue)]
 InPolicy = Annotated[Policy, Depends(_policy)]

@@ -38,6 +38,8 @@ def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue, response:
         _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script)
     else:
         _enqueue(queue, body, batches, without)
+        if body.name in lake.datasets.names():  # made by a job that ended since
+            _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script)
     response.headers["Location"] = f"/v1/datasets/{body.name}"
     return _state(body.name, lake, queue)
 
@@ -98,13 +100,22 @@ def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without
     args: list[Any] = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids), str(body.script)]
     args += [True] if body.allow_mixed else []
     slot = freeze_slot(body.name)
-    job, live = queue.latest(slot), queue.live(slot)
+    live = queue.live(slot)
     writing = live is not None and live.jobs_queued + live.jobs_running > 0
-    if job is not None and (job.live or writing) and job.args != args:
-        raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")
+    job = queue.latest(slot)
+    if writing and job is not None and job.args != args:
+        raise _other_content(body.name)
     if not writing:
         queue.drop_jobs(slot)  # of an earlier freeze that failed
-    queue.enqueue(CORPUS, JobRequest("freeze_dataset", args, slot=slot), batch=slot)
+    # of several requests at once one gets the slot; the others see what it asks for
+    if not queue.enqueue(CORPUS, JobRequest("freeze_dataset", args, slot=slot), batch=slot):
+        job = queue.latest(slot)
+        if job is not None and job.args != args:
+            raise _other_content(body.name)
+
+
+def _other_content(name: str) -> Conflict:
+    return Conflict(f"dataset {name!r} is being frozen with other content", hint="take another name")
 
 
 def _state(name: str, lake: Lake, queue: WorkQueue) -> DatasetState:

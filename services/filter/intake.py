@@ -1,7 +1,7 @@
 """Reads the body of POST /v1/batches, a form with files or JSON with URIs, and stores the batch or forecasts it."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,6 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
 from k2d import sources
@@ -19,10 +18,14 @@ from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.labeling.forecast import Header, forecast, probe_header
-from k2d.labeling.request import check_choice, make_batch, split_channels
+from k2d.labeling.request import check_choice, extended, make_batch, split_channels
 from k2d.schema import EACH, Batch, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.uploads import StagedUpload
+from services.web.forms import Form, FormReader
+from services.web.limits import JSON
+from services.web.pools import STORE
 
 Options = TypeVar("Options", bound=BatchOptions)
 
@@ -49,38 +52,88 @@ class UnsupportedBody(K2DError):
 
 
 @dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A recording of a form: received and hashed, not in the lake yet."""
+
+    name: str
+    staged: StagedUpload
+
+    @property
+    def source(self) -> Source:
+        """As it is when it is in the lake."""
+        sha256 = self.staged.sha256
+        return Source(
+            name=self.name,
+            uri=self.staged.uri,
+            key=sources.content_key(sha256),
+            size_bytes=self.staged.size,
+            sha256=sha256,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class UploadedFiles:
     """The recordings of a form, and its other fields."""
 
-    files: list[UploadFile]
+    files: list[UploadedFile]
     options: BatchOptions
 
 
 @asynccontextmanager
-async def read_body(request: Request) -> AsyncIterator[UploadedFiles | BatchByReference]:
-    """The body of a request, checked; its files are open inside the `async with` only.
+async def read_body(request: Request, lake: Lake) -> AsyncIterator[UploadedFiles | BatchByReference]:
+    """The body of a request, checked. Its files exist inside the `async with` only, unless they are committed there.
 
     Raises:
         UnsupportedBody: another content type.
         BadRequest: something in it is wrong, or the client left before it had sent all of it.
+        StoreError: there is no room for the files.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     try:
-        if kind == "application/json":
+        if kind == JSON:
             yield _parse(BatchByReference, await request.body())
         elif kind == "multipart/form-data":
-            async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS) as form:
-                yield _uploaded(form)
+            reader = FormReader(lake.uploads.stage, max_files=MAX_FILES, max_fields=MAX_FIELDS)
+            try:
+                yield _uploaded(await reader.read(request))
+            finally:
+                await STORE.run(_discard, reader.form)
         else:
             raise UnsupportedBody(f"cannot read a body of type {kind or '(none)'!r}")
     except ClientDisconnect as error:
         raise BadRequest("the connection closed before the body was complete", hint="nothing was stored") from error
 
 
-def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Batch:
+async def read_options(request: Request) -> BatchOptions:
+    """The options of a batch that is opened: a JSON body, or none.
+
+    Raises:
+        UnsupportedBody: a body of another type.
+        BadRequest: not options.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    try:
+        if kind != JSON:
+            async for block in request.stream():
+                if block:
+                    raise UnsupportedBody("the options of a batch are JSON", hint="send application/json, or no body")
+            return BatchOptions()
+        body = await request.body()
+    except ClientDisconnect as error:
+        raise BadRequest("the connection closed before the body was complete", hint="nothing was stored") from error
+    return _parse(BatchOptions, body or b"{}")
+
+
+def _discard(form: Form[StagedUpload]) -> None:
+    for file in form.files:
+        file.sink.discard()
+
+
+def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings, *, adds: bool = False) -> Batch:
     """Store the files, then the batch; returns it as it is stored: one that was there already stays as it was.
 
-    Results that an earlier version wrote are taken away, so that those recordings are done again.
+    With `adds`, what is new is added to the batch of that name. A batch that is refused leaves no file. Results that
+    an earlier version wrote are taken away, so that those recordings are done again.
 
     Raises:
         BadRequest: the options make no sense.
@@ -92,8 +145,17 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
     """
     check_choice(body.options if isinstance(body, UploadedFiles) else body, settings)
     if isinstance(body, UploadedFiles):
-        stored_files = [_store_file(file, lake) for file in body.files]
-        batch = make_batch(_split(stored_files, body.options, lake, settings), body.options, settings)
+        batch = _of_files(body, settings)
+        before = lake.batches.find(body.options.name) if adds and body.options.name else None
+        if before is None:
+            lake.batches.refuse_taken(batch)
+        for file in body.files:
+            file.staged.commit()
+        if before is not None:
+            batch = extended(before, batch.sources)
+            if batch.id != before.id:
+                lake.batches.put_extended(batch, of=before)
+            return batch
     else:
         batch = _referenced(body, lake, settings)
     lake.batches.put(batch)
@@ -107,19 +169,28 @@ def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings:
     check_choice(body.options if isinstance(body, UploadedFiles) else body, settings)
     limits = DecodeLimits.of(settings)
     if isinstance(body, UploadedFiles):
-        placeholder = [Source("x", "x", "x")] * bool(body.files)
-        # files get their keys when they are stored
-        batch = make_batch(placeholder, body.options, settings)
+        batch = _of_files(body, settings)
         each = (body.options.channels or settings.channels) == EACH
         headers: list[Header] = []
         for file in body.files:
-            channels = _header_channels(file, limits) if each else 1  # before the next line, which closes the file
-            headers += [probe_header(_file_name(file), partial(_content, file), limits)] * channels
+            channels = (_channels(file.staged.open, limits) or 1) if each else 1
+            headers += [probe_header(file.name, file.staged.open, limits)] * channels
         return forecast(headers, lake, batch)
     batch = _referenced(body, lake, settings)
     opened = partial(sources.open_source, lake_open=lake.open, allowed=settings.allowed_sources)
     headers = [probe_header(source.name, partial(opened, source), limits) for source in batch.sources]
     return forecast(headers, lake, batch)
+
+
+def _of_files(body: UploadedFiles, settings: Settings) -> Batch:
+    """The batch of uploaded files, before they are in the lake."""
+    opened = {file.staged.uri: file.staged.open for file in body.files}
+
+    def channels_of(source: Source) -> int | None:
+        return _channels(opened[source.uri], DecodeLimits.of(settings))
+
+    files = [file.source for file in body.files]
+    return make_batch(split_channels(files, body.options, settings, channels_of=channels_of), body.options, settings)
 
 
 def _referenced(body: BatchByReference, lake: Lake, settings: Settings) -> Batch:
@@ -131,46 +202,26 @@ def _referenced(body: BatchByReference, lake: Lake, settings: Settings) -> Batch
 
 def _split(files: Sequence[Source], options: BatchOptions, lake: Lake, settings: Settings) -> list[Source]:
     def channels_of(source: Source) -> int | None:
-        # uploads lie in the lake, where the allow-list does not apply
-        with (
-            suppress(AudioError, OSError),
-            sources.open_source(source, lake.open, allowed=settings.allowed_sources) as file,
-        ):
-            return isolated.probe_channels(file, limits=DecodeLimits.of(settings))
-        return None
+        opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
+        return _channels(opened, DecodeLimits.of(settings))
 
     return split_channels(files, options, settings, channels_of=channels_of)
 
 
-def _uploaded(form: FormData) -> UploadedFiles:
-    files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
-    if len(files) != len(form.getlist("files")):
+def _channels(opened: Callable[[], BinaryIO], limits: DecodeLimits) -> int | None:
+    with suppress(AudioError, OSError), opened() as file:
+        return isolated.probe_channels(file, limits=limits)
+    return None
+
+
+def _uploaded(form: Form[StagedUpload]) -> UploadedFiles:
+    if any(name == "files" for name, _ in form.fields):
         raise BadRequest("`files` parts must be files", hint="give each part a file name")
-    fields = {key: value for key, value in form.items() if key != "files"}
-    return UploadedFiles(files, _parse(BatchOptions, json.dumps(fields, default=str).encode()))
-
-
-def _store_file(file: UploadFile, lake: Lake) -> Source:
-    uri, sha256, size = lake.uploads.put(file.file)
-    return Source(name=_file_name(file), uri=uri, key=sources.content_key(sha256), size_bytes=size, sha256=sha256)
-
-
-def _file_name(file: UploadFile) -> str:
-    """The name as the client's user saw it: HTML's form encoding escapes quotes and line breaks, and only these."""
-    name = file.filename or "unnamed"
-    for escaped, character in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
-        name = name.replace(escaped, character)
-    return name
-
-
-def _content(file: UploadFile) -> BinaryIO:
-    return file.file
-
-
-def _header_channels(file: UploadFile, limits: DecodeLimits) -> int:
-    with suppress(AudioError, OSError):
-        return isolated.probe_channels(file.file, limits=limits) or 1
-    return 1
+    others = sorted({file.field for file in form.files} - {"files"})
+    if others:
+        raise BadRequest(f"unknown file field: {', '.join(others)[:200]}", hint="send recordings as `files`")
+    files = [UploadedFile(file.name, file.sink) for file in form.files]
+    return UploadedFiles(files, _parse(BatchOptions, json.dumps(dict(form.fields)).encode()))
 
 
 def _parse(model: type[Options], body: bytes) -> Options:

@@ -22,7 +22,7 @@ from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import parts_of, settle
 from k2d.datasets.freeze import plan_freeze
 from k2d.datasets.slices import FreezePlan, Slice, SliceWriter, finish, read_plan
-from k2d.errors import AudioError, K2DError, NotFound
+from k2d.errors import AudioError, DamagedFile, K2DError, NotFound, StoreError
 from k2d.filtering.policy import Policy
 from k2d.labeling.group import RecordingGroup
 from k2d.labeling.open_models import open_models
@@ -31,7 +31,8 @@ from k2d.schema import Batch, RecordingResult, Script, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
-from services.filter.queue import CORPUS, LABEL, AttemptsInRedis, JobRequest, WorkQueue, freeze_slot
+from services.filter.filling import close_draft, describe_uris
+from services.filter.queue import CORPUS, LABEL, AttemptsInRedis, JobRequest, WorkQueue, freeze_slot, request_plan
 
 log = structlog.get_logger()
 
@@ -39,7 +40,30 @@ STOP_GRACE_S: Final = 8.0  # after SIGTERM, what recordings in flight get to fin
 SLICES_IN_PLAN: Final = 2  # of a dataset, that the job which plans it writes by itself; chosen: a few seconds each
 MOST_JOBS: Final = 512  # of a dataset; chosen: more workers than anyone has
 POLL_S: Final = 1.0  # between checks for a stop, a cancelled batch, and the worker having died
+STORE_RETRIES: Final = 3  # attempts that a job has left after the store took no writes: the next is in 30 s (RETRY_S)
 BYTES_PER_S: Final = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
+
+
+def describe_part(draft_id: str, part: int) -> int:
+    """Find out the sizes and change marks of a part of a draft's URIs; returns how many those are.
+
+    The last part makes the batch of the draft, and enqueues its planning. A storage that does not answer is asked again
+    by RQ's retries; after the last one, what it does not show is left to labeling.
+    """
+    settings = load()
+    lake, queue = Lake(settings.store), WorkQueue(settings)
+    with _errors_in_job():
+        draft = lake.drafts.get(draft_id)
+        job = get_current_job()
+        patient = job is not None and bool(job.retries_left)
+        if part not in lake.drafts.described_parts(draft.id):
+            lake.drafts.put_described(
+                draft.id, part, describe_uris(lake.drafts.uris(draft.id, part), settings, patient)
+            )
+        if len(lake.drafts.described_parts(draft.id)) == draft.parts:
+            batch = close_draft(draft, lake, settings)
+            request_plan(queue, batch.id)
+        return part
 
 
 def plan_batch(batch_id: str) -> int:
@@ -258,18 +282,25 @@ def _slices_request(plan: FreezePlan, slices: Sequence[Slice]) -> JobRequest:
 
 @contextmanager
 def _errors_in_job() -> Iterator[None]:
-    """Record an error in the job's meta, from which the API shows it; RQ then retries, except after a bad request."""
+    """Record an error in the job's meta, from which the API shows it; RQ then retries, except after a bad request.
+
+    A store that is full, read-only or away is waited for: such attempts do not count.
+    """
     try:
         yield
     except BaseException as error:
         job = get_current_job()
+        waits = isinstance(error, StoreError) and not isinstance(error, DamagedFile)
         if job is not None:
             hint = f" ({error.hint})" if isinstance(error, K2DError) and error.hint else ""
             with suppress(RedisError):
                 job.meta["error"] = f"{error}{hint}"[:2000]
+                job.meta["waits"] = waits
                 job.save_meta()  # type: ignore[no-untyped-call]
             if isinstance(error, K2DError) and error.status < 500:
                 job.retries_left = 0  # another attempt would fail in the same way
+            if waits:
+                job.retries_left = max(job.retries_left or 0, STORE_RETRIES)
         raise
     finally:
         isolated.stop_server()  # the horse ends without its exit handlers

@@ -1,15 +1,19 @@
 """The only jobs that a worker runs: the project's own functions. Who can write to Redis names no other code."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, Final
 
-from rq.job import Job
+from redis.client import Pipeline
+from rq.job import Job, JobStatus
+from rq.queue import Queue
 
 from k2d.errors import BadRequest
+from services.filter.server_time import StartedJobs, server_time
 
 MODULE: Final = "services.filter.jobs"
-FUNCTIONS: Final = ("plan_batch", "label_group", "index_part", "freeze_dataset", "freeze_slices")
+FUNCTIONS: Final = ("describe_part", "plan_batch", "label_group", "index_part", "freeze_dataset", "freeze_slices")
 
 
 def job_name(function: str) -> str:
@@ -43,6 +47,21 @@ class ProjectJob(Job):
             raise
         run: Callable[..., Any] = getattr(import_module(MODULE), function)
         return run
+
+    def retry(self, queue: Queue, pipeline: Pipeline) -> None:
+        """Schedule the next attempt by the server's clock; RQ takes that of the machine on which the job failed."""
+        wait_s = self.get_retry_interval()
+        self.retries_left = (self.retries_left or 1) - 1
+        self.set_status(JobStatus.SCHEDULED)
+        at = datetime.fromtimestamp(server_time(self.connection) + wait_s, UTC)
+        queue.schedule_job(self, at, pipeline=pipeline)
+
+    @property
+    def started_job_registry(self) -> StartedJobs:
+        """The registry of running jobs that the heartbeats of this one go to."""
+        return StartedJobs(
+            self.origin, connection=self.connection, job_class=self.__class__, serializer=self.serializer
+        )
 
     @property
     def instance(self) -> None:

@@ -3,10 +3,8 @@
 The lake is the truth: Redis may be flushed at any time, and POST /v1/resume queues again what is missing.
 """
 
-import json
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -21,34 +19,24 @@ from rq.registry import BaseRegistry, FailedJobRegistry, ScheduledJobRegistry, S
 from rq.serializers import JSONSerializer
 
 from k2d.documents import Jobs
-from k2d.errors import QueueError
+from k2d.errors import QueueError, described
 from k2d.settings import Settings
+from services.filter.live_jobs import AT, DONE, LIVE, SINCE, jobs_key, live_jobs, live_key
 from services.filter.project_job import job_name
+from services.filter.redis_url import connect, queue_error
+from services.filter.server_time import server_time
 
 CONTROL: Final = "k2d-control"  # planning of batches: short, served first
 CORPUS: Final = "k2d-corpus"  # steps over a corpus, a part or less each: the index, datasets
 LABEL: Final = "k2d-label"  # groups of recordings
 QUEUES: Final = (CONTROL, CORPUS, LABEL)
 
-_JOB: Final = "rq:job:"  # begins the keys of RQ's jobs
-AT, SINCE, DONE = "at", "since", "done"  # beside positions, in the hash of a batch's live progress
-LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
-_MAY_HAVE_FAILED: Final = frozenset(status.value.encode() for status in LIVE | {JobStatus.FAILED})
-RETRIES: Final = [5, 15, 30, 60, 120]  # seconds between attempts
 KEEP_S: Final = 7 * 24 * 3600  # keys of live progress, after their last change
 FINISHED_S: Final = 3600  # how long a finished job stays visible
 # Seconds a job of CORPUS may take. Chosen: its few gigabytes take minutes, and an hour in a slow object store.
 PART_TIMEOUT_S: Final = 2 * 3600
 IDLE_S: Final = 900.0  # without progress, after which the speed of a batch is measured anew; chosen
-ERRORS_READ: Final = 20  # jobs whose meta is read for the last error
 MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: other clients of Redis wait meanwhile
-
-
-def connect(settings: Settings) -> redis.Redis:
-    """Open a connection; nothing is sent yet. Time-outs are short: a hanging Redis must not hang the API."""
-    return redis.Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_connect_timeout=3, socket_timeout=10, health_check_interval=30
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +69,27 @@ class WorkQueue:
     def __init__(self, settings: Settings, connection: redis.Redis | None = None) -> None:
         self.settings = settings
         self.redis = connection or connect(settings)
+        self._oldest: dict[str, tuple[str, float]] = {}  # by queue: the oldest job, and since when it is
 
     def ping(self) -> None:
         """Raise QueueError when Redis does not answer."""
         try:
             self.redis.ping()
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
+
+    def check(self) -> None:
+        """Raise QueueError when Redis does not answer, or takes no writes."""
+        try:
+            self.redis.set("k2d:check", 1, ex=60)
+        except RedisError as error:
+            raise queue_error(error, self.settings) from error
 
     # ---- jobs -----------------------------------------------------------------------------------------------------
 
     def enqueue(self, queue: str, request: JobRequest, *, batch: str | None = None, force: bool = False) -> bool:
-        """Enqueue a job unless its slot has a live one; returns whether it was enqueued.
+        """Enqueue a job unless its slot has a live one; returns whether it was enqueued. A live one that waits for its
+        next attempt begins it at once.
 
         `force` ignores the live one: a job that is stopping puts its own remainder back.
 
@@ -111,7 +108,7 @@ class WorkQueue:
                 for start in range(0, len(requests), MAX_TRANSACTION)
             )
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
 
     def _enqueue(self, queue: str, requests: Sequence[JobRequest], *, batch: str | None, force: bool) -> int:
         """Jobs and their slots are written in one transaction, which starts again when a slot changed meanwhile: of
@@ -119,28 +116,52 @@ class WorkQueue:
         slots = [_slot_key(request.slot) for request in requests]
 
         def add(pipe: Pipeline) -> int:
-            live = set() if force else self._live_slots(slots)
+            live = {} if force else self._live_jobs(slots)
             free = [(slot, request) for slot, request in zip(slots, requests, strict=True) if slot not in live]
             pipe.multi()
+            for job in live.values():
+                if job.get_status(refresh=False) == JobStatus.SCHEDULED:
+                    pipe.zadd(self._scheduled(job).key, {job.id: 0}, xx=True)  # due at once
             if not free:
                 return 0
             timeout_s = PART_TIMEOUT_S if queue == CORPUS else self.settings.job_timeout_s
-            data = [_job_data(request, timeout_s=timeout_s) for _, request in free]
+            data = [self._job_data(request, timeout_s=timeout_s) for _, request in free]
             jobs = self._queue(queue).enqueue_many(data, pipeline=pipe)
             for (slot, _), job in zip(free, jobs, strict=True):
                 pipe.set(slot, job.id, ex=KEEP_S)
             if batch is not None:
-                pipe.sadd(_jobs_key(batch), *(job.id for job in jobs))
-                pipe.expire(_jobs_key(batch), KEEP_S)
+                pipe.sadd(jobs_key(batch), *(job.id for job in jobs))
+                pipe.expire(jobs_key(batch), KEEP_S)
             return len(jobs)
 
         # redis-py's annotation leaves `value_from_callable` out
         return cast(int, self.redis.transaction(add, *slots, value_from_callable=True))  # type: ignore[arg-type]
 
-    def _live_slots(self, slots: Sequence[str]) -> set[str]:
+    def _job_data(self, request: JobRequest, *, timeout_s: int) -> EnqueueData:
+        return Queue.prepare_data(
+            job_name(request.function),
+            args=request.args,
+            timeout=timeout_s,
+            retry=Retry(max=len(self.settings.retry_s), interval=list(self.settings.retry_s)),
+            result_ttl=FINISHED_S,
+            failure_ttl=KEEP_S,
+        )
+
+    def _live_jobs(self, slots: Sequence[str]) -> dict[str, Job]:
+        """The live jobs of these slots. One that was to be scheduled and is not, because a worker died, is none."""
         ids = cast(list[bytes | None], self.redis.mget(slots))
         slot_of = {job_id.decode(): slot for slot, job_id in zip(slots, ids, strict=True) if job_id is not None}
-        return {slot_of[job.id] for job in self._fetch(list(slot_of)) if job.get_status(refresh=False) in LIVE}
+        live = [job for job in self._fetch(list(slot_of)) if job.get_status(refresh=False) in LIVE]
+        scheduled = [job for job in live if job.get_status(refresh=False) == JobStatus.SCHEDULED]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job in scheduled:
+                pipe.zscore(self._scheduled(job).key, job.id)
+            scores = pipe.execute() if scheduled else []
+        lost = {job.id for job, score in zip(scheduled, scores, strict=True) if score is None}
+        return {slot_of[job.id]: job for job in live if job.id not in lost}
+
+    def _scheduled(self, job: Job) -> ScheduledJobRegistry:
+        return ScheduledJobRegistry(job.origin, connection=self.redis, serializer=JSONSerializer)  # type: ignore[no-untyped-call]
 
     def latest(self, slot: str) -> SlotJob | None:
         """The latest job of a slot; None when it had none, or Redis has forgotten it.
@@ -152,7 +173,7 @@ class WorkQueue:
             job_id = cast(bytes | None, self.redis.get(_slot_key(slot)))
             job = next(self._fetch([job_id.decode()]), None) if job_id is not None else None
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
         if job is None:
             return None
         status = job.get_status(refresh=False)
@@ -180,81 +201,44 @@ class WorkQueue:
 
     def progress(self, batch: str, position: int, seconds: float) -> None:
         """Record how far the teacher is in an unfinished recording."""
-        self.redis.hset(_live_key(batch), mapping={str(position): seconds, AT: time.time()})
-        self.redis.expire(_live_key(batch), KEEP_S)
+        self.redis.hset(live_key(batch), mapping={str(position): seconds, AT: time.time()})
+        self.redis.expire(live_key(batch), KEEP_S)
 
     def finished(self, batch: str, position: int, seconds: float = 0.0) -> None:
         """Drop a recording's live progress: its result is in the lake. `seconds`: its length, for the speed."""
         with self.redis.pipeline() as pipe:
-            pipe.hdel(_live_key(batch), str(position))
-            pipe.hincrbyfloat(_live_key(batch), DONE, seconds)
-            pipe.hset(_live_key(batch), AT, str(time.time()))
-            pipe.expire(_live_key(batch), KEEP_S)
+            pipe.hdel(live_key(batch), str(position))
+            pipe.hincrbyfloat(live_key(batch), DONE, seconds)
+            pipe.hset(live_key(batch), AT, str(time.time()))
+            pipe.expire(live_key(batch), KEEP_S)
             pipe.execute()
 
     def begin(self, batch: str) -> None:
         """Begin to measure the speed of a batch, unless some worker is at it already."""
-        at = cast(bytes | None, self.redis.hget(_live_key(batch), AT))
+        at = cast(bytes | None, self.redis.hget(live_key(batch), AT))
         now = time.time()
         if at is None or now - float(at) > IDLE_S:
-            self.redis.hset(_live_key(batch), mapping={SINCE: now, DONE: 0.0, AT: now})
-            self.redis.expire(_live_key(batch), KEEP_S)
+            self.redis.hset(live_key(batch), mapping={SINCE: now, DONE: 0.0, AT: now})
+            self.redis.expire(live_key(batch), KEEP_S)
 
     def live(self, batch: str) -> Jobs | None:
-        """What Redis knows of the batch; None when Redis does not answer. Two or three round trips for any batch."""
+        """What Redis knows of the batch; None when Redis does not answer. A few round trips for any batch."""
         return self.live_many([batch])[batch]
 
     def live_many(self, batches: Sequence[str]) -> dict[str, Jobs | None]:
         """What Redis knows of several batches, in as many round trips as for one."""
         try:
-            with self.redis.pipeline(transaction=False) as pipe:
-                for batch in batches:
-                    pipe.sort(_jobs_key(batch), by="nosort", get=["#", f"{_JOB}*->status"])
-                    pipe.hgetall(_live_key(batch))
-                answers = pipe.execute()
-            states = {
-                batch: dict(zip(ids[::2], ids[1::2], strict=True))
-                for batch, ids in zip(batches, answers[::2], strict=True)
-            }
-            self._forget_gone(
-                {batch: [i for i, status in jobs.items() if not status] for batch, jobs in states.items()}
-            )
-            errors = self._last_errors(states)
+            return dict(live_jobs(self.redis, batches, refuses_writes=self._refuses_writes))
         except RedisError:
             return dict.fromkeys(batches)
-        return {
-            batch: _jobs(Counter(states[batch].values()), fields, errors.get(batch))
-            for batch, fields in zip(batches, answers[1::2], strict=True)
-        }
 
-    def _forget_gone(self, gone: Mapping[str, Sequence[bytes]]) -> None:
-        """Take jobs that Redis lost out of the sets of their batches. A heartbeat for one leaves a hash without a
-        status."""
-        for batch, ids in gone.items():
-            if ids:
-                self.redis.srem(_jobs_key(batch), *ids)
-
-    def _last_errors(self, states: Mapping[str, Mapping[bytes, bytes | None]]) -> dict[str, str]:
-        """The last error of each batch, from the jobs that failed or wait, in one round trip."""
-        asked = [
-            (batch, job_id)
-            for batch, jobs in states.items()
-            for job_id in sorted(
-                (i for i, status in jobs.items() if status in _MAY_HAVE_FAILED), key=_failed_first(jobs)
-            )[:ERRORS_READ]
-        ]
-        if not asked:
-            return {}
-        with self.redis.pipeline(transaction=False) as pipe:
-            for _, job_id in asked:
-                pipe.hget(_JOB + job_id.decode(), "meta")
-            metas = pipe.execute()
-        errors: dict[str, str] = {}
-        for (batch, _), meta in zip(asked, metas, strict=True):
-            error = json.loads(meta).get("error") if meta else None
-            if error:
-                errors.setdefault(batch, str(error))
-        return errors
+    def _refuses_writes(self) -> str | None:
+        """Why Redis takes no writes; None if it does."""
+        try:
+            self.check()
+        except QueueError as error:
+            return described(error)
+        return None
 
     def forget(self, batch: str) -> None:
         """Drop the live progress and the counted attempts of a batch: it is tried again.
@@ -263,9 +247,9 @@ class WorkQueue:
             QueueError: Redis does not answer.
         """
         try:
-            self.redis.delete(_live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
+            self.redis.delete(live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
 
     def drop_jobs(self, batch: str) -> None:
         """Forget which jobs a batch or dataset had.
@@ -274,9 +258,9 @@ class WorkQueue:
             QueueError: Redis does not answer.
         """
         try:
-            self.redis.delete(_jobs_key(batch))
+            self.redis.delete(jobs_key(batch))
         except RedisError as error:
-            raise _unreachable(error) from error
+            raise queue_error(error, self.settings) from error
 
     # ---- gauges ---------------------------------------------------------------------------------------------------
 
@@ -301,43 +285,19 @@ class WorkQueue:
         return self._queue(queue).get_jobs(0, limit)
 
     def oldest_s(self, queue: str) -> float:
-        """Age of the oldest waiting job in seconds: the gauge to scale on."""
+        """Age of the oldest waiting job in seconds: the gauge to scale on.
+
+        By the server's clock; at least as long as this process has seen it wait, where the clock that enqueued it was
+        ahead.
+        """
         jobs = self.waiting(queue, 1)
         if not jobs or jobs[0].enqueued_at is None:
             return 0.0
-        return max(0.0, time.time() - jobs[0].enqueued_at.timestamp())
-
-
-def _job_data(request: JobRequest, *, timeout_s: int) -> EnqueueData:
-    return Queue.prepare_data(
-        job_name(request.function),
-        args=request.args,
-        timeout=timeout_s,
-        retry=Retry(max=len(RETRIES), interval=RETRIES),
-        result_ttl=FINISHED_S,
-        failure_ttl=KEEP_S,
-    )
-
-
-def _failed_first(jobs: Mapping[bytes, bytes | None]) -> Callable[[bytes], tuple[bool, bytes]]:
-    """Order job ids so that those that failed come first."""
-    return lambda job_id: (jobs[job_id] != JobStatus.FAILED.value.encode(), job_id)
-
-
-def _jobs(counts: Counter[bytes | None], fields: dict[bytes, bytes], error: str | None) -> Jobs:
-    by_status = {status: counts[status.value.encode()] for status in JobStatus}
-    at, since, done = (fields.pop(name.encode(), None) for name in (AT, SINCE, DONE))
-    in_flight_s = sum(float(value) for value in fields.values())
-    elapsed_s = float(at) - float(since) if at and since else 0.0
-    return Jobs(
-        jobs_queued=sum(by_status[status] for status in LIVE - {JobStatus.STARTED}),
-        jobs_running=by_status[JobStatus.STARTED],
-        jobs_failed=by_status[JobStatus.FAILED],
-        last_error=error,
-        seconds_in_flight=round(in_flight_s, 3),
-        times_real_time=round((float(done or 0) + in_flight_s) / elapsed_s, 2) if elapsed_s > 0 else None,
-        updated_at=float(at) if at else None,
-    )
+        job_id, since = self._oldest.get(queue, ("", 0.0))
+        if job_id != jobs[0].id:
+            since = time.monotonic()
+            self._oldest[queue] = (jobs[0].id, since)
+        return max(time.monotonic() - since, server_time(self.redis) - jobs[0].enqueued_at.timestamp())
 
 
 class AttemptsInRedis:
@@ -372,6 +332,12 @@ def request_plan(queue: WorkQueue, batch_id: str) -> bool:
     return queue.enqueue(CONTROL, JobRequest("plan_batch", [batch_id], slot=f"plan:{batch_id}"), batch=batch_id)
 
 
+def request_descriptions(queue: WorkQueue, draft_id: str, parts: Iterable[int]) -> int:
+    """Enqueue the describing of parts of a draft's URIs; returns how many were not queued already."""
+    requests = [JobRequest("describe_part", [draft_id, part], slot=f"describe:{draft_id}:{part}") for part in parts]
+    return queue.enqueue_many(CONTROL, requests, batch=draft_id)
+
+
 def freeze_slot(dataset: str) -> str:
     """The slot of the job that plans a dataset; also names the set of the jobs that write it."""
     return f"freeze:{dataset}"
@@ -380,20 +346,3 @@ def freeze_slot(dataset: str) -> str:
 def _slot_key(slot: str) -> str:
     """The key of the id of a slot's latest job."""
     return f"k2d:slot:{slot}"
-
-
-def _jobs_key(batch: str) -> str:
-    """The key of the set of ids of a batch's jobs."""
-    return f"k2d:jobs:{batch}"
-
-
-def _live_key(batch: str) -> str:
-    """The key of a hash: seconds transcribed in each unfinished recording of a batch, when that was (`at`), and since
-    when (`since`) how many seconds were finished (`done`)."""
-    return f"k2d:live:{batch}"
-
-
-def _unreachable(error: RedisError) -> QueueError:
-    return QueueError(
-        f"Redis does not answer: {error}", hint="is it running? check K2D_REDIS_URL; `k2d doctor` says more"
-    )

@@ -1,35 +1,48 @@
 """The worker: RQ's, with intervals that surface a killed worker within 90 s and a SIGTERM that loses nothing.
 
-Each job runs in a forked work horse, so that memory goes back and a crash is seen at once by the parent.
+Each job runs in a forked work horse, so that memory goes back and a crash is seen at once by the parent. A Redis that
+goes away is waited for; times are those of its clock (`services.filter.server_time`).
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Worker as RQWorker
 from rq.job import Job
+from rq.queue import Queue
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.worker_registration import clean_worker_registry
 
-from k2d.errors import K2DError
+from k2d.errors import K2DError, QueueError, described
 from k2d.logs import setup as setup_logs
-from k2d.settings import load
+from k2d.settings import RETRY_S, Settings, load
 from services.filter.project_job import ProjectJob
-from services.filter.queue import QUEUES, connect
+from services.filter.project_queue import ProjectQueue
+from services.filter.queue import QUEUES, WorkQueue
+from services.filter.redis_url import connect
+from services.filter.scheduler import Scheduler
+from services.filter.server_time import Abandoned, JobsBetween, StartedJobs, pull_near, server_time
 
 log = structlog.get_logger()
 
 STOP_SIGNAL: Final = signal.SIGUSR1  # from worker to horse: finish, put the rest back
+WAIT_S: Final = 2.0  # between looks whether Redis is back
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerIntervals:
-    """Seconds. A killed worker's job is taken up by another within about their sum, and the first wait of a retry."""
+    """Seconds. A killed worker's job is taken up by another within about their sum, twice `maintenance_s`, and the
+    first wait of a retry."""
 
     heartbeat_s: int = 5  # between heartbeats while a job runs
     grace_s: int = 15  # a job whose last heartbeat is older than this and `heartbeat_s` was abandoned
@@ -43,27 +56,181 @@ DEFAULT_INTERVALS: Final = WorkerIntervals()
 class Worker(RQWorker):
     """RQ's worker with our intervals. RQ's own defaults leave a killed worker's job "started" for 400 s and more."""
 
-    def __init__(self, connection: Redis, intervals: WorkerIntervals = DEFAULT_INTERVALS) -> None:
+    def __init__(
+        self,
+        connection: Redis,
+        intervals: WorkerIntervals = DEFAULT_INTERVALS,
+        *,
+        longest_wait_s: float = max(RETRY_S),
+    ) -> None:
         self._intervals = intervals
+        self._longest_wait_s = longest_wait_s  # before another attempt at a job
+        self._abandoned = Abandoned(renewed_s=intervals.heartbeat_s + 1)
+        self._maintained_at: float | None = None  # by time.monotonic(), as the next
+        self._horse_started_at = 0.0
+        self.stop_requested = False
         super().__init__(
             list(QUEUES),
             connection=connection,
             job_class=ProjectJob,
+            queue_class=ProjectQueue,
             serializer=JSONSerializer,
             maintenance_interval=intervals.maintenance_s,
             job_monitoring_interval=intervals.heartbeat_s,
             worker_ttl=intervals.idle_ttl_s,
         )
 
-    def get_heartbeat_ttl(self, job: Job) -> int:
-        """Seconds until a job without another heartbeat counts as abandoned (RQ adds 60, we add `grace_s`)."""
-        return self._intervals.heartbeat_s + self._intervals.grace_s
+    # ---- stopping -------------------------------------------------------------------------------------------------
+
+    def request_stop(self, signum: Any, frame: Any) -> None:
+        """As RQ's, on SIGTERM and SIGINT."""
+        self.stop_requested = True
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def handle_warm_shutdown_request(self) -> None:
         """On SIGTERM signal the horse, which stops at the next recording and puts the rest of its group back."""
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
         if self.horse_pid:
             os.kill(self.horse_pid, STOP_SIGNAL)
+
+    # ---- heartbeats -----------------------------------------------------------------------------------------------
+
+    def get_heartbeat_ttl(self, job: Job) -> int:
+        """Seconds until a job without another heartbeat counts as abandoned (RQ adds 60, we add `grace_s`)."""
+        return self._intervals.heartbeat_s + self._intervals.grace_s
+
+    def maintain_heartbeats(self, job: Job) -> None:
+        """As RQ's. Without Redis the horse goes on: what it finishes is in the store."""
+        try:
+            super().maintain_heartbeats(job)
+        except RedisError as error:
+            log.debug("no heartbeat", error=str(error))
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        """As RQ's; the job is no longer between queue and worker then, from however many queues it may come."""
+        super().prepare_job_execution(job, True)
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """As RQ's."""
+        self._horse_started_at = time.monotonic()
+        super().fork_work_horse(job, queue)
+
+    def set_current_job_working_time(self, current_job_working_time: float, pipeline: Any = None) -> None:
+        """As RQ's, by a clock that nobody sets: RQ kills a horse when this exceeds the job's time-out."""
+        if current_job_working_time:
+            current_job_working_time = time.monotonic() - self._horse_started_at
+        try:
+            super().set_current_job_working_time(current_job_working_time, pipeline)
+        except RedisError as error:
+            log.debug("no heartbeat", error=str(error))
+
+    # ---- maintenance ----------------------------------------------------------------------------------------------
+
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Whether `maintenance_s` have passed since the last search."""
+        return self._maintained_at is None or time.monotonic() - self._maintained_at > self._intervals.maintenance_s
+
+    def clean_registries(self) -> None:
+        """Retry the jobs of workers that are gone, and forget old ones, by the server's clock."""
+        for queue in self.queues:
+            if not queue.acquire_maintenance_lock():
+                continue
+            started = StartedJobs(queue=queue, job_class=ProjectJob, serializer=JSONSerializer)
+            pull_near(started, at_most_s=self._intervals.heartbeat_s + self._intervals.grace_s)
+            if (until := self._abandoned.until(started)) >= 0:
+                started.cleanup(timestamp=until, exception_handlers=self._exc_handlers)
+            now = server_time(self.connection)
+            for registry in (FinishedJobRegistry, FailedJobRegistry):
+                registry(queue=queue, job_class=ProjectJob, serializer=JSONSerializer).cleanup(timestamp=now)
+            clean_worker_registry(queue)
+            JobsBetween(queue.key, connection=self.connection).cleanup(self, queue)
+            queue.release_maintenance_lock()  # type: ignore[no-untyped-call]
+        self._maintained_at = time.monotonic()
+        # RQ only asks whether there was a first search
+        self.last_cleaned_at = self.last_heartbeat  # type: ignore[assignment]
+
+    # ---- the rest -------------------------------------------------------------------------------------------------
+
+    def _start_scheduler(self, burst: bool = False, *_: Any, **__: Any) -> None:
+        self.scheduler = Scheduler(
+            self.queues,
+            connection=self.connection,
+            logging_level="WARNING",
+            serializer=self.serializer,
+            longest_wait_s=self._longest_wait_s,
+        )
+        if not self.scheduler.acquire_locks():
+            return
+        if not burst:
+            self.scheduler.start()  # type: ignore[no-untyped-call]
+            return
+        try:
+            self.scheduler.register_birth()
+            self.scheduler.enqueue_scheduled_jobs()
+        finally:
+            self.scheduler.release_locks()  # type: ignore[no-untyped-call]
+            self.scheduler.register_death()
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """Log what ended a job: an error that was raised on purpose in a sentence, another one with its traceback."""
+        error = exc_info[1]
+        if isinstance(error, K2DError):
+            log.error("job failed", job=str(job.func_name).rpartition(".")[2], error=described(error))
+        elif isinstance(error, RedisError):
+            log.error("job failed", job=str(job.func_name).rpartition(".")[2], error=str(error))
+        else:
+            super().handle_exception(job, *exc_info)
+
+
+class _LostRedis(logging.Filter):
+    """Takes the traceback from what RQ logs of a Redis that went away, and remembers an error of another kind."""
+
+    failed = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            if isinstance(record.exc_info[1], RedisError):
+                return False  # `run` says it
+            self.failed = True
+        return True
+
+
+def run(settings: Settings, intervals: WorkerIntervals) -> int:
+    """Work until SIGTERM or SIGINT; returns the exit code. A Redis that is away, or takes no writes, is waited for."""
+    lost = _LostRedis()
+    logging.getLogger("rq.worker").addFilter(lost)
+    while True:
+        _wait_for_redis(settings)
+        worker = None
+        try:
+            worker = Worker(connect(settings), intervals, longest_wait_s=max(settings.retry_s))
+            worker.work(with_scheduler=True, logging_level="WARNING")
+        except RedisError as error:
+            log.debug("lost Redis", error=str(error))
+        if worker is not None and worker.stop_requested:
+            return 0
+        if lost.failed:
+            return 1  # RQ has logged it
+
+
+def _wait_for_redis(settings: Settings) -> None:
+    """Wait until Redis takes writes; what is wrong is said once."""
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: sys.exit(0))
+    queue, said = WorkQueue(settings), ""
+    while True:
+        try:
+            queue.check()
+        except QueueError as error:
+            if error.message != said:
+                log.error("the worker waits for Redis", error=described(error))
+                said = error.message
+            time.sleep(WAIT_S)
+            continue
+        if said:
+            log.warning("the worker goes on")
+        return
 
 
 def main(arguments: list[str]) -> None:
@@ -77,12 +244,12 @@ def main(arguments: list[str]) -> None:
     intervals = WorkerIntervals(**vars(parser.parse_args(arguments)))
     try:
         settings = load()
+        setup_logs(settings)
+        connect(settings)  # an address that cannot be read
     except K2DError as error:
         sys.exit(f"k2d worker: {error.message}\n  hint: {error.hint}")
-    setup_logs(settings)
-    worker = Worker(connect(settings), intervals)
     log.info("worker started", queues=QUEUES, store=settings.store, teacher=settings.teacher)
-    worker.work(with_scheduler=True, logging_level="WARNING")
+    sys.exit(run(settings, intervals))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from k2d.store.access import AccessRole
 from services.web.access import EVERY_HOST, EndpointAccess
 
 _READ: Final = EndpointAccess(AccessRole.VIEWER)
-_COMPUTE: Final = EndpointAccess(AccessRole.OPERATOR)
+_COMPUTE: Final = EndpointAccess(AccessRole.OPERATOR, streams=True)  # each has limits of its own
 
 ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     **EVERY_HOST,

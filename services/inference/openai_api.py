@@ -20,6 +20,7 @@ from k2d.settings import Settings
 from k2d.text.terms import parse_terms, terms_prompt
 from services.inference.host import DRAIN_S
 from services.inference.subtitles import srt, vtt
+from services.web.problems import sendable
 
 MAX_PROMPT: Final = 8192  # characters; the model reads the first 223 tokens
 GRANULARITIES: Final = "timestamp_granularities"
@@ -36,7 +37,7 @@ SCHEMA: Final[dict[str, Any]] = {
             "properties": {
                 "message": {"type": "string"},
                 "type": {"type": "string", "enum": [INVALID, "server_error"]},
-                "param": {"type": "string", "nullable": True},
+                "param": {"type": ["string", "null"]},
                 "code": {"type": "string"},
             },
         }
@@ -244,7 +245,7 @@ def error_response(error: K2DError) -> JSONResponse:
     status = 400 if isinstance(error, AudioError) else error.status
     after_s = error.details.get("retry_after_s", 10.0)
     headers = {"Retry-After": str(math.ceil(after_s))} if status == 503 else None
-    return JSONResponse(error_document(error), status_code=status, headers=headers)
+    return JSONResponse(sendable(error_document(error)), status_code=status, headers=headers)
 
 
 def error_document(error: K2DError) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
-from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect
 
 from k2d.errors import BadRequest, Overloaded
 from k2d.inference.batcher import MicroBatcher
@@ -19,7 +19,7 @@ from k2d.inference.longform import transcribe
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, ModelInfo, Segment, Window, WindowResult
 from services.inference import batch_metrics
 from services.inference.admission import RequestKind
-from services.inference.disconnect import unless_gone
+from services.inference.disconnect import ClientGone, unless_gone
 from services.inference.host import InHost
 from services.inference.openai_api import (
     ERRORS,
@@ -30,7 +30,8 @@ from services.inference.openai_api import (
     render,
     transcript_events,
 )
-from services.inference.upload import UploadedRecording
+from services.inference.upload import DiskFile, UploadedRecording
+from services.web.forms import Form, FormReader
 
 router = APIRouter(tags=["OpenAI"], route_class=OpenAIRoute)
 
@@ -91,11 +92,13 @@ async def transcriptions(request: Request, host: InHost) -> Response:
     client = request.client.host if request.client else ""
     async with AsyncExitStack() as stack:
         stack.enter_context(host.admission.admit(RequestKind.RECORDING))
-        form = await request.form(max_files=1, max_fields=MAX_FIELDS)
-        stack.push_async_callback(form.close)
-        asked = TranscriptionRequest.from_form(
-            [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-        )
+        reader = FormReader(DiskFile, max_files=1, max_fields=MAX_FIELDS)
+        stack.push_async_callback(_close, reader)
+        try:
+            form = await reader.read(request)
+        except ClientDisconnect as error:
+            raise ClientGone from error
+        asked = TranscriptionRequest.from_form(form.fields)
         recording = UploadedRecording(_file(form).file)
         stack.push_async_callback(recording.close)
         await unless_gone(request, recording.examine(settings))
@@ -121,11 +124,16 @@ async def transcriptions(request: Request, host: InHost) -> Response:
         return answer
 
 
-def _file(form: FormData) -> UploadFile:
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise BadRequest("there is no file", hint='send it as multipart/form-data, in the field "file"', param="file")
-    return file
+def _file(form: Form[DiskFile]) -> DiskFile:
+    for file in form.files:
+        if file.field == "file":
+            return file.sink
+    raise BadRequest("there is no file", hint='send it as multipart/form-data, in the field "file"', param="file")
+
+
+async def _close(reader: FormReader[DiskFile]) -> None:
+    for file in reader.form.files:
+        file.sink.close()
 
 
 async def _all(segments: AsyncIterator[Segment]) -> list[Segment]:

@@ -3,12 +3,41 @@
 import asyncio
 import errno
 import io
+import tempfile
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
+from k2d.errors import StoreError
 from k2d.schema import Samples
 from k2d.settings import Settings
+from services.web.pools import DECODING
+
+
+class DiskFile:
+    """A file of a form on disk, unnamed (`services.web.forms.PartSink`); no byte of it stays in memory."""
+
+    def __init__(self) -> None:
+        self.file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - closed by `close`
+
+    def write(self, block: bytes) -> None:
+        """
+        Raises:
+            StoreError: there is no room.
+        """
+        try:
+            self.file.write(block)
+        except OSError as error:
+            hint = "free space in the temporary folder (TMPDIR)"
+            raise StoreError(f"there is no room for the upload: {error.strerror}", hint=hint) from error
+
+    def finish(self) -> None:
+        self.file.seek(0)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.file.close()
 
 
 class UploadedRecording:
@@ -16,7 +45,7 @@ class UploadedRecording:
 
     `samples` and `duration_s` are known once it was examined.
 
-        recording = UploadedRecording(form["file"].file)
+        recording = UploadedRecording(form.files[0].sink.file)
         await recording.examine(settings)
         recording.read(0, WINDOW_SAMPLES)
     """
@@ -35,7 +64,7 @@ class UploadedRecording:
             AudioError: no audio, damaged, cut off, too short or too long; or the decoder crashed, or reached a limit.
         """
         limits = DecodeLimits.of(settings)
-        examination = await asyncio.to_thread(
+        examination = await DECODING.run(
             isolated.examine,
             cast(BinaryIO, self._file),
             min_s=settings.min_recording_s,

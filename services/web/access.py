@@ -20,6 +20,7 @@ from k2d.errors import BadRequest, K2DError, StoreError
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessKey, AccessRole, hash_of, id_in, matching
+from services.web.pools import KEYS
 from services.web.problems import problem
 
 log = structlog.get_logger()
@@ -36,6 +37,7 @@ class EndpointAccess:
 
     least: AccessRole | None
     action: str | None = None
+    streams: bool = False  # it reads its body block by block, up to K2D_MAX_UPLOAD_BYTES; others read documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Authenticator:
         """All keys, read again when older than KEYS_FRESH_S; what a request contains decides nothing about reading."""
         async with self._reading:
             if self._read_at is None or self._clock() - self._read_at >= KEYS_FRESH_S:
-                await asyncio.to_thread(self._read_keys)
+                await KEYS.run(self._read_keys)
         return self._keys
 
     def _read_keys(self) -> list[AccessKey]:
@@ -139,14 +141,14 @@ class Authenticator:
         if self._lake is not None and now - self._noted.get(key.id, -USE_NOTED_S) >= USE_NOTED_S:
             self._noted[key.id] = now
             with suppress(StoreError):  # a full disk keeps nobody from reading
-                await asyncio.to_thread(self._lake.access.mark_used, key.id)
+                await KEYS.run(self._lake.access.mark_used, key.id)
 
     async def record(self, action: str, caller: Caller, *, target: str, status: int, address: str) -> None:
         """Append a change to the audit log; where that fails, the log says so."""
         if self._lake is None:
             return
         try:
-            await asyncio.to_thread(
+            await KEYS.run(
                 self._lake.audit_log.record, action, by=caller.name, target=target, status=status, address=address
             )
         except StoreError as error:
@@ -213,6 +215,7 @@ class AccessControl:
             await send({"type": "websocket.close", "code": 1008})
             return
         endpoint = self._endpoint(scope)
+        scope.setdefault("state", {})["streams"] = endpoint.streams
         if endpoint.least is None:
             await self.app(scope, receive, send)
             return

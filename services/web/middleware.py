@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from fastapi import FastAPI
 
 from k2d.settings import Settings
-from services.web import docs, problems
+from services.web import docs, openapi, problems
 from services.web.access import AccessControl, Authenticator, EndpointAccess, FailedAttempts
 from services.web.limits import BodyLimit
 from services.web.origins import OriginCheck, SecurityHeaders
 from services.web.request_metrics import RequestMetrics
+from services.web.slow_bodies import SlowBodies
 
 
 def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAccess]) -> None:
@@ -24,12 +25,14 @@ def install(app: FastAPI, settings: Settings, endpoints: Mapping[str, EndpointAc
     Raises:
         BadRequest, StoreError: as `Authenticator`.
     """
-    problems.install(app)
+    problems.install(app, endpoints)
     docs.install(app)
+    openapi.install(app, endpoints)
     authenticator = Authenticator(settings)
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(AccessControl, authenticator=authenticator, endpoints=endpoints, attempts=FailedAttempts())
     app.add_middleware(OriginCheck, allowed=settings.allowed_hosts, needs_key=authenticator.is_required)
+    app.add_middleware(SlowBodies)
     app.add_middleware(problems.UnexpectedErrors)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics)

@@ -105,7 +105,10 @@ class OriginCheck:
         if origin is None:
             link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
             return headers.get("sec-fetch-site") in FOREIGN_SITES and not link
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:  # no browser sends it
+            return True
         if parts.scheme not in ("http", "https"):  # `null`: a sandboxed page, or a file
             return True
         if parts.netloc.lower() in (host.lower(), host.lower().removesuffix(_DEFAULT_PORTS[parts.scheme])):

@@ -1,6 +1,8 @@
 """Errors as problem documents (RFC 9457), `application/problem+json`: one form for every error of every host."""
 
 import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,14 +11,16 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2d.errors import K2DError, QueueError, StoreError
+from k2d.store.parquet import printable
 
 log = structlog.get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
-RETRY_AFTER_S: Final = 10.0  # of a 503 whose error names no other
+RETRY_AFTER_S: Final = 10.0  # of a 503 or 429 whose error names no other
 
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -27,7 +31,7 @@ SCHEMA: Final[dict[str, Any]] = {
         "status": {"type": "integer", "example": 404},
         "code": {"type": "string", "example": "not_found"},
         "detail": {"type": "string", "example": "no batch is called 'lectures'"},
-        "hint": {"type": "string", "nullable": True, "example": "GET /v1/batches lists them"},
+        "hint": {"type": "string", "example": "GET /v1/batches lists them"},
     },
     "additionalProperties": True,
 }
@@ -42,13 +46,32 @@ def problem(status: int, code: str, detail: str, *, hint: str | None = None, **m
     if hint:
         body["hint"] = hint
     headers = None
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers = {"Retry-After": str(math.ceil(members.get("retry_after_s", RETRY_AFTER_S)))}
-    return JSONResponse(members | body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    document = sendable(members | body)
+    return JSONResponse(document, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def install(app: FastAPI) -> None:
-    """Register handlers for our errors, FastAPI's validation errors and Starlette's own."""
+def sendable(value: Any) -> Any:
+    """A JSON value without what UTF-8 and JSON do not have: lone surrogates become escapes, NaN and infinities null.
+
+    Errors quote what was sent, and `"\\ud800"` is a valid JSON string.
+    """
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {printable(str(name)): sendable(member) for name, member in value.items()}
+    return [sendable(member) for member in value] if isinstance(value, list | tuple) else value
+
+
+def install(app: FastAPI, endpoints: Iterable[str]) -> None:
+    """Register handlers for our errors, FastAPI's validation errors and Starlette's own.
+
+    `endpoints`: all of the host's, as "GET /v1/batches/{batch}"; a 405 says which methods its path has.
+    """
+    methods = [(method, compile_path(path)[0]) for method, path in (name.split(" ") for name in endpoints)]
 
     @app.exception_handler(K2DError)
     async def handle_k2d_error(request: Request, error: K2DError) -> JSONResponse:
@@ -63,9 +86,20 @@ def install(app: FastAPI) -> None:
         return problem(422, "invalid_request", detail, hint="see /docs for what is expected", errors=problems)
 
     @app.exception_handler(HTTPException)
-    async def handle_http_error(_: Request, error: HTTPException) -> JSONResponse:
+    async def handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).name.lower()
-        return problem(error.status_code, code, str(error.detail), hint="see /docs for the API's paths and methods")
+        answer = problem(error.status_code, code, str(error.detail), hint="see /docs for the API's paths and methods")
+        answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer.headers["Allow"] = _allowed(methods, request.scope)
+        return answer
+
+
+def _allowed(methods: Sequence[tuple[str, re.Pattern[str]]], scope: Scope) -> str:
+    """The methods of a request's path, for the header Allow."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    path = path.removeprefix(root) if root and path.startswith(root + "/") else path
+    return ", ".join(dict.fromkeys(method for method, pattern in methods if pattern.match(path)))
 
 
 class UnexpectedErrors:
@@ -104,6 +138,6 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-# what any route of the labeling API may answer: no key, too small a role, impossible parameters, a store or queue that
-# does not answer
-EVERYWHERE: Final = responses(401, 403, 422, 503)
+# what any route of the labeling API may answer: no key, too small a role, too slow a body, impossible parameters, a
+# store or queue that does not answer
+EVERYWHERE: Final = responses(401, 403, 408, 422, 503)

@@ -13,6 +13,14 @@ def test_reads_environment_and_overrides_win(monkeypatch, tmp_path):
     assert load(port=9001).port == 9001
 
 
+def test_numbers_separated_by_commas_survive_the_way_to_another_process(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("K2D_RETRY_S", "0, 1,2")
+    settings = load()
+    assert settings.retry_s == (0, 1, 2)
+    assert settings.variables() == {"K2D_RETRY_S": "0,1,2"}
+
+
 def test_reads_dotenv(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("# comment\nK2D_TEACHER=openai/whisper-large-v2\nOTHER=1\n")
@@ -26,6 +34,8 @@ def test_reads_dotenv(monkeypatch, tmp_path):
         ("K2D_PORT", "99999", "K2D_PORT"),
         ("K2D_ENGINE", "magic", "K2D_ENGINE"),
         ("K2D_SILENCE_PEAK", "2", "K2D_SILENCE_PEAK"),
+        ("K2D_RETRY_S", "5,-1", "K2D_RETRY_S"),
+        ("K2D_RETRY_S", ",", "K2D_RETRY_S"),
     ],
 )
 def test_refuses_what_cannot_be(monkeypatch, tmp_path, name, value, said):

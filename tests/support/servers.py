@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 from weights import base
 
 from services.local.redis_server import free_port
@@ -60,10 +61,18 @@ class Server:
             assert time.monotonic() < deadline, f"{what} did not happen within {IDLE_S:.0f} s:\n{self.log.read_text()}"
             time.sleep(0.05)
 
+    @property
+    def child(self) -> psutil.Process:
+        """The server itself, which `k2d serve` keeps running."""
+        return psutil.Process(self.process.pid).children()[0]
+
     def kill(self) -> None:
-        """As the kernel does when memory runs out."""
+        """As the kernel does when memory runs out, of `k2d serve` too: nothing starts the server again."""
+        child = self.child
         self.process.kill()
+        child.kill()
         self.process.wait()
+        psutil.wait_procs([child])
 
     def stop(self) -> int:
         """As `docker stop` does; returns the exit code."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from k2d.cli import show
 from k2d.cli.base import Api, app, name, settings
@@ -13,6 +12,7 @@ from k2d.client.http import Client
 from k2d.datasets.pull import pull
 from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest
+from k2d.foreign import Unparsable, parse_yaml
 from k2d.settings import Settings
 from k2d.store import Lake
 from trainer.need import need
@@ -82,7 +82,7 @@ def _changes(pairs: list[str]) -> dict[str, Any]:
         if not equals:
             raise BadRequest(f"--set {pair!r} has no value", hint="write --set steps=200")
         try:
-            changes[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            changes[key.strip()] = parse_yaml(value)
+        except Unparsable as error:
             raise BadRequest(f"--set {pair!r} cannot be read: {error}", hint="write --set steps=200") from error
     return changes

@@ -1,12 +1,12 @@
 """JSON lines: this project's manifests, NeMo's, and others with the same keys for audio and text."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from k2d.errors import BadRequest
+from k2d.foreign import parse_json
 from k2d.textfiles import read_lines
 from trainer.evaluation.utterances import Utterance, UtteranceReference, make_reference, opener
 
@@ -39,7 +39,7 @@ class JsonLines:
         try:
             for number, line in enumerate(read_lines(self.path), 1):
                 if line.strip():
-                    yield self._utterance(json.loads(line), number)
+                    yield self._utterance(parse_json(line), number)
         except ValueError as error:  # not JSON, or not UTF-8
             raise BadRequest(f"{self.path}, line {number}: {error}", hint=HINT) from error
 

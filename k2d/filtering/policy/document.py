@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from k2d.errors import BadRequest
 from k2d.filtering.policy.risk import Weights
+from k2d.foreign import Unparsable, parse_yaml
 from k2d.keys import digest
 from k2d.schema import Metric, Quorum
 from k2d.text.repetition import NGRAM, REPETITION_MAX
@@ -168,8 +169,8 @@ def from_yaml(text: str, *, name: str = "the policy") -> Policy:
         BadRequest: not YAML, not a mapping, or as in `parse`.
     """
     try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        fields = parse_yaml(text)
+    except Unparsable as error:
         raise BadRequest(f"{name} is not YAML: {error}", hint="write one `key: value` per line") from error
     if not isinstance(fields, Mapping):
         raise BadRequest(

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
 
 from k2d.errors import BadRequest, ModelError
+from k2d.inference import openai_endpoint
 from k2d.inference.openai_endpoint import OpenAIEndpoint, OpenAIModel, key_of, parse
 
 SAMPLES = np.zeros(16_000, np.int16)
@@ -327,3 +329,10 @@ SMALL = {"id": "small", "object": "model", "owned_by": "us", "digest": "sha256:1
 )
 def test_a_version_is_what_the_server_tells_and_what_stays(scripted, models, told) -> None:
     assert version(scripted(OK, models=models)) == told
+
+
+@pytest.mark.parametrize("ahead_s", [-7200, 0, 7200])
+def test_a_wait_until_a_date_is_reckoned_by_the_servers_clock(ahead_s: int) -> None:
+    now = time.time() + ahead_s
+    headers = {"Date": formatdate(now, usegmt=True), "Retry-After": formatdate(now + 90, usegmt=True)}
+    assert openai_endpoint._retry_after(httpx.Response(503, headers=headers)) == pytest.approx(90, abs=1)

@@ -74,7 +74,9 @@ def test_what_took_a_worker_down_is_tried_alone_then_set_aside():
     assert labeler.company[1] == labeler.company[3] == 1
     for _ in range(3):
         attempts.begin(0)
-    assert run(labeler, attempts, [0])[0].reason == QuarantineReason.CRASHES_WORKER
+    result = run(labeler, attempts, [0])[0]
+    assert result.reason == QuarantineReason.CRASHES_WORKER
+    assert f"`k2d retry {labeler.batch.name}` tries it again" in result.detail  # a person killed it, perhaps
 
 
 def test_a_fault_of_the_store_stops_the_group_and_blames_no_recording():

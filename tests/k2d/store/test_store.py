@@ -16,6 +16,7 @@ from k2d.errors import Conflict, NotFound, StoreError
 from k2d.keys import chunk_id
 from k2d.schema import Outcome, QuarantineReason, RecordingResult
 from k2d.store import Examination, Lake
+from k2d.store.batches import DamagedResult
 from k2d.store.parquet import dumps
 
 
@@ -343,6 +344,11 @@ def test_a_store_says_when_no_facts_of_an_earlier_version_are_left(lake: Lake) -
 # ---- damage -------------------------------------------------------------------------------------------------------
 
 
+def raised(reading: RecordingResult | DamagedResult) -> None:
+    if isinstance(reading, DamagedResult):
+        raise reading.error
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage"])
 def test_damaged_files_are_named(lake: Lake, damage: str) -> None:
     result = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)])
@@ -362,7 +368,7 @@ def test_damaged_files_are_named(lake: Lake, damage: str) -> None:
     reads = [
         lambda: list(fresh.labels.read(result.label_key, audio=True)),
         lambda: fresh.facts.read(result.facts_key),
-        lambda: list(fresh.batches.results("b_0123456789abcdef")),
+        lambda: raised(next(fresh.batches.readings("b_0123456789abcdef"))),
         lambda: fresh.batches.get("b_0123456789abcdef"),
     ]
     for path, read in zip(paths, reads, strict=True):

@@ -86,6 +86,11 @@ def test_room_is_half_the_context_at_most() -> None:
         ({"temperatures": (-0.1,)}, "temperatures"),
         ({"beam_size": 0}, "beam_size"),
         ({"best_of": 0}, "best_of"),
+        ({"beam_size": 3000}, "beam_size"),
+        ({"best_of": 33}, "best_of"),
+        ({"temperatures": (0.0,) * 11}, "temperatures"),
+        ({"max_new_tokens": 449}, "max_new_tokens"),
+        ({"initial_prompt": "x" * 100_001}, "initial prompt"),
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"max_initial_timestamp_s": 31.0}, "max_initial_timestamp_s"),
     ],
@@ -105,6 +110,7 @@ def test_impossible_options_are_refused(vocabulary: Vocabulary, change: dict[str
         Window(SECOND, (50258,)),  # a special token could end or redirect the prompt
         Window(SECOND, (-1,)),
         Window(SECOND, (10**6,)),
+        Window(SECOND, (0,) * 4000),  # longer than any model reads
     ],
 )
 def test_impossible_windows_are_refused(vocabulary: Vocabulary, window: Window) -> None:

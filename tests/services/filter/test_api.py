@@ -19,7 +19,7 @@ from k2d.schema import Outcome, RecordingResult
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
-from services.filter import batches, jobs
+from services.filter import batches, events, jobs
 from services.filter.app import create_app
 from services.filter.queue import CORPUS
 
@@ -255,10 +255,12 @@ def test_events_come_when_something_changes_with_comments_between_and_stop_when_
     api, lake, monkeypatch
 ):
     batch = upload(api, ("a.wav", wav())).json()["id"]
-    monkeypatch.setattr(batches, "EVENT_S", 0.01)
-    monkeypatch.setattr(batches, "PING_S", 0.05)
+    monkeypatch.setattr(events, "EVENT_S", 0.01)
+    monkeypatch.setattr(events, "PING_S", 0.05)
+    monkeypatch.setattr(events, "REST_SHARE", 0)
     looks = []
-    monkeypatch.setattr(batches, "_status", lambda *_, status=batches._status: looks.append(1) or status(*_))
+    look = batches.batch_status
+    monkeypatch.setattr(batches, "batch_status", lambda *arguments: looks.append(1) or look(*arguments))
     text = follow(api, batch, leave=lambda sent: sent.count(": ping") == 2)
     assert text.count("event: status\ndata: {") == 1  # nothing changed
     assert len(looks) > 1
@@ -637,4 +639,4 @@ def test_openapi_is_complete(api):
         "$ref": "#/components/schemas/BatchStatus"
     }
     delete = spec["paths"]["/v1/datasets/{name}"]["delete"]
-    assert set(delete["responses"]) == {"200", "401", "403", "404", "422", "503"}
+    assert set(delete["responses"]) == {"200", "400", "401", "403", "404", "413", "422", "503"}

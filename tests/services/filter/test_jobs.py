@@ -7,10 +7,10 @@ import pytest
 from factories import tone
 
 from k2d.documents import BatchOptions
-from k2d.errors import BadRequest, K2DError, NotFound, StoreError
+from k2d.errors import BadRequest, DamagedFile, K2DError, NotFound, StoreError
 from k2d.labeling.request import make_batch
 from k2d.schema import Outcome, RecordingResult, Source
-from k2d.settings import Settings
+from k2d.settings import RETRY_S, Settings
 from k2d.store import Lake
 from services.filter import jobs, worker
 from services.filter.jobs import _groups
@@ -105,6 +105,23 @@ def test_a_job_s_error_is_shown_and_tried_again_where_that_may_help(queue, monke
     assert job.retries_left == retries
 
 
+@pytest.mark.integration
+def test_attempts_at_a_store_that_takes_no_writes_do_not_count(queue, monkeypatch):
+    queue.enqueue(LABEL, JobRequest("label_group", ["b", 0, [0]], slot="label:b:0"), batch="b")
+    [job] = queue.waiting(LABEL)
+    monkeypatch.setattr(jobs, "get_current_job", lambda: job)
+    for _ in range(20):
+        with pytest.raises(StoreError), jobs._errors_in_job():
+            raise StoreError("the store is full", hint="free space")
+        job.retries_left -= 1  # as RQ does
+    assert job.retries_left > 0
+    assert RETRY_S[len(RETRY_S) - job.retries_left - 1] >= 30  # seconds to the next
+    assert queue.live("b").waiting_for == "the store is full (free space)"
+    with pytest.raises(DamagedFile), jobs._errors_in_job():
+        raise DamagedFile("x is damaged")
+    assert queue.live("b").waiting_for is None
+
+
 # ---- the worker ---------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +139,7 @@ def test_a_worker_with_an_impossible_setting_ends_with_a_hint(monkeypatch, tmp_p
 def test_a_killed_worker_is_missed_within_a_minute_and_a_half(redis_url):
     ours = worker.Worker(worker.connect(Settings(redis_url=redis_url, _env_file=None)))
     missed_s = ours.get_heartbeat_ttl(job=None) + max(ours.maintenance_interval, ours.dequeue_timeout)
+    missed_s += ours.maintenance_interval  # the second look, which a step of the clock needs
     assert missed_s + jobs.POLL_S < 90 - 5  # and the first wait of a retry
     quick = worker.Worker(ours.connection, worker.WorkerIntervals(1, 2, 1, 16))
     assert (quick.get_heartbeat_ttl(job=None), quick.maintenance_interval, quick.dequeue_timeout) == (3, 1, 1)

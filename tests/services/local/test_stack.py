@@ -23,8 +23,9 @@ from k2d.documents import BatchOptions, BatchStatus
 from k2d.filtering.policy import DEFAULT
 from k2d.schema import BatchState
 from k2d.settings import Settings
+from services.local.child import Child
 from services.local.redis_server import free_port
-from services.local.stack import Child, Stack
+from services.local.stack import Stack
 
 pytestmark = [pytest.mark.integration]
 
@@ -128,7 +129,7 @@ def test_a_batch_survives_all_that_can_happen_to_its_workers(
     assert process is not None
     process.kill()
     process.wait()
-    stack._spawn(worker(stack))  # what `k2d up` does when it sees a child die
+    worker(stack).spawn()  # what `k2d up` does when it sees a child die
     labeled = wait_for_labels(stack, more_than=labeled)
 
     # SIGTERM: the worker ends with what is in flight done, and puts the group back
@@ -146,7 +147,7 @@ def test_a_batch_survives_all_that_can_happen_to_its_workers(
     Redis.from_url(stack.redis.url).flushall()
     assert status(stack).state is BatchState.STALLED
     assert sum(client.resume().values()) == status(stack).ledger.recordings.pending
-    stack._spawn(worker(stack))
+    worker(stack).spawn()
     wait_for(lambda: status(stack).state is BatchState.RUNNING, "a job after resume")
 
     # cancel: what is in flight is given up, and nothing else is begun
@@ -206,7 +207,7 @@ def test_nothing_is_left_of_a_worker_that_was_killed(tmp_path: Path, restarted: 
         process.wait()
         os.killpg(process.pid, 0)  # the scheduler lives on
         if restarted:
-            stack._spawn(worker(stack))
+            worker(stack).spawn()
             assert group_is_gone(process.pid)
             wait_for(lambda: bool(redis.keys("rq:scheduler-lock:*")), "the next worker's scheduler")
     assert group_is_gone(process.pid)

@@ -40,11 +40,11 @@ def both(lake: Lake) -> list[FastAPI]:
 
 
 def routes(app: FastAPI) -> Iterator[str]:
-    for path, operations in app.openapi()["paths"].items():
-        yield from (f"{method.upper()} {path}" for method in operations)
-    for route in app.routes:  # those the description does not have
-        if path := getattr(route, "path", None):
-            yield from (f"{method} {path}" for method in route.methods - {"HEAD"})
+    for route in app.routes:
+        included = getattr(route, "original_router", None)
+        for inner in included.routes if included else [route]:
+            if path := getattr(inner, "path", None):
+                yield from (f"{method} {path}" for method in inner.methods - {"HEAD"})
 
 
 def test_every_route_is_in_the_table_and_nothing_else(both: list[FastAPI]) -> None:
@@ -140,7 +140,7 @@ def test_a_damaged_key_closes_and_does_not_open(lake: Lake) -> None:
     key, _ = lake.access.create("only", AccessRole.ADMIN, created_by="local:test")
     lake.files.write(f"access/keys/{key.id}.json", b"{")
     with LocalClient(labeling.create_app(settings(lake))) as api:
-        assert api.get("/v1/batches").status_code == 503
+        assert api.get("/v1/batches").status_code == 401
         assert api.get("/healthz").status_code == 200
 
 

@@ -1,0 +1,124 @@
+"""What a user names to be labeled: files, folders, globs, URIs, prefixes of a bucket, and manifests of any of these."""
+
+import csv
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from k2d.errors import BadRequest, NotFound
+from k2d.sources.allow import parse, shown
+from k2d.sources.uris import MEDIA_EXTENSIONS, expand, s3_listing
+from k2d.textfiles import read_lines
+
+MANIFESTS: Final = frozenset({".jsonl", ".tsv"})
+FIELDS: Final = ("audio", "uri", "path", "audio_filepath", "file")  # that name the recording, the first that is there
+URI_SCHEMES: Final = ("s3", "https", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Recordings to label: files of this machine, and URIs that whoever labels reads."""
+
+    files: list[Path]
+    uris: list[str]
+
+
+def collect(names: Iterable[str | os.PathLike[str]]) -> Inputs:
+    """Expand what a user names.
+
+        collect(["talks/", "week-*/*.m4a", "s3://corpus/2026/", "https://host/a.mp3", "more.jsonl"])
+
+    - A file is taken as it is; of a folder, the audio and video files at any depth.
+    - A pattern with `*`, `?` or `[` that is no file: whatever of it matches; `**` for any depth.
+    - `s3://bucket/prefix/` (or with a `*` at its end): the audio and video objects below it. Other URIs: themselves.
+    - A manifest, `.jsonl` or `.tsv`: its recordings, in the field `audio`, `uri`, `path`, `audio_filepath` or `file`
+      (of a TSV without such a heading: the first column). Relative paths are relative to the manifest.
+
+    Raises:
+        NotFound: a path does not exist, or a pattern or prefix matches nothing.
+        BadRequest: a folder cannot be listed, or a manifest cannot be read.
+    """
+    files: dict[Path, None] = {}
+    uris: dict[str, None] = {}
+    for name in names:
+        for item in _from_manifest(Path(name)) if _is_manifest(name) else [os.fspath(name)]:
+            if (uri := _uri(item)) is not None:
+                uris.update(dict.fromkeys(_expand_uri(uri)))
+            else:
+                files.update(dict.fromkeys(expand(_matching(item))))
+    return Inputs(sorted(files), list(uris))
+
+
+def _is_manifest(name: str | os.PathLike[str]) -> bool:
+    return Path(name).suffix.lower() in MANIFESTS and Path(name).is_file()
+
+
+def _uri(item: str) -> str | None:
+    scheme, mark, _ = item.partition("://")
+    return item if mark and scheme.lower() in URI_SCHEMES else None
+
+
+def _expand_uri(uri: str) -> list[str]:
+    if not uri.startswith("s3://") or not uri.endswith(("/", "*")):
+        return [uri]
+    parse(uri.rstrip("*"))
+    found = [each for each in s3_listing(uri.rstrip("*")) if Path(each).suffix.lower() in MEDIA_EXTENSIONS]
+    if not found:
+        raise NotFound(f"no audio below {shown(uri)}", hint="a prefix ends with /; objects are chosen by extension")
+    return found
+
+
+def _matching(item: str) -> list[str]:
+    if not glob.has_magic(item) or os.path.lexists(item):
+        return [item]
+    found = sorted(glob.glob(item, recursive=True))
+    if not found:
+        raise NotFound(f"nothing matches {item!r}", hint="check the pattern; quote it, or the shell expands it")
+    return found
+
+
+# ---- manifests ----------------------------------------------------------------------------------------------------
+
+
+def _from_manifest(path: Path) -> Iterator[str]:
+    lines = read_lines(path)
+    rows = _json_rows(path, lines) if path.suffix.lower() == ".jsonl" else _table_rows(lines)
+    empty = True
+    for number, item in rows:
+        if not item:
+            raise BadRequest(f"{path}, line {number}: names no recording", hint=f"in one of: {', '.join(FIELDS)}")
+        empty = False
+        yield item if _uri(item) else str(path.parent / item)
+    if empty:
+        raise BadRequest(f"{path} names no recording", hint="one a line")
+
+
+def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row: Any = json.loads(line)
+        except ValueError as error:
+            raise BadRequest(f"{path}, line {number}: not JSON: {error}", hint="one JSON object a line") from error
+        yield number, row if isinstance(row, str) else _field(row)
+
+
+def _field(row: Any) -> str:
+    values = (row.get(name) for name in FIELDS) if isinstance(row, dict) else ()
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def _table_rows(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    column = 0
+    for number, row in enumerate(csv.reader(lines, delimiter="\t"), 1):
+        if not row or row[0].startswith("#"):
+            continue
+        if number == 1 and (known := [name for name in FIELDS if name in row]):
+            column = row.index(known[0])
+            continue
+        yield number, row[column].strip() if column < len(row) else ""

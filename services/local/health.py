@@ -1,0 +1,86 @@
+"""What keeps a running stack from working: said once when it begins and once when it is over; and what to do about a
+Redis that lost its content."""
+
+import time
+from contextlib import suppress
+from typing import Final
+
+import httpx
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from k2d.client.backend import ResumeIncomplete
+from k2d.client.http import Client
+from k2d.errors import K2DError
+from services.local.redis_server import EmbeddedRedis
+
+log = structlog.get_logger()
+
+LOOK_S: Final = 5.0  # between looks
+STARTING_S: Final = 15.0  # without an answer, before that is said: a restart of the API takes some of it
+
+
+class HealthWatch:
+    """Asks the API whether store and queue take writes, and resumes batches after Redis lost its content.
+
+    watch = HealthWatch(stack.client(), stack.redis, run="0f3a…")
+    watch.look()  # as often as you like; it asks every LOOK_S
+    """
+
+    def __init__(self, client: Client, redis: EmbeddedRedis | None, *, run: str) -> None:
+        self._client, self._redis = client, redis
+        self._key = f"k2d:up:{run}"  # gone when Redis lost its content
+        self._marked = False
+        self._looked_at = 0.0
+        self._silent_since: float | None = None
+        self.trouble: str | None = None  # what keeps work from going on now
+
+    def look(self) -> None:
+        """Look, if it is time to."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        self._say(self._find_trouble(now))
+        if self.trouble is None and self._redis is not None:
+            self._resume_if_lost()
+
+    def _find_trouble(self, now: float) -> str | None:
+        try:
+            response = self._client.http.get("/readyz", timeout=LOOK_S)
+            body = {} if response.is_success else response.json()
+            self._silent_since = None
+        except (httpx.HTTPError, ValueError):
+            self._silent_since = self._silent_since or now
+            is_long = now - self._silent_since >= STARTING_S
+            return f"the API does not answer at {self._client.http.base_url}" if is_long else self.trouble
+        if not body:
+            return None
+        hint = body.get("hint")
+        return str(body.get("detail", response.reason_phrase)) + (f" ({hint})" if hint else "")
+
+    def _say(self, trouble: str | None) -> None:
+        if trouble is not None and self.trouble is None:
+            log.error(f"work waits: {trouble}")
+        elif trouble is None and self.trouble is not None:
+            log.warning("work goes on", after=self.trouble)
+        self.trouble = trouble
+
+    def _resume_if_lost(self) -> None:
+        """Queue again what is missing when Redis has forgotten this run: it was flushed, or lost its file."""
+        assert self._redis is not None
+        with suppress(RedisError, K2DError), Redis.from_url(self._redis.url, socket_timeout=LOOK_S) as server:
+            if server.exists(self._key):
+                return
+            if self._marked:
+                log.warning("Redis lost its content: unfinished batches are queued again")
+                self._resume()
+            server.set(self._key, 1)
+            self._marked = True
+
+    def _resume(self) -> None:
+        try:
+            self._client.resume()
+        except ResumeIncomplete as error:
+            log.error(error.message, hint=error.hint)

@@ -1,0 +1,113 @@
+"""What a user may name: files, folders, patterns, URIs, prefixes of a bucket, manifests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from k2d.errors import BadRequest, K2DError, NotFound
+from k2d.sources import collect
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.wav", "b.mp3", "deep/c.flac", "notes.txt"):
+        path = tmp_path / "talks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path
+
+
+def names(folder: Path, *given: str) -> list[str]:
+    return [str(path.relative_to(folder)) for path in collect([str(folder / name) for name in given]).files]
+
+
+def test_files_folders_and_patterns(folder: Path) -> None:
+    assert names(folder, "talks") == ["talks/a.wav", "talks/b.mp3", "talks/deep/c.flac"]
+    assert names(folder, "talks/notes.txt") == ["talks/notes.txt"]
+    assert names(folder, "talks/*.wav", "talks/a.wav") == ["talks/a.wav"]
+    assert names(folder, "talks/**/*.flac") == ["talks/deep/c.flac"]
+    (folder / "odd [1].wav").write_bytes(b"x")
+    assert names(folder, "odd [1].wav") == ["odd [1].wav"]  # a file by this name is no pattern
+    for missing in ("talks/*.ogg", "nothing", "talks/none.wav"):
+        with pytest.raises(NotFound):
+            names(folder, missing)
+
+
+def test_uris_are_left_to_whoever_labels(folder: Path) -> None:
+    given = ["s3://bucket/a.flac", "https://host.example/b.mp3?x=1", "file:///srv/c.wav"]
+    assert collect([*given, given[0], str(folder / "talks/a.wav")]).uris == given
+    assert len(collect([*given, str(folder / "talks/a.wav")]).files) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.jsonl", '{"audio": "talks/a.wav", "text": "x"}\n\n{"uri": "s3://bucket/b.flac"}\n"talks/b.mp3"\n'),
+        ("list.tsv", "id\taudio\n1\ttalks/a.wav\n2\ts3://bucket/b.flac\n3\ttalks/b.mp3\n"),
+        ("list.tsv", "# heard on Monday\ntalks/a.wav\tx\ns3://bucket/b.flac\ntalks/b.mp3\n"),
+    ],
+)
+def test_manifests_name_files_beside_them_and_uris(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text, "utf-8")
+    inputs = collect([folder / name])
+    assert [str(path.relative_to(folder)) for path in inputs.files] == ["talks/a.wav", "talks/b.mp3"]
+    assert inputs.uris == ["s3://bucket/b.flac"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.jsonl", '{"audio": "talks/a.wav"}\n{"text": "no audio"}\n'),
+        ("x.jsonl", "{broken\n"),
+        ("x.jsonl", ""),
+        ("x.jsonl", '["talks/a.wav"]\n'),
+        ("x.jsonl", '{"audio": 5}\n'),
+        ("x.tsv", "audio\n"),
+        ("x.tsv", "id\taudio\n1\n"),
+        ("x.tsv", "talks/gone.wav\n"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_is_said(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text, "utf-8")
+    with pytest.raises((BadRequest, NotFound)) as caught:
+        collect([folder / name])
+    assert isinstance(caught.value, K2DError)
+    assert caught.value.hint
+
+
+# ---- buckets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    for name, value in (
+        ("AWS_ENDPOINT_URL", url),
+        ("AWS_ACCESS_KEY_ID", "testing"),
+        ("AWS_SECRET_ACCESS_KEY", "testing"),
+        ("AWS_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+    client.create_bucket(Bucket="corpus")
+    for key in ("2026/a.flac", "2026/deep/b.mp3", "2026/notes.txt", "2027/c.flac"):
+        client.put_object(Bucket="corpus", Key=key, Body=b"x")
+    yield url
+    server.stop()
+
+
+@pytest.mark.integration
+def test_a_prefix_of_a_bucket_is_its_audio(bucket: str) -> None:
+    wanted = ["s3://corpus/2026/a.flac", "s3://corpus/2026/deep/b.mp3"]
+    assert collect(["s3://corpus/2026/"]).uris == wanted
+    assert collect(["s3://corpus/2026/*"]).uris == wanted
+    assert collect(["s3://corpus/"]).uris == [*wanted, "s3://corpus/2027/c.flac"]
+    assert collect(["s3://corpus/202*"]).uris == [*wanted, "s3://corpus/2027/c.flac"]
+    with pytest.raises(NotFound):
+        collect(["s3://corpus/2028/"])
