@@ -32,7 +32,7 @@ from k2d.labeling.request import make_batch
 from k2d.schema import Batch, Metric, Source
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.store.batches import PART
+from k2d.store.batches import PART_RECORDINGS
 from k2d.store.parquet import writer
 
 CHUNKS_A_RECORDING = 85  # half an hour of speech
@@ -43,8 +43,10 @@ DIFFERENT = 4  # parts with values of their own
 def build(folder: Path, chunks: int) -> Batch:
     """A lake with one batch whose index holds this many chunks; done once a folder."""
     lake = Lake(str(folder))
-    parts = max(1, round(chunks / (PART * CHUNKS_A_RECORDING)))
-    sources = [Source(f"talk-{n}.flac", f"file:///talks/{n}.flac", f"key{n}", 1) for n in range(parts * PART)]
+    parts = max(1, round(chunks / (PART_RECORDINGS * CHUNKS_A_RECORDING)))
+    sources = [
+        Source(f"talk-{n}.flac", f"file:///talks/{n}.flac", f"key{n}", 1) for n in range(parts * PART_RECORDINGS)
+    ]
     batch = make_batch(sources, BatchOptions(name="preview"), Settings(_env_file=None))
     lake.batches.put(batch)
     stems = _stems(lake, batch, parts)
@@ -68,7 +70,7 @@ def _stems(lake: Lake, batch: Batch, parts: int) -> list[str]:
 
 
 def _part(rng: np.random.Generator) -> dict[str, bytes]:
-    rows = PART * CHUNKS_A_RECORDING
+    rows = PART_RECORDINGS * CHUNKS_A_RECORDING
     quality = rng.beta(0.6, 3.0, rows)  # how bad each label is, 0…1
     sizes = rng.poisson(SEGMENTS_A_CHUNK - 1, rows) + 1
     of = np.repeat(np.arange(rows), sizes)
@@ -78,8 +80,8 @@ def _part(rng: np.random.Generator) -> dict[str, bytes]:
     chunks = _values(rng, column_files.CHUNKS, quality, 24.0)
     chunks["ms"] = np.bincount(of, segments["ms"], minlength=rows) + 200
     chunks["duration_s"] = np.float32(np.round(chunks["ms"] / 1000, 3))
-    chunks["position"] = np.repeat(np.arange(PART), CHUNKS_A_RECORDING)
-    chunks["index"] = np.tile(np.arange(CHUNKS_A_RECORDING), PART)
+    chunks["position"] = np.repeat(np.arange(PART_RECORDINGS), CHUNKS_A_RECORDING)
+    chunks["index"] = np.tile(np.arange(CHUNKS_A_RECORDING), PART_RECORDINGS)
     files = {}
     for suffix, values, schema in (
         (".chunks.arrow", chunks, column_files.CHUNKS),

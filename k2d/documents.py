@@ -227,6 +227,9 @@ class Jobs(ApiDocument):
     seconds_in_flight: float = Field(
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
+    times_real_time: float | None = Field(
+        None, description="Seconds of audio a second, of all workers, since they began; null before.", examples=[5.1]
+    )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
     audio_s: float | None = Field(
         None, description="Audio of the whole batch by its files' headers; null until it is planned.", examples=[252.4]
@@ -267,6 +270,7 @@ class BatchItem(BatchSummary):
 
     state: BatchState
     pending: int = Field(examples=[0])
+    hours: float = Field(0.0, description="Hours of audio in the index of the batch.", examples=[512.25])
     error: str | None = Field(None, description="Why the record of a damaged batch cannot be read.")
 
 
@@ -302,6 +306,12 @@ class BatchStatus(BatchSummary):
     state: BatchState
     ledger: Ledger
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
+    eta_s: float | None = Field(
+        None,
+        description="Seconds until the recordings without a result are done, if they are as long as the others and "
+        "workers go on at this speed; null if unknown.",
+        examples=[3120.0],
+    )
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
     quarantined_total: int = Field(examples=[1])
     damaged: list[str] = Field(

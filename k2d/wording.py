@@ -9,6 +9,27 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def in_bytes(size: int) -> str:
+    """A size for people, in decimal units: "850 bytes", "1.2 MB", "3.5 TB"."""
+    amount, units = float(size), ["bytes", "kB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return f"{amount:.0f} {units[0]}" if units[0] == "bytes" else f"{amount:.1f} {units[0]}"
+
+
+def in_hours(seconds: float) -> str:
+    """A duration for people: "40 s", "12 min", "3 h 20 min", "2 days 4 h"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The start of a hint, "did you mean alpha? ", with the known word that is most like `name`; "" if none is."""
     close = difflib.get_close_matches(name, list(known), n=1)

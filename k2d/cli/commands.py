@@ -10,6 +10,7 @@ from k2d.cli import (  # noqa: F401
     calibrate,
     datasets,
     forget,
+    housekeeping,
     inspect,
     keys,
     label,

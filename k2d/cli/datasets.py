@@ -1,6 +1,5 @@
 """`k2d freeze`, `k2d export`, `k2d datasets`: training data from what a policy keeps."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -92,7 +91,10 @@ def freeze(
 @app.command()
 def export(
     dataset: DatasetName,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; it must be empty or not exist.")],
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="DIR", help="Folder or URL (`s3://…`) to write to; it must be empty or not exist."),
+    ],
     format_: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")],
     script: Annotated[
         Script | None, typer.Option(help="Convert the labels of a dataset as heard; by default they stay as they are.")
@@ -101,7 +103,10 @@ def export(
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Write a dataset in the format of another toolkit."""
+    """Write a dataset in the format of another toolkit, shard by shard.
+
+    After an interruption, the same command goes on: shards that are complete are not written again.
+    """
     manifest = backend(api, embedded).export(name(dataset), format_, folder, script=script)
     if as_json:
         show.dump(manifest)

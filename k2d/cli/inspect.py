@@ -1,6 +1,7 @@
 """`k2d status`, `batches`, `chunks`, `curve`, `resume`, `cancel`, `retry`: inspect batches and act on them."""
 
 import json
+import time
 from typing import Annotated, Final
 
 import typer
@@ -26,6 +27,8 @@ from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.text.script import convert
 from k2d.wording import counted
 
+WATCH_S: Final = 5.0  # between looks of `k2d status --watch`; chosen
+
 DAMAGE_SHOWN: Final = 5  # damaged files in a status; chosen
 BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 
@@ -37,11 +40,20 @@ def status(
     metric: MetricOption = None,
     alpha: AlphaOption = None,
     as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until the batch is done.")] = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
 ) -> None:
-    """Show the state of a batch, its ledger under a policy, and its quarantined recordings."""
-    batch_status = backend(api, embedded).status(batch, policy(preset, metric, alpha))
+    """Show the state of a batch, its ledger under a policy, and its quarantined recordings.
+
+    While workers are at it, also how fast they are and when they will be done.
+    """
+    service, rules = backend(api, embedded), policy(preset, metric, alpha)
+    batch_status = service.status(batch, rules)
+    while watch and batch_status.state in (BatchState.QUEUED, BatchState.RUNNING):
+        show.dump(batch_status) if as_json else show.out.print(show.progress_line(batch_status), soft_wrap=True)
+        time.sleep(WATCH_S)
+        batch_status = service.status(batch, rules)
     if as_json:
         show.dump(batch_status)
         return
@@ -50,6 +62,8 @@ def status(
         f"batch [bold]{batch_status.name}[/] ({batch_status.id}): [bold]{batch_status.state}[/], "
         f"{counts.total - counts.pending:,} of {counted(counts.total, 'recording')}"
     )
+    if batch_status.state in (BatchState.QUEUED, BatchState.RUNNING):
+        show.out.print(show.progress_line(batch_status), soft_wrap=True)
     show.out.print(
         f"teacher {batch_status.teacher}, validator {batch_status.validator}, language {batch_status.language}"
     )
@@ -77,14 +91,15 @@ def status(
 
 @app.command()
 def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
-    """List all batches, newest first."""
+    """List all batches, newest first: state, recordings that are done, hours in the index."""
     rows = backend(api, embedded).batches()
     if as_json:
         show.dump(rows)
         return
     for row in rows:
         done = row.recordings - row.pending
-        progress = row.error or f"{done}/{counted(row.recordings, 'recording')}"
+        hours = f", {row.hours:,.1f} h" if row.hours else ""
+        progress = row.error or f"{done:,}/{counted(row.recordings, 'recording')}{hours}"
         show.out.print(f"{row.created_at}  {row.name:<32} {row.state:<10} {escape(progress)}", soft_wrap=True)
     if not rows:
         show.out.print("no batches yet: k2d label FILES…")

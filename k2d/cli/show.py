@@ -18,6 +18,7 @@ from rich.table import Table
 
 from k2d.client.backend import OnStatus
 from k2d.documents import (
+    BatchStatus,
     ChunkDetail,
     ChunkRow,
     CurvePoint,
@@ -33,7 +34,7 @@ from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import SHORT_NAMES
 from k2d.schema import Metric, Versions
 from k2d.store.manifest import DatasetVersions
-from k2d.wording import counted
+from k2d.wording import counted, in_hours
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -69,6 +70,20 @@ def visible(name: str, width: int = 48) -> str:
     """A file name for a table cell: control characters escaped, a long name shortened in the middle."""
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
     return escape(text if len(text) <= width else f"{text[: width // 2 - 1]}…{text[-width // 2 :]}")
+
+
+def progress_line(status: BatchStatus) -> str:
+    """How far a running batch is, how fast, and until when."""
+    counts, jobs = status.ledger.recordings, status.jobs
+    parts = [
+        f"{status.state}: {counts.total - counts.pending:,} of {counted(counts.total, 'recording')}",
+        f"{status.ledger.seconds.input / 3600:,.2f} h done",
+    ]
+    if jobs is not None:
+        parts.append(f"{jobs.seconds_in_flight:,.0f} s in flight")
+        parts += [f"{jobs.times_real_time:,.1f} × real time"] if jobs.times_real_time else []
+    parts += [f"about {in_hours(status.eta_s)} left"] if status.eta_s is not None else []
+    return ", ".join(parts)
 
 
 def ledger_table(ledger: Ledger) -> Table:

@@ -144,8 +144,9 @@ class Backend(Protocol):
         """Delete a dataset and its shards; returns its description."""
         ...
 
-    def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
-        """Write a dataset into `folder` in another format (`k2d.datasets.formats`), and in one script if given."""
+    def export(self, name: str, format_: str, folder: str | Path, *, script: Script | None = None) -> Manifest:
+        """Write a dataset into `folder`, a path or a URL, in another format (`k2d.datasets.formats`), and in one script
+        if given."""
         ...
 
     def cancel(self, batch: str) -> BatchStatus:

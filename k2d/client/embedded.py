@@ -13,7 +13,7 @@ from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
-from k2d.corpus import chunk_pages, views
+from k2d.corpus import chunk_pages, index, views
 from k2d.corpus.index import take_back_outdated
 from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
@@ -157,7 +157,7 @@ class Embedded:
         self._record("delete", name)
         return deleted
 
-    def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
+    def export(self, name: str, format_: str, folder: str | Path, *, script: Script | None = None) -> Manifest:
         export(self.lake, name, format_, folder, script=script)
         return self.lake.datasets.manifest(name)
 
@@ -169,7 +169,7 @@ class Embedded:
     def retry(self, batch: str) -> BatchStatus:
         self.lake.check()
         stored = self.lake.batches.get(batch)
-        self.lake.batches.retry(stored.id)
+        index.retry(self.lake, stored)
         take_back_outdated(self.lake, stored)
         self._run(stored, ignore)
         return views.status(self.lake, stored)
@@ -235,6 +235,7 @@ class Embedded:
             done = self.lake.batches.result_positions(batch.id)
             missing = [position for position in range(len(batch.sources)) if position not in done]
             if not missing or self.lake.batches.is_cancelled(batch.id):
+                index.settle(self.lake, batch)
                 return
             with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
                 asyncio.run(self._round(batch, missing, attempts, on_status))

@@ -9,7 +9,7 @@ Uploads files, waits for the batch, and asks about it:
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -51,7 +51,10 @@ from k2d.wording import counted
 
 log = logging.getLogger("k2d.client")  # the standard library's: in a user's script, only what they set up is printed
 
-POLL_S: Final = 0.5
+# Seconds between looks at something that is going on: at first, at most, and as a share of what it took so far. Chosen:
+# a bar that moves, and few requests for what takes days.
+POLL_S, MOST_POLL_S, POLL_SHARE = 0.5, 5.0, 0.1
+INDEX_WAIT_S: Final = 3600.0  # how long a question waits for the index of a batch that workers make
 RETRIES_S: Final = (0.1, 0.3, 1.0)  # waits before a GET is sent again that did not reach the API
 PAGE: Final = 1000  # chunks per request
 FORM_FILES: Final = 32  # up to which files are sent in one request
@@ -135,6 +138,7 @@ class Client:
             status = BatchStatus.model_validate(self._post_files(inputs.files, options, dry_run=False, add=add))
         else:
             status = self._send_files(inputs.files, options, add=add)
+        poll = _Poll()
         while wait and status.state not in (BatchState.DONE, BatchState.CANCELLED):
             on_status(_progress(status))
             if status.state is BatchState.STALLED and status.jobs and status.jobs.jobs_failed:
@@ -143,7 +147,7 @@ class Client:
                     f"the batch cannot go on: {error}",
                     hint=f"remove the cause, then run `k2d retry {status.name} --api {self.url}`",
                 )
-            time.sleep(POLL_S)
+            time.sleep(poll.wait_s())
             status = self.status(status.id)
         on_status(_progress(status))
         return status
@@ -173,7 +177,8 @@ class Client:
         self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
     ) -> Preview:
         request = PreviewRequest(batches=list(batches), policy=policy, curve=None if metrics is None else list(metrics))
-        return Preview.model_validate(self._send("POST", "/v1/policies/preview", json=request.model_dump(mode="json")))
+        body = request.model_dump(mode="json")
+        return Preview.model_validate(self._asked(lambda: self._send("POST", "/v1/policies/preview", json=body)))
 
     def freeze(
         self,
@@ -190,8 +195,9 @@ class Client:
             name=name, batches=list(batches), policy=policy, without=ids, script=script, allow_mixed=allow_mixed
         )
         dataset = DatasetState.model_validate(self._send("POST", "/v1/datasets", json=request.model_dump(mode="json")))
+        poll = _Poll()
         while dataset.state == "building":
-            time.sleep(POLL_S)
+            time.sleep(poll.wait_s())
             dataset = self._dataset(name)
         return _manifest_of(dataset)
 
@@ -204,7 +210,7 @@ class Client:
     def delete_dataset(self, name: str) -> DatasetItem:
         return DatasetItem.model_validate(self._send("DELETE", f"/v1/datasets/{name}"))
 
-    def export(self, name: str, format_: str, folder: Path, *, script: Script | None = None) -> Manifest:
+    def export(self, name: str, format_: str, folder: str | Path, *, script: Script | None = None) -> Manifest:
         from k2d.datasets.pull import export_pulled  # needs Arrow, unlike the rest of the client
 
         return export_pulled(self, name, format_, folder, script=script)
@@ -283,7 +289,22 @@ class Client:
             if cursor is None:
                 return
 
+    def _asked(self, send: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Ask until the index of a batch is there, if it must be made first."""
+        poll = _Poll()
+        while True:
+            try:
+                return send()
+            except ApiError as error:
+                if error.code != "index_incomplete" or poll.elapsed_s > INDEX_WAIT_S:
+                    raise
+                log.info("%s; asking again", error.message)
+                time.sleep(poll.wait_s())
+
     def _get(self, path: str, query: dict[str, Any] | None = None) -> dict[str, Any]:
+        return self._asked(lambda: self._get_once(path, query))
+
+    def _get_once(self, path: str, query: dict[str, Any] | None) -> dict[str, Any]:
         for wait_s in RETRIES_S:
             try:
                 return self._send("GET", path, params=query)
@@ -307,6 +328,22 @@ class Client:
             yield
         except httpx.TransportError as error:
             raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
+
+
+class _Poll:
+    """How long to wait between looks at something: longer, the longer it takes."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the first look."""
+        return time.monotonic() - self._started
+
+    def wait_s(self) -> float:
+        """Seconds until the next look."""
+        return min(MOST_POLL_S, max(POLL_S, POLL_SHARE * self.elapsed_s))
 
 
 def _is_small(paths: Sequence[Path]) -> bool:

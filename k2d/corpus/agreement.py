@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from k2d.corpus.independence import Observations
+from k2d.corpus.index import results
 from k2d.filtering.evidence import weigh
 from k2d.keys import digest
 from k2d.schema import ChunkFacts, Hypothesis, Segment
@@ -55,7 +56,7 @@ def _chunks(lake: Lake, batches: Sequence[str]) -> Iterator[tuple[tuple[Segment,
     """Iterate over the labeled chunks, each once, with the hypotheses of all validators."""
     facts: dict[str, set[str]] = {}
     for batch in dict.fromkeys(batches):
-        for result in lake.batches.results(lake.batches.get(batch).id):
+        for result in results(lake, lake.batches.get(batch)):
             if result.label_key and result.facts_key:
                 facts.setdefault(result.label_key, set()).add(result.facts_key)
     for label_key in sorted(facts, key=digest):

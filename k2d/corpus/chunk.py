@@ -4,7 +4,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
@@ -98,9 +97,9 @@ def _origin(lake: Lake, facts_key: str, first: str | None) -> tuple[str | None, 
 def _recording(lake: Lake, batch: str, facts_key: str) -> str | None:
     """The name of the recording of a batch with these facts."""
     for part in parts(lake, batch):
-        row = pc.index(part.read(["facts_key"])["facts_key"], facts_key).as_py()
-        if row >= 0:
-            return str(part.take(np.array([row]), ["recording"])["recording"][0].as_py())
+        recordings = part.recording_table
+        if (row := pc.index(recordings["facts_key"], facts_key).as_py()) >= 0:
+            return str(recordings["name"][row].as_py())
     return None
 
 
@@ -155,8 +154,7 @@ def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
     """
     key, index = chunk_of(chunk_id)
     if lake.facts.has(key) and index < 2**31:
-        facts = lake.facts.chunk(key, index)
-        if facts is not None:
+        for facts in lake.facts.read(key, only=(index,)):
             return facts
     raise NotFound(
         f"no chunk has the id {chunk_id[:80]!r}", hint="`k2d chunks BATCH --jsonl` prints the ids of a batch"

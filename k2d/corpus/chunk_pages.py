@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from k2d.corpus.batch_index import BatchIndex
 from k2d.corpus.chunk import all_distances, shown
-from k2d.corpus.index import Part, parts
+from k2d.corpus.part import Part
 from k2d.corpus.sweep import salvaged_ms
 from k2d.documents import ChunkFilter, ChunkList, ChunkRow
 from k2d.errors import BadRequest, NotFound
@@ -30,7 +31,7 @@ from k2d.filtering.policy import (
 from k2d.foreign import parse_json
 from k2d.schema import Batch
 from k2d.store import Lake
-from k2d.store.batches import PART
+from k2d.store.batches import PART_RECORDINGS
 from k2d.store.parquet import printable
 from k2d.wording import counted
 
@@ -79,11 +80,11 @@ def page(
     if where.recording is not None:
         where = where.model_copy(update={"recording": recording_name(batch, where.recording)})
     last = _Cursor(-1, -1) if cursor is None else _Cursor.decode(cursor)
-    first_part = last.position // PART
+    first_part = last.position // PART_RECORDINGS
     chunks: list[ChunkRow] = []
-    for number, part in enumerate(parts(lake, batch.id)):
-        if number < first_part:
-            continue
+    index = BatchIndex(lake, batch)
+    for number in range(max(0, first_part), len(index.sizes)):
+        part = index.part(number)
         columns = part.chunks
         later = (columns["position"] == last.position) & (columns["index"] > last.index)
         rows = np.flatnonzero(_matching(part, policy, where) & (later | (columns["position"] > last.position)))

@@ -71,9 +71,9 @@ def segments(evidence: pa.ChunkedArray) -> pa.Table:
     return _typed(columns, SEGMENTS)
 
 
-def write(file: BinaryIO, table: pa.Table) -> None:
-    """Write a table (CHUNKS or SEGMENTS) as one batch."""
-    with pa.ipc.new_file(file, table.schema) as out:
+def write(file: BinaryIO, table: pa.Table, *, compression: str | None = None) -> None:
+    """Write a table as one batch; CHUNKS and SEGMENTS without compression, so that they can be mapped."""
+    with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as out:
         out.write_table(table.combine_chunks())
 
 

@@ -43,10 +43,11 @@ def distinct_parts(lake: Lake, batches: Sequence[Batch]) -> Iterator[DistinctPar
             for place, recording_id in enumerate(ids):
                 fresh[place] = recording_id not in seen
                 seen.add(recording_id)
-            yield _distinct(part, fresh)
+            yield distinct_part(part, fresh)
 
 
-def _distinct(part: Part, fresh: Flags) -> DistinctPart:
+def distinct_part(part: Part, fresh: Flags) -> DistinctPart:
+    """The part without the recordings that are not `fresh`, shape (recordings with chunks,)."""
     chunks, segments = part.chunks, part.segments
     if fresh.all():
         all_rows = (np.arange(len(chunks["ms"])), np.arange(len(segments["ms"])))

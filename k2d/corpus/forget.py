@@ -77,7 +77,7 @@ def _remove_results(lake: Lake, recording_id: str) -> int:
     """Remove the results first: a process that is killed behind this leaves the recording missing, not dangling."""
     removed = 0
     for batch_id in lake.batches.ids():
-        for result in lake.batches.results(batch_id):
+        for result in lake.batches.results(batch_id):  # not those of the index: nothing may be left
             if result.recording_id == recording_id:
                 lake.batches.delete_result(batch_id, result.position)
                 removed += 1

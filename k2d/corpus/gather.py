@@ -1,15 +1,17 @@
-"""Reads the rows of a part of a batch from its facts shards, one shard per recording."""
+"""Reads the rows of recordings from their facts shards, one shard a recording, and joins what was read before."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from k2d.corpus import column_files
 from k2d.errors import DamagedFile, NotFound
-from k2d.schema import ModelInfo, Outcome, RecordingResult
+from k2d.schema import ModelInfo, Outcome, RecordingResult, Versions
 from k2d.store import Lake, facts
 from k2d.store.batches import DamagedResult
 from k2d.store.parquet import printable
@@ -24,6 +26,39 @@ POSITION_COLUMNS: Final = (
     ("validator_fingerprint", pa.string()),
 )
 SCHEMA: Final = pa.schema([*POSITION_COLUMNS, *(field for field in facts.SCHEMA if field.name not in facts.DETAILS)])
+# one row per recording: its result, and where its chunks are
+RECORDINGS: Final = pa.schema(
+    [
+        ("position", pa.int32()),
+        ("name", pa.string()),
+        ("outcome", pa.string()),
+        ("duration_s", pa.float64()),
+        ("recording_id", pa.string()),
+        ("label_key", pa.string()),
+        ("facts_key", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("wall_s", pa.float64()),
+        ("quarantined_s", pa.float64()),
+        ("notes", pa.list_(pa.string())),
+        (
+            "versions",
+            pa.struct(
+                [
+                    ("label", pa.int32()),
+                    ("facts", pa.int32()),
+                    ("labeled_by", pa.string()),
+                    ("validated_by", pa.string()),
+                ]
+            ),
+        ),
+        ("chunks", pa.int32()),  # how many it has
+        ("teacher_fingerprint", pa.string()),
+        ("validator_fingerprint", pa.string()),
+        ("validators", pa.string()),
+    ]
+)
+_RESULT: Final = tuple(field.name for field in dataclasses.fields(RecordingResult))
 _FACT_COLUMNS: Final = [name for name in facts.SCHEMA.names if name not in facts.DETAILS]
 _GONE_HINT: Final = "run `k2d resume`: it computes them again from the stored labels and hypotheses"
 _EVIDENCE_TYPE: Final = facts.SCHEMA.field("segment_evidence").type
@@ -31,49 +66,94 @@ _EVIDENCE_TYPE: Final = facts.SCHEMA.field("segment_evidence").type
 
 @dataclass(frozen=True, slots=True)
 class PartTables:
-    """The content of a part."""
+    """The content of a part, or of some of its recordings. All rows are in the order of positions."""
 
     rows: pa.Table  # SCHEMA, one row per chunk
     chunks: pa.Table  # column_files.CHUNKS, the same rows
     segments: pa.Table  # column_files.SEGMENTS
-    missing: int  # positions without a result, or with facts of an earlier version
-    results: tuple[RecordingResult, ...]  # the results that these rows account for, quarantined recordings included
-    damaged: tuple[DamagedFile, ...] = ()  # results and facts that cannot be read; among `missing`
+    recordings: pa.Table  # RECORDINGS, quarantined recordings included
+    left_out: int = 0  # recordings whose facts an earlier version wrote, or that are damaged
+    damaged: tuple[DamagedFile, ...] = ()  # results and facts that cannot be read; among those left out
 
 
-def gather(lake: Lake, batch_id: str, number: int, *, expected: int) -> PartTables:
-    """Read part `number` of a batch from facts shards. `expected`: the number of its positions.
+def gather(lake: Lake, readings: Sequence[RecordingResult | DamagedResult]) -> PartTables:
+    """Read the facts shards of recordings by their results, which are in the order of positions.
 
     Recordings whose result or facts are gone or damaged are left out; the errors are in `damaged`.
 
     Raises:
         StoreError: the store does not answer.
     """
-    readings = list(lake.batches.readings(batch_id, part=number))
     results = [reading for reading in readings if isinstance(reading, RecordingResult)]
     labeled = [result for result in results if result.outcome is Outcome.LABELED and result.facts_key is not None]
-    read = list(zip(labeled, lake.files.many(partial(_index_rows_or_error, lake), labeled), strict=True))
-    tables = [table for _, table in read if isinstance(table, tuple)]
-    outdated = {result.position for result, table in read if not isinstance(table, tuple)}
+    read = zip(labeled, lake.files.many(partial(_rows_or_error, lake), labeled), strict=True)
+    shards = {result.position: shard for result, shard in read}
+    tables = [shard for shard in shards.values() if isinstance(shard, _ShardRows)]
     errors = [reading.error for reading in readings if isinstance(reading, DamagedResult)]
-    errors += [table for _, table in read if isinstance(table, DamagedFile)]
-    rows = pa.concat_tables([SCHEMA.empty_table(), *(table for table, _ in tables)])
-    evidence = pa.chunked_array([chunk for _, lists in tables for chunk in lists.chunks], _EVIDENCE_TYPE)
-    missing = expected - len(results) + len(labeled) - len(tables)
-    counted = tuple(result for result in results if result.position not in outdated)
-    columns = column_files.chunks(rows), column_files.segments(evidence)
-    return PartTables(rows, *columns, missing, counted, tuple(errors))
+    errors += [shard for shard in shards.values() if isinstance(shard, DamagedFile)]
+    rows = pa.concat_tables([SCHEMA.empty_table(), *(shard.rows for shard in tables)])
+    evidence = pa.chunked_array([chunk for shard in tables for chunk in shard.evidence.chunks], _EVIDENCE_TYPE)
+    recordings = []
+    for result in results:
+        shard = shards.get(result.position)
+        if result.position not in shards or isinstance(shard, _ShardRows):
+            recordings.append(recording_row(result, shard if isinstance(shard, _ShardRows) else None))
+    return PartTables(
+        rows,
+        column_files.chunks(rows),
+        column_files.segments(evidence),
+        pa.Table.from_pylist(recordings, schema=RECORDINGS),
+        left_out=len(readings) - len(recordings),
+        damaged=tuple(errors),
+    )
 
 
-def _index_rows_or_error(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.ChunkedArray] | DamagedFile | None:
+def _rows_or_error(lake: Lake, result: RecordingResult) -> "_ShardRows | DamagedFile | None":
     try:
-        return _index_rows(lake, result)
+        return _rows_of(lake, result)
     except DamagedFile as error:
         return error
 
 
-def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.ChunkedArray] | None:
-    """The index rows of one recording, and the evidence of its segments, one list per row.
+def join(first: PartTables, second: PartTables) -> PartTables:
+    """The tables of two disjoint sets of recordings of a part, in the order of positions."""
+    rows = pa.concat_tables([first.rows, second.rows])
+    positions = np.concatenate([table.chunks["position"].to_numpy() for table in (first, second)])
+    order = np.argsort(positions, kind="stable")  # within a recording, chunks are in order already
+    place = np.empty(len(order), np.int32)  # the new row of each chunk
+    place[order] = np.arange(len(order), dtype=np.int32)
+    offsets = (0, first.rows.num_rows)
+    of = [table.segments["chunk"].to_numpy() + offset for table, offset in zip((first, second), offsets, strict=True)]
+    chunk = place[np.concatenate(of)]
+    segments = pa.concat_tables([first.segments, second.segments])
+    at = segments.schema.get_field_index("chunk")
+    segments = segments.set_column(at, segments.schema.field("chunk"), pa.array(chunk.astype(np.int32)))
+    recordings = pa.concat_tables([first.recordings, second.recordings])
+    return PartTables(
+        rows.take(pa.array(order)),
+        pa.concat_tables([first.chunks, second.chunks]).take(pa.array(order)),
+        segments.take(pa.array(np.argsort(chunk, kind="stable"))),
+        recordings.take(pa.array(np.argsort(recordings["position"].to_numpy(), kind="stable"))),
+        left_out=first.left_out + second.left_out,
+        damaged=(*first.damaged, *second.damaged),
+    )
+
+
+def results_of(recordings: pa.Table) -> list[RecordingResult]:
+    """The results in a table RECORDINGS, or in some of its rows."""
+    return [_result(row) for row in recordings.select(list(_RESULT)).to_pylist()]
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardRows:
+    """The index rows of one recording."""
+
+    rows: pa.Table  # SCHEMA
+    evidence: pa.ChunkedArray  # of its segments, one list for each row
+
+
+def _rows_of(lake: Lake, result: RecordingResult) -> _ShardRows | None:
+    """Read the index rows of one recording.
 
     None if its facts were written by an earlier version: the recording then counts as not labeled yet.
 
@@ -98,7 +178,7 @@ def _index_rows(lake: Lake, result: RecordingResult) -> tuple[pa.Table, pa.Chunk
         "teacher_fingerprint": fingerprint(meta.get("teacher")),
         "validator_fingerprint": fingerprint(meta.get("validator")),
     }
-    return _with_constants(table, constants).select(SCHEMA.names), table["segment_evidence"]
+    return _ShardRows(_with_constants(table, constants).select(SCHEMA.names), table["segment_evidence"])
 
 
 def _with_constants(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
@@ -107,6 +187,24 @@ def _with_constants(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
         repeated = pa.repeat(pa.scalar(value, SCHEMA.field(name).type), table.num_rows)
         table = table.add_column(place, SCHEMA.field(name), repeated)
     return table
+
+
+def recording_row(result: RecordingResult, shard: "_ShardRows | None") -> dict[str, Any]:
+    """A row of RECORDINGS: a result, and what its facts shard says of its chunks."""
+    row = {name: getattr(result, name) for name in _RESULT} | {"name": printable(result.name), "chunks": 0}
+    row["detail"] = None if result.detail is None else printable(result.detail)
+    row["notes"] = [printable(note) for note in result.notes]
+    row["versions"] = None if result.versions is None else dataclasses.asdict(result.versions)
+    if shard is not None and shard.rows.num_rows:
+        names = ("teacher_fingerprint", "validator_fingerprint", "validators")
+        row |= {"chunks": shard.rows.num_rows, **{name: shard.rows[name][0].as_py() for name in names}}
+    return row
+
+
+def _result(row: dict[str, Any]) -> RecordingResult:
+    versions = row.pop("versions")
+    row |= {"outcome": Outcome(row["outcome"]), "notes": tuple(row["notes"])}
+    return RecordingResult(**row, versions=None if versions is None else Versions(**versions))
 
 
 def fingerprint(model: Any) -> str:

@@ -15,12 +15,12 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.index import Part
 from k2d.filtering.policy import (
     REASONS,
     STATUSES,
     Columns,
     Decision,
+    PartColumns,
     Policy,
     Thresholds,
     decide,
@@ -61,7 +61,7 @@ class SweepSums:
 
 
 def sweep(
-    parts: Iterable[Part],
+    parts: Iterable[PartColumns],
     policy: Policy,
     *,
     alphas: Sequence[float] = (),
@@ -100,13 +100,13 @@ def sweep(
 class _PartVerdicts:
     """The verdicts on one part's chunks."""
 
-    part: Part
+    part: PartColumns
     decision: Decision
     ms: npt.NDArray[np.int32]  # (chunks,)
     first: dict[Metric, npt.NDArray[np.integer[Any]]]  # (chunks,): index of the first α that keeps each chunk
 
 
-def _judge(part: Part, policy: Policy, alphas: Floats, metrics: Sequence[Metric]) -> _PartVerdicts:
+def _judge(part: PartColumns, policy: Policy, alphas: Floats, metrics: Sequence[Metric]) -> _PartVerdicts:
     columns = part.chunks
     decision = decide(policy, {name: columns[name] for name in policy_columns(policy)})
     first = {
@@ -117,7 +117,7 @@ def _judge(part: Part, policy: Policy, alphas: Floats, metrics: Sequence[Metric]
 
 
 def _add_salvage(
-    sums: SweepSums, parts: Sequence[Part], policy: Policy, alphas: Floats, exact_up_to: int | None
+    sums: SweepSums, parts: Sequence[PartColumns], policy: Policy, alphas: Floats, exact_up_to: int | None
 ) -> None:
     """Count what is salvaged in all parts, or extrapolate from some of them in proportion to their chunks."""
     total = int(sums.chunks.sum())
@@ -146,7 +146,7 @@ class _PartSalvage:
     curve_ms: Ints  # (alphas,): milliseconds salvaged at each α
 
 
-def _salvage(part: Part, policy: Policy, alphas: Floats | None) -> _PartSalvage:
+def _salvage(part: PartColumns, policy: Policy, alphas: Floats | None) -> _PartSalvage:
     least = thresholds(policy, part, alpha=policy.alpha if alphas is None else None)
     ms = salvaged_ms(part.segments, least, policy.alpha)
     curve_ms = np.empty(0, np.int64) if alphas is None else salvage_curve(part.segments, least, alphas)

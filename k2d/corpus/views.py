@@ -4,12 +4,12 @@ status(lake, lake.batches.get("lectures")).ledger.seconds.accepted
 preview(lake, [batch], DEFAULT.varied(alpha=0.2)).hours_accepted
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Final
 
-from k2d.corpus.index import Part, parts
+from k2d.corpus.batch_index import BatchIndex
+from k2d.corpus.index import parts, results
+from k2d.corpus.ledgers import SHOWN, PartLedger
 from k2d.corpus.sweep import Curve, SweepSums, sweep
 from k2d.documents import (
     BatchItem,
@@ -22,20 +22,16 @@ from k2d.documents import (
     Ledger,
     LedgerSeconds,
     Preview,
-    QuarantinedRecording,
     ReasonCounts,
     RecordingCounts,
-    RecordingNotes,
-    VersionCount,
 )
 from k2d.errors import described
 from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
-from k2d.schema import Batch, BatchState, Metric, Outcome, QuarantineReason, RecordingResult, Status, Versions
+from k2d.schema import Batch, BatchState, Metric, Status
 from k2d.store import Lake
-from k2d.store.batches import DamagedBatch, DamagedResult
+from k2d.store.batches import DamagedBatch
 from k2d.text.terms import terms_of
 
-FAILURES_SHOWN: Final = 100  # quarantined recordings in a status; chosen
 ALPHAS: Final = tuple(round(0.05 * step, 2) for step in range(21))  # of a preview's curve: 0.00 … 1.00
 # Chunks up to which a preview counts salvaged segments exactly. Chosen: keeps a preview of ten million chunks near one
 # second (docs/LOG.md).
@@ -61,9 +57,18 @@ def summary(batch: Batch) -> BatchSummary:
 
 
 def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchItem:
-    """A batch as an entry of a list; needs one listing of its results."""
-    pending = len(batch.sources) - len(lake.batches.result_positions(batch.id))
-    return BatchItem(**dict(summary(batch)), state=state(lake, batch, pending=pending, jobs=jobs), pending=pending)
+    """A batch as an entry of a list: one listing of its index and one ledger, of the batch or of each part stored.
+
+    Hours are those of the recordings that are in the stored index.
+    """
+    index = BatchIndex(lake, batch)
+    pending = len(batch.sources) - index.finished
+    return BatchItem(
+        **dict(summary(batch)),
+        state=state(lake, batch, pending=pending, jobs=jobs),
+        pending=pending,
+        hours=round(index.stored_ms / 3_600_000, 4),
+    )
 
 
 def listed_damaged(batch: DamagedBatch) -> BatchItem:
@@ -84,7 +89,7 @@ def listed_damaged(batch: DamagedBatch) -> BatchItem:
 
 def input_seconds(lake: Lake, batch: Batch) -> float:
     """Seconds of audio of the finished recordings of a batch. Reads their results; no facts, no policy."""
-    return sum(_ms_of(result.duration_s) for result in lake.batches.results(batch.id)) / 1000
+    return sum(round(result.duration_s * 1000) for result in results(lake, batch)) / 1000
 
 
 def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
@@ -93,33 +98,33 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
     Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are the kept
     segments of chunks that are not kept whole; the rest of those chunks, pauses included, is rejected.
     """
-    return _ledger(batch, policy, *_current(lake, batch))
+    return _ledger(batch, policy, BatchIndex(lake, batch).ledger(policy))
 
 
-def status(lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | None = None) -> BatchStatus:
-    """A batch's state, ledger and quarantined recordings. `jobs`: the jobs in the queue, None without a queue."""
-    batch_parts, results = _current(lake, batch)
-    batch_ledger = _ledger(batch, policy, batch_parts, results)
-    quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
-    noted = [(result.name, result.notes) for result in results if result.notes]
+def status(
+    lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | None = None, make: bool = True
+) -> BatchStatus:
+    """A batch's state, ledger and quarantined recordings. `jobs`: the jobs in the queue, None without a queue.
+
+    Reads the ledger of the batch, or one for each part. Without `make`, recordings of parts that are finished but not
+    in the index count as pending.
+    """
+    index = BatchIndex(lake, batch)
+    sums = index.ledger(policy, make=make)
+    batch_ledger = _ledger(batch, policy, sums)
     return BatchStatus(
         **dict(summary(batch)),
         state=state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs),
         ledger=batch_ledger,
         jobs=jobs,
-        quarantined=[_quarantined(result) for result in quarantined[:FAILURES_SHOWN]],
-        quarantined_total=len(quarantined),
-        damaged=[described(error) for part in batch_parts for error in part.damaged][:FAILURES_SHOWN],
-        partial=sum(result.quarantined_s > 0 for result in results),
-        versions=_versions(results),
-        notes=[RecordingNotes(recording=name, notes=list(notes)) for name, notes in noted[:FAILURES_SHOWN]],
+        eta_s=_eta_s(sums, jobs, pending=batch_ledger.recordings.pending),
+        quarantined=sums.quarantined_shown,
+        quarantined_total=sums.quarantined,
+        damaged=[described(error) for error in index.damaged][:SHOWN],
+        partial=sums.partial,
+        versions=sums.versions,
+        notes=sums.noted,
     )
-
-
-def _versions(results: Sequence[RecordingResult]) -> list[VersionCount]:
-    """Labeled recordings by the versions that made their labels and facts."""
-    labeled = (result.versions or Versions() for result in results if result.outcome is Outcome.LABELED)
-    return [VersionCount(**asdict(versions), recordings=count) for versions, count in sorted(Counter(labeled).items())]
 
 
 def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> BatchState:
@@ -135,68 +140,38 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
     return BatchState.STALLED
 
 
-def _current(lake: Lake, batch: Batch) -> tuple[list[Part], list[RecordingResult]]:
-    """The parts of a batch, and its results without those whose facts are gone or of an earlier version.
-
-    The results of a complete part all count, since its stored files have everything that the facts have; of an
-    incomplete one, those that its rows account for, though more may have come in since.
-    """
-    batch_parts = list(parts(lake, batch.id))
-    results: list[RecordingResult] = []
-    for number, part in enumerate(batch_parts):
-        if part.results is not None:
-            results += part.results
-            continue
-        readings = list(lake.batches.readings(batch.id, part=number))
-        if any(isinstance(reading, DamagedResult) for reading in readings):
-            part.make()  # the stored rows are also of recordings whose result cannot be read
-        else:
-            part.load()  # where the stored files are damaged, facts are read, which may be damaged too
-        whole = [reading for reading in readings if isinstance(reading, RecordingResult)]
-        results += whole if part.results is None else part.results
-    return batch_parts, results
+def _eta_s(sums: PartLedger, jobs: Jobs | None, *, pending: int) -> float | None:
+    """Seconds until the pending recordings are done, if they are as long as the others; None if unknown."""
+    if jobs is None or not jobs.times_real_time or not sums.input_ms or not pending:
+        return None
+    left_s = pending * sums.input_ms / 1000 / sums.recordings - jobs.seconds_in_flight
+    return round(max(0.0, left_s) / jobs.times_real_time, 1)
 
 
-def _ledger(batch: Batch, policy: Policy, batch_parts: Sequence[Part], results: Sequence[RecordingResult]) -> Ledger:
-    sums = sweep(batch_parts, policy)
-    in_ms = sum(_ms_of(result.duration_s) for result in results)
-    quarantined = [result for result in results if result.outcome is Outcome.QUARANTINED]
-    quarantined_ms = sum(_ms_of(result.duration_s) for result in quarantined)
-    quarantined_ms += sum(_ms_of(result.quarantined_s) for result in results)  # ends of labeled ones
-    labeled = [result.recording_id for result in results if result.outcome is Outcome.LABELED]
-    kept = _seconds(sums)
+def _ledger(batch: Batch, policy: Policy, sums: PartLedger) -> Ledger:
+    kept = sums.kept
     return Ledger(
         batch=batch.id,
         name=batch.name,
         policy=policy.name,
         seconds=LedgerSeconds(
-            input=in_ms / 1000,
-            accepted=kept.accepted,
-            salvaged=kept.salvaged,
-            rejected=kept.rejected,
-            quarantined=quarantined_ms / 1000,
-            silence=(in_ms - int(sums.ms.sum()) - quarantined_ms) / 1000,
+            input=sums.input_ms / 1000,
+            accepted=kept.accepted_ms / 1000,
+            salvaged=kept.salvaged_ms / 1000,
+            rejected=kept.rejected_ms / 1000,
+            quarantined=sums.quarantined_ms / 1000,
+            silence=(sums.input_ms - kept.total_ms - sums.quarantined_ms) / 1000,
         ),
-        chunks=_chunks(sums),
+        chunks=ChunkCounts(accepted=kept.accepted, salvaged=kept.salvaged, rejected=kept.rejected),
         recordings=RecordingCounts(
             total=len(batch.sources),
-            labeled=len(results) - len(quarantined),
-            quarantined=len(quarantined),
-            duplicates=len(labeled) - len(set(labeled)),
-            pending=len(batch.sources) - len(results),
-            unknown_length=sum(_is_unknown_length(result) for result in quarantined),
+            labeled=sums.labeled,
+            quarantined=sums.quarantined,
+            duplicates=sums.duplicates,
+            pending=len(batch.sources) - sums.recordings,
+            unknown_length=sums.unknown_length,
         ),
-        wall_s=round(sum(result.wall_s for result in results), 3),
-    )
-
-
-def _is_unknown_length(result: RecordingResult) -> bool:
-    return not result.duration_s and result.reason != QuarantineReason.TOO_SHORT
-
-
-def _quarantined(result: RecordingResult) -> QuarantinedRecording:
-    return QuarantinedRecording(
-        recording=result.name, reason=result.reason, detail=result.detail, duration_s=result.duration_s
+        wall_s=round(sums.wall_s, 3),
     )
 
 
@@ -262,7 +237,3 @@ def _points(curve: Curve) -> list[CurvePoint]:
         CurvePoint(alpha=alpha, chunks=int(chunks), seconds=int(ms) / 1000, salvaged=int(salvaged) / 1000)
         for alpha, chunks, ms, salvaged in zip(ALPHAS, curve.chunks, curve.ms, curve.salvaged_ms, strict=True)
     ]
-
-
-def _ms_of(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -1,56 +1,55 @@
 """Freezes what a policy keeps of some batches as a dataset: filter, pack to rows, write shards, write the manifest
 last.
 
-Freezing is deterministic: doing it again gives the same bytes. After an interruption there is no manifest, and the next
-run writes the same shards again.
+A freeze is a plan, a map over slices of the parts of the batches (`k2d.datasets.slices`), and a manifest. Here the map
+runs in threads; workers run it as jobs. It is deterministic: the same plan gives the same bytes, whoever writes which
+slice. After an interruption there is no manifest, and the next run writes the slices that are missing.
 """
 
+import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final
+from threading import Lock
+from typing import Any, Final
 
-import pyarrow as pa
 from pydantic import TypeAdapter
 
-from k2d.datasets.plan import (
-    DIGEST_DIGITS,
-    SALVAGED,
-    Plan,
-    Selection,
-    content_digest,
-    content_line,
-    make_plan,
-    selections,
-)
+from k2d.datasets.plan import Plan, digest_of_version_2, make_plan
 from k2d.datasets.revoked import RevokedIds, revoked
-from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA, rows_of
-from k2d.datasets.scripts import described, in_script, script_rows, with_raw_text
-from k2d.errors import BadRequest, Conflict
+from k2d.datasets.rows import labels_gone
+from k2d.datasets.scripts import described, script_rows
+from k2d.datasets.selection import SALVAGED
+from k2d.datasets.slices import FreezePlan, SliceWriter, finish, other_content
+from k2d.errors import BadRequest, Conflict, NotFound
 from k2d.filtering.policy import Policy, explain
 from k2d.labeling.request import check_name
-from k2d.schema import Batch, LabelScript, LongformOptions, Script, Status
+from k2d.schema import Batch, LongformOptions, Script, Status
 from k2d.store import Lake
 from k2d.store.manifest import (
     FORMAT_VERSION,
     DatasetCounts,
     DatasetRevocations,
+    DatasetScript,
     DatasetSeconds,
-    DatasetShard,
     DatasetTeacher,
     DatasetValidator,
     DatasetVersions,
     Manifest,
 )
-from k2d.store.parquet import describe, writer
-from k2d.text.script import script_of
 from k2d.version import __version__
 
 # Chosen: large enough to be read sequentially, small enough to be sent again; the Hugging Face hub advises this size.
 SHARD_BYTES: Final = 256 * 1024**2
 MAX_GAP_S: Final = 2.0  # chosen: a longer pause between two chunks ends a row
 FALLBACK: Final = "perturbed:"  # prefix of validators that are not a second model
+# Shards of a slice, which is written by one process and again if that is killed. Chosen: a gigabyte, of which the last
+# shard is smaller than the others.
+SLICE_SHARDS: Final = 4
+FLAC_BYTES_PER_S: Final = 16_000  # of speech, about: only how much a slice has depends on it
+MOST_THREADS: Final = 4  # that write slices; chosen: each holds about 100 MB
 
 
 def freeze(
@@ -64,6 +63,7 @@ def freeze(
     allow_mixed: bool = False,
     max_gap_s: float = MAX_GAP_S,
     shard_bytes: int = SHARD_BYTES,
+    threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Write the dataset `name` and return its manifest. If it exists with the same content, nothing is written.
@@ -72,13 +72,73 @@ def freeze(
         print(manifest.counts.rows, manifest.seconds.accepted)
 
     Args:
+        batches, policy, without, script, allow_mixed, max_gap_s, shard_bytes: as for `plan_freeze`.
+        threads: slices that are written at the same time; None: one for each core, at most MOST_THREADS.
+        progress: called with (recordings done, recordings in total).
+
+    Raises:
+        BadRequest, NotFound, Conflict, StoreError: as `plan_freeze`.
+        Conflict: a batch changed meanwhile.
+    """
+    plan = plan_freeze(
+        lake,
+        name=name,
+        batches=batches,
+        policy=policy,
+        without=without,
+        script=script,
+        allow_mixed=allow_mixed,
+        max_gap_s=max_gap_s,
+        shard_bytes=shard_bytes,
+    )
+    if isinstance(plan, Manifest):
+        return plan
+    done, lock = 0, Lock()
+
+    def count(recordings: int) -> None:
+        nonlocal done
+        with lock:
+            done += recordings
+            if progress is not None:
+                progress(done, plan.selected)
+
+    writer = SliceWriter(lake, plan, progress=count)
+    with ThreadPoolExecutor(threads or min(MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="freeze") as pool:
+        try:
+            for _ in pool.map(writer.write, plan.slices()):
+                pass
+        except BaseException:
+            writer.stopping = True
+            raise
+    manifest = finish(lake, name, plan.digest)
+    if manifest is None:
+        raise Conflict(
+            f"what was written of dataset {name!r} was removed meanwhile", hint="freeze it again; nothing else is lost"
+        )
+    return manifest
+
+
+def plan_freeze(
+    lake: Lake,
+    *,
+    name: str,
+    batches: Sequence[str],
+    policy: Policy,
+    without: Collection[str] = (),
+    script: Script = Script.AS_HEARD,
+    allow_mixed: bool = False,
+    max_gap_s: float = MAX_GAP_S,
+    shard_bytes: int = SHARD_BYTES,
+) -> FreezePlan | Manifest:
+    """Plan a dataset and store the plan; or return the manifest of `name` if it exists with the same content.
+
+    Args:
         batches: ids or names. A recording that is in several of them is included once, from the first.
         without: ids of chunks and segments (as in the rows' chunk_ids and segment_ids) to leave out.
         script: the script of the labels. What the teacher wrote is then in the column `raw_text`.
         allow_mixed: whether the recordings may have been labeled or validated by different versions of k2d.
         max_gap_s: longest pause within a row.
         shard_bytes: approximate size of a shard's audio.
-        progress: called with (recordings done, recordings in total).
 
     Raises:
         BadRequest: a malformed name or id, no batch, or nothing is kept.
@@ -93,139 +153,95 @@ def freeze(
         raise BadRequest("a dataset needs at least one batch", hint="`k2d batches` lists them")
     revoked_ids = revoked(without)
     # everything that determines the content, besides the selected chunks and segments
-    head = [FORMAT_VERSION, policy.model_dump(mode="json"), max_gap_s, shard_bytes, [batch.id for batch in chosen]]
+    head = [policy.model_dump(mode="json"), max_gap_s, shard_bytes, [batch.id for batch in chosen]]
     head.append(revoked_ids.hash if revoked_ids.ids else None)
     conversion = described(script)
     if conversion is not None:
         head.append(conversion.model_dump(mode="json"))
-    plan = make_plan(lake, chosen, policy, without=revoked_ids, head=head)
+    slice_ms = max(1, 1000 * SLICE_SHARDS * shard_bytes // FLAC_BYTES_PER_S)
+    plan = make_plan(
+        lake, chosen, policy, without=revoked_ids, head=[FORMAT_VERSION, *head, slice_ms], slice_ms=slice_ms
+    )
     if not plan.selected:
         raise BadRequest(f"policy {policy.name!r} keeps nothing of these batches", hint=_why(plan))
     if name in lake.datasets.names():
-        return _same(lake, name, plan)
+        manifest = lake.datasets.manifest(name)
+        digest = plan.digest
+        if manifest.format_version < FORMAT_VERSION:
+            digest = digest_of_version_2(
+                lake, chosen, policy, without=revoked_ids, head=[manifest.format_version, *head]
+            )
+        return _same(lake, manifest, digest)
     if len(plan.sums.versions) > 1 and not allow_mixed:
         raise _mixed(plan)
+    freeze_plan = FreezePlan(
+        manifest=_manifest(
+            lake,
+            name,
+            plan,
+            chosen,
+            policy=policy,
+            revoked_ids=revoked_ids,
+            conversion=conversion,
+            max_gap_s=max_gap_s,
+            shard_bytes=shard_bytes,
+        ),
+        parts=list(plan.parts),
+        without=list(revoked_ids.ids),
+    )
+    freeze_plan.store(lake)
+    return freeze_plan
 
-    rows = _RowStream(lake, selections(lake, chosen, policy, without=revoked_ids), head=head, max_gap_s=max_gap_s)
-    rows.script = script
-    rows.progress = lambda done: progress(done, plan.selected) if progress is not None else None
-    packer = _ShardPacker(rows, shard_bytes, schema=with_raw_text(SCHEMA) if conversion is not None else SCHEMA)
-    shards: list[DatasetShard] = []
-    while not packer.done:
-        size, sha256 = lake.datasets.put_shard(name, plan.digest, len(shards), packer.fill)
-        shards.append(
-            DatasetShard(number=len(shards), rows=packer.rows, bytes=size, sha256=sha256, seconds=packer.ms / 1000)
-        )
-    if rows.digest != plan.digest:
-        lake.datasets.drop_shards(name, plan.digest)
-        raise Conflict(
-            "the batches changed while the dataset was written", hint="freeze it again when no batch is running"
-        )
-    manifest = Manifest(
+
+def _manifest(
+    lake: Lake,
+    name: str,
+    plan: Plan,
+    batches: list[Batch],
+    *,
+    policy: Policy,
+    revoked_ids: RevokedIds,
+    conversion: DatasetScript | None,
+    max_gap_s: float,
+    shard_bytes: int,
+) -> Manifest:
+    """The manifest, without what is known when the slices are written: shards, rows, scripts and origins."""
+    return Manifest(
         name=name,
         digest=plan.digest,
         format_version=FORMAT_VERSION,
         k2d_version=__version__,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        batches=[batch.id for batch in chosen],
+        batches=[batch.id for batch in batches],
         policy=policy.model_dump(mode="json"),
         policy_hash=policy.key,
         policy_explanation=explain(policy),
         without=_revocations(revoked_ids, plan),
         script=conversion,
-        scripts_as_heard=script_rows(rows.scripts),
-        origins={origin: ms / 1000 for origin, ms in sorted(rows.origins.items())},
+        scripts_as_heard=script_rows(Counter()),
         versions=[
             DatasetVersions(**asdict(versions), recordings=recordings)
             for versions, recordings in sorted(plan.sums.versions.items())
         ],
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
-        options=_options(chosen),
+        options=_options(batches),
         teachers=_teachers(lake, plan),
         validators=_validators(plan),
-        counts=_counts(plan, rows=sum(shard.rows for shard in shards)),
+        counts=_counts(plan),
         seconds=_seconds(plan),
-        shards=shards,
+        shards=[],
     )
-    if not lake.datasets.put(manifest):
-        return _same(lake, name, plan)  # another process was faster
-    return manifest
 
 
-class _RowStream:
-    """Iterates over all rows of the dataset; computes the digest of the selections, and counts scripts and origins."""
-
-    def __init__(self, lake: Lake, chosen: Iterable[Selection], *, head: Any, max_gap_s: float) -> None:
-        self._lake = lake
-        self._selections = chosen
-        self._sha256 = content_digest(head)
-        self._max_gap_s = max_gap_s
-        self.script = Script.AS_HEARD
-        self.scripts: Counter[LabelScript] = Counter()  # of the rows so far, as heard
-        self.origins: Counter[str] = Counter()  # milliseconds of the segments so far
-        self.progress: Callable[[int], None] = lambda _: None
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for done, selected in enumerate(self._selections, start=1):
-            self._sha256.update(content_line(selected))
-            for row in rows_of(self._lake, selected, max_gap_s=self._max_gap_s, origins=self.origins):
-                self.scripts[script_of(row["text"])] += 1
-                yield row if self.script is Script.AS_HEARD else in_script(row, self.script)
-            self.progress(done)
-
-    @property
-    def digest(self) -> str:
-        """The digest of the selections so far; after the last row, the dataset's."""
-        return self._sha256.hexdigest()[:DIGEST_DIGITS]
-
-
-class _ShardPacker:
-    """Writes a stream of rows to one shard after another."""
-
-    def __init__(self, rows: Iterable[dict[str, Any]], shard_bytes: int, *, schema: pa.Schema) -> None:
-        self._rows = iter(rows)
-        self._next = next(self._rows, None)
-        self._shard_bytes = shard_bytes
-        self._schema = describe(schema, {"format_version": FORMAT_VERSION})
-        self.rows = 0  # of the shard written last
-        self.ms = 0
-
-    @property
-    def done(self) -> bool:
-        """Whether no row is left."""
-        return self._next is None
-
-    def fill(self, file: BinaryIO) -> None:
-        """Write rows to a file until the shard is large enough or no row is left."""
-        self.rows = self.ms = size = 0
-        group: list[dict[str, Any]] = []
-        with writer(file, self._schema) as out:
-            while self._next is not None and size < self._shard_bytes:
-                group.append(self._next)
-                size += len(self._next["audio"]["bytes"])
-                self.rows += 1
-                self.ms += round(self._next["duration_s"] * 1000)
-                self._next = next(self._rows, None)
-                if len(group) == ROWS_PER_GROUP:
-                    out.write_table(pa.Table.from_pylist(group, schema=self._schema))
-                    group = []
-            if group:
-                out.write_table(pa.Table.from_pylist(group, schema=self._schema))
-
-
-def _same(lake: Lake, name: str, plan: Plan) -> Manifest:
+def _same(lake: Lake, manifest: Manifest, digest: str) -> Manifest:
     """Return the existing manifest, if its content is the same.
 
     Raises:
         Conflict: the dataset exists with other content.
     """
-    manifest = lake.datasets.manifest(name)
-    if manifest.digest != plan.digest:
-        lake.datasets.drop_shards(name, plan.digest)
-        raise Conflict(
-            f"dataset {name!r} exists with other content", hint="datasets never change: use a new name", name=name
-        )
+    if manifest.digest != digest:
+        raise other_content(manifest.name)
     return manifest
 
 
@@ -256,10 +272,14 @@ def _options(batches: list[Batch]) -> list[dict[str, Any]]:
 
 
 def _teachers(lake: Lake, plan: Plan) -> list[DatasetTeacher]:
-    return [
-        DatasetTeacher(fingerprint=fingerprint, model=lake.labels.meta(key).get("teacher") or {})
-        for fingerprint, key in sorted(plan.sums.teachers.items())
-    ]
+    teachers = []
+    for fingerprint, (label_key, source) in sorted(plan.sums.teachers.items()):
+        try:
+            model = lake.labels.meta(label_key).get("teacher") or {}
+        except NotFound as error:
+            raise labels_gone(source, label_key) from error
+        teachers.append(DatasetTeacher(fingerprint=fingerprint, model=model))
+    return teachers
 
 
 def _validators(plan: Plan) -> list[DatasetValidator]:
@@ -269,7 +289,7 @@ def _validators(plan: Plan) -> list[DatasetValidator]:
     ]
 
 
-def _counts(plan: Plan, *, rows: int) -> DatasetCounts:
+def _counts(plan: Plan) -> DatasetCounts:
     recordings, chunks = plan.sums.recordings, plan.sums.chunks
     return DatasetCounts(
         recordings=recordings["labeled"] + recordings["quarantined"] + recordings["pending"],
@@ -281,7 +301,7 @@ def _counts(plan: Plan, *, rows: int) -> DatasetCounts:
         accepted=chunks[Status.ACCEPTED],
         salvaged=chunks[SALVAGED],
         rejected=chunks[Status.REJECTED],
-        rows=rows,
+        rows=0,
     )
 
 

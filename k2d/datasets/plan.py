@@ -1,66 +1,43 @@
-"""Plans a freeze before any audio is read: the kept chunks and segments, the digest, and the ledger of seconds."""
+"""Plans a freeze before any audio is read: the kept chunks and segments, the digest, the slices, and the ledger."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
-import numpy as np
-import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
 
-from k2d.corpus.distinct import DistinctPart, distinct_parts
-from k2d.corpus.index import outdated
+from k2d.corpus.index import outdated, parts
+from k2d.corpus.part import Part
 from k2d.datasets.revoked import RevokedIds
-from k2d.errors import Conflict
-from k2d.filtering.policy import REASONS, Policy, RowSubset, decide, metric_column, policy_columns, thresholds
-from k2d.schema import Batch, Metric, Outcome, RecordingResult, Status, Versions
+from k2d.datasets.selection import LedgerSums, Selection, content_line, selections_of
+from k2d.errors import Conflict, DamagedFile
+from k2d.filtering.policy import Policy
+from k2d.schema import Batch, Outcome, RecordingResult, Versions
 from k2d.store import Lake
 from k2d.store.parquet import dumps
 from k2d.wording import counted
 
 DIGEST_DIGITS: Final = 32  # of the sha256
-SALVAGED: Final = "salvaged"  # counted like a Status: chunks kept in part, and the seconds of their kept segments
-REVOKED: Final = "revoked"  # counted like a Reason: excluded by an id in `without`
-
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+_IN = TypeVar("_IN")
+_OUT = TypeVar("_OUT")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Selection:
-    """What is kept of one recording: whole chunks, and segments of other chunks."""
+class PartPlan(BaseModel):
+    """What is to be written of one part: the recordings it shares with none before, cut into slices."""
 
-    recording_id: str
-    source: str  # name of the source
-    label_key: str
-    facts_key: str
-    chunks: npt.NDArray[np.int32]  # (chunks,): indices of the chunks kept whole, ascending
-    distances: npt.NDArray[Any]  # (chunks,): the policy's metric
-    segments: npt.NDArray[np.int32]  # (segments, 2): (chunk index, segment number) of the salvaged ones, ascending
-    risks: npt.NDArray[Any]  # (segments,): the policy's metric
+    model_config = ConfigDict(frozen=True)
 
-
-@dataclass(slots=True)
-class LedgerSums:
-    """Sums over distinct recordings, in whole milliseconds, so that the ledger adds up exactly."""
-
-    input_ms: int = 0
-    quarantined_ms: int = 0
-    recordings: Counter[str] = field(default_factory=Counter)  # labeled, quarantined, pending, duplicates
-    chunks: Counter[str] = field(default_factory=Counter)  # by Status and "salvaged"
-    status_ms: Counter[str] = field(default_factory=Counter)  # by Status and "salvaged"
-    reason_ms: Counter[str] = field(default_factory=Counter)  # by Reason, QuarantineReason and "revoked"
-    revoked: int = 0  # revoked ids that exist in the batches
-    teachers: dict[str, str] = field(default_factory=dict)  # fingerprint → key of a label shard with its metadata
-    validators: set[tuple[str, str]] = field(default_factory=set)  # (name, fingerprint)
-    versions: Counter[Versions] = field(default_factory=Counter)  # labeled recordings
-
-    @property
-    def silence_ms(self) -> int:
-        """Milliseconds that are in no chunk and not quarantined."""
-        return self.input_ms - self.quarantined_ms - sum(self.status_ms.values())
+    batch: str
+    number: int  # of the part in its batch
+    stem: str  # of the index that this was planned from: where another one is there, the batch changed
+    skip: list[int]  # positions of recordings that are in an earlier part
+    slices: list[tuple[int, int]]  # of its selections, in order; each is written by itself
+    selected: list[int]  # how many recordings each slice has
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,211 +47,135 @@ class Plan:
     digest: str
     selected: int  # number of recordings of which something is kept
     sums: LedgerSums
+    parts: tuple[PartPlan, ...]
 
 
-def make_plan(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any) -> Plan:
-    """Read the results and the index of all batches once, and sum up what will be written.
+def make_plan(
+    lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any, slice_ms: int = 0
+) -> Plan:
+    """Sum up what will be written of all batches, part by part, in threads. No audio is read.
 
-    `head`: everything else that determines the content, as JSON values; part of the digest.
+    Args:
+        head: everything else that determines the content, as JSON values; part of the digest.
+        slice_ms: about how much speech a slice has; 0: one slice a part.
 
     Raises:
         Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
         StoreError
     """
     sums = LedgerSums()
-    _count_recordings(lake, batches, sums)
-    sha256 = content_digest(head)
-    selected = 0
-    for selection in selections(lake, batches, policy, without=without, sums=sums):
-        sha256.update(content_line(selection))
-        selected += 1
-    return Plan(sha256.hexdigest()[:DIGEST_DIGITS], selected, sums)
+    listed = list(_count_recordings(lake, batches, sums))
+
+    def plan(of: tuple[Batch, Part, list[int]]) -> _PlannedPart:
+        batch, part, skip = of
+        own = LedgerSums()
+        chosen = list(selections_of(part, skip, policy, without, own))
+        sha256 = hashlib.sha256(b"".join(map(content_line, chosen)))
+        slices = _slices([selection.ms for selection in chosen], slice_ms)
+        planned = PartPlan(
+            batch=batch.id,
+            number=part.number,
+            stem=part.stem,
+            skip=skip,
+            slices=slices,
+            selected=[end - start for start, end in slices],
+        )
+        return _PlannedPart(planned, own, sha256.hexdigest())
+
+    planned = list(_in_threads(plan, listed))
+    sha256 = hashlib.sha256(dumps([head, [part.digest for part in planned]]))
+    for part in planned:
+        sums.add(part.sums)
+    return Plan(
+        sha256.hexdigest()[:DIGEST_DIGITS],
+        sum(sum(part.plan.selected) for part in planned),
+        sums,
+        tuple(part.plan for part in planned if part.plan.slices),
+    )
 
 
-def selections(
-    lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, sums: LedgerSums | None = None
-) -> Iterator[Selection]:
+def digest_of_version_2(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any) -> str:
+    """The digest that version 0.2 gave the same content, to recognise its datasets."""
+    sha256 = hashlib.sha256(dumps(head))
+    for _, part, skip in _count_recordings(lake, batches, LedgerSums()):
+        for selection in selections_of(part, skip, policy, without):
+            sha256.update(content_line(selection))
+    return sha256.hexdigest()[:DIGEST_DIGITS]
+
+
+def selections(lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds) -> Iterator[Selection]:
     """Iterate over the recordings of which something is kept, in a fixed order; each from its first batch and position.
 
-    `sums`: the ledger to update, if given.
+    Raises:
+        Conflict, StoreError: as `make_plan`.
     """
-    for part in distinct_parts(lake, batches):
-        if len(part.chunks["ms"]):
-            yield from _of_part(part, policy, without, sums)
+    for _, part, skip in _count_recordings(lake, batches, LedgerSums()):
+        yield from selections_of(part, skip, policy, without)
 
 
-def content_digest(head: Any) -> "hashlib._Hash":
-    """Start the digest of a dataset with `head`; `content_line` is then added for each recording."""
-    return hashlib.sha256(dumps(head))
+@dataclass(frozen=True, slots=True)
+class _PlannedPart:
+    """The plan of a part, with its share of the ledger."""
+
+    plan: PartPlan
+    sums: LedgerSums
+    digest: str  # of what is kept
 
 
-def content_line(selection: Selection) -> bytes:
-    """What a recording adds to the digest. Facts and labels are represented by their keys, which hash their inputs."""
-    names = [selection.recording_id, selection.source, selection.label_key, selection.facts_key]
-    return dumps([*names, selection.chunks.tolist(), selection.segments.tolist()])
+def _slices(ms: Sequence[int], slice_ms: int) -> list[tuple[int, int]]:
+    """Cut recordings, of which this much is kept, into runs of about `slice_ms`."""
+    slices: list[tuple[int, int]] = []
+    start, filled = 0, 0
+    for place, length in enumerate(ms):
+        filled += length
+        if slice_ms and filled >= slice_ms:
+            slices.append((start, place + 1))
+            start, filled = place + 1, 0
+    return [*slices, (start, len(ms))] if start < len(ms) else slices
 
 
-@dataclass(slots=True, eq=False)
-class _KeptMasks:
-    """Masks of what is kept of one part; modified by `_revoke`."""
-
-    whole: Flags  # (chunks,): chunks kept whole
-    segments: Flags  # (segments,): segments kept of other chunks
-    revoked: Flags  # (chunks,): chunks of which something was revoked
-
-
-def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: LedgerSums | None) -> Iterator[Selection]:
-    chunks, segments = part.chunks, part.segments
-    names = {name: _fresh(part, name) for name in ("recording_id", "recording", "label_key", "facts_key")}
-    sizes = part.part.recordings.sizes[part.fresh]
-    bounds = np.concatenate([[0], np.cumsum(sizes)])  # rows of each recording's chunks
-    kept = _keep(part, policy)
-    for place, facts_key in enumerate(names["facts_key"]):
-        if without.of(facts_key):
-            revoked = _revoke(part, kept, slice(bounds[place], bounds[place + 1]), without, facts_key)
-            if sums is not None:
-                sums.revoked += revoked
-    if sums is not None:
-        _count_chunks(sums, part, policy, kept)
-        for fingerprint, label_key in zip(_fresh(part, "teacher_fingerprint"), names["label_key"], strict=True):
-            sums.teachers.setdefault(fingerprint, label_key)
-        sums.validators.update(zip(_fresh(part, "validators"), _fresh(part, "validator_fingerprint"), strict=True))
-
-    whole, salvaged = np.flatnonzero(kept.whole), np.flatnonzero(kept.segments)
-    distances = metric_column(policy, RowSubset(chunks, whole))
-    risks = _segment_risks(part, policy, salvaged)
-    whole_at = np.searchsorted(whole, bounds)
-    salvaged_at = np.searchsorted(segments["chunk"][salvaged], bounds)
-    for place in range(len(sizes)):
-        chunk_rows = slice(whole_at[place], whole_at[place + 1])
-        segment_rows = slice(salvaged_at[place], salvaged_at[place + 1])
-        if chunk_rows.start == chunk_rows.stop and segment_rows.start == segment_rows.stop:
-            continue
-        rows = salvaged[segment_rows]
-        yield Selection(
-            recording_id=names["recording_id"][place],
-            source=names["recording"][place],
-            label_key=names["label_key"][place],
-            facts_key=names["facts_key"][place],
-            chunks=chunks["index"][whole[chunk_rows]],
-            distances=distances[chunk_rows],
-            segments=np.stack([chunks["index"][segments["chunk"][rows]], segments["number"][rows]], axis=1),
-            risks=risks[segment_rows],
-        )
+def _in_threads(function: Callable[[_IN], _OUT], items: Iterable[_IN]) -> Iterator[_OUT]:
+    """Apply a function in threads, which NumPy lets run at once; results in order, few items in memory."""
+    threads, iterator = os.cpu_count() or 1, iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="plan") as pool:
+        while slab := list(islice(iterator, 2 * threads)):
+            yield from pool.map(function, slab)
 
 
-def _fresh(part: DistinctPart, name: str) -> list[str]:
-    """One of RECORDING_COLUMNS, for the part's fresh recordings only."""
-    values = part.part.recordings.column(name)
-    return [value for value, fresh in zip(values, part.fresh.tolist(), strict=True) if fresh]
-
-
-def _keep(part: DistinctPart, policy: Policy) -> _KeptMasks:
-    least = thresholds(policy, part, alpha=policy.alpha)
-    segments = np.zeros(len(least.segments), np.bool_)
-    segments[least.salvaged(policy.alpha)] = True
-    return _KeptMasks(least.whole(policy.alpha), segments, np.zeros(len(least.chunks), np.bool_))
-
-
-def _revoke(part: DistinctPart, kept: _KeptMasks, rows: slice, without: RevokedIds, facts_key: str) -> int:
-    """Remove what is revoked of one recording from `kept`; return the number of revoked ids that exist.
-
-    If a segment of a whole chunk is revoked, the chunk's other segments are kept. `rows`: the recording's chunks in the
-    part.
-    """
-    chunks, segments = part.chunks, part.segments
-    ids = 0
-    segment_rows = np.arange(*np.searchsorted(segments["chunk"], [rows.start, rows.stop]))
-    for row in np.arange(rows.start, rows.stop)[np.isin(chunks["index"][rows], [*without.chunks.get(facts_key, ())])]:
-        kept.whole[row] = False
-        kept.segments[segment_rows[segments["chunk"][segment_rows] == row]] = False
-        kept.revoked[row] = True
-        ids += 1
-    index_of = chunks["index"][segments["chunk"][segment_rows]]
-    for chunk, number in without.segments.get(facts_key, ()):
-        siblings = segment_rows[index_of == chunk]
-        revoked = siblings[segments["number"][siblings] == number]
-        if not len(revoked):
-            continue
-        ids += 1
-        row = segments["chunk"][revoked[0]]
-        if kept.whole[row]:
-            kept.whole[row] = False
-            kept.segments[siblings] = segments["ms"][siblings] > 0
-        kept.segments[revoked] = False
-        kept.revoked[row] = True
-    return ids
-
-
-def _segment_risks(part: DistinctPart, policy: Policy, rows: Ints) -> npt.NDArray[Any]:
-    """The policy's metric of salvaged segments: their own risk, or under a distance that of their chunks."""
-    if policy.metric is Metric.EVIDENCE:
-        return metric_column(policy, RowSubset(part.segments, rows))
-    return metric_column(policy, RowSubset(part.chunks, part.segments["chunk"][rows]))
-
-
-def _count_chunks(sums: LedgerSums, part: DistinctPart, policy: Policy, kept: _KeptMasks) -> None:
-    """Add the chunks to the ledger. The excised rest of a chunk is rejected for the chunk's reason, or as revoked."""
-    chunks, segments = part.chunks, part.segments
-    decision = decide(policy, {name: chunks[name] for name in policy_columns(policy)})
-    rows = np.flatnonzero(kept.segments)
-    salvaged = np.bincount(segments["chunk"][rows], segments["ms"][rows], minlength=len(kept.whole)).astype(np.int64)
-    left_ms = chunks["ms"] - salvaged  # what is not salvaged; of a whole chunk, all of it
-    whole, partly = kept.whole, salvaged > 0
-    for name, mask in ((Status.ACCEPTED, whole), (SALVAGED, partly), (Status.REJECTED, ~whole & ~partly)):
-        sums.chunks[str(name)] += int(np.count_nonzero(mask))
-    sums.status_ms[Status.ACCEPTED] += int(left_ms[whole].sum())
-    sums.status_ms[SALVAGED] += int(salvaged.sum())
-    sums.status_ms[Status.REJECTED] += int(left_ms[~whole].sum())
-    named = ~kept.revoked
-    by_reason = np.bincount(decision.reason[named], left_ms[named], minlength=len(REASONS))
-    sums.reason_ms.update({str(name): int(ms) for name, ms in zip(REASONS, by_reason, strict=True) if ms})
-    if kept.revoked.any():
-        sums.reason_ms[REVOKED] += int(left_ms[kept.revoked].sum())
-
-
-def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) -> None:
-    """Add the recordings to the ledger. A recording that was labeled in one batch and quarantined in another is
-    labeled.
+def _count_recordings(
+    lake: Lake, batches: Sequence[Batch], sums: LedgerSums
+) -> Iterator[tuple[Batch, Part, list[int]]]:
+    """Add the recordings to the ledger, and iterate over the parts, each with the positions of recordings that were in
+    an earlier one. A recording that was labeled in one batch and quarantined in another is labeled.
 
     Raises:
         Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
+        DamagedFile: results or facts of a cancelled batch cannot be read.
     """
     seen: set[str] = set()  # recording ids, and keys of sources, since some could not be decoded
     quarantined: list[tuple[str, RecordingResult]] = []
     for batch in batches:
-        if missing := len(outdated(lake, batch)):
-            raise Conflict(
-                f"batch {batch.name!r} has {counted(missing, 'recording')} with facts of an earlier version of k2d",
-                hint="run `k2d resume`: facts are computed again from the stored labels and hypotheses",
-                batch=batch.id,
-            )
-        done = 0
-        for result, versions in lake.files.many(partial(_with_versions, lake), lake.batches.results(batch.id)):
-            done += 1
-            key = batch.sources[result.position].key
-            if result.outcome is not Outcome.LABELED or result.recording_id is None:
-                quarantined.append((key, result))
-            elif result.recording_id in seen:
-                sums.recordings["duplicates"] += 1
-            else:
-                seen |= {result.recording_id, f"source {key}"}
-                sums.recordings["labeled"] += 1
-                sums.versions[versions] += 1
-                sums.input_ms += round(result.duration_s * 1000)
-                if result.quarantined_s:  # kept in part
-                    sums.quarantined_ms += round(result.quarantined_s * 1000)
-                    sums.reason_ms[str(result.reason)] += round(result.quarantined_s * 1000)
-        pending = len(batch.sources) - done
-        if pending and not lake.batches.is_cancelled(batch.id):
-            hint = (
-                "`k2d resume` does what is missing, unless a service is at it (`k2d status` says so): then wait; "
-                "`k2d cancel` gives the rest up, so that what is done can be frozen"
-            )
-            raise Conflict(
-                f"batch {batch.name!r} still has {counted(pending, 'unfinished recording')}", hint=hint, batch=batch.id
-            )
-        sums.recordings["pending"] += pending
+        _refuse_outdated(lake, batch)
+        done, damaged = 0, list[DamagedFile]()
+        for part in parts(lake, batch.id):
+            skip: list[int] = []
+            results = part.results
+            done += len(results)
+            damaged += part.damaged
+            for result, versions in lake.files.many(partial(_with_versions, lake), results):
+                key = batch.sources[result.position].key
+                if result.outcome is not Outcome.LABELED or result.recording_id is None:
+                    quarantined.append((key, result))
+                elif result.recording_id in seen:
+                    sums.recordings["duplicates"] += 1
+                    skip.append(result.position)
+                else:
+                    seen |= {result.recording_id, f"source {key}"}
+                    _count_labeled(result, versions, sums)
+            yield batch, part, skip
+        _count_pending(lake, batch, sums, done=done)
+        if damaged:  # of a cancelled batch
+            raise damaged[0]
     for key, result in quarantined:
         if f"source {key}" in seen:
             sums.recordings["duplicates"] += 1
@@ -285,6 +186,37 @@ def _count_recordings(lake: Lake, batches: Sequence[Batch], sums: LedgerSums) ->
         sums.input_ms += ms
         sums.quarantined_ms += ms
         sums.reason_ms[str(result.reason)] += ms
+
+
+def _refuse_outdated(lake: Lake, batch: Batch) -> None:
+    if missing := len(outdated(lake, batch)):
+        raise Conflict(
+            f"batch {batch.name!r} has {counted(missing, 'recording')} with facts of an earlier version of k2d",
+            hint="run `k2d resume`: facts are computed again from the stored labels and hypotheses",
+            batch=batch.id,
+        )
+
+
+def _count_labeled(result: RecordingResult, versions: Versions, sums: LedgerSums) -> None:
+    sums.recordings["labeled"] += 1
+    sums.versions[versions] += 1
+    sums.input_ms += round(result.duration_s * 1000)
+    if result.quarantined_s:  # kept in part
+        sums.quarantined_ms += round(result.quarantined_s * 1000)
+        sums.reason_ms[str(result.reason)] += round(result.quarantined_s * 1000)
+
+
+def _count_pending(lake: Lake, batch: Batch, sums: LedgerSums, *, done: int) -> None:
+    pending = len(batch.sources) - done
+    if pending and not lake.batches.is_cancelled(batch.id):
+        hint = (
+            "`k2d resume` does what is missing, unless a service is at it (`k2d status` says so): then wait; "
+            "`k2d cancel` gives the rest up, so that what is done can be frozen"
+        )
+        raise Conflict(
+            f"batch {batch.name!r} still has {counted(pending, 'unfinished recording')}", hint=hint, batch=batch.id
+        )
+    sums.recordings["pending"] += pending
 
 
 def _with_versions(lake: Lake, result: RecordingResult) -> tuple[RecordingResult, Versions]:

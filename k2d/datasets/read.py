@@ -3,10 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,9 +14,8 @@ from k2d.datasets.rows import ROWS_PER_GROUP
 from k2d.datasets.scripts import described, in_script, with_raw_text
 from k2d.errors import Conflict, DamagedFile, NotFound, StoreError
 from k2d.schema import Script
-from k2d.store import Lake
 from k2d.store.guard import DAMAGED_HINT, damaged, guard
-from k2d.store.manifest import DatasetShard, Manifest
+from k2d.store.manifest import Manifest
 from k2d.store.parquet import describe, writer
 
 REPAIR_HINT: Final = (
@@ -51,6 +49,25 @@ class RowGroup:
     rows: int  # how many it has
 
 
+class ShardFiles(Protocol):
+    """Where the shards of datasets are read (`k2d.store.datasets.Datasets`)."""
+
+    def manifest(self, name: str) -> Manifest: ...
+
+    def shard(self, name: str, number: int, *, manifest: Manifest | None = None) -> pq.ParquetFile: ...
+
+    def open_shard(self, name: str, number: int, *, manifest: Manifest | None = None) -> BinaryIO: ...
+
+    def missing_shards(self, name: str) -> list[int]: ...
+
+
+class ShardStore(Protocol):
+    """What has datasets: a lake, or a remote API (`k2d.datasets.pull.RemoteStore`)."""
+
+    @property
+    def datasets(self) -> ShardFiles: ...
+
+
 class FrozenDataset:
     """One dataset of a lake, opened for reading.
 
@@ -67,7 +84,7 @@ class FrozenDataset:
         StoreError
     """
 
-    def __init__(self, lake: Lake, name: str, *, script: Script | None = None) -> None:
+    def __init__(self, lake: ShardStore, name: str, *, script: Script | None = None) -> None:
         self._lake = lake
         self.manifest = Manifest.model_validate(lake.datasets.manifest(name))
         own = self.manifest.script.name if self.manifest.script is not None else Script.AS_HEARD
@@ -79,13 +96,6 @@ class FrozenDataset:
         self.converted_to = script if script is not None and script is not own else None
         if self.converted_to is not None:
             self.manifest = self.manifest.model_copy(update={"script": described(self.converted_to)})
-        self.shards: Sequence[DatasetShard] = self.manifest.shards  # that are exported
-
-    def with_shards(self, shards: Sequence[DatasetShard]) -> "FrozenDataset":
-        """The same dataset as if it had only some of its shards, for exports of one after the other."""
-        part = copy(self)
-        part.shards = tuple(shards)
-        return part
 
     def rows(self, shard: int) -> Iterator[DatasetRow]:
         """Iterate over the rows of one shard, in order.

@@ -1,7 +1,7 @@
 """Training rows: kept neighbours of one recording, packed to at most 30 s, with text and audio."""
 
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from k2d.audio import decode_flac, encode_flac
 from k2d.datasets.pack import ChunkCut, cuts, follows, pack_kept
-from k2d.datasets.plan import Selection
+from k2d.datasets.selection import Selection
 from k2d.errors import NotFound, StoreError
 from k2d.filtering.evidence import mean_logprob
 from k2d.keys import chunk_id, segment_id
@@ -49,38 +49,60 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     """Iterate over the training rows (fields of SCHEMA) of one recording, in the order of time.
 
-    Labels are read one row group at a time, so memory does not grow with the recording. `origins` gets the milliseconds
-    of segments by the decode that their text comes from.
+    The label shard is opened once and read a row group at a time, so memory does not grow with the recording. `origins`
+    gets the milliseconds of segments by the decode that their text comes from.
 
     Raises:
         StoreError: the labels are gone or damaged.
     """
-    wanted = frozenset(chosen.chunks.tolist()) | frozenset(chosen.segments[:, 0].tolist())
-    selected = _SelectionLookup(chosen)
-    try:
-        chunks = {chunk.index: chunk for chunk, _ in lake.labels.read(chosen.label_key, only=wanted)}
-        audio = lake.labels.read(chosen.label_key, audio=True, only=wanted)
-        current: tuple[Chunk, bytes] | None = None  # the chunk read last, with its FLAC
-        before: ChunkCut | None = None  # the last cut of the row before
-        text = ""  # of the row before
-        kept = [cut for index in sorted(wanted) for cut in cuts(chunks[index], selected.keep(index))]
-        for group in pack_kept(kept, max_gap_s=max_gap_s):
-            pieces = []
-            for cut in group:
-                while current is None or current[0].index < cut.chunk:
-                    chunk, flac = next(audio)
-                    current = chunk, flac or b""
-                pieces.append(_AudioCut(current[0], cut, current[1], selected.distance(cut)))
-            row = _row(chosen, pieces)
-            if origins is not None:
-                for segment in (segment for piece in pieces for segment in piece.segments):
-                    origins[segment.origin] += round(1000 * (segment.end_s - segment.start_s))
-            row["previous_text"] = text if before is not None and follows(group[0], before) else ""
-            before, text = group[-1], row["text"]
-            yield row
-    except (NotFound, KeyError, StopIteration) as error:
-        hint = "run `k2d resume`: it labels the missing recordings again"
-        raise StoreError(f"the labels of {chosen.source!r} ({chosen.label_key}) are gone", hint=hint) from error
+    reading = _KeptCuts(lake, chosen)
+    before: ChunkCut | None = None  # the last cut of the row before
+    text = ""  # of the row before
+    for group in pack_kept(reading.cuts(), max_gap_s=max_gap_s):
+        pieces = reading.take(group)
+        row = _row(chosen, pieces)
+        if origins is not None:
+            for segment in (segment for piece in pieces for segment in piece.segments):
+                origins[segment.origin] += round(1000 * (segment.end_s - segment.start_s))
+        row["previous_text"] = text if before is not None and follows(group[0], before) else ""
+        before, text = group[-1], row["text"]
+        yield row
+
+
+class _KeptCuts:
+    """Reads the kept chunks of one recording once, and hands out their cuts, then the audio of packed ones."""
+
+    def __init__(self, lake: Lake, chosen: Selection) -> None:
+        self._lake, self._chosen = lake, chosen
+        self._selected = _SelectionLookup(chosen)
+        self._chunks: dict[int, tuple[Chunk, bytes]] = {}  # read, and not yet behind the last row
+
+    def cuts(self) -> Iterator[ChunkCut]:
+        """Iterate over what is kept, in order."""
+        wanted = frozenset(self._chosen.chunks.tolist()) | frozenset(self._chosen.segments[:, 0].tolist())
+        read = 0
+        try:
+            for chunk, flac in self._lake.labels.pieces(self._chosen.label_key, wanted):
+                read += 1
+                self._chunks[chunk.index] = chunk, flac
+                yield from cuts(chunk, self._selected.keep(chunk.index))
+        except NotFound as error:
+            raise labels_gone(self._chosen.source, self._chosen.label_key) from error
+        if read < len(wanted):
+            raise labels_gone(self._chosen.source, self._chosen.label_key)
+
+    def take(self, group: Sequence[ChunkCut]) -> list["_AudioCut"]:
+        """The cuts of a row with their audio. Chunks before the last one are forgotten."""
+        pieces = [_AudioCut(*self._chunks[cut.chunk], cut, self._selected.distance(cut)) for cut in group]
+        for index in [index for index in self._chunks if index < group[-1].chunk]:
+            del self._chunks[index]
+        return pieces
+
+
+def labels_gone(source: str, label_key: str) -> StoreError:
+    """The error for a recording whose labels are not in the store any more."""
+    hint = "run `k2d resume`: it labels the missing recordings again"
+    return StoreError(f"the labels of {source!r} ({label_key}) are gone", hint=hint)
 
 
 class _SelectionLookup:
@@ -108,8 +130,8 @@ class _AudioCut:
     """A cut with its chunk and the chunk's audio."""
 
     chunk: Chunk
-    cut: ChunkCut
     flac: bytes  # of the whole chunk
+    cut: ChunkCut
     distance: float
 
     @property

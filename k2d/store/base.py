@@ -33,10 +33,7 @@ class LakePart:
             NotFound: there is no such document.
             StoreError: the document is damaged, or the store does not answer.
         """
-        try:
-            return _adapter(kind).validate_json(self.files.read(path))
-        except ValidationError as error:
-            raise damaged(self.files.url(path), error.errors()[0]["msg"]) from error
+        return read_json(self.files, path, kind)
 
     def write_document(self, path: str, value: Any) -> None:
         """Write a dataclass or JSON value atomically."""
@@ -60,6 +57,19 @@ class LakePart:
         """The folders of version 0.1 in this lake, by their current name. Listed once, so other lakes lose no time."""
         folders = set(self.files.folders(""))
         return {current: earlier for current, earlier in EARLIER_FOLDERS.items() if earlier in folders}
+
+
+def read_json(files: Files, path: str, kind: type[Any]) -> Any:
+    """Read a JSON document as an instance of `kind` (a dataclass or a pydantic model).
+
+    Raises:
+        NotFound: there is no such document.
+        StoreError: the document is damaged, or the store does not answer.
+    """
+    try:
+        return _adapter(kind).validate_json(files.read(path))
+    except ValidationError as error:
+        raise damaged(files.url(path), error.errors()[0]["msg"]) from error
 
 
 def key_path(folder: str, key: str, suffix: str = "") -> str:

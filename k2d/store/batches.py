@@ -2,23 +2,23 @@
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from k2d.errors import Conflict, DamagedFile, NotFound, StoreError
 from k2d.keys import digest
-from k2d.schema import Batch, Outcome, RecordingResult
+from k2d.schema import Batch, RecordingResult
 from k2d.store.base import LakePart, safe_name
 from k2d.store.files import Files
 from k2d.store.guard import damaged
 from k2d.store.parquet import dumps
 
-# Positions in a part of a batch. Results and the index are stored by part, so that folders stay small enough to list
-# and the index of a running batch is incomplete only where workers are. Chosen: about 90,000 chunks of half-hour
-# recordings.
-PART: Final = 1024
+# Recordings in a part of a batch, by their order in it: the unit of work of every step over a corpus (docs/store.md).
+# Results and the index are stored by part, so that folders stay small enough to list and the index of a running batch
+# is incomplete only where workers are. Chosen: about 90,000 chunks of half-hour recordings.
+PART_RECORDINGS: Final = 1024
 STALE_SUFFIX: Final = ".stale"
 GONE_HINT: Final = "label the same files again with `k2d label`: it makes the record again"
 _RESULT: Final = re.compile(r"[0-9]{1,18}\.json")  # file name of a result
@@ -172,15 +172,19 @@ class Batches(LakePart):
         self._require(batch_id)
         self.files.remove(f"{_folder(batch_id)}/cancelled")
 
-    def retry(self, batch_id: str) -> None:
-        """Remove the mark of a cancelled batch and the results of its quarantined recordings: they are missing then.
-
-        So are results that cannot be read.
-        """
-        self.uncancel(batch_id)
-        for reading in list(self.readings(batch_id)):
-            if isinstance(reading, DamagedResult) or reading.outcome is Outcome.QUARANTINED:
-                self.delete_result(batch_id, reading.position)
+    def delete(self, batch: Batch) -> None:
+        """Remove a batch with its results and its index; its record comes last, so that a killed deletion can go on."""
+        self._require(batch.id)
+        folder = _folder(batch.id)
+        for name in ("index", "results"):
+            self.files.remove_folder(f"{folder}/{name}")
+        if self.owner(batch.name) == batch.id:
+            self.files.remove(_alias(batch.name))
+        for path in self.files.listing("recent"):
+            if path.rpartition("~")[2] == batch.id:
+                self.files.remove(path)
+        self.files.remove_folder(folder)
+        self._remembered.pop(batch.id, None)
 
     def owner(self, name: str) -> str | None:
         """The id of the batch that a name belongs to; None if it is free, or its record is damaged."""
@@ -231,14 +235,22 @@ class Batches(LakePart):
     def results(self, batch_id: str, *, part: int | None = None) -> Iterator[RecordingResult]:
         """Iterate over the results of a batch, or of one of its parts, in the order of positions.
 
-        Those that cannot be read are left out: they are missing, until they are made again.
+        Reads a file for each; `k2d.corpus.index.results` reads one for each part that is in the index. Those that
+        cannot be read are left out: they are missing, until they are made again.
         """
         return (reading for reading in self.readings(batch_id, part=part) if isinstance(reading, RecordingResult))
 
     def readings(self, batch_id: str, *, part: int | None = None) -> Iterator[RecordingResult | DamagedResult]:
         """As `results`, with those that cannot be read in their places."""
-        folder = f"{_folder(batch_id)}/results" + ("" if part is None else f"/{part:06d}")
-        yield from self.files.many(self._read_result, self._result_paths(folder))
+        yield from self.files.many(self._read_result, self._result_paths(_results(batch_id, part)))
+
+    def readings_at(self, batch_id: str, positions: Iterable[int]) -> Iterator[RecordingResult | DamagedResult]:
+        """As `readings`, at these positions, in their order.
+
+        Raises:
+            NotFound: one of them has no result.
+        """
+        yield from self.files.many(self._read_result, [_result(batch_id, position) for position in positions])
 
     def result_path(self, batch_id: str, position: int) -> str:
         """The path of the result of one recording."""
@@ -248,9 +260,13 @@ class Batches(LakePart):
         """List the positions whose result cannot be read as one. Reads all of them."""
         return [reading.position for reading in self.readings(batch_id) if isinstance(reading, DamagedResult)]
 
-    def result_positions(self, batch_id: str) -> set[int]:
-        """Return the positions that have a result. One listing, no file is read."""
-        return {_position(path) for path in self._result_paths(f"{_folder(batch_id)}/results")}
+    def result_positions(self, batch_id: str, *, part: int | None = None) -> set[int]:
+        """Return the positions of a batch, or of one of its parts, that have a result. One listing, no file is read."""
+        return {_position(path) for path in self._result_paths(_results(batch_id, part))}
+
+    def begun_parts(self, batch_id: str) -> set[int]:
+        """Return the numbers of the parts that have or had a result. One listing of as many folders."""
+        return {int(name) for name in self.files.folders(_results(batch_id, None)) if name.isdecimal()}
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
@@ -299,7 +315,7 @@ class Batches(LakePart):
         another process builds in between, from the old results, gets an old name. Every mark is unique and only older
         marks are removed, so the same set of marks, and the same name, never occurs again.
         """
-        part = f"{_folder(batch_id)}/index/{position // PART:06d}-"
+        part = f"{_folder(batch_id)}/index/{position // PART_RECORDINGS:06d}-"
         older = [path for path in self.files.listing(part.rpartition("/")[0]) if path.endswith(STALE_SUFFIX)]
         self.files.write(f"{part}{uuid.uuid4().hex}{STALE_SUFFIX}", b"")
         for path in older:
@@ -326,12 +342,25 @@ class Batches(LakePart):
             raise NotFound(f"no batch has the id {batch_id!r}")
 
 
+def part_sizes(recordings: int) -> list[int]:
+    """How many recordings each part of a batch has: PART_RECORDINGS, and the rest in the last.
+
+    part_sizes(2500)  # [1024, 1024, 452]
+    """
+    starts = range(0, recordings, PART_RECORDINGS)
+    return [min(PART_RECORDINGS, recordings - start) for start in starts]
+
+
 def _folder(batch_id: str) -> str:
     return f"batches/{safe_name(batch_id)}"
 
 
+def _results(batch_id: str, part: int | None) -> str:
+    return f"{_folder(batch_id)}/results" + ("" if part is None else f"/{part:06d}")
+
+
 def _result(batch_id: str, position: int) -> str:
-    return f"{_folder(batch_id)}/results/{position // PART:06d}/{position:09d}.json"
+    return f"{_folder(batch_id)}/results/{position // PART_RECORDINGS:06d}/{position:09d}.json"
 
 
 def _gone(batch_id: str) -> DamagedFile:

@@ -9,6 +9,7 @@ makes again by itself (parts of the index, temporary files, marks) is removed.
 """
 
 import contextlib
+import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -284,6 +285,10 @@ class _Checker:
     def _index(self, batch_id: str) -> None:
         """Parts of the index are a cache: they are made again."""
         folder = f"batches/{batch_id}/index"
+        readable = contents.json_problem(self.files, lambda path: json.loads(self.files.read(path)))
+        for path, problem in self.judged(folder, ".json", readable):
+            if problem is not None:
+                self.found("index", path, problem, partial(self._drop, path))
         for suffix, kind in ((".parquet", contents.parquet_problem), (".arrow", contents.arrow_problem)):
             for path, problem in self.judged(folder, suffix, kind(self.files, read_all=self.read_contents)):
                 if problem is not None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from k2d.errors import DamagedFile, NotFound
-from k2d.store.datasets import Datasets
+from k2d.store.datasets import Datasets, shard_file
 from k2d.store.files import Files
 from k2d.store.guard import guard
 from k2d.store.parquet import meta_of
@@ -77,7 +77,7 @@ def dataset_problems(datasets: Datasets, name: str, *, hashes: bool) -> Iterator
         yield f"datasets/{name}/manifest.json", error.message
         return
     for place, shard in enumerate(manifest.shards):
-        path = f"datasets/{name}/{manifest.digest}/{shard.number:05d}.parquet"
+        path = f"datasets/{name}/{manifest.digest}/{shard_file(shard)}"
         if shard.number in missing:
             yield path, "it is gone"
         elif hashes:

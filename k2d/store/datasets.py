@@ -1,17 +1,22 @@
-"""Datasets in the lake: shards in a folder named by the digest of their content, and a manifest written last."""
+"""Datasets in the lake: shards in a folder named by the digest of their content, and a manifest written last.
+
+While a dataset is written, records lie beside its shards: the plan, and what was written of each slice of it. They are
+removed when the manifest is there.
+"""
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, Final
 
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from k2d.errors import NotFound
 from k2d.store.base import LakePart, safe_name
 from k2d.store.files import Files
 from k2d.store.guard import damaged, guard
-from k2d.store.manifest import Manifest
+from k2d.store.manifest import DatasetShard, Manifest
 from k2d.store.parquet import dumps
 from k2d.wording import counted
 
@@ -19,7 +24,7 @@ _BLOCK: Final = 1 << 20
 
 
 class Datasets(LakePart):
-    """Datasets: datasets/<name>/manifest.json and datasets/<name>/<digest>/00000.parquet.
+    """Datasets: datasets/<name>/manifest.json and datasets/<name>/<digest>/<part>-<slice>-<number>.parquet.
 
     A dataset exists once its manifest does; shards without a manifest are those of an interrupted freeze.
 
@@ -46,6 +51,10 @@ class Datasets(LakePart):
         except NotFound as error:
             raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets list` shows them") from error
         return manifest
+
+    def is_finished(self, name: str) -> bool:
+        """Whether the dataset exists. Its manifest is not read."""
+        return self.files.exists(_manifest(name))
 
     def put(self, manifest: Manifest) -> bool:
         """Finish a dataset by writing its manifest; False if the name is taken."""
@@ -83,27 +92,57 @@ class Datasets(LakePart):
         """List the numbers of the shards that are in the manifest but not in the store."""
         manifest = self.manifest(name)
         paths = set(self.files.listing(f"{_folder(name)}/{manifest.digest}"))
-        numbers = [shard.number for shard in manifest.shards]
-        return [number for number in numbers if _path(name, manifest.digest, number) not in paths]
+        return [shard.number for shard in manifest.shards if _path(name, manifest.digest, shard) not in paths]
 
-    def put_shard(self, name: str, digest: str, number: int, fill: Callable[[BinaryIO], None]) -> tuple[int, str]:
-        """Write a shard: `fill` is called with the open file. Returns the size in bytes and the sha256.
+    def put_shard(self, name: str, digest: str, file: str, fill: Callable[[BinaryIO], None]) -> tuple[int, str]:
+        """Write a shard under the name `file`: `fill` is called with the open file. Returns its bytes and its sha256.
 
         If `fill` raises, nothing is stored.
 
         Raises:
             StoreError: the shard cannot be written.
         """
-        path = _path(name, digest, number)
+        path = f"{_folder(name)}/{safe_name(digest)}/{safe_name(file)}"
         with self.files.pending(path.rpartition("/")[0]) as pending:
             with guard(path, writing=True):
                 fill(pending.file)
                 pending.file.flush()
                 size = os.path.getsize(pending.name)
-                with open(pending.name, "rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                with open(pending.name, "rb") as written:
+                    sha256 = hashlib.file_digest(written, "sha256").hexdigest()
             pending.commit(path)
         return size, sha256
+
+    # ---- records of a dataset that is being written ---------------------------------------------------------------
+
+    def put_record(self, name: str, digest: str, key: str, record: BaseModel) -> None:
+        """Store a record."""
+        self.write_document(_record(name, digest, key), record.model_dump(mode="json"))
+
+    def record(self, name: str, digest: str, key: str, kind: type[Any]) -> Any:
+        """Read a record as an instance of `kind`.
+
+        Raises:
+            NotFound, StoreError
+        """
+        return self.read_document(_record(name, digest, key), kind)
+
+    def written(self, name: str, digest: str) -> set[str]:
+        """The names of all files beside the shards with this digest, and of these. One listing."""
+        return {path.rpartition("/")[2] for path in self.files.listing(f"{_folder(name)}/{safe_name(digest)}")}
+
+    def has_files(self, name: str, digest: str, files: Iterable[str]) -> bool:
+        """Whether all these files are among the shards with this digest."""
+        folder = f"{_folder(name)}/{safe_name(digest)}"
+        return all(self.files.exists(f"{folder}/{safe_name(file)}") for file in files)
+
+    def drop_records(self, name: str, digest: str) -> None:
+        """Remove all records: the dataset is finished."""
+        for file in self.written(name, digest):
+            if file.endswith(".json"):
+                self.files.remove(f"{_folder(name)}/{safe_name(digest)}/{file}")
+
+    # ---------------------------------------------------------------------------------------------------------------
 
     def drop_shards(self, name: str, digest: str) -> None:
         """Remove the shards with this digest, unless they belong to the finished dataset."""
@@ -138,15 +177,24 @@ class Datasets(LakePart):
         manifest = manifest or self.manifest(name)
         if not 0 <= number < len(manifest.shards):
             raise NotFound(f"dataset {name!r} has {counted(len(manifest.shards), 'shard')}, none with number {number}")
-        return _path(name, manifest.digest, number)
+        return _path(name, manifest.digest, manifest.shards[number])
 
 
 def _folder(name: str) -> str:
     return f"datasets/{safe_name(name)}"
 
 
-def _path(name: str, digest: str, number: int) -> str:
-    return f"{_folder(name)}/{safe_name(digest)}/{number:05d}.parquet"
+def shard_file(shard: DatasetShard) -> str:
+    """The name of a shard's file in the folder of its dataset."""
+    return shard.file or f"{shard.number:05d}.parquet"
+
+
+def _path(name: str, digest: str, shard: DatasetShard) -> str:
+    return f"{_folder(name)}/{safe_name(digest)}/{safe_name(shard_file(shard))}"
+
+
+def _record(name: str, digest: str, key: str) -> str:
+    return f"{_folder(name)}/{safe_name(digest)}/{safe_name(key)}.json"
 
 
 def _manifest(name: str) -> str:

@@ -18,10 +18,11 @@ from k2d.errors import NotFound
 from k2d.keys import digest
 from k2d.schema import Source
 from k2d.store.base import LakePart, safe_name
+from k2d.store.batches import PART_RECORDINGS
 from k2d.store.guard import damaged, guard
 
 PREFIX: Final = "d_"
-PART: Final = 1024  # sources of one entry document, and of one describing job
+PART: Final = PART_RECORDINGS  # sources of one entry document, and of one describing job
 
 
 class DraftKind(StrEnum):

@@ -1,7 +1,7 @@
 """Facts shards: distances, evidence and texts of a recording's chunks, one row per chunk, mostly in flat columns."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -107,26 +107,18 @@ class Facts(LakePart):
         """Remove the shard, if it exists, so that it is computed again."""
         self.files.remove(_path(key))
 
-    def read(self, key: str) -> list[ChunkFacts]:
-        """Read the facts of one recording, in the order of its chunks.
+    def read(self, key: str, *, only: Collection[int] | None = None) -> list[ChunkFacts]:
+        """Read the facts of one recording, in the order of its chunks; or those of the chunks with the indices `only`.
 
         Raises:
             NotFound: there are none, or they were written by an earlier version.
             StoreError
         """
         table = self.shard(key)[0]
+        if only is not None:
+            table = table.filter(pc.is_in(table["index"], pa.array(sorted(only), _INT)))
         with decoding(self.files.url(_path(key))):
             return [_fact(row) for row in table.to_pylist()]
-
-    def chunk(self, key: str, index: int) -> ChunkFacts | None:
-        """Read the facts of one chunk of a recording; None if the recording has no such chunk.
-
-        Raises:
-            NotFound, StoreError: as `read`.
-        """
-        table = self.shard(key)[0]
-        row = pc.index(table["index"], pa.scalar(index, _INT)).as_py()
-        return None if row < 0 else _fact(table.slice(row, 1).to_pylist()[0])
 
     def shard(self, key: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
         """Read columns of one shard (all of SCHEMA if None) and its metadata.

@@ -128,6 +128,11 @@ class Files:
             pending.file.write(data)
             pending.commit(path)
 
+    def put(self, source: str | Path, path: str) -> None:
+        """Copy a local file to `path` in an object store, replacing an existing one."""
+        with guard(path, writing=True):
+            self.fs.put_file(str(source), self.full(path))
+
     def create(self, path: str, data: bytes) -> bool:
         """Write a file atomically unless it exists; False then. Of several processes at once, one succeeds."""
         if self.local:
@@ -158,6 +163,26 @@ class Files:
         """List all files under `folder` at any depth, without unfinished writes; sorted paths, relative to the root."""
         with guard(folder):
             return sorted(path for path in self._walk(folder) if not path.endswith(TEMP_SUFFIX))
+
+    def size(self, path: str) -> int | None:
+        """The size of a file in bytes; None if there is none."""
+        try:
+            with guard(path):
+                return os.stat(self.full(path)).st_size if self.local else int(self.fs.size(self.full(path)))
+        except NotFound:
+            return None
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Iterate over all files under `folder` with their sizes in bytes, in no order; unfinished writes too."""
+        with guard(folder):
+            if not self.local:
+                prefix = len(self.root) + 1
+                found = self.fs.find(self.full(folder), detail=True)
+                yield from ((path[prefix:], int(entry.get("size") or 0)) for path, entry in found.items())
+                return
+            for path in self._walk(folder):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    yield path, os.stat(self.full(path)).st_size
 
     def folders_named(self, folder: str, suffix: str) -> list[str]:
         """List the folders under `folder` whose name ends in `suffix`, where files should be (local roots only)."""

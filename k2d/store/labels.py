@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -29,6 +30,9 @@ SCHEMA: Final = pa.schema(
         ("audio", AUDIO),
     ]
 )
+
+
+_PIECE_MEMBERS: Final = ("start_s", "end_s", "text", "avg_logprob", "language", "origin")
 
 
 class LabelWriter:
@@ -129,6 +133,25 @@ class Labels(LakePart):
                     return
                 yield row
 
+    def pieces(self, key: str, only: frozenset[int]) -> Iterator[tuple[Chunk, bytes]]:
+        """Stream some chunks at `key` in order with their FLAC, for training rows: their segments have text, span,
+        confidence, language and origin, and as many tokens as were written, all of them 0.
+
+        Several times faster than `read`, since tokens are counted in Arrow. One row group is in memory at a time.
+
+        Raises:
+            NotFound, StoreError: as `read`.
+        """
+        path = _path(key)
+        with self.files.parquet(path) as file:
+            rows = _pieces(file, only)
+            while True:
+                with guard(self.files.url(path)):  # around the read alone, not around what the caller does with a row
+                    row = next(rows, None)
+                if row is None:
+                    return
+                yield row
+
     def audio(self, key: str, index: int) -> bytes:
         """Read the FLAC of one chunk; reads one row group.
 
@@ -182,6 +205,36 @@ def _read(
             if only is None or row["index"] in only:
                 segments = tuple(segment(value) for value in row["segments"])
                 yield Chunk(row["index"], segments), row["audio"]["bytes"] if audio else None
+
+
+def _pieces(file: pq.ParquetFile, only: frozenset[int]) -> Iterator[tuple[Chunk, bytes]]:
+    stored = {field.name for field in file.schema_arrow.field("segments").type.value_type}
+    names = [name for name in _PIECE_MEMBERS if name in stored]  # version 0.2 had no origins
+    leaves = [f"segments.list.element.{name}" for name in names]
+    columns = ["index", *leaves, "segments.list.element.tokens.list.element", "audio.bytes"]
+    for group in range(file.metadata.num_row_groups):
+        if not _holds(file, group, only):
+            continue
+        table = file.read_row_group(group, columns=columns, use_threads=False).combine_chunks()
+        indices, lists = table["index"].to_pylist(), table["segments"].chunk(0)
+        ends = np.cumsum(lists.value_lengths().to_numpy(zero_copy_only=False)).tolist()
+        flat = lists.flatten()
+        values = {name: flat.field(name).to_pylist() for name in names}
+        tokens = flat.field("tokens").value_lengths().fill_null(0).to_pylist()
+        segments = [
+            Segment(
+                no_speech_prob=0.0,
+                compression_ratio=0.0,
+                temperature=0.0,
+                tokens=(0,) * count,
+                **dict(zip(names, row, strict=True)),
+            )
+            for count, *row in zip(tokens, *values.values(), strict=True)
+        ]
+        audio = table["audio"].chunk(0).field("bytes")
+        for row, (index, start, end) in enumerate(zip(indices, [0, *ends], ends, strict=False)):
+            if index in only:
+                yield Chunk(index, tuple(segments[start:end])), audio[row].as_py()
 
 
 def _holds(file: pq.ParquetFile, group: int, wanted: frozenset[int]) -> bool:

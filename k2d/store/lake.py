@@ -21,6 +21,7 @@ from k2d.store.files import Files
 from k2d.store.guard import damaged, decoding
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.labels import Labels
+from k2d.store.memory import Memory
 from k2d.store.parquet import dumps
 from k2d.store.partial import PartialUploads
 from k2d.store.probes import Probes
@@ -28,11 +29,12 @@ from k2d.store.reviews import ReviewDraws, Reviews
 from k2d.store.runs import Runs
 from k2d.store.uploads import Uploads
 
+TAILS: Final = 8  # parts; chosen: few megabytes each, and as many as workers fill at once
 log = structlog.get_logger()
 
 KEPT_S: Final = 7 * 24 * 3600.0  # for which an upload that broke off can be resumed
 _STORE: Final = "store.json"  # properties of the lake as a whole
-_SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+\.parquet")
+_SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+(-[0-9]+)*\.parquet")
 
 
 class Lake:
@@ -71,6 +73,8 @@ class Lake:
         self.runs = Runs(self.files)
         self.access = AccessKeys(self.files)
         self.audit_log = AuditLog(self.files)
+        self.memory = Memory()  # what was read from files that never change, by whoever reads them
+        self.tails = Memory(TAILS)  # what came in since the index of a part was written (k2d.corpus.index)
         self._is_current = False
 
     def __repr__(self) -> str:
@@ -95,12 +99,20 @@ class Lake:
     def is_current(self) -> bool:
         """Whether the lake is marked (`mark_current`) to have only facts of the current FACTS_VERSION."""
         if not self._is_current:
-            try:
-                marked = json.loads(self.files.read(_STORE))["facts_version"]
-            except (NotFound, DamagedFile, ValueError, TypeError, KeyError, RecursionError):  # it is made again
-                marked = None
-            self._is_current = marked == FACTS_VERSION
+            self._is_current = self._recorded_version() == FACTS_VERSION
         return self._is_current
+
+    def version(self) -> dict[str, int | None]:
+        """The version of facts that nothing in the lake is older than (None: not recorded), and what is written now."""
+        recorded = FACTS_VERSION if self.is_current() else self._recorded_version()
+        return {"facts_version": recorded, "facts_written": FACTS_VERSION}
+
+    def _recorded_version(self) -> int | None:
+        try:
+            recorded = json.loads(self.files.read(_STORE))["facts_version"]
+        except (NotFound, DamagedFile, ValueError, TypeError, KeyError, RecursionError):  # it is made again
+            return None
+        return recorded if isinstance(recorded, int) else None
 
     def mark_problem(self) -> str | None:
         """What is wrong with the mark of `mark_current`, if there is one."""

@@ -8,7 +8,9 @@ from k2d.schema import Script
 
 # Version of rows and manifest; part of the digest. Version 2 added salvaged segments, segment_ids and revoked ids.
 # Older manifests are still read: members that they lack have defaults.
-FORMAT_VERSION: Final = 2
+# Version 3 wrote shards by slices of parts, under names of their own.
+FORMAT_VERSION: Final = 3
+ROWS_VERSION: Final = 2  # of the rows alone, in the metadata of shards
 
 
 class _ManifestModel(BaseModel):
@@ -23,6 +25,9 @@ class DatasetShard(_ManifestModel):
     bytes: int
     sha256: str
     seconds: float = Field(description="Audio in it, with the silence that fills gaps.")
+    file: str | None = Field(
+        default=None, description="Name of its file; null: its number in five digits, as before version 0.3."
+    )
 
 
 class DatasetCounts(_ManifestModel):

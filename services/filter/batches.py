@@ -1,11 +1,12 @@
 """Batches: accept audio, answer 202 at once, and report progress."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from sse_starlette import EventSourceResponse
 
-from k2d.corpus import views
+from k2d.corpus import index, views
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import (
     BatchByReference,
@@ -14,6 +15,7 @@ from k2d.documents import (
     BatchOptions,
     BatchStatus,
     Forecast,
+    Jobs,
     OpenBatch,
     ResumeResult,
 )
@@ -28,6 +30,7 @@ from k2d.store.drafts import Draft
 from services.filter.context import InFeeds, InLake, InPolicy, InQueue, InSettings
 from services.filter.events import BatchEvents
 from services.filter.filling import IN_THE_REQUEST, draft_status, open_draft, reference_draft
+from services.filter.index_jobs import queue_index
 from services.filter.intake import OPENAPI_BODY, forecast_batch, read_body, read_options, store_batch
 from services.filter.queue import WorkQueue, request_descriptions, request_plan
 from services.web.access import ANONYMOUS
@@ -96,8 +99,9 @@ def list_batches(
         raise BadRequest("the cursor names no batch", hint="use `next` of the page before as it is")
     start = ids.index(cursor) + 1 if cursor is not None else 0
     page = ids[start : start + limit]
+    entries = [entry for entry in map(lake.batches.entry, page) if entry is not None]
     return BatchList(
-        batches=[_listed(entry, lake, queue) for entry in map(lake.batches.entry, page) if entry is not None],
+        batches=_listed(entries, lake, queue),
         next=page[-1] if start + limit < len(ids) else None,
     )
 
@@ -154,7 +158,7 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings) 
             _request_missing(draft, lake, queue)
             return draft_status(draft, lake, settings, queue.live(draft.id))
         stored = lake.batches.get(batch_id)
-    lake.batches.retry(stored.id)
+    index.retry(lake, stored)
     queue.forget(stored.id)
     request_plan(queue, stored.id)
     return batch_status(stored, lake, queue)
@@ -230,15 +234,21 @@ def queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
 
 
 def batch_status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:
-    return views.status(lake, batch, policy, jobs=queue.live(batch.id))
+    make = queue_index(batch, lake, queue) == 0
+    return views.status(lake, batch, policy, jobs=queue.live(batch.id), make=make)
 
 
-def _listed(batch: Batch | DamagedBatch, lake: Lake, queue: WorkQueue) -> BatchItem:
-    """A batch for a list; Redis is asked only about those whose state depends on it."""
-    if isinstance(batch, DamagedBatch):
-        return views.listed_damaged(batch)
-    listed = views.listed(lake, batch)
-    if listed.state is not BatchState.STALLED:
-        return listed
-    state = views.state(lake, batch, pending=listed.pending, jobs=queue.live(batch.id))
-    return listed.model_copy(update={"state": state})
+def _listed(entries: Sequence[Batch | DamagedBatch], lake: Lake, queue: WorkQueue) -> list[BatchItem]:
+    """Batches for a list; Redis is asked once, about those whose state depends on it."""
+    items = [
+        views.listed_damaged(entry) if isinstance(entry, DamagedBatch) else views.listed(lake, entry)
+        for entry in entries
+    ]
+    waiting = {item.id for item in items if item.state is BatchState.STALLED}
+    jobs = queue.live_many(sorted(waiting)) if waiting else {}
+    return [_with_jobs(item, lake, jobs.get(item.id)) if item.id in waiting else item for item in items]
+
+
+def _with_jobs(item: BatchItem, lake: Lake, jobs: Jobs | None) -> BatchItem:
+    state = views.state(lake, lake.batches.get(item.id), pending=item.pending, jobs=jobs)
+    return item.model_copy(update={"state": state})

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field
 from k2d.corpus import chunk, chunk_pages
 from k2d.documents import ChunkDetail, ChunkFilter, ChunkList
 from k2d.errors import K2DError
-from services.filter.context import InLake, InPolicy
+from services.filter.context import InLake, InPolicy, InQueue
+from services.filter.index_jobs import require_index
 from services.web.problems import EVERYWHERE, responses
 
 router = APIRouter(prefix="/v1/chunks", tags=["chunks"], responses=EVERYWHERE)
@@ -36,8 +37,9 @@ class RangeNotSatisfiable(K2DError):
 
 
 @router.get("", summary="A batch's chunks, filtered, a page at a time", responses=responses(400, 404))
-def list_chunks(query: Annotated[ChunkQuery, Query()], lake: InLake, policy: InPolicy) -> ChunkList:
+def list_chunks(query: Annotated[ChunkQuery, Query()], lake: InLake, queue: InQueue, policy: InPolicy) -> ChunkList:
     batch = lake.batches.get(query.batch)
+    require_index([batch], lake, queue)
     return chunk_pages.page(lake, batch, policy, where=query, limit=query.limit, cursor=query.cursor)
 
 

@@ -16,7 +16,7 @@ from k2d.schema import Script
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 from services.filter.context import InLake, InQueue
-from services.filter.queue import CONTROL, JobRequest, WorkQueue
+from services.filter.queue import CORPUS, JobRequest, WorkQueue, freeze_slot
 from services.web.problems import EVERYWHERE, responses
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], responses=EVERYWHERE)
@@ -99,22 +99,33 @@ def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without:
 def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without: RevokedIds) -> None:
     args: list[Any] = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids), str(body.script)]
     args += [True] if body.allow_mixed else []
+    slot = freeze_slot(body.name)
+    live = queue.live(slot)
+    writing = live is not None and live.jobs_queued + live.jobs_running > 0
+    job = queue.latest(slot)
+    if writing and job is not None and job.args != args:
+        raise _other_content(body.name)
+    if not writing:
+        queue.drop_jobs(slot)  # of an earlier freeze that failed
     # of several requests at once one gets the slot; the others see what it asks for
-    if not queue.enqueue(CONTROL, JobRequest("freeze_dataset", args, slot=_slot(body.name))):
-        job = queue.latest(_slot(body.name))
+    if not queue.enqueue(CORPUS, JobRequest("freeze_dataset", args, slot=slot), batch=slot):
+        job = queue.latest(slot)
         if job is not None and job.args != args:
-            raise Conflict(f"dataset {body.name!r} is being frozen with other content", hint="take another name")
+            raise _other_content(body.name)
 
 
-def _slot(name: str) -> str:
-    return f"freeze:{name}"
+def _other_content(name: str) -> Conflict:
+    return Conflict(f"dataset {name!r} is being frozen with other content", hint="take another name")
 
 
 def _state(name: str, lake: Lake, queue: WorkQueue) -> DatasetState:
     """A dataset's state: a manifest means that it is ready; the queue only tells whether one is on its way."""
     if name not in lake.datasets.names():
-        job = queue.latest(_slot(name))
-        if job is not None and not job.finished:
-            return DatasetState(name=name, state="building" if job.live else "failed", error=job.error)
-    # a job that finished has written the manifest by now, unless the dataset was deleted since
+        jobs, planning = queue.live(freeze_slot(name)), queue.latest(freeze_slot(name))
+        if jobs is not None and jobs.jobs_queued + jobs.jobs_running:
+            return DatasetState(name=name, state="building", error=jobs.last_error)
+        if planning is not None and (not planning.finished or (jobs is not None and jobs.jobs_failed)):
+            error = planning.error or (jobs.last_error if jobs is not None else None)
+            return DatasetState(name=name, state="building" if planning.live else "failed", error=error)
+    # jobs that finished have written the manifest by now, unless the dataset was deleted since
     return DatasetState(name=name, state="ready", manifest=lake.datasets.manifest(name))

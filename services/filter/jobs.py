@@ -19,8 +19,10 @@ from rq import get_current_job
 from k2d import sources
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
-from k2d.datasets.freeze import freeze
-from k2d.errors import AudioError, DamagedFile, K2DError, StoreError
+from k2d.corpus.index import parts_of, settle
+from k2d.datasets.freeze import plan_freeze
+from k2d.datasets.slices import FreezePlan, Slice, SliceWriter, finish, read_plan
+from k2d.errors import AudioError, DamagedFile, K2DError, NotFound, StoreError
 from k2d.filtering.policy import Policy
 from k2d.labeling.group import RecordingGroup
 from k2d.labeling.open_models import open_models
@@ -28,12 +30,15 @@ from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.schema import Batch, RecordingResult, Script, Source
 from k2d.settings import Settings, load
 from k2d.store import Lake
+from k2d.store.manifest import Manifest
 from services.filter.filling import close_draft, describe_uris
-from services.filter.queue import LABEL, AttemptsInRedis, JobRequest, WorkQueue, request_plan
+from services.filter.queue import CORPUS, LABEL, AttemptsInRedis, JobRequest, WorkQueue, freeze_slot, request_plan
 
 log = structlog.get_logger()
 
 STOP_GRACE_S: Final = 8.0  # after SIGTERM, what recordings in flight get to finish; Docker kills after 10
+SLICES_IN_PLAN: Final = 2  # of a dataset, that the job which plans it writes by itself; chosen: a few seconds each
+MOST_JOBS: Final = 512  # of a dataset; chosen: more workers than anyone has
 POLL_S: Final = 1.0  # between checks for a stop, a cancelled batch, and the worker having died
 STORE_RETRIES: Final = 3  # attempts that a job has left after the store took no writes: the next is in 30 s (RETRY_S)
 BYTES_PER_S: Final = 16_000  # assumed of a source whose header does not tell its length (128 kbit/s)
@@ -139,6 +144,7 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
                     queue.enqueue(LABEL, _label_request(batch.id, index, positions), batch=batch.id, force=True)
                     log.info("group put back", batch=batch.id, recordings=len(missing) - len(run.finished))
                 break
+        settle(lake, batch, parts_of(positions))
     return finished
 
 
@@ -155,6 +161,8 @@ class GroupRun:
     async def run(self, positions: Sequence[int]) -> None:
         """Label `positions`, or as many as can be finished before a stop or cancel."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
+        with suppress(RedisError):
+            self.queue.begin(self.batch.id)
         async with open_models(self.settings, self.batch, self.lake) as (teacher, validators):
             labeler = Labeler(
                 self.lake,
@@ -206,7 +214,14 @@ class GroupRun:
         self.lake.batches.put_result(self.batch.id, result)
         self.finished.add(result.position)
         with suppress(RedisError):
-            self.queue.finished(self.batch.id, result.position)
+            self.queue.finished(self.batch.id, result.position, result.duration_s)
+
+
+def index_part(batch_id: str, number: int) -> None:
+    """Store one part of a batch's index, if all its recordings have a result."""
+    lake = Lake(load().store)
+    with _errors_in_job():
+        settle(lake, lake.batches.get(batch_id), [number])
 
 
 def freeze_dataset(
@@ -217,20 +232,60 @@ def freeze_dataset(
     script: str = Script.AS_HEARD,
     allow_mixed: bool = False,
 ) -> str:
-    """Freeze a dataset in one script, without the chunks and segments of these ids; returns its digest."""
+    """Plan a dataset in one script, without the chunks and segments of these ids, and queue its slices; returns its
+    digest. A small one is written at once.
+    """
     settings = load()
+    lake, queue = Lake(settings.store), WorkQueue(settings)
     with _errors_in_job():
-        rules, lake = Policy.model_validate(policy), Lake(settings.store)
-        manifest = freeze(
+        plan = plan_freeze(
             lake,
             name=name,
             batches=batches,
-            policy=rules,
+            policy=Policy.model_validate(policy),
             without=without or (),
             script=Script(script),
             allow_mixed=allow_mixed,
         )
-        return manifest.digest
+        if isinstance(plan, Manifest):
+            return plan.digest
+        missing = plan.missing(lake)
+        if len(missing) <= SLICES_IN_PLAN:
+            _write_slices(lake, plan, missing)
+        else:
+            size = -(-len(missing) // MOST_JOBS)
+            runs = [missing[start : start + size] for start in range(0, len(missing), size)]
+            queue.enqueue_many(CORPUS, [_slices_request(plan, run) for run in runs], batch=freeze_slot(name))
+            log.info("dataset planned", dataset=name, slices=len(missing), jobs=len(runs))
+        return plan.digest
+
+
+def freeze_slices(name: str, digest: str, slices: list[list[int]]) -> int:
+    """Write slices of a planned dataset, and the manifest if these were the last; returns how many there were.
+
+    Slices that are written are left as they are, so after a kill at most one is written again.
+    """
+    lake = Lake(load().store)
+    with _errors_in_job():
+        try:
+            plan = read_plan(lake, name, digest)
+        except NotFound:  # finished, or given up
+            return 0
+        _write_slices(lake, plan, [Slice(part, number) for part, number in slices])
+        return len(slices)
+
+
+def _write_slices(lake: Lake, plan: FreezePlan, slices: Sequence[Slice]) -> None:
+    writer = SliceWriter(lake, plan)
+    for slice_ in slices:
+        writer.write(slice_)
+    finish(lake, plan.manifest.name, plan.digest)
+
+
+def _slices_request(plan: FreezePlan, slices: Sequence[Slice]) -> JobRequest:
+    name = plan.manifest.name
+    first, args = slices[0], [name, plan.digest, [list(slice_) for slice_ in slices]]
+    return JobRequest("freeze_slices", args, slot=f"{freeze_slot(name)}:{plan.digest}:{first.key}")
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from fastapi import APIRouter
 from k2d.corpus import views
 from k2d.documents import PolicyItem, Preview, PreviewRequest
 from k2d.filtering.policy import PRESETS, explain
-from services.filter.context import InLake
+from services.filter.context import InLake, InQueue
+from services.filter.index_jobs import require_index
 from services.web.problems import EVERYWHERE, responses
 
 router = APIRouter(prefix="/v1/policies", tags=["policies"], responses=EVERYWHERE)
@@ -17,6 +18,7 @@ def list_policies() -> list[PolicyItem]:
 
 
 @router.post("/preview", summary="What a policy would keep, and the curve over α", responses=responses(404))
-def preview(body: PreviewRequest, lake: InLake) -> Preview:
+def preview(body: PreviewRequest, lake: InLake, queue: InQueue) -> Preview:
     batches = [lake.batches.get(name) for name in dict.fromkeys(body.batches)]
+    require_index(batches, lake, queue)
     return views.preview(lake, batches, body.policy, metrics=body.curve)

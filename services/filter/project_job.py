@@ -13,7 +13,7 @@ from k2d.errors import BadRequest
 from services.filter.server_time import StartedJobs, server_time
 
 MODULE: Final = "services.filter.jobs"
-FUNCTIONS: Final = ("describe_part", "plan_batch", "label_group", "freeze_dataset")
+FUNCTIONS: Final = ("describe_part", "plan_batch", "label_group", "index_part", "freeze_dataset", "freeze_slices")
 
 
 def job_name(function: str) -> str:

@@ -21,17 +21,21 @@ from rq.serializers import JSONSerializer
 from k2d.documents import Jobs
 from k2d.errors import QueueError, described
 from k2d.settings import Settings
+from services.filter.live_jobs import AT, AUDIO, DONE, LIVE, SINCE, jobs_key, live_jobs, live_key
 from services.filter.project_job import ProjectJob, job_name
 from services.filter.redis_url import connect, queue_error
 from services.filter.server_time import server_time
 
-CONTROL: Final = "k2d-control"  # planning and freezing: short, served first
+CONTROL: Final = "k2d-control"  # planning of batches: short, served first
+CORPUS: Final = "k2d-corpus"  # steps over a corpus, a part or less each: the index, datasets
 LABEL: Final = "k2d-label"  # groups of recordings
-QUEUES: Final = (CONTROL, LABEL)
+QUEUES: Final = (CONTROL, CORPUS, LABEL)
 
-LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
 KEEP_S: Final = 7 * 24 * 3600  # keys of live progress, after their last change
 FINISHED_S: Final = 3600  # how long a finished job stays visible
+# Seconds a job of CORPUS may take. Chosen: its few gigabytes take minutes, and an hour in a slow object store.
+PART_TIMEOUT_S: Final = 2 * 3600
+IDLE_S: Final = 900.0  # without progress, after which the speed of a batch is measured anew; chosen
 MAX_TRANSACTION: Final = 1000  # jobs enqueued at once: other clients of Redis wait meanwhile
 
 
@@ -120,23 +124,24 @@ class WorkQueue:
                     pipe.zadd(self._scheduled(job).key, {job.id: 0}, xx=True)  # due at once
             if not free:
                 return 0
-            data = [self._job_data(request) for _, request in free]
+            timeout_s = PART_TIMEOUT_S if queue == CORPUS else self.settings.job_timeout_s
+            data = [self._job_data(request, timeout_s=timeout_s) for _, request in free]
             jobs = self._queue(queue).enqueue_many(data, pipeline=pipe)
             for (slot, _), job in zip(free, jobs, strict=True):
                 pipe.set(slot, job.id, ex=KEEP_S)
             if batch is not None:
-                pipe.sadd(_jobs_key(batch), *(job.id for job in jobs))
-                pipe.expire(_jobs_key(batch), KEEP_S)
+                pipe.sadd(jobs_key(batch), *(job.id for job in jobs))
+                pipe.expire(jobs_key(batch), KEEP_S)
             return len(jobs)
 
         # redis-py's annotation leaves `value_from_callable` out
         return cast(int, self.redis.transaction(add, *slots, value_from_callable=True))  # type: ignore[arg-type]
 
-    def _job_data(self, request: JobRequest) -> EnqueueData:
+    def _job_data(self, request: JobRequest, *, timeout_s: int) -> EnqueueData:
         return Queue.prepare_data(
             job_name(request.function),
             args=request.args,
-            timeout=self.settings.job_timeout_s,
+            timeout=timeout_s,
             retry=Retry(max=len(self.settings.retry_s), interval=list(self.settings.retry_s)),
             result_ttl=FINISHED_S,
             failure_ttl=KEEP_S,
@@ -196,52 +201,49 @@ class WorkQueue:
 
     def progress(self, batch: str, position: int, seconds: float) -> None:
         """Record how far the teacher is in an unfinished recording."""
-        self.redis.hset(_live_key(batch), mapping={str(position): seconds, "at": time.time()})
-        self.redis.expire(_live_key(batch), KEEP_S)
+        self.redis.hset(live_key(batch), mapping={str(position): seconds, AT: time.time()})
+        self.redis.expire(live_key(batch), KEEP_S)
 
     def planned(self, batch: str, audio_s: float) -> None:
         """Record how much audio a batch has, by the headers of its files."""
-        self.redis.hset(_live_key(batch), "audio", str(round(audio_s, 3)))
-        self.redis.expire(_live_key(batch), KEEP_S)
+        self.redis.hset(live_key(batch), AUDIO, str(round(audio_s, 3)))
+        self.redis.expire(live_key(batch), KEEP_S)
 
-    def finished(self, batch: str, position: int) -> None:
-        """Drop a recording's live progress: its result is in the lake."""
-        self.redis.hdel(_live_key(batch), str(position))
-        self.redis.hset(_live_key(batch), "at", str(time.time()))
-        self.redis.expire(_live_key(batch), KEEP_S)
+    def finished(self, batch: str, position: int, seconds: float = 0.0) -> None:
+        """Drop a recording's live progress: its result is in the lake. `seconds`: its length, for the speed."""
+        with self.redis.pipeline() as pipe:
+            pipe.hdel(live_key(batch), str(position))
+            pipe.hincrbyfloat(live_key(batch), DONE, seconds)
+            pipe.hset(live_key(batch), AT, str(time.time()))
+            pipe.expire(live_key(batch), KEEP_S)
+            pipe.execute()
+
+    def begin(self, batch: str) -> None:
+        """Begin to measure the speed of a batch, unless some worker is at it already."""
+        at = cast(bytes | None, self.redis.hget(live_key(batch), AT))
+        now = time.time()
+        if at is None or now - float(at) > IDLE_S:
+            self.redis.hset(live_key(batch), mapping={SINCE: now, DONE: 0.0, AT: now})
+            self.redis.expire(live_key(batch), KEEP_S)
 
     def live(self, batch: str) -> Jobs | None:
-        """What Redis knows of the batch; None when Redis does not answer."""
-        try:
-            ids = [job_id.decode() for job_id in cast(set[bytes], self.redis.smembers(_jobs_key(batch)))]
-            jobs = list(self._fetch(ids))
-            if gone := set(ids) - {job.id for job in jobs}:
-                self.redis.srem(_jobs_key(batch), *gone)
-            fields = cast(dict[bytes, bytes], self.redis.hgetall(_live_key(batch)))
-        except RedisError:
-            return None
-        states = [job.get_status(refresh=False) for job in jobs]
-        live = [job for job, state in zip(jobs, states, strict=True) if state in LIVE]
-        at, audio_s = fields.pop(b"at", None), fields.pop(b"audio", None)
-        return Jobs(
-            jobs_queued=len(live) - states.count(JobStatus.STARTED),
-            jobs_running=states.count(JobStatus.STARTED),
-            jobs_failed=states.count(JobStatus.FAILED),
-            last_error=next((job.meta["error"] for job in jobs if job.meta.get("error")), None),
-            waiting_for=self._waiting_for(live) if live else None,
-            seconds_in_flight=round(sum(float(value) for value in fields.values()), 3),
-            updated_at=float(at) if at else None,
-            audio_s=float(audio_s) if audio_s else None,
-        )
+        """What Redis knows of the batch; None when Redis does not answer. A few round trips for any batch."""
+        return self.live_many([batch])[batch]
 
-    def _waiting_for(self, jobs: Sequence[Job]) -> str | None:
-        """What keeps live jobs from going on: Redis takes no writes, or the store took none at their last attempt."""
+    def live_many(self, batches: Sequence[str]) -> dict[str, Jobs | None]:
+        """What Redis knows of several batches, in as many round trips as for one."""
+        try:
+            return dict(live_jobs(self.redis, batches, refuses_writes=self._refuses_writes))
+        except RedisError:
+            return dict.fromkeys(batches)
+
+    def _refuses_writes(self) -> str | None:
+        """Why Redis takes no writes; None if it does."""
         try:
             self.check()
         except QueueError as error:
             return described(error)
-        waiting = (job for job in jobs if job.get_status(refresh=False) != JobStatus.STARTED)
-        return next((job.meta["error"] for job in waiting if job.meta.get("waits")), None)
+        return None
 
     def forget(self, batch: str) -> None:
         """Drop the live progress and the counted attempts of a batch: it is tried again.
@@ -250,7 +252,18 @@ class WorkQueue:
             QueueError: Redis does not answer.
         """
         try:
-            self.redis.delete(_live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
+            self.redis.delete(live_key(batch), f"k2d:attempts:{batch}", f"k2d:errors:{batch}")
+        except RedisError as error:
+            raise queue_error(error, self.settings) from error
+
+    def drop_jobs(self, batch: str) -> None:
+        """Forget which jobs a batch or dataset had.
+
+        Raises:
+            QueueError: Redis does not answer.
+        """
+        try:
+            self.redis.delete(jobs_key(batch))
         except RedisError as error:
             raise queue_error(error, self.settings) from error
 
@@ -370,17 +383,11 @@ def request_descriptions(queue: WorkQueue, draft_id: str, parts: Iterable[int]) 
     return queue.enqueue_many(CONTROL, requests, batch=draft_id)
 
 
+def freeze_slot(dataset: str) -> str:
+    """The slot of the job that plans a dataset; also names the set of the jobs that write it."""
+    return f"freeze:{dataset}"
+
+
 def _slot_key(slot: str) -> str:
     """The key of the id of a slot's latest job."""
     return f"k2d:slot:{slot}"
-
-
-def _jobs_key(batch: str) -> str:
-    """The key of the set of ids of a batch's jobs."""
-    return f"k2d:jobs:{batch}"
-
-
-def _live_key(batch: str) -> str:
-    """The key of a hash: seconds transcribed in each unfinished recording of a batch, when that was (`at`), and of the
-    whole batch (`audio`)."""
-    return f"k2d:live:{batch}"

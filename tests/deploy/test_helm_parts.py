@@ -204,7 +204,7 @@ def test_jobs_in_hand_keep_their_workers(helm: Helm) -> None:
     """HPA takes the largest of ceil(value / target): as many workers as there are jobs that a worker has."""
     spec = named(helm.template(GPU), "ScaledObject", "t-k2d-worker")["spec"]
     started = [t for t in spec["triggers"] if "k2d_queue_started" in t["metadata"]["valueLocation"]]
-    assert [t["metadata"]["targetValue"] for t in started] == ["1", "1"]
+    assert [t["metadata"]["targetValue"] for t in started] == ["1", "1", "1"]
     assert {t["metricType"] for t in spec["triggers"]} == {"AverageValue"}
     assert spec["scaleTargetRef"]["name"] == "t-k2d-worker"
     assert "replicas" not in named(helm.template(GPU), "Deployment", "t-k2d-worker")["spec"]

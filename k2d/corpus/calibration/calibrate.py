@@ -14,6 +14,7 @@ from k2d.corpus.calibration.fit import Fit, fit
 from k2d.corpus.calibration.rates import SecondsKept, seconds_kept, speech_rate, with_rate
 from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow, table, until
 from k2d.corpus.distinct import distinct_parts
+from k2d.corpus.index import parts
 from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import Columns, Policy, columns_of, evidence_columns, features, thresholds
 from k2d.keys import place_of
@@ -217,8 +218,7 @@ def _risks(policy: Policy, facts: Sequence[tuple[ChunkFacts, int]]) -> list[floa
 
 def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[ReviewRow]) -> list[tuple[ChunkFacts, int]]:
     """For each row, the facts of its chunk and the number of its segment in the chunk."""
-    results = (result for batch in batches for result in lake.batches.results(batch.id))
-    keys = {str(result.facts_key) for result in results if result.facts_key}
+    keys = {key for batch in batches for part in parts(lake, batch.id) for key in part.recordings.column("facts_key")}
     places = [place_of(row.id) for row in rows]
     missing = next((row.id for row, place in zip(rows, places, strict=True) if place.facts_key not in keys), None)
     if missing is not None:
@@ -226,9 +226,11 @@ def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[ReviewRow]) -> l
             f"the reviewed segment {missing[:80]} is in none of these batches",
             hint="name the batches it was drawn from; facts of another validator or version need a new review file",
         )
-    facts: dict[tuple[str, int], ChunkFacts] = {}
-    for key in dict.fromkeys(place.facts_key for place in places):
-        facts.update({(key, fact.index): fact for fact in lake.facts.read(key)})
+    chunks: dict[str, set[int]] = {}
+    for place in places:
+        chunks.setdefault(place.facts_key, set()).add(place.chunk)
+    read = lake.files.many(lambda key: (key, lake.facts.read(key, only=chunks[key])), chunks)
+    facts = {(key, fact.index): fact for key, chunk_facts in read for fact in chunk_facts}
     for row, place in zip(rows, places, strict=True):
         fact = facts.get((place.facts_key, place.chunk))
         if fact is None or place.segment is None or place.segment >= len(fact.segments):

@@ -19,7 +19,6 @@ from k2d.store import Lake
 from k2d.store.reviews import ReviewOrder
 
 FEWEST: Final = 30  # draws; with fewer, no target can be proved
-_REMEMBERED: Final = 64  # recordings whose facts are kept in memory: two draws are seldom from the same one
 
 
 def review(
@@ -112,14 +111,11 @@ def rows_of_draws(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
         NotFound: facts are gone.
         StoreError
     """
-    remembered: dict[str, dict[int, ChunkFacts]] = {}
-    for segment_draw in drawn:
-        key = segment_draw.facts_key
-        if key not in remembered:
-            if len(remembered) > _REMEMBERED:
-                remembered.clear()
-            remembered[key] = {fact.index: fact for fact in lake.facts.read(key)}
-        fact = remembered[key][segment_draw.chunk]
+
+    def read(segment_draw: Draw) -> ChunkFacts:
+        return lake.facts.read(segment_draw.facts_key, only=(segment_draw.chunk,))[0]
+
+    for segment_draw, fact in zip(drawn, lake.files.many(read, drawn), strict=True):
         segment = fact.segments[segment_draw.segment]
         yield ReviewRow(
             id=segment_id(fact.id, segment_draw.segment),

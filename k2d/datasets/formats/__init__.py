@@ -1,46 +1,49 @@
-"""Exports frozen datasets to formats of other toolkits. Rows are streamed; the folder appears once it is complete."""
+"""Exports frozen datasets to formats of other toolkits, shard by shard. A local folder appears once it is complete."""
 
 import shutil
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from k2d.datasets.formats.huggingface import write_huggingface
-from k2d.datasets.formats.kaldi import write_kaldi
-from k2d.datasets.formats.lhotse import write_lhotse
-from k2d.datasets.formats.nemo import write_nemo
-from k2d.datasets.formats.webdataset import write_webdataset
-from k2d.datasets.read import FrozenDataset
-from k2d.errors import BadRequest, Conflict
+from k2d.datasets.formats.huggingface import HUGGINGFACE
+from k2d.datasets.formats.kaldi import KALDI
+from k2d.datasets.formats.lhotse import LHOTSE
+from k2d.datasets.formats.nemo import NEMO
+from k2d.datasets.formats.shards import FRAGMENTS, DatasetFormat, write_local, write_remote
+from k2d.datasets.formats.webdataset import WEBDATASET
+from k2d.datasets.read import FrozenDataset, ShardStore
+from k2d.errors import BadRequest, Conflict, K2DError
 from k2d.schema import Script
-from k2d.store import Lake
+from k2d.store.files import Files
 from k2d.store.guard import guard
 
-# (dataset, folder to write to, which exists, final path of that folder). Kaldi's files need absolute paths.
-Exporter = Callable[[FrozenDataset, Path, Path], None]
-
-FORMATS: Final[dict[str, Exporter]] = {
-    "huggingface": write_huggingface,
-    "webdataset": write_webdataset,
-    "nemo": write_nemo,
-    "lhotse": write_lhotse,
-    "kaldi": write_kaldi,
+FORMATS: Final[dict[str, DatasetFormat]] = {
+    "huggingface": HUGGINGFACE,
+    "webdataset": WEBDATASET,
+    "nemo": NEMO,
+    "lhotse": LHOTSE,
+    "kaldi": KALDI,
 }
 
 
-def export(lake: Lake, name: str, format: str, folder: str | Path, *, script: Script | None = None) -> Path:
-    """Write dataset `name` in `format` (a key of FORMATS) to a local `folder`, which must be empty or not exist.
+def export(store: ShardStore, name: str, format: str, folder: str | Path, *, script: Script | None = None) -> str:
+    """Write dataset `name` of a lake in `format` (a key of FORMATS) to a folder, which must be empty or not exist.
 
         export(lake, "lectures-v1", "webdataset", "out/lectures-v1")
 
     With a `script`, the labels of a dataset as heard are converted, and what the teacher wrote is in `raw_text` (for
     Kaldi in the file of that name).
 
-    Returns the absolute path of the folder. On an error nothing is left behind.
+    After a kill, or when the target is full, the shards that are complete stay (beside a local folder, as
+    .<folder>.….partial), and the same call goes on there. When the dataset itself cannot be read, nothing stays.
+
+    Args:
+        store: a lake, or a remote API's datasets (`k2d.datasets.pull.RemoteStore`).
+        folder: a local path, or a URL such as s3://bucket/talks.
+
+    Returns the absolute path of the folder, or the URL.
 
     Raises:
-        BadRequest: an unknown format.
+        BadRequest: an unknown format, or one whose files cannot lie in an object store.
         NotFound: no such dataset.
         Conflict: the folder is not empty, or is a file; or the dataset is in another script.
         StoreError: the lake cannot be read, or the folder cannot be written.
@@ -48,18 +51,41 @@ def export(lake: Lake, name: str, format: str, folder: str | Path, *, script: Sc
     exporter = FORMATS.get(format)
     if exporter is None:
         raise BadRequest(f"unknown export format: {format[:40]!r}", hint=f"formats are {', '.join(FORMATS)}")
-    dataset = FrozenDataset(lake, name, script=script)
+    dataset = FrozenDataset(store, name, script=script)
+    if "://" in str(folder):
+        return _export_remote(exporter, dataset, str(folder), format)
     final = Path(folder).absolute()
     with guard(str(final), writing=True):
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             raise Conflict(f"{final} is not empty", hint="export to a new folder; nothing is ever overwritten")
-        final.parent.mkdir(parents=True, exist_ok=True)
-        staged = final.parent / f".{final.name}.{uuid.uuid4().hex}.tmp"
-        staged.mkdir()
+        staged = final.parent / f".{final.name}.{_content(dataset, format)}.partial"
         try:
-            exporter(dataset, staged, final)
-            staged.rename(final)  # replaces an empty folder
-        except BaseException:
+            write_local(exporter, dataset, staged, final)
+        except Conflict:
+            raise
+        except K2DError:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-    return final
+    return str(final)
+
+
+def _export_remote(exporter: DatasetFormat, dataset: FrozenDataset, url: str, format: str) -> str:
+    if not exporter.remote:
+        raise BadRequest(
+            f"an export as {format} has paths of this machine in it", hint="export to a local folder, or as nemo"
+        )
+    target = Files(url)
+    mark = f"{FRAGMENTS}/of.txt"  # which content is being written there
+    content = _content(dataset, format).encode()
+    present = target.listing("")
+    if present and (mark not in present or target.read(mark) != content):
+        raise Conflict(f"{url} is not empty", hint="export to a new prefix; nothing is ever overwritten")
+    target.write(mark, content)
+    write_remote(exporter, dataset, target)
+    return url
+
+
+def _content(dataset: FrozenDataset, format: str) -> str:
+    """What is exported, as part of a file name: an export of something else does not go on from it."""
+    script = f"-{dataset.converted_to}" if dataset.converted_to is not None else ""
+    return f"{dataset.manifest.digest[:12]}-{format}{script}"

@@ -6,33 +6,37 @@ export(lake, "lectures-v1", "huggingface", "out")
 import hashlib
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
+from k2d.datasets.formats.shards import DatasetFormat
 from k2d.datasets.read import FrozenDataset
 from k2d.datasets.scripts import scripts_in_words
-from k2d.store.manifest import Manifest
+from k2d.store.manifest import DatasetShard, Manifest
 from k2d.wording import counted
 
 _DATA_FILES: Final = [{"split": "train", "path": "data/train-*.parquet"}]
 _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def write_huggingface(dataset: FrozenDataset, folder: Path, final: Path) -> None:
-    """Copy the shards, and write README.md (the card) and provenance.json (the manifest, with the copies' hashes)."""
+def _write_shard(dataset: FrozenDataset, folder: Path, shard: int) -> dict[str, Any]:
+    """Copy a shard; the note is its entry in the manifest, with the copy's hash."""
     manifest = dataset.manifest
-    (folder / "data").mkdir()
-    copies = []
-    for shard in manifest.shards:
-        target = folder / shard_path(shard.number, len(manifest.shards))
-        dataset.copy_shard(shard.number, target)
-        if dataset.converted_to is not None:
-            with open(target, "rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            shard = shard.model_copy(update={"bytes": target.stat().st_size, "sha256": sha256})
-        copies.append(shard)
-    manifest = manifest.model_copy(update={"shards": copies})
+    target = folder / shard_path(shard, len(manifest.shards))
+    target.parent.mkdir(exist_ok=True)
+    dataset.copy_shard(shard, target)
+    copy = manifest.shards[shard]
+    if dataset.converted_to is not None:
+        with open(target, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        copy = copy.model_copy(update={"bytes": target.stat().st_size, "sha256": sha256})
+    return copy.model_dump(mode="json")
+
+
+def _finish(dataset: FrozenDataset, folder: Path, final: Path, notes: list[Any]) -> None:
+    """Write README.md (the card) and provenance.json (the manifest, with the copies' hashes)."""
+    manifest = dataset.manifest.model_copy(update={"shards": [DatasetShard.model_validate(note) for note in notes]})
     (folder / "README.md").write_text(card(manifest), encoding="utf-8")
     text = json.dumps(manifest.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False)
     (folder / "provenance.json").write_text(text + "\n", encoding="utf-8")
@@ -138,3 +142,6 @@ def _languages(manifest: Manifest) -> list[str]:
     prompts = {str(options.get("decode", {}).get("language", "")) for options in manifest.options}
     codes = {code for language in prompts for code in language.split("-")}
     return sorted(code for code in codes if code and code != "auto") or ["zh", "en"]
+
+
+HUGGINGFACE: Final = DatasetFormat(_write_shard, _finish)

@@ -9,28 +9,28 @@ treats every file as a field.
 import gzip
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from k2d.datasets.formats.shards import DatasetFormat
 from k2d.datasets.formats.tar import add_file
 from k2d.datasets.read import DatasetRow, FrozenDataset, json_line
 from k2d.schema import SAMPLE_RATE_HZ
 
 
-def write_lhotse(dataset: FrozenDataset, folder: Path, final: Path) -> None:
-    """Write one pair of files per shard, and one cut with one supervision per row."""
-    for shard in dataset.shards:
-        cuts = folder / f"cuts.{shard.number:06d}.jsonl.gz"
-        recordings = folder / f"recording.{shard.number:06d}.tar"
-        # no file name and no time in the gzip header, so that equal content gives equal bytes
-        with (
-            open(cuts, "wb") as raw,
-            gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as out,
-            tarfile.open(recordings, "w") as tar,
-        ):
-            for row in dataset.rows(shard.number):
-                out.write(json_line(_cut(row)))
-                add_file(tar, f"{row.id}.flac", row.flac)
-                add_file(tar, f"{row.id}.json", json_line(_recording(row)))
+def _write_shard(dataset: FrozenDataset, folder: Path, shard: int) -> None:
+    """Write one pair of files, with one cut with one supervision per row."""
+    cuts = folder / f"cuts.{shard:06d}.jsonl.gz"
+    recordings = folder / f"recording.{shard:06d}.tar"
+    # no file name and no time in the gzip header, so that equal content gives equal bytes
+    with (
+        open(cuts, "wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as out,
+        tarfile.open(recordings, "w") as tar,
+    ):
+        for row in dataset.rows(shard):
+            out.write(json_line(_cut(row)))
+            add_file(tar, f"{row.id}.flac", row.flac)
+            add_file(tar, f"{row.id}.json", json_line(_recording(row)))
 
 
 def _cut(row: DatasetRow) -> dict[str, Any]:
@@ -65,3 +65,6 @@ def _recording(row: DatasetRow) -> dict[str, Any]:
         "duration": row.duration_s,
         "channel_ids": [0],
     }
+
+
+LHOTSE: Final = DatasetFormat(_write_shard)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from lakes import audio_path, batch, copy, put_recording
 
-from k2d.corpus import index, views
+from k2d.corpus import batch_index, index, views
+from k2d.corpus.batch_index import BatchIndex
 from k2d.corpus.index import parts, read_index
 from k2d.errors import StoreError
 from k2d.filtering.policy import columns_of, evidence_columns
@@ -34,7 +35,7 @@ def lake(written: Lake, tmp_path: Path) -> Lake:
 
 
 def stored(lake: Lake) -> list[str]:
-    return [path for path in lake.files.listing(f"batches/{ID}/index") if path.endswith((".parquet", ".arrow"))]
+    return [path for path in lake.files.listing(f"batches/{ID}/index") if not path.endswith(".stale")]
 
 
 def places(lake: Lake) -> list[tuple[int, int]]:
@@ -56,13 +57,13 @@ def test_a_result_that_comes_while_the_ledger_is_made_counts_with_its_chunks_or_
 ) -> None:
     late = put_recording(lake, 3, [(0.0, 0.3)])
 
-    def then_a_result(*arguments: str) -> list[index.Part]:
-        read = list(parts(lake, ID))
+    def then_a_result(batch_index: BatchIndex, **_: object) -> list[index.Part]:
+        read = [batch_index.part(number) for number in range(len(batch_index.sizes))]
         lake.batches.put_result(ID, late)
         return read
 
     before = views.ledger(lake, lake.batches.get(ID))
-    monkeypatch.setattr(views, "parts", then_a_result)
+    monkeypatch.setattr(BatchIndex, "parts", then_a_result)
     meanwhile = views.status(lake, lake.batches.get(ID))
     assert meanwhile.ledger == before
     assert (meanwhile.state, meanwhile.ledger.recordings.pending) == ("stalled", 1)
@@ -78,7 +79,7 @@ def test_it_is_stored_once_everything_has_a_result(lake: Lake) -> None:
     assert not next(parts(lake, ID)).complete
     lake.batches.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
     assert places(lake) == [(0, 0), (0, 1), (2, 0), (3, 0)]
-    assert len(stored(lake)) == 3
+    assert len(stored(lake)) == 5
     assert next(parts(lake, ID)).complete
     # the stored part answers: the facts shards are no longer read
     for path in lake.files.listing("facts"):
@@ -96,7 +97,7 @@ def test_it_follows_every_change_of_the_ledger(lake: Lake) -> None:
     assert places(lake) == [(0, 0), (2, 0), (3, 0)]
     lake.batches.put_result(ID, dataclasses.replace(last, outcome=Outcome.QUARANTINED, facts_key=None, reason="failed"))
     assert places(lake) == [(0, 0), (2, 0)]
-    assert len(lake.files.listing(f"batches/{ID}/index")) == 4  # the part and one mark: neither piles up
+    assert len(lake.files.listing(f"batches/{ID}/index")) == 6  # the part and one mark: neither piles up
 
 
 # numbers that are not compressed have no redundancy that would tell of garbled bytes
@@ -104,7 +105,11 @@ def test_it_follows_every_change_of_the_ledger(lake: Lake) -> None:
     ("damage", "suffix"),
     [
         *((damage, ".parquet") for damage in ("gone", "cut", "garbled pages")),
-        *((damage, suffix) for damage in ("gone", "cut") for suffix in (".chunks.arrow", ".segments.arrow")),
+        *(
+            (damage, suffix)
+            for damage in ("gone", "cut")
+            for suffix in (".chunks.arrow", ".segments.arrow", ".recordings.arrow", ".ledger.json")
+        ),
     ],
 )
 def test_a_broken_part_is_made_again(lake: Lake, damage: str, suffix: str) -> None:
@@ -121,6 +126,8 @@ def test_a_broken_part_is_made_again(lake: Lake, damage: str, suffix: str) -> No
     assert read_index(lake, ID).equals(before)
     assert [len(part.chunks["ms"]) for part in parts(lake, ID)] == [before.num_rows]
     assert [len(part.segments["ms"]) for part in parts(lake, ID)] == [2 * before.num_rows]
+    assert [len(part.recordings) for part in parts(lake, ID)] == [3]
+    assert [part.ledger().recordings for part in parts(Lake(lake.files.root), ID)] == [4]
     assert path.read_bytes() == whole
 
 
@@ -134,7 +141,7 @@ def test_some_rows_are_read_by_number(lake: Lake) -> None:
         assert table["id"].to_pylist()[0] == table["id"].to_pylist()[2]
         assert part.take(np.array([], np.int64), ["id"]).num_rows == 0
         lake.batches.put_result(ID, RecordingResult(3, "talk-3.flac", Outcome.QUARANTINED, 0.0, reason="silent"))
-    assert len(stored(lake)) == 3
+    assert len(stored(lake)) == 5
 
 
 def test_recordings_of_a_part_know_their_rows(lake: Lake) -> None:
@@ -179,11 +186,11 @@ def test_numbers_are_those_of_the_facts(lake: Lake) -> None:
 
 def test_an_index_of_an_older_version_is_made_anew(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.batches.put_result(ID, put_recording(lake, 3, [(0.0, 0.3)]))
-    monkeypatch.setattr(index, "INDEX_VERSION", 2)
+    monkeypatch.setattr(batch_index, "INDEX_VERSION", 2)
     places(lake)
     before = stored(lake)
-    assert len(before) == 3
+    assert len(before) == 5
     monkeypatch.undo()
     places(lake)
-    assert len(stored(lake)) == 3
+    assert len(stored(lake)) == 5
     assert not set(before) & set(stored(lake))

@@ -29,7 +29,7 @@ JUDGE = Policy(name="judge", metric=Metric.EVIDENCE, weights=Weights(bias=-4.0, 
 @pytest.fixture
 def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (positions, indices, chunk_pages):
-        monkeypatch.setattr(module, "PART", 2)
+        monkeypatch.setattr(module, "PART_RECORDINGS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         spoiled = frozenset((i, i % 2) for i in range(0, number, 3))
         put = put_recording(lake, number, spans, bad=spoiled, rejected=frozenset({4}))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(positions, "PART", 2)
+            patch.setattr(positions, "PART_RECORDINGS", 2)
             lake.batches.put_result(ID, put)
     return lake
 

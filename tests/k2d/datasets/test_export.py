@@ -1,10 +1,12 @@
 """Exports: each is read back by the toolkit it is for, and gives the same text and the same samples."""
 
+import errno
 import io
 import json
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -17,12 +19,15 @@ import webdataset
 import yaml
 from lakes import copy, unflac
 
-from k2d.datasets.formats import FORMATS, export, kaldi
+from k2d.datasets.formats import FORMATS, export, kaldi, shards
 from k2d.datasets.freeze import freeze
+from k2d.datasets.pull import export_pulled
+from k2d.datasets.read import FrozenDataset
 from k2d.datasets.stream import stream_export
 from k2d.errors import BadRequest, Conflict, NotFound, StoreError
 from k2d.filtering.policy import PAPER
 from k2d.store import Lake
+from k2d.store.files import Files
 from k2d.store.manifest import Manifest
 
 
@@ -39,6 +44,10 @@ def talks(with_talks: Lake, tmp_path: Path) -> Lake:
     return copy(with_talks, tmp_path / "lake")
 
 
+def exported(lake: Lake, name: str, format: str, folder: Path) -> Path:
+    return Path(export(lake, name, format, folder))
+
+
 def stored(lake: Lake) -> dict[str, dict]:
     """Rows by id, in order."""
     found = {}
@@ -48,7 +57,7 @@ def stored(lake: Lake) -> dict[str, dict]:
 
 
 def test_huggingface(talks: Lake, tmp_path: Path) -> None:
-    folder = export(talks, "talks", "huggingface", tmp_path / "out")
+    folder = exported(talks, "talks", "huggingface", tmp_path / "out")
     loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert isinstance(loaded.features["audio"], datasets.Audio)
     rows = list(loaded.cast_column("audio", datasets.Audio(decode=False)))
@@ -56,7 +65,7 @@ def test_huggingface(talks: Lake, tmp_path: Path) -> None:
 
 
 def test_the_card_tells_the_provenance(talks: Lake, tmp_path: Path) -> None:
-    folder = export(talks, "talks", "huggingface", tmp_path / "out")
+    folder = exported(talks, "talks", "huggingface", tmp_path / "out")
     _, head, body = (folder / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(head)["language"] == ["en", "zh"]
     manifest = talks.datasets.manifest("talks")
@@ -72,7 +81,7 @@ def test_the_card_tells_the_provenance(talks: Lake, tmp_path: Path) -> None:
 
 
 def test_webdataset(talks: Lake, tmp_path: Path) -> None:
-    folder = export(talks, "talks", "webdataset", tmp_path / "out")
+    folder = exported(talks, "talks", "webdataset", tmp_path / "out")
     tars = sorted(str(path) for path in folder.glob("*.tar"))
     assert len(tars) == 2
     rows = stored(talks)
@@ -86,7 +95,7 @@ def test_webdataset(talks: Lake, tmp_path: Path) -> None:
 
 
 def test_nemo(talks: Lake, tmp_path: Path) -> None:
-    folder = export(talks, "talks", "nemo", tmp_path / "out")
+    folder = exported(talks, "talks", "nemo", tmp_path / "out")
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines()]
     rows = stored(talks)
     assert [line["id"] for line in lines] == list(rows)
@@ -100,7 +109,7 @@ def test_nemo(talks: Lake, tmp_path: Path) -> None:
 
 
 def test_lhotse(talks: Lake, tmp_path: Path) -> None:
-    folder = export(talks, "talks", "lhotse", tmp_path / "out")
+    folder = exported(talks, "talks", "lhotse", tmp_path / "out")
     rows = stored(talks)
     cuts = list(lhotse.CutSet.from_shar(in_dir=str(folder)))
     assert [cut.id for cut in cuts] == list(rows)
@@ -116,7 +125,7 @@ def test_lhotse(talks: Lake, tmp_path: Path) -> None:
 
 
 def test_kaldi(talks: Lake, tmp_path: Path) -> None:
-    folder = export(talks, "talks", "kaldi", tmp_path / "out")
+    folder = exported(talks, "talks", "kaldi", tmp_path / "out")
     recordings, supervisions, _ = lhotse.kaldi.load_kaldi_data_dir(folder, sampling_rate=16_000)
     rows = stored(talks)
     assert {s.id: s.text for s in supervisions} == {row["id"]: row["text"] for row in rows.values()}
@@ -129,7 +138,7 @@ def test_kaldi(talks: Lake, tmp_path: Path) -> None:
 
 def test_kaldi_files_are_sorted_as_kaldi_checks(talks: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kaldi, "RUN", 2)  # three rows in two runs: they must be merged
-    folder = export(talks, "talks", "kaldi", tmp_path / "out")
+    folder = exported(talks, "talks", "kaldi", tmp_path / "out")
     for name in ("wav.scp", "segments", "text", "utt2spk", "spk2utt", "reco2dur"):
         lines = (folder / name).read_bytes().splitlines()
         assert lines == sorted(lines, key=lambda line: line.split()[0])
@@ -145,8 +154,8 @@ def test_exports_are_the_same_every_time(talks: Lake, tmp_path: Path, format: st
         found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         return {name: data.replace(str(folder).encode(), b"") for name, data in found.items()}
 
-    first = export(talks, "talks", format, tmp_path / "a")
-    assert content(first) == content(export(talks, "talks", format, tmp_path / "b"))
+    first = exported(talks, "talks", format, tmp_path / "a")
+    assert content(first) == content(exported(talks, "talks", format, tmp_path / "b"))
 
 
 def flip_a_bit(path: Path) -> None:
@@ -178,7 +187,7 @@ def test_nothing_is_overwritten(talks: Lake, tmp_path: Path) -> None:
             export(talks, "talks", "nemo", tmp_path / target)
     assert (tmp_path / "full" / "mine.txt").read_text() == "keep me"
     (tmp_path / "empty").mkdir()
-    assert (export(talks, "talks", "nemo", tmp_path / "empty") / "manifest.jsonl").is_file()
+    assert (exported(talks, "talks", "nemo", tmp_path / "empty") / "manifest.jsonl").is_file()
 
 
 def test_what_is_asked_for_must_exist(talks: Lake, tmp_path: Path) -> None:
@@ -234,3 +243,137 @@ def test_nothing_is_sent_of_a_dataset_that_lacks_a_shard(talks: Lake) -> None:
         stream_export(talks, "talks", "nemo")
     with pytest.raises(BadRequest):
         stream_export(talks, "talks", "../nemo")
+
+
+# ---- shard by shard -----------------------------------------------------------------------------------------------
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: data.replace(str(folder).encode(), b"") for name, data in found.items()}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The shards that are opened from now on."""
+    opened: list[int] = []
+    frozen_open = FrozenDataset._errors
+
+    def noted(self: FrozenDataset, shard: int):
+        opened.append(shard)
+        return frozen_open(self, shard)
+
+    monkeypatch.setattr(FrozenDataset, "_errors", noted)
+    return opened
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("end", [Killed(), OSError(errno.ENOSPC, "No space left on device")], ids=["kill", "full"])
+def test_a_killed_export_and_one_without_space_go_on_where_they_stopped(
+    talks: Lake, tmp_path: Path, format: str, end: BaseException, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = content(exported(talks, "talks", format, tmp_path / "whole"))
+    monkeypatch.setattr(shards, "MOST_THREADS", 1)
+    write = FORMATS[format].write_shard
+
+    def until_the_second(dataset: FrozenDataset, folder: Path, shard: int) -> object:
+        if shard == 1:
+            raise end
+        return write(dataset, folder, shard)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(FORMATS, format, replace(FORMATS[format], write_shard=until_the_second))
+        with pytest.raises((Killed, StoreError)):
+            export(talks, "talks", format, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    read.clear()
+    assert content(exported(talks, "talks", format, tmp_path / "out")) == expected
+    assert set(read) == {1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "out", "whole"]
+
+
+def test_two_exports_to_one_folder_do_not_mix(talks: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(dataset: FrozenDataset, folder: Path, shard: int) -> None:
+        monkeypatch.undo()
+        with pytest.raises(Conflict, match="another export"):
+            export(talks, "talks", "nemo", tmp_path / "out")
+        FORMATS["nemo"].write_shard(dataset, folder, shard)
+
+    monkeypatch.setattr(shards, "MOST_THREADS", 1)
+    monkeypatch.setitem(FORMATS, "nemo", replace(FORMATS["nemo"], write_shard=meanwhile))
+    export(talks, "talks", "nemo", tmp_path / "out")
+    assert content(tmp_path / "out") == content(exported(talks, "talks", "nemo", tmp_path / "again"))
+
+
+@pytest.mark.parametrize("format", [name for name, how in FORMATS.items() if how.remote])
+def test_an_export_to_an_object_store_has_the_same_files(talks: Lake, tmp_path: Path, format: str) -> None:
+    url = f"memory://{tmp_path.name}/{format}"
+    assert export(talks, "talks", format, url) == url
+    target = Files(url)
+    found = {path: target.read(path) for path in target.listing("")}
+    assert found == content(exported(talks, "talks", format, tmp_path / "local"))
+    with pytest.raises(Conflict, match="not empty"):
+        export(talks, "talks", format, url)
+
+
+def test_an_export_to_an_object_store_goes_on(
+    talks: Lake, tmp_path: Path, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"memory://{tmp_path.name}/killed"
+    monkeypatch.setattr(shards, "MOST_THREADS", 1)
+    put = Files.put
+
+    def until_the_second(self: Files, source: Path, path: str) -> None:
+        if path.endswith("shard-000001.tar"):
+            raise Killed
+        put(self, source, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "put", until_the_second)
+        with pytest.raises(Killed):
+            export(talks, "talks", "webdataset", url)
+    read.clear()
+    with pytest.raises(Conflict):  # of another format: not to be mixed
+        export(talks, "talks", "lhotse", url)
+    export(talks, "talks", "webdataset", url)
+    assert set(read) == {1}
+    found = {path: Files(url).read(path) for path in Files(url).listing("")}
+    assert found == content(exported(talks, "talks", "webdataset", tmp_path / "local"))
+
+
+def test_an_export_of_paths_of_this_machine_needs_a_local_folder(talks: Lake) -> None:
+    with pytest.raises(BadRequest, match="kaldi"):
+        export(talks, "talks", "kaldi", "memory://anywhere")
+
+
+class Remote:
+    """An API's datasets, and how many of their shards are open."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.asked: list[int] = []
+        self.damaged = False
+
+    def manifest(self, name: str) -> Manifest:
+        return self.lake.datasets.manifest(name)
+
+    def shard(self, name: str, number: int) -> Iterator[bytes]:
+        self.asked.append(number)
+        with self.lake.datasets.open_shard(name, number) as file:
+            while block := file.read(1000):
+                yield block[:-1] if self.damaged else block
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_remote_dataset_is_exported_shard_by_shard(talks: Lake, tmp_path: Path, format: str) -> None:
+    remote = Remote(talks)
+    export_pulled(remote, "talks", format, tmp_path / "out")
+    assert content(tmp_path / "out") == content(exported(talks, "talks", format, tmp_path / "local"))
+    assert sorted(remote.asked) == [0, 1]
+    remote.damaged = True
+    with pytest.raises(StoreError, match="arrived damaged"):
+        export_pulled(remote, "talks", format, tmp_path / "damaged")

@@ -218,7 +218,7 @@ def test_a_batch_that_changes_meanwhile_is_noticed(lake: Lake) -> None:
     lake.batches.put_result("b_first", dataclasses.replace(put_recording(lake, 9, [(0.0, 1.0)]), position=0))
     lake.batches.cancel("b_first")
     with pytest.raises(Conflict, match="changed"):
-        freeze(lake, name="talks", batches=["first", "lectures"], policy=PAPER, progress=take_away)
+        freeze(lake, name="talks", batches=["first", "lectures"], policy=PAPER, threads=1, progress=take_away)
     assert lake.datasets.names() == []
     assert lake.files.listing("datasets") == []
 

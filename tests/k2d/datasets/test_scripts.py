@@ -112,7 +112,7 @@ def test_exports_in_one_script_have_both_texts(lake: Lake, tmp_path: Path, forma
     frozen(lake, "heard")
     frozen(lake, "v1", Script.TRADITIONAL if when == "frozen" else Script.AS_HEARD)
     script = None if when == "frozen" else Script.TRADITIONAL
-    folder = export(lake, "v1", format_, tmp_path / "out", script=script)
+    folder = Path(export(lake, "v1", format_, tmp_path / "out", script=script))
     heard = {row["id"]: row["text"] for row in rows(lake, "heard")}
     texts, raw = read_export(folder, format_, tmp_path)
     normal = {key: " ".join(text.split()) for key, text in heard.items()} if format_ == "kaldi" else heard
@@ -163,7 +163,7 @@ def test_the_card_tells_the_script_and_the_cache_is_not_shared(lake: Lake, tmp_p
     frozen(lake, "v1")
     cards = {}
     for script in Script:
-        folder = export(lake, "v1", "huggingface", tmp_path / script / "v1", script=script)
+        folder = Path(export(lake, "v1", "huggingface", tmp_path / script / "v1", script=script))
         cards[script] = (folder / "README.md").read_text("utf-8")
         provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
         data = (folder / "data" / "train-00000-of-00001.parquet").read_bytes()
@@ -198,5 +198,5 @@ def test_manifests_of_before_are_read(lake: Lake, tmp_path: Path) -> None:
     del document["script"], document["scripts_as_heard"]
     path = tmp_path / "lake" / "datasets" / "v1" / "manifest.json"
     path.write_text(json.dumps(document), "utf-8")
-    folder = export(lake, "v1", "huggingface", tmp_path / "out")
+    folder = Path(export(lake, "v1", "huggingface", tmp_path / "out"))
     assert "| script | as heard |" in (folder / "README.md").read_text("utf-8")

@@ -288,7 +288,7 @@ def test_a_lake_is_composed_of_parts_over_one_root(lake: Lake) -> None:
     digest = lake.probes.put(b"weights")
     lake.batches.put(batch(1))
     lake.batches.put_result("b_0123456789abcdef", result)
-    lake.datasets.put_shard("talks", "ab", 0, lambda file: file.write(b"rows") and None)
+    lake.datasets.put_shard("talks", "ab", "00000.parquet", lambda file: file.write(b"rows") and None)
     folders = {path.partition("/")[0] for path in files(lake)}
     assert folders == {
         "uploads", "examinations", "labels", "hypotheses", "probes", "facts", "batches", "names", "recent", "datasets"

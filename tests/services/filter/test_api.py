@@ -21,7 +21,7 @@ from k2d.store import Lake
 from k2d.store.manifest import Manifest
 from services.filter import batches, events, jobs
 from services.filter.app import create_app
-from services.filter.queue import CONTROL
+from services.filter.queue import CORPUS
 
 pytestmark = pytest.mark.integration
 
@@ -108,7 +108,7 @@ def test_listing_asks_redis_about_unfinished_batches_only(api, lake, monkeypatch
     finished_batch(lake)
     batch = upload(api, ("a.wav", wav())).json()["id"]
     asked = []
-    monkeypatch.setattr(api.app.state.queue, "live", lambda batch: asked.append(batch))
+    monkeypatch.setattr(api.app.state.queue, "live_many", lambda ids: asked.extend(ids) or {})
     states = {row["id"]: row["state"] for row in api.get("/v1/batches").json()["batches"]}
     assert states.pop(batch) == "stalled"
     assert set(states.values()) == {"done"}
@@ -474,7 +474,7 @@ def freeze(api, settings, monkeypatch):
         answer = api.post("/v1/datasets", json={"name": name, **LOOSE, **request})
         assert (answer.status_code, answer.json()["state"]) == (202, "building")
         assert answer.headers["location"] == f"/v1/datasets/{name}"
-        job = api.app.state.queue.waiting(CONTROL)[-1]
+        job = api.app.state.queue.waiting(CORPUS)[-1]
         jobs.freeze_dataset(*job.args)
         job.set_status("finished")
         return api.get(f"/v1/datasets/{name}").json()
@@ -518,8 +518,8 @@ def test_a_name_belongs_to_one_dataset_while_it_is_made_and_after(api, lake, fre
     for _ in range(2):
         assert_problem(api.post("/v1/datasets", json={"name": "v1", **OTHER}), 409, "conflict")
         assert api.post("/v1/datasets", json={"name": "v1", **LOOSE}).status_code == 202
-        jobs.freeze_dataset(*api.app.state.queue.waiting(CONTROL)[0].args)
-    assert len(api.app.state.queue.waiting(CONTROL)) == 1
+        jobs.freeze_dataset(*api.app.state.queue.waiting(CORPUS)[0].args)
+    assert len(api.app.state.queue.waiting(CORPUS)) == 1
     assert_problem(api.post("/v1/datasets", json={"name": "v2", **LOOSE, "without": ["x"]}), 400, "bad_request")
     assert_problem(api.post("/v1/datasets", json={"name": "../v2", **LOOSE}), 400, "bad_request")
     assert_problem(api.post("/v1/datasets", json={"name": "v2", "batches": ["none"]}), 404, "not_found")
@@ -541,7 +541,7 @@ def test_a_dataset_is_frozen_in_one_script(api, lake, freeze):
 def test_a_freeze_that_failed_says_why_and_may_be_asked_for_again(api, lake):
     finished_batch(lake)
     api.post("/v1/datasets", json={"name": "v1", **LOOSE})
-    [job] = api.app.state.queue.waiting(CONTROL)
+    [job] = api.app.state.queue.waiting(CORPUS)
     job.meta["error"] = "the disk is full"
     job.save_meta()
     job.set_status("failed")

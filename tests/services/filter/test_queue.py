@@ -21,10 +21,12 @@ from rq.serializers import JSONSerializer
 
 from k2d.errors import QueueError
 from k2d.settings import RETRY_S, Settings
+from services.filter.live_jobs import ERRORS_READ
 from services.filter.project_job import ProjectJob
 from services.filter.project_queue import ProjectQueue
 from services.filter.queue import (
     CONTROL,
+    IDLE_S,
     LABEL,
     MAX_TRANSACTION,
     QUEUES,
@@ -160,6 +162,40 @@ def test_live_progress_of_unfinished_recordings(queue):
     assert queue.live("b").updated_at is None
     queue.finished("c", 0)
     assert queue.redis.ttl("k2d:live:c") > 0  # no key stays for ever
+
+
+def test_a_look_asks_redis_as_often_for_a_thousand_jobs_as_for_one(queue):
+    def calls(look) -> int:
+        before = queue.redis.info("stats")["total_commands_processed"]
+        look()
+        return queue.redis.info("stats")["total_commands_processed"] - before - 1
+
+    queue.enqueue(LABEL, group(0), batch="a")
+    queue.enqueue_many(LABEL, [group(index) for index in range(1, 1000)], batch="b")
+    few = calls(lambda: queue.live("a"))
+    assert queue.live("b").jobs_queued == 999
+    assert few <= calls(lambda: queue.live("b")) <= few + ERRORS_READ
+    many = queue.live_many(["a", "b", "c"])
+    assert [many[name].jobs_queued for name in "abc"] == [1, 999, 0]
+    assert queue.live_many([]) == {}
+
+
+def test_the_speed_of_a_batch_is_what_was_done_since_workers_began(queue, monkeypatch):
+    now = 1_000_000.0
+    monkeypatch.setattr("services.filter.queue.time.time", lambda: now)
+    queue.begin("b")
+    assert queue.live("b").times_real_time is None
+    now += 10
+    queue.progress("b", 1, 20.0)
+    queue.finished("b", 0, 30.0)
+    assert queue.live("b").times_real_time == 5.0
+    queue.begin("b")  # another worker joins
+    assert queue.live("b").times_real_time == 5.0
+    now += IDLE_S + 1
+    queue.begin("b")  # after a night
+    now += 10
+    queue.progress("b", 1, 40.0)
+    assert queue.live("b").times_real_time == 4.0
 
 
 def test_the_last_error_of_a_job_is_shown(queue):

@@ -91,7 +91,7 @@ def test_the_same_seed_draws_the_same_whatever_the_parts(tmp_path, monkeypatch):
 
     whole = drawn(parts=1)
     for module in ("k2d.store.batches", "k2d.corpus.index"):
-        monkeypatch.setattr(f"{module}.PART", 1)  # a part for each recording
+        monkeypatch.setattr(f"{module}.PART_RECORDINGS", 1)  # a part for each recording
     assert drawn(parts=6) == whole
 
 

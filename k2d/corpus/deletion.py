@@ -1,0 +1,115 @@
+"""Deletes a batch, and frees what no other batch refers to: labels, hypotheses, facts, uploads.
+
+Datasets stay: their shards have the audio. So do examinations, which are small and spare the next batch a decode.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from k2d.corpus.index import results
+from k2d.errors import Conflict, NotFound
+from k2d.schema import Batch, Source
+from k2d.store import Lake
+from k2d.store.base import key_path
+
+UPLOADS: Final = "lake://uploads/"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What goes with a batch: paths in the lake by folder."""
+
+    batch: Batch
+    paths: dict[str, list[str]]
+    bytes: int
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        files = {folder: len(paths) for folder, paths in self.paths.items()}
+        return {"batch": self.batch.id, "name": self.batch.name, "files": files, "bytes": self.bytes}
+
+
+def plan_deletion(lake: Lake, batch: Batch) -> Deletion:
+    """Find what only this batch refers to. Nothing is removed.
+
+        plan_deletion(lake, lake.batches.get("lectures")).bytes
+
+    Raises:
+        Conflict: recordings of the batch are missing, and it is not cancelled.
+        StoreError
+    """
+    own = _References.of(lake, [batch])
+    if own.results < len(batch.sources) and not lake.batches.is_cancelled(batch.id):
+        raise Conflict(
+            f"batch {batch.name!r} is unfinished: a worker may be at it", hint="`k2d cancel` first", batch=batch.id
+        )
+    others = _References.of(lake, (other for other in lake.batches.all() if other.id != batch.id))
+    for draft in lake.drafts.unfinished():  # batches that are being filled
+        others.add_uploads(lake.drafts.sources(draft.id))
+    facts = sorted(own.facts - others.facts)
+    kept = {key for keys in lake.files.many(lambda key: _hypotheses(lake, key), sorted(others.facts)) for key in keys}
+    made = {key for keys in lake.files.many(lambda key: _hypotheses(lake, key), facts) for key in keys}
+    paths = {
+        "labels": [key_path("labels", key, ".parquet") for key in sorted(own.labels - others.labels)],
+        "facts": [key_path("facts", key, ".parquet") for key in facts],
+        "hypotheses": [key_path("hypotheses", key, ".parquet") for key in sorted(made - kept)],
+        "uploads": [key_path("uploads", name) for name in sorted(own.uploads - others.uploads)],
+    }
+    found = {folder: _sizes(lake, wanted) for folder, wanted in paths.items()}
+    size = sum(sum(sizes.values()) for sizes in found.values())
+    size += sum(size for _, size in lake.files.sizes(f"batches/{batch.id}"))
+    return Deletion(batch, {folder: sorted(sizes) for folder, sizes in found.items()}, size)
+
+
+def delete_batch(lake: Lake, deletion: Deletion) -> None:
+    """Remove what was planned. After a kill, plan it again and go on.
+
+    Raises:
+        StoreError
+    """
+    lake.batches.cancel(deletion.batch.id)  # so that no resume labels again what is gone already
+    for paths in deletion.paths.values():
+        for _ in lake.files.many(lake.files.remove, paths):
+            pass
+    lake.batches.delete(deletion.batch)
+
+
+@dataclass(slots=True)
+class _References:
+    """What some batches refer to, by key."""
+
+    labels: set[str]
+    facts: set[str]
+    uploads: set[str]
+    results: int = 0
+
+    @classmethod
+    def of(cls, lake: Lake, batches: Iterable[Batch]) -> "_References":
+        references = cls(set(), set(), set())
+        for batch in batches:
+            references.add_uploads(batch.sources)
+            for result in results(lake, batch):
+                references.results += 1
+                references.labels |= {result.label_key} if result.label_key else set()
+                references.facts |= {result.facts_key} if result.facts_key else set()
+        return references
+
+    def add_uploads(self, sources: Iterable[Source]) -> None:
+        """Add the uploads among some sources."""
+        uris = (source.uri for source in sources if source.uri.startswith(UPLOADS))
+        self.uploads |= {uri.removeprefix(UPLOADS) for uri in uris}
+
+
+def _hypotheses(lake: Lake, facts_key: str) -> list[str]:
+    """The keys of the hypotheses that facts were made from; none of facts that are gone."""
+    try:
+        return [str(key) for key in lake.facts.meta(facts_key).get("hypotheses") or ()]
+    except NotFound:
+        return []
+
+
+def _sizes(lake: Lake, paths: list[str]) -> dict[str, int]:
+    """The sizes of those files that are there."""
+    sizes = lake.files.many(lambda path: (path, lake.files.size(path)), paths)
+    return {path: size for path, size in sizes if size is not None}
