@@ -23,7 +23,9 @@ KINDS: Final = (
     (r"(probes|listeners)/.*", "probes, and examinations of version 0.1"),
     (r"batches/[^/]+/index/.*", "indexes of batches: a cache"),
     (r"(batches|names|recent|drafts|drafts-by-name)/.*", "batches and results"),
+    (r"(reviews|draws)/.*", "reviews"),
     (r"datasets/.*", "datasets"),
+    (r"runs/.*", "published runs"),
     (r"(access|audit-log|checks)/.*|store\.json", "keys, log, checks"),
 )
 

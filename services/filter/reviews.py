@@ -22,7 +22,8 @@ from k2d.documents import (
 from k2d.errors import BadRequest
 from k2d.store import Lake
 from services.filter.chunks import FOREVER_S
-from services.filter.context import InLake
+from services.filter.context import InLake, InQueue
+from services.filter.index_jobs import require_index
 from services.web.access import Caller
 from services.web.problems import EVERYWHERE, responses
 
@@ -41,8 +42,9 @@ def caller_of(request: Request) -> str:
 
 
 @router.post("/draws", status_code=201, summary="Draw segments for review", responses=responses(400, 404))
-def create_draw(body: DrawRequest, lake: InLake, response: Response) -> DrawItem:
+def create_draw(body: DrawRequest, lake: InLake, queue: InQueue, response: Response) -> DrawItem:
     batches = [lake.batches.get(name) for name in dict.fromkeys(body.batches)]
+    require_index(batches, lake, queue)
     draw = make_draw(lake, batches, body.policy, count=body.count, seed=body.seed, order=body.order)
     response.headers["Location"] = f"/v1/draws/{draw.id}"
     return desk.describe_draw(draw)

@@ -21,7 +21,8 @@ from k2d.store import Lake
 from services.filter.console.asked import asked_policy, choice, link, number, text_of
 from services.filter.console.page import PageRoute, render, words_of
 from services.filter.console.verdicts import REASONS, evidence_name, sentence
-from services.filter.context import InLake
+from services.filter.context import InLake, InQueue
+from services.filter.index_jobs import require_index
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -32,9 +33,10 @@ POLICY: Final = ("policy", "metric", "alpha", "rules", "on", "batch")  # of a qu
 
 
 @router.get("/batches/{batch}/chunks")
-def list_page(request: Request, batch: str, lake: InLake) -> Response:
+def list_page(request: Request, batch: str, lake: InLake, queue: InQueue) -> Response:
     query = request.query_params
     asked, stored = asked_policy(query), lake.batches.get(batch)
+    require_index([stored], lake, queue)
     where = ChunkFilter(
         verdict=choice(query, "verdict", Status),
         reason=choice(query, "reason", Reason),

@@ -30,6 +30,7 @@ from services.filter.console.asked import (
 )
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake, InQueue
+from services.filter.index_jobs import require_index
 from services.filter.datasets import create_dataset
 from services.filter.queue import WorkQueue
 
@@ -78,10 +79,10 @@ def page(request: Request, batch: str, lake: InLake) -> Response:
 
 
 @router.get("/panel")
-def panel(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> Response:
+def panel(request: Request, batch: str, lake: InLake, queue: InQueue, explorer: InExplorer) -> Response:
     """One of the parts below the curve, by `show`."""
     query = request.query_params
-    asked, batches = asked_policy(query), _batches(lake, batch, query)
+    asked, batches = asked_policy(query), _indexed(lake, queue, batch, query)
     common: dict[str, Any] = {
         "batch": batches[0],
         "policy": asked.policy,
@@ -105,10 +106,10 @@ def panel(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> R
 
 
 @router.get("/curve.json")
-def curve(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> Response:
+def curve(request: Request, batch: str, lake: InLake, queue: InQueue, explorer: InExplorer) -> Response:
     """What the policy's rules keep at each thousandth of α, so that moving α needs no request."""
     asked = asked_policy(request.query_params)
-    found = explorer.curve(explorer.parts(_batches(lake, batch, request.query_params)), asked.policy)
+    found = explorer.curve(explorer.parts(_indexed(lake, queue, batch, request.query_params)), asked.policy)
     return JSONResponse(
         {
             "chunks": found.chunks,
@@ -125,9 +126,9 @@ def curve(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> R
 
 
 @router.get("/measures.json")
-def measures(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> Response:
+def measures(request: Request, batch: str, lake: InLake, queue: InQueue, explorer: InExplorer) -> Response:
     """The curves to compare with: of each preset, and of each measure under the policy's other rules."""
-    batches, asked = _batches(lake, batch, request.query_params), asked_policy(request.query_params)
+    batches, asked = _indexed(lake, queue, batch, request.query_params), asked_policy(request.query_params)
     series = [
         {"label": label, "kind": kind, "ms": (found.kept_ms + found.salvaged_ms)[THINNED].tolist()}
         for kind, label, found in _series(explorer, batches, asked)
@@ -137,8 +138,8 @@ def measures(request: Request, batch: str, lake: InLake, explorer: InExplorer) -
 
 
 @router.get("/curve.csv")
-def curve_file(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> Response:
-    batches, asked = _batches(lake, batch, request.query_params), asked_policy(request.query_params)
+def curve_file(request: Request, batch: str, lake: InLake, queue: InQueue, explorer: InExplorer) -> Response:
+    batches, asked = _indexed(lake, queue, batch, request.query_params), asked_policy(request.query_params)
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\r\n")
     rows.writerow(("kind", "name", "alpha", "chunks_kept", "hours_kept", "hours_salvaged", "hours_total"))
@@ -183,6 +184,17 @@ def _batches(lake: Lake, batch: str, parameters: Parameters) -> list[Batch]:
         raise BadRequest(f"{len(names)} batches are too many; {MOST_BATCHES} can be explored at once")
     found = [lake.batches.get(name) for name in names]
     return list({one.id: one for one in found}.values())
+
+
+def _indexed(lake: Lake, queue: WorkQueue, batch: str, parameters: Parameters) -> list[Batch]:
+    """The batches of a query, whose index a request can read.
+
+    Raises:
+        IndexIncomplete: workers must make it first.
+    """
+    batches = _batches(lake, batch, parameters)
+    require_index(batches, lake, queue)
+    return batches
 
 
 def _panel(parameters: Parameters) -> str:

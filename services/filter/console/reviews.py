@@ -17,7 +17,8 @@ from k2d.store import Lake
 from k2d.store.reviews import DRAW_ID, ReviewOrder
 from services.filter.console.curve import curve_picture
 from services.filter.console.page import PageRoute, render
-from services.filter.context import InLake
+from services.filter.context import InLake, InQueue
+from services.filter.index_jobs import require_index
 from services.filter.reviews import caller_of
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -40,6 +41,7 @@ async def review_page(request: Request, lake: InLake, batch: str | None = None) 
 async def create_draw(
     request: Request,
     lake: InLake,
+    queue: InQueue,
     batch: Annotated[list[str], Form(max_length=100)],
     order: Annotated[ReviewOrder, Form()] = ReviewOrder.RANDOM,
     count: Annotated[int, Form(ge=1, le=20_000)] = CHOSEN,
@@ -51,6 +53,7 @@ async def create_draw(
 
     def draw() -> StoredDraw:
         batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
+        require_index(batches, lake, queue)
         return make_draw(lake, batches, PRESETS[policy], count=count, seed=seed, order=order)
 
     return _go(request, f"/review/{(await asyncio.to_thread(draw)).id}")
