@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from k2d.corpus import chunk_pages
+from k2d.corpus.index import results
 from k2d.documents import ChunkFilter, ChunkRow
 from k2d.errors import BadRequest
 from k2d.filtering.policy import Policy
@@ -41,7 +42,7 @@ def _subtitles(
     lake: Lake, batch: Batch, form: str, write: Callable[[Iterable[Segment]], str]
 ) -> Iterator[tuple[str, bytes]]:
     names: set[str] = set()
-    for result in lake.batches.results(batch.id):
+    for result in results(lake, batch):
         if result.outcome is not Outcome.LABELED or result.label_key is None:
             continue
         name = file_name(result.name)

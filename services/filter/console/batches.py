@@ -21,6 +21,7 @@ from services.filter.batches import cancel_batch, get_batch, list_batches, retry
 from services.filter.console.page import PageRoute, render
 from services.filter.console.progress import progress_of
 from services.filter.context import InLake, InQueue, InSettings
+from services.filter.index_jobs import require_index
 from services.filter.intake import MAX_FILES
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -109,9 +110,10 @@ def subtitles(batch: str, form: str, lake: InLake) -> StreamingResponse:
 
 
 @router.get("/batches/{batch}/chunks.csv")
-def chunks_csv(batch: str, lake: InLake, verdict: Status | None = None) -> StreamingResponse:
+def chunks_csv(batch: str, lake: InLake, queue: InQueue, verdict: Status | None = None) -> StreamingResponse:
     """The chunks with both texts and their verdicts, or those of one verdict."""
     stored = lake.batches.get(batch)
+    require_index([stored], lake, queue)
     table = chunk_table(lake, stored, DEFAULT, ChunkFilter(verdict=verdict))
     return _download(table, "text/csv; charset=utf-8", f"{stored.id}-{verdict or 'chunks'}.csv")
 

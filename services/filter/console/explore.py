@@ -30,8 +30,8 @@ from services.filter.console.asked import (
 )
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake, InQueue
-from services.filter.index_jobs import require_index
 from services.filter.datasets import create_dataset
+from services.filter.index_jobs import require_index
 from services.filter.queue import WorkQueue
 
 router = APIRouter(prefix="/batches/{batch}/explore", include_in_schema=False, route_class=PageRoute)

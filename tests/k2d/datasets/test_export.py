@@ -220,7 +220,7 @@ def unpacked(lake: Lake, format: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_streamed_export_has_the_files_of_an_export(format: str, talks: Lake, tmp_path: Path) -> None:
-    whole = export(talks, "talks", format, tmp_path / "whole")
+    whole = exported(talks, "talks", format, tmp_path / "whole")
     streamed = unpacked(talks, format, tmp_path)
     names = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file()}
     assert {path.relative_to(streamed) for path in streamed.rglob("*") if path.is_file()} == names
