@@ -16,7 +16,7 @@ class _RunDocument(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class RunRecord(_RunDocument):
+class PublishedRun(_RunDocument):
     """What a run is, and how far. `run_id` tells two runs of one name apart."""
 
     name: str
@@ -107,7 +107,7 @@ class Runs(LakePart):
         """List the names of all published runs, sorted."""
         return [name for name in self.files.folders("runs") if self.files.exists(_path(name, "run.json"))]
 
-    def record(self, name: str) -> RunRecord:
+    def record(self, name: str) -> PublishedRun:
         """What a run is, and how far.
 
         Raises:
@@ -115,24 +115,24 @@ class Runs(LakePart):
             StoreError
         """
         try:
-            record: RunRecord = self.read_document(_path(name, "run.json"), RunRecord)
+            record: PublishedRun = self.read_document(_path(name, "run.json"), PublishedRun)
         except NotFound as error:
             raise NotFound(
                 f"no run is called {name[:100]!r}", hint="`k2d train … --publish` puts a run into the store"
             ) from error
         return record
 
-    def all(self) -> list[RunRecord | tuple[str, DamagedFile]]:
+    def all(self) -> list[PublishedRun | tuple[str, DamagedFile]]:
         """All runs, the newest first; of a damaged one its name and the error."""
-        found: list[RunRecord | tuple[str, DamagedFile]] = []
+        found: list[PublishedRun | tuple[str, DamagedFile]] = []
         for name in self.names():
             try:
                 found.append(self.record(name))
             except DamagedFile as error:
                 found.append((name, error))
-        return sorted(found, key=lambda run: run.started_at if isinstance(run, RunRecord) else "", reverse=True)
+        return sorted(found, key=lambda run: run.started_at if isinstance(run, PublishedRun) else "", reverse=True)
 
-    def put(self, record: RunRecord) -> None:
+    def put(self, record: PublishedRun) -> None:
         """Store how far a run is.
 
         Raises:

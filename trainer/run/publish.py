@@ -11,9 +11,9 @@ import structlog
 from k2d.errors import K2DError
 from k2d.labeling.request import check_name
 from k2d.store import Lake
-from k2d.store.runs import RunCurves, RunRecord, RunState, named_twice
+from k2d.store.runs import PublishedRun, RunCurves, RunState, named_twice
 from trainer.options import Recipe
-from trainer.run.curve import Curve
+from trainer.run.curve import ThinnedCurve
 from trainer.run.runs import METRICS, VALIDATION, Run
 
 log = structlog.get_logger()
@@ -45,9 +45,9 @@ class RunPublisher:
         if self.name in lake.runs.names() and lake.runs.record(self.name).run_id != run.description().get("run_id"):
             raise named_twice(self.name)
         self._lake, self._run, self._recipe, self._clock = lake, run, recipe, clock
-        self._curve = Curve(MEASURED)
+        self._curve = ThinnedCurve(MEASURED)
         self._validation: dict[str, list[float]] = {"step": [], "mer": []}
-        self._record: RunRecord | None = None
+        self._record: PublishedRun | None = None
         self._published_at = 0.0
         self._is_failing = False
 
@@ -68,7 +68,7 @@ class RunPublisher:
             self._count_validation(line)
         dataset = about.get("dataset", {})
         seconds = dataset.get("seconds")
-        self._record = RunRecord(
+        self._record = PublishedRun(
             name=self.name,
             run_id=about["run_id"],
             state="running",

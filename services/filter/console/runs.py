@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from k2d.errors import DamagedFile
 from k2d.filtering.distance import Diff, aligned_diff
 from k2d.store import Lake
-from k2d.store.runs import EvaluatedLine, RunEvaluation, RunRecord, evaluation_key
+from k2d.store.runs import EvaluatedLine, PublishedRun, RunEvaluation, evaluation_key
 from services.filter.chunks import ranged
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake
@@ -38,8 +38,8 @@ def runs_page(request: Request, lake: InLake) -> Response:
     return render(
         request,
         "runs.html",
-        runs=[run for run in runs if isinstance(run, RunRecord)],
-        damaged=[run for run in runs if not isinstance(run, RunRecord)],
+        runs=[run for run in runs if isinstance(run, PublishedRun)],
+        damaged=[run for run in runs if not isinstance(run, PublishedRun)],
         is_silent=is_silent,
     )
 
@@ -93,7 +93,7 @@ def clip(
     return response
 
 
-def is_silent(run: RunRecord) -> bool:
+def is_silent(run: PublishedRun) -> bool:
     """Whether a run says that it goes on, and has said nothing for long: its process was perhaps killed."""
     if run.state != "running":
         return False
@@ -105,7 +105,7 @@ def is_silent(run: RunRecord) -> bool:
     return silence_s > max(SILENT_S, SILENT_STEPS * (run.step_s or 0.0))
 
 
-def left_s(run: RunRecord) -> float | None:
+def left_s(run: PublishedRun) -> float | None:
     """Seconds until the last step, at the pace of the latest ones; validations not counted."""
     return (run.steps - run.step) * run.step_s if run.state == "running" and run.step_s else None
 

@@ -10,9 +10,9 @@ from structlog.testing import capture_logs
 
 from k2d.errors import BadRequest, Conflict, StoreError
 from k2d.store import Lake
-from k2d.store.runs import RunRecord
+from k2d.store.runs import PublishedRun
 from trainer.options import Recipe
-from trainer.run.curve import Curve
+from trainer.run.curve import ThinnedCurve
 from trainer.run.publish import PUBLISH_S, RunPublisher
 from trainer.run.runs import METRICS, VALIDATION, Run
 
@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Run:
 
 @given(losses=st.lists(st.floats(0, 10), min_size=1, max_size=300), most=st.integers(2, 20))
 def test_a_curve_keeps_the_mean_of_all_its_steps(losses: list[float], most: int) -> None:
-    curve = Curve(("loss",), most=most)
+    curve = ThinnedCurve(("loss",), most=most)
     for step, loss in enumerate(losses, 1):
         curve.add(step, {"loss": loss})
     columns = curve.columns()
@@ -115,7 +115,7 @@ def test_training_goes_on_when_the_store_cannot_be_written(
     publisher = RunPublisher(lake, run, RECIPE, clock)
     publisher.begin(0)
 
-    def full(_: RunRecord) -> None:
+    def full(_: PublishedRun) -> None:
         raise StoreError("the store is full")
 
     with monkeypatch.context() as broken, capture_logs() as logs:

@@ -23,7 +23,7 @@ from k2d.schema import Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessRole
-from k2d.store.runs import EvaluatedLine, EvaluatedModel, Rate, RunCurves, RunEvaluation, RunRecord
+from k2d.store.runs import EvaluatedLine, EvaluatedModel, PublishedRun, Rate, RunCurves, RunEvaluation
 from services.filter.app import create_app
 from services.filter.console.words import table
 from services.filter.fleet import ErrorKind, InRedis, QueueLoad, ServerEntry, WorkerEntry, entry_of, judge
@@ -76,12 +76,12 @@ def unfinished(lake: Lake):
     return batch
 
 
-def run_record(name: str = "first", **changes: object) -> RunRecord:
+def run_record(name: str = "first", **changes: object) -> PublishedRun:
     known = {
         "name": name, "run_id": "1", "state": "done", "started_at": "2026-11-22T10:00:00+00:00",
         "updated_at": "2026-11-22T10:00:00+00:00", "steps": 10, "step": 10, "dataset": "talks", "teacher": "t",
     }  # fmt: skip
-    return RunRecord(**known | changes)
+    return PublishedRun(**known | changes)
 
 
 # ---- batches ---------------------------------------------------------------------------------------------------------
