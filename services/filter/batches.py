@@ -143,8 +143,17 @@ def cancel_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings)
     summary="Do what is missing, and try the quarantined recordings again",
     responses=responses(404),
 )
-def retry_batch(batch: str, lake: InLake, queue: InQueue) -> BatchStatus:
-    stored = lake.batches.get(batch)
+def retry_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings) -> BatchStatus:
+    try:
+        stored = lake.batches.get(batch)
+    except NotFound:
+        draft, batch_id = _draft(batch, lake)
+        if draft is None:
+            raise
+        if batch_id is None:
+            _request_missing(draft, lake, queue)
+            return draft_status(draft, lake, settings, queue.live(draft.id))
+        stored = lake.batches.get(batch_id)
     lake.batches.retry(stored.id)
     queue.forget(stored.id)
     request_plan(queue, stored.id)
@@ -170,8 +179,7 @@ def resume(lake: InLake, queue: InQueue) -> ResumeResult:
         except (DamagedFile, NotFound) as error:  # the other batches go on
             failed[batch.id] = described(error)
     for draft in lake.drafts.unfinished():
-        parts = set(range(draft.parts)) - lake.drafts.described_parts(draft.id) or {draft.parts - 1}
-        request_descriptions(queue, draft.id, sorted(parts))
+        _request_missing(draft, lake, queue)
         missing[draft.id] = draft.count
     if not failed:
         lake.mark_current()
@@ -195,6 +203,13 @@ def _refer(body: BatchByReference, lake: Lake, queue: WorkQueue, settings: Setti
     draft = reference_draft(body, lake, settings, adds=adds)
     request_descriptions(queue, draft.id, range(draft.parts))
     return draft_status(draft, lake, settings, queue.live(draft.id))
+
+
+def _request_missing(draft: Draft, lake: Lake, queue: WorkQueue) -> None:
+    """Queue the describing of the parts that are not described; of a draft with none, what makes the batch of it."""
+    parts = set(range(draft.parts)) - lake.drafts.described_parts(draft.id) or {draft.parts - 1}
+    if draft.parts:
+        request_descriptions(queue, draft.id, sorted(parts))
 
 
 def _draft(id_or_name: str, lake: Lake) -> tuple[Draft | None, str | None]:

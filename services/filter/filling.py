@@ -211,6 +211,9 @@ def draft_status(draft: Draft, lake: Lake, settings: Settings, jobs: Jobs | None
     options = BatchOptions.model_validate(draft.options)
     teacher, validator, longform = check_options(options, settings)
     is_open = draft.kind is DraftKind.FILES
+    state = BatchState.OPEN if is_open else BatchState.PREPARING
+    if not is_open and jobs is not None and not (jobs.jobs_queued or jobs.jobs_running):
+        state = BatchState.STALLED  # its jobs failed for good, or Redis lost them
     total = len(lake.drafts.sources(draft.id)) if is_open else draft.count
     nothing = LedgerSeconds(input=0, accepted=0, salvaged=0, rejected=0, quarantined=0, silence=0)
     return BatchStatus(
@@ -221,7 +224,7 @@ def draft_status(draft: Draft, lake: Lake, settings: Settings, jobs: Jobs | None
         teacher=teacher,
         validator=validator,
         language=longform.decode.language,
-        state=BatchState.OPEN if is_open else BatchState.PREPARING,
+        state=state,
         ledger=Ledger(
             batch=draft.id,
             name=draft.name,

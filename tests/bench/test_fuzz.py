@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 def test_generated_requests_and_hostile_bodies_find_no_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--files", "0", "--requests", "120", "--bodies", "100", "--model", "none"]
+    arguments = ["--files", "0", "--requests", "100", "--bodies", "60", "--model", "none"]
     code = fuzz.main([*arguments, "--out", str(tmp_path / "failures")])
     printed = capsys.readouterr().out
     assert code == 0, printed
@@ -33,7 +33,7 @@ def test_generated_requests_and_hostile_bodies_find_no_fault(
 
 
 def test_mutated_files_crash_nothing_but_the_decoding_child(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = fuzz.main(["--files", "40", "--requests", "0", "--bodies", "0", "--out", str(tmp_path / "failures")])
+    code = fuzz.main(["--files", "30", "--requests", "0", "--bodies", "0", "--out", str(tmp_path / "failures")])
     assert code == 0, capsys.readouterr().out
 
 

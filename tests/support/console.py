@@ -26,9 +26,12 @@ FLAGS = (
 START_S = 20.0  # a server that has not started by then is reported
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium; pages are opened with `browser.new_page()`."""
+    """A Chromium; pages are opened with `browser.new_page()`.
+
+    One a module: as long as Playwright runs, the thread has a running event loop, and asyncio.run refuses to begin.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not on this machine")

@@ -6,10 +6,10 @@ from typing import Final
 MOST_POINTS: Final = 1000  # chosen: more than a screen has pixels for, and about 100 kB as JSON
 
 
-class ThinnedCurve:
+class TrainingCurve:
     """Points of a run's steps, each the mean of `stride` of them; the newest may be the mean of fewer.
 
-        curve = ThinnedCurve(("loss",))
+        curve = TrainingCurve(("loss",))
         curve.add(1, {"loss": 4.0})
         curve.columns()  # {"step": [1], "loss": [4.0]}
 

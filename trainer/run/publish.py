@@ -13,7 +13,7 @@ from k2d.labeling.request import check_name
 from k2d.store import Lake
 from k2d.store.runs import PublishedRun, RunCurves, RunState, named_twice
 from trainer.options import Recipe
-from trainer.run.curve import ThinnedCurve
+from trainer.run.curve import TrainingCurve
 from trainer.run.runs import METRICS, VALIDATION, Run
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ class RunPublisher:
         if self.name in lake.runs.names() and lake.runs.record(self.name).run_id != run.description().get("run_id"):
             raise named_twice(self.name)
         self._lake, self._run, self._recipe, self._clock = lake, run, recipe, clock
-        self._curve = ThinnedCurve(MEASURED)
+        self._curve = TrainingCurve(MEASURED)
         self._validation: dict[str, list[float]] = {"step": [], "mer": []}
         self._record: PublishedRun | None = None
         self._published_at = 0.0

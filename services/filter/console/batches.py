@@ -97,8 +97,8 @@ def cancel(request: Request, batch: str, lake: InLake, queue: InQueue, settings:
 
 
 @router.post("/batches/{batch}/retry")
-def retry(request: Request, batch: str, lake: InLake, queue: InQueue) -> Response:
-    return render(request, "batch_progress.html", **_shown(lake, retry_batch(batch, lake, queue)))
+def retry(request: Request, batch: str, lake: InLake, queue: InQueue, settings: InSettings) -> Response:
+    return render(request, "batch_progress.html", **_shown(lake, retry_batch(batch, lake, queue, settings)))
 
 
 @router.get("/batches/{batch}/subtitles/{form}")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 WIDTH: Final = 640
 HEIGHT: Final = 280
-LEFT, TOP, RIGHT, BOTTOM = 52, 12, 12, 40  # margins
+LEFT, TOP, RIGHT, BOTTOM = 52, 12, 28, 40  # margins
 LEAST_TOP: Final = 0.02  # of the label error's axis
 
 

@@ -82,8 +82,13 @@ def panel(request: Request, batch: str, lake: InLake, explorer: InExplorer) -> R
     """One of the parts below the curve, by `show`."""
     query = request.query_params
     asked, batches = asked_policy(query), _batches(lake, batch, query)
-    common: dict[str, Any] = {"batch": batches[0], "policy": asked.policy, "metric": SHORT_NAMES[asked.policy.metric]}
-    common |= {"diff": aligned_diff, "chunk_query": _chunk_query(query, batches[0], asked)}
+    common: dict[str, Any] = {
+        "batch": batches[0],
+        "policy": asked.policy,
+        "metric": SHORT_NAMES[asked.policy.metric],
+        "diff": aligned_diff,
+        "chunk_query": _chunk_query(query, batches[0], asked),
+    }
     show = _panel(query)
     if show == "yield":
         report = explorer.audit(batches, asked.policy)

@@ -152,8 +152,8 @@ def _session_cookie(request: Request) -> tuple[str, bool]:
 def _headers(words: Words, nonce: str) -> dict[str, str]:
     return {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY.format(nonce=nonce),
+        "Content-Language": words.language,
         # with no-referrer, browsers send `Origin: null` with forms, and are refused as a foreign page is
         "Referrer-Policy": "same-origin",
-        "Content-Language": words.language,
         "Vary": "Cookie, Accept-Language, HX-Request",
     }

@@ -16,6 +16,7 @@ from k2d.corpus.index import parts, read_index
 from k2d.errors import Conflict, NotFound, StoreError
 from k2d.schema import Outcome, RecordingResult
 from k2d.store import Examination, Lake
+from k2d.store.check import check
 
 ID = "b_0123456789abcdef"
 OPTIONS: dict[str, Any] = {"key": "testing", "secret": "testing"}
@@ -151,3 +152,21 @@ def test_a_lake_works_in_a_forked_child(lake: Lake) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert lake.batches.result_positions(ID) == {0}
+
+
+def test_a_check_finds_and_mends(lake: Lake) -> None:
+    lake.batches.put(batch(1))
+    result = put_recording(lake, 0, [(0.0, 1.0)])
+    lake.batches.put_result(ID, result)
+    assert check(lake).findings == []
+    facts = f"facts/{str(result.facts_key)[:2]}/{result.facts_key}.parquet"
+    lake.files.write(facts, b"garbage")
+    lake.files.write("examinations/ab/abcd.json", b"\xff")
+    _, sha256, _ = lake.uploads.put(io.BytesIO(b"refused"))
+    report = check(lake, repair=True, leftover_age_s=0.0)
+    assert report.counts() == {"examination": 1, "leftover upload": 1, "result": 1, "shard": 1}
+    assert report.is_clean
+    assert check(lake, leftover_age_s=0.0).findings == []
+    assert lake.batches.result_positions(ID) == set()
+    assert lake.files.read(f"damaged/{facts}") == b"garbage"
+    assert lake.files.read(f"damaged/uploads/{sha256[:2]}/{sha256}") == b"refused"

@@ -322,8 +322,12 @@ def test_uris_become_a_batch_when_their_last_part_is_described(
     uris = [path.as_uri() for path in sorted(folder.iterdir())]
     lost = [(folder / "gone.wav").as_uri(), "file:///etc/passwd"]
     posted = api.post("/v1/batches", json={"name": "talks", "sources": [*uris, *lost]})
-    app.state.queue.redis.flushall()
-    assert api.post("/v1/resume").json()["batches"] == {posted.json()["id"]: 22}
+    draft = posted.json()["id"]
+    for again in (f"/v1/batches/{draft}/retry", "/v1/resume"):
+        app.state.queue.redis.flushall()
+        assert api.get(f"/v1/batches/{draft}").json()["state"] == "stalled"
+        assert api.post(again).status_code == 202
+        assert api.get(f"/v1/batches/{draft}").json()["state"] == "preparing"
     run_jobs(app)
     batch = lake.batches.get("talks")
     assert {source.uri for source in batch.sources} == {*uris, *lost}

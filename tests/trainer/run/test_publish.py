@@ -12,7 +12,7 @@ from k2d.errors import BadRequest, Conflict, StoreError
 from k2d.store import Lake
 from k2d.store.runs import PublishedRun
 from trainer.options import Recipe
-from trainer.run.curve import ThinnedCurve
+from trainer.run.curve import TrainingCurve
 from trainer.run.publish import PUBLISH_S, RunPublisher
 from trainer.run.runs import METRICS, VALIDATION, Run
 
@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Run:
 
 @given(losses=st.lists(st.floats(0, 10), min_size=1, max_size=300), most=st.integers(2, 20))
 def test_a_curve_keeps_the_mean_of_all_its_steps(losses: list[float], most: int) -> None:
-    curve = ThinnedCurve(("loss",), most=most)
+    curve = TrainingCurve(("loss",), most=most)
     for step, loss in enumerate(losses, 1):
         curve.add(step, {"loss": loss})
     columns = curve.columns()

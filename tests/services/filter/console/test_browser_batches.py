@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import soundfile
-from console import browser, serve  # noqa: F401 - a fixture
+from console import serve
 from factories import finished_batch, tone
 from test_pages import EVIL, published
 
@@ -44,7 +44,7 @@ def address(lake: Lake, redis_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:  # noqa: F811
+def page(browser: Any, address: str) -> Iterator[Any]:
     context = browser.new_context(base_url=address, locale="en-US", viewport={"width": 1280, "height": 900})
     context.set_default_timeout(60_000)
     page = context.new_page()
@@ -203,7 +203,7 @@ def test_pages_fit_into_800_pixels(page: Any) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 800, path
 
 
-def test_a_key_is_made_on_its_page(browser: Any, tmp_path: Path, redis_url: str) -> None:  # noqa: F811
+def test_a_key_is_made_on_its_page(browser: Any, tmp_path: Path, redis_url: str) -> None:
     lake = Lake(str(tmp_path / "lake"))
     with serve(create_app(Settings(store=lake.files.root, redis_url=redis_url, _env_file=None))) as url:
         page = browser.new_page(base_url=url, locale="en-US")

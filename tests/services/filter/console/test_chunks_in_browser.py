@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import browser, serve
+from console import serve
 from factories import finished_batch
 from hostile import HOSTILE, HOSTILE_TEXTS
 
 from k2d.settings import Settings
 from k2d.store import Lake
 from services.filter.app import create_app
-
-__all__ = ["browser"]
 
 WAIT_S = 60.0  # for what takes well below a second
 

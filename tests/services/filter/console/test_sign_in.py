@@ -164,3 +164,9 @@ def test_an_error_is_a_page(console):
     assert "<script>alert" not in answer.text
     part = console.get("/?cursor=x", headers={"HX-Request": "true"})
     assert part.text.startswith("<p class=")
+
+
+def test_a_browser_says_where_its_form_was_sent_from(console):
+    """With the API's policy, no-referrer, it says `Origin: null`, which is refused: nobody could sign in."""
+    assert console.get("/sign-in").headers["referrer-policy"] == "same-origin"
+    assert console.post("/sign-in", data={"key": TOKEN}, headers={"Origin": "null"}).status_code == 403
