@@ -24,8 +24,9 @@ unit: $(VENV)/.dev ## Run the fast tests: no servers, no model weights (under 3 
 test: $(VENV)/.dev check ## Run the checks and the tests (under 15 minutes on 2 cores)
 	$(BIN)/pytest -m "not nightly"
 
-test-all: $(VENV)/.dev check ## Run every test, the nightly ones too, with a random and wider search of examples
+test-all: $(VENV)/.dev check ## Run every test, the nightly ones and those of compose too, with a wider search of examples
 	$(BIN)/pytest --hypothesis-profile=wide
+	sh tests/compose/run.sh
 
 test-compose: $(VENV)/.dev ## Bring docker-compose.yml up and try it (about 15 minutes; installs Docker where none is)
 	sh tests/compose/run.sh

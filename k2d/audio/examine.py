@@ -14,10 +14,15 @@ from k2d.audio.media import AudioFile, Media
 from k2d.audio.timeline import LIVE_CLOCK_S
 from k2d.errors import AudioError
 from k2d.keys import recording_id
-from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Recording
+from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Recording, Samples
 
 # Reasons for which a recording can be kept in part: what is before the damage is as it was recorded.
 _PARTIAL: Final = (QuarantineReason.TRUNCATED, QuarantineReason.DAMAGED)
+
+# Sound moves: in a tenth of a second of it more than a tenth of the samples differ from the one before. Chosen: of a
+# step of a constant level a resampler makes about a hundred moving samples.
+_STILL_SAMPLES: Final = SAMPLE_RATE_HZ // 10
+_MOVING_SHARE: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -26,6 +31,7 @@ class _Measurement:
 
     samples: int = 0
     peak: int = 0
+    swing: int = 0  # see _swing
     paused_s: float = 0.0
     source_format: str = ""
     notes: list[str] = field(default_factory=list)  # for the reader, one sentence each
@@ -100,6 +106,13 @@ def examine(
             hint="check the microphone or the channel; K2D_SILENCE_PEAK is the threshold",
             duration_s=duration_s,
         )
+    if measured.swing < silence_peak * 2**15:
+        raise AudioError(
+            "The recording holds no sound: its samples stand still.",
+            reason=QuarantineReason.SILENT,
+            hint="a microphone that is off may give a constant level",
+            duration_s=duration_s,
+        )
     return Recording(
         id=recording_id(measured.digest),
         duration_s=duration_s,
@@ -160,6 +173,7 @@ def _measure(
                 digest.update(samples.astype("<i2", copy=False).tobytes())
                 measured.samples += len(samples)
                 measured.peak = max(measured.peak, int(samples.max()), -int(samples.min()))
+                measured.swing = max(measured.swing, _swing(samples))
                 if measured.samples > max_s * SAMPLE_RATE_HZ:
                     raise _too_long(measured.samples / SAMPLE_RATE_HZ, max_s)
                 if measured.samples == stop:
@@ -175,6 +189,21 @@ def _measure(
         measured.notes += measured.survey.notes(silence_peak)
     measured.digest = digest.hexdigest()
     return measured
+
+
+def _swing(samples: Samples) -> int:
+    """The largest difference between two samples of one tenth of a second in which the samples move.
+
+    A constant level, or one that steps now and then, is no sound, however far from zero; a few kilobytes may hold a day
+    of it.
+    """
+    count = -(-len(samples) // _STILL_SAMPLES)
+    if not count:
+        return 0
+    windows = np.pad(samples, (0, count * _STILL_SAMPLES - len(samples)), mode="edge").reshape(count, _STILL_SAMPLES)
+    moving = np.count_nonzero(windows[:, 1:] != windows[:, :-1], axis=1) >= _MOVING_SHARE * _STILL_SAMPLES
+    swings = windows.max(axis=1).astype(np.int32) - windows.min(axis=1)
+    return int(swings[moving].max(initial=0))
 
 
 def _check_channels(media: Media, selection: tuple[int, ...]) -> None:

@@ -78,6 +78,7 @@ if docker info >/dev/null 2>&1; then STAND_IN=${STAND_IN:-0}; else start_engine;
     echo "K2D_ALLOW_DOWNLOADS=false"
     echo "K2D_GROUP_S=10" # many small jobs, so that there is something to share
     echo "K2D_CONCURRENCY=2"
+    echo "API_MEMORY=512m" # half of the default: uploads pass through it to disk, whatever their number
 } >"$work/env"
 
 if [ "$STAND_IN" = 1 ]; then

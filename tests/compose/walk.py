@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,21 @@ def test_the_api_listens_on_this_machine_only_and_wants_its_token() -> None:
     assert httpx.get(f"http://127.0.0.1:{ENV['API_PORT']}/v1/batches").status_code == httpx.codes.UNAUTHORIZED
 
 
+def test_keys_have_roles() -> None:
+    """Keys that are made in a container count at once; a viewer reads and posts nothing, a revoked key does neither."""
+    api = f"http://127.0.0.1:{ENV['API_PORT']}/v1"
+    made = json.loads(compose("exec", "-T", "api", "k2d", "keys", "create", "a viewer", "--role", "viewer", "--json"))
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    wait_for(lambda: httpx.get(f"{api}/batches", headers=headers).status_code == httpx.codes.OK, "the key is known")
+    refused = httpx.post(f"{api}/batches", headers=headers, json={"sources": ["file:///audio/a.wav"]})
+    assert (refused.status_code, refused.json()["least_role"]) == (httpx.codes.FORBIDDEN, "operator")
+    # the inference server knows no key but its own
+    teacher = "import httpx; print(httpx.post('http://teacher:8000/v1/audio/transcriptions').status_code)"
+    assert inside("worker", teacher) == str(httpx.codes.UNAUTHORIZED.value)
+    compose("exec", "-T", "api", "k2d", "keys", "revoke", "a viewer")
+    wait_for(lambda: httpx.get(f"{api}/batches", headers=headers).status_code == 401, "the key is known as revoked")
+
+
 def test_a_worker_without_weights_stays_small() -> None:
     pid = docker("inspect", "--format", "{{.State.Pid}}", compose("ps", "-q", "worker"))
     resident = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
@@ -175,6 +191,33 @@ def test_a_batch_ends_in_a_frozen_dataset(client: Client, tmp_path: Path) -> Non
     client.export("first", "huggingface", tmp_path / "first")
     rows = pyarrow.dataset.dataset(sorted(map(str, (tmp_path / "first").rglob("*.parquet")))).to_table()
     assert rows.num_rows == manifest.counts.rows > 10
+
+
+def test_a_thousand_files_pass_through_a_small_api(tmp_path: Path) -> None:
+    """1,000 × 1 MB in one request to an API that may use 512 MB. They are silent, so that nobody labels them."""
+    container = compose("ps", "-q", "api")
+    for number in range(1000):
+        quiet = np.zeros(500_000, np.int16)
+        quiet[number] = 1  # other samples, and below what counts as silence
+        soundfile.write(tmp_path / f"{number:04}.wav", quiet, 16_000, subtype="PCM_16")
+    names = sorted(tmp_path.iterdir())
+    with ExitStack() as stack:
+        parts = [("files", (name.name, stack.enter_context(name.open("rb")), "audio/wav")) for name in names]
+        answer = httpx.post(
+            f"http://127.0.0.1:{ENV['API_PORT']}/v1/batches",
+            files=parts,
+            data={"name": "many"},
+            headers={"Authorization": f"Bearer {ENV['K2D_API_TOKEN']}"},
+            timeout=PATIENCE_S,
+        )
+    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+    state = json.loads(docker("inspect", "--format", "{{json .State}}", container))
+    assert (state["Running"], state["OOMKilled"]) == (True, False)
+    assert docker("inspect", "--format", "{{.RestartCount}}", container) == "0"
+    api = Client(f"http://127.0.0.1:{ENV['API_PORT']}", token=ENV["K2D_API_TOKEN"])
+    status = wait_for(lambda: (s := api.status("many", DEFAULT)).state is BatchState.DONE and s, "a result for each")
+    assert status.ledger.recordings.quarantined == len(names)
+    assert is_done(status)
 
 
 def test_three_workers_share_the_work(client: Client, clips: Path) -> None:

@@ -265,3 +265,22 @@ def test_blocks_and_reader_tell_damage_too() -> None:
     assert caught.value.details["duration_s"] == pytest.approx(sum(lengths) / 16000, abs=0.001)
     with SampleReader(io.BytesIO(cut)) as reader, pytest.raises(AudioError):
         reader.read(0, 10**9)
+
+
+@pytest.mark.parametrize("kind", ["constant", "stairs", "resampled stairs"])
+def test_a_level_that_stands_still_is_no_sound(kind: str, tmp_path: Path) -> None:
+    """A few kilobytes may hold hours of it."""
+    rate_hz = 44_100 if kind.startswith("resampled") else 16_000
+    levels = np.full(40, 3000) if kind == "constant" else np.resize([3000, -3000, 0, 9000], 40)
+    soundfile.write(tmp_path / "still.flac", np.repeat(levels, rate_hz).astype(np.int16), rate_hz)
+    error = refusal(tmp_path / "still.flac")
+    assert (error.reason, error.details["duration_s"]) == (QuarantineReason.SILENT, 40.0)
+    assert "stand still" in error.message
+
+
+@pytest.mark.parametrize("offset", [0, 5000])
+def test_a_short_sound_in_long_silence_is_sound(offset: int, tmp_path: Path) -> None:
+    samples = np.full(16_000 * 120, offset, np.int16)
+    samples[800_000:801_600] += speechlike(1.0)[:1600]
+    soundfile.write(tmp_path / "rare.flac", samples, 16_000)
+    assert accepted((tmp_path / "rare.flac").read_bytes()) == 120.0
