@@ -46,7 +46,8 @@ PART_TYPES: Final = (b"audio/wav", b"multipart/mixed; boundary=y", b"text/plain;
 PATHS: Final = (
     ("GET", "/v1/batches/{}"), ("GET", "/v1/chunks/{}"), ("GET", "/v1/chunks/{}/audio"), ("GET", "/v1/datasets/{}"),
     ("GET", "/v1/datasets/v1/shards/{}"), ("DELETE", "/v1/batches/{}"), ("POST", "/v1/batches/{}/retry"),
-    ("DELETE", "/v1/datasets/{}"), ("GET", "/v1/batches/none{}/events"),
+    ("DELETE", "/v1/datasets/{}"), ("GET", "/v1/batches/none{}/events"), ("PUT", "/v1/batches/lectures/sources/{}"),
+    ("GET", "/v1/batches/lectures/sources/{}"), ("POST", "/v1/batches/{}/close"),
 )  # fmt: skip
 HEAD: Final = ("act", "options", "prompt", "text", "client", "timeout_s", "x")
 HEADERS: Final = (
@@ -151,7 +152,15 @@ def _post_form(rng: random.Random, api: Api) -> tuple[str, str, dict[str, bytes]
 
 
 def _post_json(rng: random.Random, _: Api) -> tuple[str, str, dict[str, bytes], bytes]:
-    path = rng.choice(("/v1/batches", "/v1/batches?dry_run=true", "/v1/datasets", "/v1/policies/preview"))
+    path = rng.choice(
+        (
+            "/v1/batches",
+            "/v1/batches?dry_run=true",
+            "/v1/datasets",
+            "/v1/policies/preview",
+            "/v1/batches/lectures/sources",
+        )
+    )
     names = ("sources", "name", "batches", "policy", "without", "script", "curve", "terms", "beam_size", "channels")
     return "POST", path, {"Content-Type": b"application/json"}, _json(rng, names)
 

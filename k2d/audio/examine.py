@@ -23,6 +23,7 @@ _PARTIAL: Final = (QuarantineReason.TRUNCATED, QuarantineReason.DAMAGED)
 # step of a constant level a resampler makes about a hundred moving samples.
 _STILL_SAMPLES: Final = SAMPLE_RATE_HZ // 10
 _MOVING_SHARE: Final = 0.1
+_STILL_S: Final = 30.0  # seconds of a recording for which this is worth looking: one window costs little
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ def examine(
             hint="check the microphone or the channel; K2D_SILENCE_PEAK is the threshold",
             duration_s=duration_s,
         )
-    if measured.swing < silence_peak * 2**15:
+    if measured.swing < silence_peak * 2**15 and duration_s >= _STILL_S:
         raise AudioError(
             "The recording holds no sound: its samples stand still.",
             reason=QuarantineReason.SILENT,

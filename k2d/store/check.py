@@ -12,13 +12,13 @@ import contextlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Final
 
 from k2d.errors import DamagedFile, K2DError, NotFound
-from k2d.schema import Batch, RecordingResult
+from k2d.schema import Batch, RecordingResult, Source
 from k2d.store import contents
 from k2d.store.batches import GONE_HINT, DamagedBatch, DamagedResult
 from k2d.store.lake import Lake
@@ -80,6 +80,7 @@ def check(
         checker.shards,  # before the results, which refer to them
         checker.batches,
         checker.examinations,
+        checker.drafts,
         checker.uploads,
         checker.probes,
         checker.datasets,
@@ -186,6 +187,17 @@ class _Checker:
             for path, problem in self.judged(folder, ".json", problem_of):
                 if problem is not None:
                     self.found("examination", path, problem, partial(self.set_aside, path), to_do=_RESUME)
+
+    def drafts(self) -> None:
+        """Batches that are being filled, whose sources cannot be read any more."""
+        for draft_id in self.files.folders("drafts"):
+            folder = f"drafts/{draft_id}"
+            self.report.checked["drafts"] += 1
+            try:
+                self._draft_uploads(draft_id)
+            except DamagedFile as error:
+                to_do = "send or name its sources again"
+                self.found("draft", folder, error.message, partial(self._set_aside_all, folder), to_do=to_do)
 
     def uploads(self) -> None:
         problem_of = contents.digest_problem(self.files, whole=self.read_contents)
@@ -300,8 +312,27 @@ class _Checker:
         for entry in self.entries:
             if isinstance(entry, DamagedBatch):
                 return None
-            paths |= {path for source in entry.sources if (path := self.lake.uploads.path_of(source.uri)) is not None}
+            paths |= self._uploads_of(entry.sources)
+        for draft_id in self.files.folders("drafts"):
+            try:
+                paths |= self._draft_uploads(draft_id)
+            except DamagedFile:
+                return None
         return paths
+
+    def _draft_uploads(self, draft_id: str) -> set[str]:
+        drafts = self.lake.drafts
+        with contextlib.suppress(NotFound):  # it became a batch meanwhile, or is being removed
+            drafts.get(draft_id)
+            return self._uploads_of([*drafts.sources(draft_id), *drafts.described(draft_id)])
+        return set()
+
+    def _uploads_of(self, sources: Iterable[Source]) -> set[str]:
+        return {path for source in sources if (path := self.lake.uploads.path_of(source.uri)) is not None}
+
+    def _set_aside_all(self, folder: str) -> None:
+        for path in self.files.listing(folder):
+            self.set_aside(path)
 
     def _drop(self, path: str) -> None:
         """Remove a file that is made again, or a folder in its place."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Any, Final
 
-from k2d.errors import NotFound
+from k2d.errors import DamagedFile, NotFound
 from k2d.keys import digest
 from k2d.schema import Source
 from k2d.store.base import LakePart, safe_name
@@ -125,9 +125,10 @@ class Drafts(LakePart):
         for draft_id in self.files.folders("drafts"):
             try:
                 draft = self._read(draft_id)
-            except NotFound:
+                is_open = draft.kind is DraftKind.URIS and self.closed(draft_id) is None
+            except (NotFound, DamagedFile):  # it costs that draft; `k2d store check` says so
                 continue
-            if draft.kind is DraftKind.URIS and self.closed(draft_id) is None:
+            if is_open:
                 yield draft
 
     def remove(self, draft_id: str) -> None:
@@ -140,9 +141,9 @@ class Drafts(LakePart):
         for draft_id in self.files.folders("drafts"):
             try:
                 draft = self._read(draft_id)
-            except NotFound:
+                done = draft.kind is DraftKind.FILES or self.closed(draft_id) is not None
+            except (NotFound, DamagedFile):
                 continue
-            done = draft.kind is DraftKind.FILES or self.closed(draft_id) is not None
             if done and datetime.fromisoformat(draft.created_at) < limit:
                 self.remove(draft_id)
                 removed += 1
@@ -187,7 +188,8 @@ class Drafts(LakePart):
     def described_parts(self, draft_id: str) -> set[int]:
         """The parts that are described."""
         paths = self.files.listing(f"{_folder(draft_id)}/described")
-        return {int(path.rpartition("/")[2].removesuffix(".json")) for path in paths}
+        numbers = (path.rpartition("/")[2].removesuffix(".json") for path in paths)
+        return {int(number) for number in numbers if number.isascii() and number.isdigit()}
 
     def described(self, draft_id: str) -> list[Source]:
         """What was found out about all parts, in their order."""

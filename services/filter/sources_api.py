@@ -48,7 +48,11 @@ class ContentDiffers(Conflict):
     hint = "it changed while it was sent: send it again"
 
 
-@router.post("/{batch}/sources", summary="Declare files by name and hash: which have to be sent?")
+@router.post(
+    "/{batch}/sources",
+    summary="Declare files by name and hash: which have to be sent?",
+    responses=responses(404),
+)
 def declare_sources(batch: str, body: SourceDeclarations, lake: InLake) -> MissingSources:
     return declare(lake.drafts.get(batch), body.sources, lake)
 

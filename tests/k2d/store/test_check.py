@@ -12,11 +12,12 @@ from lakes import copy
 
 from k2d.client import Embedded
 from k2d.filtering.policy import DEFAULT
-from k2d.schema import Batch, BatchState
+from k2d.schema import Batch, BatchState, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessRole
 from k2d.store.check import check
+from k2d.store.drafts import DraftKind
 
 DAY_S = 48 * 3600.0
 
@@ -238,6 +239,31 @@ def test_uploads_are_no_leftovers_while_a_record_cannot_be_read_or_their_batch_m
     at(lake, f"batches/{the_batch(lake).id}/batch.json").write_bytes(b"{")
     assert set(check(Lake(lake.files.root)).counts()) == {"batch"}
     assert lake.open(uri).read() == b"young"
+
+
+def a_draft(lake: Lake) -> str:
+    uri, sha256, _ = lake.uploads.put(io.BytesIO(b"sent, and its batch is not closed yet"))
+    age(at(lake, str(lake.uploads.path_of(uri))))
+    draft = lake.drafts.open(DraftKind.FILES, {"name": "filling"})
+    lake.drafts.add(draft.id, [Source("a.wav", uri, "key", sha256=sha256)])
+    return draft.id
+
+
+def test_uploads_of_a_batch_that_is_being_filled_are_no_leftovers(lake: Lake) -> None:
+    a_draft(lake)
+    assert check(lake).is_clean
+
+
+def test_a_damaged_draft_costs_that_draft(lake: Lake) -> None:
+    damaged = a_draft(lake)
+    other = lake.drafts.open(DraftKind.URIS, {}, uris=[])
+    lake.files.write(f"drafts/{damaged}/draft.json", b"{")
+    assert [draft.id for draft in lake.drafts.unfinished()] == [other.id]
+    assert lake.drafts.sweep(-1.0) == 0
+    assert check(lake).counts() == {"draft": 1}
+    assert check(lake, repair=True).is_clean
+    assert lake.files.listing(f"drafts/{damaged}") == []
+    assert lake.files.read(f"damaged/drafts/{damaged}/draft.json") == b"{"
 
 
 def test_a_fast_check_reads_no_contents(lake: Lake) -> None:

@@ -40,11 +40,11 @@ def both(lake: Lake) -> list[FastAPI]:
 
 
 def routes(app: FastAPI) -> Iterator[str]:
-    for path, operations in app.openapi()["paths"].items():
-        yield from (f"{method.upper()} {path}" for method in operations)
-    for route in app.routes:  # those the description does not have
-        if path := getattr(route, "path", None):
-            yield from (f"{method} {path}" for method in route.methods - {"HEAD"})
+    for route in app.routes:
+        included = getattr(route, "original_router", None)
+        for inner in included.routes if included else [route]:
+            if path := getattr(inner, "path", None):
+                yield from (f"{method} {path}" for method in inner.methods - {"HEAD"})
 
 
 def without_converters(name: str) -> str:

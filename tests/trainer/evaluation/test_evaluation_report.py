@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from k2d.errors import BadRequest, ModelError, StoreError
+from k2d.audio import decode_flac
+from k2d.errors import BadRequest, ModelError, NotFound, StoreError
 from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, ModelInfo, Piece, Window, WindowResult
 from k2d.settings import load
+from k2d.store import Lake
+from k2d.store.runs import PublishedRun
 from trainer.evaluation import evaluate as evaluating
+from trainer.evaluation import publish
 from trainer.evaluation.eval_report import EvaluationReport
 from trainer.evaluation.evaluate import EvaluationOptions, evaluate
 from trainer.evaluation.manifests import JsonLines
@@ -225,3 +229,40 @@ def test_one_window_each_skips_longer_ones(tmp_path: Path, models: dict[str, Stu
     )
     assert sequential.speed.audio_s == pytest.approx(31.5)
     assert sequential.speed.windows == 3
+
+
+def test_an_evaluation_is_published_with_its_worst_clips(
+    clips: JsonLines, models: dict[str, StubModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MOST_CLIPS", 2)
+    lake = Lake(str(tmp_path / "lake"))
+    report = run(clips, "teacher", "student")
+    with pytest.raises(NotFound, match="no run is called"):
+        publish.publish_evaluation(lake, "first", report, clips)
+    moment = "2026-11-22T10:00:00+00:00"
+    lake.runs.put(
+        PublishedRun(
+            name="first",
+            run_id="1",
+            state="done",
+            started_at=moment,
+            updated_at=moment,
+            steps=1,
+            dataset="d",
+            teacher="t",
+        )
+    )
+    key = publish.publish_evaluation(lake, "first", report, clips)
+    evaluation = lake.runs.evaluation("first", key)
+    assert [model.reference for model in evaluation.models] == ["teacher", "student"]
+    assert evaluation.models[1].rates["MER"].value == 7 / 26
+    edits = [line.edits[-1] for line in evaluation.lines]
+    assert edits == sorted(edits, reverse=True)
+    assert [line.has_clip for line in evaluation.lines] == [True, True, False, False, False, False]
+    clip = lake.runs.clip("first", key, 0)
+    number = TRUTH.index(evaluation.lines[0].reference)
+    assert len(decode_flac(clip)) == StubModel._length(number)
+    publish.publish_evaluation(lake, "first", run(clips, "teacher", "student", limit=1), clips)  # replaces it
+    assert [line.has_clip for line in lake.runs.evaluation("first", key).lines] == [True]
+    with pytest.raises(NotFound):
+        lake.runs.clip("first", key, 1)

@@ -92,6 +92,30 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k not in MEASURED} for line in Run(folder).lines(METRICS)]
 
 
+def test_a_run_is_published_as_it_goes_and_as_it_fails(
+    dataset: FrozenDataset, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(str(tmp_path / "watched"))
+    recipe = Recipe(**{**STEPS, "teacher": str(teacher), "steps": 2, "validate_every": 2})
+    train(dataset, recipe, tmp_path / "first", settings=settings(), publish_to=lake)
+    run = lake.runs.record("first")
+    assert (run.state, run.step, run.dataset) == ("done", 2, NAME)
+    assert run.mer is not None
+    assert lake.runs.curves("first").training["step"] == [1, 2]
+    with monkeypatch.context() as broken:
+        broken.setattr("trainer.run.loop._Trainer._validate", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(dataset, recipe, tmp_path / "second", settings=settings(), publish_to=lake)
+    assert (lake.runs.record("second").state, lake.runs.record("second").error) == (
+        "failed",
+        "ZeroDivisionError: division by zero",
+    )
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(Conflict, match="another run named 'first'"):
+        train(dataset, recipe, tmp_path / "elsewhere" / "first", settings=settings(), publish_to=lake)
+    assert not (tmp_path / "elsewhere" / "first").exists()
+
+
 # ---- what a run leaves behind ----------------------------------------------------------------------------------------
 
 
