@@ -1,4 +1,4 @@
-"""What a corpus costs to look at, to freeze and to export: seconds, memory, store requests and Redis calls of each act.
+"""What a corpus costs to look at, to freeze and to export: seconds, memory, requests to store and Redis of each act.
 
 Builds a store as labeling leaves it (bench/corpus_store.py), then does each act in a process of its own: through the
 API where there is one (with a real Redis, in process), else as the command does. Freezes run real workers' jobs, each
@@ -147,14 +147,14 @@ def measure(what: str, settings: Settings, *, rounds: int) -> dict[str, Any]:
     server = redis.Redis.from_url(settings.redis_url.get_secret_value())
     times, counts, calls = [], Counter[str](), 0
     for turn in range(rounds):
-        before = server.info("stats")["total_commands_processed"]
+        before = server.info("stats")["total_reads_processed"]
         with counted() as requests:
             started = time.perf_counter()
             act()
             times.append(time.perf_counter() - started)
         if turn == 0:
             counts = requests
-            calls = server.info("stats")["total_commands_processed"] - before - 1
+            calls = server.info("stats")["total_reads_processed"] - before - 1
     return {
         "first_s": times[0],
         "best_s": min(times),

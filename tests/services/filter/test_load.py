@@ -21,7 +21,7 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from services.filter import events, intake
 from services.filter.app import create_app
-from services.filter.queue import CONTROL
+from services.filter.queue import CORPUS
 from services.web import limits
 from services.web.pools import FOREIGN
 from services.web.request_metrics import REGISTRY
@@ -248,7 +248,7 @@ def test_of_many_freezes_of_one_name_at_once_one_is_accepted(api: LocalClient, l
     with ThreadPoolExecutor(20) as pool:
         statuses = sorted(pool.map(freeze, range(20)))
     assert statuses == [202] + [409] * 19
-    assert len(api.app.state.queue.waiting(CONTROL)) == 1  # type: ignore[attr-defined]
+    assert len(api.app.state.queue.waiting(CORPUS)) == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
