@@ -33,7 +33,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake = Lake(str(tmp_path_factory.mktemp("written") / "lake"))
     lake.batches.put(batch(6))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(positions, "PART", 2)
+        patch.setattr(positions, "PART_RECORDINGS", 2)
         for number in range(6):
             spans = [(i / 5, i / 5 + 0.2) for i in range(number)]
             spoiled = frozenset((i, i % 2) for i in range(0, number, 3))
@@ -44,7 +44,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 @pytest.fixture
 def lake(written: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     for module in (positions, indices):
-        monkeypatch.setattr(module, "PART", 2)
+        monkeypatch.setattr(module, "PART_RECORDINGS", 2)
     return copy(written, tmp_path / "lake")
 
 
