@@ -161,7 +161,7 @@ def review(url: str, lake: Lake, draw: str, wrong: dict[str, str], count: int) -
             else:
                 right.append(took)
                 listening.append(item.end_s - item.start_s)
-        page.wait_for_function("document.getElementById('state').textContent.includes('stored')", timeout=60_000)
+        page.wait_for_function("() => document.getElementById('state').textContent.includes('stored')", timeout=60_000)
         times = page.evaluate("window.k2dTimes")
         browser.close()
     return {

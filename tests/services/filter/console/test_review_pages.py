@@ -142,7 +142,7 @@ class Reviewer:
             self.page.keyboard.press(key)
 
     def is_stored(self) -> None:
-        self.page.wait_for_function("document.getElementById('state').textContent.includes('stored')")
+        self.page.wait_for_function("() => document.getElementById('state').textContent.includes('stored')")
 
 
 @pytest.mark.integration
@@ -217,12 +217,12 @@ def test_answers_outlast_a_lost_connection_and_a_reload(browser, lake, template)
         page.route("**/v1/reviews", lambda route: (lost.append(route.request.post_data), route.abort()))
         reviewer.press("n")
         reviewer.hears(1)
-        page.wait_for_function("document.getElementById('state').className === 'error'")
+        page.wait_for_function("() => document.getElementById('state').className === 'error'")
         assert counted(lake, draw) == []
         assert json.loads(lost[0])["reviews"][0]["verdict"] == "nothing"
         page.unroute("**/v1/reviews")
         page.reload()
-        page.wait_for_function("Object.keys(localStorage).filter(k => k.startsWith('k2d-review')).length === 0")
+        page.wait_for_function("() => Object.keys(localStorage).filter(k => k.startsWith('k2d-review')).length === 0")
         assert counted(lake, draw) == [(ReviewVerdict.NOTHING, None)]
         reviewer.hears(1)
 
@@ -250,7 +250,7 @@ def test_an_ended_session_keeps_the_answers_until_someone_signs_in(browser, lake
         assert counted(lake, draw) == []
         page.click("#state a")
         sign_in()
-        page.wait_for_function("Object.keys(localStorage).filter(k => k.startsWith('k2d-review')).length === 0")
+        page.wait_for_function("() => Object.keys(localStorage).filter(k => k.startsWith('k2d-review')).length === 0")
         assert counted(lake, draw) == [(ReviewVerdict.RIGHT, None)]
         context.close()
 
