@@ -639,4 +639,4 @@ def test_openapi_is_complete(api):
         "$ref": "#/components/schemas/BatchStatus"
     }
     delete = spec["paths"]["/v1/datasets/{name}"]["delete"]
-    assert set(delete["responses"]) == {"200", "400", "401", "403", "404", "413", "422", "503"}
+    assert set(delete["responses"]) == {"200", "400", "401", "403", "404", "408", "413", "422", "503"}
