@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from k2d import sources
-from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
@@ -30,14 +29,15 @@ from k2d.documents import (
     PartialResult,
     Preview,
 )
-from k2d.errors import AudioError, K2DError, described
+from k2d.errors import K2DError, described
 from k2d.filehash import FileHashes
 from k2d.filtering.policy import DEFAULT, Policy
+from k2d.labeling.accept import accept, split_stored
 from k2d.labeling.forecast import forecast, probe_header
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
-from k2d.labeling.request import check_options, extended, make_batch, split_channels
+from k2d.labeling.request import check_options, make_batch
 from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
@@ -79,14 +79,7 @@ class Embedded:
         check_options(options, self.settings)
         self.lake.check()
         files = self._sources(paths, options, hashes=FileHashes(self.settings.cache))
-        before = self.lake.batches.find(options.name) if add and options.name else None
-        if before is not None:
-            batch = extended(before, files)
-            if batch.id != before.id:
-                self.lake.batches.put_extended(batch, of=before)
-        else:
-            batch = make_batch(files, options, self.settings, trusted=True)
-            self.lake.batches.put(batch)
+        batch = accept(files, options, self.lake, self.settings, adds=add, trusted=True)
         self.lake.batches.uncancel(batch.id)
         self._record("post", batch.id)
         take_back_outdated(self.lake, batch)
@@ -206,11 +199,6 @@ class Embedded:
     def _record(self, action: str, target: str) -> None:
         self.lake.audit_log.record(action, by=local_user(), target=target)
 
-    def _header_channels(self, source: Source) -> int | None:
-        with suppress(AudioError, OSError), sources.open_source(source, self.lake.open) as file:
-            return isolated.probe_channels(file, limits=DecodeLimits.of(self.settings))
-        return None
-
     def _sources(
         self, paths: Sequence[str], options: BatchOptions, *, hashes: FileHashes | None = None
     ) -> list[Source]:
@@ -226,7 +214,7 @@ class Embedded:
             described_files = list(pool.map(lambda path: sources.from_path_lenient(path, hashes=hashes), inputs.files))
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             described_files += pool.map(sources.describe_lenient, inputs.uris)
-        return split_channels(described_files, options, self.settings, channels_of=self._header_channels)
+        return split_stored(described_files, options, self.lake, self.settings)
 
     def _run(self, batch: Batch, on_status: OnStatus) -> None:
         """Process the missing recordings. One that raises unexpected errors is tried again alone, then quarantined."""

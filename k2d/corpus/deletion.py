@@ -5,15 +5,13 @@ Datasets stay: their shards have the audio. So do examinations, which are small 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from k2d.corpus.index import results
 from k2d.errors import Conflict, NotFound
-from k2d.schema import Batch, Source
+from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.base import key_path
-
-UPLOADS: Final = "lake://uploads/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ def plan_deletion(lake: Lake, batch: Batch) -> Deletion:
         )
     others = _References.of(lake, (other for other in lake.batches.all() if other.id != batch.id))
     for draft in lake.drafts.unfinished():  # batches that are being filled
-        others.add_uploads(lake.drafts.sources(draft.id))
+        others.uploads |= lake.uploads.paths_of(lake.drafts.sources(draft.id))
     facts = sorted(own.facts - others.facts)
     kept = {key for keys in lake.files.many(lambda key: _hypotheses(lake, key), sorted(others.facts)) for key in keys}
     made = {key for keys in lake.files.many(lambda key: _hypotheses(lake, key), facts) for key in keys}
@@ -54,7 +52,7 @@ def plan_deletion(lake: Lake, batch: Batch) -> Deletion:
         "labels": [key_path("labels", key, ".parquet") for key in sorted(own.labels - others.labels)],
         "facts": [key_path("facts", key, ".parquet") for key in facts],
         "hypotheses": [key_path("hypotheses", key, ".parquet") for key in sorted(made - kept)],
-        "uploads": [key_path("uploads", name) for name in sorted(own.uploads - others.uploads)],
+        "uploads": sorted(own.uploads - others.uploads),
     }
     found = {folder: _sizes(lake, wanted) for folder, wanted in paths.items()}
     size = sum(sum(sizes.values()) for sizes in found.values())
@@ -77,7 +75,7 @@ def delete_batch(lake: Lake, deletion: Deletion) -> None:
 
 @dataclass(slots=True)
 class _References:
-    """What some batches refer to, by key."""
+    """What some batches refer to: keys of labels and facts, paths of uploads."""
 
     labels: set[str]
     facts: set[str]
@@ -88,17 +86,12 @@ class _References:
     def of(cls, lake: Lake, batches: Iterable[Batch]) -> "_References":
         references = cls(set(), set(), set())
         for batch in batches:
-            references.add_uploads(batch.sources)
+            references.uploads |= lake.uploads.paths_of(batch.sources)
             for result in results(lake, batch):
                 references.results += 1
                 references.labels |= {result.label_key} if result.label_key else set()
                 references.facts |= {result.facts_key} if result.facts_key else set()
         return references
-
-    def add_uploads(self, sources: Iterable[Source]) -> None:
-        """Add the uploads among some sources."""
-        uris = (source.uri for source in sources if source.uri.startswith(UPLOADS))
-        self.uploads |= {uri.removeprefix(UPLOADS) for uri in uris}
 
 
 def _hypotheses(lake: Lake, facts_key: str) -> list[str]:

@@ -102,14 +102,20 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
 
 
 def status(
-    lake: Lake, batch: Batch, policy: Policy = DEFAULT, *, jobs: Jobs | None = None, make: bool = True
+    lake: Lake,
+    batch: Batch,
+    policy: Policy = DEFAULT,
+    *,
+    jobs: Jobs | None = None,
+    index: BatchIndex | None = None,
+    make: bool = True,
 ) -> BatchStatus:
     """A batch's state, ledger and quarantined recordings. `jobs`: the jobs in the queue, None without a queue.
 
     Reads the ledger of the batch, or one for each part. Without `make`, recordings of parts that are finished but not
-    in the index count as pending.
+    in the index count as pending. `index`: the batch's, where the caller has listed it already.
     """
-    index = BatchIndex(lake, batch)
+    index = index or BatchIndex(lake, batch)
     sums = index.ledger(policy, make=make)
     batch_ledger = _ledger(batch, policy, sums)
     return BatchStatus(

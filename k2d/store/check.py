@@ -12,13 +12,13 @@ import contextlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Final
 
 from k2d.errors import DamagedFile, K2DError, NotFound
-from k2d.schema import Batch, RecordingResult, Source
+from k2d.schema import Batch, RecordingResult
 from k2d.store import contents
 from k2d.store.batches import GONE_HINT, DamagedBatch, DamagedResult
 from k2d.store.lake import Lake
@@ -312,7 +312,7 @@ class _Checker:
         for entry in self.entries:
             if isinstance(entry, DamagedBatch):
                 return None
-            paths |= self._uploads_of(entry.sources)
+            paths |= self.lake.uploads.paths_of(entry.sources)
         for draft_id in self.files.folders("drafts"):
             try:
                 paths |= self._draft_uploads(draft_id)
@@ -324,11 +324,8 @@ class _Checker:
         drafts = self.lake.drafts
         with contextlib.suppress(NotFound):  # it became a batch meanwhile, or is being removed
             drafts.get(draft_id)
-            return self._uploads_of([*drafts.sources(draft_id), *drafts.described(draft_id)])
+            return self.lake.uploads.paths_of([*drafts.sources(draft_id), *drafts.described(draft_id)])
         return set()
-
-    def _uploads_of(self, sources: Iterable[Source]) -> set[str]:
-        return {path for source in sources if (path := self.lake.uploads.path_of(source.uri)) is not None}
 
     def _set_aside_all(self, folder: str) -> None:
         for path in self.files.listing(folder):

@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from k2d.errors import NotFound
+from k2d.schema import Source
 from k2d.store.base import LakePart, key_path
 from k2d.store.files import Files
 from k2d.store.guard import guard
@@ -13,6 +15,11 @@ from k2d.store.guard import guard
 SCHEME: Final = "lake://"
 _BLOCK: Final = 1 << 20
 _UPLOAD: Final = re.compile(r"uploads/([0-9a-f]{64})")
+
+
+def upload_uri(sha256: str) -> str:
+    """The URI of an upload with these bytes."""
+    return f"{SCHEME}uploads/{sha256}"
 
 
 class StagedUpload:
@@ -43,7 +50,7 @@ class StagedUpload:
 
     @property
     def uri(self) -> str:
-        return f"{SCHEME}uploads/{self.sha256}"
+        return upload_uri(self.sha256)
 
     def write(self, block: bytes) -> None:
         """Append a block.
@@ -142,6 +149,10 @@ class Uploads(LakePart):
         """The path of an upload in the store, by its URI; None if it is not the URI of one."""
         match = _UPLOAD.fullmatch(uri.removeprefix(SCHEME)) if uri.startswith(SCHEME) else None
         return key_path("uploads", match[1]) if match else None
+
+    def paths_of(self, sources: Iterable[Source]) -> set[str]:
+        """The paths of the uploads among some sources."""
+        return {path for source in sources if (path := self.path_of(source.uri)) is not None}
 
     def open(self, uri: str) -> BinaryIO:
         """Open an upload as a seekable binary file, by its URI (with or without lake://).

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sse_starlette import EventSourceResponse
 
 from k2d.corpus import index, views
+from k2d.corpus.batch_index import BatchIndex
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import (
     BatchByReference,
@@ -30,7 +31,7 @@ from k2d.store.drafts import Draft
 from services.filter.context import InFeeds, InLake, InPolicy, InQueue, InSettings
 from services.filter.events import BatchEvents
 from services.filter.filling import IN_THE_REQUEST, draft_status, open_draft, reference_draft
-from services.filter.index_jobs import queue_index
+from services.filter.index_jobs import queue_unmade
 from services.filter.intake import OPENAPI_BODY, forecast_batch, read_body, read_options, store_batch
 from services.filter.queue import WorkQueue, request_descriptions, request_plan
 from services.web.access import ANONYMOUS
@@ -108,15 +109,10 @@ def list_batches(
 
 @router.get("/batches/{batch}", summary="State, ledger, quarantined recordings", responses=responses(404))
 def get_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings, policy: InPolicy) -> BatchStatus:
-    try:
-        return batch_status(lake.batches.get(batch), lake, queue, policy)
-    except NotFound:
-        draft, batch_id = _draft(batch, lake)
-        if draft is None:
-            raise
-    if batch_id is not None:
-        return batch_status(lake.batches.get(batch_id), lake, queue, policy)
-    return draft_status(draft, lake, settings, queue.live(draft.id))
+    stored = _batch_or_draft(batch, lake)
+    if isinstance(stored, Draft):
+        return draft_status(stored, lake, settings, queue.live(stored.id))
+    return batch_status(stored, lake, queue, policy)
 
 
 @router.delete(
@@ -126,17 +122,11 @@ def get_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings, po
     responses=responses(404),
 )
 def cancel_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings) -> BatchStatus:
-    try:
-        stored = lake.batches.get(batch)
-    except NotFound:
-        draft, batch_id = _draft(batch, lake)
-        if draft is None:
-            raise
-        if batch_id is None:
-            status = draft_status(draft, lake, settings, None)
-            lake.drafts.remove(draft.id)
-            return status.model_copy(update={"state": BatchState.CANCELLED})
-        stored = lake.batches.get(batch_id)
+    stored = _batch_or_draft(batch, lake)
+    if isinstance(stored, Draft):
+        status = draft_status(stored, lake, settings, None)
+        lake.drafts.remove(stored.id)
+        return status.model_copy(update={"state": BatchState.CANCELLED})
     lake.batches.cancel(stored.id)
     return batch_status(stored, lake, queue)
 
@@ -148,16 +138,10 @@ def cancel_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings)
     responses=responses(404),
 )
 def retry_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings) -> BatchStatus:
-    try:
-        stored = lake.batches.get(batch)
-    except NotFound:
-        draft, batch_id = _draft(batch, lake)
-        if draft is None:
-            raise
-        if batch_id is None:
-            _request_missing(draft, lake, queue)
-            return draft_status(draft, lake, settings, queue.live(draft.id))
-        stored = lake.batches.get(batch_id)
+    stored = _batch_or_draft(batch, lake)
+    if isinstance(stored, Draft):
+        _request_missing(stored, lake, queue)
+        return draft_status(stored, lake, settings, queue.live(stored.id))
     index.retry(lake, stored)
     queue.forget(stored.id)
     request_plan(queue, stored.id)
@@ -216,13 +200,22 @@ def _request_missing(draft: Draft, lake: Lake, queue: WorkQueue) -> None:
         request_descriptions(queue, draft.id, sorted(parts))
 
 
-def _draft(id_or_name: str, lake: Lake) -> tuple[Draft | None, str | None]:
-    """The draft of this id or name, and the batch that it became."""
+def _batch_or_draft(id_or_name: str, lake: Lake) -> Batch | Draft:
+    """The batch of this id or name, or that a draft of this id became; else the draft.
+
+    Raises:
+        NotFound: there is neither.
+    """
+    try:
+        return lake.batches.get(id_or_name)
+    except NotFound as error:
+        no_batch = error
     try:
         draft = lake.drafts.get(id_or_name)
     except NotFound:
-        return None, None
-    return draft, lake.drafts.closed(draft.id)
+        raise no_batch from None
+    batch_id = lake.drafts.closed(draft.id)
+    return draft if batch_id is None else lake.batches.get(batch_id)
 
 
 def queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
@@ -234,8 +227,12 @@ def queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
 
 
 def batch_status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:
-    make = queue_index(batch, lake, queue) == 0
-    return views.status(lake, batch, policy, jobs=queue.live(batch.id), make=make)
+    jobs = queue.live(batch.id)  # before the index: what a job finishes in between counts as done, not as stalled
+    stored = BatchIndex(lake, batch)
+    make = not queue_unmade(stored, batch, queue)
+    if not make:
+        jobs = queue.live(batch.id)
+    return views.status(lake, batch, policy, jobs=jobs, index=stored, make=make)
 
 
 def _listed(entries: Sequence[Batch | DamagedBatch], lake: Lake, queue: WorkQueue) -> list[BatchItem]:

@@ -2,14 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 from k2d import sources
-from k2d.audio import isolated
-from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import (
     BatchByReference,
@@ -24,19 +20,20 @@ from k2d.documents import (
     RecordingCounts,
     SourceDeclaration,
 )
-from k2d.errors import AudioError, BadRequest, Conflict
+from k2d.errors import BadRequest, Conflict
 from k2d.filtering.policy import DEFAULT
-from k2d.labeling.request import check_choice, check_options, extended, make_batch, split_channels
+from k2d.labeling.accept import accept, split_stored
+from k2d.labeling.request import check_choice, check_options
 from k2d.schema import Batch, BatchState, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.drafts import PART, Draft, DraftKind, UriPart
 from k2d.store.partial import partial_key
+from k2d.store.uploads import upload_uri
 
 DESCRIBED_AT_ONCE: Final = 16  # sources that are asked for at the same time
 IN_THE_REQUEST: Final = 16  # URIs up to which a request itself looks at them, so that a typo is answered at once
 NAMED: Final = 10  # files in an error
-SCHEME: Final = "lake://uploads/"
 
 
 def open_draft(options: BatchOptions, lake: Lake, settings: Settings, *, adds: bool) -> Draft:
@@ -117,7 +114,7 @@ def declare(draft: Draft, declared: Sequence[SourceDeclaration], lake: Lake) -> 
 def source_of(name: str, sha256: str, size: int) -> Source:
     """An upload as a source."""
     key = sources.content_key(sha256)
-    return Source(name=name, uri=SCHEME + sha256, key=key, size_bytes=size, sha256=sha256)
+    return Source(name=name, uri=upload_uri(sha256), key=key, size_bytes=size, sha256=sha256)
 
 
 def upload_key(draft: Draft, name: str, sha256: str | None) -> str:
@@ -141,51 +138,30 @@ def close_draft(draft: Draft, lake: Lake, settings: Settings) -> Batch:
         return lake.batches.get(closed)
     options = BatchOptions.model_validate(draft.options)
     if draft.kind is DraftKind.FILES:
-        found = lake.drafts.sources(draft.id)
-        _require_all(found, lake)
+        files = lake.drafts.sources(draft.id)
+        _require_all(files, lake)
     else:
-        found = lake.drafts.described(draft.id)
-    batch = _store(_split(found, options, lake, settings), options, lake, settings, adds=draft.adds)
+        files = lake.drafts.described(draft.id)
+    files = split_stored(files, options, lake, settings, allowed=settings.allowed_sources)
+    batch = lake.batches.get(accept(files, options, lake, settings, adds=draft.adds).id)
     lake.drafts.close(draft.id, batch.id)
     take_back_outdated(lake, batch)
     return batch
 
 
-def _store(files: Sequence[Source], options: BatchOptions, lake: Lake, settings: Settings, *, adds: bool) -> Batch:
-    before = lake.batches.find(options.name) if adds and options.name else None
-    if before is not None:
-        batch = extended(before, files)
-        if batch.id != before.id:
-            lake.batches.put_extended(batch, of=before)
-        return batch
-    batch = make_batch(files, options, settings)
-    lake.batches.put(batch)
-    return lake.batches.get(batch.id)
-
-
-def _require_all(found: Sequence[Source], lake: Lake) -> None:
-    if not found:
+def _require_all(files: Sequence[Source], lake: Lake) -> None:
+    if not files:
         raise BadRequest("the batch has no files", hint="send some before it is closed")
-    hashes = list(dict.fromkeys(source.sha256 or "" for source in found))
+    hashes = list(dict.fromkeys(source.sha256 or "" for source in files))
     there = dict(zip(hashes, lake.files.many(lake.uploads.has, hashes), strict=True))
-    missing = [source.name for source in found if not there[source.sha256 or ""]]
+    missing = [source.name for source in files if not there[source.sha256 or ""]]
     if missing:
         names = ", ".join(repr(name[:100]) for name in missing[:NAMED]) + (" …" if len(missing) > NAMED else "")
         raise Conflict(
-            f"{len(missing)} of {len(found)} files have not been sent: {names}",
+            f"{len(missing)} of {len(files)} files have not been sent: {names}",
             hint="send them, then close the batch; or open another one without them",
             missing=len(missing),
         )
-
-
-def _split(files: Sequence[Source], options: BatchOptions, lake: Lake, settings: Settings) -> list[Source]:
-    def channels_of(source: Source) -> int | None:
-        opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
-        with suppress(AudioError, OSError), opened() as file:
-            return isolated.probe_channels(file, limits=DecodeLimits.of(settings))
-        return None
-
-    return split_channels(files, options, settings, channels_of=channels_of)
 
 
 def describe_uris(part: UriPart, settings: Settings, patient: bool) -> list[Source]:

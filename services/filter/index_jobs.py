@@ -24,12 +24,12 @@ class IndexIncomplete(K2DError):
     hint = "workers make it: ask again in a minute; `k2d status` says how far they are"
 
 
-def queue_index(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
+def queue_unmade(index: BatchIndex, batch: Batch, queue: WorkQueue) -> int:
     """Queue the parts that are finished and not stored, if they are too many for a request; returns how many.
 
     While Redis does not answer nothing is queued; the next request does it.
     """
-    unmade = BatchIndex(lake, batch).unmade
+    unmade = index.unmade
     if len(unmade) <= IN_REQUEST:
         return 0
     jobs = [JobRequest("index_part", [batch.id, number], slot=f"index:{batch.id}:{number}") for number in unmade]
@@ -44,7 +44,7 @@ def require_index(batches: Sequence[Batch], lake: Lake, queue: WorkQueue) -> Non
     Raises:
         IndexIncomplete: there is more than a request can make.
     """
-    missing = {batch.name: queue_index(batch, lake, queue) for batch in batches}
+    missing = {batch.name: queue_unmade(BatchIndex(lake, batch), batch, queue) for batch in batches}
     for name, count in missing.items():
         if count:
             raise IndexIncomplete(f"{counted(count, 'part')} of the index of batch {name!r} must be made first")

@@ -1,28 +1,29 @@
 """Reads the body of POST /v1/batches, a form with files or JSON with URIs, and stores the batch or forecasts it."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from k2d import sources
-from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
-from k2d.errors import AudioError, BadRequest, K2DError
+from k2d.errors import BadRequest, K2DError
+from k2d.labeling.accept import accept, count_channels, split_stored
 from k2d.labeling.forecast import Header, forecast, probe_header
-from k2d.labeling.request import check_choice, extended, make_batch, split_channels
+from k2d.labeling.request import check_choice, make_batch, split_channels
 from k2d.schema import EACH, Batch, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.uploads import StagedUpload
+from services.filter.filling import source_of
 from services.web.forms import Form, FormReader
 from services.web.limits import JSON
 from services.web.pools import STORE
@@ -61,14 +62,7 @@ class UploadedFile:
     @property
     def source(self) -> Source:
         """As it is when it is in the lake."""
-        sha256 = self.staged.sha256
-        return Source(
-            name=self.name,
-            uri=self.staged.uri,
-            key=sources.content_key(sha256),
-            size_bytes=self.staged.size,
-            sha256=sha256,
-        )
+        return source_of(self.name, self.staged.sha256, self.staged.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,75 +137,57 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
         Conflict: the name belongs to another batch.
         StoreError
     """
-    check_choice(body.options if isinstance(body, UploadedFiles) else body, settings)
+    options = body.options if isinstance(body, UploadedFiles) else body
+    check_choice(options, settings)
     if isinstance(body, UploadedFiles):
-        batch = _of_files(body, settings)
-        before = lake.batches.find(body.options.name) if adds and body.options.name else None
-        if before is None:
+        files = _received(body, settings)
+        batch = make_batch(files, options, settings)
+        if not (adds and options.name and lake.batches.find(options.name)):
             lake.batches.refuse_taken(batch)
         for file in body.files:
             file.staged.commit()
-        if before is not None:
-            batch = extended(before, batch.sources)
-            if batch.id != before.id:
-                lake.batches.put_extended(batch, of=before)
-            return batch
     else:
-        batch = _referenced(body, lake, settings)
-    lake.batches.put(batch)
-    stored = lake.batches.get(batch.id)
+        files = _referenced(body, lake, settings)
+    stored = lake.batches.get(accept(files, options, lake, settings, adds=adds).id)
     take_back_outdated(lake, stored)
     return stored
 
 
 def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Forecast:
     """Estimate what the batch would cost; nothing is stored. Errors as for `store_batch`."""
-    check_choice(body.options if isinstance(body, UploadedFiles) else body, settings)
+    options = body.options if isinstance(body, UploadedFiles) else body
+    check_choice(options, settings)
     limits = DecodeLimits.of(settings)
     if isinstance(body, UploadedFiles):
-        batch = _of_files(body, settings)
-        each = (body.options.channels or settings.channels) == EACH
+        batch = make_batch(_received(body, settings), options, settings)
+        each = (options.channels or settings.channels) == EACH
         headers: list[Header] = []
         for file in body.files:
-            channels = (_channels(file.staged.open, limits) or 1) if each else 1
+            channels = (count_channels(file.staged.open, settings) or 1) if each else 1
             headers += [probe_header(file.name, file.staged.open, limits)] * channels
         return forecast(headers, lake, batch)
-    batch = _referenced(body, lake, settings)
+    batch = make_batch(_referenced(body, lake, settings), options, settings)
     opened = partial(sources.open_source, lake_open=lake.open, allowed=settings.allowed_sources)
     headers = [probe_header(source.name, partial(opened, source), limits) for source in batch.sources]
     return forecast(headers, lake, batch)
 
 
-def _of_files(body: UploadedFiles, settings: Settings) -> Batch:
-    """The batch of uploaded files, before they are in the lake."""
+def _received(body: UploadedFiles, settings: Settings) -> list[Source]:
+    """The sources of uploaded files, which are not in the lake yet."""
     opened = {file.staged.uri: file.staged.open for file in body.files}
 
     def channels_of(source: Source) -> int | None:
-        return _channels(opened[source.uri], DecodeLimits.of(settings))
+        return count_channels(opened[source.uri], settings)
 
     files = [file.source for file in body.files]
-    return make_batch(split_channels(files, body.options, settings, channels_of=channels_of), body.options, settings)
+    return split_channels(files, body.options, settings, channels_of=channels_of)
 
 
-def _referenced(body: BatchByReference, lake: Lake, settings: Settings) -> Batch:
+def _referenced(body: BatchByReference, lake: Lake, settings: Settings) -> list[Source]:
     for uri in body.sources:
         sources.check_allowed(uri, settings.allowed_sources)
     described = [sources.describe(uri, allowed=settings.allowed_sources) for uri in body.sources]
-    return make_batch(_split(described, body, lake, settings), body, settings)
-
-
-def _split(files: Sequence[Source], options: BatchOptions, lake: Lake, settings: Settings) -> list[Source]:
-    def channels_of(source: Source) -> int | None:
-        opened = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
-        return _channels(opened, DecodeLimits.of(settings))
-
-    return split_channels(files, options, settings, channels_of=channels_of)
-
-
-def _channels(opened: Callable[[], BinaryIO], limits: DecodeLimits) -> int | None:
-    with suppress(AudioError, OSError), opened() as file:
-        return isolated.probe_channels(file, limits=limits)
-    return None
+    return split_stored(described, body, lake, settings, allowed=settings.allowed_sources)
 
 
 def _uploaded(form: Form[StagedUpload]) -> UploadedFiles:

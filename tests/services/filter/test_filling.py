@@ -16,6 +16,7 @@ from k2d.client import Client, http
 from k2d.client.uploads import Uploader
 from k2d.documents import BatchOptions
 from k2d.errors import K2DError, SourceUnreachable
+from k2d.labeling.request import extended
 from k2d.schema import BatchState, Outcome, RecordingResult
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -401,13 +402,13 @@ def test_of_two_additions_at_once_none_is_lost(api: LocalClient, lake: Lake) -> 
     form = {"files": [("files", ("zero.wav", b"zero"))], "data": {"name": "talks"}}
     api.post("/v1/batches", **form)  # type: ignore[arg-type]
     before = lake.batches.get("talks")
-    first, second = (filling.extended(before, names[data]) for data in (b"one", b"two"))
+    first, second = (extended(before, names[data]) for data in (b"one", b"two"))
     lake.batches.put_extended(first, of=before)
     with pytest.raises(K2DError) as caught:
         lake.batches.put_extended(second, of=before)
     assert caught.value.status == 409
     assert lake.batches.get("talks").id == first.id
-    lake.batches.put_extended(filling.extended(first, names[b"two"]), of=first)
+    lake.batches.put_extended(extended(first, names[b"two"]), of=first)
     assert len(lake.batches.get("talks").sources) == 3
 
 
