@@ -1,7 +1,5 @@
 """Chunks near a policy's boundary, and chunks on which two policies differ, with what they say."""
 
-import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from k2d.corpus import cursor as cursors
 from k2d.corpus.chunk_pages import chunk_rows
 from k2d.corpus.explore import Explorer, Floats
 from k2d.corpus.index import Part
 from k2d.documents import ChunkRow
-from k2d.errors import BadRequest
 from k2d.filtering.policy import Policy, decide
 from k2d.schema import Batch, Verdict
 
@@ -125,7 +123,7 @@ def flips(
     Raises:
         BadRequest: the cursor is not valid.
     """
-    after = (0, -1) if cursor is None else _place(cursor)
+    after = (0, -1) if cursor is None else cursors.decode(cursor, least=-1)
     sums = np.zeros(4, np.int64)  # chunks and ms of the first policy only, and of the second
     page: list[Flip] = []
     next_place: tuple[int, int] | None = None
@@ -151,7 +149,7 @@ def flips(
         second_chunks=second_chunks,
         second_ms=second_ms,
         rows=page,
-        next=None if next_place is None else _cursor(next_place),
+        next=None if next_place is None else cursors.encode(next_place),
     )
 
 
@@ -162,15 +160,3 @@ def _flips(part: Part, first: Policy, second: Policy, rows: Rows) -> list[Flip]:
         Flip(chunk, Verdict(chunk.verdict, chunk.reason), verdicts.verdict(row))
         for row, chunk in enumerate(chunk_rows(part, first, rows))
     ]
-
-
-def _cursor(place: tuple[int, int]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
-
-
-def _place(cursor: str) -> tuple[int, int]:
-    try:
-        number, row = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return int(number), int(row)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise BadRequest("the cursor is not valid", hint="use the link to the next page, unchanged") from error

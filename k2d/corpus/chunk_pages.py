@@ -1,8 +1,6 @@
 """Lists of chunks, page by page, as documents of the API; used by the API and by the embedded client."""
 
-import base64
 import difflib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from k2d.corpus import cursor as cursors
 from k2d.corpus.batch_index import BatchIndex
 from k2d.corpus.chunk import all_distances, shown
 from k2d.corpus.part import Part
@@ -28,7 +27,6 @@ from k2d.filtering.policy import (
     policy_columns,
     thresholds,
 )
-from k2d.foreign import parse_json
 from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.batches import PART_RECORDINGS
@@ -38,7 +36,6 @@ from k2d.wording import counted
 SHOWN_NAMES: Final = 5  # names of recordings in an error; chosen
 CLOSE_NAMES: Final = 10_000  # recordings of a batch up to which close names are looked for, which takes a second
 MAX_PAGE: Final = 1000  # chunks; chosen
-MOST_POSITION: Final = 2**31 - 1  # columns of the index are int32
 EVERY_CHUNK: Final = ChunkFilter()
 TEXT_COLUMNS: Final = (
     "id",
@@ -79,21 +76,22 @@ def page(
         raise BadRequest(f"limit must be 1…{MAX_PAGE}, not {limit}")
     if where.recording is not None:
         where = where.model_copy(update={"recording": recording_name(batch, where.recording)})
-    last = _Cursor(-1, -1) if cursor is None else _Cursor.decode(cursor)
-    first_part = last.position // PART_RECORDINGS
+    # position of the recording and index of the last chunk of the page before
+    position, last = (-1, -1) if cursor is None else cursors.decode(cursor)
+    first_part = position // PART_RECORDINGS
     chunks: list[ChunkRow] = []
     index = BatchIndex(lake, batch)
     for number in range(max(0, first_part), len(index.sizes)):
         part = index.part(number)
         columns = part.chunks
-        later = (columns["position"] == last.position) & (columns["index"] > last.index)
-        rows = np.flatnonzero(_matching(part, policy, where) & (later | (columns["position"] > last.position)))
+        later = (columns["position"] == position) & (columns["index"] > last)
+        rows = np.flatnonzero(_matching(part, policy, where) & (later | (columns["position"] > position)))
         page_rows = rows[: limit - len(chunks)]
         if len(page_rows):
             chunks += chunk_rows(part, policy, page_rows)
-            last = _Cursor(int(columns["position"][page_rows[-1]]), int(columns["index"][page_rows[-1]]))
+            position, last = int(columns["position"][page_rows[-1]]), int(columns["index"][page_rows[-1]])
         if len(rows) > len(page_rows):
-            return ChunkList(chunks=chunks, next=last.encode())
+            return ChunkList(chunks=chunks, next=cursors.encode((position, last)))
     return ChunkList(chunks=chunks, next=None)
 
 
@@ -203,24 +201,3 @@ def _salvaged_ms(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> npt
     segments["chunk"] = np.repeat(np.arange(len(rows)), stop - first)
     page_part = _PageColumns({name: column[rows] for name, column in part.chunks.items()}, segments)
     return salvaged_ms(segments, thresholds(policy, page_part, alpha=policy.alpha), policy.alpha)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cursor:
-    """The last chunk of a page: position of its recording in the batch, index in the recording."""
-
-    position: int
-    index: int
-
-    def encode(self) -> str:
-        return base64.urlsafe_b64encode(json.dumps([self.position, self.index]).encode()).decode()
-
-    @classmethod
-    def decode(cls, text: str) -> "_Cursor":
-        try:
-            position, index = parse_json(base64.urlsafe_b64decode(text.encode()))
-            if not all(type(number) is int and 0 <= number <= MOST_POSITION for number in (position, index)):
-                raise ValueError("not a place in a batch")
-            return cls(position, index)
-        except (ValueError, TypeError) as error:
-            raise BadRequest("the cursor is not valid", hint="use `next` of the previous page, unchanged") from error

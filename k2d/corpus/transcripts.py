@@ -75,10 +75,15 @@ def file_name(name: str) -> str:
     return "/".join(parts) or "unnamed"
 
 
+def cell(text: str) -> str:
+    """A text for a cell of a spreadsheet, which must not take it for a formula."""
+    return f"'{text}" if text.startswith(_FORMULAS) else text
+
+
 def _cells(row: ChunkRow, policy: Policy) -> list[str]:
     distance = row.distances.get(policy.metric)
     texts = (row.recording, row.teacher_text, row.validator_texts[0] if row.validator_texts else "")
-    recording, text, hypothesis = (f"'{value}" if value.startswith(_FORMULAS) else value for value in texts)
+    recording, text, hypothesis = map(cell, texts)
     numbers = (f"{row.start_s:.3f}", f"{row.end_s:.3f}")
     shown = "" if distance is None else f"{distance:.4f}"
     return [row.id, recording, *numbers, str(row.verdict), str(row.reason), shown, text, hypothesis]

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from k2d.audio import decode_flac, encode_flac
 from k2d.corpus.calibration.desk import labels_of_batch
 from k2d.corpus.calibration.second import text_of
 from k2d.corpus.distinct import distinct_parts
-from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA
+from k2d.datasets.rows import SCHEMA, write_groups
 from k2d.errors import BadRequest
 from k2d.keys import chunk_id, segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Batch, Chunk
@@ -50,14 +49,7 @@ def write_gold(lake: Lake, batches: Sequence[Batch], path: Path) -> GoldCounts:
         raise BadRequest("no segment of these batches has a reviewed text", hint="`k2d review` draws segments")
     try:
         with path.open("xb") as file, writer(file, describe(SCHEMA, {"gold": True})) as out:
-            group = [first]
-            for row in rows:
-                group.append(row)
-                if len(group) == ROWS_PER_GROUP:
-                    out.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
-                    group = []
-            if group:
-                out.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
+            write_groups(out, chain((first,), rows), SCHEMA)
     except FileExistsError as error:
         raise BadRequest(f"{path} exists", hint="choose another name") from error
     except OSError as error:

@@ -1,18 +1,16 @@
 """Plans a freeze before any audio is read: the kept chunks and segments, the digest, the slices, and the ledger."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from k2d.corpus.index import outdated, parts
 from k2d.corpus.part import Part
+from k2d.corpus.sweep import in_threads
 from k2d.datasets.revoked import RevokedIds
 from k2d.datasets.selection import LedgerSums, Selection, content_line, selections_of
 from k2d.errors import Conflict, DamagedFile
@@ -23,8 +21,6 @@ from k2d.store.parquet import dumps
 from k2d.wording import counted
 
 DIGEST_DIGITS: Final = 32  # of the sha256
-_IN = TypeVar("_IN")
-_OUT = TypeVar("_OUT")
 
 
 class PartPlan(BaseModel):
@@ -82,7 +78,7 @@ def make_plan(
         )
         return _PlannedPart(planned, own, sha256.hexdigest())
 
-    planned = list(_in_threads(plan, listed))
+    planned = in_threads(plan, listed)
     sha256 = hashlib.sha256(dumps([head, [part.digest for part in planned]]))
     for part in planned:
         sums.add(part.sums)
@@ -132,14 +128,6 @@ def _slices(ms: Sequence[int], slice_ms: int) -> list[tuple[int, int]]:
             slices.append((start, place + 1))
             start, filled = place + 1, 0
     return [*slices, (start, len(ms))] if start < len(ms) else slices
-
-
-def _in_threads(function: Callable[[_IN], _OUT], items: Iterable[_IN]) -> Iterator[_OUT]:
-    """Apply a function in threads, which NumPy lets run at once; results in order, few items in memory."""
-    threads, iterator = os.cpu_count() or 1, iter(items)
-    with ThreadPoolExecutor(threads, thread_name_prefix="plan") as pool:
-        while slab := list(islice(iterator, 2 * threads)):
-            yield from pool.map(function, slab)
 
 
 def _count_recordings(

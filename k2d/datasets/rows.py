@@ -1,12 +1,14 @@
 """Training rows: kept neighbours of one recording, packed to at most 30 s, with text and audio."""
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from k2d.audio import decode_flac, encode_flac
 from k2d.datasets.pack import ChunkCut, cuts, follows, pack_kept
@@ -42,6 +44,13 @@ SCHEMA: Final = pa.schema(
         ("avg_logprob", pa.float64()),  # the teacher's, mean over tokens
     ]
 )
+
+
+def write_groups(out: pq.ParquetWriter, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write rows, with one row group of ROWS_PER_GROUP in memory at a time."""
+    iterator = iter(rows)
+    while group := list(islice(iterator, ROWS_PER_GROUP)):
+        out.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
 def rows_of(

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from k2d.corpus.batch_index import BatchIndex
 from k2d.datasets.plan import PartPlan
 from k2d.datasets.revoked import revoked
-from k2d.datasets.rows import ROWS_PER_GROUP, SCHEMA, rows_of
+from k2d.datasets.rows import SCHEMA, rows_of, write_groups
 from k2d.datasets.scripts import in_script, script_rows, with_raw_text
 from k2d.datasets.selection import Selection, selections_of
 from k2d.errors import Conflict, DamagedFile, NotFound
@@ -197,20 +197,18 @@ class _ShardPacker:
 
     def fill(self, file: BinaryIO) -> None:
         """Write rows to a file until the shard is large enough or no row is left."""
-        self.rows = self.ms = size = 0
-        group: list[dict[str, Any]] = []
+        self.rows = self.ms = 0
         with writer(file, self._schema) as out:
-            while self._next is not None and size < self._shard_bytes:
-                group.append(self._next)
-                size += len(self._next["audio"]["bytes"])
-                self.rows += 1
-                self.ms += round(self._next["duration_s"] * 1000)
-                self._next = next(self._rows, None)
-                if len(group) == ROWS_PER_GROUP:
-                    out.write_table(pa.Table.from_pylist(group, schema=self._schema))
-                    group = []
-            if group:
-                out.write_table(pa.Table.from_pylist(group, schema=self._schema))
+            write_groups(out, self._shard_rows(), self._schema)
+
+    def _shard_rows(self) -> Iterator[dict[str, Any]]:
+        size = 0
+        while self._next is not None and size < self._shard_bytes:
+            row, self._next = self._next, next(self._rows, None)
+            size += len(row["audio"]["bytes"])
+            self.rows += 1
+            self.ms += round(row["duration_s"] * 1000)
+            yield row
 
 
 def read_record(lake: Lake, plan: FreezePlan, slice_: Slice) -> SliceRecord | None:

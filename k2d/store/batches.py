@@ -72,8 +72,7 @@ class Batches(LakePart):
             # stored by a request whose name another batch took at the same moment
             self._remembered.pop(batch.id, None)
             self.files.write(path, dumps(batch))
-        stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
-        self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
+        self._mark_recent(batch)
 
     def put_extended(self, batch: Batch, *, of: Batch) -> None:
         """Store a batch that has all sources of another, and give it that one's name. Of two extensions of one batch at
@@ -84,8 +83,7 @@ class Batches(LakePart):
             StoreError
         """
         self.files.create(f"{_folder(batch.id)}/batch.json", dumps(batch))
-        stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
-        self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
+        self._mark_recent(batch)
         if of.name == of.id:
             return  # without a name nothing moves
         successor = f"{_folder(of.id)}/extended.json"
@@ -288,6 +286,11 @@ class Batches(LakePart):
         except DamagedFile:
             return True
         return False
+
+    def _mark_recent(self, batch: Batch) -> None:
+        """Name a batch where `ids` looks."""
+        stamp = "".join(c for c in batch.created_at[:19] if c.isdigit())
+        self.files.create(f"recent/{stamp or '0'}~{batch.id}", b"")
 
     def _stamp(self, batch_id: str) -> str:
         """When a batch was created, by its mark in recent/."""

@@ -136,6 +136,19 @@ class Facts(LakePart):
             _check_types(completed, self.files.url(path))
             return completed, meta_of(file.schema_arrow)
 
+    def label_key(self, key: str) -> str:
+        """The key of the labels that the facts of a recording were made from.
+
+        Raises:
+            NotFound: there are no facts.
+            DamagedFile: they do not name their labels.
+            StoreError
+        """
+        meta = self.meta(key)
+        if "label_key" not in meta:
+            raise damaged(self.files.url(_path(key)), "it does not name its labels")
+        return str(meta["label_key"])
+
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `write`, as JSON values, and the key."""
         path = _path(key)

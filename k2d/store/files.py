@@ -326,7 +326,7 @@ class PendingFile:
                 return False
             if not exclusive:
                 os.replace(self.name, target)
-            _sync_folder(os.path.dirname(target))
+            _sync(os.path.dirname(target))
             return True
 
     def close(self) -> None:
@@ -359,12 +359,8 @@ def _link(temporary: str, target: str) -> bool:
     return True
 
 
-def _sync_folder(folder: str) -> None:
-    """fsync a folder, so that a new file name in it survives a power failure."""
-    _sync(folder)
-
-
 def _sync(path: str) -> None:
+    """fsync a file, or a folder, so that a new file name in it survives a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

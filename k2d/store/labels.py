@@ -6,7 +6,7 @@ only one row group in memory.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ SCHEMA: Final = pa.schema(
 )
 
 
+_Row = TypeVar("_Row")
 _PIECE_MEMBERS: Final = ("start_s", "end_s", "text", "avg_logprob", "language", "origin")
 
 
@@ -122,16 +123,7 @@ class Labels(LakePart):
         """
         path = _path(key)
         with self.files.parquet(path) as file:
-            rows = _read(file, audio=audio, only=only)
-            while True:
-                with (
-                    guard(self.files.url(path)),
-                    decoding(self.files.url(path)),
-                ):  # around the read alone, not around what the caller does with a row
-                    row = next(rows, None)
-                if row is None:
-                    return
-                yield row
+            yield from _guarded(_read(file, audio=audio, only=only), self.files.url(path))
 
     def pieces(self, key: str, only: frozenset[int]) -> Iterator[tuple[Chunk, bytes]]:
         """Stream some chunks at `key` in order with their FLAC, for training rows: their segments have text, span,
@@ -144,13 +136,7 @@ class Labels(LakePart):
         """
         path = _path(key)
         with self.files.parquet(path) as file:
-            rows = _pieces(file, only)
-            while True:
-                with guard(self.files.url(path)):  # around the read alone, not around what the caller does with a row
-                    row = next(rows, None)
-                if row is None:
-                    return
-                yield row
+            yield from _guarded(_pieces(file, only), self.files.url(path))
 
     def audio(self, key: str, index: int) -> bytes:
         """Read the FLAC of one chunk; reads one row group.
@@ -169,6 +155,16 @@ class Labels(LakePart):
         path = _path(key)
         with self.files.parquet(path) as file, guard(self.files.url(path)):
             return meta_of(file.schema_arrow)
+
+
+def _guarded(rows: Iterator[_Row], url: str) -> Iterator[_Row]:
+    """The rows of a shard; what is wrong with it is a StoreError. Not so what the caller does with a row."""
+    while True:
+        with guard(url), decoding(url):
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
 
 
 def segment(value: Mapping[str, Any]) -> Segment:

@@ -153,10 +153,7 @@ class Lake:
             NotFound, StoreError
         """
         key, index = chunk_of(chunk_id)
-        described = self.facts.meta(key)
-        if "label_key" not in described:
-            raise damaged(f"facts/{key[:2]}/{key}.parquet", "it does not name its labels")
-        return self.labels.audio(str(described["label_key"]), index)
+        return self.labels.audio(self.facts.label_key(key), index)
 
     def versions(self, label_key: str, facts_key: str) -> Versions:
         """The versions of what labeled and validated a recording, as its shards say. A shard that is gone says nothing.

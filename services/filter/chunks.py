@@ -16,6 +16,7 @@ from services.web.problems import EVERYWHERE, responses
 router = APIRouter(prefix="/v1/chunks", tags=["chunks"], responses=EVERYWHERE)
 
 RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")  # one range; a header with several is answered with the whole
+RangeHeader = Annotated[str | None, Header(alias="Range")]
 FOREVER_S: Final = 31536000  # a year: a chunk's id names its audio for ever
 
 
@@ -56,7 +57,7 @@ def get_chunk(chunk_id: str, lake: InLake, policy: InPolicy) -> ChunkDetail:
     response_class=Response,
     responses={200: {"content": {"audio/flac": {}}}, 206: {"content": {"audio/flac": {}}}, **responses(404, 416)},
 )
-def get_audio(chunk_id: str, lake: InLake, range_: Annotated[str | None, Header(alias="Range")] = None) -> Response:
+def get_audio(chunk_id: str, lake: InLake, range_: RangeHeader = None) -> Response:
     return ranged(lake.chunk_audio(chunk.find_chunk(lake, chunk_id).id), range_)
 
 

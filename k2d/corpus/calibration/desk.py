@@ -1,11 +1,10 @@
 """What reviewers are served: the next segments, their reviews stored, progress, and calibration by them."""
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any, Final
+from typing import Any
 
 from k2d.corpus.calibration.calibrate import calibrate, pilot_of
 from k2d.corpus.calibration.candidates import candidates_of, stops_of
@@ -20,6 +19,7 @@ from k2d.corpus.calibration.draws import (
     reviews_of,
 )
 from k2d.corpus.calibration.outlook import ClaimOutlook, best_claim, outlook
+from k2d.corpus.calibration.review import facts_of_draws
 from k2d.corpus.calibration.reviews import error_of, table, until
 from k2d.corpus.calibration.second import agreement
 from k2d.corpus.index import parts
@@ -41,9 +41,6 @@ from k2d.keys import digest, place_of
 from k2d.schema import Batch, ChunkFacts
 from k2d.store import Lake
 from k2d.store.reviews import Review, ReviewOrder, ReviewVerdict, current, review_segment
-
-_REMEMBERED: Final = 16  # recordings whose facts are kept in memory while some segments are described
-
 
 # ---- draws --------------------------------------------------------------------------------------------------------
 
@@ -89,17 +86,10 @@ def next_segments(
 
     wanted = [(number, segment) for number, segment in enumerate(draw.segments) if is_wanted(segment)]
     ahead = [(number, segment) for number, segment in wanted if number > after]
-    return ReviewItems(segments=list(_items(lake, ahead[:limit])), left=len(wanted))
-
-
-def _items(lake: Lake, segments: Iterable[tuple[int, Draw]]) -> Iterable[ReviewItem]:
-    remembered: OrderedDict[str, dict[int, ChunkFacts]] = OrderedDict()
-    for number, segment in segments:
-        if segment.facts_key not in remembered:
-            remembered[segment.facts_key] = {fact.index: fact for fact in lake.facts.read(segment.facts_key)}
-            if len(remembered) > _REMEMBERED:
-                remembered.popitem(last=False)
-        yield _item(number, segment, remembered[segment.facts_key][segment.chunk])
+    served = ahead[:limit]
+    facts = facts_of_draws(lake, [segment for _, segment in served])
+    items = [_item(*numbered, fact) for numbered, fact in zip(served, facts, strict=True)]
+    return ReviewItems(segments=items, left=len(wanted))
 
 
 def _item(number: int, drawn: Draw, facts: ChunkFacts) -> ReviewItem:
@@ -189,7 +179,7 @@ def _label_of(lake: Lake, segment_id: str) -> tuple[str, int, int, str]:
     """Label key, chunk, segment and text of a segment, by its id."""
     place = place_of(segment_id)
     if place.segment is not None:
-        label_key = str(lake.facts.meta(place.facts_key)["label_key"])
+        label_key = lake.facts.label_key(place.facts_key)
         for chunk, _ in lake.labels.read(label_key, only=frozenset((place.chunk,))):
             if place.segment < len(chunk.segments):
                 return label_key, place.chunk, place.segment, chunk.segments[place.segment].text.strip()

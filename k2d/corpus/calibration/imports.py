@@ -68,7 +68,7 @@ def import_reviews(lake: Lake, imported: Iterable[ImportedReview], *, reviewer: 
 
 def _of_segment(lake: Lake, segment: str) -> Iterator[Review]:
     place = place_of(segment)
-    label_key = str(lake.facts.meta(place.facts_key)["label_key"])
+    label_key = lake.facts.label_key(place.facts_key)
     for review in current(lake.reviews.of_labels([label_key])):
         if (review.chunk, review.segment) == (place.chunk, place.segment):
             yield review

@@ -1,6 +1,6 @@
 """Draws segments for review, with the texts and the audio that a reviewer needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -104,6 +104,16 @@ def write_audio(lake: Lake, rows: Sequence[ReviewRow], folder: Path) -> list[Rev
         raise BadRequest(f"cannot write audio to {folder}: {error}") from error
 
 
+def facts_of_draws(lake: Lake, drawn: Iterable[Draw]) -> Iterator[ChunkFacts]:
+    """Iterate over the facts of the chunk of each drawn segment.
+
+    Raises:
+        NotFound: facts are gone.
+        StoreError
+    """
+    return lake.files.many(lambda of: lake.facts.read(of.facts_key, only=(of.chunk,))[0], drawn)
+
+
 def rows_of_draws(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
     """Iterate over the rows of drawn segments: texts, hypotheses and times, from their facts.
 
@@ -111,11 +121,7 @@ def rows_of_draws(lake: Lake, drawn: Sequence[Draw]) -> Iterator[ReviewRow]:
         NotFound: facts are gone.
         StoreError
     """
-
-    def read(segment_draw: Draw) -> ChunkFacts:
-        return lake.facts.read(segment_draw.facts_key, only=(segment_draw.chunk,))[0]
-
-    for segment_draw, fact in zip(drawn, lake.files.many(read, drawn), strict=True):
+    for segment_draw, fact in zip(drawn, facts_of_draws(lake, drawn), strict=True):
         segment = fact.segments[segment_draw.segment]
         yield ReviewRow(
             id=segment_id(fact.id, segment_draw.segment),
@@ -152,7 +158,7 @@ def segment_audio(lake: Lake, id_: str, *, around_s: float = 0.0) -> bytes:
         StoreError
     """
     place = place_of(id_)
-    label_key = str(lake.facts.meta(place.facts_key)["label_key"])
+    label_key = lake.facts.label_key(place.facts_key)
     for chunk, flac in lake.labels.read(label_key, audio=True, only=frozenset((place.chunk,))):
         if place.segment is None or place.segment >= len(chunk.segments):
             break

@@ -2,9 +2,9 @@
 
 import random
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from k2d.datasets.browse import random_rows, row_audio
@@ -12,14 +12,13 @@ from k2d.datasets.catalog import list_datasets
 from k2d.datasets.formats import FORMATS
 from k2d.datasets.stream import stream_export
 from k2d.errors import K2DError, NotFound, QueueError
-from services.filter.chunks import ranged
+from services.filter.chunks import RangeHeader, ranged
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake, InQueue
 from services.filter.datasets import get_dataset, remove_dataset
 from services.filter.fleet import function_of
 from services.filter.queue import CONTROL, WorkQueue
 
-Range = Annotated[str | None, Header(alias="Range")]
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 ROWS: Final = 6  # to listen to at once
@@ -60,9 +59,7 @@ def dataset_page(request: Request, name: str, lake: InLake, queue: InQueue, seed
 
 
 @router.get("/datasets/{name}/rows/{shard}/{row}")
-def audio(
-    name: str, shard: int, row: int, lake: InLake, range_: Annotated[str | None, Header(alias="Range")] = None
-) -> Response:
+def audio(name: str, shard: int, row: int, lake: InLake, range_: RangeHeader = None) -> Response:
     """The audio of a row. A name always has the same rows until it is deleted, so nothing is kept for long."""
     response = ranged(row_audio(lake, name, shard, row), range_)
     response.headers["Cache-Control"] = "private, max-age=600"

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from k2d.corpus.audit import warned
 from k2d.corpus.boundary import Side, flips, nearest
 from k2d.corpus.explore import GRID, AlphaCurve, Explorer
+from k2d.corpus.transcripts import cell
 from k2d.documents import DatasetRequest
 from k2d.errors import BadRequest
 from k2d.filtering.distance import aligned_diff
@@ -41,7 +42,6 @@ FLIPS: Final = 20  # on a page
 PANELS: Final = ("boundary", "yield", "flips")
 THINNED: Final = slice(None, None, 5)  # of GRID: for curves that are drawn and not read, and for files
 MOST_BATCHES: Final = 100
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # with which spreadsheets take a text for a formula
 
 
 def explorer_of(request: Request) -> Explorer:
@@ -147,7 +147,7 @@ def curve_file(request: Request, batch: str, lake: InLake, queue: InQueue, explo
         for at in range(0, len(GRID), THINNED.step):
             hours = (ms / 3_600_000 for ms in (int(found.kept_ms[at]), int(found.salvaged_ms[at]), found.ms))
             kept, salvaged, total = (f"{value:.6f}" for value in hours)
-            rows.writerow((kind, _cell(label), f"{GRID[at]:.3f}", int(found.kept[at]), kept, salvaged, total))
+            rows.writerow((kind, cell(label), f"{GRID[at]:.3f}", int(found.kept[at]), kept, salvaged, total))
     headers = {"Content-Disposition": f'attachment; filename="curve-{batches[0].id}.csv"', "Cache-Control": "no-store"}
     return Response(out.getvalue().encode("utf-8-sig"), media_type="text/csv", headers=headers)  # a BOM for Excel
 
@@ -224,8 +224,3 @@ def _chunk_query(query: Parameters, batch: Batch, asked: AskedPolicy) -> str:
     kept = ("policy", "metric", "alpha", "rules", "on")
     leave = tuple({name for name in query if name not in kept})
     return link(query, leave=leave, batch=batch.id, policy=asked.value)
-
-
-def _cell(text: str) -> str:
-    """A text for a cell of a spreadsheet, which must not take it for a formula."""
-    return f"'{text}" if text.startswith(FORMULA) else text

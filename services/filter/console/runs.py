@@ -4,18 +4,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from k2d.errors import DamagedFile
 from k2d.filtering.distance import Diff, aligned_diff
 from k2d.store import Lake
 from k2d.store.runs import EvaluatedLine, PublishedRun, RunEvaluation, evaluation_key
-from services.filter.chunks import ranged
+from services.filter.chunks import RangeHeader, ranged
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake
 
-Range = Annotated[str | None, Header(alias="Range")]
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 LINES: Final = 10  # utterances of an evaluation on a page
@@ -84,9 +83,7 @@ def curves(name: str, lake: InLake) -> JSONResponse:
 
 
 @router.get("/runs/{name}/evaluations/{key}/clips/{line}")
-def clip(
-    name: str, key: str, line: int, lake: InLake, range_: Annotated[str | None, Header(alias="Range")] = None
-) -> Response:
+def clip(name: str, key: str, line: int, lake: InLake, range_: RangeHeader = None) -> Response:
     """The audio of an utterance; it is replaced with its evaluation, so nothing is kept for long."""
     response = ranged(lake.runs.clip(name, key, line), range_)
     response.headers["Cache-Control"] = "private, max-age=600"
