@@ -18,20 +18,19 @@ from services.local.redis_server import EmbeddedRedis
 log = structlog.get_logger()
 
 LOOK_S: Final = 5.0  # between looks
+MARK: Final = "k2d:up"  # a key of Redis that is gone when Redis lost its content
 STARTING_S: Final = 15.0  # without an answer, before that is said: a restart of the API takes some of it
 
 
 class HealthWatch:
     """Asks the API whether store and queue take writes, and resumes batches after Redis lost its content.
 
-    watch = HealthWatch(stack.client(), stack.redis, run="0f3a…")
+    watch = HealthWatch(stack.client(), stack.redis)
     watch.look()  # as often as you like; it asks every LOOK_S
     """
 
-    def __init__(self, client: Client, redis: EmbeddedRedis | None, *, run: str) -> None:
+    def __init__(self, client: Client, redis: EmbeddedRedis | None) -> None:
         self._client, self._redis = client, redis
-        self._key = f"k2d:up:{run}"  # gone when Redis lost its content
-        self._marked = False
         self._looked_at = 0.0
         self._silent_since: float | None = None
         self.trouble: str | None = None  # what keeps work from going on now
@@ -68,19 +67,20 @@ class HealthWatch:
         self.trouble = trouble
 
     def _resume_if_lost(self) -> None:
-        """Queue again what is missing when Redis has forgotten this run: it was flushed, or lost its file."""
+        """Queue again what is missing when Redis does not know us: it is new, was flushed, or lost its file, perhaps
+        before we first looked."""
         assert self._redis is not None
         with suppress(RedisError, K2DError), Redis.from_url(self._redis.url, socket_timeout=LOOK_S) as server:
-            if server.exists(self._key):
+            if server.exists(MARK):
                 return
-            if self._marked:
+            if self._resume():
                 log.warning("Redis lost its content: unfinished batches are queued again")
-                self._resume()
-            server.set(self._key, 1)
-            self._marked = True
+            server.set(MARK, 1)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Whether something was missing."""
         try:
-            self._client.resume()
+            return bool(self._client.resume())
         except ResumeIncomplete as error:
             log.error(error.message, hint=error.hint)
+            return bool(error.resumed)

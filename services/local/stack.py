@@ -105,7 +105,7 @@ class Stack:
         for number in range(self.workers):
             self._add(f"worker-{number}", [*module, "services.filter.worker", *self.worker_options])
         self._wait_ready()
-        self._health = HealthWatch(self.client(), self.redis, run=self._record.id)
+        self._health = HealthWatch(self.client(), self.redis)
 
     def _refuse_second(self, folder: Path) -> None:
         """Two servers with one append-only file would damage it."""

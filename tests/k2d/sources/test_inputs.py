@@ -1,11 +1,9 @@
 """What a user may name: files, folders, patterns, URIs, prefixes of a bucket, manifests."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from buckets import SECRETS, client, new_bucket
 
 from k2d.errors import BadRequest, K2DError, NotFound
 from k2d.sources import collect
@@ -82,32 +80,21 @@ def test_what_is_wrong_with_a_manifest_is_said(folder: Path, name: str, text: st
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    for name, value in (
-        ("AWS_ENDPOINT_URL", url),
-        ("AWS_ACCESS_KEY_ID", "testing"),
-        ("AWS_SECRET_ACCESS_KEY", "testing"),
-        ("AWS_REGION", "us-east-1"),
-    ):
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in (SECRETS | {"AWS_ENDPOINT_URL": s3}).items():
         monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
-    client.create_bucket(Bucket="corpus")
+    bucket = new_bucket(s3)
     for key in ("2026/a.flac", "2026/deep/b.mp3", "2026/notes.txt", "2027/c.flac"):
-        client.put_object(Bucket="corpus", Key=key, Body=b"x")
-    yield url
-    server.stop()
+        client(s3).put_object(Bucket=bucket, Key=key, Body=b"x")
+    return f"s3://{bucket}"
 
 
 @pytest.mark.integration
 def test_a_prefix_of_a_bucket_is_its_audio(bucket: str) -> None:
-    wanted = ["s3://corpus/2026/a.flac", "s3://corpus/2026/deep/b.mp3"]
-    assert collect(["s3://corpus/2026/"]).uris == wanted
-    assert collect(["s3://corpus/2026/*"]).uris == wanted
-    assert collect(["s3://corpus/"]).uris == [*wanted, "s3://corpus/2027/c.flac"]
-    assert collect(["s3://corpus/202*"]).uris == [*wanted, "s3://corpus/2027/c.flac"]
+    wanted = [f"{bucket}/2026/a.flac", f"{bucket}/2026/deep/b.mp3"]
+    assert collect([f"{bucket}/2026/"]).uris == wanted
+    assert collect([f"{bucket}/2026/*"]).uris == wanted
+    assert collect([f"{bucket}/"]).uris == [*wanted, f"{bucket}/2027/c.flac"]
+    assert collect([f"{bucket}/202*"]).uris == [*wanted, f"{bucket}/2027/c.flac"]
     with pytest.raises(NotFound):
-        collect(["s3://corpus/2028/"])
+        collect([f"{bucket}/2028/"])

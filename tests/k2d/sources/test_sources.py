@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+import s3fs
+from buckets import SECRETS, new_bucket
 from media_files import write
 
 from k2d import sources
@@ -342,42 +344,29 @@ def test_expanding_folders(tmp_path: Path) -> None:
         expand([tmp_path / "missing"])
 
 
-def test_s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    moto = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
+def test_s3(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in (SECRETS | {"AWS_ENDPOINT_URL": s3}).items():
         monkeypatch.setenv(name, value)
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        s3fs.S3FileSystem.clear_instance_cache()
-        system = s3fs.S3FileSystem()
-        system.mkdir("corpus")
-        write(tmp_path / "a.flac", "flac")
-        system.put(str(tmp_path / "a.flac"), "corpus/day/a.flac")
-        source = describe("s3://corpus/day/a.flac")
-        assert source.size_bytes == (tmp_path / "a.flac").stat().st_size
-        assert source.key == describe("s3://corpus/day/a.flac").key
-        with open_source(source, no_lake) as file:
-            assert examine(file, min_s=0.1, max_s=10, silence_peak=0.001).duration_s == 3.0
-        write(tmp_path / "a.flac", "flac", seconds=2.0)
-        system.put(str(tmp_path / "a.flac"), "corpus/day/a.flac")
-        assert describe("s3://corpus/day/a.flac").key != source.key
-        for missing in ("s3://corpus/day/b.flac", "s3://nowhere/a.flac", "s3://corpus/day"):
-            with pytest.raises(NotFound):
-                describe(missing)
-        with pytest.raises(AudioError) as caught:
-            open_source(Source("b", "s3://corpus/day/b.flac", "key"), no_lake)
-        assert caught.value.reason == QuarantineReason.UNREADABLE
-    finally:
-        server.stop()
-        s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem.clear_instance_cache()
+    system = s3fs.S3FileSystem()
+    corpus = new_bucket(s3)
+    write(tmp_path / "a.flac", "flac")
+    system.put(str(tmp_path / "a.flac"), f"{corpus}/day/a.flac")
+    source = describe(f"s3://{corpus}/day/a.flac")
+    assert source.size_bytes == (tmp_path / "a.flac").stat().st_size
+    assert source.key == describe(f"s3://{corpus}/day/a.flac").key
+    with open_source(source, no_lake) as file:
+        assert examine(file, min_s=0.1, max_s=10, silence_peak=0.001).duration_s == 3.0
+    write(tmp_path / "a.flac", "flac", seconds=2.0)
+    system.put(str(tmp_path / "a.flac"), f"{corpus}/day/a.flac")
+    assert describe(f"s3://{corpus}/day/a.flac").key != source.key
+    for missing in (f"s3://{corpus}/day/b.flac", "s3://nowhere/a.flac", f"s3://{corpus}/day"):
+        with pytest.raises(NotFound):
+            describe(missing)
+    with pytest.raises(AudioError) as caught:
+        open_source(Source("b", f"s3://{corpus}/day/b.flac", "key"), no_lake)
+    assert caught.value.reason == QuarantineReason.UNREADABLE
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 # ---- keys ---------------------------------------------------------------------------------------------------------

@@ -3,14 +3,11 @@
 import io
 import os
 import socket
-from collections.abc import Iterator
-from typing import Any
 
-import boto3
 import numpy as np
 import pytest
+from buckets import OPTIONS, new_bucket
 from lakes import batch, put_recording, recording
-from moto.server import ThreadedMotoServer
 
 from k2d.corpus.index import parts, read_index
 from k2d.errors import Conflict, NotFound, StoreError
@@ -19,30 +16,11 @@ from k2d.store import Examination, Lake
 from k2d.store.check import check
 
 ID = "b_0123456789abcdef"
-OPTIONS: dict[str, Any] = {"key": "testing", "secret": "testing"}
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture
-def lake(endpoint: str, request: pytest.FixtureRequest) -> Lake:
-    bucket = f"lake-{abs(hash(request.node.name))}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-    client.create_bucket(Bucket=bucket)
-    return Lake(f"s3://{bucket}/some/prefix", endpoint_url=endpoint, **OPTIONS)
+def lake(s3: str) -> Lake:
+    return Lake(f"s3://{new_bucket(s3)}/some/prefix", endpoint_url=s3, **OPTIONS)
 
 
 def test_everything_comes_back(lake: Lake) -> None:
@@ -69,11 +47,11 @@ def test_everything_comes_back(lake: Lake) -> None:
     assert part.complete
     assert part.chunks["ms"].tolist() == [100] * 40  # from the stored columns, read whole
     assert part.take(np.array([39]), ["index"])["index"].to_pylist() == [39]
-    assert lake.files.url("datasets").startswith("s3://lake-")
+    assert lake.files.url("datasets").startswith("s3://bucket-")
 
 
-def test_another_process_is_seen_at_once(lake: Lake, endpoint: str) -> None:
-    other = Lake(lake.files.url("").rstrip("/"), endpoint_url=endpoint, skip_instance_cache=True, **OPTIONS)
+def test_another_process_is_seen_at_once(lake: Lake, s3: str) -> None:
+    other = Lake(lake.files.url("").rstrip("/"), endpoint_url=s3, skip_instance_cache=True, **OPTIONS)
     lake.batches.put(batch(3))
     assert lake.batches.result_positions(ID) == set()
     other.batches.put_result(ID, RecordingResult(1, "x", Outcome.QUARANTINED, 0.0))
@@ -120,9 +98,9 @@ def test_a_damaged_object_is_named(lake: Lake) -> None:
     assert path in caught.value.message
 
 
-def test_a_bucket_that_is_not_there(endpoint: str) -> None:
+def test_a_bucket_that_is_not_there(s3: str) -> None:
     with pytest.raises(StoreError) as caught:
-        Lake("s3://no-such-bucket-at-all/lake", endpoint_url=endpoint, **OPTIONS).check()
+        Lake("s3://no-such-bucket-at-all/lake", endpoint_url=s3, **OPTIONS).check()
     assert caught.value.hint
 
 

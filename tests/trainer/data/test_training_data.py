@@ -5,16 +5,14 @@ import itertools
 import json
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
+from buckets import OPTIONS, new_bucket
 from frozen_sets import BATCH, NAME, change, frozen
 from lakes import batch, put_recording, unflac
-from moto.server import ThreadedMotoServer
 from structlog.testing import capture_logs
 
 from k2d.datasets.freeze import freeze
@@ -357,28 +355,10 @@ def test_nothing_is_written(dataset: FrozenDataset, vocabulary: Vocabulary) -> N
     assert snapshot() == before
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[tuple[str, dict[str, Any]]]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {"endpoint_url": f"http://{host}:{port}", "key": "testing", "secret": "testing"}
-    client = boto3.client(
-        "s3",
-        endpoint_url=options["endpoint_url"],
-        region_name="us-east-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-    client.create_bucket(Bucket="training")
-    yield "s3://training/lake", options
-    server.stop()
-
-
 def test_an_object_store_gives_the_same(
-    bucket: tuple[str, dict[str, Any]], dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]
+    s3: str, dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]
 ) -> None:
-    remote = Lake(bucket[0], **bucket[1])
+    remote = Lake(f"s3://{new_bucket(s3)}/lake", endpoint_url=s3, **OPTIONS)
     far = frozen(remote)
     assert far.manifest.digest == dataset.manifest.digest
     found = steps(open_data(far, vocabulary, **VARIED), 2)
