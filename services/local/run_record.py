@@ -1,9 +1,9 @@
 """Which processes a `k2d up` started, so that the next one of the same store finds what a killed one left behind.
 
 Each run has a record, `up/RUN.json` in the store, which it keeps locked as long as it lives: a record that nobody has
-locked is of a run that was killed. Its processes are known by two things that a reused
-process id does not have: the run's id in their environment (inherited by schedulers, work horses and decoders), and the
-time at which the process with this id started.
+locked is of a run that was killed. Its processes are known by two things that a reused process id does not have: the
+run's id in their environment (inherited by schedulers, work horses and decoders), and the time at which the process
+with this id started.
 """
 
 import fcntl
