@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# tests at once: much of a test is waiting for servers and processes
+JOBS ?= 3
+PARALLEL = -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo unit test test-all test-compose check audit hooks format docs pins clean
@@ -19,13 +22,13 @@ check: $(VENV)/.dev ## Lint, format, types, import rules (under a minute)
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev ## Run the fast tests: no servers, no model weights (under 3 minutes)
-	$(BIN)/pytest -m "not integration and not slow and not nightly"
+	$(BIN)/pytest $(PARALLEL) -m "not integration and not slow and not nightly"
 
-test: $(VENV)/.dev check ## Run the checks and the tests (under 15 minutes on 2 cores)
-	$(BIN)/pytest -m "not nightly"
+test: $(VENV)/.dev check ## Run the checks and the tests (about 20 minutes on 2 cores)
+	$(BIN)/pytest $(PARALLEL) -m "not nightly"
 
 test-all: $(VENV)/.dev check ## Run every test, the nightly ones and those of compose too, with a wider search of examples
-	$(BIN)/pytest --hypothesis-profile=wide
+	$(BIN)/pytest $(PARALLEL) --hypothesis-profile=wide
 	sh tests/compose/run.sh
 
 test-compose: $(VENV)/.dev ## Bring docker-compose.yml up and try it (about 15 minutes; installs Docker where none is)

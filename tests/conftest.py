@@ -18,6 +18,8 @@ hypothesis.settings.register_profile("default", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("wide", derandomize=False, deadline=None, max_examples=1000, print_blob=True)
 hypothesis.settings.load_profile("default")
 
+os.environ["COLUMNS"] = "120"  # a console takes its width when its module is first imported, by whatever test
+
 
 @pytest.fixture(autouse=True)
 def clean_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,9 +82,13 @@ class Worker(RQWorker):
 
     # ---- stopping -------------------------------------------------------------------------------------------------
 
+    def note_stop(self, *_: Any) -> None:
+        """On SIGTERM and SIGINT before `work` listens to them. It raises nothing: an exception in a fork is lost."""
+        self.stop_requested = self._stop_requested = True
+
     def request_stop(self, signum: Any, frame: Any) -> None:
         """As RQ's, on SIGTERM and SIGINT."""
-        self.stop_requested = True
+        self.note_stop()
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def handle_warm_shutdown_request(self) -> None:
@@ -205,6 +209,8 @@ def run(settings: Settings, intervals: WorkerIntervals) -> int:
         worker = None
         try:
             worker = Worker(connect(settings), intervals, longest_wait_s=max(settings.retry_s))
+            for stop in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(stop, worker.note_stop)
             worker.work(with_scheduler=True, logging_level="WARNING")
         except RedisError as error:
             log.debug("lost Redis", error=str(error))

@@ -23,7 +23,6 @@ def k2d(
     """Run `k2d` in an empty folder with a fresh store; returns exit status, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("K2D_STORE", str(tmp_path / "lake"))
-    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(Client, "is_up", lambda _: False)  # whatever else runs on this machine
 
     def run(*arguments: object, **environment: str) -> tuple[int, str, str]:

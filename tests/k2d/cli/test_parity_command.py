@@ -18,7 +18,6 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def parity(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     base()
-    monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
