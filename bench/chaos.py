@@ -123,7 +123,7 @@ class Bench:
             counts=self.counts,
             steps=self.steps,
             unsaid=self.unsaid,
-            any_version=any(fault.kind == "version" for fault in coming),
+            by_content=any(fault.kind in ("version", "document") for fault in coming),
             usual_s=self.usual_s,
         )
         run.run(faults, at_most=PER_ROUND, seed=f"{self.seed}/{name}")
@@ -132,7 +132,7 @@ class Bench:
     def _compared(self, calm: Round, run: Round) -> str:
         sentences = list(run.failures)
         if run.result is not None:
-            reference = calm.result_any_version if run.any_version else calm.result
+            reference = calm.result_by_content if run.by_content else calm.result
             assert reference is not None
             differences = compare(reference, run.result)
             self.differences.append(differences)

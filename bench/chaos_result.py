@@ -27,7 +27,7 @@ class RunResult:
     status: dict[str, Any]
     chunks: list[str]  # of the batch, as the API lists them; one that is there twice is twice in here
     rows: dict[str, str]  # chunk → hash of what the API says of it
-    files: dict[str, str]  # path in the store → hash of its bytes, or of its content where versions differ
+    files: dict[str, str]  # path in the store → hash of its bytes, or of its rows
     downloads: dict[str, str]  # shard of the dataset as the API sends it → hash
     manifest: dict[str, Any]
 
@@ -57,16 +57,17 @@ class Differences:
         return lines
 
 
-def collect(client: Client, store: Path, *, batch: str, dataset: str, any_version: bool = False) -> RunResult:
+def collect(client: Client, store: Path, *, batch: str, dataset: str, by_content: bool = False) -> RunResult:
     """Read the results of a finished run.
 
     Args:
-        any_version: leave out which version of k2d wrote what.
+        by_content: hash the rows of shards instead of their bytes, and leave out which version of k2d wrote what: a
+            changed byte that changes nothing that is read is no loss.
     """
-    left_out = OF_THE_RUN + (VERSIONS if any_version else ())
+    left_out = OF_THE_RUN + (VERSIONS if by_content else ())
     rows = list(client.chunks(batch))
     manifest = client.manifest(dataset)
-    hashed = _content_of_shard if any_version else _sha256
+    hashed = _content_of_shard if by_content else _sha256
     files = {str(path.relative_to(store)): hashed(path) for path in _shards(store)}
     for path in sorted((store / "examinations").rglob("*.json")):
         files[str(path.relative_to(store))] = _sha256(path)

@@ -50,11 +50,11 @@ class Round:
     counts: Counter[str]
     steps: Counter[str]
     unsaid: Counter[str]
-    any_version: bool  # workers of another version will come
+    by_content: bool  # rows are compared, not bytes: workers of another version will come, or files be damaged
     usual_s: float  # what the undisturbed run took, from its batch to its dataset
     took_s: float = 0.0
     result: RunResult | None = None
-    result_any_version: RunResult | None = None
+    result_by_content: RunResult | None = None
     failures: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     _state: str = ""
@@ -175,7 +175,7 @@ class Round:
             "name": DATASET,
             "batches": [BATCH],
             "policy": DEFAULT.model_dump(mode="json"),
-            "allow_mixed": self.any_version,
+            "allow_mixed": self.by_content,
         }
         response = stack.client.http.get(f"/v1/datasets/{DATASET}")
         if response.status_code == 404 or response.json().get("state") == "failed":
@@ -205,8 +205,8 @@ class Round:
         for attempt in range(20):
             try:
                 where = {"batch": BATCH, "dataset": DATASET}
-                self.result_any_version = collect(stack.client, volume.store, any_version=True, **where)
-                self.result = collect(stack.client, volume.store, any_version=self.any_version, **where)
+                self.result_by_content = collect(stack.client, volume.store, by_content=True, **where)
+                self.result = collect(stack.client, volume.store, by_content=self.by_content, **where)
                 return
             except Unreachable:
                 time.sleep(1 + attempt / 10)

@@ -23,7 +23,7 @@ from k2d.schema import RecordingResult
 from k2d.store import Lake
 from k2d.store.base import read_json
 from k2d.store.guard import damaged, guard
-from k2d.store.parquet import dumps, writer
+from k2d.store.parquet import describe, dumps, writer
 
 # Rows of a Parquet row group, all of which are read to show one row. Chosen: small enough for pages of text, large
 # enough to read whole columns fast.
@@ -279,7 +279,7 @@ class _Columns:
 
 
 def _write_facts(file: Any, *, table: pa.Table) -> None:
-    with writer(file, SCHEMA) as out:
+    with writer(file, describe(SCHEMA, {})) as out:
         out.write_table(table, row_group_size=ROWS_PER_GROUP)
 
 

@@ -48,7 +48,7 @@ def write_gold(lake: Lake, batches: Sequence[Batch], path: Path) -> GoldCounts:
     if first is None:
         raise BadRequest("no segment of these batches has a reviewed text", hint="`k2d review` draws segments")
     try:
-        with path.open("xb") as file, writer(file, describe(SCHEMA, {"gold": True})) as out:
+        with path.open("xb") as file, writer(file, describe(SCHEMA, {"gold": True}), checksums=False) as out:
             write_groups(out, chain((first,), rows), SCHEMA)
     except FileExistsError as error:
         raise BadRequest(f"{path} exists", hint="choose another name") from error

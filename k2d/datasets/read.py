@@ -153,7 +153,9 @@ class FrozenDataset:
     def _convert_shard(self, shard: int, script: Script, target: Path) -> None:
         with self._open(shard) as file, open(target, "wb") as out:
             schema = with_raw_text(file.schema_arrow.remove_metadata())
-            with writer(out, describe(schema, {"format_version": self.manifest.format_version})) as converted:
+            with writer(
+                out, describe(schema, {"format_version": self.manifest.format_version}), checksums=False
+            ) as converted:
                 for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
                     rows = [in_script(row, script) for row in batch.to_pylist()]
                     converted.write_table(pa.Table.from_pylist(rows, schema=converted.schema))

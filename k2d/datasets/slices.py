@@ -198,7 +198,7 @@ class _ShardPacker:
     def fill(self, file: BinaryIO) -> None:
         """Write rows to a file until the shard is large enough or no row is left."""
         self.rows = self.ms = 0
-        with writer(file, self._schema) as out:
+        with writer(file, self._schema, checksums=False) as out:
             write_groups(out, self._shard_rows(), self._schema)
 
     def _shard_rows(self) -> Iterator[dict[str, Any]]:

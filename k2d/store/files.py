@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from k2d.errors import NotFound, StoreError, install_hint
 from k2d.filehash import path_status
-from k2d.store.guard import guard
+from k2d.store import parquet
+from k2d.store.guard import decoding, guard
 
 TEMP_SUFFIX: Final = ".tmp"
 _IN = TypeVar("_IN")
@@ -115,8 +116,11 @@ class Files:
         Raises:
             NotFound, StoreError
         """
-        with guard(self.url(path)):
-            return pq.ParquetFile(self.full(path) if self.local else self.fs.open(self.full(path), "rb"))
+        with guard(self.url(path)), decoding(self.url(path)):  # names in a damaged footer are no UTF-8
+            source = self.full(path) if self.local else self.fs.open(self.full(path), "rb")
+            file = pq.ParquetFile(source, page_checksum_verification=True)
+            parquet.check(file)
+            return file
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file atomically, replacing an existing one."""

@@ -1,14 +1,16 @@
 """Writes Parquet deterministically: the same rows always give the same bytes.
 
 All options are fixed, no time is stored, and row groups are cut by row count. Bytes may change with the version of
-pyarrow, which writes its name into the file. The audio column holds FLAC and is therefore neither compressed nor
+pyarrow, which writes its name into the file. Pages carry checksums, and so do the metadata in the footer: bytes that a
+disk changes do not become another label. The audio column holds FLAC and is therefore neither compressed nor
 dictionary-encoded, and has no statistics.
 """
 
 import dataclasses
+import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 from k2d.schema import SAMPLE_RATE_HZ
 
 META_KEY: Final = b"k2d"
+META_DIGEST_KEY: Final = b"k2d.sha256"
 HF_KEY: Final = b"huggingface"
 ZSTD_LEVEL: Final = 3  # zstd's own default
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -59,14 +62,20 @@ class ParquetWriter(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no t
         self.is_open = False
 
 
-def writer(file: BinaryIO, schema: pa.Schema) -> ParquetWriter:
+def writer(file: BinaryIO, schema: pa.Schema, *, checksums: bool = True) -> ParquetWriter:
     """Create a writer with this project's options.
 
-        with writer(file, schema) as out:
+        with writer(file, describe(schema, meta)) as out:
             out.write_table(table)
 
-    `file` must be open for writing in binary mode.
+    Args:
+        file: open for writing in binary mode.
+        schema: with the metadata of `describe`.
+        checksums: of pages and metadata; not needed where a manifest has the digest of the whole file.
     """
+    if checksums:
+        metadata = schema.metadata
+        schema = schema.with_metadata(metadata | {META_DIGEST_KEY: _digest(metadata[META_KEY])})
     paths = [path for field in schema for path in _leaves(field.name, field.type)]
     return ParquetWriter(
         file,
@@ -77,6 +86,7 @@ def writer(file: BinaryIO, schema: pa.Schema) -> ParquetWriter:
         write_statistics=[path for path in paths if path != "audio.bytes"],
         version="2.6",
         data_page_version="1.0",
+        write_page_checksum=checksums,
         store_schema=True,
     )
 
@@ -87,17 +97,38 @@ def describe(schema: pa.Schema, meta: Mapping[str, Any]) -> pa.Schema:
     return schema.with_metadata({META_KEY: dumps(meta), HF_KEY: dumps(features)})
 
 
-def meta_of(schema: pa.Schema) -> dict[str, Any]:
-    """Read the metadata that `describe` added; empty if there is none.
+def check(file: pq.ParquetFile) -> None:
+    """Check what a footer says of the columns; pages are checked by their checksums when they are read.
 
     Raises:
-        ArrowInvalid: they are damaged.
+        ArrowInvalid: it is damaged.
     """
-    data = (schema.metadata or {}).get(META_KEY)
+    for field in file.schema_arrow:
+        for path, kind in _leaf_types(field.name, field.type):
+            if pa.types.is_binary(kind) and not path.endswith("audio.bytes"):
+                raise pa.ArrowInvalid(f"its column {path} is said to be no text")
+
+
+def meta_of(schema: pa.Schema) -> dict[str, Any]:
+    """Read the metadata that `describe` added.
+
+    Raises:
+        ArrowInvalid: they are damaged or gone.
+    """
+    metadata = schema.metadata or {}
+    if META_KEY not in metadata:
+        raise pa.ArrowInvalid("its metadata are gone")
+    data = metadata[META_KEY]
+    if _digest(data) != metadata.get(META_DIGEST_KEY, _digest(data)):  # files of 0.1 have no digest
+        raise pa.ArrowInvalid("its metadata have another digest than was written")
     try:
-        return dict(json.loads(data)) if data else {}
+        return dict(json.loads(data))
     except (ValueError, TypeError, RecursionError) as error:
         raise pa.ArrowInvalid(f"its metadata are damaged: {error}") from error
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def dumps(value: Any) -> bytes:
@@ -124,15 +155,20 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"cannot be written as JSON: {type(value).__name__}")
 
 
-def _leaves(path: str, kind: pa.DataType) -> Iterable[str]:
+def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
     """The names of the Parquet columns of an Arrow field."""
+    return (leaf for leaf, _ in _leaf_types(path, kind))
+
+
+def _leaf_types(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """The names of the Parquet columns of an Arrow field, and their types."""
     if pa.types.is_struct(kind):
         for index in range(kind.num_fields):
-            yield from _leaves(f"{path}.{kind.field(index).name}", kind.field(index).type)
+            yield from _leaf_types(f"{path}.{kind.field(index).name}", kind.field(index).type)
     elif pa.types.is_list(kind):
-        yield from _leaves(f"{path}.list.element", kind.value_type)
+        yield from _leaf_types(f"{path}.list.element", kind.value_type)
     else:
-        yield path
+        yield path, kind
 
 
 def _feature(kind: pa.DataType) -> Any:

@@ -97,10 +97,12 @@ def test_discontinuous_transmission_keeps_the_clock(format: str, codec: str, opt
     assert lag_s(data, said, 7.1, 7.45) == pytest.approx(0.0, abs=0.12)
 
 
-@pytest.mark.parametrize(("format", "codec", "options"), [row for row in FORMATS if row[0] not in ("webm", "ogg")])
+# the test's pictures go into these
+VIDEOS = [row for row in FORMATS if row[0] not in ("webm", "ogg", "flv", "nut") and row[1] != "pcm_s16le"]
+
+
+@pytest.mark.parametrize(("format", "codec", "options"), VIDEOS)
 def test_sound_that_starts_late_in_a_video(format: str, codec: str, options: dict[str, str]) -> None:
-    if format in ("flv", "nut") or codec == "pcm_s16le":
-        pytest.skip("the test's pictures do not go into this format")
     said = np.concatenate([np.zeros(2 * RATE_HZ, np.int16), sound(6.0)])
     data = packets(
         tracks=[(codec, said[2 * RATE_HZ :])],

@@ -201,23 +201,24 @@ def multiplied(data: bytes, mark: bytes, offset: int, width: int, factor: float)
     return bytes(changed)
 
 
-@pytest.mark.parametrize("factor", [0.1, 2, 10])
+COUNTS = [
+    ("libmp3lame", "mp3", b"Xing", 8, 4),
+    ("pcm_s16be", "aiff", b"COMM", 10, 4),
+    ("aac", "mp4", b"mvhd", 20, 4),
+    ("aac", "mp4", b"mdhd", 20, 4),
+]
+
+
 @pytest.mark.parametrize(
-    ("codec", "format", "mark", "offset", "width"),
-    [
-        ("libmp3lame", "mp3", b"Xing", 8, 4),
-        ("pcm_s16be", "aiff", b"COMM", 10, 4),
-        ("aac", "mp4", b"mvhd", 20, 4),
-        ("aac", "mp4", b"mdhd", 20, 4),
-    ],
+    ("codec", "format", "mark", "offset", "width", "factor"),
+    # what lies behind the counted samples of an AIFF is not sound
+    [(*row, factor) for row in COUNTS for factor in (0.1, 2, 10) if row[1] != "aiff" or factor > 1],
 )
 def test_a_count_in_the_header_that_the_bytes_contradict(
     codec: str, format: str, mark: bytes, offset: int, width: int, factor: float
 ) -> None:
     data = encoded(codec, format, rate_hz=44_100, seconds=6.0)
     mark = b"Info" if mark == b"Xing" and mark not in data else mark
-    if format == "aiff" and factor < 1:
-        pytest.skip("what lies behind the counted samples of an AIFF is not sound")
     assert examined(multiplied(data, mark, offset, width, factor)).duration_s == pytest.approx(6.0, abs=0.1)
 
 

@@ -238,14 +238,19 @@ INDEX_DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("how", INDEX_DAMAGE)
-@pytest.mark.parametrize("suffix", [".chunks.arrow", ".segments.arrow", ".parquet", ".recordings.arrow"])
+@pytest.mark.parametrize(
+    ("suffix", "how"),
+    [
+        (suffix, how)
+        for suffix in (".chunks.arrow", ".segments.arrow", ".parquet", ".recordings.arrow")
+        for how in INDEX_DAMAGE
+        if how != "its middle" or suffix == ".parquet"  # Arrow files have no checksums (docs/store.md)
+    ],
+)
 def test_a_damaged_part_of_the_index_is_made_again(embedded: Embedded, suffix: str, how: str) -> None:
     whole, chunks = embedded.status("monday"), list(embedded.chunks("monday"))
     batch = embedded.lake.batches.get("monday")
     [path] = Path(embedded.lake.files.root, "batches", batch.id, "index").glob(f"*{suffix}")
-    if how == "its middle" and suffix != ".parquet":
-        pytest.skip("Arrow files have no checksums (docs/store.md)")
     path.write_bytes(INDEX_DAMAGE[how](path.read_bytes()))
     assert embedded.status("monday") == whole
     assert list(embedded.chunks("monday")) == chunks

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from lakes import TEACHER, audio_path, chunk, fact, flac, recording, samples, segment, unflac
 
-from k2d.errors import NotFound, StoreError
+from k2d.errors import DamagedFile, NotFound, StoreError
 from k2d.filtering.evidence import mean_logprob
 from k2d.schema import Chunk, ChunkFacts, Hypothesis, LongformOptions
 from k2d.store import Lake, facts
@@ -86,6 +86,23 @@ def test_only_the_row_groups_that_are_needed_are_read(lake: Lake) -> None:
     assert [each.index for each, _ in wanted] == [66, 69]
     with pytest.raises(StoreError, match="damaged"):
         list(lake.labels.read(KEY, audio=True, only=frozenset({3})))
+
+
+@pytest.mark.parametrize("flipped", [0x01, 0x80, 0xFF])
+def test_a_changed_byte_is_noticed_or_changes_nothing_that_is_read(lake: Lake, flipped: int) -> None:
+    path = put_labels(lake, chunks_of(3), flac(samples(0.2)))
+
+    def read() -> object:
+        return list(lake.labels.read(KEY, audio=True)), lake.labels.meta(KEY)
+
+    data, written, noticed = path.read_bytes(), read(), 0
+    for at in range(0, len(data), 11):
+        path.write_bytes(data[:at] + bytes([data[at] ^ flipped]) + data[at + 1 :])
+        try:
+            assert read() == written, f"byte {at} of {len(data)}"
+        except DamagedFile:
+            noticed += 1
+    assert noticed > len(data) / 11 / 2
 
 
 def test_chunks_out_of_order_are_refused(lake: Lake) -> None:
