@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # tests at once: much of a test is waiting for servers and processes
 JOBS ?= 3
-PARALLEL = -n $(JOBS) --dist loadfile
+PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo unit test test-all test-compose check audit hooks format docs pins clean
