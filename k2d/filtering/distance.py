@@ -78,11 +78,7 @@ def counts_by_segment(segment_texts: Sequence[str], validator_text: str) -> tupl
     Raises:
         ValueError: there is no segment.
     """
-    if not segment_texts:
-        raise ValueError("edits can be attributed only if there is at least one segment")
-    readings = read_many(segment_texts)
-    split = [readings[place].tokens for place in range(len(segment_texts))]
-    owners = [owner for owner, tokens in enumerate(split) for _ in tokens]
+    split, owners = _owned(segment_texts)
     reference, hypothesis = read(validator_text).tokens, tuple(token for tokens in split for token in tokens)
     hits, substitutions = [len(tokens) for tokens in split], [0] * len(split)
     deletions, insertions = [0] * len(split), [0] * len(split)
@@ -106,11 +102,7 @@ def split_by_segment(segment_texts: Sequence[str], validator_text: str) -> tuple
     Raises:
         ValueError: there is no segment.
     """
-    if not segment_texts:
-        raise ValueError("a text can be cut only if there is at least one segment")
-    readings = read_many(segment_texts)
-    split = [readings[place].tokens for place in range(len(segment_texts))]
-    owners = [owner for owner, tokens in enumerate(split) for _ in tokens]
+    split, owners = _owned(segment_texts)
     theirs, own = read(validator_text).tokens, tuple(token for tokens in split for token in tokens)
     ends = [0] * len(split)  # for each segment, the validator's tokens up to its end
     for op in Levenshtein.opcodes(theirs, own):
@@ -123,6 +115,19 @@ def split_by_segment(segment_texts: Sequence[str], validator_text: str) -> tuple
         pieces.append(text.text_of(start, end).strip())
         start = max(start, end)
     return tuple(pieces)
+
+
+def _owned(segment_texts: Sequence[str]) -> tuple[list[tuple[str, ...]], list[int]]:
+    """The mixed tokens of each segment, and for each token of the chunk the index of its segment.
+
+    Raises:
+        ValueError: there is no segment.
+    """
+    if not segment_texts:
+        raise ValueError("tokens can be attributed only if there is at least one segment")
+    readings = read_many(segment_texts)
+    split = [readings[place].tokens for place in range(len(segment_texts))]
+    return split, [owner for owner, tokens in enumerate(split) for _ in tokens]
 
 
 class DiffOp(StrEnum):

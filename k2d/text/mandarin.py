@@ -76,7 +76,7 @@ _CHILD_AFTER: Final = frozenset("子童女媳科歌时戏孙郎")
 # 地 is land (di), and not the end of an adverb (de), after and before these; also in the dictionary's words with it.
 _LAND_AFTER: Final = frozenset("块片这那哪此该某各每的在到于满着了下上两几一二三四五六七八九十是有买卖")
 _LAND_BEFORE: Final = frozenset("的是也了吗呢吧有")
-# 开心地笑, 小心地走: these are words with 心, and 心地 is none then. 力地 of the dictionary is the end of 努力地, 用力地.
+# 开心地笑, 小心地走: words with 心, and no 心地. 力地 of the dictionary is the end of 努力地, 用力地.
 _HEARTS: Final = frozenset("开小耐细专用好放真热诚苦衷粗精甘安关全贴虚痴有无")
 _WORDS_AHEAD: Final = 9  # characters after 地 that are cut into words to see whether it is in one of them
 
