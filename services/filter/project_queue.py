@@ -10,6 +10,7 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.queue import Queue
 
 LOOK_S: Final = 0.5  # between looks at all queues; one is waited for meanwhile
+SEARCH_S: Final = 30  # for a search for abandoned jobs, which takes milliseconds; RQ gives it 15 minutes
 
 
 class ProjectQueue(Queue):
@@ -46,3 +47,8 @@ class ProjectQueue(Queue):
             beside = IntermediateQueue.get_intermediate_queue_key(last)
             if (job_id := connection.blmove(last, beside, LOOK_S, "LEFT", "RIGHT")) is not None:  # type: ignore[arg-type]
                 return last, cast(bytes, job_id)
+
+    def acquire_maintenance_lock(self) -> bool:
+        """Whether no other worker is searching for abandoned jobs; one that was killed while it did is waited for no
+        longer than SEARCH_S."""
+        return bool(self.connection.set(self.registry_cleaning_key, 1, nx=True, ex=SEARCH_S))

@@ -22,7 +22,7 @@ from rq.serializers import JSONSerializer
 from k2d.errors import QueueError
 from k2d.settings import RETRY_S, Settings
 from services.filter.project_job import ProjectJob
-from services.filter.project_queue import ProjectQueue
+from services.filter.project_queue import SEARCH_S, ProjectQueue
 from services.filter.queue import (
     CONTROL,
     IDLE_S,
@@ -36,7 +36,7 @@ from services.filter.queue import (
 )
 from services.filter.scheduler import Scheduler
 from services.filter.server_time import FIRST_SEEN_S, STUCK_S, Abandoned, StartedJobs, pull_near, server_time
-from services.filter.worker import Worker
+from services.filter.worker import DEFAULT_INTERVALS, Worker
 from services.local import redis_server
 from services.local.redis_server import EmbeddedRedis
 
@@ -348,6 +348,19 @@ def test_a_job_is_not_lost_with_a_worker_that_took_it_and_did_not_begin(queue):
     assert job.get_status() == JobStatus.SCHEDULED
     assert queue.redis.zscore("rq:scheduled:k2d-label", job.id) is not None
     assert not queue.redis.exists("rq:queue:k2d-label:intermediate")
+
+
+def test_a_worker_killed_while_it_searched_keeps_no_other_from_searching(queue):
+    """Its lock would be there for RQ's 15 minutes; a killed worker's job is missed within 90 s."""
+    killed, other = Worker(queue.redis), Worker(queue.redis)
+    assert all(each.acquire_maintenance_lock() for each in killed.queues)
+    assert not any(each.acquire_maintenance_lock() for each in other.queues)
+    for each in other.queues:
+        assert 0 < queue.redis.ttl(each.registry_cleaning_key) <= SEARCH_S
+        queue.redis.pexpire(each.registry_cleaning_key, 1)
+    time.sleep(0.01)
+    assert all(each.acquire_maintenance_lock() for each in other.queues)
+    assert DEFAULT_INTERVALS.heartbeat_s + DEFAULT_INTERVALS.grace_s + SEARCH_S < 90
 
 
 def test_jobs_come_from_the_first_queue_that_has_one_and_are_waited_for(queue):
