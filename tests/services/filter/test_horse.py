@@ -6,21 +6,30 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import structlog
+from places import EXAMPLES
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
+from weights import base
 
+from k2d.documents import BatchOptions
+from k2d.filtering.policy import DEFAULT
+from k2d.schema import BatchState
 from k2d.settings import RETRY_S, Settings
 from services.filter import jobs
 from services.filter.horse import HorseLimits, resident_mb
 from services.filter.queue import CORPUS, JobRequest, WorkQueue
 from services.filter.worker import Worker, WorkerIntervals
+from services.local.redis_server import free_port
+from services.local.stack import Stack
 
 pytestmark = pytest.mark.integration
 
@@ -251,9 +260,76 @@ def test_a_horse_keeps_no_connection_of_a_job(corpus: Corpus) -> None:
     assert max(counts[6:]) <= max(counts[:6])
 
 
-def children(pid: int) -> list[psutil.Process]:
-    """The live processes below one, horses and their decoders."""
+# ---- real models, and a worker as a process ------------------------------------------------------------------------
+
+PATIENCE_S = 200  # whatever is waited for comes well before
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {PATIENCE_S} s"
+        time.sleep(0.1)
+
+
+def horses(worker: int) -> list[psutil.Process]:
+    """The horses of a worker, and the decoders below them. Its scheduler is of its own process group."""
+    below = [process for process in psutil.Process(worker).children() if os.getpgid(process.pid) == process.pid]
+    return [*below, *(decoder for horse in below for decoder in horse.children(recursive=True))]
+
+
+def are_gone(processes: list[psutil.Process]) -> bool:
     with suppress(psutil.NoSuchProcess):
-        below = psutil.Process(pid).children(recursive=True)
-        return [process for process in below if process.status() != psutil.STATUS_ZOMBIE]
-    return []
+        return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
+    return False  # one has just ended; look again
+
+
+@pytest.mark.timeout(600)
+def test_models_are_loaded_once_and_stops_and_kills_reach_a_later_job(tmp_path: Path) -> None:
+    base()
+    log = tmp_path / "log"
+    quick = {"concurrency": 1, "beam_size": 1, "rescore": False}
+    settings = Settings(store=str(tmp_path / "lake"), port=free_port(), **quick, _env_file=None)
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in asdict(QUICK).items()]
+    with Stack(settings, log_file=log, worker_options=options) as stack:
+        client = stack.client()
+        child = next(child for child in stack.children if child.name == "worker-0")
+
+        def is_labeling(more_than: int) -> bool:
+            status = client.status("second", DEFAULT)
+            labeled = status.ledger.recordings.labeled
+            return labeled > more_than and status.jobs is not None and status.jobs.jobs_running == 1
+
+        # a plan and a group of each batch: four jobs in one horse
+        client.label([str(EXAMPLES / "cs-reverb.flac")], BatchOptions(name="first"), wait=True)
+        assert child.process is not None
+        first = horses(child.process.pid)
+        client.label([str(path) for path in EXAMPLES.glob("cs-clean-*")], BatchOptions(name="second"))
+        wait_for(lambda: is_labeling(more_than=0), "labeling")
+        processes = horses(child.process.pid)
+        assert processes[0] == first[0]
+        assert log.read_text().count("engine ready") == 1
+
+        # SIGTERM: what is in flight is done, the rest of the group is put back, and the horse ends
+        child.process.terminate()
+        assert child.process.wait(PATIENCE_S) == 0
+        wait_for(lambda: are_gone(processes), "the end of the horse")
+        status = client.status("second", DEFAULT)
+        assert status.jobs is not None
+        assert (status.jobs.jobs_queued, status.jobs.jobs_running) == (1, 0)
+        assert status.ledger.recordings.pending > 0
+        labeled = status.ledger.recordings.labeled
+
+        # kill -9 while the horse works, and while it waits
+        child.spawn()
+        wait_for(lambda: is_labeling(more_than=labeled), "labeling")
+        for is_idle in (False, True):
+            if is_idle:
+                wait_for(lambda: client.status("second", DEFAULT).state is BatchState.DONE, "the batch")
+            processes = horses(child.process.pid)
+            assert processes
+            child.process.kill()
+            child.process.wait()
+            wait_for(partial(are_gone, processes), "the end of the horse")
+            child.spawn()
+    assert "Traceback" not in log.read_text()
