@@ -59,7 +59,8 @@ class MicroBatcher:
     cancelled or times out leaves the queue; an engine error is raised to the callers of its batch only. An instance
     belongs to the event loop that first calls it.
 
-    After `idle_s` seconds without work, `on_idle` is called in the engine's thread (0: never).
+    After `idle_s` seconds without work, `on_idle` is called in the engine's thread (0: never). At the end
+    `close_engine` is called there, where the engine is to live on; else it is closed.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class MicroBatcher:
         observer: Observer | None = None,
         idle_s: float = 0.0,
         on_idle: Callable[[], None] | None = None,
+        close_engine: Callable[[], None] | None = None,
     ) -> None:
         self._engine = engine
         self._batch_size = batch_size
@@ -79,6 +81,7 @@ class MicroBatcher:
         self._max_waiting = max_waiting
         self._observer = observer
         self._idle_s, self._on_idle = idle_s, on_idle
+        self._close_engine = close_engine or engine.close
         self._queues: dict[str, deque[_Call]] = {}  # by client, in the order of their turns
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -138,7 +141,7 @@ class MicroBatcher:
         return result
 
     async def close(self) -> None:
-        """Fail the waiting calls with ModelError, wait for the current batch, free the weights."""
+        """Fail the waiting calls with ModelError, wait for the current batch, free the weights (or `close_engine`)."""
         if self._closed:
             return
         self._closed = True
@@ -150,7 +153,7 @@ class MicroBatcher:
             self._idle_timer.cancel()
         if self._runner is not None:
             await asyncio.wait([self._runner])
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close_engine)
         self._thread.shutdown(wait=False)
 
     async def _submit(

@@ -1,11 +1,13 @@
 """Opens the models of a batch: the teacher that labels, and the validators that check its labels."""
 
+import asyncio
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from k2d.errors import ModelError
-from k2d.inference.address import SERVED
+from k2d.inference.address import SERVED, plain
+from k2d.inference.model_cache import ModelCache
 from k2d.inference.open import open_transcriber
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.schema import Batch, ModelInfo
@@ -17,14 +19,15 @@ from k2d.validators.protocol import FirstValidator, Validator, ValidatorContext,
 
 @asynccontextmanager
 async def open_models(
-    settings: Settings, batch: Batch, lake: Lake
+    settings: Settings, batch: Batch, lake: Lake, *, kept: ModelCache | None = None
 ) -> AsyncIterator[tuple[ScoringTranscriber, Validators]]:
     """Open the batch's teacher and validators; closes them when the block ends.
 
         async with open_models(settings, batch, lake) as (teacher, validators):
             labeler = Labeler(lake, teacher=teacher, validators=validators, batch=batch, settings=settings)
 
-    Validators that use the teacher's weights share its model.
+    Validators that use the teacher's weights share its model. Models in this process are taken from `kept` and given
+    back to it, if it is there; what it has of another batch is closed first.
 
     Raises:
         BadRequest: no validator is named, a probe while the teacher is on a server, or an endpoint that is not in the
@@ -33,12 +36,15 @@ async def open_models(
         ModelError: as `open_transcriber`, or two of the models have the same weights.
     """
     names = validators_of(batch.validator)
+    if kept is not None:
+        references = [plain(_resolve_served(name, settings)) for name in (batch.teacher, *names)]
+        await asyncio.to_thread(kept.keep_only, references)
     async with AsyncExitStack() as stack:
-        teacher = await _open(stack, batch.teacher, settings)
+        teacher = await _open(stack, batch.teacher, settings, kept)
         weights = {teacher.model.digest: "the teacher"}
 
         async def open_model(name: str, *, english_only: bool = False) -> ScoringTranscriber:
-            model = await _open(stack, name, settings, english_only=english_only)
+            model = await _open(stack, name, settings, kept, english_only=english_only)
             _check_weights(model.model, weights)
             return model
 
@@ -53,6 +59,7 @@ async def open_models(
                 settings=settings,
                 close_with_batch=stack.push_async_callback,
                 short_context=batch.options.short_context,
+                kept=kept,
             )
             module = importlib.import_module(kind_of(name).module)
             validators.append(await module.open_validator(name, context))
@@ -62,9 +69,11 @@ async def open_models(
 
 
 async def _open(
-    stack: AsyncExitStack, reference: str, settings: Settings, *, english_only: bool = False
+    stack: AsyncExitStack, reference: str, settings: Settings, kept: ModelCache | None, *, english_only: bool = False
 ) -> ScoringTranscriber:
-    transcriber = await open_transcriber(_resolve_served(reference, settings), settings, english_only=english_only)
+    transcriber = await open_transcriber(
+        _resolve_served(reference, settings), settings, english_only=english_only, models=kept
+    )
     stack.push_async_callback(transcriber.close)
     return transcriber
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Protocol, runtime_checkable
 
+from k2d.inference.model_cache import ModelCache
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import HYPOTHESES_TAG, digest
 from k2d.schema import Chunk, DecodeOptions, Hypothesis, ModelInfo, Samples, Segment
@@ -73,6 +74,7 @@ class ValidatorContext:
     settings: Settings
     close_with_batch: Callable[[Callable[[], Awaitable[None]]], object]  # registers what is called when the batch ends
     short_context: bool = False  # of the batch
+    kept: ModelCache | None = None  # where models in this process stay for the next batch
 
 
 @runtime_checkable

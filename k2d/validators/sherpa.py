@@ -9,9 +9,10 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ import numpy as np
 
 from k2d.errors import BadRequest, ModelError, install_hint
 from k2d.inference.golden import clips
+from k2d.inference.model_cache import ModelCache
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Hypothesis, ModelInfo, Samples
 from k2d.settings import Settings
 from k2d.validators.names import SHERPA
@@ -69,7 +71,7 @@ async def open_validator(name: str, context: ValidatorContext) -> Validator:
         ModelError: it holds no model that can be loaded, or sherpa-onnx is not installed.
     """
     check(name, context.settings)
-    validator = await asyncio.to_thread(load, name, context.settings, language=context.language)
+    validator = await asyncio.to_thread(load, name, context.settings, language=context.language, models=context.kept)
     context.close_with_batch(validator.close)
     return validator
 
@@ -145,8 +147,9 @@ def model_of(folder: Path, *, language: str) -> SherpaModel:
     return SherpaModel(model_type, constructor, arguments)
 
 
-def load(name: str, settings: Settings, *, language: str) -> "SherpaValidator":
-    """Load the model that a validator's name refers to. Blocking.
+def load(name: str, settings: Settings, *, language: str, models: ModelCache | None = None) -> "SherpaValidator":
+    """Load the model that a validator's name refers to. Blocking. With `models` it is taken from there if it is there,
+    and stays there after `close`.
 
     Raises:
         ModelError: it cannot be loaded, or sherpa-onnx is not installed.
@@ -158,10 +161,20 @@ def load(name: str, settings: Settings, *, language: str) -> "SherpaValidator":
     folder = Path(name.removeprefix(SHERPA)).expanduser().resolve()
     model = model_of(folder, language=language)
     digest = digest_of(folder)
-    _try(model, digest, folder=folder, cache=settings.cache)
-    arguments = {**model.arguments, **({"num_threads": settings.threads} if settings.threads else {})}
-    recognizer = getattr(sherpa_onnx.OfflineRecognizer, model.constructor)(**arguments)
-    return SherpaValidator(name, recognizer, model.model_type, digest, str(model.arguments.get("language", "")))
+    spoken = str(model.arguments.get("language", ""))
+
+    def recognizer() -> Recognizer:
+        _try(model, digest, folder=folder, cache=settings.cache)
+        arguments = {**model.arguments, **({"num_threads": settings.threads} if settings.threads else {})}
+        return Recognizer(getattr(sherpa_onnx.OfflineRecognizer, model.constructor)(**arguments))
+
+    if models is None:
+        opened = recognizer()
+        release = opened.close
+    else:
+        opened = models.open(name, key=(digest, spoken, settings.threads), load=recognizer)
+        release = partial(models.give_back, opened)
+    return SherpaValidator(name, opened, model.model_type, digest, spoken, release)
 
 
 def digest_of(folder: Path) -> str:
@@ -173,13 +186,46 @@ def digest_of(folder: Path) -> str:
     return total.hexdigest()
 
 
+class Recognizer:
+    """A model of sherpa-onnx in memory."""
+
+    def __init__(self, recognizer: Any) -> None:
+        self._recognizer = recognizer
+
+    def decode(self, samples: Samples) -> str:
+        """Transcribe int16 samples of shape (n,), 16 kHz; returns the text, stripped.
+
+        Raises:
+            RuntimeError: sherpa-onnx failed.
+        """
+        stream = self._recognizer.create_stream()
+        stream.accept_waveform(SAMPLE_RATE_HZ, samples.astype(np.float32) / FULL_SCALE)
+        self._recognizer.decode_stream(stream)
+        return str(stream.result.text).strip()
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._recognizer = None
+
+
 class SherpaValidator:
     """Transcribes each chunk once, on the unchanged audio, one after the other."""
 
     perturbation_names: tuple[str, ...] = (AS_IS,)
 
-    def __init__(self, name: str, recognizer: Any, model_type: str, digest: str, language: str) -> None:
-        self._name, self._recognizer, self.model_type = name, recognizer, model_type
+    def __init__(
+        self,
+        name: str,
+        recognizer: Recognizer,
+        model_type: str,
+        digest: str,
+        language: str,
+        release: Callable[[], None],
+    ) -> None:
+        """`release` is called once, by `close`."""
+        self._name, self.model_type = name, model_type
+        self._recognizer: Recognizer | None = recognizer
+        self._release = release
         self._digest, self._language = digest, language
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sherpa")  # one chunk after the other
 
@@ -209,19 +255,18 @@ class SherpaValidator:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._decode, samples)
 
     async def close(self) -> None:
-        self._recognizer = None
+        if self._recognizer is not None:
+            self._recognizer = None
+            self._release()
         self._thread.shutdown(wait=False)
 
     def _decode(self, samples: Samples) -> str:
         if self._recognizer is None:
             raise ModelError(f"{self._name} was closed", hint="open it again")
-        stream = self._recognizer.create_stream()
-        stream.accept_waveform(SAMPLE_RATE_HZ, samples.astype(np.float32) / FULL_SCALE)
         try:
-            self._recognizer.decode_stream(stream)
+            return self._recognizer.decode(samples)
         except RuntimeError as error:
             raise ModelError(f"{self._name} failed while decoding: {error}", hint="try another model") from error
-        return str(stream.result.text).strip()
 
 
 def _try(model: SherpaModel, digest: str, *, folder: Path, cache: Path) -> None:

@@ -24,6 +24,7 @@ from k2d.datasets.freeze import plan_freeze
 from k2d.datasets.slices import FreezePlan, Slice, SliceWriter, finish, read_plan
 from k2d.errors import AudioError, DamagedFile, K2DError, NotFound, StoreError
 from k2d.filtering.policy import Policy
+from k2d.inference.model_cache import ModelCache
 from k2d.labeling.group import RecordingGroup
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
@@ -32,6 +33,7 @@ from k2d.settings import Settings, load
 from k2d.store import Lake
 from k2d.store.manifest import Manifest
 from services.filter.filling import close_draft, describe_uris
+from services.filter.project_job import ProjectJob
 from services.filter.queue import CORPUS, LABEL, AttemptsInRedis, JobRequest, WorkQueue, freeze_slot, request_plan
 
 log = structlog.get_logger()
@@ -136,7 +138,7 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
         while missing := sorted(set(positions) - lake.batches.result_positions(batch.id)):
             if lake.batches.is_cancelled(batch.id):
                 break
-            run = GroupRun(lake=lake, queue=queue, batch=batch, settings=settings)
+            run = GroupRun(lake=lake, queue=queue, batch=batch, settings=settings, kept=_kept_models())
             asyncio.run(run.run(missing))
             finished += len(run.finished)
             if run.stopping:
@@ -148,11 +150,20 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
     return finished
 
 
+def _kept_models() -> ModelCache | None:
+    """The models of the work horse that runs this job; None outside of one."""
+    job = get_current_job()
+    return job.models if isinstance(job, ProjectJob) else None
+
+
 class GroupRun:
     """One run of a group in a work horse: reports progress to Redis, writes results to the lake, stops on a signal."""
 
-    def __init__(self, *, lake: Lake, queue: WorkQueue, batch: Batch, settings: Settings) -> None:
+    def __init__(
+        self, *, lake: Lake, queue: WorkQueue, batch: Batch, settings: Settings, kept: ModelCache | None = None
+    ) -> None:
         self.lake, self.queue, self.batch, self.settings = lake, queue, batch, settings
+        self.kept = kept  # models that outlast the run
         self.finished: set[int] = set()
         self.stopping = False
         self.cancelled = False
@@ -163,7 +174,8 @@ class GroupRun:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
         with suppress(RedisError):
             self.queue.begin(self.batch.id)
-        async with open_models(self.settings, self.batch, self.lake) as (teacher, validators):
+        worker = os.getppid()
+        async with open_models(self.settings, self.batch, self.lake, kept=self.kept) as (teacher, validators):
             labeler = Labeler(
                 self.lake,
                 teacher=teacher,
@@ -180,7 +192,7 @@ class GroupRun:
                 should_stop=lambda: self.stopping or self.cancelled,
             )
             work = asyncio.create_task(group.run(positions))
-            watch = asyncio.create_task(self._watch(work.cancel))
+            watch = asyncio.create_task(self._watch(work.cancel, worker))
             with suppress(asyncio.CancelledError):  # only _watch cancels the work
                 await work
             watch.cancel()
@@ -188,13 +200,15 @@ class GroupRun:
     def _stop(self) -> None:
         self.stopping = True
 
-    async def _watch(self, cancel: Callable[[], object]) -> None:
-        """Cancel the work when the batch is cancelled or the grace after a stop is over; end when the worker died."""
-        parent = os.getppid()
+    async def _watch(self, cancel: Callable[[], object], worker: int) -> None:
+        """Cancel the work when the batch is cancelled or the grace after a stop is over; end when the worker died.
+
+        `worker`: its process id.
+        """
         stop_at: float | None = None
         while True:
             await asyncio.sleep(POLL_S)
-            if os.getppid() != parent:
+            if os.getppid() != worker:
                 os._exit(1)  # the worker was killed: its job goes to another worker, and only one may work on it
             self.cancelled = self.cancelled or await asyncio.to_thread(self.lake.batches.is_cancelled, self.batch.id)
             if self.stopping and stop_at is None:
@@ -310,5 +324,3 @@ def _errors_in_job() -> Iterator[None]:
             if waits:
                 job.retries_left = max(job.retries_left or 0, STORE_RETRIES)
         raise
-    finally:
-        isolated.stop_server()  # the horse ends without its exit handlers

@@ -10,6 +10,7 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 
 from k2d.errors import BadRequest
+from k2d.inference.model_cache import ModelCache
 from services.filter.server_time import StartedJobs, server_time
 
 MODULE: Final = "services.filter.jobs"
@@ -29,6 +30,8 @@ def job_name(function: str) -> str:
 
 class ProjectJob(Job):
     """A job whose function is one of FUNCTIONS. RQ's own would import whatever name is in Redis, also for callbacks."""
+
+    models: ModelCache | None = None  # of the work horse that runs the job, which keeps them for the next
 
     @property
     def func(self) -> Callable[..., Any]:

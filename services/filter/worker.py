@@ -1,22 +1,26 @@
 """The worker: RQ's, with intervals that surface a killed worker within 90 s and a SIGTERM that loses nothing.
 
-Each job runs in a forked work horse, so that memory goes back and a crash is seen at once by the parent. A Redis that
-goes away is waited for; times are those of its clock (`services.filter.server_time`).
+Jobs run in a forked work horse (`services.filter.horse`), which keeps its models from one job to the next. The parent
+loads none, and sees a crash at once. A Redis that goes away is waited for; times are those of its clock
+(`services.filter.server_time`).
 """
 
 import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn
 
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Worker as RQWorker
+from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
@@ -24,8 +28,10 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import clean_worker_registry
 
 from k2d.errors import K2DError, QueueError, described
+from k2d.inference.model_cache import ModelCache
 from k2d.logs import setup as setup_logs
 from k2d.settings import RETRY_S, Settings, load
+from services.filter.horse import HorseLimits, JobOrder, WorkHorse, perform_jobs
 from services.filter.project_job import ProjectJob
 from services.filter.project_queue import ProjectQueue
 from services.filter.queue import QUEUES, WorkQueue
@@ -51,6 +57,7 @@ class WorkerIntervals:
 
 
 DEFAULT_INTERVALS: Final = WorkerIntervals()
+DEFAULT_LIMITS: Final = HorseLimits()
 
 
 class Worker(RQWorker):
@@ -62,12 +69,16 @@ class Worker(RQWorker):
         intervals: WorkerIntervals = DEFAULT_INTERVALS,
         *,
         longest_wait_s: float = max(RETRY_S),
+        horse_limits: HorseLimits = DEFAULT_LIMITS,
     ) -> None:
         self._intervals = intervals
+        self._horse_limits = horse_limits
+        self._horse: WorkHorse | None = None
+        self._models = ModelCache()  # in the horse; empty in the worker's own process
         self._longest_wait_s = longest_wait_s  # before another attempt at a job
         self._abandoned = Abandoned(renewed_s=intervals.heartbeat_s + 1)
         self._maintained_at: float | None = None  # by time.monotonic(), as the next
-        self._horse_started_at = 0.0
+        self._job_started_at = 0.0  # by time.monotonic()
         self.stop_requested = False
         super().__init__(
             list(QUEUES),
@@ -114,19 +125,102 @@ class Worker(RQWorker):
         """As RQ's; the job is no longer between queue and worker then, from however many queues it may come."""
         super().prepare_job_execution(job, True)
 
-    def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """As RQ's."""
-        self._horse_started_at = time.monotonic()
-        super().fork_work_horse(job, queue)
-
     def set_current_job_working_time(self, current_job_working_time: float, pipeline: Any = None) -> None:
         """As RQ's, by a clock that nobody sets: RQ kills a horse when this exceeds the job's time-out."""
         if current_job_working_time:
-            current_job_working_time = time.monotonic() - self._horse_started_at
+            current_job_working_time = time.monotonic() - self._job_started_at
         try:
             super().set_current_job_working_time(current_job_working_time, pipeline)
         except RedisError as error:
             log.debug("no heartbeat", error=str(error))
+
+    # ---- the horse ------------------------------------------------------------------------------------------------
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Hand the job to the horse; fork another one where there is none, or it has ended."""
+        assert self.execution is not None  # RQ has just noted it
+        created_at = self.execution.created_at.timestamp()
+        order = JobOrder(job.id, queue.name, self.execution.id, created_at)
+        self._job_started_at = time.monotonic()
+        if self._horse is None or not self._horse.hand(order):
+            self._end_horse()
+            self._horse = self._fork_horse()
+            self._horse.hand(order)
+        self._horse_pid = self._horse.pid
+        if self._stop_requested:  # there was no horse to signal
+            self.handle_warm_shutdown_request()
+
+    def _fork_horse(self) -> WorkHorse:
+        ours, theirs = socket.socketpair()
+        worker = os.getpid()
+        stops = (signal.SIGTERM, signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # the worker's handlers are not for the horse
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._be_horse(theirs, worker, stops)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+        theirs.close()
+        self.procline(f"Forked {pid} at {time.time()}")  # type: ignore[no-untyped-call]
+        return WorkHorse(pid, ours)
+
+    def _be_horse(self, channel: socket.socket, worker: int, stops: tuple[signal.Signals, ...]) -> NoReturn:
+        """In the horse, after the fork: perform jobs, and end the process."""
+        status = 1  # an error outside of a job's own, such as a Redis that is away
+        try:
+            os.setpgrp()
+            self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+            self._is_horse = True
+            self.log = logging.getLogger("rq.worker")
+            perform_jobs(channel, self._perform, worker=worker, models=self._models, limits=self._horse_limits)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _perform(self, order: JobOrder) -> bool:
+        """In the horse: run a job; returns whether it succeeded."""
+        job = ProjectJob.fetch(order.job_id, connection=self.connection, serializer=self.serializer)
+        assert isinstance(job, ProjectJob)
+        job.redis_server_version = self.get_redis_server_version()  # type: ignore[no-untyped-call]
+        job.models = self._models
+        self.execution = Execution(order.execution_id, job.id, self.connection, self.name)
+        self.execution.created_at = datetime.fromtimestamp(order.execution_at, UTC)
+        queue = ProjectQueue(order.queue, connection=self.connection, job_class=ProjectJob, serializer=self.serializer)
+        os.environ |= {"RQ_WORKER_ID": self.name, "RQ_JOB_ID": job.id}  # as RQ does
+        return bool(self.perform_job(job, queue))
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
+        """Wait until the horse has done its job, or has ended. RQ takes status 0 for a job that was seen to."""
+        if self._horse is not None and self._horse.wait_answer():
+            return self._horse.pid, os.EX_OK, None
+        ended: tuple[int | None, int | None, Any] = super().wait_for_horse()
+        self._end_horse()
+        return ended
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """As RQ's; the next job gets another one."""
+        if self._horse is not None:
+            self._horse.is_killed = True
+        super().kill_horse(sig)
+
+    def _end_horse(self) -> None:
+        horse, self._horse = self._horse, None
+        if horse is not None:
+            horse.end()
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's; a horse that had no job for long is ended."""
+        horse = self._horse
+        if horse and horse.idle_since and time.monotonic() - horse.idle_since > self._horse_limits.idle_s:
+            self._end_horse()
+        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+
+    def teardown(self) -> None:
+        """As RQ's; the horse ends first."""
+        if not self.is_horse:
+            self._end_horse()
+        super().teardown()  # type: ignore[no-untyped-call]
 
     # ---- maintenance ----------------------------------------------------------------------------------------------
 

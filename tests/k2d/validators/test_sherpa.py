@@ -9,6 +9,7 @@ import pytest
 from k2d.documents import BatchOptions
 from k2d.errors import BadRequest, ModelError
 from k2d.inference.golden import clips
+from k2d.inference.model_cache import ModelCache
 from k2d.labeling.request import make_batch
 from k2d.schema import Chunk, Hypothesis, Segment, Source
 from k2d.settings import Settings
@@ -61,6 +62,21 @@ def test_every_family_transcribes_and_repeats_itself(family: str, settings: Sett
 def test_any_length_of_audio_is_taken(family: str, samples: int, settings: Settings, tmp_path: Path) -> None:
     validator = opened(tiny_onnx.write(tmp_path / family, family), settings)
     assert len(texts(validator, np.zeros(samples, np.int16))) == 1
+
+
+def test_a_kept_model_is_loaded_once_for_its_files(settings: Settings, tmp_path: Path) -> None:
+    folder, models = tiny_onnx.write(tmp_path / "a", "nemo"), ModelCache()
+    samples = clips()[0].samples
+    written = []
+    for _ in range(2):
+        validator = load(f"sherpa:{folder}", settings, language="zh-en", models=models)
+        written += texts(validator, samples)
+        asyncio.run(validator.close())
+    assert written[0] == written[1]
+    assert models.loads == 1
+    (folder / "tokens.txt").write_text((folder / "tokens.txt").read_text("utf-8") + "x 8\n", "utf-8")
+    load(f"sherpa:{folder}", settings, language="zh-en", models=models)
+    assert models.loads == 2
 
 
 def test_the_key_is_of_the_files(settings: Settings, tmp_path: Path) -> None:
