@@ -362,7 +362,11 @@ class ResumeResult(ApiDocument):
 class PartialResult(ApiDocument):
     """Progress of a batch, for a progress bar."""
 
-    seconds: float = Field(description="Audio transcribed so far.")
+    seconds: float = Field(description="Audio that is labeled so far.")
+    validated_s: float = Field(0.0, description="Audio whose labels are validated so far.")
+    audio_s: float | None = Field(
+        None, description="Audio of the whole batch: of what is not done by the files' headers; null where unknown."
+    )
     recordings: int = Field(description="Finished recordings.")
     total: int = Field(description="All recordings of the batch.")
     error: str | None = Field(None, description="The last error of a job that is going to be retried.")

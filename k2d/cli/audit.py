@@ -7,7 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
+from k2d.cli.base import DEFAULT_POLICY, LOOKING, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
+from k2d.cli.progress import bar
 from k2d.errors import BadRequest
 from k2d.wording import counted
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from k2d.corpus.audit import Audit
 
 
-@app.command()
+@app.command(rich_help_panel=LOOKING)
 def audit(
     batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
     preset: PolicyName = DEFAULT_POLICY,
@@ -38,7 +39,8 @@ def audit(
         raise BadRequest(f"confidence must be at least 0.5 and below 1, not {confidence}", hint="0.95 is usual")
     lake = Lake(settings().store)
     batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
-    report = make_report(lake, batches, policy(preset, metric, alpha), confidence=confidence)
+    with bar("parts of batches") as on_steps:
+        report = make_report(lake, batches, policy(preset, metric, alpha), confidence=confidence, on_steps=on_steps)
     if as_json:
         show.dump(report.document())
         return

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
+from k2d.cli.base import DEFAULT_POLICY, REVIEWING, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
+from k2d.cli.progress import bar
 from k2d.errors import BadRequest
 from k2d.store.reviews import ReviewOrder
 from k2d.wording import counted
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN: Final = 16  # rows of the printed curve
 
 
-@app.command()
+@app.command(rich_help_panel=REVIEWING)
 def review(
     batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
     out: Annotated[
@@ -89,7 +90,7 @@ def review(
         )
 
 
-@app.command()
+@app.command(rich_help_panel=REVIEWING)
 def calibrate(
     reviewed: Annotated[
         str,
@@ -118,7 +119,10 @@ def calibrate(
     head, rows = _reviewed(lake, reviewed)
     batches = [lake.batches.get(name) for name in dict.fromkeys(batch or head.batches)]
     name = out.stem if out else "calibrated"
-    calibration = run_calibration(lake, head, rows, batches, target=target, confidence=confidence, name=name)
+    with bar("parts of batches, twice") as on_steps:
+        calibration = run_calibration(
+            lake, head, rows, batches, target=target, confidence=confidence, name=name, on_steps=on_steps
+        )
     written = (
         _write(calibration, out) if out is not None and (calibration.alpha is not None or not calibration.draws) else []
     )

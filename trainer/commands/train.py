@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from k2d.cli import show
-from k2d.cli.base import Api, app, name, settings
+from k2d.cli.base import STUDENTS, Api, app, name, settings
 from k2d.client.http import Client
 from k2d.datasets.pull import pull
 from k2d.datasets.read import FrozenDataset
@@ -19,7 +19,7 @@ from trainer.need import need
 from trainer.options import PRESETS, load_recipe
 
 
-@app.command()
+@app.command(rich_help_panel=STUDENTS)
 def train(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="A frozen dataset of the store (K2D_STORE).")],
     # not `--run`: torchrun's own parser takes that for its `--run-path`

@@ -19,6 +19,7 @@ from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import Columns, Policy, columns_of, evidence_columns, features, thresholds
 from k2d.keys import place_of
 from k2d.schema import Batch, ChunkFacts, Metric
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store import Lake
 from k2d.store.reviews import ReviewOrder
 from k2d.wording import counted
@@ -87,6 +88,7 @@ def calibrate(
     target: float,
     confidence: float,
     name: str = "calibrated",
+    on_steps: OnSteps = ignore_steps,
 ) -> Calibration:
     """Find the policy that keeps the most hours with a label error of at most `target`, with `confidence`.
 
@@ -101,6 +103,7 @@ def calibrate(
         target: the label MER, e.g. 0.08.
         confidence: of the claim, e.g. 0.95.
         name: of the resulting policy.
+        on_steps: called with parts of the batches, each of which is looked at twice.
 
     Raises:
         BadRequest: target or confidence outside 0…1, or the segments were not drawn at random.
@@ -115,14 +118,14 @@ def calibrate(
             hint="review a random draw (`k2d review`); reviews of these count there too, where it draws them",
         )
     population = partial(distinct_parts, lake, batches)
-    rate = speech_rate(population, head.policy)
+    rate = speech_rate(partial(population, on_steps=lambda done, of: on_steps(done, 2 * of)), head.policy)
     base = with_rate(head.policy, rate).model_copy(update={"name": name, "claim": None})
     facts = _facts(lake, batches, rows)
     draws, holes = until(rows, head.draws)
     notes = _notes(head, rate.segments if rate else 0, draws=draws, holes=holes)
     pilot = min(draws, pilot_of(head.draws, base))
     chosen, policy = _fitted(base, facts, rows, pilot)
-    seconds = seconds_kept(population, policy)
+    seconds = seconds_kept(partial(population, on_steps=lambda done, of: on_steps(of + done, 2 * of)), policy)
     alphas = seconds.candidates()
     reviewed, _, _ = table(rows, _risks(policy, facts), draws)
     pilot_draws, rest = reviewed.take(slice(0, pilot)), reviewed.take(slice(pilot, None))
