@@ -523,6 +523,16 @@ class PreviewRequest(ApiRequest):
     )
 
 
+class AuditRequest(ApiRequest):
+    """A policy to audit: which speech does it leave out?"""
+
+    batches: list[NameOrId] = Field(
+        min_length=1, max_length=BATCHES, description="Batch ids or names.", examples=[["lectures-2026-11"]]
+    )
+    policy: Policy = Field(default_factory=lambda: DEFAULT)
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the bands, and of all warnings together.")
+
+
 class ReasonCounts(ApiDocument):
     """How many chunks and seconds have a reason."""
 

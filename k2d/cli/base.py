@@ -81,13 +81,21 @@ def backend(api: str | None = None, embedded: bool = False) -> Backend:
     """The API of --api or K2D_API_URL, or one that is running at the default address, or else this process."""
     current = settings()
     if not embedded:
-        token = current.api_token.get_secret_value() if current.api_token else None
-        client = Client(api or current.api_url, token=token)
+        client = _client(api or current.api_url, current)
         if api or "api_url" in current.model_fields_set or client.is_up():
             return client
     from k2d.client.embedded import Embedded  # loads audio, engines and Arrow, which a client of an API does not need
 
     return Embedded(current)
+
+
+def client_of(api: str) -> Client:
+    """The client of the API that --api names, with the key of the settings."""
+    return _client(api, settings())
+
+
+def _client(url: str, current: Settings) -> Client:
+    return Client(url, token=current.api_token.get_secret_value() if current.api_token else None)
 
 
 def at_api(api: str | None) -> str:

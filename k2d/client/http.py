@@ -23,10 +23,14 @@ from k2d import sources
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.client.uploads import Uploader, hash_all
 from k2d.documents import (
+    ApiRequest,
+    AuditRequest,
     BatchItem,
     BatchList,
     BatchOptions,
     BatchStatus,
+    CalibrationRequest,
+    CalibrationResult,
     ChunkDetail,
     ChunkFilter,
     ChunkList,
@@ -35,6 +39,8 @@ from k2d.documents import (
     DatasetList,
     DatasetRequest,
     DatasetState,
+    DrawItem,
+    DrawRequest,
     Forecast,
     OpenBatch,
     PartialResult,
@@ -260,6 +266,19 @@ class Client:
 
     # ---- more operations ------------------------------------------------------------------------------------------
 
+    def draw(self, request: DrawRequest) -> DrawItem:
+        """Draw segments for review on the console's page /review/ID."""
+        return DrawItem.model_validate(self._asked(lambda: self._send("POST", "/v1/draws", json=_json(request))))
+
+    def audit(self, request: AuditRequest) -> dict[str, Any]:
+        """What share of which speech a policy keeps, as `k2d audit --json` prints it."""
+        return self._asked(lambda: self._send("POST", "/v1/policies/audit", json=_json(request)))
+
+    def calibrate(self, draw: str, request: CalibrationRequest) -> CalibrationResult:
+        """Find the policy that keeps most hours within a label error, by the reviews of a draw."""
+        path = f"/v1/draws/{quote(draw, safe='')}/calibrations"
+        return CalibrationResult.model_validate(self._send("POST", path, json=_json(request), timeout=CLOSE_S))
+
     def shard(self, name: str, number: int) -> Iterator[bytes]:
         """Download a Parquet shard of a dataset; yields its bytes in blocks."""
         return self._download(f"/v1/datasets/{name}/shards/{number}")
@@ -360,6 +379,10 @@ class Client:
             yield
         except httpx.TransportError as error:
             raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
+
+
+def _json(request: ApiRequest) -> dict[str, Any]:
+    return request.model_dump(mode="json", exclude_none=True)
 
 
 class _Poll:

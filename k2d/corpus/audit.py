@@ -72,6 +72,11 @@ class Audit:
         """Return the audit as JSON values."""
         return asdict(self)
 
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Audit":
+        """The audit of a document that an API answered with."""
+        return cls(**document | {"groups": tuple(AuditGroup(**group) for group in document["groups"])})
+
 
 class _GroupSums:
     """Sums over recordings, and sums of products, for the variance of ratios."""
