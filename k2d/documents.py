@@ -362,7 +362,11 @@ class ResumeResult(ApiDocument):
 class PartialResult(ApiDocument):
     """Progress of a batch, for a progress bar."""
 
-    seconds: float = Field(description="Audio transcribed so far.")
+    seconds: float = Field(description="Audio that is labeled so far.")
+    validated_s: float = Field(0.0, description="Audio whose labels are validated so far.")
+    audio_s: float | None = Field(
+        None, description="Audio of the whole batch: of what is not done by the files' headers; null where unknown."
+    )
     recordings: int = Field(description="Finished recordings.")
     total: int = Field(description="All recordings of the batch.")
     error: str | None = Field(None, description="The last error of a job that is going to be retried.")
@@ -517,6 +521,16 @@ class PreviewRequest(ApiRequest):
         max_length=len(Metric),
         description="Metrics for which to return a curve over α; the policy's own when left out.",
     )
+
+
+class AuditRequest(ApiRequest):
+    """A policy to audit: which speech does it leave out?"""
+
+    batches: list[NameOrId] = Field(
+        min_length=1, max_length=BATCHES, description="Batch ids or names.", examples=[["lectures-2026-11"]]
+    )
+    policy: Policy = Field(default_factory=lambda: DEFAULT)
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the bands, and of all warnings together.")
 
 
 class ReasonCounts(ApiDocument):

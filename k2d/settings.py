@@ -198,6 +198,11 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Lowest level that is logged.")
     log_json: bool = Field(False, description="Log JSON lines instead of text.")
 
+    @field_validator("store", "cache", mode="before")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        return os.path.expanduser(value)  # a shell does not expand `~` in quotes, nor does an environment file
+
     @field_validator("api_token", "openai_api_keys", "grafana_url", mode="before")
     @classmethod
     def _no_empty_token(cls, value: Any) -> Any:

@@ -30,6 +30,12 @@ def in_hours(seconds: float) -> str:
     return f"{hours // 24} days {hours % 24} h"
 
 
+def listed(values: Iterable[str]) -> str:
+    """Choices for people: "`a`, `b` or `c`"."""
+    *others, last = [f"`{value}`" for value in values]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The start of a hint, "did you mean alpha? ", with the known word that is most like `name`; "" if none is."""
     close = difflib.get_close_matches(name, list(known), n=1)

@@ -102,7 +102,10 @@ class Recipe(BaseModel):
     # ---- what is kept
     validate_on: str | None = Field(default=None, description="Manifest (JSONL) with references to validate on.")
     holdout: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of recordings held out of training to validate on."
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="Share of recordings held out of training to validate on; 0: none, as with `validate_on`.",
     )
     validation_rows: int = Field(default=64, ge=1, description="Rows to validate on, at most.")
     validate_every: int = Field(default=500, ge=1, description="In steps.")

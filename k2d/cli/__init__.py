@@ -4,7 +4,7 @@ import io
 import sys
 
 from k2d.cli.base import app
-from k2d.cli.show import fail
+from k2d.cli.show import err, fail
 from k2d.errors import K2DError
 
 
@@ -23,6 +23,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(141)
     except KeyboardInterrupt:
+        err.print("stopped; what was written before is kept: the same command begins again")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the command line's boundary
         sys.exit(fail(error))

@@ -7,7 +7,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
+from k2d.cli.base import (
+    DEFAULT_POLICY,
+    LOOKING,
+    AlphaOption,
+    Api,
+    Json,
+    MetricOption,
+    PolicyName,
+    app,
+    client_of,
+    policy,
+    settings,
+)
+from k2d.cli.progress import bar
+from k2d.documents import AuditRequest
 from k2d.errors import BadRequest
 from k2d.wording import counted
 
@@ -15,7 +29,7 @@ if TYPE_CHECKING:
     from k2d.corpus.audit import Audit
 
 
-@app.command()
+@app.command(rich_help_panel=LOOKING)
 def audit(
     batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
     preset: PolicyName = DEFAULT_POLICY,
@@ -25,20 +39,28 @@ def audit(
         float, typer.Option(help="Confidence level of the bands, and of all warnings together.")
     ] = 0.95,
     as_json: Json = False,
+    api: Api = None,
 ) -> None:
     """Show what share of the speech a policy keeps, by code mixing, language, duration and source folder.
 
     Warns if code-switched speech is removed faster than the rest, by a statistical test over recordings. Warnings
-    do not change the exit status. Reads the store (K2D_STORE).
+    do not change the exit status. Reads the store (K2D_STORE), or asks an API (--api).
     """
+    from k2d.corpus.audit import Audit
     from k2d.corpus.audit import audit as make_report
     from k2d.store import Lake
 
     if not 0.5 <= confidence < 1:
         raise BadRequest(f"confidence must be at least 0.5 and below 1, not {confidence}", hint="0.95 is usual")
-    lake = Lake(settings().store)
-    batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
-    report = make_report(lake, batches, policy(preset, metric, alpha), confidence=confidence)
+    rules = policy(preset, metric, alpha)
+    if api is not None:
+        request = AuditRequest(batches=list(dict.fromkeys(batch)), policy=rules, confidence=confidence)
+        report = Audit.of(client_of(api).audit(request))
+    else:
+        lake = Lake(settings().store)
+        batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
+        with bar("parts of batches") as on_steps:
+            report = make_report(lake, batches, rules, confidence=confidence, on_steps=on_steps)
     if as_json:
         show.dump(report.document())
         return

@@ -13,6 +13,7 @@ from k2d.labeling.request import check_name
 from k2d.schema import Metric
 from k2d.settings import PREFIX, Settings, load
 from k2d.version import __version__
+from k2d.wording import listed
 
 app = typer.Typer(
     name="k2d",
@@ -21,14 +22,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# the groups of `k2d --help`, in their order there
+LABELING: Final = "Label recordings"
+LOOKING: Final = "Look at labels"
+REVIEWING: Final = "Review labels, choose a policy"
+DATASETS: Final = "Make datasets"
+STUDENTS: Final = "Train and measure students"
+SERVING: Final = "Run services and models"
+STORING: Final = "Look after the store"
+GROUPS: Final = (LABELING, LOOKING, REVIEWING, DATASETS, STUDENTS, SERVING, STORING)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Api = Annotated[str | None, typer.Option("--api", help="Use the labeling API at this URL.")]
 EmbeddedOption = Annotated[
     bool, typer.Option("--embedded", help="Do the work in this process, even if an API is running.")
 ]
-MetricOption = Annotated[Metric | None, typer.Option(help="Metric that is compared with α.")]
+# a choice of many values is listed in its help: in place of its metavar it would be broken anywhere at 80 columns
+MetricOption = Annotated[
+    Metric | None, typer.Option(metavar="METRIC", help=f"Metric that is compared with α: {listed(Metric)}.")
+]
 AlphaOption = Annotated[float | None, typer.Option(help="Threshold α, 0…1: speech with a metric up to α is kept.")]
 PolicyName = Annotated[
     str,
@@ -66,13 +81,26 @@ def backend(api: str | None = None, embedded: bool = False) -> Backend:
     """The API of --api or K2D_API_URL, or one that is running at the default address, or else this process."""
     current = settings()
     if not embedded:
-        token = current.api_token.get_secret_value() if current.api_token else None
-        client = Client(api or current.api_url, token=token)
+        client = _client(api or current.api_url, current)
         if api or "api_url" in current.model_fields_set or client.is_up():
             return client
     from k2d.client.embedded import Embedded  # loads audio, engines and Arrow, which a client of an API does not need
 
     return Embedded(current)
+
+
+def client_of(api: str) -> Client:
+    """The client of the API that --api names, with the key of the settings."""
+    return _client(api, settings())
+
+
+def _client(url: str, current: Settings) -> Client:
+    return Client(url, token=current.api_token.get_secret_value() if current.api_token else None)
+
+
+def at_api(api: str | None) -> str:
+    """The option that makes another command use the same API."""
+    return f" --api {api}" if api else ""
 
 
 def policy(preset_or_path: str = DEFAULT_POLICY, metric: Metric | None = None, alpha: float | None = None) -> Policy:

@@ -8,7 +8,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import DEFAULT_POLICY, AlphaOption, Json, MetricOption, PolicyName, app, policy, settings
+from k2d.cli.base import (
+    DEFAULT_POLICY,
+    REVIEWING,
+    AlphaOption,
+    Api,
+    Json,
+    MetricOption,
+    PolicyName,
+    app,
+    client_of,
+    policy,
+    settings,
+)
+from k2d.cli.progress import bar
+from k2d.documents import CalibrationRequest, DrawItem, DrawRequest
 from k2d.errors import BadRequest
 from k2d.store.reviews import ReviewOrder
 from k2d.wording import counted
@@ -21,7 +35,7 @@ if TYPE_CHECKING:
 SHOWN: Final = 16  # rows of the printed curve
 
 
-@app.command()
+@app.command(rich_help_panel=REVIEWING)
 def review(
     batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
     out: Annotated[
@@ -47,12 +61,14 @@ def review(
     metric: MetricOption = None,
     alpha: AlphaOption = None,
     as_json: Json = False,
+    api: Api = None,
 ) -> None:
     """Draw segments for a person to review, over the whole range of risk, with known probabilities.
 
-    The draw is kept in the store (K2D_STORE): review it in a browser, on the console's page /review/ID, or in the file.
-    There the reviewer writes what is said to `reference` ("" for nothing), or sets `correct`, in the order of the
-    lines: wherever they stop, the reviewed lines are a fair sample. Then run `k2d calibrate`.
+    The draw is kept in the store (K2D_STORE), or in that of an API (--api): review it in a browser, on the console's
+    page /review/ID, or in the file. There the reviewer writes what is said to `reference` ("" for nothing), or sets
+    `correct`, in the order of the lines: wherever they stop, the reviewed lines are a fair sample. Then run
+    `k2d calibrate`.
     """
     from k2d.corpus.calibration import reviews
     from k2d.corpus.calibration.draws import answered_rows, make_draw
@@ -63,6 +79,14 @@ def review(
         raise BadRequest(f"{out} exists", hint="reviews are not overwritten: choose another name")
     if audio is not None and out is None:
         raise BadRequest("--audio belongs to a file", hint="--out review.jsonl; the console plays without either")
+    if api is not None:
+        if out is not None:
+            raise BadRequest(
+                "a file is written from the store itself", hint="review on the console's page, or on its host"
+            )
+        request = DrawRequest(batches=batch, policy=policy(preset, metric, alpha), count=count, seed=seed, order=order)
+        _print_draw(client_of(api).draw(request), api, as_json=as_json)
+        return
     lake = Lake(settings().store)
     batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
     draw = make_draw(lake, batches, policy(preset, metric, alpha), count=count, seed=seed, order=order)
@@ -89,7 +113,17 @@ def review(
         )
 
 
-@app.command()
+def _print_draw(draw: DrawItem, api: str, *, as_json: bool) -> None:
+    if as_json:
+        show.dump(draw)
+        return
+    segments = counted(draw.segments, "segment")
+    show.out.print(f"{segments} to review, by {counted(draw.draws, 'draw')} from {draw.reachable}: {draw.id}")
+    show.out.print(f"in a browser: {api.rstrip('/')}/review/{draw.id}", soft_wrap=True)
+    show.out.print(f"then run: k2d calibrate {draw.id} --api {api}", soft_wrap=True)
+
+
+@app.command(rich_help_panel=REVIEWING)
 def calibrate(
     reviewed: Annotated[
         str,
@@ -104,21 +138,37 @@ def calibrate(
         Path | None, typer.Option(help="File for the policy (YAML); the curve is written beside it as PNG.")
     ] = None,
     as_json: Json = False,
+    api: Api = None,
 ) -> None:
     """Fit the policy's weights to reviewed segments, and choose an α that provably keeps the label error to a target.
 
     If no α can be proved, no policy is written, the number of reviews that it would take is printed, and the exit
     status is 1. Without any review, the preset is written with this corpus's speech rate and without a claim. Reads
-    the store (K2D_STORE). What is proved, and how: docs/calibration.md.
+    the store (K2D_STORE), or asks an API (--api) about a draw. What is proved, and how: docs/calibration.md.
     """
     from k2d.corpus.calibration.calibrate import calibrate as run_calibration
+    from k2d.corpus.calibration.calibrate import calibration_of
     from k2d.store import Lake
 
+    name = out.stem if out else "calibrated"
+    if api is not None:
+        if batch:
+            raise BadRequest("an API calibrates over the batches of the draw", hint="leave the batches out")
+        request = CalibrationRequest(target=target, confidence=confidence, name=name)
+        _finish(calibration_of(client_of(api).calibrate(reviewed, request)), out, as_json=as_json)
+        return
     lake = Lake(settings().store)
     head, rows = _reviewed(lake, reviewed)
     batches = [lake.batches.get(name) for name in dict.fromkeys(batch or head.batches)]
-    name = out.stem if out else "calibrated"
-    calibration = run_calibration(lake, head, rows, batches, target=target, confidence=confidence, name=name)
+    with bar("parts of batches, twice") as on_steps:
+        calibration = run_calibration(
+            lake, head, rows, batches, target=target, confidence=confidence, name=name, on_steps=on_steps
+        )
+    _finish(calibration, out, as_json=as_json)
+
+
+def _finish(calibration: "Calibration", out: Path | None, *, as_json: bool) -> None:
+    """Write the policy if there is one to write, and print what was found."""
     written = (
         _write(calibration, out) if out is not None and (calibration.alpha is not None or not calibration.draws) else []
     )

@@ -23,6 +23,9 @@ from k2d.cli import (  # noqa: F401
     validators,
     watch,
 )
+from k2d.cli.base import GROUPS, app
 
 for _entry in sorted(entry_points(group="k2d.commands")):
     _entry.load()
+
+app.registered_commands.sort(key=lambda command: GROUPS.index(str(command.rich_help_panel)))

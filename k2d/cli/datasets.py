@@ -9,6 +9,7 @@ from rich.table import Table
 
 from k2d.cli import show
 from k2d.cli.base import (
+    DATASETS,
     DEFAULT_POLICY,
     AlphaOption,
     Api,
@@ -21,23 +22,24 @@ from k2d.cli.base import (
     name,
     policy,
 )
+from k2d.cli.progress import bar, stoppable
 from k2d.datasets.formats import FORMATS
 from k2d.datasets.scripts import scripts_in_words
 from k2d.errors import BadRequest
 from k2d.schema import TEACHER, Script
 from k2d.store.manifest import Manifest
 from k2d.textfiles import ENCODING
-from k2d.wording import counted
+from k2d.wording import counted, listed
 
 datasets = typer.Typer(
     name="datasets", help="List, show and delete frozen datasets.", no_args_is_help=True, add_completion=False
 )
-app.add_typer(datasets)
+app.add_typer(datasets, rich_help_panel=DATASETS)
 
 DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a dataset.")]
 
 
-@app.command()
+@app.command(rich_help_panel=DATASETS)
 def freeze(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new dataset. A dataset never changes.")],
     batch: Annotated[list[str], typer.Option(help="Batch id or name; may be given several times.")],
@@ -54,7 +56,11 @@ def freeze(
     ] = None,
     script: Annotated[
         Script,
-        typer.Option(help="Script of the labels; `raw_text` then has what the teacher wrote. Words are never changed."),
+        typer.Option(
+            metavar="SCRIPT",
+            help=f"Script of the labels, {listed(Script)}; `raw_text` then has what the teacher wrote. Words are never "
+            "changed.",
+        ),
     ] = Script.AS_HEARD,
     allow_mixed: Annotated[
         bool,
@@ -75,9 +81,11 @@ def freeze(
     except (OSError, UnicodeError) as error:
         raise BadRequest(f"--without cannot be read: {error}", hint="one id a line, in UTF-8") from error
     rules = policy(preset, metric, alpha)
-    manifest = backend(api, embedded).freeze(
-        name(dataset), batch, rules, without=ids, script=script, allow_mixed=allow_mixed
-    )
+    service = backend(api, embedded)
+    with stoppable("stopped; what is written is kept: the same command goes on"), bar("recordings written") as on_steps:
+        manifest = service.freeze(
+            name(dataset), batch, rules, without=ids, script=script, allow_mixed=allow_mixed, on_steps=on_steps
+        )
     if as_json:
         show.dump(manifest)
     else:
@@ -88,7 +96,7 @@ def freeze(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=DATASETS)
 def export(
     dataset: DatasetName,
     folder: Annotated[
@@ -97,7 +105,11 @@ def export(
     ],
     format_: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")],
     script: Annotated[
-        Script | None, typer.Option(help="Convert the labels of a dataset as heard; by default they stay as they are.")
+        Script | None,
+        typer.Option(
+            metavar="SCRIPT",
+            help=f"Convert the labels of a dataset as heard, to {listed(Script)}; by default they stay as they are.",
+        ),
     ] = None,
     as_json: Json = False,
     api: Api = None,
@@ -107,7 +119,9 @@ def export(
 
     After an interruption, the same command goes on: shards that are complete are not written again.
     """
-    manifest = backend(api, embedded).export(name(dataset), format_, folder, script=script)
+    service = backend(api, embedded)
+    with stoppable("stopped; complete shards are kept: the same command goes on"), bar("shards written") as on_steps:
+        manifest = service.export(name(dataset), format_, folder, script=script, on_steps=on_steps)
     if as_json:
         show.dump(manifest)
     else:
@@ -117,7 +131,8 @@ def export(
 @datasets.command("list")
 def list_(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """List all datasets, by name."""
-    rows = backend(api, embedded).datasets()
+    service = backend(api, embedded)
+    rows = service.datasets()
     if as_json:
         show.dump(rows)
         return
@@ -128,7 +143,9 @@ def list_(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fal
         table.add_row(row.name, row.created_at, f"{row.rows:,}", f"{row.hours:.2f}", f"{row.bytes / 1e6:.1f}")
         if row.error:
             show.out.print(f"[red]damaged[/]: {escape(row.error)}", soft_wrap=True)
-    show.out.print(table if rows else "no datasets yet: k2d freeze NAME --batch BATCH")
+    show.out.print(
+        table if rows else f"no datasets in {escape(service.where)}: k2d freeze NAME --batch BATCH", soft_wrap=not rows
+    )
 
 
 @datasets.command("show")

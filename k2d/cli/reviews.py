@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import REVIEWING, Json, app, settings
 from k2d.errors import BadRequest
 from k2d.wording import counted
 
@@ -25,7 +25,7 @@ reviews = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-app.add_typer(reviews)
+app.add_typer(reviews, rich_help_panel=REVIEWING)
 
 
 class ReviewFormat(StrEnum):

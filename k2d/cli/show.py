@@ -4,19 +4,15 @@ Results go to standard output, progress and errors to standard error.
 """
 
 import json
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from k2d.client.backend import OnStatus
 from k2d.documents import (
     BatchStatus,
     ChunkDetail,
@@ -24,7 +20,6 @@ from k2d.documents import (
     CurvePoint,
     DiffStep,
     Ledger,
-    PartialResult,
     QuarantinedRecording,
     RecordingNotes,
     VersionCount,
@@ -32,7 +27,7 @@ from k2d.documents import (
 from k2d.errors import K2DError
 from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import SHORT_NAMES
-from k2d.schema import Metric, Versions
+from k2d.schema import BatchState, Metric, Versions
 from k2d.store.manifest import DatasetVersions
 from k2d.wording import counted, in_hours
 
@@ -72,6 +67,19 @@ def visible(name: str, width: int = 48) -> str:
     return escape(text if len(text) <= width else f"{text[: width // 2 - 1]}…{text[-width // 2 :]}")
 
 
+def going_on(status: BatchStatus, at: str = "") -> str | None:
+    """What goes on with a batch that is not done, as a sentence with its command; `at`: options for the command."""
+    batch, pending = status.name + at, counted(status.ledger.recordings.pending, "recording")
+    match status.state:
+        case BatchState.QUEUED | BatchState.RUNNING:
+            return f"follow it: k2d status {batch} --watch; stop it: k2d cancel {batch}"
+        case BatchState.STALLED:
+            return f"{pending} missing, and there is no job for them: k2d resume" + at
+        case BatchState.CANCELLED:
+            return f"{pending} missing, as it was cancelled: k2d retry {batch}; what is done can be frozen"
+    return None
+
+
 def progress_line(status: BatchStatus) -> str:
     """How far a running batch is, how fast, and until when."""
     counts, jobs = status.ledger.recordings, status.jobs
@@ -102,20 +110,27 @@ def ledger_table(ledger: Ledger) -> Table:
         ("salvaged", seconds.salvaged, f"good segments of {counted(chunks.salvaged, 'other chunk')}" * has_salvaged),
         ("rejected", seconds.rejected, counted(chunks.rejected, "chunk") + ", parts of others" * has_salvaged),
         ("quarantined", seconds.quarantined, counted(recordings.quarantined, "recording")),
-        ("silence", seconds.silence, ""),
+        ("no label", seconds.silence, "silence, music, pauses: no text was written" * (seconds.silence > 0)),
     )
     for name, value, count in rows:
-        share = value / seconds.input if seconds.input else 0.0
-        table.add_row(name, f"{value:.1f}", f"{share:.0%}", count, style=VERDICT_STYLES.get(name, "dim"))
+        table.add_row(
+            name, f"{value:.1f}", _percent(value, seconds.input), count, style=VERDICT_STYLES.get(name, "dim")
+        )
     table.add_section()
     count = counted(recordings.total - recordings.pending, "recording")
     if recordings.unknown_length:
         count += f", {recordings.unknown_length:,} of unknown length"
-    table.add_row("in", f"{seconds.input:.1f}", "100%", count)
+    table.add_row("in", f"{seconds.input:.1f}", _percent(seconds.input, seconds.input), count)
+    if recordings.pending:
+        table.add_row("not done", "?", "", counted(recordings.pending, "recording"), style="dim")
     if recordings.duplicates:
         table.caption = f"{counted(recordings.duplicates, 'duplicate')} counted here; a dataset leaves duplicates out"
         table.caption_justify = "left"
     return table
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{part / whole:.0%}" if whole else "–"
 
 
 def versions_in_words(rows: Iterable[DatasetVersions | VersionCount]) -> str:
@@ -236,7 +251,11 @@ def notes_table(rows: Iterable[RecordingNotes]) -> Table:
 def curve_table(curves: Mapping[Metric, Sequence[CurvePoint]], total_s: float) -> Table:
     """Share of seconds kept, by α and metric: of whole chunks, and + salvaged from others."""
     table = Table(
-        title=f"Share of {total_s:.1f} s of chunks kept, by α; + salvaged", title_justify="left", box=SIMPLE_HEAD
+        title=f"Share of {total_s:.1f} s of chunks kept, by α; + salvaged",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        caption="MER, PER, composite: disagreement of label and hypothesis, not an error against what was said",
+        caption_justify="left",
     )
     table.add_column("α", justify="right")
     for metric in curves:
@@ -247,37 +266,5 @@ def curve_table(curves: Mapping[Metric, Sequence[CurvePoint]], total_s: float) -
 
 
 def _share(point: CurvePoint, total_s: float) -> str:
-    if not total_s:
-        return "–"
-    salvaged = f" +{point.salvaged / total_s:.0%}" if point.salvaged else ""
-    return f"{point.seconds / total_s:.0%}{salvaged}"
-
-
-@contextmanager
-def bars(total_s: float) -> Iterator[OnStatus]:
-    """Show progress bars on standard error: recordings, seconds of audio, speed. Yields the callback for progress."""
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(bar_width=32),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    started = time.monotonic()
-    with Progress(*columns, console=err) as progress:
-        recordings = progress.add_task("recordings", total=None, note="")
-        audio = progress.add_task("audio, s", total=round(total_s) or None, note="")
-        before_s: float | None = None
-        shown_error: str | None = None
-
-        def on_status(status: PartialResult) -> None:
-            nonlocal before_s, shown_error
-            if status.error and status.error != shown_error:
-                shown_error = status.error
-                progress.console.print(f"[yellow]a job failed and will be retried[/]: {escape(shown_error)}")
-            before_s = status.seconds if before_s is None else before_s
-            speed = (status.seconds - before_s) / max(0.001, time.monotonic() - started)
-            progress.update(recordings, completed=status.recordings, total=status.total)
-            progress.update(audio, completed=round(status.seconds), note=f"{speed:.1f} × real time")
-
-        yield on_status
+    salvaged = f" +{_percent(point.salvaged, total_s)}" if point.salvaged else ""
+    return _percent(point.seconds, total_s) + salvaged

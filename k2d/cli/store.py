@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import STORING, Json, app, settings
 from k2d.store import Lake
 from k2d.store.audit_log import local_user
 from k2d.store.check import DAMAGED_FOLDER, StoreFault, StoreReport
@@ -23,7 +23,7 @@ store = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-app.add_typer(store)
+app.add_typer(store, rich_help_panel=STORING)
 
 
 @store.callback()

@@ -8,13 +8,13 @@ import typer
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import LOOKING, Json, app, settings
 from k2d.corpus.independence import Observations, ValidatorComparison, compare_validators, phi
 from k2d.errors import BadRequest
 from k2d.wording import counted
 
 
-@app.command()
+@app.command(rich_help_panel=LOOKING)
 def validators(
     batch: Annotated[
         list[str],

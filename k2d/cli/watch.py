@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from k2d import sources
 from k2d.cli import show
-from k2d.cli.base import Api, EmbeddedOption, app, backend
-from k2d.cli.label import stoppable
+from k2d.cli.base import LABELING, Api, EmbeddedOption, app, backend
+from k2d.cli.progress import stoppable
 from k2d.client.backend import Backend
 from k2d.documents import BatchOptions
 from k2d.errors import K2DError
@@ -30,7 +30,7 @@ class Arrivals:
     """
 
     def __init__(self, folders: list[str]) -> None:
-        self._folders = folders
+        self.folders = folders
         self._seen: dict[Path, Mark] = {}
         self._taken: dict[Path, Mark] = {}
 
@@ -42,7 +42,7 @@ class Arrivals:
             BadRequest: a folder cannot be listed.
         """
         before, self._seen = self._seen, {}
-        for path in sources.expand(self._folders):
+        for path in sources.expand(self.folders):
             try:
                 status = os.stat(path)
             except OSError:  # it is gone again, or may not be read yet
@@ -60,7 +60,7 @@ class Arrivals:
         self._taken.update({path: self._seen[path] for path in paths})
 
 
-@app.command()
+@app.command(rich_help_panel=LABELING)
 def watch(
     folders: Annotated[list[str], typer.Argument(help="Folders in which recordings arrive.")],
     batch: Annotated[str, typer.Option(help="Name of the batch that they are added to.")],
@@ -90,7 +90,8 @@ def label_arrivals(service: Backend, arrivals: Arrivals, batch: str) -> int:
     """Add the files that have arrived to the batch; returns how many those were."""
     paths = arrivals.look()
     if paths:
-        status = service.label([str(path) for path in paths], BatchOptions(name=batch), add=True)
+        names = [str(path) for path in paths]
+        status = service.label(names, BatchOptions(name=batch), add=True, below=arrivals.folders)
         arrivals.take(paths)
         show.out.print(
             f"{counted(len(paths), 'file')} taken; {counted(status.recordings, 'recording')} in {batch}", soft_wrap=True

@@ -28,6 +28,7 @@ from k2d.documents import (
 from k2d.errors import BadRequest, K2DError
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.schema import Metric, Script
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store.manifest import Manifest
 from k2d.wording import counted
 
@@ -80,13 +81,14 @@ class Backend(Protocol):
         *,
         wait: bool = False,
         add: bool = False,
+        below: Sequence[str] = (),
         on_status: OnStatus = ignore,
     ) -> BatchStatus:
         """Start or find the batch of these recordings (`k2d.sources.collect`) and options; returns its status.
 
         With `add`, what is new in them is added to the batch of the options' name, which keeps its options; where there
-        is no such batch, one is made. With `wait`, returns when the batch is done; `on_status` is called with its
-        progress until then.
+        is no such batch, one is made. Files in the folders `below` are named as if these had been given. With `wait`,
+        returns when the batch is done; `on_status` is called with its progress until then.
         """
         ...
 
@@ -110,6 +112,14 @@ class Backend(Protocol):
         """Everything known about a chunk."""
         ...
 
+    def chunk_audio(self, chunk_id: str) -> bytes:
+        """A chunk's audio as FLAC, cut to its label."""
+        ...
+
+    def subtitles(self, batch: str, form: str) -> Iterator[tuple[str, bytes]]:
+        """The labels of each recording as subtitles (`srt`, `vtt`): names of files, below no folder, and contents."""
+        ...
+
     def preview(
         self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
     ) -> Preview:
@@ -125,10 +135,11 @@ class Backend(Protocol):
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
         allow_mixed: bool = False,
+        on_steps: OnSteps = ignore_steps,
     ) -> Manifest:
         """Freeze what the policy keeps as a dataset in one script, except the ids `without`; waits for it.
 
-        `allow_mixed`: also recordings of different versions of k2d.
+        `allow_mixed`: also recordings of different versions of k2d. `on_steps` is called with recordings written.
         """
         ...
 
@@ -144,20 +155,28 @@ class Backend(Protocol):
         """Delete a dataset and its shards; returns its description."""
         ...
 
-    def export(self, name: str, format_: str, folder: str | Path, *, script: Script | None = None) -> Manifest:
+    def export(
+        self,
+        name: str,
+        format_: str,
+        folder: str | Path,
+        *,
+        script: Script | None = None,
+        on_steps: OnSteps = ignore_steps,
+    ) -> Manifest:
         """Write a dataset into `folder`, a path or a URL, in another format (`k2d.datasets.formats`), and in one script
-        if given."""
+        if given. `on_steps` is called with shards written."""
         ...
 
     def cancel(self, batch: str) -> BatchStatus:
         """Cancel a batch: no more recordings are started; results stay."""
         ...
 
-    def retry(self, batch: str) -> BatchStatus:
+    def retry(self, batch: str, on_status: OnStatus = ignore) -> BatchStatus:
         """Process the missing recordings of a batch, and its quarantined ones again."""
         ...
 
-    def resume(self) -> dict[str, int]:
+    def resume(self, on_status: OnStatus = ignore) -> dict[str, int]:
         """Process the missing recordings of all batches, or queue them again; returns their number by batch id.
 
         Raises:

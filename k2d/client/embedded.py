@@ -12,7 +12,7 @@ from k2d import sources
 from k2d.audio.isolated import DecodeLimits
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
-from k2d.corpus import chunk_pages, index, views
+from k2d.corpus import chunk_pages, index, transcripts, views
 from k2d.corpus.index import take_back_outdated
 from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
@@ -33,7 +33,7 @@ from k2d.errors import K2DError, described
 from k2d.filehash import FileHashes
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.accept import accept, split_stored
-from k2d.labeling.forecast import forecast, probe_header
+from k2d.labeling.forecast import Header, forecast, probe_header
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
 from k2d.labeling.open_models import open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
@@ -41,12 +41,14 @@ from k2d.labeling.request import check_options, make_batch
 from k2d.labeling.terms import terms_left_out
 from k2d.schema import Batch, Metric, RecordingResult, Script, Source
 from k2d.settings import Settings
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store import Lake
 from k2d.store.audit_log import local_user
 from k2d.store.batches import DamagedBatch
 from k2d.store.manifest import Manifest
 
 ASKED_AT_ONCE: Final = 16  # URIs whose size is asked for at the same time
+HEADERS: Final = 2000  # whose lengths are read for the progress; of more, they are known when labeling comes to them
 READ_AT_ONCE: Final = 4  # files that are hashed at the same time; chosen: more do not help a disk
 
 
@@ -74,11 +76,12 @@ class Embedded:
         *,
         wait: bool = True,
         add: bool = False,
+        below: Sequence[str] = (),
         on_status: OnStatus = ignore,
     ) -> BatchStatus:
         check_options(options, self.settings)
         self.lake.check()
-        files = self._sources(paths, options, hashes=FileHashes(self.settings.cache))
+        files = self._sources(paths, options, below=below, hashes=FileHashes(self.settings.cache))
         batch = accept(files, options, self.lake, self.settings, adds=add, trusted=True)
         self.lake.batches.uncancel(batch.id)
         self._record("post", batch.id)
@@ -90,10 +93,7 @@ class Embedded:
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
         check_options(options, self.settings)
         batch = make_batch(self._sources(paths, options), options, self.settings)
-        opened = partial(sources.open_source, lake_open=self.lake.open)
-        limits = DecodeLimits.of(self.settings)
-        headers = [probe_header(source.name, partial(opened, source), limits) for source in batch.sources]
-        return forecast(headers, self.lake, batch)
+        return forecast(map(self._header, batch.sources), self.lake, batch)
 
     def batches(self) -> list[BatchItem]:
         return [
@@ -110,6 +110,12 @@ class Embedded:
     def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
         return chunk_view.detail(self.lake, chunk_id, policy)
 
+    def chunk_audio(self, chunk_id: str) -> bytes:
+        return self.lake.chunk_audio(chunk_view.find_chunk(self.lake, chunk_id).id)
+
+    def subtitles(self, batch: str, form: str) -> Iterator[tuple[str, bytes]]:
+        return transcripts.subtitle_files(self.lake, self.lake.batches.get(batch), form)
+
     def preview(
         self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
     ) -> Preview:
@@ -125,6 +131,7 @@ class Embedded:
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
         allow_mixed: bool = False,
+        on_steps: OnSteps = ignore_steps,
     ) -> Manifest:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
         manifest = freeze(
@@ -135,6 +142,7 @@ class Embedded:
             without=without,
             script=script,
             allow_mixed=allow_mixed,
+            progress=on_steps,
         )
         self._record("freeze", name)
         return manifest
@@ -150,8 +158,16 @@ class Embedded:
         self._record("delete", name)
         return deleted
 
-    def export(self, name: str, format_: str, folder: str | Path, *, script: Script | None = None) -> Manifest:
-        export(self.lake, name, format_, folder, script=script)
+    def export(
+        self,
+        name: str,
+        format_: str,
+        folder: str | Path,
+        *,
+        script: Script | None = None,
+        on_steps: OnSteps = ignore_steps,
+    ) -> Manifest:
+        export(self.lake, name, format_, folder, script=script, on_steps=on_steps)
         return self.lake.datasets.manifest(name)
 
     def cancel(self, batch: str) -> BatchStatus:
@@ -159,15 +175,15 @@ class Embedded:
         self.lake.batches.cancel(stored.id)
         return views.status(self.lake, stored)
 
-    def retry(self, batch: str) -> BatchStatus:
+    def retry(self, batch: str, on_status: OnStatus = ignore) -> BatchStatus:
         self.lake.check()
         stored = self.lake.batches.get(batch)
         index.retry(self.lake, stored)
         take_back_outdated(self.lake, stored)
-        self._run(stored, ignore)
+        self._run(stored, on_status)
         return views.status(self.lake, stored)
 
-    def resume(self) -> dict[str, int]:
+    def resume(self, on_status: OnStatus = ignore) -> dict[str, int]:
         missing: dict[str, int] = {}
         failed: dict[str, str] = {}
         for batch in self.lake.batches.entries():
@@ -175,7 +191,7 @@ class Embedded:
                 failed[batch.id] = described(batch.error)
                 continue
             try:
-                if count := self._resume(batch):
+                if count := self._resume(batch, on_status):
                     missing[batch.id] = count
             except K2DError as error:  # the other batches go on
                 failed[batch.id] = described(error)
@@ -184,34 +200,45 @@ class Embedded:
         self.lake.mark_current()
         return missing
 
-    def _resume(self, batch: Batch) -> int:
+    def _resume(self, batch: Batch, on_status: OnStatus) -> int:
         """Process the missing recordings of a batch; returns how many those were."""
         take_back_outdated(self.lake, batch, search=True)
         count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
         if not count or self.lake.batches.is_cancelled(batch.id):
             return 0
         self._record("resume", batch.id)
-        self._run(batch, ignore)
+        self._run(batch, on_status)
         return count
 
     # ---- helpers --------------------------------------------------------------------------------------------------
+
+    def _header(self, source: Source) -> Header:
+        opened = partial(sources.open_source, source, lake_open=self.lake.open)
+        return probe_header(source.name, opened, DecodeLimits.of(self.settings))
 
     def _record(self, action: str, target: str) -> None:
         self.lake.audit_log.record(action, by=local_user(), target=target)
 
     def _sources(
-        self, paths: Sequence[str], options: BatchOptions, *, hashes: FileHashes | None = None
+        self,
+        paths: Sequence[str],
+        options: BatchOptions,
+        *,
+        below: Sequence[str] = (),
+        hashes: FileHashes | None = None,
     ) -> list[Source]:
         """The files given, and those in the folders given; one that cannot be read is quarantined when it is labeled.
 
         Raises:
             BadRequest: there are none.
         """
-        inputs = sources.collect(paths)
+        inputs = sources.collect(paths, below=below)
         if not inputs.files and not inputs.uris:
             raise no_audio(paths)
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-            described_files = list(pool.map(lambda path: sources.from_path_lenient(path, hashes=hashes), inputs.files))
+            described_files = list(
+                pool.map(lambda file: sources.from_path_lenient(*file, hashes=hashes), inputs.files.items())
+            )
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             described_files += pool.map(sources.describe_lenient, inputs.uris)
         return split_stored(described_files, options, self.lake, self.settings)
@@ -228,12 +255,23 @@ class Embedded:
             with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
                 asyncio.run(self._round(batch, missing, attempts, on_status))
 
+    def _left_s(self, batch: Batch, positions: Sequence[int], on_status: OnStatus) -> dict[int, float]:
+        """The lengths of recordings by their headers, where somebody looks at the progress; 0.0 where unknown."""
+        if on_status is ignore:
+            return dict.fromkeys(positions, 0.0)
+        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+            headers = pool.map(lambda position: self._header(batch.sources[position]), positions[:HEADERS])
+            return dict.fromkeys(positions, 0.0) | {
+                position: header.duration_s or 0.0 for position, header in zip(positions, headers, strict=False)
+            }
+
     async def _round(
         self, batch: Batch, positions: Sequence[int], attempts: AttemptsInMemory, on_status: OnStatus
     ) -> None:
         progress = _ProgressSum(
-            total=len(batch.sources), finished=len(batch.sources) - len(positions), on_status=on_status
+            total=len(batch.sources), left_s=self._left_s(batch, positions, on_status), on_status=on_status
         )
+        progress.done_s = views.input_seconds(self.lake, batch)
 
         def on_result(result: RecordingResult) -> None:
             self.lake.batches.put_result(batch.id, result)
@@ -261,24 +299,35 @@ class Embedded:
 class _ProgressSum:
     """Adds up the progress of concurrent recordings to that of the batch."""
 
-    def __init__(self, *, total: int, finished: int, on_status: OnStatus) -> None:
+    def __init__(self, *, total: int, left_s: dict[int, float], on_status: OnStatus) -> None:
         self.total = total
-        self.finished = finished
+        self.left_s = left_s  # length of each recording that is not finished, by position; 0.0 where it is not known
         self.on_status = on_status
         self.done_s = 0.0  # of finished recordings
-        self.in_flight: dict[int, float] = {}  # seconds transcribed of the others, by position
+        self.in_flight: dict[Stage, dict[int, float]] = {Stage.LABEL: {}, Stage.VALIDATE: {}}  # seconds, by position
 
     def on_step(self, step: Progress) -> None:
-        if step.stage == Stage.LABEL:
-            self.in_flight[step.position] = step.seconds
-            self._report()
+        if step.stage in self.in_flight:
+            self.in_flight[step.stage][step.position] = step.seconds
+            self.left_s[step.position] = step.duration_s
+        if step.stage is Stage.VALIDATE:  # whose labels may be from an earlier run
+            self.in_flight[Stage.LABEL][step.position] = step.duration_s
+        self._report()
 
     def on_result(self, result: RecordingResult) -> None:
-        self.in_flight.pop(result.position, None)
+        for in_flight in (*self.in_flight.values(), self.left_s):  # its length is known now: what its header said of
+            in_flight.pop(result.position, None)  # a broken file does not count
         self.done_s += result.duration_s
-        self.finished += 1
         self._report()
 
     def _report(self) -> None:
-        seconds = self.done_s + sum(self.in_flight.values())
-        self.on_status(PartialResult(seconds=seconds, recordings=self.finished, total=self.total))
+        labeled_s, validated_s = (self.done_s + sum(seconds.values()) for seconds in self.in_flight.values())
+        self.on_status(
+            PartialResult(
+                seconds=labeled_s,
+                validated_s=validated_s,
+                audio_s=self.done_s + sum(self.left_s.values()),
+                recordings=self.total - len(self.left_s),
+                total=self.total,
+            )
+        )

@@ -8,8 +8,10 @@ Uploads files, waits for the batch, and asks about it:
 
 import json
 import logging
+import tarfile
+import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -21,10 +23,14 @@ from k2d import sources
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.client.uploads import Uploader, hash_all
 from k2d.documents import (
+    ApiRequest,
+    AuditRequest,
     BatchItem,
     BatchList,
     BatchOptions,
     BatchStatus,
+    CalibrationRequest,
+    CalibrationResult,
     ChunkDetail,
     ChunkFilter,
     ChunkList,
@@ -33,6 +39,8 @@ from k2d.documents import (
     DatasetList,
     DatasetRequest,
     DatasetState,
+    DrawItem,
+    DrawRequest,
     Forecast,
     OpenBatch,
     PartialResult,
@@ -46,6 +54,7 @@ from k2d.filtering.policy import DEFAULT, PRESETS, Policy
 from k2d.labeling.request import check_name
 from k2d.schema import BatchState, Metric, Script
 from k2d.settings import default_cache
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store.manifest import Manifest
 from k2d.wording import counted
 
@@ -123,10 +132,11 @@ class Client:
         *,
         wait: bool = False,
         add: bool = False,
+        below: Sequence[str] = (),
         on_status: OnStatus = ignore,
     ) -> BatchStatus:
         check_name(options.name)
-        inputs = sources.collect(paths)
+        inputs = sources.collect(paths, below=below)
         if inputs.uris and inputs.files:
             raise BadRequest(
                 "files to send and URIs to read cannot be one request",
@@ -173,6 +183,24 @@ class Client:
     def chunk(self, chunk_id: str, policy: Policy = DEFAULT) -> ChunkDetail:
         return ChunkDetail.model_validate(self._get(f"/v1/chunks/{quote(chunk_id, safe='')}", _policy_query(policy)))
 
+    def chunk_audio(self, chunk_id: str) -> bytes:
+        with self._connected():
+            response = self.http.get(f"/v1/chunks/{quote(chunk_id, safe='')}/audio")
+        if response.is_error:
+            raise _problem(response)
+        return response.content
+
+    def subtitles(self, batch: str, form: str) -> Iterator[tuple[str, bytes]]:
+        path = f"/batches/{quote(batch, safe='')}/subtitles/{quote(form, safe='')}"  # the console's download
+        with tempfile.TemporaryFile(prefix="k2d-subtitles-") as file:
+            for block in self._download(path):
+                file.write(block)
+            file.seek(0)
+            with tarfile.open(fileobj=file) as tar:
+                for member in tar:
+                    content = tar.extractfile(member)
+                    yield member.name, content.read() if content else b""
+
     def preview(
         self, batches: Sequence[str], policy: Policy = DEFAULT, *, metrics: Sequence[Metric] | None = None
     ) -> Preview:
@@ -189,6 +217,7 @@ class Client:
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
         allow_mixed: bool = False,
+        on_steps: OnSteps = ignore_steps,
     ) -> Manifest:
         ids = sorted(set(without))
         request = DatasetRequest(
@@ -210,12 +239,20 @@ class Client:
     def delete_dataset(self, name: str) -> DatasetItem:
         return DatasetItem.model_validate(self._send("DELETE", f"/v1/datasets/{name}"))
 
-    def export(self, name: str, format_: str, folder: str | Path, *, script: Script | None = None) -> Manifest:
+    def export(
+        self,
+        name: str,
+        format_: str,
+        folder: str | Path,
+        *,
+        script: Script | None = None,
+        on_steps: OnSteps = ignore_steps,
+    ) -> Manifest:
         from k2d.datasets.pull import export_pulled  # needs Arrow, unlike the rest of the client
 
-        return export_pulled(self, name, format_, folder, script=script)
+        return export_pulled(self, name, format_, folder, script=script, on_steps=on_steps)
 
-    def resume(self) -> dict[str, int]:
+    def resume(self, on_status: OnStatus = ignore) -> dict[str, int]:
         result = ResumeResult.model_validate(self._send("POST", "/v1/resume"))
         if result.failed:
             raise ResumeIncomplete(result.batches, result.failed)
@@ -224,18 +261,27 @@ class Client:
     def cancel(self, batch: str) -> BatchStatus:
         return BatchStatus.model_validate(self._send("DELETE", f"/v1/batches/{batch}"))
 
-    def retry(self, batch: str) -> BatchStatus:
+    def retry(self, batch: str, on_status: OnStatus = ignore) -> BatchStatus:
         return BatchStatus.model_validate(self._send("POST", f"/v1/batches/{batch}/retry"))
 
     # ---- more operations ------------------------------------------------------------------------------------------
 
+    def draw(self, request: DrawRequest) -> DrawItem:
+        """Draw segments for review on the console's page /review/ID."""
+        return DrawItem.model_validate(self._asked(lambda: self._send("POST", "/v1/draws", json=_json(request))))
+
+    def audit(self, request: AuditRequest) -> dict[str, Any]:
+        """What share of which speech a policy keeps, as `k2d audit --json` prints it."""
+        return self._asked(lambda: self._send("POST", "/v1/policies/audit", json=_json(request)))
+
+    def calibrate(self, draw: str, request: CalibrationRequest) -> CalibrationResult:
+        """Find the policy that keeps most hours within a label error, by the reviews of a draw."""
+        path = f"/v1/draws/{quote(draw, safe='')}/calibrations"
+        return CalibrationResult.model_validate(self._send("POST", path, json=_json(request), timeout=CLOSE_S))
+
     def shard(self, name: str, number: int) -> Iterator[bytes]:
         """Download a Parquet shard of a dataset; yields its bytes in blocks."""
-        with self._connected(), self.http.stream("GET", f"/v1/datasets/{name}/shards/{number}") as response:
-            if response.is_error:
-                response.read()
-                raise _problem(response)
-            yield from response.iter_bytes(1024 * 1024)
+        return self._download(f"/v1/datasets/{name}/shards/{number}")
 
     # ---- HTTP -----------------------------------------------------------------------------------------------------
 
@@ -246,10 +292,10 @@ class Client:
         body = options.model_dump(mode="json", exclude_none=True) | {"sources": list(uris)}
         return BatchStatus.model_validate(self._send("POST", "/v1/batches", params={"add": add}, json=body))
 
-    def _send_files(self, paths: Sequence[Path], options: BatchOptions, *, add: bool) -> BatchStatus:
+    def _send_files(self, named: Mapping[Path, str], options: BatchOptions, *, add: bool) -> BatchStatus:
         """Send files one by one, several at a time, and close the batch. What is there from before is not sent."""
         hashes = FileHashes(default_cache())
-        files = hash_all(paths, hashes)
+        files = hash_all(named, hashes)
         opened = OpenBatch.model_validate(
             self._send(
                 "POST",
@@ -262,15 +308,13 @@ class Client:
         return BatchStatus.model_validate(self._send("POST", f"/v1/batches/{opened.id}/close", timeout=CLOSE_S))
 
     def _post_files(
-        self, paths: Sequence[Path], options: BatchOptions, *, dry_run: bool, add: bool = False
+        self, named: Mapping[Path, str], options: BatchOptions, *, dry_run: bool, add: bool = False
     ) -> dict[str, Any]:
         request = options.model_dump(mode="json", exclude_none=True)
         form = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in request.items()}
         check_name(options.name)
         with ExitStack() as files:
-            parts = [
-                ("files", (name, file, "application/octet-stream")) for name, file in _open_all(paths, files).items()
-            ]
+            parts = [("files", (name, file, "application/octet-stream")) for name, file in _open_all(named, files)]
             return self._send(
                 "POST",
                 "/v1/batches",
@@ -313,6 +357,13 @@ class Client:
                 time.sleep(wait_s)
         return self._send("GET", path, params=query)
 
+    def _download(self, path: str) -> Iterator[bytes]:
+        with self._connected(), self.http.stream("GET", path) as response:
+            if response.is_error:
+                response.read()
+                raise _problem(response)
+            yield from response.iter_bytes(1024 * 1024)
+
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         with self._connected():
             response = self.http.request(method, path, **arguments)
@@ -328,6 +379,10 @@ class Client:
             yield
         except httpx.TransportError as error:
             raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
+
+
+def _json(request: ApiRequest) -> dict[str, Any]:
+    return request.model_dump(mode="json", exclude_none=True)
 
 
 class _Poll:
@@ -346,7 +401,7 @@ class _Poll:
         return min(MOST_POLL_S, max(POLL_S, POLL_SHARE * self.elapsed_s))
 
 
-def _is_small(paths: Sequence[Path]) -> bool:
+def _is_small(paths: Collection[Path]) -> bool:
     """Whether files are few and small enough for one request. What cannot be read is reported by whoever opens it."""
     if len(paths) > FORM_FILES:
         return False
@@ -355,17 +410,17 @@ def _is_small(paths: Sequence[Path]) -> bool:
     return True
 
 
-def _open_all(paths: Sequence[Path], stack: ExitStack) -> dict[str, BinaryIO]:
-    """Open all files to be sent, by name.
+def _open_all(named: Mapping[Path, str], stack: ExitStack) -> list[tuple[str, BinaryIO]]:
+    """Open all files to be sent, given with their names.
 
     Raises:
         BadRequest: there are none, or some cannot be read: all of them are named, and nothing is sent.
     """
-    opened: dict[str, BinaryIO] = {}
+    opened: list[tuple[str, BinaryIO]] = []
     unreadable: list[str] = []
-    for path in paths:
+    for path, name in named.items():
         try:
-            opened[str(path)] = stack.enter_context(path.open("rb"))
+            opened.append((name, stack.enter_context(path.open("rb"))))
         except OSError as error:
             unreadable.append(f"{str(path)!r} ({error.strerror})")
     if unreadable:
@@ -374,7 +429,7 @@ def _open_all(paths: Sequence[Path], stack: ExitStack) -> dict[str, BinaryIO]:
             hint="repair or leave out these files; `k2d label --embedded` quarantines them and labels the others",
         )
     if not opened:
-        raise no_audio([str(path) for path in paths])
+        raise no_audio([str(path) for path in named])
     return opened
 
 
@@ -383,9 +438,11 @@ def _batch_page(page: dict[str, Any]) -> list[BatchItem]:
 
 
 def _progress(status: BatchStatus) -> PartialResult:
-    counts, jobs = status.ledger.recordings, status.jobs
+    counts, jobs, done_s = status.ledger.recordings, status.jobs, status.ledger.seconds.input
     return PartialResult(
-        seconds=status.ledger.seconds.input + (jobs.seconds_in_flight if jobs else 0.0),
+        seconds=done_s + (jobs.seconds_in_flight if jobs else 0.0),
+        validated_s=done_s,
+        audio_s=(jobs.audio_s if jobs else None) if counts.pending else done_s,
         recordings=counts.total - counts.pending,
         total=counts.total,
         error=jobs.last_error if jobs else None,

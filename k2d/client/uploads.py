@@ -3,7 +3,7 @@
 import base64
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,8 @@ class LocalFile:
     size_bytes: int
 
 
-def hash_all(paths: Sequence[Path], hashes: FileHashes) -> list[LocalFile]:
-    """Hash files, several at a time; few are open at once.
+def hash_all(named: Mapping[Path, str], hashes: FileHashes) -> list[LocalFile]:
+    """Hash files, given with their names, several at a time; few are open at once.
 
     Raises:
         BadRequest: some cannot be read: all of them are named, and nothing is sent.
@@ -43,13 +43,13 @@ def hash_all(paths: Sequence[Path], hashes: FileHashes) -> list[LocalFile]:
 
     def hashed(path: Path) -> LocalFile | None:
         try:
-            return hash_one(path, hashes)
+            return hash_one(path, named[path], hashes)
         except OSError as error:
             unreadable.append(f"{str(path)!r} ({error.strerror})")
             return None
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        files = [file for file in pool.map(hashed, paths) if file is not None]
+        files = [file for file in pool.map(hashed, named) if file is not None]
     if unreadable:
         raise BadRequest(
             f"{counted(len(unreadable), 'file')} cannot be read, so nothing was sent: {', '.join(sorted(unreadable))}",
@@ -58,14 +58,15 @@ def hash_all(paths: Sequence[Path], hashes: FileHashes) -> list[LocalFile]:
     return files
 
 
-def hash_one(path: Path, hashes: FileHashes) -> LocalFile:
-    """
+def hash_one(path: Path, name: str, hashes: FileHashes) -> LocalFile:
+    """Hash a file.
+
     Raises:
         OSError
     """
     with path.open("rb") as file:
         sha256 = hashes.of_file(file, path)
-        return LocalFile(path, str(path), sha256, os.fstat(file.fileno()).st_size)
+        return LocalFile(path, name, sha256, os.fstat(file.fileno()).st_size)
 
 
 class Uploader:
@@ -124,7 +125,7 @@ class Uploader:
     def _again(self, file: LocalFile) -> tuple[LocalFile, int]:
         """Declare a file that has changed as it is now; the offset is -1 where its bytes are there already."""
         try:
-            file = hash_one(file.path, FileHashes(None))
+            file = hash_one(file.path, file.name, FileHashes(None))
         except OSError as error:
             raise _gone(file, error) from error
         missing = self._declare([file])

@@ -19,6 +19,7 @@ from k2d.corpus.statistics import quantile, tail
 from k2d.corpus.sweep import salvaged_ms
 from k2d.filtering.policy import Columns, Policy, thresholds
 from k2d.schema import Batch
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store import Lake
 from k2d.wording import counted
 
@@ -71,6 +72,11 @@ class Audit:
         """Return the audit as JSON values."""
         return asdict(self)
 
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Audit":
+        """The audit of a document that an API answered with."""
+        return cls(**document | {"groups": tuple(AuditGroup(**group) for group in document["groups"])})
+
 
 class _GroupSums:
     """Sums over recordings, and sums of products, for the variance of ratios."""
@@ -91,10 +97,19 @@ class _GroupSums:
         self.products += np.einsum("rig,rjg->ijg", both, both)
 
 
-def audit(lake: Lake, batches: Sequence[Batch], policy: Policy, *, confidence: float = 0.95) -> Audit:
+def audit(
+    lake: Lake,
+    batches: Sequence[Batch],
+    policy: Policy,
+    *,
+    confidence: float = 0.95,
+    on_steps: OnSteps = ignore_steps,
+) -> Audit:
     """Compare how much `policy` keeps of each group with how much it keeps of the rest.
 
         audit(lake, [lake.batches.get("lectures")], DEFAULT).warnings
+
+    `on_steps` is called with parts of batches.
 
     Raises:
         StoreError
@@ -102,7 +117,7 @@ def audit(lake: Lake, batches: Sequence[Batch], policy: Policy, *, confidence: f
     fixed = [("all", "all"), *((by, name) for by, names in _FIXED.items() for name in names)]
     sums = _GroupSums(len(fixed))
     sources: dict[str, _GroupSums] = {}
-    for part in distinct_parts(lake, batches):
+    for part in distinct_parts(lake, batches, on_steps=on_steps):
         values = _values(part, policy, len(fixed))
         sums.add(values)
         for source, rows in _by_source(part):

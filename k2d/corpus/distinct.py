@@ -9,7 +9,9 @@ import numpy.typing as npt
 from k2d.corpus.index import Ints, Part, parts
 from k2d.filtering.policy import Columns
 from k2d.schema import Batch
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store import Lake
+from k2d.store.batches import part_sizes
 
 Flags = npt.NDArray[np.bool_]
 
@@ -26,15 +28,18 @@ class DistinctPart:
     segment_rows: Ints  # (segments,): rows in the part
 
 
-def distinct_parts(lake: Lake, batches: Sequence[Batch]) -> Iterator[DistinctPart]:
+def distinct_parts(lake: Lake, batches: Sequence[Batch], *, on_steps: OnSteps = ignore_steps) -> Iterator[DistinctPart]:
     """Iterate over the parts of several batches, with each recording only where it occurs first.
 
         sum(int(part.chunks["ms"].sum()) for part in distinct_parts(lake, [first, second]))
+
+    `on_steps` is called with the number of parts that the caller is done with.
 
     Raises:
         StoreError: besides, results or facts of a recording cannot be read.
     """
     seen: set[str] = set()
+    done, total = 0, sum(len(part_sizes(len(batch.sources))) for batch in batches)
     for batch in batches:
         for part in parts(lake, batch.id):
             ids = part.recordings.column("recording_id")
@@ -44,6 +49,8 @@ def distinct_parts(lake: Lake, batches: Sequence[Batch]) -> Iterator[DistinctPar
                 fresh[place] = recording_id not in seen
                 seen.add(recording_id)
             yield distinct_part(part, fresh)
+            done += 1
+            on_steps(done, total)
 
 
 def distinct_part(part: Part, fresh: Flags) -> DistinctPart:

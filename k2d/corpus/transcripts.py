@@ -1,13 +1,12 @@
 """A batch's labels as files: subtitles of each recording, and a table of its chunks. Made while they are sent."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from k2d.corpus import chunk_pages
 from k2d.corpus.index import results
-from k2d.documents import ChunkFilter, ChunkRow
+from k2d.corpus.tables import csv_table
+from k2d.documents import ChunkFilter
 from k2d.errors import BadRequest
 from k2d.filtering.policy import Policy
 from k2d.schema import Batch, Outcome, Segment
@@ -15,10 +14,6 @@ from k2d.store import Lake
 from k2d.text.subtitles import srt, vtt
 
 SUBTITLES: Final[dict[str, Callable[[Iterable[Segment]], str]]] = {"srt": srt, "vtt": vtt}
-COLUMNS: Final = (
-    "chunk", "recording", "start_s", "end_s", "verdict", "reason", "distance", "text", "hypothesis",
-)  # fmt: skip
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")  # with which spreadsheets take a cell for a formula
 
 
 def subtitle_files(lake: Lake, batch: Batch, form: str) -> Iterator[tuple[str, bytes]]:
@@ -54,18 +49,11 @@ def _subtitles(
 
 
 def chunk_table(lake: Lake, batch: Batch, policy: Policy, where: ChunkFilter) -> Iterator[bytes]:
-    """The chunks of a batch as CSV, a page at a time; texts that a spreadsheet would compute get an apostrophe.
+    """The chunks of a batch as CSV, a page at a time.
 
     list(chunk_table(lake, batch, DEFAULT, ChunkFilter(verdict=Status.REJECTED)))
     """
-    yield _csv([COLUMNS])
-    cursor: str | None = None
-    while True:
-        page = chunk_pages.page(lake, batch, policy, where=where, limit=chunk_pages.MAX_PAGE, cursor=cursor)
-        yield _csv(_cells(row, policy) for row in page.chunks)
-        cursor = page.next
-        if cursor is None:
-            return
+    return csv_table(chunk_pages.all_chunks(lake, batch, policy, where=where), policy)
 
 
 def file_name(name: str) -> str:
@@ -73,23 +61,3 @@ def file_name(name: str) -> str:
     printable = "".join(c if c.isprintable() else "_" for c in name.replace("\\", "/"))
     parts = [part for part in printable.split("/") if part not in ("", ".", "..")]
     return "/".join(parts) or "unnamed"
-
-
-def cell(text: str) -> str:
-    """A text for a cell of a spreadsheet, which must not take it for a formula."""
-    return f"'{text}" if text.startswith(_FORMULAS) else text
-
-
-def _cells(row: ChunkRow, policy: Policy) -> list[str]:
-    distance = row.distances.get(policy.metric)
-    texts = (row.recording, row.teacher_text, row.validator_texts[0] if row.validator_texts else "")
-    recording, text, hypothesis = map(cell, texts)
-    numbers = (f"{row.start_s:.3f}", f"{row.end_s:.3f}")
-    shown = "" if distance is None else f"{distance:.4f}"
-    return [row.id, recording, *numbers, str(row.verdict), str(row.reason), shown, text, hypothesis]
-
-
-def _csv(rows: Iterable[Iterable[str]]) -> bytes:
-    out = io.StringIO(newline="")
-    csv.writer(out).writerows(rows)
-    return out.getvalue().encode()

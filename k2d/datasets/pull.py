@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from k2d.datasets.formats import export
 from k2d.errors import Conflict, StoreError
 from k2d.schema import Script
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store import Lake
 from k2d.store.datasets import shard_file
 from k2d.store.manifest import Manifest
@@ -103,12 +104,18 @@ class RemoteStore:
 
 
 def export_pulled(
-    remote: RemoteDatasets, name: str, format_: str, folder: str | Path, *, script: Script | None = None
+    remote: RemoteDatasets,
+    name: str,
+    format_: str,
+    folder: str | Path,
+    *,
+    script: Script | None = None,
+    on_steps: OnSteps = ignore_steps,
 ) -> Manifest:
     """Export a remote dataset to a folder, shard by shard; return its manifest.
 
     Raises:
         BadRequest, NotFound, Conflict, StoreError: as `k2d.datasets.formats.export`.
     """
-    export(RemoteStore(remote), name, format_, folder, script=script)
+    export(RemoteStore(remote), name, format_, folder, script=script, on_steps=on_steps)
     return remote.manifest(name)

@@ -29,7 +29,8 @@ def accept(
 
         batch = accept([sources.from_path("talk.m4a")], BatchOptions(name="talks"), lake, settings)
 
-    An equal batch that is there already keeps its record (`lake.batches.get(batch.id)`).
+    An equal batch that is there already keeps its record (`lake.batches.get(batch.id)`). The batch of that name is also
+    the one that is meant if only the names of its files differ, as those of earlier versions do.
 
     Raises:
         BadRequest: as `make_batch`.
@@ -39,12 +40,28 @@ def accept(
     before = lake.batches.find(options.name) if adds and options.name else None
     if before is None:
         batch = make_batch(files, options, settings, trusted=trusted)
+        if (same := _same_files(batch, lake)) is not None:
+            return same
         lake.batches.put(batch)
         return batch
     batch = extended(before, files)
     if batch.id != before.id:
         lake.batches.put_extended(batch, of=before)
     return batch
+
+
+def _same_files(batch: Batch, lake: Lake) -> Batch | None:
+    """The batch that has the name of a new one, if it has the same files, under other names, and the same options."""
+    owner = lake.batches.owner(batch.name)
+    other = lake.batches.entry(owner) if owner else None
+    if not isinstance(other, Batch) or _request(other) != _request(batch):
+        return None
+    return other
+
+
+def _request(batch: Batch) -> tuple[object, ...]:
+    files = sorted((source.key, source.uri, source.channel or 0) for source in batch.sources)
+    return files, batch.teacher, batch.validator, batch.options, batch.audio
 
 
 def split_stored(

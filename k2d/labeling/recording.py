@@ -147,8 +147,8 @@ class Labeler:
                     facts_key=facts_key,
                     options=self.batch.options,
                     teacher=self.teacher.model,
+                    on_share=self._on_validated(position, recording.duration_s),
                 )
-                self.on_progress(Progress(position, Stage.VALIDATE, recording.duration_s, recording.duration_s))
         except AudioError as error:
             if recording is None and error.reason in _NOT_STORED:
                 duration_s = await asyncio.to_thread(self.known_duration_s, source)
@@ -168,6 +168,9 @@ class Labeler:
             notes=recording.notes,
             versions=await asyncio.to_thread(self.lake.versions, label_key, facts_key),
         )
+
+    def _on_validated(self, position: int, duration_s: float) -> Callable[[float], None]:
+        return lambda share: self.on_progress(Progress(position, Stage.VALIDATE, share * duration_s, duration_s))
 
     def known_duration_s(self, source: Source) -> float:
         """The length of a source that cannot be decoded: as it was examined once, else by its header; 0.0 if neither

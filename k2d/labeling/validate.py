@@ -5,7 +5,7 @@ run the others again, and new evidence code runs no model.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from k2d import audio
@@ -32,9 +32,18 @@ class Validation:
         self._chunk_slots = asyncio.Semaphore(max_chunks)
 
     async def run(
-        self, recording: Recording, *, label_key: str, facts_key: str, options: LongformOptions, teacher: ModelInfo
+        self,
+        recording: Recording,
+        *,
+        label_key: str,
+        facts_key: str,
+        options: LongformOptions,
+        teacher: ModelInfo,
+        on_share: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Run each validator whose hypotheses are not stored yet, then write the facts at `facts_key`.
+
+        `on_share` is called with the share of the work that is done, each validator counting the same.
 
         Raises:
             NotFound: there are no labels at `label_key`.
@@ -43,9 +52,14 @@ class Validation:
         """
         before: list[RecordingHypotheses] = []
         keys = [hypotheses_key(label_key, validator) for validator in self.validators]
-        for key, validator in zip(keys, self.validators, strict=True):
+        for place, (key, validator) in enumerate(zip(keys, self.validators, strict=True)):
             if not await asyncio.to_thread(self.lake.hypotheses.has, key):
-                await self._validate(recording, validator, before, label_key=label_key, key=key)
+
+                def of_this(share: float, place: int = place) -> None:
+                    on_share((place + share) / len(keys))
+
+                await self._validate(recording, validator, before, label_key=label_key, key=key, on_share=of_this)
+            on_share((place + 1) / len(keys))
             before.append(await asyncio.to_thread(self.lake.hypotheses.read, key))
         meta = {
             "facts_key": facts_key,
@@ -70,17 +84,26 @@ class Validation:
         *,
         label_key: str,
         key: str,
+        on_share: Callable[[float], None],
     ) -> None:
         """Run one validator over the chunks it wants, and store its hypotheses in order."""
         wanted = await asyncio.to_thread(self._wanted, label_key, validator, before)
         tasks: dict[int, asyncio.Task[tuple[Hypothesis, ...]]] = {}
+        done = 0
+
+        def finished(_: object) -> None:
+            nonlocal done
+            done += 1
+            self._chunk_slots.release()
+            on_share(done / len(wanted))
+
         stored = self.lake.labels.read(label_key, audio=True, only=wanted)
         try:
             async with asyncio.TaskGroup() as group:
                 while wanted and (row := await asyncio.to_thread(next, stored, None)) is not None:
-                    await self._chunk_slots.acquire()  # released when the task is done
+                    await self._chunk_slots.acquire()  # which `finished` releases
                     task = group.create_task(self._validate_chunk(*row, validator, recording.id, before))
-                    task.add_done_callback(lambda _: self._chunk_slots.release())
+                    task.add_done_callback(finished)
                     tasks[row[0].index] = task
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors  # the first error stopped the other tasks

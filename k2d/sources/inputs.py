@@ -4,14 +4,14 @@ import csv
 import glob
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from k2d.errors import BadRequest, NotFound
 from k2d.sources.allow import parse, shown
-from k2d.sources.uris import MEDIA_EXTENSIONS, expand, s3_listing
+from k2d.sources.uris import MEDIA_EXTENSIONS, expand, readable, s3_listing
 from k2d.textfiles import read_lines
 
 MANIFESTS: Final = frozenset({".jsonl", ".tsv"})
@@ -21,13 +21,13 @@ URI_SCHEMES: Final = ("s3", "https", "file")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Recordings to label: files of this machine, and URIs that whoever labels reads."""
+    """Recordings to label: files of this machine with the names they get, and URIs that whoever labels reads."""
 
-    files: list[Path]
+    files: dict[Path, str]
     uris: list[str]
 
 
-def collect(names: Iterable[str | os.PathLike[str]]) -> Inputs:
+def collect(names: Iterable[str | os.PathLike[str]], *, below: Sequence[str] = ()) -> Inputs:
     """Expand what a user names.
 
         collect(["talks/", "week-*/*.m4a", "s3://corpus/2026/", "https://host/a.mp3", "more.jsonl"])
@@ -38,19 +38,63 @@ def collect(names: Iterable[str | os.PathLike[str]]) -> Inputs:
     - A manifest, `.jsonl` or `.tsv`: its recordings, in the field `audio`, `uri`, `path`, `audio_filepath` or `file`
       (of a TSV without such a heading: the first column). Relative paths are relative to the manifest.
 
+    A recording is named by its path below what was given, the same from any current folder: `week-1/mon.m4a` of the
+    folder /srv/talks/week-1 and of the pattern /srv/talks/*/mon.m4a, `mon.m4a` of the file. Of files that would have
+    one name, the folders in which they differ are named too.
+
+    Args:
+        below: folders; a file in one of them is named as if the folder had been given.
+
     Raises:
         NotFound: a path does not exist, or a pattern or prefix matches nothing.
         BadRequest: a folder cannot be listed, or a manifest cannot be read.
     """
-    files: dict[Path, None] = {}
+    files: dict[Path, str] = {}
     uris: dict[str, None] = {}
     for name in names:
-        for item in _from_manifest(Path(name)) if _is_manifest(name) else [os.fspath(name)]:
+        is_manifest = _is_manifest(name)
+        for item in _from_manifest(Path(name)) if is_manifest else [os.fspath(name)]:
             if (uri := _uri(item)) is not None:
                 uris.update(dict.fromkeys(_expand_uri(uri)))
-            else:
-                files.update(dict.fromkeys(expand(_matching(item))))
-    return Inputs(sorted(files), list(uris))
+                continue
+            base = os.path.dirname(name) if is_manifest else _base(item)
+            for path in expand(_matching(item)):
+                files.setdefault(path, _below(path, next((_base(f) for f in below if _is_in(path, f)), base)))
+    return Inputs(_distinct({path: files[path] for path in sorted(files)}), list(uris))
+
+
+# ---- names --------------------------------------------------------------------------------------------------------
+
+
+def _base(item: str) -> str:
+    """The folder below which what is given is named: the one it lies in, or that of a pattern's first wildcard."""
+    base = os.path.abspath(item)
+    while base != (above := os.path.dirname(base)):
+        base = above
+        if not glob.has_magic(base) or os.path.lexists(base):
+            break
+    return base
+
+
+def _below(path: Path, base: str) -> str:
+    relative = os.path.relpath(path, base)
+    return readable(Path(path.name if relative.startswith(os.pardir) else relative))
+
+
+def _is_in(path: Path, folder: str) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+
+
+def _distinct(names: dict[Path, str]) -> dict[Path, str]:
+    """Add the folders in which they differ to names that several files have."""
+    alike: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        alike.setdefault(name, []).append(path)
+    for paths in alike.values():
+        if len(paths) > 1:
+            common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+            names |= {path: _below(path, common) for path in paths}
+    return names
 
 
 def _is_manifest(name: str | os.PathLike[str]) -> bool:

@@ -45,8 +45,8 @@ def describe(uri: str, name: str | None = None, *, allowed: Sequence[str] | None
     if parsed.scheme == "file":
         path = local_path(uri)
         if allowed is None:
-            return _local(path, uri, name or _name(path))
-        return _allowed(path, uri, name or _name(path), allowed)
+            return _local(path, uri, name or readable(path))
+        return _allowed(path, uri, name or readable(path), allowed)
     if parsed.scheme == "s3":
         size, mark = _s3_info(uri)
     elif parsed.scheme == "https":
@@ -78,8 +78,8 @@ def describe_lenient(
     return Source(name=name or shown(uri), uri=uri, key=digest("source", uri, "unreadable"), size_bytes=None)
 
 
-def from_path(path: str | os.PathLike[str], *, hashes: FileHashes | None = None) -> Source:
-    """The source for a local file. Its name is valid Unicode, whatever bytes the path contains.
+def from_path(path: str | os.PathLike[str], name: str | None = None, *, hashes: FileHashes | None = None) -> Source:
+    """The source for a local file. Its name, by default the path, is valid Unicode, whatever bytes the path contains.
 
         from_path("talks/a.wav").uri  # file:///…/talks/a.wav
 
@@ -91,7 +91,7 @@ def from_path(path: str | os.PathLike[str], *, hashes: FileHashes | None = None)
         SourceRefused: it is a folder, a pipe or a device.
     """
     absolute = Path(os.path.abspath(path))  # symbolic links are kept: the user knows this name
-    source = _local(absolute, absolute.as_uri(), _name(Path(path)))
+    source = _local(absolute, absolute.as_uri(), readable(Path(name or path)))
     if hashes is None:
         return source
     try:
@@ -140,16 +140,19 @@ def is_marked(source: Source) -> bool:
     return source.key != (key if source.channel is None else channel_key(key, source.channel))
 
 
-def from_path_lenient(path: str | os.PathLike[str], *, hashes: FileHashes | None = None) -> Source:
+def from_path_lenient(
+    path: str | os.PathLike[str], name: str | None = None, *, hashes: FileHashes | None = None
+) -> Source:
     """The source for a local file, whether or not it can be read: labeling quarantines it if it still cannot be then.
 
     For files that were found by a search, where one dangling link must not stop the others.
     """
     try:
-        return from_path(path, hashes=hashes)
+        return from_path(path, name, hashes=hashes)
     except (NotFound, SourceRefused):
         uri = Path(os.path.abspath(path)).as_uri()
-        return Source(name=_name(Path(path)), uri=uri, key=digest("source", uri, "unreadable"), size_bytes=None)
+        key = digest("source", uri, "unreadable")
+        return Source(name=readable(Path(name or path)), uri=uri, key=key, size_bytes=None)
 
 
 def expand(
@@ -168,14 +171,14 @@ def expand(
     """
 
     def fail(error: OSError) -> NoReturn:
-        folder = _name(Path(str(error.filename)))
+        folder = readable(Path(str(error.filename)))
         raise BadRequest(f"{folder!r} cannot be listed: {error.strerror}", hint="check its permissions") from error
 
     files: set[Path] = set()
     for given in map(Path, paths):
         if not given.is_dir():
             if not os.path.lexists(given):
-                raise NotFound(f"{_name(given)!r} does not exist", hint="check the spelling and the current folder")
+                raise NotFound(f"{readable(given)!r} does not exist", hint="check the spelling and the current folder")
             files.add(given)
             continue
         for folder, folders, names in os.walk(given, onerror=fail):
@@ -241,7 +244,9 @@ def _open_file(uri: str, allowed: Sequence[str] | None) -> BinaryIO:
         if allowed is not None:
             check_opened(uri, descriptor, allowed)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SourceRefused(f"{_name(path)!r} is not a regular file.", hint="refer to the files in it one by one")
+            raise SourceRefused(
+                f"{readable(path)!r} is not a regular file.", hint="refer to the files in it one by one"
+            )
     except BaseException:
         os.close(descriptor)
         raise
@@ -262,7 +267,9 @@ def _local(path: Path, uri: str, name: str) -> Source:
     """A regular file as a source, whose key is of its place, size, times and inode."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise SourceRefused(f"{_name(path)!r} is not a regular file.", hint="refer to the files in it one by one")
+            raise SourceRefused(
+                f"{readable(path)!r} is not a regular file.", hint="refer to the files in it one by one"
+            )
         status = path_status(path)
     except OSError as error:
         raise _not_there(path, error) from error
@@ -271,8 +278,8 @@ def _local(path: Path, uri: str, name: str) -> Source:
 
 def _not_there(path: Path, error: OSError) -> NotFound | SourceRefused:
     if isinstance(error, PermissionError):
-        return SourceRefused(f"{_name(path)!r} may not be read.", hint="check the file's permissions")
-    return NotFound(f"{_name(path)!r} is not there: {error.strerror}.", hint="check the path")
+        return SourceRefused(f"{readable(path)!r} may not be read.", hint="check the file's permissions")
+    return NotFound(f"{readable(path)!r} is not there: {error.strerror}.", hint="check the path")
 
 
 def _s3() -> tuple[Any, tuple[type[Exception], ...]]:
@@ -341,6 +348,6 @@ def _unreadable(message: str, *, hint: str | None = None) -> AudioError:
     )
 
 
-def _name(path: Path) -> str:
+def readable(path: Path) -> str:
     r"""A path as valid Unicode: bytes that are not UTF-8 become \xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -329,9 +329,14 @@ class Batches(LakePart):
         """Raise Conflict when the name belongs to another batch."""
         owner = self._named(batch.name)
         if owner not in (None, batch.id):
-            hint = "choose another name, or leave it out: equal requests find their batch by themselves"
+            other = self.entry(owner) if owner else None
+            what = f": {_difference(batch, other)}" if isinstance(other, Batch) else ""
             raise Conflict(
-                f"the name {batch.name!r} belongs to batch {owner}", hint=hint, name=batch.name, batch_id=owner
+                f"the name {batch.name!r} belongs to batch {owner}{what}",
+                hint="`--add` with this name adds files to it, with its options; another name, or none, makes another "
+                "batch. Either way labels that are there are used, not made again",
+                name=batch.name,
+                batch_id=owner,
             )
 
     def _named(self, name: str) -> str | None:
@@ -352,6 +357,21 @@ def part_sizes(recordings: int) -> list[int]:
     """
     starts = range(0, recordings, PART_RECORDINGS)
     return [min(PART_RECORDINGS, recordings - start) for start in starts]
+
+
+def _difference(batch: Batch, other: Batch) -> str:
+    """In what a batch differs from the one that has its name: files, or options."""
+    mine, theirs = _options(batch), _options(other)
+    changed = [f"{name} {theirs[name]}, not {value}" for name, value in mine.items() if theirs[name] != value]
+    files = {source.key for source in batch.sources} != {source.key for source in other.sources}
+    return "; ".join([*(["it has other files"] if files else []), *changed]) or "its files lay elsewhere"
+
+
+def _options(batch: Batch) -> dict[str, object]:
+    options, decode = asdict(batch.options), asdict(batch.options.decode)
+    options.pop("decode")
+    options.pop("short_context")  # nobody's choice
+    return {"teacher": batch.teacher, "validator": batch.validator} | decode | options | asdict(batch.audio)
 
 
 def _folder(batch_id: str) -> str:

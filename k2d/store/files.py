@@ -44,6 +44,9 @@ class Files:
         self.local = "://" not in root or root.startswith(("file://", "local://"))
         if self.local:
             self.root = os.path.abspath(root.split("://", 1)[-1])
+            if os.path.isfile(self.root):
+                hint = "K2D_STORE names a folder, or a URL such as s3://bucket/prefix"
+                raise StoreError(f"the store {self.root} is a file", hint=hint)
         else:
             # other processes add objects at any time, which a cached listing would hide
             self._options.setdefault("use_listings_cache", False)

@@ -12,17 +12,16 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.base import app
+from k2d.cli.base import SERVING, app
 from k2d.cli.datasets import show_manifest
-from k2d.cli.label import header_seconds
+from k2d.cli.progress import batch_bars
 from k2d.documents import BatchOptions
 from k2d.errors import NotFound
-from k2d.filtering.policy import DEFAULT, explain
 from k2d.logs import setup
 from k2d.settings import Settings, load
 from k2d.validators import PERTURBED, validators_of
 from k2d.whisper.resolve import resolve
-from k2d.wording import counted
+from k2d.wording import counted, in_bytes
 from services.local.redis_server import free_port
 from services.local.stack import Stack
 
@@ -34,12 +33,15 @@ STEPS: Final = 36  # enough to show that training, evaluation and export work
 RECIPE: Final = (f"steps={STEPS}", "batch=4", "micro_batch=4", "keep_encoded_gib=1", "warmup_steps=5", "trackers=[]")
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def demo(
     audio: Annotated[Path, typer.Argument(help="Recordings to label.")] = Path("examples/audio"),
     folder: Annotated[Path, typer.Option(help="Where the demo keeps its store and log.")] = Path("demo-output"),
 ) -> None:
-    """Start everything, post the sample audio as a batch, freeze what the policy keeps, and distil a student."""
+    """Start everything, post the sample audio as a batch, freeze what the policy keeps, and distil a student.
+
+    What it makes, some hundred MB, lies in one folder (--folder), and may be removed at any time.
+    """
     if not audio.is_dir():
         raise NotFound(
             f"no folder {audio}", hint="run it in the root of a clone of k2d, or name a folder of recordings"
@@ -59,6 +61,10 @@ def demo(
         show.out.print(f"API: {stack.url}/docs   log: {folder / 'k2d.log'}")
         _walk(stack, audio, store)
     _distil(settings, audio, folder)
+    size = in_bytes(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+    show.out.print(
+        f"the demo left {size} in {folder}; remove it with: rm -r {shlex.quote(str(folder))}", soft_wrap=True
+    )
 
 
 def _fallback_note(settings: Settings) -> str:
@@ -77,12 +83,11 @@ def _walk(stack: Stack, audio: Path, store: Path) -> None:
         f"forecast: {counted(forecast.recordings, 'recording')}, {forecast.hours * 60:.1f} minutes, "
         f"about {forecast.estimated_s:.0f} s ({forecast.basis})"
     )
-    with show.bars(header_seconds(paths)) as on_status:
+    with batch_bars() as on_status:
         status = client.label(paths, options, wait=True, on_status=on_status)
     show.out.rule("[bold]4. chunks and ledger", align="left")
     show.out.print(show.chunk_table(client.chunks("demo")))
     show.out.print(show.quarantine_table(status.quarantined))
-    show.out.print(f"[dim]{escape(explain(DEFAULT))}[/]")
     show.out.print(show.ledger_table(status.ledger))
     show.out.rule("[bold]5. a dataset", align="left")
     manifest = client.freeze("demo-v1", ["demo"])

@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import SERVING, Json, app, settings
 from k2d.client.http import Client
 from k2d.errors import K2DError, ModelNotFetched, install_hint
 from k2d.inference.address import is_address, plain
@@ -68,7 +68,7 @@ class Finding:
     state: FindingState = FindingState.WORKS
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def doctor(as_json: Json = False) -> None:
     """Check this machine: packages, store, Redis, models, disk. Ends with status 1 when something needed is broken."""
     current = settings()

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from k2d.cli.base import app
+from k2d.cli.base import SERVING, app
 from k2d.logs import setup
 from k2d.settings import PREFIX, load
 from services.inference.serving import SUPERVISED
@@ -25,7 +25,7 @@ class Role(StrEnum):
 PORTS: Final = {Role.TEACHER: 8001, Role.VALIDATOR: 8002}
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def serve(
     role: Annotated[
         Role, typer.Argument(help="`teacher` serves the model in K2D_TEACHER, `validator` the one in K2D_VALIDATOR.")

@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from k2d.cli.base import app
+from k2d.cli.base import SERVING, app
 from k2d.logs import setup
 from k2d.settings import load
 from services.tritonserver.foreground import GRPC_PORT, HTTP_PORT, METRICS_PORT, run
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def triton(
     models: Annotated[str, typer.Option(help="`teacher`, `validator`, or both, comma-separated.")] = "teacher",
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Where workers call.")] = GRPC_PORT,

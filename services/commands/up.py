@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from k2d.cli import show
-from k2d.cli.base import app, settings
+from k2d.cli.base import SERVING, app, settings
 from k2d.client.backend import ResumeIncomplete
 from k2d.logs import setup
 from k2d.settings import PREFIX, Settings
@@ -15,7 +15,7 @@ from k2d.wording import counted
 from services.local.stack import Stack
 
 
-@app.command()
+@app.command(rich_help_panel=SERVING)
 def up(
     workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processes.")] = 1,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; without it, K2D_PORT.")] = None,

@@ -8,20 +8,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import STUDENTS, Json, app, settings
 from trainer.need import need
 
 if TYPE_CHECKING:
     from trainer.export.record import Export
 
 
-@app.command()
+@app.command(rich_help_panel=STUDENTS)
 def convert(
     source: Annotated[str, typer.Argument(help="A run folder of `k2d train`, or any model.")],
     out: Annotated[Path, typer.Argument(help="Folder to make; it must be empty or not exist.")],
     format: Annotated[
         Literal["transformers", "ctranslate2", "onnx", "ggml"],
-        typer.Option(help="`ctranslate2` for faster-whisper, `ggml` for whisper.cpp."),
+        typer.Option(
+            metavar="FORMAT",
+            help="`transformers`, `onnx`, `ctranslate2` for faster-whisper or `ggml` for whisper.cpp.",
+        ),
     ] = "transformers",
     precision: Annotated[
         str | None,
@@ -58,6 +61,7 @@ def convert(
     from transformers.utils import logging
 
     from trainer.export.exporter import convert as convert_to
+    from trainer.export.gate import looping_clips
     from trainer.export.record import document
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -78,6 +82,13 @@ def convert(
         show.dump({"folder": str(export.folder), **document(export)})
         return
     show.out.print(_table(export))
+    looping = looping_clips(export.checks)
+    if looping:
+        show.err.print(
+            f"[yellow]warning[/]: the student loops on {', '.join(looping)}: it was trained too little, or on too "
+            "little speech; see how often with `k2d eval` before you use it",
+            soft_wrap=True,
+        )
     size = f"{export.bytes / 1e6:.1f} MB"
     show.out.print(f"{export.folder}: {export.format}, {export.precision}, {size}", soft_wrap=True)
 

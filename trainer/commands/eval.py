@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import STUDENTS, Json, app, settings
 from k2d.store import Lake
 from trainer.commands.bars import bars
 from trainer.need import need
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainer.evaluation.eval_report import EvaluationReport
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=STUDENTS)
 def evaluate(
     source: Annotated[
         str,

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import Json, app, settings
+from k2d.cli.base import STUDENTS, Json, app, settings
 from k2d.store import Lake
 from k2d.wording import counted
 from trainer.commands.bars import bars
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.probe.crossfit import StoredProbe
 
 
-@app.command("probe")
+@app.command("probe", rich_help_panel=STUDENTS)
 def train_probe(
     batch: Annotated[list[str], typer.Argument(metavar="BATCH...", help="Batches whose labels it learns from.")],
     folds: Annotated[int, typer.Option(help="Networks; a share of the recordings is held out from each.", min=2)] = 5,

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import DEFAULT_POLICY, Json, app, settings
+from k2d.cli.base import DEFAULT_POLICY, STUDENTS, Json, app, settings
 from k2d.errors import BadRequest
 from k2d.filtering.policy import load as load_policy
 from trainer.commands.bars import bars
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainer.study.results import Study
 
 
-@app.command()
+@app.command(rich_help_panel=STUDENTS)
 def study(
     manifests: Annotated[
         list[str],

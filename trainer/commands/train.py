@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from k2d.cli import show
-from k2d.cli.base import Api, app, name, settings
-from k2d.client.http import Client
+from k2d.cli.base import STUDENTS, Api, app, client_of, name, settings
 from k2d.datasets.pull import pull
 from k2d.datasets.read import FrozenDataset
 from k2d.errors import BadRequest
@@ -19,7 +18,7 @@ from trainer.need import need
 from trainer.options import PRESETS, load_recipe
 
 
-@app.command()
+@app.command(rich_help_panel=STUDENTS)
 def train(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="A frozen dataset of the store (K2D_STORE).")],
     # not `--run`: torchrun's own parser takes that for its `--run-path`
@@ -70,8 +69,7 @@ def _open_dataset(dataset: str, api: str | None, settings: Settings) -> FrozenDa
             raise BadRequest(
                 "several processes would each fetch the dataset", hint="first: k2d train … --api URL --dry-run"
             )
-        token = settings.api_token.get_secret_value() if settings.api_token else None
-        pull(Client(api, token=token), dataset, lake)
+        pull(client_of(api), dataset, lake)
     return FrozenDataset(lake, dataset)
 
 

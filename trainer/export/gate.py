@@ -4,7 +4,7 @@ The student in torch at float32 is the reference. In floating point the text mus
 tool computes as precisely; in 8 bits it may drift, as they round every weight.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -14,6 +14,7 @@ from typing import Final
 from k2d.filtering.distance import counts
 from k2d.inference.golden import clips
 from k2d.schema import Counts
+from k2d.text.loops import find_loops
 from k2d.text.reading import read
 from trainer.errors import ExportDrift
 from trainer.export.decoders import ToolDecoder, open_student
@@ -100,6 +101,12 @@ def compare_texts(tool: ToolDecoder, student: list[str], export: list[str]) -> T
         rows=rows,
         exact=tool.exact,
     )
+
+
+def looping_clips(checks: Sequence[ToolCheck]) -> list[str]:
+    """The golden clips on which the student itself repeats the same words again and again."""
+    rows = (row for check in checks for row in check.rows)
+    return list(dict.fromkeys(row.clip for row in rows if find_loops(read(row.student).tokens)))
 
 
 def require_pass(checks: list[ToolCheck], max_drift: float) -> None:

@@ -27,6 +27,7 @@ class Estimate:
     learn_s: float  # the same through the decoders, forward and backward
     step_s: float
     total_s: float
+    epochs: float  # how often each row is learned from
     chunks_per_s: float  # over all processes
     flops_per_chunk: float
     utilisation: float | None  # share of the devices' peak; None where that is unknown
@@ -47,7 +48,7 @@ class Estimate:
                 f"{self.peak_bytes / 1e9:.2f} GB at peak, measured",
             ),
             ("a step", f"{self.step_s:.2f} s, {self.chunks_per_s:.2f} chunks/s"),
-            ("in all", _duration(self.total_s)),
+            ("in all", f"{_duration(self.total_s)}; each row {self.epochs:.3g} times (epochs)"),
             (
                 "arithmetic",
                 f"{self.flops_per_chunk / 1e12:.3f} TFLOP a chunk, "
@@ -75,6 +76,7 @@ def measure(
     Args:
         learn: runs a micro-batch of `rows`; returns seconds of the encoder, and of the decoders.
         batch: rows a step, over `world` processes.
+        dataset_rows: of the dataset.
         keeps_encoded: each of `dataset_rows` is encoded once and then read from memory.
     """
     cuda = device.type == "cuda"
@@ -104,6 +106,7 @@ def measure(
         learn_s=learn_s,
         step_s=step_s,
         total_s=steps * step_s + encode_once_s,
+        epochs=steps * batch / dataset_rows,
         chunks_per_s=chunks_per_s,
         flops_per_chunk=flops_per_chunk,
         utilisation=flops_per_chunk * chunks_per_s / (world * peak_flops) if peak_flops else None,

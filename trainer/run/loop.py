@@ -254,9 +254,16 @@ class _Trainer:
         encoder = "frozen, one pass for teacher and student" if self.recipe.freeze_encoder else "trained"
         return (
             f"device {self.device}, {counted(self.processes, 'process', 'processes')}, {self.precision}, "
-            f"encoder {encoder}; "
+            f"encoder {encoder}; {self._validated_on()}; "
             f"dataset {self.data.manifest.name}: {counted(self.data.rows, 'row')}, {self.data.seconds / 3600:.2f} h"
         )
+
+    def _validated_on(self) -> str:
+        if self.recipe.validate_on is not None:
+            return f"validated on {self.recipe.validate_on}"
+        if not self.recipe.holdout:
+            return "validated on nothing: set holdout or validate_on"
+        return f"{self.recipe.holdout:.0%} of recordings held out to validate on"
 
     def _claim(self, *, resume: bool) -> None:
         """Take the folder, and load its last checkpoint if that was asked for and there is one."""

@@ -8,17 +8,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from k2d.corpus.calibration.bound import ReviewedDraws, band, needed, proved, rates
+from k2d.corpus.calibration.bound import TARGETS, ReviewedDraws, band, needed, proved, rates
 from k2d.corpus.calibration.draw import Floats
 from k2d.corpus.calibration.fit import Fit, fit
 from k2d.corpus.calibration.rates import SecondsKept, seconds_kept, speech_rate, with_rate
 from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow, table, until
 from k2d.corpus.distinct import distinct_parts
 from k2d.corpus.index import parts
+from k2d.documents import CalibrationResult
 from k2d.errors import BadRequest, NotFound
 from k2d.filtering.policy import Columns, Policy, columns_of, evidence_columns, features, thresholds
 from k2d.keys import place_of
 from k2d.schema import Batch, ChunkFacts, Metric
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store import Lake
 from k2d.store.reviews import ReviewOrder
 from k2d.wording import counted
@@ -87,6 +89,7 @@ def calibrate(
     target: float,
     confidence: float,
     name: str = "calibrated",
+    on_steps: OnSteps = ignore_steps,
 ) -> Calibration:
     """Find the policy that keeps the most hours with a label error of at most `target`, with `confidence`.
 
@@ -101,6 +104,7 @@ def calibrate(
         target: the label MER, e.g. 0.08.
         confidence: of the claim, e.g. 0.95.
         name: of the resulting policy.
+        on_steps: called with parts of the batches, each of which is looked at twice.
 
     Raises:
         BadRequest: target or confidence outside 0…1, or the segments were not drawn at random.
@@ -115,14 +119,14 @@ def calibrate(
             hint="review a random draw (`k2d review`); reviews of these count there too, where it draws them",
         )
     population = partial(distinct_parts, lake, batches)
-    rate = speech_rate(population, head.policy)
+    rate = speech_rate(partial(population, on_steps=lambda done, of: on_steps(done, 2 * of)), head.policy)
     base = with_rate(head.policy, rate).model_copy(update={"name": name, "claim": None})
     facts = _facts(lake, batches, rows)
     draws, holes = until(rows, head.draws)
     notes = _notes(head, rate.segments if rate else 0, draws=draws, holes=holes)
     pilot = min(draws, pilot_of(head.draws, base))
     chosen, policy = _fitted(base, facts, rows, pilot)
-    seconds = seconds_kept(population, policy)
+    seconds = seconds_kept(partial(population, on_steps=lambda done, of: on_steps(of + done, 2 * of)), policy)
     alphas = seconds.candidates()
     reviewed, _, _ = table(rows, _risks(policy, facts), draws)
     pilot_draws, rest = reviewed.take(slice(0, pilot)), reviewed.take(slice(pilot, None))
@@ -131,6 +135,8 @@ def calibrate(
     if alpha is not None:
         claim = _claim(head, len(batches), seconds, alpha, draws=draws, target=target, confidence=confidence)
         policy = policy.model_copy(update={"alpha": alpha, "claim": claim})
+    elif claimable := _claimable(rest, pilot_draws, alphas, seconds, target=target, confidence=confidence):
+        notes = (*notes, claimable)
     more = needed(reviewed, alphas, target=target, confidence=confidence) if len(alphas) and draws else None
     in_all = None if more is None else more + pilot_of(head.draws, base)
     return Calibration(
@@ -145,6 +151,37 @@ def calibrate(
         curve=curve,
         reviews_needed=in_all,
         notes=notes,
+    )
+
+
+def _claimable(
+    rest: ReviewedDraws, pilot: ReviewedDraws, alphas: Floats, seconds: SecondsKept, *, target: float, confidence: float
+) -> str | None:
+    """The least target above one that cannot be proved that could be, as a sentence; None where none could."""
+    if len(rest) < FEWEST or not len(alphas):
+        return None
+    for wider in np.ceil(1000 * TARGETS[(target < TARGETS) & (TARGETS < 1)]) / 1000:
+        won = proved(rest, pilot, alphas, target=float(wider), confidence=confidence)
+        if len(won):
+            share = seconds.at(float(alphas[won[-1]])) / seconds.total
+            return (
+                f"what these reviews can prove: label MER ≤ {wider:.1%}, for {share:.0%} of the hours "
+                f"(--target {wider:g}); a target that is chosen after a look at the reviews holds a little less surely"
+            )
+    return None
+
+
+def calibration_of(result: CalibrationResult) -> Calibration:
+    """A calibration from the document that an API answers with."""
+    members = {name: getattr(result, name) for name in Calibration.__slots__}
+    weights = result.policy.weights
+    return Calibration(
+        **members
+        | {
+            "fit": Fit(weights=weights, **result.fit) if result.fit and weights else None,
+            "curve": tuple(CalibrationPoint(**point) for point in result.curve),
+            "notes": tuple(result.notes),
+        }
     )
 
 

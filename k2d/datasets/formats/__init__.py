@@ -13,6 +13,7 @@ from k2d.datasets.formats.webdataset import WEBDATASET
 from k2d.datasets.read import FrozenDataset, ShardStore
 from k2d.errors import BadRequest, Conflict, K2DError
 from k2d.schema import Script
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store.files import Files
 from k2d.store.guard import guard
 
@@ -25,7 +26,15 @@ FORMATS: Final[dict[str, DatasetFormat]] = {
 }
 
 
-def export(store: ShardStore, name: str, format: str, folder: str | Path, *, script: Script | None = None) -> str:
+def export(
+    store: ShardStore,
+    name: str,
+    format: str,
+    folder: str | Path,
+    *,
+    script: Script | None = None,
+    on_steps: OnSteps = ignore_steps,
+) -> str:
     """Write dataset `name` of a lake in `format` (a key of FORMATS) to a folder, which must be empty or not exist.
 
         export(lake, "lectures-v1", "webdataset", "out/lectures-v1")
@@ -39,6 +48,7 @@ def export(store: ShardStore, name: str, format: str, folder: str | Path, *, scr
     Args:
         store: a lake, or a remote API's datasets (`k2d.datasets.pull.RemoteStore`).
         folder: a local path, or a URL such as s3://bucket/talks.
+        on_steps: called with (shards done, shards in total).
 
     Returns the absolute path of the folder, or the URL.
 
@@ -53,14 +63,14 @@ def export(store: ShardStore, name: str, format: str, folder: str | Path, *, scr
         raise BadRequest(f"unknown export format: {format[:40]!r}", hint=f"formats are {', '.join(FORMATS)}")
     dataset = FrozenDataset(store, name, script=script)
     if "://" in str(folder):
-        return _export_remote(exporter, dataset, str(folder), format)
+        return _export_remote(exporter, dataset, str(folder), format, on_steps)
     final = Path(folder).absolute()
     with guard(str(final), writing=True):
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             raise Conflict(f"{final} is not empty", hint="export to a new folder; nothing is ever overwritten")
         staged = final.parent / f".{final.name}.{_content(dataset, format)}.partial"
         try:
-            write_local(exporter, dataset, staged, final)
+            write_local(exporter, dataset, staged, final, on_steps)
         except Conflict:
             raise
         except K2DError:
@@ -69,7 +79,7 @@ def export(store: ShardStore, name: str, format: str, folder: str | Path, *, scr
     return str(final)
 
 
-def _export_remote(exporter: DatasetFormat, dataset: FrozenDataset, url: str, format: str) -> str:
+def _export_remote(exporter: DatasetFormat, dataset: FrozenDataset, url: str, format: str, on_steps: OnSteps) -> str:
     if not exporter.remote:
         raise BadRequest(
             f"an export as {format} has paths of this machine in it", hint="export to a local folder, or as nemo"
@@ -81,7 +91,7 @@ def _export_remote(exporter: DatasetFormat, dataset: FrozenDataset, url: str, fo
     if present and (mark not in present or target.read(mark) != content):
         raise Conflict(f"{url} is not empty", hint="export to a new prefix; nothing is ever overwritten")
     target.write(mark, content)
-    write_remote(exporter, dataset, target)
+    write_remote(exporter, dataset, target, on_steps)
     return url
 
 

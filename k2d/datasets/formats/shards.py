@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from k2d.datasets.read import FrozenDataset
 from k2d.errors import Conflict
+from k2d.steps import OnSteps, ignore_steps
 from k2d.store.files import Files
 
 FRAGMENTS: Final = ".fragments"  # folder of what `finish` reads, in the folder of the export
@@ -42,7 +43,9 @@ def fragment(folder: Path, name: str, shard: int) -> Path:
     return path
 
 
-def write_local(format_: DatasetFormat, dataset: FrozenDataset, staged: Path, final: Path) -> None:
+def write_local(
+    format_: DatasetFormat, dataset: FrozenDataset, staged: Path, final: Path, on_steps: OnSteps = ignore_steps
+) -> None:
     """Write an export to the folder `staged`, where some shards may be complete, and move it to `final`.
 
     Raises:
@@ -62,13 +65,15 @@ def write_local(format_: DatasetFormat, dataset: FrozenDataset, staged: Path, fi
             temporary.replace(note)
             return value
 
-        notes = _in_threads(write, len(dataset.manifest.shards))
+        notes = _in_threads(write, len(dataset.manifest.shards), on_steps)
         format_.finish(dataset, staged, final, notes)
         shutil.rmtree(staged / FRAGMENTS)
         staged.rename(final)  # replaces an empty folder
 
 
-def write_remote(format_: DatasetFormat, dataset: FrozenDataset, target: Files) -> None:
+def write_remote(
+    format_: DatasetFormat, dataset: FrozenDataset, target: Files, on_steps: OnSteps = ignore_steps
+) -> None:
     """Write an export to an object store: each shard is written to a temporary folder, put, and removed.
 
     What `finish` writes is put last, so an export without it is incomplete.
@@ -84,7 +89,7 @@ def write_remote(format_: DatasetFormat, dataset: FrozenDataset, target: Files) 
         target.write(note, json.dumps(value).encode())
         return value
 
-    notes = _in_threads(write, len(dataset.manifest.shards))
+    notes = _in_threads(write, len(dataset.manifest.shards), on_steps)
     with tempfile.TemporaryDirectory(prefix="k2d-export-") as temporary:
         folder = Path(temporary)
         for path in target.listing(FRAGMENTS):
@@ -101,11 +106,15 @@ def _put_all(folder: Path, target: Files) -> None:
         target.put(path, path.relative_to(folder).as_posix())
 
 
-def _in_threads(write: Callable[[int], Any], shards: int) -> list[Any]:
+def _in_threads(write: Callable[[int], Any], shards: int, on_steps: OnSteps) -> list[Any]:
     """Write all shards. The first error stops those that are not begun."""
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="export") as pool:
         try:
-            return list(pool.map(write, range(shards)))
+            notes: list[Any] = []
+            for note in pool.map(write, range(shards)):
+                notes.append(note)
+                on_steps(len(notes), shards)
+            return notes
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from k2d.corpus.audit import warned
 from k2d.corpus.boundary import Side, flips, nearest
 from k2d.corpus.explore import GRID, AlphaCurve, Explorer
-from k2d.corpus.transcripts import cell
+from k2d.corpus.tables import cell
 from k2d.documents import DatasetRequest
 from k2d.errors import BadRequest
 from k2d.filtering.distance import aligned_diff

@@ -1,5 +1,7 @@
 """Commands about batches: what one prints works in the next, and nothing is left unsaid."""
 
+import csv
+import io
 import json
 
 import pytest
@@ -85,7 +87,11 @@ def stalled(lake):
 def test_a_stalled_batch_says_how_far_it_is_and_what_to_do(k2d, lake, batch):
     assert "done, 3 of 3 recordings" in k2d("status", "lectures")[1]
     stalled(lake)
-    assert "stalled, 0 of 2 recordings" in k2d("status", "stalled")[1]
+    out = k2d("status", "stalled")[1]
+    assert "stalled, 0 of 2 recordings" in out
+    assert "k2d resume" in out
+    assert "100%" not in out  # of nothing
+    assert "not done" in out
     lake.batches.delete_result(batch.id, 0)
     assert "stalled, 2 of 3 recordings" in k2d("status", "lectures")[1]
     code, _, err = k2d("freeze", "v1", "--batch", "lectures")
@@ -97,7 +103,10 @@ def test_a_stalled_batch_says_how_far_it_is_and_what_to_do(k2d, lake, batch):
 
 def test_cancel_needs_no_api(k2d, lake, batch):
     lake.batches.delete_result(batch.id, 0)
-    assert k2d("cancel", "lectures")[:2] == (0, "state: cancelled\n")
+    code, out, _ = k2d("cancel", "lectures")
+    assert (code, out.split(";")[0]) == (0, "state: cancelled")
+    assert "k2d retry lectures" in out  # what goes on with it
+    assert "k2d retry lectures" in k2d("status", "lectures")[1]
     assert "nothing is missing" in k2d("resume")[1]
     assert k2d("freeze", "v1", "--batch", "lectures")[0] == 0
 
@@ -114,3 +123,16 @@ def test_duplicates_are_counted_in_status_and_freeze(k2d, lake):
     code, out, _ = k2d("freeze", "v1", "--batch", "lectures")
     assert code == 0
     assert "1 duplicate left out" in out
+
+
+def test_chunks_and_subtitles_are_files(k2d, batch, lake, tmp_path):
+    code, out, _ = k2d("chunks", "lectures", "--verdict", "rejected", "--csv", "--audio", tmp_path / "clips")
+    rows = list(csv.DictReader(io.StringIO(out, newline="")))
+    assert code == 0
+    assert {row["verdict"] for row in rows} == {"rejected"}
+    assert {path.name for path in (tmp_path / "clips").iterdir()} == {f"{row['chunk']}.flac" for row in rows}
+    assert (tmp_path / "clips" / f"{rows[0]['chunk']}.flac").read_bytes() == lake.chunk_audio(rows[0]["chunk"])
+    assert "2 files" in k2d("subtitles", "lectures", tmp_path / "texts", "--format", "vtt")[1]
+    assert all(path.read_text().startswith("WEBVTT") for path in (tmp_path / "texts").rglob("*.vtt"))
+    code, _, err = k2d("subtitles", "lectures", tmp_path / "texts", "--format", "exe")
+    assert (code, "srt, vtt" in err) == (2, True)

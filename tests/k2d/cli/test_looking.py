@@ -84,3 +84,18 @@ def test_sweep_removes_old_unfinished_files_only(k2d, lake, batch, tmp_path):
     assert k2d("sweep")[:2] == (0, "1 unfinished file removed\n")
     assert young.exists()
     assert not old.exists()
+
+
+def test_a_wrong_store_is_named(k2d, tmp_path, monkeypatch):
+    for command in ("batches", "datasets list"):
+        assert str(tmp_path / "other") in k2d(*command.split(), K2D_STORE=str(tmp_path / "other"))[1]
+    (tmp_path / "file").write_text("")
+    code, _, err = k2d("batches", K2D_STORE=str(tmp_path / "file"))
+    assert code
+    assert f"{tmp_path / 'file'} is a file" in err.replace("\n", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(tmp_path / "lake2") in k2d("batches", K2D_STORE="~/lake2")[1]
+
+
+def test_a_curve_says_that_it_is_of_disagreement(k2d, batch):
+    assert "disagreement of label and hypothesis, not an error" in k2d("curve", "lectures")[1]

@@ -21,8 +21,9 @@ class Service:
         self.given: list[list[str]] = []
         self.fails = False
 
-    def label(self, paths: list[str], options: Any, *, add: bool) -> Any:
+    def label(self, paths: list[str], options: Any, *, add: bool, below: list[str]) -> Any:
         assert add
+        assert below
         if self.fails:
             raise StoreError("the disk is full")
         self.given.append([Path(path).name for path in paths])

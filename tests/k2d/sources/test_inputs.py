@@ -34,6 +34,37 @@ def test_files_folders_and_patterns(folder: Path) -> None:
             names(folder, missing)
 
 
+def named(*given: object, below: tuple[str, ...] = ()) -> list[str]:
+    return list(collect(map(str, given), below=below).files.values())
+
+
+def test_a_name_does_not_depend_on_the_current_folder_and_has_no_path_of_this_machine(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ["talks/a.wav", "talks/b.mp3", "talks/deep/c.flac"]
+    assert named(folder / "talks") == wanted
+    for current, given in (
+        (folder, "talks"),
+        (folder, "./talks/"),
+        (folder / "talks", "."),
+        (folder / "talks/deep", ".."),
+    ):
+        monkeypatch.chdir(folder / current)
+        assert named(given) == wanted
+    monkeypatch.chdir(folder)
+    assert named("talks/a.wav") == ["a.wav"]
+    assert named(folder / "talks" / "*" / "*.flac") == ["deep/c.flac"]
+    assert named(folder / "talks" / "deep" / "c.flac", below=("talks",)) == ["talks/deep/c.flac"]
+
+
+def test_files_of_one_name_are_told_apart(folder: Path) -> None:
+    (folder / "other").mkdir()
+    (folder / "other" / "a.wav").write_bytes(b"y")
+    assert named(folder / "talks/a.wav", folder / "other/a.wav", folder / "talks/b.mp3") == [
+        "other/a.wav", "talks/a.wav", "b.mp3"
+    ]  # fmt: skip
+
+
 def test_uris_are_left_to_whoever_labels(folder: Path) -> None:
     given = ["s3://bucket/a.flac", "https://host.example/b.mp3?x=1", "file:///srv/c.wav"]
     assert collect([*given, given[0], str(folder / "talks/a.wav")]).uris == given

@@ -10,6 +10,9 @@ import soundfile
 from local_client import LocalClient
 from reviewing import reviewable
 
+from k2d.cli import audit, calibrate
+from k2d.client import Client
+from k2d.errors import BadRequest
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessRole
@@ -220,6 +223,28 @@ def test_calibration_by_the_reviews_of_a_draw(api, draw):
     assert api.post(f"/v1/draws/{draw}/calibrations", json=asked).json() == found  # the same, with its time
     post(api, answer(900, items[0]["id"], "nothing"))
     assert api.post(f"/v1/draws/{draw}/calibrations", json=asked).json()["id"] != found["id"]
+
+
+def test_the_commands_draw_and_calibrate_by_an_api(api, draw, template, monkeypatch, capsys, tmp_path):
+    client = Client("http://127.0.0.1")
+    client.http = api
+    for command in (audit, calibrate):
+        monkeypatch.setattr(command, "client_of", lambda _: client)
+    monkeypatch.setenv("K2D_STORE", str(tmp_path / "no store"))
+    calibrate.review([template[1]], count=30, api="http://127.0.0.1")
+    shown = capsys.readouterr().out
+    assert "/review/d_" in shown
+    assert "--api http://127.0.0.1" in shown
+    with pytest.raises(BadRequest, match="from the store itself"):
+        calibrate.review([template[1]], out=tmp_path / "x.jsonl", api="http://127.0.0.1")
+    items = segments(api, draw, limit=50)["segments"]
+    post(api, *(answer(at, own["id"]) for at, own in enumerate(items)))
+    calibrate.calibrate(draw, target=0.3, confidence=0.9, out=tmp_path / "mine.yaml", api="http://127.0.0.1")
+    assert "label MER ≤ 30.0% with 90% confidence" in capsys.readouterr().out.replace("\n", " ")
+    assert "claim: label MER" in (tmp_path / "mine.yaml").read_text("utf-8")
+    audit.audit([template[1]], api="http://127.0.0.1")
+    assert "seconds kept" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "no store").exists()
 
 
 def test_segments_by_value_are_near_the_boundary_and_prove_nothing(api):

@@ -262,3 +262,12 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
     assert (
         find_source(str(tmp_path), which=None, cache=tmp_path / "cache", allow_downloads=False).run["steps_done"] == 3
     )
+
+
+def test_a_student_that_loops_is_named_and_another_is_not() -> None:
+    names = [clip.name for clip in gate.clips()]
+    tool = ToolDecoder("tool", lambda samples, language: "", PLAIN)
+    fine = ["今天的 meeting 改到三點", "我們下禮拜再說", "we will see you on Monday"]
+    loops = [fine[0], "謝謝大家" * 5, fine[2]]
+    assert gate.looping_clips([gate.compare_texts(tool, fine, fine)]) == []
+    assert gate.looping_clips([gate.compare_texts(tool, loops, loops)] * 2) == [names[1]]

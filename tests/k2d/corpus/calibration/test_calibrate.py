@@ -1,5 +1,7 @@
 """From a drawn file to a policy with a claim, and what happens where there is nothing to claim."""
 
+import re
+
 import numpy as np
 import pytest
 import yaml
@@ -111,6 +113,14 @@ def test_what_cannot_be_proved_says_how_many_reviews_it_takes(corpus):
         row.reference = "完全不同的話"
     hopeless = run(corpus, head, rows)
     assert (hopeless.alpha, hopeless.reviews_needed) == (None, None)
+
+
+def test_what_cannot_be_proved_says_what_can(corpus):
+    head, rows = reviewed(corpus)
+    strict = run(corpus, head, rows, target=0.001)
+    assert strict.alpha is None
+    target = next(re.search(r"--target ([0-9.]+)", note) for note in strict.notes if "can prove" in note)[1]
+    assert run(corpus, head, rows, target=float(target)).alpha is not None
 
 
 def test_going_on_reviewing_never_takes_a_proof_back(corpus, calibrated):

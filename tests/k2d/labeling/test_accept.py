@@ -1,0 +1,53 @@
+"""Which batch a request is: the one of its name, a new one, or none."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from k2d import sources
+from k2d.documents import BatchOptions
+from k2d.errors import Conflict
+from k2d.filehash import FileHashes
+from k2d.labeling.accept import accept
+from k2d.schema import Source
+from k2d.settings import Settings
+from k2d.store import Lake
+
+SETTINGS = Settings(_env_file=None)
+OPTIONS = BatchOptions(name="talks")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Source]:
+    (tmp_path / "a.wav").write_bytes(b"a")
+    return [sources.from_path(tmp_path / "a.wav", "a.wav", hashes=FileHashes(None))]
+
+
+def test_the_same_files_under_other_names_are_the_same_batch(files: list[Source], tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    first = accept(files, OPTIONS, lake, SETTINGS)
+    elsewhere = [replace(source, name=f"/srv/{source.name}") for source in files]  # as earlier versions named them
+    assert accept(elsewhere, OPTIONS, lake, SETTINGS) == first
+    assert accept(elsewhere, BatchOptions(), lake, SETTINGS).id != first.id  # no name says so
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (BatchOptions(name="talks", language="zh"), "language zh-en, not zh"),
+        (BatchOptions(name="talks", vad=True), "vad False, not True"),
+        (BatchOptions(name="talks", keep_partial=True), "keep_partial False, not True"),
+        (OPTIONS, "it has other files"),
+    ],
+)
+def test_a_taken_name_says_what_differs_and_that_labels_are_used_again(
+    files: list[Source], tmp_path: Path, options: BatchOptions, difference: str
+) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    accept(files, OPTIONS, lake, SETTINGS)
+    other = files if options != OPTIONS else [replace(files[0], key="other")]
+    with pytest.raises(Conflict, match=difference) as refused:
+        accept(other, options, lake, SETTINGS)
+    assert "labels that are there are used" in (refused.value.hint or "")
+    assert "--add" in (refused.value.hint or "")
