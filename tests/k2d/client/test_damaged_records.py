@@ -94,7 +94,7 @@ def test_strange_files_do_not_count(embedded: Embedded, stray: str) -> None:
 
 def test_resume_names_a_damaged_batch_and_goes_on_with_the_others(embedded: Embedded, damaged: Path) -> None:
     resumed = []
-    embedded._resume = lambda batch: resumed.append(batch.name) or 3  # type: ignore[method-assign,func-returns-value]
+    embedded._resume = lambda batch, _: resumed.append(batch.name) or 3  # type: ignore[method-assign,func-returns-value]
     with pytest.raises(ResumeIncomplete, match=damaged.parent.name) as caught:
         embedded.resume()
     assert resumed == ["tuesday"]

@@ -1,5 +1,6 @@
 """Files that cannot be read: the others are labeled, or nothing is sent and every such file is named."""
 
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from lakes import flac
 from weights import BASE, base, cache
 
 from k2d.client import Client, Embedded
-from k2d.documents import BatchOptions
+from k2d.documents import BatchOptions, PartialResult
 from k2d.errors import BadRequest
 from k2d.schema import BatchState
 from k2d.settings import Settings
@@ -102,3 +103,18 @@ def test_retry_needs_no_api_and_tries_quarantined_recordings_again(folder: Path,
     assert status.ledger.recordings.labeled == 2
     assert status.ledger.recordings.duplicates == 1
     assert "gone.wav" not in {Path(row.recording).name for row in status.quarantined}
+
+
+@pytest.mark.integration
+def test_progress_ends_where_everything_is_labeled_and_validated(folder: Path, tmp_path: Path) -> None:
+    base()
+    (folder / "cut.flac").write_bytes(flac(tone(4.0))[:-2000])  # its header says 4 s
+    settings = Settings(store=str(tmp_path / "lake"), teacher=BASE, cache=cache(), _env_file=None)
+    seen: list[PartialResult] = []
+    status = Embedded(settings).label([str(folder)], BatchOptions(), on_status=seen.append)
+    assert seen[0].audio_s == pytest.approx(6.0, abs=0.1)
+    for earlier, later in itertools.pairwise(seen):
+        assert (later.recordings, later.validated_s) >= (earlier.recordings, earlier.validated_s)
+    last = seen[-1]
+    assert (last.recordings, last.total) == (6, 6)
+    assert last.seconds == last.validated_s == last.audio_s == pytest.approx(status.ledger.seconds.input, abs=0.01)
