@@ -124,6 +124,7 @@ class Embedded:
         *,
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
+        gold: bool = False,
         allow_mixed: bool = False,
     ) -> Manifest:
         ids = [self.lake.batches.get(batch).id for batch in dict.fromkeys(batches)]
@@ -134,6 +135,7 @@ class Embedded:
             policy=policy,
             without=without,
             script=script,
+            gold=gold,
             allow_mixed=allow_mixed,
         )
         self._record("freeze", name)

@@ -23,11 +23,13 @@ from k2d.schema import Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessRole
+from k2d.store.reviews import Review, ReviewVerdict
 from k2d.store.runs import EvaluatedLine, EvaluatedModel, PublishedRun, Rate, RunCurves, RunEvaluation
+from services.filter import jobs
 from services.filter.app import create_app
 from services.filter.console.words import table
 from services.filter.fleet import ErrorKind, InRedis, QueueLoad, ServerEntry, WorkerEntry, entry_of, judge
-from services.filter.queue import CONTROL, JobRequest, request_plan
+from services.filter.queue import CONTROL, CORPUS, JobRequest, request_plan
 
 MEASURED = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_per_s")
 pytestmark = pytest.mark.integration
@@ -257,6 +259,22 @@ def test_a_dataset_is_shown_heard_and_taken_away(lake, console):
     assert answer.headers["hx-redirect"] == "/datasets"
     with pytest.raises(NotFound):
         lake.datasets.manifest("talks")
+
+
+def test_a_dataset_with_reviewed_texts_says_so(lake, console, settings, monkeypatch):
+    monkeypatch.setattr(jobs, "load", lambda: settings)
+    batch = finished_batch(lake)
+    result = next(iter(lake.batches.results(batch.id)))
+    lake.reviews.put(
+        Review("review-1", result.label_key, 1, 0, "甲", ReviewVerdict.TEXT, "把 gradient 算出來", "ada", "")
+    )
+    form = {"name": "gold", "policy": "evidence", "gold": "1"}
+    assert "Dataset gold: building" in console.post(f"/batches/{batch.id}/explore/freeze", data=form).text
+    (job,) = console.app.state.queue.waiting(CORPUS)
+    jobs.freeze_dataset(*job.args)
+    page = console.get("/datasets/gold").text
+    assert "of 1 segments: 0 confirmed, 1 corrected, 0 left out" in page
+    assert "text from: review" in page
 
 
 def test_a_dataset_on_its_way_and_one_that_failed_are_listed(lake, console):
