@@ -7,7 +7,7 @@ JOBS ?= 3
 PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test test-all test-compose check audit hooks format docs pins clean
+.PHONY: help demo unit test test-all test-compose check audit hooks format docs pictures pins clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ format: $(VENV)/.dev ## Format the code
 
 docs: $(VENV)/.dev ## Write docs/cli.md, settings.md, recipe.md and openapi.json anew from the code
 	$(BIN)/python docs/generate.py
+
+pictures: $(VENV)/.dev ## Take the pictures of docs/console.md anew (needs Chromium and the fonts Noto Sans and Noto Sans CJK)
+	PYTHONPATH=tests/support $(BIN)/python tests/support/console_pictures.py
 
 pins: $(VENV)/.dev ## Compile requirements/*.txt anew from pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv

@@ -782,6 +782,12 @@ class DatasetRequest(ApiRequest):
         description="Script of the labels: Taiwan's Traditional or Simplified characters, words unchanged. The column "
         "`raw_text` then has what the teacher wrote.",
     )
+    gold: bool = Field(
+        False,
+        description="Whether segments with a reviewed text enter with that text, whatever the policy says, and other "
+        "reviewed segments are left out. `raw_text` then has what the models wrote; `origins` says which texts are "
+        "reviewed.",
+    )
     allow_mixed: bool = Field(
         False, description="Whether recordings may have been labeled or validated by different versions of k2d."
     )

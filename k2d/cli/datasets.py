@@ -24,6 +24,7 @@ from k2d.cli.base import (
 )
 from k2d.cli.progress import bar, stoppable
 from k2d.datasets.formats import FORMATS
+from k2d.datasets.reviewed import ORIGIN
 from k2d.datasets.scripts import scripts_in_words
 from k2d.errors import BadRequest
 from k2d.schema import TEACHER, Script
@@ -62,6 +63,14 @@ def freeze(
             "changed.",
         ),
     ] = Script.AS_HEARD,
+    gold: Annotated[
+        bool,
+        typer.Option(
+            "--gold",
+            help="Reviewed segments have the text that people confirmed or wrote, whatever the policy says of them; "
+            "those without one are left out.",
+        ),
+    ] = False,
     allow_mixed: Annotated[
         bool,
         typer.Option(
@@ -84,7 +93,14 @@ def freeze(
     service = backend(api, embedded)
     with stoppable("stopped; what is written is kept: the same command goes on"), bar("recordings written") as on_steps:
         manifest = service.freeze(
-            name(dataset), batch, rules, without=ids, script=script, allow_mixed=allow_mixed, on_steps=on_steps
+            name(dataset),
+            batch,
+            rules,
+            without=ids,
+            script=script,
+            gold=gold,
+            allow_mixed=allow_mixed,
+            on_steps=on_steps,
         )
     if as_json:
         show.dump(manifest)
@@ -204,7 +220,14 @@ def show_manifest(manifest: Manifest) -> None:
     if manifest.scripts_as_heard is not None:
         script = f"in {manifest.script.name} characters" if manifest.script is not None else "as heard"
         show.out.print(f"labels {script}; the teacher wrote {scripts_in_words(manifest.scripts_as_heard)}")
-    rescored_s = sum(seconds for origin, seconds in (manifest.origins or {}).items() if origin != TEACHER)
+    origins = manifest.origins or {}
+    if (reviews := manifest.reviews) is not None:
+        show.out.print(
+            f"{origins.get(ORIGIN, 0.0):.1f} s have reviewed texts: of {counted(reviews.segments, 'reviewed segment')} "
+            f"{reviews.confirmed} were confirmed, {reviews.corrected} corrected, {reviews.left_out} left out",
+            soft_wrap=True,
+        )
+    rescored_s = sum(seconds for origin, seconds in origins.items() if origin not in (TEACHER, ORIGIN))
     if rescored_s:
         show.out.print(f"{rescored_s:.1f} s have the text of a second decode")
     for validator in manifest.validators:

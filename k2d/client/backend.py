@@ -134,12 +134,14 @@ class Backend(Protocol):
         *,
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
+        gold: bool = False,
         allow_mixed: bool = False,
         on_steps: OnSteps = ignore_steps,
     ) -> Manifest:
         """Freeze what the policy keeps as a dataset in one script, except the ids `without`; waits for it.
 
-        `allow_mixed`: also recordings of different versions of k2d. `on_steps` is called with recordings written.
+        `gold`: reviewed texts replace labels. `allow_mixed`: also recordings of different versions of k2d. `on_steps`
+        is called with recordings written.
         """
         ...
 

@@ -130,6 +130,7 @@ class Embedded:
         *,
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
+        gold: bool = False,
         allow_mixed: bool = False,
         on_steps: OnSteps = ignore_steps,
     ) -> Manifest:
@@ -141,6 +142,7 @@ class Embedded:
             policy=policy,
             without=without,
             script=script,
+            gold=gold,
             allow_mixed=allow_mixed,
             progress=on_steps,
         )

@@ -216,12 +216,19 @@ class Client:
         *,
         without: Collection[str] = (),
         script: Script = Script.AS_HEARD,
+        gold: bool = False,
         allow_mixed: bool = False,
         on_steps: OnSteps = ignore_steps,
     ) -> Manifest:
         ids = sorted(set(without))
         request = DatasetRequest(
-            name=name, batches=list(batches), policy=policy, without=ids, script=script, allow_mixed=allow_mixed
+            name=name,
+            batches=list(batches),
+            policy=policy,
+            without=ids,
+            script=script,
+            gold=gold,
+            allow_mixed=allow_mixed,
         )
         dataset = DatasetState.model_validate(self._send("POST", "/v1/datasets", json=request.model_dump(mode="json")))
         poll = _Poll()

@@ -18,6 +18,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from k2d.datasets.plan import Plan, digest_of_version_2, make_plan
+from k2d.datasets.reviewed import reviewed_texts
 from k2d.datasets.revoked import RevokedIds, revoked
 from k2d.datasets.rows import labels_gone
 from k2d.datasets.scripts import described, script_rows
@@ -60,6 +61,7 @@ def freeze(
     policy: Policy,
     without: Collection[str] = (),
     script: Script = Script.AS_HEARD,
+    gold: bool = False,
     allow_mixed: bool = False,
     max_gap_s: float = MAX_GAP_S,
     shard_bytes: int = SHARD_BYTES,
@@ -72,7 +74,7 @@ def freeze(
         print(manifest.counts.rows, manifest.seconds.accepted)
 
     Args:
-        batches, policy, without, script, allow_mixed, max_gap_s, shard_bytes: as for `plan_freeze`.
+        batches, policy, without, script, gold, allow_mixed, max_gap_s, shard_bytes: as for `plan_freeze`.
         threads: slices that are written at the same time; None: one for each core, at most MOST_THREADS.
         progress: called with (recordings done, recordings in total).
 
@@ -87,6 +89,7 @@ def freeze(
         policy=policy,
         without=without,
         script=script,
+        gold=gold,
         allow_mixed=allow_mixed,
         max_gap_s=max_gap_s,
         shard_bytes=shard_bytes,
@@ -126,6 +129,7 @@ def plan_freeze(
     policy: Policy,
     without: Collection[str] = (),
     script: Script = Script.AS_HEARD,
+    gold: bool = False,
     allow_mixed: bool = False,
     max_gap_s: float = MAX_GAP_S,
     shard_bytes: int = SHARD_BYTES,
@@ -136,12 +140,14 @@ def plan_freeze(
         batches: ids or names. A recording that is in several of them is included once, from the first.
         without: ids of chunks and segments (as in the rows' chunk_ids and segment_ids) to leave out.
         script: the script of the labels. What the teacher wrote is then in the column `raw_text`.
+        gold: segments with a reviewed text enter with that text, whatever the policy says of them, and other reviewed
+            segments are left out. What the models wrote is in `raw_text`, and `origins` says which texts are reviewed.
         allow_mixed: whether the recordings may have been labeled or validated by different versions of k2d.
         max_gap_s: longest pause within a row.
         shard_bytes: approximate size of a shard's audio.
 
     Raises:
-        BadRequest: a malformed name or id, no batch, or nothing is kept.
+        BadRequest: a malformed name or id, no batch, nothing is kept, or with `gold` nothing is reviewed.
         NotFound: no such batch.
         Conflict: the name is taken by other content, a batch is unfinished and not cancelled, or the recordings are of
             different versions.
@@ -158,9 +164,18 @@ def plan_freeze(
     conversion = described(script)
     if conversion is not None:
         head.append(conversion.model_dump(mode="json"))
+    reviewed = reviewed_texts(lake, chosen) if gold else None
+    if reviewed is not None:
+        head.append(["reviews", reviewed.hash])
     slice_ms = max(1, 1000 * SLICE_SHARDS * shard_bytes // FLAC_BYTES_PER_S)
     plan = make_plan(
-        lake, chosen, policy, without=revoked_ids, head=[FORMAT_VERSION, *head, slice_ms], slice_ms=slice_ms
+        lake,
+        chosen,
+        policy,
+        without=revoked_ids,
+        head=[FORMAT_VERSION, *head, slice_ms],
+        slice_ms=slice_ms,
+        reviewed=reviewed,
     )
     if not plan.selected:
         raise BadRequest(f"policy {policy.name!r} keeps nothing of these batches", hint=_why(plan))
@@ -185,9 +200,10 @@ def plan_freeze(
             conversion=conversion,
             max_gap_s=max_gap_s,
             shard_bytes=shard_bytes,
-        ),
+        ).model_copy(update={"reviews": reviewed.described() if reviewed is not None else None}),
         parts=list(plan.parts),
         without=list(revoked_ids.ids),
+        reviewed={key: list(own) for key, own in reviewed.segments.items()} if reviewed is not None else None,
     )
     freeze_plan.store(lake)
     return freeze_plan

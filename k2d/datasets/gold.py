@@ -8,15 +8,14 @@ from typing import Any
 
 from k2d.audio import decode_flac, encode_flac
 from k2d.corpus.calibration.desk import labels_of_batch
-from k2d.corpus.calibration.second import text_of
 from k2d.corpus.distinct import distinct_parts
+from k2d.datasets.reviewed import reviewed_segments
 from k2d.datasets.rows import SCHEMA, write_groups
 from k2d.errors import BadRequest
 from k2d.keys import chunk_id, segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Batch, Chunk
 from k2d.store import Lake
 from k2d.store.parquet import describe, writer
-from k2d.store.reviews import Review, current
 from k2d.text.reading import read
 
 
@@ -87,20 +86,13 @@ def gold_texts(lake: Lake, label_key: str, counts: GoldCounts) -> dict[tuple[int
 
     Segments whose reviewers disagree are left out, as are those without speech, or whose text nobody wrote.
     """
-    by_place: dict[tuple[int, int], list[Review]] = {}
-    for review in current(lake.reviews.of_labels([label_key])):
-        by_place.setdefault((review.chunk, review.segment), []).append(review)
     texts: dict[tuple[int, int], str] = {}
-    for place, reviews in sorted(by_place.items()):
-        said = [text_of(review) for review in reviews]
-        known = [text for text in said if text is not None]
-        if len({read(text).tokens for text in known}) > 1 or len(known) < len(said):
-            counts.disputed += len(known) > 0
-            counts.without_text += not known
-        elif known[-1]:
-            texts[place] = known[-1]  # the newest spelling of what all say
+    for own in reviewed_segments(lake, label_key):
+        if own.text is not None:
+            texts[own.chunk, own.segment] = own.text
         else:
-            counts.without_text += 1
+            counts.disputed += own.is_disputed
+            counts.without_text += not own.is_disputed
     return texts
 
 

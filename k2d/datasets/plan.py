@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from k2d.corpus.index import outdated, parts
 from k2d.corpus.part import Part
 from k2d.corpus.sweep import in_threads
+from k2d.datasets.reviewed import ReviewedTexts
 from k2d.datasets.revoked import RevokedIds
 from k2d.datasets.selection import LedgerSums, Selection, content_line, selections_of
 from k2d.errors import Conflict, DamagedFile
@@ -47,13 +48,21 @@ class Plan:
 
 
 def make_plan(
-    lake: Lake, batches: Sequence[Batch], policy: Policy, *, without: RevokedIds, head: Any, slice_ms: int = 0
+    lake: Lake,
+    batches: Sequence[Batch],
+    policy: Policy,
+    *,
+    without: RevokedIds,
+    head: Any,
+    slice_ms: int = 0,
+    reviewed: ReviewedTexts | None = None,
 ) -> Plan:
     """Sum up what will be written of all batches, part by part, in threads. No audio is read.
 
     Args:
         head: everything else that determines the content, as JSON values; part of the digest.
         slice_ms: about how much speech a slice has; 0: one slice a part.
+        reviewed: reviews that decide about segments, whatever the policy says.
 
     Raises:
         Conflict: a batch is unfinished and not cancelled, or has facts of an earlier version.
@@ -65,7 +74,7 @@ def make_plan(
     def plan(of: tuple[Batch, Part, list[int]]) -> _PlannedPart:
         batch, part, skip = of
         own = LedgerSums()
-        chosen = list(selections_of(part, skip, policy, without, own))
+        chosen = list(selections_of(part, skip, policy, without, own, reviewed))
         sha256 = hashlib.sha256(b"".join(map(content_line, chosen)))
         slices = _slices([selection.ms for selection in chosen], slice_ms)
         planned = PartPlan(

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from k2d.audio import decode_flac, encode_flac
 from k2d.datasets.pack import ChunkCut, cuts, follows, pack_kept
+from k2d.datasets.reviewed import ORIGIN, Place, with_reviewed
 from k2d.datasets.selection import Selection
 from k2d.errors import NotFound, StoreError
 from k2d.filtering.evidence import mean_logprob
@@ -54,12 +55,18 @@ def write_groups(out: pq.ParquetWriter, rows: Iterable[Mapping[str, Any]], schem
 
 
 def rows_of(
-    lake: Lake, chosen: Selection, *, max_gap_s: float, origins: Counter[str] | None = None
+    lake: Lake,
+    chosen: Selection,
+    *,
+    max_gap_s: float,
+    origins: Counter[str] | None = None,
+    reviewed: Mapping[Place, str | None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Iterate over the training rows (fields of SCHEMA) of one recording, in the order of time.
 
     The label shard is opened once and read a row group at a time, so memory does not grow with the recording. `origins`
-    gets the milliseconds of segments by the decode that their text comes from.
+    gets the milliseconds of segments by where their text comes from. `reviewed`: the texts of reviewed segments of the
+    label, by (chunk, segment), which replace the label's; the rows then have `raw_text` and `origins`.
 
     Raises:
         StoreError: the labels are gone or damaged.
@@ -70,9 +77,14 @@ def rows_of(
     for group in pack_kept(reading.cuts(), max_gap_s=max_gap_s):
         pieces = reading.take(group)
         row = _row(chosen, pieces)
+        texts = [(reviewed or {}).get((piece.cut.chunk, number)) for piece in pieces for number in piece.numbers]
+        segments = [segment for piece in pieces for segment in piece.segments]
+        own = [own.origin if text is None else ORIGIN for own, text in zip(segments, texts, strict=True)]
         if origins is not None:
-            for segment in (segment for piece in pieces for segment in piece.segments):
-                origins[segment.origin] += round(1000 * (segment.end_s - segment.start_s))
+            for segment, origin in zip(segments, own, strict=True):
+                origins[origin] += round(1000 * (segment.end_s - segment.start_s))
+        if reviewed is not None:
+            row = with_reviewed(row, texts, own)
         row["previous_text"] = text if before is not None and follows(group[0], before) else ""
         before, text = group[-1], row["text"]
         yield row

@@ -21,6 +21,8 @@ def described(script: Script) -> DatasetScript | None:
 
 def with_raw_text(schema: pa.Schema) -> pa.Schema:
     """The schema of rows in one script: `raw_text` stands after `text`."""
+    if RAW_TEXT in schema.names:
+        return schema
     return schema.insert(schema.get_field_index("text") + 1, pa.field(RAW_TEXT, pa.string()))
 
 
@@ -32,7 +34,7 @@ def in_script(row: dict[str, Any], script: Script) -> dict[str, Any]:
     texts = convert_parts([segment["text"] for segment in row["segments"]], script)
     return row | {
         "text": join_text(texts),
-        RAW_TEXT: row["text"],
+        RAW_TEXT: row.get(RAW_TEXT, row["text"]),
         "segments": [segment | {"text": text} for segment, text in zip(row["segments"], texts, strict=True)],
         "previous_text": convert(row["previous_text"], script),  # equals `text` of the row before
     }

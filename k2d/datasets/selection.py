@@ -1,7 +1,7 @@
 """What a policy keeps of one part: whole chunks, salvaged segments, and the ledger of seconds."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from k2d.corpus.distinct import DistinctPart, distinct_part
 from k2d.corpus.part import Part
+from k2d.datasets.reviewed import Place, ReviewedTexts
 from k2d.datasets.revoked import RevokedIds
 from k2d.filtering.policy import REASONS, Policy, RowSubset, decide, metric_column, policy_columns, thresholds
 from k2d.schema import Metric, Status, Versions
@@ -17,6 +18,7 @@ from k2d.store.parquet import dumps
 
 SALVAGED: Final = "salvaged"  # counted like a Status: chunks kept in part, and the seconds of their kept segments
 REVOKED: Final = "revoked"  # counted like a Reason: excluded by an id in `without`
+REVIEWED: Final = "reviewed"  # counted like a Reason: excluded by a review
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -71,16 +73,22 @@ class LedgerSums:
 
 
 def selections_of(
-    part: Part, skip: Sequence[int], policy: Policy, without: RevokedIds, sums: LedgerSums | None = None
+    part: Part,
+    skip: Sequence[int],
+    policy: Policy,
+    without: RevokedIds,
+    sums: LedgerSums | None = None,
+    reviewed: ReviewedTexts | None = None,
 ) -> Iterator[Selection]:
     """Iterate over the recordings of a part of which something is kept, without those at the positions `skip`.
 
-    `sums`: the ledger to update, if given.
+    `sums`: the ledger to update, if given. `reviewed`: segments with a reviewed text are kept whatever the policy says,
+    other reviewed segments are not.
     """
     fresh = ~np.isin(part.recordings.positions, np.array(skip, np.int64))
     distinct = distinct_part(part, fresh)
     if len(distinct.chunks["ms"]):
-        yield from _of_part(distinct, policy, without, sums)
+        yield from _of_part(distinct, policy, without, sums, reviewed.by_place if reviewed is not None else {})
 
 
 def content_line(selection: Selection) -> bytes:
@@ -91,19 +99,29 @@ def content_line(selection: Selection) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class _KeptMasks:
-    """Masks of what is kept of one part; modified by `_revoke`."""
+    """Masks of what is kept of one part; modified by `_review` and `_revoke`."""
 
     whole: Flags  # (chunks,): chunks kept whole
     segments: Flags  # (segments,): segments kept of other chunks
     revoked: Flags  # (chunks,): chunks of which something was revoked
+    reviewed: Flags  # (chunks,): chunks of which something was left out since a review says so
 
 
-def _of_part(part: DistinctPart, policy: Policy, without: RevokedIds, sums: LedgerSums | None) -> Iterator[Selection]:
+def _of_part(
+    part: DistinctPart,
+    policy: Policy,
+    without: RevokedIds,
+    sums: LedgerSums | None,
+    reviewed: Mapping[str, Mapping[Place, str | None]],
+) -> Iterator[Selection]:
     chunks, segments = part.chunks, part.segments
     names = {name: _fresh(part, name) for name in ("recording_id", "recording", "label_key", "facts_key")}
     sizes = part.part.recordings.sizes[part.fresh]
     bounds = np.concatenate([[0], np.cumsum(sizes)])  # rows of each recording's chunks
     kept = _keep(part, policy)
+    for place, label_key in enumerate(names["label_key"]):
+        if places := reviewed.get(label_key):
+            _review(part, kept, slice(bounds[place], bounds[place + 1]), places)
     for place, facts_key in enumerate(names["facts_key"]):
         if without.of(facts_key):
             revoked = _revoke(part, kept, slice(bounds[place], bounds[place + 1]), without, facts_key)
@@ -157,7 +175,36 @@ def _keep(part: DistinctPart, policy: Policy) -> _KeptMasks:
     least = thresholds(policy, part, alpha=policy.alpha)
     segments = np.zeros(len(least.segments), np.bool_)
     segments[least.salvaged(policy.alpha)] = True
-    return _KeptMasks(least.whole(policy.alpha), segments, np.zeros(len(least.chunks), np.bool_))
+    none = np.zeros(len(least.chunks), np.bool_)
+    return _KeptMasks(least.whole(policy.alpha), segments, none, none.copy())
+
+
+def _review(part: DistinctPart, kept: _KeptMasks, rows: slice, places: Mapping[Place, str | None]) -> None:
+    """Keep the segments of one recording that have a reviewed text, and leave out its other reviewed ones."""
+    chunks, segments = part.chunks, part.segments
+    segment_rows = np.arange(*np.searchsorted(segments["chunk"], [rows.start, rows.stop]))
+    index_of = chunks["index"][segments["chunk"][segment_rows]]
+    for (chunk, number), text in places.items():
+        siblings = segment_rows[index_of == chunk]
+        own = siblings[segments["number"][siblings] == number]
+        if not len(own):
+            continue
+        row = segments["chunk"][own[0]]
+        if text is not None:
+            kept.segments[own] = ~kept.whole[row] & (segments["ms"][own] > 0)
+        elif kept.whole[row] or kept.segments[own].any():
+            _leave_out(part, kept, own, siblings)
+            kept.reviewed[row] = True
+
+
+def _leave_out(part: DistinctPart, kept: _KeptMasks, own: Ints, siblings: Ints) -> None:
+    """Remove a segment from `kept`; of a whole chunk, the other segments (`siblings` has all) stay."""
+    segments = part.segments
+    row = segments["chunk"][own[0]]
+    if kept.whole[row]:
+        kept.whole[row] = False
+        kept.segments[siblings] = segments["ms"][siblings] > 0
+    kept.segments[own] = False
 
 
 def _revoke(part: DistinctPart, kept: _KeptMasks, rows: slice, without: RevokedIds, facts_key: str) -> int:
@@ -181,12 +228,8 @@ def _revoke(part: DistinctPart, kept: _KeptMasks, rows: slice, without: RevokedI
         if not len(revoked):
             continue
         ids += 1
-        row = segments["chunk"][revoked[0]]
-        if kept.whole[row]:
-            kept.whole[row] = False
-            kept.segments[siblings] = segments["ms"][siblings] > 0
-        kept.segments[revoked] = False
-        kept.revoked[row] = True
+        _leave_out(part, kept, revoked, siblings)
+        kept.revoked[segments["chunk"][revoked[0]]] = True
     return ids
 
 
@@ -210,8 +253,10 @@ def _count_chunks(sums: LedgerSums, part: DistinctPart, policy: Policy, kept: _K
     sums.status_ms[Status.ACCEPTED] += int(left_ms[whole].sum())
     sums.status_ms[SALVAGED] += int(salvaged.sum())
     sums.status_ms[Status.REJECTED] += int(left_ms[~whole].sum())
-    named = ~kept.revoked
+    by_review = kept.reviewed & ~kept.revoked
+    named = ~kept.revoked & ~by_review
     by_reason = np.bincount(decision.reason[named], left_ms[named], minlength=len(REASONS))
     sums.reason_ms.update({str(name): int(ms) for name, ms in zip(REASONS, by_reason, strict=True) if ms})
-    if kept.revoked.any():
-        sums.reason_ms[REVOKED] += int(left_ms[kept.revoked].sum())
+    for name, mask in ((REVOKED, kept.revoked), (REVIEWED, by_review)):
+        if mask.any():
+            sums.reason_ms[name] += int(left_ms[mask].sum())

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from k2d.corpus.batch_index import BatchIndex
 from k2d.datasets.plan import PartPlan
+from k2d.datasets.reviewed import ReviewedSegment, ReviewedTexts, with_reviewed_columns
 from k2d.datasets.revoked import revoked
 from k2d.datasets.rows import SCHEMA, rows_of, write_groups
 from k2d.datasets.scripts import in_script, script_rows, with_raw_text
@@ -51,6 +52,7 @@ class FreezePlan(BaseModel):
     manifest: Manifest  # without shards, and what else is known only when they are written
     parts: list[PartPlan]
     without: list[str]  # revoked ids
+    reviewed: dict[str, list[ReviewedSegment]] | None = None  # by label key: as they were when this was planned
 
     @property
     def digest(self) -> str:
@@ -109,7 +111,9 @@ class SliceWriter:
         self._policy = Policy.model_validate(manifest.policy)
         self._without = revoked(plan.without)
         self._script = manifest.script.name if manifest.script is not None else Script.AS_HEARD
+        self._reviewed = ReviewedTexts(plan.reviewed) if plan.reviewed is not None else None
         schema = with_raw_text(SCHEMA) if manifest.script is not None else SCHEMA
+        schema = with_reviewed_columns(schema) if self._reviewed is not None else schema
         self._schema = describe(schema, {"format_version": ROWS_VERSION})
         self._lock = Lock()
         self._selections: dict[int, list[Selection]] = {}  # of the part that was asked for last
@@ -140,7 +144,13 @@ class SliceWriter:
 
         def rows() -> Iterator[dict[str, Any]]:
             for selection in chosen:
-                for row in rows_of(self._lake, selection, max_gap_s=manifest.max_gap_s, origins=origins):
+                for row in rows_of(
+                    self._lake,
+                    selection,
+                    max_gap_s=manifest.max_gap_s,
+                    origins=origins,
+                    reviewed=self._reviewed.by_place.get(selection.label_key, {}) if self._reviewed else None,
+                ):
                     scripts[script_of(row["text"])] += 1
                     yield row if self._script is Script.AS_HEARD else in_script(row, self._script)
                 self._progress(1)
@@ -170,7 +180,8 @@ class SliceWriter:
 
     def _select(self, plan: PartPlan) -> list[Selection]:
         part = BatchIndex(self._lake, self._lake.batches.get(plan.batch)).part(plan.number)
-        chosen = list(selections_of(part, plan.skip, self._policy, self._without)) if part.stem == plan.stem else []
+        selections = selections_of(part, plan.skip, self._policy, self._without, reviewed=self._reviewed)
+        chosen = list(selections) if part.stem == plan.stem else []
         if len(chosen) != sum(plan.selected):
             self._lake.datasets.drop_shards(self._plan.manifest.name, self._plan.digest)
             raise Conflict(

@@ -54,7 +54,9 @@ class DatasetSeconds(_ManifestModel):
     rejected: float = Field(description="The rest of the chunks, pauses between their segments included.")
     quarantined: float
     silence: float = Field(description="Of labeled recordings, what no chunk covers.")
-    by_reason: dict[str, float] = Field(description="Without silence and salvaged; `revoked`: excluded by their ids.")
+    by_reason: dict[str, float] = Field(
+        description="Without silence and salvaged; `revoked`: excluded by their ids; `reviewed`: by reviews."
+    )
 
 
 class DatasetRevocations(_ManifestModel):
@@ -63,6 +65,17 @@ class DatasetRevocations(_ManifestModel):
     ids: int = Field(description="How many ids were given.")
     found: int = Field(description="How many of them are in these batches.")
     hash: str = Field(description="Hash of the sorted ids; part of the digest.")
+
+
+class DatasetReviews(_ManifestModel):
+    """What people said of segments of the batches, and what became of it: numbers of segments."""
+
+    segments: int = Field(description="Reviewed segments of the batches.")
+    confirmed: int = Field(description="The label is what is said.")
+    corrected: int = Field(description="They have the text that a person wrote or chose.")
+    left_out: int = Field(description="Nothing is said there, nobody wrote down what is, or the reviewers disagree.")
+    disputed: int = Field(description="Those of `left_out` of which reviewers disagree.")
+    hash: str = Field(description="Hash of the reviews and of what they say; part of the digest.")
 
 
 class DatasetScript(_ManifestModel):
@@ -123,14 +136,17 @@ class Manifest(_ManifestModel):
     policy_hash: str
     policy_explanation: str
     without: DatasetRevocations | None = Field(default=None, description="What was revoked; null when nothing was.")
+    reviews: DatasetReviews | None = Field(
+        default=None, description="The reviews whose texts replace labels; null: no reviewed text is used."
+    )
     script: DatasetScript | None = Field(default=None, description="The one script of the labels; null: as heard.")
     scripts_as_heard: DatasetScriptRows | None = Field(
         default=None, description="In which scripts the teacher wrote; null in datasets of version 0.2 and before."
     )
     origins: dict[str, float] | None = Field(
         default=None,
-        description="Seconds of segments by the decode their text comes from: `teacher`, or a second decode; null in "
-        "datasets of version 0.2 and before.",
+        description="Seconds of segments by where their text comes from: `teacher`, a second decode, or `review`; "
+        "null in datasets of version 0.2 and before.",
     )
     versions: list[DatasetVersions] | None = Field(
         default=None,
@@ -145,3 +161,8 @@ class Manifest(_ManifestModel):
     counts: DatasetCounts
     seconds: DatasetSeconds
     shards: list[DatasetShard]
+
+    @property
+    def has_raw_text(self) -> bool:
+        """Whether rows have `raw_text`: what the models wrote, where texts were converted or reviewed."""
+        return self.script is not None or self.reviews is not None

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from k2d.datasets.catalog import delete_dataset, list_datasets
+from k2d.datasets.reviewed import reviewed_texts
 from k2d.datasets.revoked import RevokedIds, revoked
 from k2d.documents import DatasetItem, DatasetList, DatasetRequest, DatasetState
 from k2d.errors import Conflict, NotFound
@@ -34,12 +35,13 @@ def create_dataset(body: DatasetRequest, lake: InLake, queue: InQueue, response:
     check_name(body.name)
     batches = [lake.batches.get(name).id for name in dict.fromkeys(body.batches)]
     without = revoked(body.without)
+    reviews = reviewed_texts(lake, map(lake.batches.get, batches)).hash if body.gold else None
     if body.name in lake.datasets.names():
-        _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script)
+        _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script, reviews)
     else:
         _enqueue(queue, body, batches, without)
         if body.name in lake.datasets.names():  # made by a job that ended since
-            _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script)
+            _check_same(lake.datasets.manifest(body.name), batches, body.policy, without, body.script, reviews)
     response.headers["Location"] = f"/v1/datasets/{body.name}"
     return _state(body.name, lake, queue)
 
@@ -85,12 +87,15 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
             yield block
 
 
-def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without: RevokedIds, script: Script) -> None:
+def _check_same(
+    manifest: Manifest, batches: list[str], policy: Policy, without: RevokedIds, script: Script, reviews: str | None
+) -> None:
     """Raise Conflict when a dataset of this name was frozen from something else."""
     left_out = manifest.without.hash if manifest.without else None
     own = manifest.script.name if manifest.script else Script.AS_HEARD
-    asked = (policy, batches, without.hash if without.ids else None, script)
-    if (Policy.model_validate(manifest.policy), manifest.batches, left_out, own) != asked:
+    used = manifest.reviews.hash if manifest.reviews else None
+    asked = (policy, batches, without.hash if without.ids else None, script, reviews)
+    if (Policy.model_validate(manifest.policy), manifest.batches, left_out, own, used) != asked:
         raise Conflict(
             f"dataset {manifest.name!r} exists with other content", hint="datasets never change: take a new name"
         )
@@ -98,7 +103,7 @@ def _check_same(manifest: Manifest, batches: list[str], policy: Policy, without:
 
 def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without: RevokedIds) -> None:
     args: list[Any] = [body.name, batches, body.policy.model_dump(mode="json"), list(without.ids), str(body.script)]
-    args += [True] if body.allow_mixed else []
+    args += [body.allow_mixed, True] if body.gold else [True] if body.allow_mixed else []
     slot = freeze_slot(body.name)
     live = queue.live(slot)
     writing = live is not None and live.jobs_queued + live.jobs_running > 0

@@ -57,6 +57,8 @@ ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     "GET /batches/{batch}/chunks.csv": _PAGE,
     "POST /batches/{batch}/cancel": EndpointAccess(AccessRole.OPERATOR, "cancel", page=True),
     "POST /batches/{batch}/retry": EndpointAccess(AccessRole.OPERATOR, "retry", page=True),
+    "GET /batches/{batch}/delete": EndpointAccess(AccessRole.ADMIN, page=True),
+    "POST /batches/{batch}/delete": EndpointAccess(AccessRole.ADMIN, "delete batch", page=True),
     "GET /datasets": _PAGE,
     "GET /datasets/{name}": _PAGE,
     "GET /datasets/{name}/rows/{shard}/{row}": _PAGE,

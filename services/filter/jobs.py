@@ -245,6 +245,7 @@ def freeze_dataset(
     without: list[str] | None = None,
     script: str = Script.AS_HEARD,
     allow_mixed: bool = False,
+    gold: bool = False,
 ) -> str:
     """Plan a dataset in one script, without the chunks and segments of these ids, and queue its slices; returns its
     digest. A small one is written at once.
@@ -260,6 +261,7 @@ def freeze_dataset(
             without=without or (),
             script=Script(script),
             allow_mixed=allow_mixed,
+            gold=gold,
         )
         if isinstance(plan, Manifest):
             return plan.digest

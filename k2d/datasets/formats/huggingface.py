@@ -72,7 +72,7 @@ def card(manifest: Manifest) -> str:
     kept = 100 * kept_s / seconds.input if seconds.input else 0.0
     without = manifest.without
     left_out = f"| left out | {without.found} of {without.ids} revoked ids (`{without.hash}`) |\n" if without else ""
-    raw_text = "`raw_text` (as the teacher wrote it), " if manifest.script is not None else ""
+    raw_text = "`raw_text` (as the teacher wrote it), " if manifest.has_raw_text else ""
     reasons = "\n".join(f"| {reason} | {value:.3f} |" for reason, value in manifest.seconds.by_reason.items())
     teachers = ", ".join(f"`{t.model.get('reference', '?')}` ({t.fingerprint})" for t in manifest.teachers)
     validators = ", ".join(

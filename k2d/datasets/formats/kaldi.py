@@ -55,7 +55,7 @@ def _finish(dataset: FrozenDataset, folder: Path, final: Path, notes: list[Any])
         runs = [stack.enter_context(run) for run in _sorted_runs(_entries(folder, len(notes)))]
         entries = heapq.merge(*(map(json.loads, run) for run in runs))
         names = ["wav.scp", "segments", "text", "utt2spk", "spk2utt", "reco2dur"]
-        names += [RAW_TEXT] * (dataset.manifest.script is not None)
+        names += [RAW_TEXT] * dataset.manifest.has_raw_text
         out = {name: stack.enter_context(open(folder / name, "w", encoding="utf-8")) for name in names}
         for speaker, group in groupby(entries, key=lambda entry: entry[1]):
             utterances = []

@@ -3,7 +3,19 @@
 from fastapi import FastAPI
 
 from k2d.corpus.explore import Explorer
-from services.filter.console import batches, chunks, datasets, explore, files, fleet, keys, reviews, runs, sign_in
+from services.filter.console import (
+    batches,
+    chunks,
+    datasets,
+    deletions,
+    explore,
+    files,
+    fleet,
+    keys,
+    reviews,
+    runs,
+    sign_in,
+)
 
 
 def install(app: FastAPI) -> None:
@@ -16,6 +28,7 @@ def install(app: FastAPI) -> None:
         files.router,
         sign_in.router,
         batches.router,
+        deletions.router,
         explore.router,
         chunks.router,
         reviews.router,

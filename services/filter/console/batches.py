@@ -60,10 +60,12 @@ def batches_address(request: Request) -> Response:
 
 
 @router.get("/batches/new")
-def new_batch_page(request: Request, settings: InSettings) -> Response:
+def new_batch_page(request: Request, lake: InLake, settings: InSettings, add: str | None = None) -> Response:
+    """With `add`, recordings for the batch of this name or id, which has its options already."""
     return render(
         request,
         "batch_new.html",
+        extended=lake.batches.get(add) if add else None,
         settings=settings,
         codes=(MIXED, "zh", "en", AUTO),
         models=sorted({*settings.allowed_models, settings.teacher}),

@@ -111,7 +111,7 @@ def chunk_page(request: Request, chunk_id: str, lake: InLake) -> Response:
         after=after,
         last=last,
         batch=_batch(lake, text_of(query, "batch"), chunk),
-        query=link(query, leave=leave),
+        policy_query=link(query, leave=leave),
     )
 
 

@@ -169,6 +169,7 @@ def _freeze(request: Request, batch: str, form: Parameters, lake: Lake, queue: W
         batches=[one.id for one in batches],
         policy=asked.policy,
         script=choice(form, "script", Script) or Script.AS_HEARD,
+        gold=bool(form.get("gold")),
         allow_mixed=bool(form.get("allow_mixed")),
     )
     answer = Response()

@@ -1,7 +1,10 @@
 """How numbers, lengths and times are written on pages."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
+
+from markupsafe import Markup, escape
 
 
 def hours(seconds: float) -> str:
@@ -60,6 +63,11 @@ def size(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
+def code(text: str) -> Markup:
+    """A text in which what stands between backticks is code: code("`a<b`") == "<code>a&lt;b</code>"."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "hours": hours,
     "clock": clock,
@@ -68,4 +76,5 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "number": number,
     "duration": duration,
     "bytes": size,
+    "code": code,
 }

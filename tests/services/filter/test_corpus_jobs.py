@@ -13,6 +13,7 @@ from k2d.datasets.freeze import freeze
 from k2d.filtering.policy import PAPER
 from k2d.settings import Settings
 from k2d.store import Lake, batches
+from k2d.store.reviews import Review, ReviewVerdict
 from services.filter import jobs
 from services.filter.app import create_app
 from services.filter.queue import CORPUS
@@ -133,3 +134,25 @@ def test_a_batch_that_changed_fails_the_freeze_and_says_so(api: LocalClient, lak
     for job in waiting(api, "freeze_slices"):
         work(job)  # the plan is gone: nothing is done
     assert lake.datasets.names() == []
+
+
+def test_a_dataset_with_reviewed_texts_is_that_of_its_reviews(api: LocalClient, lake: Lake) -> None:
+    def say(segment: int, text: str) -> None:
+        key = str(lake.batches.result(BATCH, 1).label_key)
+        lake.reviews.put(Review(f"review-{segment}", key, 0, segment, "甲", ReviewVerdict.TEXT, text, "ada", ""))
+
+    assert api.post("/v1/datasets", json=REQUEST | {"gold": True}).json()["code"] == "bad_request"  # none is reviewed
+    say(0, "改了")
+    assert api.post("/v1/datasets", json=REQUEST | {"gold": True}).status_code == 202
+    assert api.post("/v1/datasets", json=REQUEST).status_code == 409  # the same name without reviews
+    (plan,) = waiting(api, "freeze_dataset")
+    work(plan)
+    for job in waiting(api, "freeze_slices"):
+        work(job)
+    state = api.get("/v1/datasets/talks").json()
+    assert (state["state"], state["manifest"]["reviews"]["corrected"]) == ("ready", 1)
+    assert state["manifest"]["origins"]["review"] > 0
+    assert api.post("/v1/datasets", json=REQUEST | {"gold": True}).status_code == 202
+    say(1, "也改了")
+    assert api.post("/v1/datasets", json=REQUEST | {"gold": True}).status_code == 409
+    assert api.post("/v1/datasets", json=REQUEST).status_code == 409

@@ -504,7 +504,7 @@ function choice(candidate, number, enabled) {
   button.disabled = !enabled;
   key.textContent = number;
   what.className = "what";
-  what.lang = "zh";
+  what.lang = "zh-Hant";
   for (const step of candidate.diff) {
     if (step.op === "equal") what.append(span("", step.validator_text));
     else {

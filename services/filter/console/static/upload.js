@@ -114,7 +114,7 @@
   function options() {
     const chosenOptions = {};
     for (const name of OPTIONS) {
-      const value = field(name).value.trim();
+      const value = field(name)?.value.trim(); // a batch that is added to has its options already
       if (value) chosenOptions[name] = value;
     }
     return chosenOptions;
@@ -151,10 +151,10 @@
     return data;
   }
 
-  function post(url, content, onProgress) {
+  function post(query, content, onProgress) {
     return new Promise((resolve, reject) => {
       const xhr = request = new XMLHttpRequest();
-      xhr.open("POST", url);
+      xhr.open("POST", ["v1/batches", query].filter(Boolean).join("?"));
       xhr.responseType = "json";
       xhr.setRequestHeader("X-CSRF-Token", document.body.dataset.csrf);
       if (typeof content === "string") xhr.setRequestHeader("Content-Type", "application/json");
@@ -202,7 +202,7 @@
     if (files.length && !some.length) return show(forecast, texts.noForecast);
     show(forecast, texts.asking);
     try {
-      const answer = await post("v1/batches?dry_run=true", content);
+      const answer = await post("dry_run=true", content);
       const scale = files.length ? total() / Math.max(1, some.reduce((sum, entry) => sum + entry.file.size, 0)) : 1;
       const lines = [say(texts.forecast, {
         hours: length(answer.hours * 3600 * scale), time: length(answer.estimated_s * scale),
@@ -233,7 +233,7 @@
       const bar = field("bar"), sent = field("sent");
       bar.value = 0;
       let at = 0;
-      const answer = await post("v1/batches", content, (progress) => {
+      const answer = await post(form.dataset.query, content, (progress) => {
         bar.value = progress.loaded / progress.total;
         const done = progress.loaded >= progress.total;
         if (Date.now() - at < 500 && !done) return; // a reader of the screen is not told each block

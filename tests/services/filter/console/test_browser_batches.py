@@ -112,6 +112,31 @@ def test_folders_keep_their_paths(page: Any, lake: Lake, tmp_path: Path) -> None
     assert [source.name for source in lake.batches.get("a-folder").sources] == ["talks/monday/a.wav"]
 
 
+def test_a_batch_is_added_to_and_deleted(page: Any, lake: Lake, tmp_path: Path) -> None:
+    page.goto("/batches/new")
+    page.set_input_files("#files", wav(tmp_path, "first.wav", 880.0))
+    page.fill("#name", "growing")
+    page.click("#start")
+    page.wait_for_url("**/batches/b_*")
+    page.get_by_role("link", name="Add recordings").click()
+    page.get_by_role("heading", name="Add recordings to growing").wait_for()
+    page.set_input_files("#files", [wav(tmp_path, "again.wav", 880.0), wav(tmp_path, "second.wav", 990.0)])
+    page.click("#start")
+    page.wait_for_url("**/batches/b_*")
+    batch = lake.batches.get("growing")
+    assert page.url.endswith(batch.id)
+    assert [source.name for source in batch.sources] == ["first.wav", "second.wav"]  # again.wav is first.wav
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#cancel")
+    page.locator("#progress .badge.cancelled").wait_for()
+    page.reload()
+    page.get_by_role("link", name="See what deleting this batch would free").click()
+    page.get_by_role("row", name="uploads 1", exact=True).wait_for()  # the first batch of the name has the other file
+    page.click("#delete")
+    page.get_by_role("heading", name="Batches").wait_for()
+    assert batch.id not in lake.batches.ids()
+
+
 def test_too_much_is_refused_before_it_is_sent(page: Any, tmp_path: Path) -> None:
     (tmp_path / "large.wav").write_bytes(bytes(LIMIT + 1))
     page.goto("/batches/new")
@@ -179,8 +204,8 @@ def test_the_curves_of_a_run_are_drawn(page: Any) -> None:
 
 
 PAGES = [
-    "/", "/batches/new", "/batches/lectures", "/datasets", "/datasets/talks?seed=1", "/runs", "/runs/first", "/fleet",
-    "/keys", "/audit-log",
+    "/", "/batches/new", "/batches/new?add=lectures", "/batches/lectures", "/batches/lectures/delete", "/datasets",
+    "/datasets/talks?seed=1", "/runs", "/runs/first", "/fleet", "/keys", "/audit-log",
 ]  # fmt: skip
 
 

@@ -23,11 +23,13 @@ from k2d.schema import Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessRole
+from k2d.store.reviews import Review, ReviewVerdict
 from k2d.store.runs import EvaluatedLine, EvaluatedModel, PublishedRun, Rate, RunCurves, RunEvaluation
+from services.filter import jobs
 from services.filter.app import create_app
 from services.filter.console.words import table
 from services.filter.fleet import ErrorKind, InRedis, QueueLoad, ServerEntry, WorkerEntry, entry_of, judge
-from services.filter.queue import CONTROL, JobRequest, request_plan
+from services.filter.queue import CONTROL, CORPUS, JobRequest, request_plan
 
 MEASURED = ("loss", "ce", "kl", "learning_rate", "gradient_norm", "tokens_per_s")
 pytestmark = pytest.mark.integration
@@ -175,6 +177,66 @@ def test_a_new_batch_needs_an_operator(lake, settings):
         assert operator.get("/keys").status_code == 403
 
 
+def test_a_batch_is_deleted_with_what_was_shown_and_nothing_else(lake, console):
+    batch = finished_batch(lake)
+    freeze(lake, name="talks", batches=[batch.id], policy=PAPER)
+    address = f"/batches/{batch.id}/delete"
+    assert address.lstrip("/") in console.get(f"/batches/{batch.id}").text
+    page = console.get(address).text
+    for folder, size in (("labels", 2), ("facts", 2), ("hypotheses", 2)):
+        assert re.search(rf'{folder}</th><td class="number">{size}<', page)
+    assert 'href="datasets/talks"' in page
+    assert lake.batches.find("lectures")  # looking deletes nothing
+    plan = re.search(r'name="plan" value="([0-9a-f]+)"', page)[1]
+    assert console.post(address, data={"plan": plan}, headers={"X-CSRF-Token": "0" * 64}).status_code == 403
+    answer = console.post(address, data={"plan": "another"})
+    assert "has changed meanwhile" in answer.text
+    assert lake.batches.find("lectures")
+    answer = console.post(address, data={"plan": plan})
+    assert answer.headers["hx-redirect"] == "/"
+    assert lake.batches.find("lectures") is None
+    assert not lake.files.listing("labels")
+    assert lake.datasets.manifest("talks").batches == [batch.id]
+    entries = [(entry["action"], entry["target"], entry["status"]) for entry in lake.audit_log.entries()]
+    assert entries[-1] == ("delete batch", f"/batches/{batch.id}", 200)
+    assert console.get(address).status_code == 404
+
+
+def test_a_batch_that_a_worker_may_be_at_is_not_deleted(lake, console):
+    batch = unfinished(lake)
+    assert "/delete" not in console.get(f"/batches/{batch.id}").text
+    assert "is unfinished" in console.get(f"/batches/{batch.id}/delete").text
+    lake.batches.cancel(batch.id)
+    queue = console.app.state.queue
+    request_plan(queue, batch.id)
+    Job.fetch(queue.job_ids(CONTROL)[0], queue.redis, serializer=JSONSerializer).set_status("started")
+    answer = console.get(f"/batches/{batch.id}/delete")
+    assert (answer.status_code, "a worker may be at batch" in answer.text) == (409, True)
+    queue.redis.flushall()
+    assert console.get(f"/batches/{batch.id}/delete").status_code == 200
+
+
+def test_who_may_add_and_who_may_delete(lake, settings):
+    batch = finished_batch(lake)
+    with as_role(lake, settings, AccessRole.OPERATOR) as operator:
+        page = operator.get(f"/batches/{batch.id}").text
+        assert ("?add=lectures" in page, "/delete" in page) == (True, False)
+        assert operator.get(f"/batches/{batch.id}/delete").status_code == 403
+        assert operator.post(f"/batches/{batch.id}/delete").status_code == 403
+    with as_role(lake, settings, AccessRole.VIEWER) as viewer:
+        assert "?add=lectures" not in viewer.get(f"/batches/{batch.id}").text
+    assert lake.batches.find("lectures")
+
+
+def test_a_batch_is_added_to_with_its_own_options(lake, console):
+    finished_batch(lake)
+    page = console.get("/batches/new?add=lectures").text
+    assert "Add recordings to lectures" in page
+    assert 'data-query="add=true"' in page
+    assert 'id="teacher"' not in page  # they are the batch's
+    assert console.get("/batches/new?add=nothing").status_code == 404
+
+
 # ---- datasets --------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +259,22 @@ def test_a_dataset_is_shown_heard_and_taken_away(lake, console):
     assert answer.headers["hx-redirect"] == "/datasets"
     with pytest.raises(NotFound):
         lake.datasets.manifest("talks")
+
+
+def test_a_dataset_with_reviewed_texts_says_so(lake, console, settings, monkeypatch):
+    monkeypatch.setattr(jobs, "load", lambda: settings)
+    batch = finished_batch(lake)
+    result = next(iter(lake.batches.results(batch.id)))
+    lake.reviews.put(
+        Review("review-1", result.label_key, 1, 0, "甲", ReviewVerdict.TEXT, "把 gradient 算出來", "ada", "")
+    )
+    form = {"name": "gold", "policy": "evidence", "gold": "1"}
+    assert "Dataset gold: building" in console.post(f"/batches/{batch.id}/explore/freeze", data=form).text
+    (job,) = console.app.state.queue.waiting(CORPUS)
+    jobs.freeze_dataset(*job.args)
+    page = console.get("/datasets/gold").text
+    assert "of 1 segments: 0 confirmed, 1 corrected, 0 left out" in page
+    assert "text from: review" in page
 
 
 def test_a_dataset_on_its_way_and_one_that_failed_are_listed(lake, console):
@@ -381,8 +459,8 @@ def test_every_page_in_chinese(lake, console):
     freeze(lake, name="talks", batches=[batch.id], policy=PAPER)
     published(lake)
     console.get("/preferences?language=zh-Hant&next=/")
-    for path in ("/", "/batches/new", f"/batches/{batch.id}", "/datasets", "/datasets/talks", "/runs", "/runs/first",
-                 "/fleet", "/keys", "/audit-log"):  # fmt: skip
+    for path in ("/", "/batches/new", "/batches/new?add=lectures", "/batches/lectures", "/batches/lectures/delete",
+                 "/datasets", "/datasets/talks", "/runs", "/runs/first", "/fleet", "/keys", "/audit-log"):  # fmt: skip
         page = console.get(path)
         assert page.status_code == 200, path
         assert 'lang="zh-Hant"' in page.text
