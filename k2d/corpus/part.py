@@ -109,6 +109,11 @@ class Part:
         """Open the columns of chunks and segments, which makes the part anew where its files are damaged."""
         _ = self.chunks, self.segments
 
+    def release(self) -> None:
+        """Free the columns of chunks and segments; they are read again when they are asked for."""
+        for name in ("chunks", "segments"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def chunks(self) -> Columns:
         """The columns of `column_files.CHUNKS`, shape (chunks,) each."""

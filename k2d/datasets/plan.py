@@ -75,6 +75,7 @@ def make_plan(
         batch, part, skip = of
         own = LedgerSums()
         chosen = list(selections_of(part, skip, policy, without, own, reviewed))
+        part.release()  # all parts of a large corpus would not fit
         sha256 = hashlib.sha256(b"".join(map(content_line, chosen)))
         slices = _slices([selection.ms for selection in chosen], slice_ms)
         planned = PartPlan(
