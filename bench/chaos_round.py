@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from chaos_clock import Clock
 from chaos_faults import Fault, Faults
 from chaos_result import RunResult, collect, unaccounted_s
@@ -133,7 +134,7 @@ class Round:
             status = stack.client.status(BATCH)
             self._watch(stack, status)
             return False
-        except Unreachable:
+        except (Unreachable, httpx.TransportError):
             return False  # it is started again, or never: STUCK_S
         except K2DError as error:
             self._changed(f"{error.code}: {error.message}", keep_time=True)

@@ -135,6 +135,8 @@ class SliceWriter:
             start, end = part.slices[slice_.number]
             record = self._write(slice_, self._of_part(slice_.part)[start:end])
             self._lake.datasets.put_record(name, digest, slice_.key, record)
+            if self._lake.datasets.is_finished(name):  # by somebody who wrote the same slice meanwhile
+                self._lake.datasets.drop_records(name, digest)
         else:
             self._progress(part.selected[slice_.number])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -9,11 +10,12 @@ from k2d import sources
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.documents import BatchOptions
-from k2d.errors import AudioError
+from k2d.errors import AudioError, Conflict
 from k2d.labeling.request import extended, make_batch, split_channels
 from k2d.schema import Batch, Source
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.batches import options_of
 
 
 def accept(
@@ -34,7 +36,8 @@ def accept(
 
     Raises:
         BadRequest: as `make_batch`.
-        Conflict: the name belongs to another batch, or the batch was extended by somebody else at the same time.
+        Conflict: the name belongs to another batch, the batch to add to has other options than those given, or it was
+            extended by somebody else at the same time.
         StoreError
     """
     before = lake.batches.find(options.name) if adds and options.name else None
@@ -44,10 +47,27 @@ def accept(
             return same
         lake.batches.put(batch)
         return batch
+    _refuse_other_options(before, files, options, settings)
+    if options.name != before.id:  # the name that is meant; equal batches are one, which may have several
+        before = replace(before, name=str(options.name))
     batch = extended(before, files)
     if batch.id != before.id:
         lake.batches.put_extended(batch, of=before)
     return batch
+
+
+def _refuse_other_options(before: Batch, files: Sequence[Source], options: BatchOptions, settings: Settings) -> None:
+    """A batch keeps its options, so that all of it is labeled alike; what is left out is not compared."""
+    given = {name for name, value in options if value is not None} - {"name"}
+    if not given or not files:
+        return
+    asked, has = options_of(make_batch(files, options, settings)), options_of(before)
+    names = sorted("initial_prompt" if name == "terms" else name for name in given)
+    if changed := [f"{name} {has[name]}, not {asked[name]}" for name in names if has[name] != asked[name]]:
+        raise Conflict(
+            f"batch {options.name!r} has {'; '.join(changed)}",
+            hint="leave the options out: what is added is labeled as the rest is; or make it another batch",
+        )
 
 
 def _same_files(batch: Batch, lake: Lake) -> Batch | None:

@@ -220,12 +220,9 @@ class Labeler:
         if not again:
             await asyncio.to_thread(self._quota.take, recording.duration_s)
         label_key = self.label_key(recording)
-        if not await asyncio.to_thread(self._has_labels, label_key):
+        if not await asyncio.to_thread(self.lake.labels.has, label_key):
             await self._label(source, position, recording, label_key)
         return recording
-
-    def _has_labels(self, label_key: str) -> bool:
-        return self.lake.facts.is_current(self.facts_key(label_key)) or self.lake.labels.has(label_key)
 
     async def _examine(self, source: Source, position: int, *, again: bool = False) -> Recording:
         """Decode the source once from end to end, and store its identity or why it cannot be labeled.

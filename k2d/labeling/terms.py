@@ -30,7 +30,7 @@ def read_terms(file_or_text: str) -> str:
         is_file = False
     if not is_file:
         is_name = "\n" not in file_or_text and file_or_text.strip().lower().endswith(SUFFIXES)
-        if is_name or (file_or_text and Path(file_or_text[:255]).is_dir()):
+        if is_name or _is_folder(file_or_text):
             raise BadRequest(f"no file with terms at {file_or_text[:200]!r}", hint="give a text file, or the terms")
         parse_terms(file_or_text)
         return file_or_text
@@ -47,6 +47,13 @@ def read_terms(file_or_text: str) -> str:
     if not terms:
         raise BadRequest(f"{path} has no terms", hint="write one term a line, or separate them by commas")
     return text
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).is_dir()
+    except (OSError, ValueError):  # as above
+        return False
 
 
 def terms_in(options: BatchOptions, settings: Settings) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class Batches(LakePart):
         self._mark_recent(batch)
         if of.name == of.id:
             return  # without a name nothing moves
-        successor = f"{_folder(of.id)}/extended.json"
+        successor = f"{_folder(of.id)}/extended/{_alias(of.name).rpartition('/')[2]}"
         if not self.files.create(successor, _naming(batch)):
             by: dict[str, str] = self.read_document(successor, dict[str, str])
             self.files.write(_alias(of.name), dumps({"name": of.name, "id": by["id"]}))
@@ -361,13 +361,14 @@ def part_sizes(recordings: int) -> list[int]:
 
 def _difference(batch: Batch, other: Batch) -> str:
     """In what a batch differs from the one that has its name: files, or options."""
-    mine, theirs = _options(batch), _options(other)
+    mine, theirs = options_of(batch), options_of(other)
     changed = [f"{name} {theirs[name]}, not {value}" for name, value in mine.items() if theirs[name] != value]
     files = {source.key for source in batch.sources} != {source.key for source in other.sources}
     return "; ".join([*(["it has other files"] if files else []), *changed]) or "its files lay elsewhere"
 
 
-def _options(batch: Batch) -> dict[str, object]:
+def options_of(batch: Batch) -> dict[str, object]:
+    """What a batch was asked to be labeled with, by the names of its fields."""
     options, decode = asdict(batch.options), asdict(batch.options.decode)
     options.pop("decode")
     options.pop("short_context")  # nobody's choice

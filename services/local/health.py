@@ -74,7 +74,7 @@ class HealthWatch:
             if server.exists(MARK):
                 return
             if self._resume():
-                log.warning("Redis lost its content: unfinished batches are queued again")
+                log.warning("Redis knows nothing of unfinished batches: they are queued again")
             server.set(MARK, 1)
 
     def _resume(self) -> bool:

@@ -14,6 +14,7 @@ from k2d.client.embedded import Embedded
 from k2d.corpus.gather import fingerprint
 from k2d.documents import BatchOptions
 from k2d.errors import K2DError, StoreError
+from k2d.filehash import FileHashes
 from k2d.filtering.policy import Columns, columns_of, evidence_columns
 from k2d.schema import ChunkFacts, Outcome, RecordingResult
 from k2d.settings import Settings
@@ -131,10 +132,11 @@ def _label(
         wait=True,
         on_status=lambda status: on_progress(validators, status.recordings, status.total),
     )
-    by_source = {result.name: result for result in backend.lake.batches.results(status.id)}
+    batch, hashes = backend.lake.batches.get(status.id), FileHashes(settings.cache)
+    by_key = {batch.sources[result.position].key: result for result in backend.lake.batches.results(batch.id)}
     results: _Results = {}
     for recording in material:
-        result = by_source[sources.from_path(recording.path).name]
+        result = by_key[sources.from_path(recording.path, hashes=hashes).key]
         facts = tuple(backend.lake.facts.read(result.facts_key)) if result.facts_key else ()
         results[recording.name] = result, facts
     return results

@@ -65,7 +65,7 @@ def size(count: float) -> str:
 
 def code(text: str) -> Markup:
     """A text in which what stands between backticks is code: code("`a<b`") == "<code>a&lt;b</code>"."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {

@@ -112,4 +112,4 @@ def test_label_wait_json_with_no_server_does_the_whole_job(k2d, examples, tmp_pa
     parts = sum(seconds[part] for part in ("accepted", "salvaged", "rejected", "quarantined", "silence"))
     assert abs(seconds["in"] - parts) < 0.05
     rows = [json.loads(line) for line in k2d("chunks", "few", "--jsonl")[1].splitlines()]
-    assert {row["recording"] for row in rows} <= {str(clip) for clip in clips}
+    assert {row["recording"] for row in rows} <= {clip.name for clip in clips}

@@ -18,6 +18,7 @@ import soundfile
 import webdataset
 import yaml
 from lakes import copy, unflac
+from places import UNPACKED
 
 from k2d.datasets.formats import FORMATS, export, kaldi, shards
 from k2d.datasets.freeze import freeze
@@ -214,7 +215,7 @@ def unpacked(lake: Lake, format: str, folder: Path) -> Path:
     with open(tar, "wb") as out:
         out.writelines(stream_export(lake, "talks", format))
     with tarfile.open(tar) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, **UNPACKED)
     return folder / "talks"
 
 

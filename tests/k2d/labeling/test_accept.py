@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,3 +52,29 @@ def test_a_taken_name_says_what_differs_and_that_labels_are_used_again(
         accept(other, options, lake, SETTINGS)
     assert "labels that are there are used" in (refused.value.hint or "")
     assert "--add" in (refused.value.hint or "")
+
+
+def test_what_is_added_to_a_second_name_leaves_the_first_as_it_is(files: list[Source], tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    (tmp_path / "b.wav").write_bytes(b"b")
+    more = [*files, sources.from_path(tmp_path / "b.wav", "b.wav", hashes=FileHashes(None))]
+    first = accept(files, BatchOptions(name="alpha"), lake, SETTINGS)
+    assert accept(files, BatchOptions(name="beta"), lake, SETTINGS, adds=True).id == first.id
+    grown = accept(more, BatchOptions(name="beta"), lake, SETTINGS, adds=True)
+    assert (grown.name, len(grown.sources)) == ("beta", 2)
+    assert lake.batches.get("beta").id == grown.id
+    assert lake.batches.get("alpha").id == first.id
+    assert accept(more, BatchOptions(name="alpha"), lake, SETTINGS, adds=True).id == grown.id
+    assert lake.batches.get("alpha").id == grown.id
+
+
+@pytest.mark.parametrize("options", [{"beam_size": 1}, {"terms": "Kafka"}, {"language": "zh"}, {"channels": "1"}])
+def test_a_batch_keeps_its_options_when_something_is_added(
+    files: list[Source], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    accept(files, OPTIONS, lake, SETTINGS)
+    with pytest.raises(Conflict, match="batch 'talks' has"):
+        accept(files, BatchOptions(name="talks", **options), lake, SETTINGS, adds=True)
+    same = BatchOptions(name="talks", language=SETTINGS.language, beam_size=SETTINGS.beam_size)
+    assert accept(files, same, lake, SETTINGS, adds=True).id == lake.batches.get("talks").id

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import UNPACKED
 from weights import BASE, base, cache
 
 from k2d.client import Embedded
@@ -38,7 +39,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def unpack(archive: str, folder: Path) -> None:
     with tarfile.open(STORES / f"{archive}.tar.xz") as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder, **UNPACKED)
 
 
 def opened(stores: Path, batch: str) -> Embedded:
