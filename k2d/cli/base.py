@@ -4,7 +4,9 @@ import os
 from typing import Annotated, Final
 
 import typer
+from rich.markup import escape
 
+from k2d.cli import show
 from k2d.client import Backend, Client
 from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, Policy
@@ -82,7 +84,12 @@ def backend(api: str | None = None, embedded: bool = False) -> Backend:
     current = settings()
     if not embedded:
         client = _client(api or current.api_url, current)
-        if api or "api_url" in current.model_fields_set or client.is_up():
+        if api or "api_url" in current.model_fields_set:
+            return client
+        if client.is_up():
+            if "store" in current.model_fields_set:  # whoever set it may not know that an API runs
+                notice = f"asks the API at {current.api_url}, not the store {current.store} (--embedded asks that)"
+                show.err.print(f"[dim]{escape(notice)}[/]", soft_wrap=True)
             return client
     from k2d.client.embedded import Embedded  # loads audio, engines and Arrow, which a client of an API does not need
 

@@ -7,6 +7,8 @@ import pytest
 from factories import tone
 from lakes import flac
 
+from k2d.client.http import Client
+
 
 def test_doctor_and_a_dry_run_make_no_store(k2d, tmp_path):
     (tmp_path / "a.flac").write_bytes(flac(tone(2.0)))
@@ -99,3 +101,11 @@ def test_a_wrong_store_is_named(k2d, tmp_path, monkeypatch):
 
 def test_a_curve_says_that_it_is_of_disagreement(k2d, batch):
     assert "disagreement of label and hypothesis, not an error" in k2d("curve", "lectures")[1]
+
+
+def test_a_store_that_is_not_asked_because_an_api_answers_is_named(k2d, monkeypatch):
+    monkeypatch.setattr(Client, "is_up", lambda _: True)
+    _, _, err = k2d("batches", K2D_STORE="elsewhere")
+    assert "not the store elsewhere (--embedded asks that)" in err
+    _, out, err = k2d("batches", "--embedded", K2D_STORE="elsewhere")
+    assert "not the store" not in out + err

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 from factories import finished_batch
+from places import EXAMPLES
+from weights import BASE, base, cache
 
 from k2d.client import Embedded
 from k2d.client.backend import ResumeIncomplete
 from k2d.corpus import index
+from k2d.documents import BatchOptions
 from k2d.errors import Conflict, DamagedFile, NotFound
 from k2d.schema import Batch, BatchState
 from k2d.settings import Settings
 from k2d.store import Lake
+from k2d.store.check import check
 
 RECORDS = {
     "no members": b"{}",
@@ -179,6 +183,31 @@ def test_labels_that_are_gone_are_made_again(embedded: Embedded) -> None:
     embedded._run = lambda *_: None  # type: ignore[method-assign]
     assert embedded.resume() == {batch.id: 1}
     assert not lake.facts.has(str(result.facts_key))
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_a_damaged_label_shard_is_made_again_by_what_the_documentation_says(tmp_path: Path) -> None:
+    base()
+    settings = Settings(store=str(tmp_path / "lake"), teacher=BASE, cache=cache(), _env_file=None)
+    embedded = Embedded(settings)
+    batch = embedded.label([str(EXAMPLES / "cs-clean-1.flac")], BatchOptions(name="talks")).id
+    before, chunks = embedded.lake.batches.result(batch, 0), list(embedded.chunks("talks"))
+    assert before is not None
+    shard = Path(settings.store, "labels", str(before.label_key)[:2], f"{before.label_key}.parquet")
+    data = shard.read_bytes()
+    shard.write_bytes(data[: len(data) // 2] + b"\0\xff" + data[len(data) // 2 + 2 :])
+    assert not check(Lake(settings.store)).is_clean
+    check(Lake(settings.store), repair=True)
+    again = Embedded(settings)
+    assert again.resume() == {batch: 1}
+    assert check(Lake(settings.store)).is_clean
+    assert shard.read_bytes() == data
+    after = again.lake.batches.result(batch, 0)
+    assert after is not None
+    assert after.versions == before.versions
+    assert list(again.chunks("talks")) == chunks
+    assert again.freeze("set", ["talks"]).counts.rows
 
 
 @pytest.mark.parametrize("content", ["gone", *RECORDS])
