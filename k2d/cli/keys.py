@@ -62,7 +62,7 @@ def list_keys(as_json: Json = False) -> None:
         return
     table = Table(box=SIMPLE_HEAD)
     for column in ("id", "name", "role", "made", "by", "last used", "revoked"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # an id must not lose its end
     for document in documents:
         names = ("id", "name", "role", "created_at", "created_by", "last_used_at", "revoked_at")
         row = [escape(str(document[name] or "–")) for name in names]

@@ -55,7 +55,7 @@ def draws(
         return
     table = Table(box=SIMPLE_HEAD)
     for column in ("id", "drawn", "order", "segments", "policy", "batches"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # an id must not lose its end
     for own in documents:
         values = (own.id, own.created_at, own.order, str(own.segments), own.policy, ", ".join(own.batches))
         table.add_row(*map(escape, values))
