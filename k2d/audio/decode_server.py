@@ -65,6 +65,7 @@ class DecodeServer:
                 if self._control in readable and not self._accept():
                     return
         finally:
+            signal.set_wakeup_fd(-1)  # the end of these children wakes nobody
             for pid in self._lifelines:
                 os.kill(pid, signal.SIGKILL)
 
