@@ -257,23 +257,22 @@ class Embedded:
             with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
                 asyncio.run(self._round(batch, missing, attempts, on_status))
 
-    def _left_s(self, batch: Batch, positions: Sequence[int], on_status: OnStatus) -> dict[int, float]:
-        """The lengths of recordings by their headers, where somebody looks at the progress; 0.0 where unknown."""
-        if on_status is ignore:
-            return dict.fromkeys(positions, 0.0)
-        with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-            headers = pool.map(lambda position: self._header(batch.sources[position]), positions[:HEADERS])
-            return dict.fromkeys(positions, 0.0) | {
-                position: header.duration_s or 0.0 for position, header in zip(positions, headers, strict=False)
-            }
+    def _progress(self, batch: Batch, positions: Sequence[int], on_status: OnStatus) -> "_ProgressSum":
+        """The progress of a round over these recordings. Lengths are read where somebody looks at it, and only then."""
+        left_s, done_s = dict.fromkeys(positions, 0.0), 0.0
+        if on_status is not ignore:
+            with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+                headers = pool.map(lambda position: self._header(batch.sources[position]), positions[:HEADERS])
+                left_s |= {
+                    position: header.duration_s or 0.0 for position, header in zip(positions, headers, strict=False)
+                }
+            done_s = views.input_seconds(self.lake, batch)
+        return _ProgressSum(total=len(batch.sources), left_s=left_s, done_s=done_s, on_status=on_status)
 
     async def _round(
         self, batch: Batch, positions: Sequence[int], attempts: AttemptsInMemory, on_status: OnStatus
     ) -> None:
-        progress = _ProgressSum(
-            total=len(batch.sources), left_s=self._left_s(batch, positions, on_status), on_status=on_status
-        )
-        progress.done_s = views.input_seconds(self.lake, batch)
+        progress = self._progress(batch, positions, on_status)
 
         def on_result(result: RecordingResult) -> None:
             self.lake.batches.put_result(batch.id, result)
@@ -301,11 +300,11 @@ class Embedded:
 class _ProgressSum:
     """Adds up the progress of concurrent recordings to that of the batch."""
 
-    def __init__(self, *, total: int, left_s: dict[int, float], on_status: OnStatus) -> None:
+    def __init__(self, *, total: int, left_s: dict[int, float], done_s: float, on_status: OnStatus) -> None:
         self.total = total
         self.left_s = left_s  # length of each recording that is not finished, by position; 0.0 where it is not known
         self.on_status = on_status
-        self.done_s = 0.0  # of finished recordings
+        self.done_s = done_s  # of finished recordings
         self.in_flight: dict[Stage, dict[int, float]] = {Stage.LABEL: {}, Stage.VALIDATE: {}}  # seconds, by position
 
     def on_step(self, step: Progress) -> None:
@@ -317,8 +316,9 @@ class _ProgressSum:
         self._report()
 
     def on_result(self, result: RecordingResult) -> None:
-        for in_flight in (*self.in_flight.values(), self.left_s):  # its length is known now: what its header said of
-            in_flight.pop(result.position, None)  # a broken file does not count
+        # also from left_s: its length is known now, and what the header of a broken file said does not count
+        for seconds in (*self.in_flight.values(), self.left_s):
+            seconds.pop(result.position, None)
         self.done_s += result.duration_s
         self._report()
 

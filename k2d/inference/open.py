@@ -38,16 +38,10 @@ async def open_transcriber(
     if is_address(reference):
         endpoints = [_endpoint(address, settings) for address in split(reference)]
         return await connect(endpoints, timeout_s=settings.server_timeout_s, patience_s=settings.server_patience_s)
-    if models is None:
-        engine = await asyncio.to_thread(engine_of, plain(reference), settings, english_only=english_only)
-        return MicroBatcher(engine, batch_size=settings.batch_size, linger_s=settings.linger_s)
-    engine = await asyncio.to_thread(_kept_engine, plain(reference), settings, english_only, models)
-    return MicroBatcher(
-        engine,
-        batch_size=settings.batch_size,
-        linger_s=settings.linger_s,
-        close_engine=partial(models.give_back, engine),
-    )
+    load = engine_of if models is None else partial(_kept_engine, models=models)
+    engine = await asyncio.to_thread(load, plain(reference), settings, english_only=english_only)
+    close = None if models is None else partial(models.give_back, engine)
+    return MicroBatcher(engine, batch_size=settings.batch_size, linger_s=settings.linger_s, close_engine=close)
 
 
 def engine_of(reference: str, settings: Settings, *, english_only: bool = False) -> Engine:
@@ -68,7 +62,7 @@ def engine_of(reference: str, settings: Settings, *, english_only: bool = False)
     )
 
 
-def _kept_engine(reference: str, settings: Settings, english_only: bool, models: ModelCache) -> Engine:
+def _kept_engine(reference: str, settings: Settings, *, english_only: bool, models: ModelCache) -> Engine:
     """The engine in memory, unless settings or files have changed since it was loaded; errors as `engine_of`."""
     resolved = resolve(
         reference, engine=settings.engine, cache=settings.cache, allow_downloads=settings.allow_downloads

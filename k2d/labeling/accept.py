@@ -61,7 +61,7 @@ def _refuse_other_options(before: Batch, files: Sequence[Source], options: Batch
     given = {name for name, value in options if value is not None} - {"name"}
     if not given or not files:
         return
-    asked, has = options_of(make_batch(files, options, settings)), options_of(before)
+    asked, has = options_of(make_batch(files[:1], options, settings)), options_of(before)
     names = sorted("initial_prompt" if name == "terms" else name for name in given)
     if changed := [f"{name} {has[name]}, not {asked[name]}" for name in names if has[name] != asked[name]]:
         raise Conflict(

@@ -1,5 +1,6 @@
 """Terms of a batch: reads them from a file or a text, and tells which of them a teacher's prompt has no room for."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -23,14 +24,10 @@ def read_terms(file_or_text: str) -> str:
         BadRequest: the name of a file that does not exist or cannot be read; the file is empty, is not UTF-8 text, or
             has no term.
     """
-    try:
-        path = Path(file_or_text)
-        is_file = path.is_file()
-    except (OSError, ValueError):  # too long for a name, or has a NUL
-        is_file = False
-    if not is_file:
+    path = Path(file_or_text)
+    if not _is(path.is_file):
         is_name = "\n" not in file_or_text and file_or_text.strip().lower().endswith(SUFFIXES)
-        if is_name or _is_folder(file_or_text):
+        if is_name or (file_or_text and _is(path.is_dir)):
             raise BadRequest(f"no file with terms at {file_or_text[:200]!r}", hint="give a text file, or the terms")
         parse_terms(file_or_text)
         return file_or_text
@@ -49,10 +46,11 @@ def read_terms(file_or_text: str) -> str:
     return text
 
 
-def _is_folder(name: str) -> bool:
+def _is(kind: Callable[[], bool]) -> bool:
+    """`path.is_file()` or `path.is_dir()` of a text that may be no path: too long for a name, or with a NUL."""
     try:
-        return bool(name) and Path(name).is_dir()
-    except (OSError, ValueError):  # as above
+        return kind()
+    except (OSError, ValueError):
         return False
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
@@ -41,6 +42,7 @@ from services.filter.server_time import Abandoned, JobsBetween, StartedJobs, pul
 
 log = structlog.get_logger()
 
+ENDS: Final = (signal.SIGTERM, signal.SIGINT)  # what ends a worker
 STOP_SIGNAL: Final = signal.SIGUSR1  # from worker to horse: finish, put the rest back
 WAIT_S: Final = 2.0  # between looks whether Redis is back
 
@@ -153,24 +155,23 @@ class Worker(RQWorker):
     def _fork_horse(self) -> WorkHorse:
         ours, theirs = socket.socketpair()
         worker = os.getpid()
-        stops = (signal.SIGTERM, signal.SIGINT)
-        signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # the worker's handlers are not for the horse
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # the worker's handlers are not for the horse
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._be_horse(theirs, worker, stops)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+            self._be_horse(theirs, worker)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
         theirs.close()
         self.procline(f"Forked {pid} at {time.time()}")  # type: ignore[no-untyped-call]
         return WorkHorse(pid, ours)
 
-    def _be_horse(self, channel: socket.socket, worker: int, stops: tuple[signal.Signals, ...]) -> NoReturn:
+    def _be_horse(self, channel: socket.socket, worker: int) -> NoReturn:
         """In the horse, after the fork: perform jobs, and end the process."""
         status = 1  # an error outside of a job's own, such as a Redis that is away
         try:
             os.setpgrp()
             self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
             self._is_horse = True
             self.log = logging.getLogger("rq.worker")
             perform_jobs(channel, self._perform, worker=worker, models=self._models, limits=self._horse_limits)
@@ -303,8 +304,7 @@ def run(settings: Settings, intervals: WorkerIntervals) -> int:
         worker = None
         try:
             worker = Worker(connect(settings), intervals, longest_wait_s=max(settings.retry_s))
-            for stop in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(stop, worker.note_stop)
+            _on_end(worker.note_stop)
             worker.work(with_scheduler=True, logging_level="WARNING")
         except RedisError as error:
             log.debug("lost Redis", error=str(error))
@@ -314,10 +314,14 @@ def run(settings: Settings, intervals: WorkerIntervals) -> int:
             return 1  # RQ has logged it
 
 
+def _on_end(handler: Callable[..., object]) -> None:
+    for number in ENDS:
+        signal.signal(number, handler)
+
+
 def _wait_for_redis(settings: Settings) -> None:
     """Wait until Redis takes writes; what is wrong is said once."""
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: sys.exit(0))
+    _on_end(lambda *_: sys.exit(0))
     queue, said = WorkQueue(settings), ""
     while True:
         try:
