@@ -26,11 +26,11 @@ import preview
 import pyarrow as pa
 
 from k2d.corpus.gather import SCHEMA
-from k2d.corpus.index import FACTS, ROWS_PER_GROUP
+from k2d.corpus.part import FACTS, ROWS_PER_GROUP
 from k2d.schema import Batch
 from k2d.store import Lake
-from k2d.store.batches import PART
-from k2d.store.parquet import writer
+from k2d.store.batches import PART_RECORDINGS
+from k2d.store.parquet import describe, writer
 from services.local.redis_server import EmbeddedRedis
 
 sys.path.append(str(Path(__file__).parent.parent / "tests/support"))
@@ -83,9 +83,9 @@ def build(folder: Path, chunks: int) -> tuple[Batch, str]:
 def texts(facts_key: str) -> bytes:
     """A part's Parquet file with texts, names and ids; the first recording has facts at `facts_key`."""
     rng = np.random.default_rng(1)
-    rows = PART * preview.CHUNKS_A_RECORDING
+    rows = PART_RECORDINGS * preview.CHUNKS_A_RECORDING
     position, index = np.divmod(np.arange(rows), preview.CHUNKS_A_RECORDING)
-    keys = [facts_key, *(rng.bytes(16).hex() for _ in range(PART - 1))]
+    keys = [facts_key, *(rng.bytes(16).hex() for _ in range(PART_RECORDINGS - 1))]
     labels = [
         f"{SENTENCES[a]} {b}" for a, b in zip(rng.integers(0, 4, rows), rng.integers(0, 10**6, rows), strict=True)
     ]
@@ -106,7 +106,7 @@ def texts(facts_key: str) -> bytes:
     }
     arrays = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(rows, f.type) for f in SCHEMA]
     file = io.BytesIO()
-    with writer(file, SCHEMA) as out:
+    with writer(file, describe(SCHEMA, {})) as out:
         out.write_table(pa.table(arrays, schema=SCHEMA), row_group_size=ROWS_PER_GROUP)
     return file.getvalue()
 

@@ -24,8 +24,9 @@ import numpy as np
 import pyarrow as pa
 
 from k2d.corpus import column_files, views
+from k2d.corpus.batch_index import stem
 from k2d.corpus.gather import SCHEMA
-from k2d.corpus.index import CHUNKS, stem
+from k2d.corpus.part import CHUNKS
 from k2d.documents import BatchOptions
 from k2d.filtering.policy import DEFAULT, PAPER, Policy
 from k2d.labeling.request import make_batch
@@ -33,7 +34,7 @@ from k2d.schema import Batch, Metric, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.batches import PART_RECORDINGS
-from k2d.store.parquet import writer
+from k2d.store.parquet import describe, writer
 
 CHUNKS_A_RECORDING = 85  # half an hour of speech
 SEGMENTS_A_CHUNK = 6
@@ -121,7 +122,7 @@ def _values(rng: np.random.Generator, schema: pa.Schema, bad: np.ndarray, length
 def _facts(rows: int) -> bytes:
     """The part's Parquet file: a preview looks at its footer alone, so its columns say nothing."""
     file = io.BytesIO()
-    with writer(file, SCHEMA) as out:
+    with writer(file, describe(SCHEMA, {})) as out:
         out.write_table(pa.table([pa.nulls(rows, f.type) for f in SCHEMA], schema=SCHEMA))
     return file.getvalue()
 

@@ -284,6 +284,7 @@ class Forgotten(ApiDocument):
     labels: int
     examinations: int
     reviews: int = Field(0, description="of its labels' segments")
+    journals: int = Field(0, description="answers for labels that are not finished")
     datasets: list[str] = Field(description="datasets that have it, or cannot be read; they stay as they are")
     unreadable: list[str] = Field(
         default=[], description="damaged shards, which may be of the recording: `k2d store check --repair` moves them"

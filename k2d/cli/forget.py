@@ -30,7 +30,7 @@ def forget(
     if as_json:
         show.dump(forgotten)
         return
-    parts = ("examinations", "labels", "hypotheses", "facts", "results", "reviews")
+    parts = ("examinations", "labels", "journals", "hypotheses", "facts", "results", "reviews")
     removed = ", ".join(f"{getattr(forgotten, part)} {part}" for part in parts if getattr(forgotten, part))
     show.out.print(f"forgot {forgotten.recording_id}: {removed}", soft_wrap=True)
     if forgotten.datasets:

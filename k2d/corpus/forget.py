@@ -15,7 +15,7 @@ Meta = Callable[[str], dict[str, Any]]  # the metadata of the shard with a key
 
 
 def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgotten:
-    """Remove examinations, labels, hypotheses, facts, results and reviews of a recording; says how many there were.
+    """Remove examinations, labels, hypotheses, facts, results, journals and reviews of a recording; says how many.
 
         forget(lake, "rec_0f3c9a1be2d47c5512345678").labels  # 1
 
@@ -55,11 +55,13 @@ def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgot
         facts=_remove(lake, _select(lake, "facts", has(lake.facts.meta))),
         hypotheses=_remove(lake, _select(lake, "hypotheses", has(lake.hypotheses.meta))),
         labels=_remove(lake, labels),
+        journals=lake.journals.forget(recording_id),
         examinations=_remove(lake, _select(lake, "examinations", partial(_is_examined, lake, recording_id))),
         datasets=datasets,
         unreadable=sorted(unreadable),
     )
-    if not any((results, forgotten.facts, forgotten.hypotheses, forgotten.labels, forgotten.examinations)):
+    found = (results, forgotten.facts, forgotten.hypotheses, forgotten.labels, forgotten.examinations)
+    if not any((*found, forgotten.journals)):
         raise NotFound(f"nothing is known of {recording_id}", hint="`k2d chunks BATCH --jsonl` prints ids")
     return forgotten
 

@@ -24,6 +24,7 @@ from k2d.inference.transcriber import ScoringTranscriber
 from k2d.keys import digest
 from k2d.labeling import rescore
 from k2d.labeling.hashed_reader import HashedReader, SourceChanged
+from k2d.labeling.journal import Journal, JournaledTranscriber
 from k2d.labeling.packer import Packer
 from k2d.labeling.quota import HoursQuota
 from k2d.labeling.rescore import Rescorer
@@ -111,7 +112,6 @@ class Labeler:
         self.clock = SharedClock()
         self._quota = HoursQuota(lake, batch, settings.max_batch_hours)
         self._hashes = FileHashes(settings.cache)
-        self._rescorer = Rescorer(teacher, batch.options.decode) if batch.options.rescore else None
         self._validation = Validation(lake, validators, max_chunks=max(settings.concurrency, settings.batch_size))
 
     async def run(self, position: int) -> RecordingResult:
@@ -221,7 +221,9 @@ class Labeler:
             await asyncio.to_thread(self._quota.take, recording.duration_s)
         label_key = self.label_key(recording)
         if not await asyncio.to_thread(self.lake.labels.has, label_key):
-            await self._label(source, position, recording, label_key)
+            async with Journal(self.lake.journals, label_key, recording_id=recording.id) as journal:
+                teacher = JournaledTranscriber(self.teacher, journal)
+                await self._label(source, position, recording, label_key, teacher)
         return recording
 
     async def _examine(self, source: Source, position: int, *, again: bool = False) -> Recording:
@@ -316,7 +318,9 @@ class Labeler:
             return _unusable(error)
         return Examination(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
 
-    async def _label(self, source: Source, position: int, recording: Recording, label_key: str) -> None:
+    async def _label(
+        self, source: Source, position: int, recording: Recording, label_key: str, teacher: ScoringTranscriber
+    ) -> None:
         """Transcribe the recording with the teacher, and write its chunks with their audio, as a stream.
 
         While the teacher goes on, up to `settings.batch_size` chunks are rescored.
@@ -327,11 +331,18 @@ class Labeler:
         meta = {
             "label_key": label_key,
             "recording": recording,
-            "teacher": self.teacher.model,
+            "teacher": teacher.model,
             "options": self.batch.options,
             "version": LABEL_VERSION,
             "k2d_version": __version__,
         }
+        rescorer = Rescorer(teacher, self.batch.options.decode) if self.batch.options.rescore else None
+
+        async def finish(chunk: Chunk, samples: Samples) -> tuple[Chunk, bytes]:
+            if rescorer is not None:
+                chunk = await rescorer.choose(chunk, samples)
+            return chunk, await asyncio.to_thread(audio.encode_flac, samples)
+
         with ExitStack() as stack:
             file = stack.enter_context(await asyncio.to_thread(self._open, source))
             limits = DecodeLimits.of(self.settings)
@@ -342,10 +353,10 @@ class Labeler:
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             chunks: list[tuple[Chunk, Samples]] = []
             cutter = Cutter(reader, lambda chunk, samples: chunks.append((chunk, samples)))
-            async with ChunkFinisher(self._finish, writer.write, at_most=self.settings.batch_size) as finisher:
+            async with ChunkFinisher(finish, writer.write, at_most=self.settings.batch_size) as finisher:
                 segments = transcribe(
                     cutter,
-                    self.teacher,
+                    teacher,
                     self.batch.options,
                     total_samples=recording.samples,
                     skip_pauses=recording.paused_s > 0,
@@ -359,12 +370,6 @@ class Labeler:
                 while chunks:
                     await finisher.add(*chunks.pop(0))
             await asyncio.to_thread(reader.verify)
-
-    async def _finish(self, chunk: Chunk, samples: Samples) -> tuple[Chunk, bytes]:
-        """Choose the chunk's text, and encode its audio."""
-        if self._rescorer is not None:
-            chunk = await self._rescorer.choose(chunk, samples)
-        return chunk, await asyncio.to_thread(audio.encode_flac, samples)
 
     def _open(self, source: Source) -> BinaryIO:
         # checked again at every opening, since links may have changed

@@ -12,8 +12,10 @@ from k2d import audio
 from k2d.errors import StoreError
 from k2d.filtering.evidence import ChunkEvidence, ChunkTexts, weigh_many
 from k2d.keys import chunk_id
+from k2d.labeling.journal import Journal
 from k2d.schema import FACTS_VERSION, Chunk, ChunkFacts, Hypothesis, LongformOptions, ModelInfo, Recording
 from k2d.store import Lake
+from k2d.store.hypotheses import hypothesis, hypothesis_row
 from k2d.validators.protocol import Validator, Validators, hypotheses_key
 from k2d.version import __version__
 
@@ -97,24 +99,33 @@ class Validation:
             self._chunk_slots.release()
             on_share(done / len(wanted))
 
+        async def hypotheses_of(chunk: Chunk, flac: bytes | None, journal: Journal) -> tuple[Hypothesis, ...]:
+            return await journal.recall(
+                str(chunk.index),
+                lambda: self._validate_chunk(chunk, flac, validator, recording.id, before),
+                write=lambda hypotheses: [hypothesis_row(value) for value in hypotheses],
+                read=lambda rows: tuple(hypothesis(row) for row in rows),
+            )
+
         stored = self.lake.labels.read(label_key, audio=True, only=wanted)
-        try:
-            async with asyncio.TaskGroup() as group:
-                while wanted and (row := await asyncio.to_thread(next, stored, None)) is not None:
-                    await self._chunk_slots.acquire()  # which `finished` releases
-                    task = group.create_task(self._validate_chunk(*row, validator, recording.id, before))
-                    task.add_done_callback(finished)
-                    tasks[row[0].index] = task
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors  # the first error stopped the other tasks
-        rows = [(index, task.result()) for index, task in tasks.items()]
         meta = {
             "label_key": label_key,
             "recording_id": recording.id,
             "validator": validator.name,
             "validator_key": validator.key,
         }
-        await asyncio.to_thread(self.lake.hypotheses.write, key, rows, meta)
+        async with Journal(self.lake.journals, key, recording_id=recording.id) as journal:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    while wanted and (row := await asyncio.to_thread(next, stored, None)) is not None:
+                        await self._chunk_slots.acquire()  # which `finished` releases
+                        task = group.create_task(hypotheses_of(*row, journal))
+                        task.add_done_callback(finished)
+                        tasks[row[0].index] = task
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from errors  # the first error stopped the other tasks
+            rows = [(index, task.result()) for index, task in tasks.items()]
+            await asyncio.to_thread(self.lake.hypotheses.write, key, rows, meta)
 
     async def _validate_chunk(
         self,

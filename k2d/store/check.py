@@ -78,6 +78,7 @@ def check(
         checker.names,
         checker.marks,
         checker.shards,  # before the results, which refer to them
+        checker.journals,
         checker.batches,
         checker.examinations,
         checker.drafts,
@@ -169,6 +170,13 @@ class _Checker:
                 for path, problem in self.judged(folder, ".parquet", problem_of):
                     if problem is not None:
                         self.found("shard", path, problem, partial(self.set_aside, path), to_do=_RESUME)
+
+    def journals(self) -> None:
+        """Answers for recordings that are not finished: a part that is lost is asked for again."""
+        problem_of = contents.json_problem(self.files, self.lake.journals.read_part)
+        for path, problem in self.judged("journals", ".json.gz", problem_of):
+            if problem is not None:
+                self.found("journal", path, problem, partial(self._drop, path))
 
     def batches(self) -> None:
         for entry in self.entries:

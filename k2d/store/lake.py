@@ -20,6 +20,7 @@ from k2d.store.facts import Facts
 from k2d.store.files import Files
 from k2d.store.guard import damaged, decoding
 from k2d.store.hypotheses import Hypotheses
+from k2d.store.journals import Journals
 from k2d.store.labels import Labels
 from k2d.store.memory import Memory
 from k2d.store.parquet import dumps
@@ -32,7 +33,7 @@ from k2d.store.uploads import Uploads
 TAILS: Final = 8  # parts; chosen: few megabytes each, and as many as workers fill at once
 log = structlog.get_logger()
 
-KEPT_S: Final = 7 * 24 * 3600.0  # for which an upload that broke off can be resumed
+KEPT_S: Final = 7 * 24 * 3600.0  # for which an upload that broke off, or labeling that was killed, can be resumed
 _STORE: Final = "store.json"  # properties of the lake as a whole
 _SHARD: Final = re.compile(r"datasets/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9a-f]+/[0-9]+(-[0-9]+)*\.parquet")
 
@@ -63,6 +64,7 @@ class Lake:
         self.drafts = Drafts(self.files)
         self.examinations = Examinations(self.files)
         self.labels = Labels(self.files)
+        self.journals = Journals(self.files)
         self.hypotheses = Hypotheses(self.files)
         self.probes = Probes(self.files)
         self.facts = Facts(self.files)
@@ -171,10 +173,12 @@ class Lake:
             )
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
-        """Remove the unfinished writes of killed processes from a local lake, uploads that broke off a week ago, and
-        drafts of that age; return their number."""
+        """Remove the unfinished writes of killed processes from a local lake, and what nobody went on with for a week:
+        uploads that broke off, drafts, journals; return their number."""
         kept_s = max(older_than_s, KEPT_S)
-        return self.files.sweep(older_than_s) + self.partial.sweep(kept_s) + self.drafts.sweep(kept_s)
+        return self.files.sweep(older_than_s) + sum(
+            part.sweep(kept_s) for part in (self.partial, self.drafts, self.journals)
+        )
 
 
 def _meta_of(shards: Labels | Facts, key: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ KINDS: Final = (
     (r"damaged/.*", "damaged files that were set aside"),
     (r"(redis|up)/.*", "services of this machine"),
     (r"labels/.*", "labels, with audio"),
+    (r"journals/.*", "answers for unfinished recordings"),
     (r"(hypotheses|opinions)/.*", "hypotheses"),
     (r"facts/.*", "facts"),
     (r"examinations/.*", "examinations"),

@@ -55,7 +55,7 @@ def examined(
 
     labeler = Labeler(lake, teacher=Teacher(), validators=Validators(), batch=batch, settings=settings)  # type: ignore[arg-type]
 
-    async def read(source, position, recording, label_key):
+    async def read(source, position, recording, label_key, teacher):
         with labeler._open(source) as file, isolated.IsolatedReader(file, recording=recording, name=source.name) as it:
             assert len(it.read(0, recording.samples)) == recording.samples
 
