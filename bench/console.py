@@ -1,14 +1,13 @@
 """How long the console's pages take over a store of a million chunks, one reader at a time and fifty at once.
 
-The store is that of bench/preview.py with texts in it, so that lists have something to show, and one recording whose
-facts and audio lie where a chunk's page reads them. Pages are asked for over HTTP from a server process of their own.
+The store is that of bench/corpus_store.py, as labeling leaves it. Pages are asked for over HTTP from a server process
+of their own.
 
     python bench/console.py --chunks 1000000 --readers 50
 """
 
 import argparse
 import asyncio
-import io
 import os
 import shutil
 import socket
@@ -20,95 +19,40 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import corpus_store
 import httpx
-import numpy as np
-import preview
-import pyarrow as pa
 
-from k2d.corpus.gather import SCHEMA
-from k2d.corpus.part import FACTS, ROWS_PER_GROUP
-from k2d.schema import Batch
+from k2d.corpus.index import read_index
 from k2d.store import Lake
-from k2d.store.batches import PART_RECORDINGS
-from k2d.store.parquet import describe, writer
 from services.local.redis_server import EmbeddedRedis
 
-sys.path.append(str(Path(__file__).parent.parent / "tests/support"))
-from lakes import put_recording
-
-SENTENCES = (
-    "今天這堂課我們先來 review 一下上禮拜的內容",
-    "把 gradient 算出來之後更新 weight",
-    "這個 deadline 是下禮拜五請大家不要遲交",
-    "我覺得這個 model 的 performance 還可以再好一點",
-)
+NAME = "lectures"
+CHUNKS_A_RECORDING = 85  # half an hour of speech
 ASKED = {
     "batches": "",
-    "explorer": "batches/preview/explore",
-    "curve (slider data)": "batches/preview/explore/curve.json",
-    "curve, other α": "batches/preview/explore/curve.json?alpha=0.17",
-    "curve, one rule off": "batches/preview/explore/curve.json?rules=1&on=empty&on=salvage",
-    "curves of all measures": "batches/preview/explore/measures.json",
-    "nearest to α": "batches/preview/explore/panel",
-    "nearest to another α": "batches/preview/explore/panel?alpha=0.1",
-    "yield": "batches/preview/explore/panel?show=yield",
-    "two policies": "batches/preview/explore/panel?show=flips&other=paper",
-    "CSV": "batches/preview/explore/curve.csv",
-    "chunks": "batches/preview/chunks",
-    "rejected chunks": "batches/preview/chunks?verdict=rejected&reason=substitution",
-    "chunk": "chunks/{chunk}?batch=preview",
+    "explorer": "batches/lectures/explore",
+    "curve (slider data)": "batches/lectures/explore/curve.json",
+    "curve, other α": "batches/lectures/explore/curve.json?alpha=0.17",
+    "curve, one rule off": "batches/lectures/explore/curve.json?rules=1&on=empty&on=salvage",
+    "curves of all measures": "batches/lectures/explore/measures.json",
+    "nearest to α": "batches/lectures/explore/panel",
+    "nearest to another α": "batches/lectures/explore/panel?alpha=0.1",
+    "yield": "batches/lectures/explore/panel?show=yield",
+    "two policies": "batches/lectures/explore/panel?show=flips&other=paper",
+    "CSV": "batches/lectures/explore/curve.csv",
+    "chunks": "batches/lectures/chunks",
+    "rejected chunks": "batches/lectures/chunks?verdict=rejected&reason=substitution",
+    "chunk": "chunks/{chunk}?batch=lectures",
     "chunk, batch unknown": "chunks/{chunk}",
 }
 READ_BY_MANY = ("batches", "explorer", "curve (slider data)", "nearest to α", "chunks", "chunk")
 
 
-def build(folder: Path, chunks: int) -> tuple[Batch, str]:
-    """A store with this many chunks, and the id of a chunk that can be opened."""
-    batch = preview.build(folder, chunks)
+def build(folder: Path, chunks: int) -> str:
+    """A store with about this many chunks; the id of a chunk that can be opened."""
     lake = Lake(str(folder))
-    spans = [(3.0 * n, 3.0 * n + 2.5) for n in range(preview.CHUNKS_A_RECORDING)]
-    key = str(put_recording(lake, 1, spans).facts_key)
-    made: Path | None = None
-    for path in sorted(Path(lake.files.full(f"batches/{batch.id}/index")).glob(f"*{FACTS}")):
-        temporary = path.with_suffix(".new")
-        if made is None:
-            temporary.write_bytes(texts(key))
-            made = path
-        else:
-            os.link(made, temporary)
-        temporary.replace(path)
-    return batch, f"{key}-00003"
-
-
-def texts(facts_key: str) -> bytes:
-    """A part's Parquet file with texts, names and ids; the first recording has facts at `facts_key`."""
-    rng = np.random.default_rng(1)
-    rows = PART_RECORDINGS * preview.CHUNKS_A_RECORDING
-    position, index = np.divmod(np.arange(rows), preview.CHUNKS_A_RECORDING)
-    keys = [facts_key, *(rng.bytes(16).hex() for _ in range(PART_RECORDINGS - 1))]
-    labels = [
-        f"{SENTENCES[a]} {b}" for a, b in zip(rng.integers(0, 4, rows), rng.integers(0, 10**6, rows), strict=True)
-    ]
-    columns = {
-        "position": position,
-        "index": index,
-        "recording": [f"talks/{n % 8}/{n}.flac" for n in position],
-        "recording_id": [f"rec_{n:024x}" for n in position],
-        "facts_key": [keys[n] for n in position],
-        "label_key": [keys[n] for n in position],
-        "id": [f"{keys[n]}-{i:05d}" for n, i in zip(position, index, strict=True)],
-        "start_s": index * 20.0,
-        "end_s": index * 20.0 + 18.0,
-        "teacher_text": labels,
-        "validators": ["model:small"] * rows,
-        "perturbations": [["as is"]] * rows,
-        "validator_texts": [[f"{label} 啊"] for label in labels],
-    }
-    arrays = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(rows, f.type) for f in SCHEMA]
-    file = io.BytesIO()
-    with writer(file, describe(SCHEMA, {})) as out:
-        out.write_table(pa.table(arrays, schema=SCHEMA), row_group_size=ROWS_PER_GROUP)
-    return file.getvalue()
+    corpus_store.build(lake, corpus_store.Size(recordings=max(1, chunks // CHUNKS_A_RECORDING)), NAME)
+    return next(iter(read_index(lake, NAME, ["id"])["id"])).as_py()
 
 
 async def alone(client: httpx.AsyncClient, pages: dict[str, str], server: int, rounds: int) -> None:
@@ -169,7 +113,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", action="store_true", help="leave the folder for another run")
     asked = parser.parse_args()
-    _, chunk = build(asked.folder, asked.chunks)
+    chunk = build(asked.folder, asked.chunks)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

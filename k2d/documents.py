@@ -22,6 +22,7 @@ URI_CHARACTERS: Final = 8192
 MODEL_CHARACTERS: Final = 1000  # a path
 MODELS_CHARACTERS: Final = 8000  # validators joined by "+"
 BATCHES: Final = 1000
+MOST_COMPARED: Final = 20_000  # chunks, when validators are compared; chosen: a minute of reading
 DECLARED: Final = 1024  # files in one declaration
 LABEL_ID_CHARACTERS: Final = 200  # of a chunk's or a segment's id
 

@@ -18,10 +18,12 @@ from typing import Any, BinaryIO, Final
 from urllib.parse import quote
 
 import httpx
+from pydantic import TypeAdapter
 
 from k2d import sources
 from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.client.uploads import Uploader, hash_all
+from k2d.corpus.independence import ValidatorsCompared
 from k2d.documents import (
     ApiRequest,
     AuditRequest,
@@ -283,6 +285,11 @@ class Client:
     def audit(self, request: AuditRequest) -> dict[str, Any]:
         """What share of which speech a policy keeps, as `k2d audit --json` prints it."""
         return self._asked(lambda: self._send("POST", "/v1/policies/audit", json=_json(request)))
+
+    def compare_validators(self, batches: Sequence[str], *, most: int) -> ValidatorsCompared:
+        """Which validator shares the teacher's errors least, as `k2d validators --json` prints it."""
+        query = {"batch": list(dict.fromkeys(batches)), "most": most}
+        return TypeAdapter(ValidatorsCompared).validate_python(self._get("/v1/validators", query))
 
     def calibrate(self, draw: str, request: CalibrationRequest) -> CalibrationResult:
         """Find the policy that keeps most hours within a label error, by the reviews of a draw."""

@@ -1,13 +1,15 @@
 """Collects the hypotheses of several validators for the same labels, from the facts of one or more batches."""
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from k2d.corpus.independence import Observations
+from k2d.corpus.independence import Observations, ValidatorsCompared, compare_validators, phi
 from k2d.corpus.index import results
+from k2d.errors import BadRequest
 from k2d.filtering.evidence import weigh
 from k2d.keys import digest
 from k2d.schema import ChunkFacts, Hypothesis, Segment
@@ -50,6 +52,26 @@ def gather(lake: Lake, batches: Sequence[str], *, most: int) -> tuple[list[Obser
             rows.setdefault(name, {})[len(confidence)] = (evidence.disagreement_middle, forced, passes)
         confidence.append(weighed[0][2].avg_logprob)
     return [_observations(name, by_row, len(confidence)) for name, by_row in rows.items()], np.array(confidence)
+
+
+def compare(lake: Lake, batches: Sequence[str], *, most: int) -> ValidatorsCompared:
+    """Compare the validators of the same labels, without references.
+
+        compare(lake, ["lectures"], most=20_000).validators[0].name
+
+    Raises:
+        NotFound: no such batch.
+        BadRequest: no label in the batches has been validated.
+        StoreError
+    """
+    observations, confidence = gather(lake, batches, most=most)
+    if not observations:
+        raise BadRequest("no label in these batches has been validated", hint="`k2d status` says how far a batch is")
+    rows = compare_validators(observations, confidence)
+    places = {row.name: place for place, row in enumerate(rows)}
+    observations.sort(key=lambda item: places[item.name])
+    correlations = [(a.name, b.name, phi(a, b)) for a, b in combinations(observations, 2)]
+    return ValidatorsCompared(len(confidence), rows, correlations)
 
 
 def _chunks(lake: Lake, batches: Sequence[str]) -> Iterator[tuple[tuple[Segment, ...], list[Hypothesis]]]:

@@ -230,6 +230,8 @@ class BatchIndex:
 
     def _tail(self, number: int, revision: str, positions: set[int]) -> PartTables:
         """The tables of these recordings, from memory as far as they were read before."""
+        if not positions:
+            return gather(self._lake, [])
         key = (self._batch.id, number)
         known_revision, known, tables = self._lake.tails.recall(key, lambda: ("", frozenset[int](), None))
         if tables is None or known_revision != revision or not known <= positions:

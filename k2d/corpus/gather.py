@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -84,6 +84,8 @@ def gather(lake: Lake, readings: Sequence[RecordingResult | DamagedResult]) -> P
     Raises:
         StoreError: the store does not answer.
     """
+    if not readings:
+        return _nothing()
     results = [reading for reading in readings if isinstance(reading, RecordingResult)]
     labeled = [result for result in results if result.outcome is Outcome.LABELED and result.facts_key is not None]
     read = zip(labeled, lake.files.many(partial(_rows_or_error, lake), labeled), strict=True)
@@ -106,6 +108,14 @@ def gather(lake: Lake, readings: Sequence[RecordingResult | DamagedResult]) -> P
         left_out=len(readings) - len(recordings),
         damaged=tuple(errors),
     )
+
+
+@cache
+def _nothing() -> PartTables:
+    """The tables of no recording. Made once: a look at a batch asks for them once a part."""
+    rows = SCHEMA.empty_table()
+    segments = column_files.segments(pa.chunked_array([], _EVIDENCE_TYPE))
+    return PartTables(rows, column_files.chunks(rows), segments, RECORDINGS.empty_table())
 
 
 def _rows_or_error(lake: Lake, result: RecordingResult) -> "_ShardRows | DamagedFile | None":

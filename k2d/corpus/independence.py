@@ -64,6 +64,15 @@ class ValidatorComparison:
     first: float | None  # share of the bootstrap samples of chunks in which it is the most independent
 
 
+@dataclass(frozen=True, slots=True)
+class ValidatorsCompared:
+    """The validators of the same labels, the most independent first."""
+
+    chunks: int
+    validators: list[ValidatorComparison]
+    phi: list[tuple[str, str, float | None]]  # correlation of two validators' objections
+
+
 def compare_validators(
     observations: Sequence[Observations], confidence: Floats, *, draws: int = 100, seed: int = 0
 ) -> list[ValidatorComparison]:

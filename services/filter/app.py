@@ -11,7 +11,7 @@ import k2d
 from k2d.logs import setup as setup_logs
 from k2d.settings import Settings, load
 from k2d.store import Lake
-from services.filter import batches, chunks, datasets, health, policies, reviews, sources_api
+from services.filter import batches, chunks, datasets, health, policies, reviews, sources_api, validators
 from services.filter.console import app as console
 from services.filter.console.page import refused_page
 from services.filter.endpoints import ENDPOINTS
@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         sources_api.router,
         chunks.router,
         policies.router,
+        validators.router,
         datasets.router,
         reviews.router,
         health.router,

@@ -20,6 +20,7 @@ ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     "GET /v1/policies": _READ,
     "POST /v1/policies/preview": _READ,  # stores nothing
     "POST /v1/policies/audit": _READ,  # stores nothing
+    "GET /v1/validators": _READ,
     "GET /v1/draws": _READ,
     "GET /v1/draws/{draw}": _READ,
     "GET /v1/draws/{draw}/segments": _READ,

@@ -1,8 +1,10 @@
 """The API's reviews: draws, the next segments, answers stored once, second reviews, calibration."""
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ import soundfile
 from local_client import LocalClient
 from reviewing import reviewable
 
-from k2d.cli import audit, calibrate
+from k2d.cli import audit, calibrate, validators
 from k2d.client import Client
+from k2d.client.http import ApiError
+from k2d.corpus import agreement
+from k2d.documents import MOST_COMPARED
 from k2d.errors import BadRequest
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -228,7 +233,7 @@ def test_calibration_by_the_reviews_of_a_draw(api, draw):
 def test_the_commands_draw_and_calibrate_by_an_api(api, draw, template, monkeypatch, capsys, tmp_path):
     client = Client("http://127.0.0.1")
     client.http = api
-    for command in (audit, calibrate):
+    for command in (audit, calibrate, validators):
         monkeypatch.setattr(command, "client_of", lambda _: client)
     monkeypatch.setenv("K2D_STORE", str(tmp_path / "no store"))
     calibrate.review([template[1]], count=30, api="http://127.0.0.1")
@@ -244,6 +249,12 @@ def test_the_commands_draw_and_calibrate_by_an_api(api, draw, template, monkeypa
     assert "claim: label MER" in (tmp_path / "mine.yaml").read_text("utf-8")
     audit.audit([template[1]], api="http://127.0.0.1")
     assert "seconds kept" in " ".join(capsys.readouterr().out.split())
+    validators.validators([template[1]], as_json=True, api="http://127.0.0.1")
+    compared = json.loads(capsys.readouterr().out)
+    assert compared == asdict(agreement.compare(Lake(str(template[0])), [template[1]], most=MOST_COMPARED))
+    assert compared["validators"][0]["validated"] == compared["chunks"] > 0
+    with pytest.raises(ApiError, match="no batch"):
+        validators.validators(["nobody's"], api="http://127.0.0.1")
     assert not (tmp_path / "no store").exists()
 
 
