@@ -1,65 +1,90 @@
-"""Whisper's rules for which token may come next: timestamps and suppression (openai/whisper, decoding.py)."""
+"""Whisper's rules for which token may come next: timestamps and suppression (openai/whisper, decoding.py).
 
-from collections.abc import Sequence
-from typing import Final
+Computed for all rows at once where the logits are, so that no token waits for the host.
+"""
+
+from dataclasses import dataclass
 
 import torch
 
 from k2d.schema import DecodeOptions
 from k2d.whisper.features import TOKEN_S
+from k2d.whisper.torch_decoder import NEVER
 from k2d.whisper.vocabulary import Vocabulary
 
-NEVER: Final = float("-inf")
+
+@dataclass(slots=True)
+class History:
+    """What the rules need to know of the tokens that each row has generated; tensors have shape (rows,)."""
+
+    last: torch.Tensor  # the last token; 0 before the first
+    before: torch.Tensor  # the one before it
+    stamp: torch.Tensor  # the latest timestamp; -1: none
+    length: int = 0  # tokens of every row
+
+    @classmethod
+    def of(cls, rows: int, device: torch.device) -> "History":
+        """The history of rows that have generated nothing."""
+        zeros = torch.zeros(rows, dtype=torch.long, device=device)
+        return cls(zeros, zeros, zeros - 1)
+
+    def then(self, tokens: torch.Tensor, *, timestamp_begin: int) -> "History":
+        """The history after one more token in each row."""
+        stamp = torch.where(tokens >= timestamp_begin, torch.maximum(tokens, self.stamp), self.stamp)
+        return History(tokens, self.last, stamp, self.length + 1)
+
+    def select(self, rows: torch.Tensor) -> "History":
+        """The history of other rows, by their indices."""
+        return History(self.last[rows], self.before[rows], self.stamp[rows], self.length)
 
 
 class Rules:
-    """Masks the logits of forbidden tokens, given the tokens that each row has generated."""
+    """Masks the logits of forbidden tokens, given the history of each row."""
 
     def __init__(self, vocabulary: Vocabulary, options: DecodeOptions, *, device: torch.device) -> None:
-        self._vocabulary = vocabulary
         self._timestamps = not options.without_timestamps
+        self._begin, self._eot = vocabulary.timestamp_begin, vocabulary.eot
+        self._no_timestamps = vocabulary.no_timestamps
         self._last_first = vocabulary.timestamp_begin + round(options.max_initial_timestamp_s / TOKEN_S)
-        self._suppressed = torch.tensor(vocabulary.suppressed, device=device)
-        self._suppressed_first = torch.tensor(vocabulary.suppressed_first, device=device)
+        self._suppressed = torch.tensor(vocabulary.suppressed, dtype=torch.long, device=device)
+        self._suppressed_first = torch.tensor(vocabulary.suppressed_first, dtype=torch.long, device=device)
 
-    def apply(self, logits: torch.Tensor, generated: Sequence[Sequence[int]]) -> torch.Tensor:
+    def apply(self, logits: torch.Tensor, history: History) -> torch.Tensor:
         """Log-probabilities of the next token, shape (rows, vocabulary); −inf for forbidden ones.
 
-        Args:
-            logits: float32 of shape (rows, vocabulary); changed in place.
-            generated: the tokens of each row so far; all rows have the same length.
+        `logits`: float32 of the same shape; changed in place.
         """
-        if not generated[0]:
+        if history.length == 0:
             logits[:, self._suppressed_first] = NEVER
         logits[:, self._suppressed] = NEVER
         if self._timestamps:
-            for row, tokens in zip(logits, generated, strict=True):
-                self._order(row, tokens)
+            self._order(logits, history)
             self._prefer_timestamps(logits)
         return torch.log_softmax(logits, dim=-1)
 
-    def _order(self, row: torch.Tensor, tokens: Sequence[int]) -> None:
+    def next(self, history: History, tokens: torch.Tensor) -> History:
+        """The history after one more token in each row."""
+        return history.then(tokens, timestamp_begin=self._begin)
+
+    def _order(self, logits: torch.Tensor, history: History) -> None:
         """Timestamps come in pairs, except before end-of-text; they never decrease; the first token is a timestamp."""
-        first, eot = self._vocabulary.timestamp_begin, self._vocabulary.eot
-        row[self._vocabulary.no_timestamps] = NEVER
-        if not tokens:
-            row[:first] = NEVER
-            row[self._last_first + 1 :] = NEVER
+        logits[:, self._no_timestamps] = NEVER
+        if history.length == 0:
+            logits[:, : self._begin] = NEVER
+            logits[:, self._last_first + 1 :] = NEVER
             return
-        after_one = tokens[-1] >= first
-        after_two = after_one and (len(tokens) < 2 or tokens[-2] >= first)
-        if after_two:
-            row[first:] = NEVER
-        elif after_one:
-            row[:eot] = NEVER
-        latest = max((token for token in tokens if token >= first), default=None)
-        if latest is not None:  # only a closing timestamp may be repeated, as the next opening one
-            row[first : latest + (0 if after_one and not after_two else 1)] = NEVER
+        after_one = history.last >= self._begin
+        after_two = after_one & (history.before >= self._begin if history.length > 1 else torch.ones_like(after_one))
+        opens = after_one & ~after_two
+        logits[:, : self._eot].masked_fill_(opens[:, None], NEVER)
+        stamps = torch.arange(self._begin, logits.shape[-1], device=logits.device)
+        # only a closing timestamp may be repeated, as the next opening one
+        least = torch.where(history.stamp < 0, self._begin, history.stamp + torch.where(opens, 0, 1))
+        logits[:, self._begin :].masked_fill_(after_two[:, None] | (stamps < least[:, None]), NEVER)
 
     def _prefer_timestamps(self, logits: torch.Tensor) -> None:
         """If all timestamps together are more probable than any text token, the next token is a timestamp."""
-        first = self._vocabulary.timestamp_begin
         logprobs = torch.log_softmax(logits, dim=-1)
-        stamps = torch.logsumexp(logprobs[:, first:], dim=-1)
-        text = logprobs[:, :first].max(dim=-1).values
-        logits[:, :first].masked_fill_((stamps > text)[:, None], NEVER)
+        stamps = torch.logsumexp(logprobs[:, self._begin :], dim=-1)
+        text = logprobs[:, : self._begin].max(dim=-1).values
+        logits[:, : self._begin].masked_fill_((stamps > text)[:, None], NEVER)
