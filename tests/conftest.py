@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Several test processes share few cores. OpenMP's threads wait for work by spinning, which takes what others need:
+# torch took three times as long. Read when torch is loaded, so it is set before any other import.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import hypothesis
 import pytest
 from places import EXAMPLES, SHARED

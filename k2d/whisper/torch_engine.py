@@ -312,13 +312,13 @@ class TransformersEngine:
 
 
 def window_bytes(*, width: int, layers: int, vocabulary: int, frames: int, rows: int, value_bytes: int) -> int:
-    """The memory that a window takes while it is decoded, in bytes: about 190 MB for large-v2 with 5 beams in float16.
+    """The memory that a window takes while it is decoded, in bytes: 660 MB for large-v2 with 5 beams in float16.
 
-    Keys and values of its audio; those of its rows, and once more while beams are put in order; logits in float32, of
-    which five copies live at once; and what the encoder holds at its widest.
+    Keys and values of its audio and of its rows, for as many tokens as the context has; logits in float32, of which
+    five copies live at once; and what the encoder holds at its widest.
     """
     audio, tokens = frames // 2, prompts.CONTEXT
-    keys = 2 * layers * width * value_bytes * (audio + 2 * rows * tokens)
+    keys = 2 * layers * width * value_bytes * (audio + rows * tokens)
     return keys + rows * vocabulary * 4 * 5 + 12 * audio * width * value_bytes
 
 
