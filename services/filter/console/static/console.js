@@ -18,6 +18,12 @@ document.addEventListener("htmx:sendError", () => {
   document.getElementById("notice").replaceChildren(notice);
 });
 
+// A text with its values: fill("{count} {count:file|files}", { count: 1 }) is "1 file", as Words in words.py has it.
+function fill(text, values) {
+  return text.replace(/\{(\w+)(?::([^|{}]*)\|([^{}]*))?\}/g, (_, name, one, many) =>
+    one === undefined ? values[name] ?? "" : String(values[name]) === "1" ? one : many);
+}
+
 // Requests of our own scripts: with the session's token, errors as exceptions with the server's words.
 async function send(method, url, body) {
   const headers = { "X-CSRF-Token": document.body.dataset.csrf };

@@ -83,7 +83,7 @@ function showTable() {
   document.querySelector("#numbers-table tbody").replaceChildren(...rows);
   for (const place of document.querySelectorAll("[data-rule]")) {
     const count = curve.rules[place.dataset.rule];
-    place.textContent = count ? `${whole(count[0])} ${words.chunks}, ${hours(count[1])}` : "";
+    place.textContent = count ? `${fill(words.chunks, { count: whole(count[0]) })}, ${hours(count[1])}` : "";
   }
   document.getElementById("estimate").textContent =
     curve.sample < 1 ? `${words.salvaged}: ${words.estimate.replace("{share}", share(curve.sample, 1))}` : "";
