@@ -217,8 +217,10 @@ def test_progress_follows_every_answer_and_every_undo(browser, lake, template):
         reviewer.is_stored()
         page.wait_for_function("() => !Object.keys(localStorage).some(key => key.startsWith('k2d-review'))")
         assert len(asked) == 6  # none beside the one that is on its way
-        held[0].continue_()
+        with page.expect_request("**/progress*"):
+            held[0].continue_()
         counts(8)
+        page.wait_for_load_state("networkidle")
         assert len(asked) == 7  # and one for the answers that came meanwhile
         assert reviewer.errors == []
 
