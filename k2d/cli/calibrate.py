@@ -234,7 +234,7 @@ def _answer(calibration: "Calibration") -> str:
 def _weights(calibration: "Calibration") -> str:
     proof = (
         f"{calibration.pilot:,} of {counted(calibration.draws, 'reviewed draw')} chose the policy, "
-        f"{calibration.draws - calibration.pilot:,} for the proof of its claim"
+        f"{calibration.draws - calibration.pilot:,} prove its claim"
     )
     if calibration.fit is None:
         return f"{proof}; too few reviews to fit weights: the preset's are kept"
