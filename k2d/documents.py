@@ -164,7 +164,7 @@ class OpenBatch(ApiDocument):
 
 
 class LedgerSeconds(ApiDocument):
-    """Seconds of input by outcome: in = accepted + salvaged + rejected + quarantined + silence, exact to 1 ms."""
+    """Seconds of input by outcome: in = accepted + salvaged + rejected + quarantined + no label, exact to 1 ms."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
@@ -173,7 +173,9 @@ class LedgerSeconds(ApiDocument):
     salvaged: float = Field(description="Good segments of other chunks.", examples=[8.0])
     rejected: float = Field(examples=[12.0])
     quarantined: float = Field(examples=[18.0])
-    silence: float = Field(examples=[13.2])
+    silence: float = Field(
+        description="No label: what no chunk covers of labeled recordings (silence, music, pauses).", examples=[13.2]
+    )
 
 
 class ChunkCounts(ApiDocument):

@@ -408,7 +408,7 @@ class Quorum(StrEnum):
 
 
 class Status(StrEnum):
-    """The outcome of a second of input that is not silence."""
+    """The outcome of a second of input that has a label, or could get none."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -433,7 +433,7 @@ class Reason(StrEnum):
     SUBSTITUTION = "substitution"  # risk > α, mostly for tokens that validators transcribe differently
     DELETION = "deletion"  # risk > α, mostly for tokens only validators have: the label lacks speech
     INSERTION = "insertion"  # risk > α, mostly for tokens only the teacher has: the label invents speech
-    LOW_CONFIDENCE = "low_confidence"  # risk > α though the texts agree: the models find it improbable
+    LOW_CONFIDENCE = "low_confidence"  # risk > α, most of it because the models find the label improbable
     UNRESOLVED = "unresolved"  # risk > α and the hypotheses contradict one another
     RESCORED = "rescored"  # the text is a second decode's, and the policy takes the teacher's own only
 

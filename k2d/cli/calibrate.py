@@ -233,8 +233,8 @@ def _answer(calibration: "Calibration") -> str:
 
 def _weights(calibration: "Calibration") -> str:
     proof = (
-        f"{calibration.pilot} of {calibration.draws} reviewed draws chose the policy, "
-        f"{calibration.draws - calibration.pilot} prove its claim"
+        f"{calibration.pilot:,} of {counted(calibration.draws, 'reviewed draw')} chose the policy, "
+        f"{calibration.draws - calibration.pilot:,} prove its claim"
     )
     if calibration.fit is None:
         return f"{proof}; too few reviews to fit weights: the preset's are kept"

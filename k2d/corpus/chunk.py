@@ -59,7 +59,7 @@ def detail(lake: Lake, chunk_id: str, policy: Policy = DEFAULT, *, batch: str | 
         validators=facts.validators,
         hypotheses=[_hypothesis(facts.teacher_text, hypothesis) for hypothesis in facts.hypotheses],
         distances={
-            metric: None if values is None else shown(values[0])
+            metric: None if values is None else shown(values[0], policy.alpha)
             for metric, values in all_distances(policy, columns).items()
         },
         counts={"mixed": asdict(facts.distances.mixed), "phonemes": asdict(facts.distances.phonemes)},
@@ -126,7 +126,7 @@ def _segments(facts: ChunkFacts, policy: Policy, *, rejected: bool) -> list[Segm
             **segment,
             verdict=decision.verdict(row).status,
             reason=decision.verdict(row).reason,
-            risk=shown(risks[row]),
+            risk=shown(risks[row], policy.alpha),
             contributions=added[row],
             salvaged=bool(
                 policy.salvage and rejected and decision.accepted[row] and segment["end_s"] > segment["start_s"]
@@ -170,6 +170,18 @@ def all_distances(policy: Policy, columns: Columns) -> dict[Metric, npt.NDArray[
     return values | {Metric.EVIDENCE: None if by_evidence is None else metric_column(by_evidence, columns)}
 
 
-def shown(value: Any) -> float:
-    """Round a number for display, to four decimals."""
-    return round(float(value), 4)
+def shown(value: Any, alpha: float | None = None) -> float:
+    """Round a number for display: to four decimals, or to as many as it takes to stay on its side of α.
+
+        shown(np.float32(0.30000004), 0.3)  # 0.30000004, which a policy with α = 0.3 does not keep
+
+    Args:
+        value: a NumPy number; it is compared with α in its own precision, as a policy compares it.
+        alpha: what the number is compared with, if it is.
+    """
+    exact = float(str(value))  # the shortest number that is this one in its precision: 0.3, not 0.30000001192092896
+    if alpha is None:
+        return round(exact, 4)
+    side = (value > alpha, value < alpha)
+    roundings = (round(exact, decimals) for decimals in range(4, 18))
+    return next((number for number in roundings if (number > alpha, number < alpha) == side), alpha)

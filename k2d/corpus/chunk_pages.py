@@ -171,7 +171,9 @@ def chunk_rows(part: Part, policy: Policy, rows: npt.NDArray[np.int64]) -> list[
     return [
         ChunkRow(
             **text,
-            distances={m: None if values is None else shown(values[row]) for m, values in distances.items()},
+            distances={
+                m: None if values is None else shown(values[row], policy.alpha) for m, values in distances.items()
+            },
             teacher_repetition=int(columns["teacher_repetition"][row]),
             validator_repetition=int(columns["validator_repetition"][row]),
             verdict=decision.verdict(row).status,

@@ -93,7 +93,7 @@ def input_seconds(lake: Lake, batch: Batch) -> float:
 
 
 def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
-    """Account for every second of a batch: in = accepted + salvaged + rejected + quarantined + silence.
+    """Account for every second of a batch: in = accepted + salvaged + rejected + quarantined + no label.
 
     Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are the kept
     segments of chunks that are not kept whole; the rest of those chunks, pauses included, is rejected.

@@ -8,6 +8,7 @@ import pyarrow as pa
 from k2d.schema import LabelScript, Script, join_text
 from k2d.store.manifest import DatasetScript, DatasetScriptRows
 from k2d.text.script import CONVERTER, SCRIPT_VERSION, STANDARDS, convert, convert_parts
+from k2d.wording import counted
 
 RAW_TEXT: Final = "raw_text"  # column: the label as the teacher wrote it
 
@@ -42,9 +43,8 @@ def in_script(row: dict[str, Any], script: Script) -> dict[str, Any]:
 
 def scripts_in_words(rows: DatasetScriptRows) -> str:
     """The counts for a card: "16 rows Traditional, 1 Simplified, 6 mixed, 1 neither"."""
-    return (
-        f"{rows.traditional} rows Traditional, {rows.simplified} Simplified, {rows.mixed} mixed, {rows.neither} neither"
-    )
+    traditional = f"{counted(rows.traditional, 'row')} Traditional"
+    return f"{traditional}, {rows.simplified} Simplified, {rows.mixed} mixed, {rows.neither} neither"
 
 
 def script_rows(counts: Counter[LabelScript]) -> DatasetScriptRows:

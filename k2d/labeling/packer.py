@@ -1,7 +1,7 @@
 """Packs segments into chunks of at most 30 s. Pure; times are compared in whole milliseconds.
 
-A chunk's audio is cut to exactly its span. What lies between chunks counts as silence, so that chunks and silence add
-up to the recording.
+A chunk's audio is cut to exactly its span. What lies between chunks has no label (the ledger's word), so that chunks
+and what has no label add up to the recording.
 """
 
 from collections.abc import Iterable, Iterator

@@ -22,6 +22,7 @@ from k2d.schema import Batch, RecordingResult
 from k2d.store import contents
 from k2d.store.batches import GONE_HINT, DamagedBatch, DamagedResult
 from k2d.store.lake import Lake
+from k2d.wording import counted
 
 DAMAGED_FOLDER: Final = "damaged"
 LEFTOVER_AGE_S: Final = 24 * 3600.0  # younger files may belong to work that goes on
@@ -229,7 +230,7 @@ class _Checker:
             manifest = f"{folder}/manifest.json"
             if not self.files.exists(manifest):
                 if paths := self._all_old(folder):
-                    problem = f"an interrupted freeze left {len(paths)} shards and no manifest"
+                    problem = f"an interrupted freeze left {counted(len(paths), 'shard')} and no manifest"
                     self.found("interrupted freeze", folder, problem, partial(self.files.remove_folder, folder))
                 continue
             to_do = f"`k2d datasets delete {name}`, then `k2d freeze` or pull it again"

@@ -46,16 +46,16 @@ class DatasetCounts(_ManifestModel):
 
 
 class DatasetSeconds(_ManifestModel):
-    """The ledger of seconds, exact in milliseconds: input = accepted + salvaged + rejected + quarantined + silence."""
+    """The ledger of seconds, exact in milliseconds: in = accepted + salvaged + rejected + quarantined + no label."""
 
     input: float
     accepted: float = Field(description="Of chunks kept whole.")
     salvaged: float = Field(default=0.0, description="Of segments kept of other chunks.")
     rejected: float = Field(description="The rest of the chunks, pauses between their segments included.")
     quarantined: float
-    silence: float = Field(description="Of labeled recordings, what no chunk covers.")
+    silence: float = Field(description="No label: what no chunk covers of labeled recordings (silence, music, pauses).")
     by_reason: dict[str, float] = Field(
-        description="Without silence and salvaged; `revoked`: excluded by their ids; `reviewed`: by reviews."
+        description="Without salvaged and what has no label; `revoked`: excluded by their ids; `reviewed`: by reviews."
     )
 
 

@@ -30,6 +30,7 @@ from k2d.store import Lake
 from k2d.store.drafts import PART, Draft, DraftKind, UriPart
 from k2d.store.partial import partial_key
 from k2d.store.uploads import upload_uri
+from k2d.wording import counted
 
 DESCRIBED_AT_ONCE: Final = 16  # sources that are asked for at the same time
 IN_THE_REQUEST: Final = 16  # URIs up to which a request itself looks at them, so that a typo is answered at once
@@ -158,7 +159,7 @@ def _require_all(files: Sequence[Source], lake: Lake) -> None:
     if missing:
         names = ", ".join(repr(name[:100]) for name in missing[:NAMED]) + (" …" if len(missing) > NAMED else "")
         raise Conflict(
-            f"{len(missing)} of {len(files)} files have not been sent: {names}",
+            f"not sent yet, of {counted(len(files), 'file')}: {names}",
             hint="send them, then close the batch; or open another one without them",
             missing=len(missing),
         )

@@ -278,12 +278,13 @@ def _facts(lake: Lake, batches: Sequence[Batch], rows: Sequence[ReviewRow]) -> l
 def _notes(head: ReviewHead, segments: int, *, draws: int, holes: int) -> tuple[str, ...]:
     notes = []
     if holes:
-        notes.append(f"{holes} draws were skipped before the last reviewed one: each counts as entirely wrong")
+        notes.append(f"{counted(holes, 'draw')} skipped before the last reviewed one: each counts as entirely wrong")
     if draws < head.draws:
-        notes.append(f"{draws} of {head.draws} draws are reviewed")
+        notes.append(f"reviewed: {draws:,} of {counted(head.draws, 'draw')}")
     drawn_from = int(head.population.get("reachable", segments))
     if drawn_from != segments:
-        notes.append(f"the batches had {drawn_from} segments that could be kept when this was drawn, now {segments}")
+        then = counted(drawn_from, "segment")
+        notes.append(f"when this was drawn, the batches had {then} that could be kept, now {segments:,}")
     return tuple(notes)
 
 
@@ -292,7 +293,7 @@ def _claim(
 ) -> str:
     kept, total = seconds.at(alpha) / 3600, seconds.total / 3600
     return (
-        f"label MER ≤ {target:.1%} with {confidence:.0%} confidence, by {draws} reviewed draws from "
-        f"{head.population.get('reachable', 0)} segments of {counted(batches, 'batch', 'batches')}, "
+        f"label MER ≤ {target:.1%} with {confidence:.0%} confidence, by {counted(draws, 'reviewed draw')} from "
+        f"{counted(int(head.population.get('reachable', 0)), 'segment')} of {counted(batches, 'batch', 'batches')}, "
         f"{datetime.now(UTC).date().isoformat()}; keeps {kept / total:.1%} of the hours ({kept:.2f} of {total:.2f})"
     )

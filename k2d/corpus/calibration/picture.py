@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from k2d.corpus.calibration.calibrate import Calibration
+from k2d.wording import counted
 
 
 def can_draw() -> bool:
@@ -30,7 +31,7 @@ def write_picture(calibration: Calibration, path: Path) -> None:
         axes.axvline(100 * point.share, color="green", linewidth=0.8, label=f"α = {point.alpha:g}")
     top = max([2 * calibration.target, *(point.label_mer or 0.0 for point in points)])
     axes.set(xlabel="hours kept, %", ylabel="label MER of what is kept, %", xlim=(0, 100), ylim=(0, 150 * top))
-    axes.set_title(f"{calibration.draws} reviewed draws", fontsize=10)
+    axes.set_title(counted(calibration.draws, "reviewed draw"), fontsize=10)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -56,7 +56,7 @@ def choose_segments(
         return chosen, population
     if count < FEWEST:
         raise BadRequest(
-            f"{count} reviews are too few to prove anything", hint=f"--count is at least {FEWEST}; 300 is usual"
+            f"too few reviews to prove anything: {count}", hint=f"--count is at least {FEWEST}; 300 is usual"
         )
     return draw(parts, policy, count=count, seed=seed)
 

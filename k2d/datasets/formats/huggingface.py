@@ -115,7 +115,7 @@ rows = load_dataset("path/to/this/folder", split="train")
 ## Where every second went
 
 input {seconds.input:.3f} s = accepted {seconds.accepted:.3f} + salvaged {seconds.salvaged:.3f} \
-+ rejected {seconds.rejected:.3f} + quarantined {seconds.quarantined:.3f} + silence {seconds.silence:.3f}
++ rejected {seconds.rejected:.3f} + quarantined {seconds.quarantined:.3f} + no label {seconds.silence:.3f}
 
 | reason | seconds |
 |---|---|

@@ -16,6 +16,7 @@ from k2d.filtering.policy.metrics import Columns
 from k2d.filtering.policy.risk import QUORUM_COLUMNS
 from k2d.schema import Reason
 from k2d.text.repetition import NGRAM
+from k2d.wording import counted
 
 Flags = npt.NDArray[np.bool_]
 
@@ -46,11 +47,11 @@ def _loops(policy: Policy, columns: Columns) -> npt.NDArray[Any]:
 
 
 def _loop_words(policy: Policy) -> str:
-    words = f"it loops: some {NGRAM} characters occur more than {policy.repetition_max} times"
+    words = f"it loops: some {NGRAM} characters occur more than {counted(policy.repetition_max, 'time')}"
     return (
         words
         if policy.loops_max is None
-        else f"{words}, or it says the same more than {policy.loops_max} times and more than speech does"
+        else f"{words}, or it says the same more than {counted(policy.loops_max, 'time')} and more than speech does"
     )
 
 

@@ -20,6 +20,7 @@ from k2d.tarstream import tar_of
 from services.filter.batches import cancel_batch, get_batch, list_batches, retry_batch
 from services.filter.console.page import PageRoute, render
 from services.filter.console.progress import progress_of
+from services.filter.console.quarantine import REASONS, translated
 from services.filter.context import InLake, InQueue, InSettings
 from services.filter.index_jobs import require_index
 from services.filter.intake import MAX_FILES
@@ -131,6 +132,8 @@ def _shown(lake: Lake, status: BatchStatus, seen: str = "", wait: float = FIRST_
     return {
         "batch": status,
         "progress": progress_of(status),
+        "quarantine_reasons": REASONS,
+        "translated": translated,
         "seen": now,
         "wait": round(next_wait, 1),
         "is_polled": status.state not in ENDED,

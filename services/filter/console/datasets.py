@@ -14,6 +14,7 @@ from k2d.datasets.stream import stream_export
 from k2d.errors import K2DError, NotFound, QueueError
 from services.filter.chunks import RangeHeader, ranged
 from services.filter.console.page import PageRoute, render
+from services.filter.console.progress import ledger_bar
 from services.filter.context import InLake, InQueue
 from services.filter.datasets import get_dataset, remove_dataset
 from services.filter.fleet import function_of
@@ -51,6 +52,7 @@ def dataset_page(request: Request, name: str, lake: InLake, queue: InQueue, seed
         "dataset.html",
         dataset=state,
         manifest=state.manifest,
+        bar=ledger_bar(state.manifest.seconds, 0.0)[:-1] if state.manifest else (),  # of what is pending it has nothing
         rows=rows,
         rows_error=rows_error,
         next_seed=(drawn + 1) % MOST_SEED,

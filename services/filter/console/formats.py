@@ -68,6 +68,19 @@ def code(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
+def beside(value: float, alpha: float) -> tuple[str, str]:
+    """A number and the α that it is compared with, with as many digits as show which of them is larger.
+
+    beside(0.30004, 0.3) == ("0.30004", "0.3")
+    """
+    side = (value > alpha, value < alpha)
+    for digits in range(3, 17):
+        number, limit = f"{value:.{digits}f}", f"{alpha:.{max(6, digits)}g}"
+        if (float(number) > float(limit), float(number) < float(limit)) == side:
+            return number, limit
+    return str(value), str(alpha)
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "hours": hours,
     "clock": clock,
@@ -77,4 +90,5 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "duration": duration,
     "bytes": size,
     "code": code,
+    "beside": beside,
 }

@@ -6,18 +6,21 @@ from typing import Final
 
 from k2d.documents import BatchStatus, LedgerSeconds
 from k2d.schema import BatchState
+from k2d.store.manifest import DatasetSeconds
 
 BAR: Final = 1000.0  # units of the bar's width
 # Of the work on a recording, the teacher's share; the rest is validation. Chosen: measured shares lie between a third
 # and two thirds, by validator.
 LABEL_SHARE: Final = 0.5
+NO_LABEL: Final = "no label"
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerPart:
     """One outcome's part of the bar; `tenths` of per cent, over all parts exactly 1000."""
 
-    name: str
+    name: str  # as people see it
+    kind: str  # the CSS class of its colour
     seconds: float | None  # None: not known
     tenths: int
     start: float  # in units of BAR
@@ -75,7 +78,7 @@ def progress_of(status: BatchStatus) -> BatchProgress:
     )
 
 
-def ledger_bar(seconds: LedgerSeconds, pending_s: float | None) -> tuple[LedgerPart, ...]:
+def ledger_bar(seconds: LedgerSeconds | DatasetSeconds, pending_s: float | None) -> tuple[LedgerPart, ...]:
     """The ledger with what is pending as parts of a bar. Where nothing has a length, all of it is pending.
 
     sum(part.tenths for part in ledger_bar(seconds, 60.0)) == 1000
@@ -84,7 +87,7 @@ def ledger_bar(seconds: LedgerSeconds, pending_s: float | None) -> tuple[LedgerP
         ("accepted", seconds.accepted),
         ("salvaged", seconds.salvaged),
         ("rejected", seconds.rejected),
-        ("silence", seconds.silence),
+        (NO_LABEL, seconds.silence),
         ("quarantined", seconds.quarantined),
         ("pending", pending_s),
     ]
@@ -94,7 +97,7 @@ def ledger_bar(seconds: LedgerSeconds, pending_s: float | None) -> tuple[LedgerP
     total, at, parts = sum(weights), 0.0, []
     for (name, value), weight, tenths in zip(values, weights, rounded_shares(weights, 1000), strict=True):
         width = BAR * weight / total
-        parts.append(LedgerPart(name, value, tenths, at, width))
+        parts.append(LedgerPart(name, "unlabeled" if name == NO_LABEL else name, value, tenths, at, width))
         at += width
     return tuple(parts)
 

@@ -6,6 +6,7 @@ from typing import Final
 from k2d.documents import ChunkDetail
 from k2d.filtering.policy import RULES, SHORT_NAMES, Policy
 from k2d.schema import Reason, Status
+from services.filter.console.formats import beside
 from services.filter.console.words import Words
 
 REASONS: Final[Mapping[Reason, str]] = {
@@ -24,7 +25,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.SUBSTITUTION: "the validators have other words in place of the label's",
     Reason.DELETION: "the label seems to lack words that were said",
     Reason.INSERTION: "the label seems to have words that were not said",
-    Reason.LOW_CONFIDENCE: "the texts agree, but the models find the label improbable",
+    Reason.LOW_CONFIDENCE: "what weighs most is that the models find the label improbable",
     Reason.UNRESOLVED: "the validators contradict one another",
     Reason.RESCORED: "its text is a second decode's, and this policy takes the teacher's own only",
 }
@@ -45,12 +46,13 @@ EVIDENCE: Final[Mapping[str, str]] = {
 def sentence(chunk: ChunkDetail, policy: Policy, words: Words) -> str:
     """The verdict on a chunk and its reason.
 
-    sentence(chunk, DEFAULT, Words("en"))  # "Kept: its risk of 0.07 is at most α = 0.3, and the validators agree …"
+    sentence(chunk, DEFAULT, Words("en"))  # "Kept: its risk of 0.070 is at most α = 0.3, and the validators agree …"
     """
     _ = words
     reason = _(REASONS.get(chunk.reason, chunk.reason.replace("_", " ")))
     value = chunk.distances[policy.metric]
-    values = {"measure": _(SHORT_NAMES[policy.metric]), "value": f"{value or 0:.3g}", "alpha": f"{policy.alpha:g}"}
+    number, alpha = beside(value or 0.0, policy.alpha)
+    values = {"measure": _(SHORT_NAMES[policy.metric]), "value": number, "alpha": alpha}
     if chunk.verdict is Status.ACCEPTED:
         return _("Kept: its {measure} of {value} is at most α = {alpha}; {reason}.", reason=reason, **values)
     if chunk.reason in RULES:

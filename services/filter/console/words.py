@@ -1,6 +1,7 @@
 """The console's words: English in templates and code, and a table of translations for every other language."""
 
 import json
+import string
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -11,10 +12,24 @@ ENGLISH: Final = "en"
 LANGUAGES: Final[Mapping[str, str]] = {ENGLISH: "English", "zh-Hant": "繁體中文"}  # by what they call themselves
 
 
+class _Formatter(string.Formatter):
+    """str.format, with `{count:one|many}` for words that follow a number."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        one, bar, many = format_spec.partition("|")
+        if not bar:
+            return super().format_field(value, format_spec)
+        return one if str(value) == "1" else many
+
+
+_FORMATTER: Final = _Formatter()
+
+
 class Words:
     """Translates the console's texts.
 
-    Words("zh-Hant")("{count} recordings", count=12)  # "12 個錄音"
+    Words("en")("{count} {count:recording|recordings}", count=1)  # "1 recording"
+    Words("zh-Hant")("{count} {count:recording|recordings}", count=12)  # "12 個錄音"
     """
 
     def __init__(self, language: str) -> None:
@@ -22,9 +37,12 @@ class Words:
         self._table = {} if self.language == ENGLISH else table(self.language)
 
     def __call__(self, text: str, **values: Any) -> str:
-        """The text in this language, with the values in its braces; English where there is no translation."""
+        """The text in this language, with the values in its braces; English where there is no translation.
+
+        `{count:file|files}` is "file" where `count` is 1, and "files" otherwise.
+        """
         translated = self._table.get(text, text)
-        return translated.format(**values) if values else translated
+        return _FORMATTER.vformat(translated, (), values) if values else translated
 
 
 @cache

@@ -171,7 +171,7 @@ def test_the_card_tells_the_script_and_the_cache_is_not_shared(lake: Lake, tmp_p
         loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
         text = loaded.remove_columns("audio")[3]["text"]
         assert ("車" in text) == (script is Script.TRADITIONAL)
-    heard = "1 rows Traditional, 3 Simplified, 1 mixed, 1 neither"
+    heard = "1 row Traditional, 3 Simplified, 1 mixed, 1 neither"
     assert all(heard in card for card in cards.values())
     assert "traditional, converted with OpenCC" in cards[Script.TRADITIONAL]
     assert "raw_text" not in cards[Script.AS_HEARD]

@@ -18,6 +18,30 @@ document.addEventListener("htmx:sendError", () => {
   document.getElementById("notice").replaceChildren(notice);
 });
 
+// Records in tables are cards on narrow screens, where each value stands behind its column's name.
+function nameCells() {
+  for (const table of document.querySelectorAll("table.cards")) {
+    const names = [...table.tHead.rows[0].cells].map((head) => (head.firstElementChild ? "" : head.textContent.trim()));
+    for (const cell of table.querySelectorAll("tbody td")) {
+      if (cell.colSpan === 1 && names[cell.cellIndex]) cell.dataset.column = names[cell.cellIndex];
+    }
+    // what a cell is to a screen reader, some browsers take from how it is laid out
+    const roles = { "thead, tbody": "rowgroup", tr: "row", "thead th": "columnheader", "tbody th": "rowheader", td: "cell" };
+    table.setAttribute("role", "table");
+    for (const [parts, role] of Object.entries(roles)) {
+      for (const part of table.querySelectorAll(parts)) part.setAttribute("role", role);
+    }
+  }
+}
+document.addEventListener("DOMContentLoaded", nameCells);
+document.addEventListener("htmx:afterSwap", nameCells);
+
+// A text with its values: fill("{count} {count:file|files}", { count: 1 }) is "1 file", as Words in words.py has it.
+function fill(text, values) {
+  return text.replace(/\{(\w+)(?::([^|{}]*)\|([^{}]*))?\}/g, (_, name, one, many) =>
+    one === undefined ? values[name] ?? "" : String(values[name]) === "1" ? one : many);
+}
+
 // Requests of our own scripts: with the session's token, errors as exceptions with the server's words.
 async function send(method, url, body) {
   const headers = { "X-CSRF-Token": document.body.dataset.csrf };

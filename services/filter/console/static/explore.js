@@ -83,7 +83,7 @@ function showTable() {
   document.querySelector("#numbers-table tbody").replaceChildren(...rows);
   for (const place of document.querySelectorAll("[data-rule]")) {
     const count = curve.rules[place.dataset.rule];
-    place.textContent = count ? `${whole(count[0])} ${words.chunks}, ${hours(count[1])}` : "";
+    place.textContent = count ? `${fill(words.chunks, { count: whole(count[0]) })}, ${hours(count[1])}` : "";
   }
   document.getElementById("estimate").textContent =
     curve.sample < 1 ? `${words.salvaged}: ${words.estimate.replace("{share}", share(curve.sample, 1))}` : "";
@@ -93,7 +93,7 @@ function showTable() {
 // ---- the chart
 
 const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 5], [1, 4], [12, 6], [6, 2]];
-const INKS = ["rejected", "quarantined", "insert", "substitute", "delete", "pending", "soft", "silence"];
+const INKS = ["rejected", "quarantined", "insert", "substitute", "delete", "pending", "soft", "unlabeled"];
 
 function lines() {
   const thin = (values) => values.filter((_, step) => step % THINNED === 0).map((ms) => ms / 3.6e6);

@@ -4,7 +4,6 @@
 
 const AHEAD = 4; // segments that are fetched before they are asked for
 const TWICE_MS = 300; // an answer this soon after a segment appears is the end of a double click
-const REFRESH = 5; // answers between looks at the progress
 const RATES = [1, 0.75, 0.5];
 const WAITS_MS = [1000, 2000, 5000, 10000, 30000]; // before answers are sent again
 
@@ -55,7 +54,7 @@ class Answers {
       this.drop(some);
       this.failures = 0;
       this.oneByOne = this.oneByOne && this.waiting.length > 0;
-      this.stored(some.length);
+      this.stored();
       if (!this.waiting.length) this.say(this.refused.length ? "refused" : "sent", this.refusal());
     } catch (error) {
       this.fail(error, some);
@@ -214,8 +213,8 @@ class Desk {
     this.done = [];
     this.skipped = [];
     this.rate = 0;
-    this.count = 0;
-    this.answers = new Answers(page, (...said) => this.say(...said), (count) => this.stored(count));
+    this.progress = this.part("progress");
+    this.answers = new Answers(page, (...said) => this.say(...said), () => this.stored());
     for (const { answer } of this.answers.waiting) this.clips.seen.add(answer.segment);
     this.listen();
     this.next();
@@ -232,6 +231,9 @@ class Desk {
     });
     this.part("editor").addEventListener("submit", (event) => { event.preventDefault(); this.store(); });
     this.part("around").addEventListener("change", (event) => this.surround(event.target.checked ? 1 : 0));
+    this.part("calibrate")?.addEventListener("change", () => { this.progress.ariaLive = "polite"; });
+    this.progress.addEventListener("htmx:beforeSwap", () => { this.unfolded = Boolean(this.progress.querySelector("details[open]")); });
+    this.progress.addEventListener("htmx:afterSwap", () => this.progress.querySelector("details")?.toggleAttribute("open", this.unfolded));
     for (const button of this.page.querySelectorAll(".answers button")) button.disabled = !this.may;
   }
 
@@ -435,12 +437,11 @@ class Desk {
 
   /* what is said to the reviewer */
 
-  stored(count) {
-    this.count += count;
-    if (this.count >= REFRESH || !this.current) {
-      this.count = 0;
-      htmx.trigger("#progress", "refresh");
-    }
+  // While one look at the progress is on its way htmx keeps one more back, whatever comes meanwhile: however fast
+  // somebody answers there are never two at once, and the last one begins after the last answer was stored.
+  stored() {
+    this.progress.ariaLive = "off"; // it would talk into the next segment
+    htmx.trigger(this.progress, "refresh");
   }
 
   say(name, values = {}) {
@@ -467,10 +468,6 @@ class Desk {
 
 function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function fill(text, values) {
-  return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
 function clock(seconds) {

@@ -15,7 +15,6 @@
   let files = []; // {file, name}
   let request = null; // the upload that goes on
 
-  const say = (text, values) => text.replace(/\{(\w+)\}/g, (all, name) => name in values ? values[name] : all);
   const count = (number) => number.toLocaleString("en");
   function size(bytes) {
     for (const unit of ["B", "kB", "MB", "GB"]) {
@@ -52,7 +51,7 @@
     show(forecast, "");
     fail(files.length ? refusal() : "");
     if (!files.length) return;
-    line.append(say(texts.chosen, { count: count(files.length), size: size(total()) }) + " ");
+    line.append(fill(texts.chosen, { count: count(files.length), size: size(total()) }) + " ");
     const remove = document.createElement("button");
     remove.type = "button";
     remove.className = "link";
@@ -64,11 +63,11 @@
   // Why these files cannot be sent; "" if they can. A server refuses the same, but only after a while.
   function refusal() {
     const large = files.find((entry) => entry.file.size > limits.bytes);
-    if (large) return say(texts.fileTooLarge, { name: large.name, size: size(large.file.size), limit: size(limits.bytes) });
-    if (files.length > limits.files) return say(texts.tooMany, { count: count(files.length), limit: count(limits.files) });
+    if (large) return fill(texts.fileTooLarge, { name: large.name, size: size(large.file.size), limit: size(limits.bytes) });
+    if (files.length > limits.files) return fill(texts.tooMany, { count: count(files.length), limit: count(limits.files) });
     // names, boundaries and headers come on top of the files
     const sent = total() + 1000 * files.length + 100000;
-    return sent > limits.bytes ? say(texts.tooLarge, { size: size(total()), limit: size(limits.bytes) }) : "";
+    return sent > limits.bytes ? fill(texts.tooLarge, { size: size(total()), limit: size(limits.bytes) }) : "";
   }
 
   const of = (file) => ({ file, name: file.webkitRelativePath || file.name });
@@ -132,7 +131,7 @@
           uri = entry.audio_filepath || entry.audio || entry.path || entry.uri;
         } catch { uri = null; }
       }
-      if (typeof uri !== "string") throw new Error(say(texts.line, { line: index + 1, text: line.slice(0, 100) }));
+      if (typeof uri !== "string") throw new Error(fill(texts.line, { line: index + 1, text: line.slice(0, 100) }));
       sources.push(uri);
     });
     return sources;
@@ -204,15 +203,15 @@
     try {
       const answer = await post("dry_run=true", content);
       const scale = files.length ? total() / Math.max(1, some.reduce((sum, entry) => sum + entry.file.size, 0)) : 1;
-      const lines = [say(texts.forecast, {
+      const lines = [fill(texts.forecast, {
         hours: length(answer.hours * 3600 * scale), time: length(answer.estimated_s * scale),
         count: count(files.length || answer.recordings),
       })];
-      if (scale > 1.001) lines.push(say(texts.sample, { count: count(some.length) }));
+      if (scale > 1.001) lines.push(fill(texts.sample, { count: count(some.length) }));
       const unknown = answer.unknown - answer.not_audio.length;
-      if (unknown > 0) lines.push(say(texts.unknown, { count: count(unknown) }));
-      if (answer.not_audio.length) lines.push(say(texts.notAudio, { names: answer.not_audio.slice(0, 10).join(", ") + (answer.not_audio.length > 10 ? " …" : "") }));
-      lines.push(say(texts.basis, { basis: answer.basis }));
+      if (unknown > 0) lines.push(fill(texts.unknown, { count: count(unknown) }));
+      if (answer.not_audio.length) lines.push(fill(texts.notAudio, { names: answer.not_audio.slice(0, 10).join(", ") + (answer.not_audio.length > 10 ? " …" : "") }));
+      lines.push(fill(texts.basis, { basis: answer.basis }));
       forecast.replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
     } catch (error) {
       show(forecast, "");
@@ -238,7 +237,7 @@
         const done = progress.loaded >= progress.total;
         if (Date.now() - at < 500 && !done) return; // a reader of the screen is not told each block
         at = Date.now();
-        sent.textContent = done ? texts.stored : say(texts.sending, { done: size(progress.loaded), size: size(progress.total) });
+        sent.textContent = done ? texts.stored : fill(texts.sending, { done: size(progress.loaded), size: size(progress.total) });
       });
       request = null;
       location.href = new URL(`batches/${encodeURIComponent(answer.id)}`, document.baseURI).href;

@@ -169,7 +169,7 @@ def test_a_damaged_review_file_is_refused_with_its_line(corpus, tmp_path, text, 
 
 def test_too_few_draws_and_nothing_to_draw_are_refused(corpus):
     lake, batch, _ = corpus
-    with pytest.raises(BadRequest, match="too few to prove anything"):
+    with pytest.raises(BadRequest, match="too few reviews to prove anything"):
         review(lake, [batch], DEFAULT, count=5, seed=0)
     with pytest.raises(BadRequest, match="nothing to review"):
         review(lake, [batch], DEFAULT.model_copy(update={"min_phonemes_per_s": 1e6}), count=50, seed=0)

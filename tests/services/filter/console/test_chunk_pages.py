@@ -11,9 +11,12 @@ from lakes import batch, put_recording
 from local_client import LocalClient
 
 from k2d.corpus import chunk_pages
-from k2d.corpus.chunk import detail
-from k2d.filtering.policy import DEFAULT, PAPER, Policy
-from k2d.schema import Status
+from k2d.corpus.chunk import detail, find_chunk
+from k2d.filtering.policy import DEFAULT, PAPER, RULES, Policy
+from k2d.filtering.policy.columns import columns_of
+from k2d.filtering.policy.risk import Weights
+from k2d.filtering.policy.thresholds import metric_column
+from k2d.schema import Metric, Reason, Status
 from k2d.settings import Settings
 from k2d.store import Lake
 from services.filter.app import create_app
@@ -132,6 +135,44 @@ def test_every_verdict_is_a_sentence(lake: Lake, policy: Policy) -> None:
             assert said.startswith("Kept" if chunk.verdict is Status.ACCEPTED else "Rejected")
             assert REASONS[chunk.reason] in said
             assert "{" not in said
+
+
+@pytest.mark.parametrize("metric", [Metric.EVIDENCE, Metric.PER_BOUNDED])
+def test_a_verdict_names_its_number_and_alpha_so_that_one_is_seen_to_be_larger(lake: Lake, metric: Metric) -> None:
+    by = DEFAULT.varied(metric=metric)
+    seen = set()
+    for chunk in chunk_pages.all_chunks(lake, lake.batches.get("lectures"), by):
+        facts = find_chunk(lake, chunk.id)
+        columns = columns_of([facts.distances], [facts.evidence])
+        exact = float(metric_column(by, columns)[0])
+        for step in (0.0, 1e-12, 1e-7, 1e-6, 4e-5, 1e-3):
+            for alpha in (exact - step, exact + step, round(exact, 3)):
+                policy = by.varied(alpha=min(1.0, max(0.0, alpha)))
+                shown = detail(lake, chunk.id, policy)
+                said = sentence(shown, policy, Words("en"))
+                pair = re.search(r"of ([\d.]+) is (above|at most) α = ([\d.e-]+);", said)
+                if pair is None:
+                    assert shown.reason in RULES
+                    continue
+                number, limit = float(pair[1]), float(pair[3])
+                assert number > limit if pair[2] == "above" else number <= limit, said
+                seen.add(pair[2])
+    assert seen == {"above", "at most"}
+
+
+def test_no_reason_of_a_rejection_says_that_texts_agree_which_differ(lake: Lake) -> None:
+    weights = Weights(bias=0.0, disagreement=0.1, avg_logprob=9.0)
+    policy = DEFAULT.model_copy(update={"name": "doubtful", "weights": weights, "alpha": 0.0})
+    improbable = [
+        chunk
+        for chunk in chunk_pages.all_chunks(lake, lake.batches.get("lectures"), policy)
+        if chunk.reason is Reason.LOW_CONFIDENCE and chunk.distances[Metric.MER]
+    ]
+    assert improbable  # their texts differ
+    for chunk in improbable:
+        said = sentence(detail(lake, chunk.id, policy), policy, Words("en"))
+        assert "improbable" in said
+        assert "agree" not in said
 
 
 @pytest.mark.parametrize("chunk_id", ["x", "x-00001", "0" * 32 + "-99999999999999999999", "%3Cb%3E", "a-00000.001"])

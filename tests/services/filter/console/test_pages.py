@@ -273,7 +273,7 @@ def test_a_dataset_with_reviewed_texts_says_so(lake, console, settings, monkeypa
     (job,) = console.app.state.queue.waiting(CORPUS)
     jobs.freeze_dataset(*job.args)
     page = console.get("/datasets/gold").text
-    assert "of 1 segments: 0 confirmed, 1 corrected, 0 left out" in page
+    assert "of 1 segment: 0 confirmed, 1 corrected, 0 left out" in page
     assert "text from: review" in page
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2d.cli.show import ledger_table
 from k2d.documents import BatchStatus, ChunkCounts, Jobs, Ledger, LedgerSeconds, RecordingCounts
 from k2d.schema import BatchState
 from services.filter.console.progress import BAR, ledger_bar, progress_of, rounded_shares
@@ -44,6 +45,19 @@ def test_the_bar_always_sums_to_100_per_cent(values: tuple[float, ...], pending:
     for part in parts:
         assert part.start == pytest.approx(at)
         at += part.width
+
+
+def test_what_no_chunk_covers_has_the_word_that_the_command_has_for_it() -> None:
+    parts = ledger_bar(seconds(1, 0, 0, 0, 3), 0.0)
+    assert (
+        [part.name for part in parts if part.tenths == 750]
+        == ["no label"]
+        == [
+            cell
+            for cell in ledger_table(status(done=1, total=1, input_s=1.0).ledger).columns[0].cells
+            if "label" in str(cell)
+        ]
+    )
 
 
 def test_largest_remainders_get_the_rest() -> None:

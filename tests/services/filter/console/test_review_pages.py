@@ -184,6 +184,48 @@ def test_twenty_segments_are_reviewed_by_keyboard_and_calibrated(browser, lake, 
 
 
 @pytest.mark.integration
+def test_progress_follows_every_answer_and_every_undo(browser, lake, template):
+    with serve(app_of(lake)) as url:
+        page = browser.new_page()
+        reviewer = Reviewer(page, f"{url}/review/{template[2]}")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "/progress" in request.url else None)
+
+        def counts(number: int) -> None:
+            page.wait_for_function(
+                "n => document.getElementById('progress').textContent.includes(` ${n} of `) ||"
+                " document.getElementById('progress').textContent.trim().startsWith(`${n} of `)",
+                arg=number,
+            )
+
+        for number in range(1, 4):
+            reviewer.press("Enter")
+            counts(number)
+            reviewer.hears(number)
+        reviewer.press("u")
+        counts(2)
+        reviewer.hears(2)
+        reviewer.press("n")
+        counts(3)
+        page.wait_for_load_state("networkidle")
+        assert len(asked) == 5  # one a change
+        held: list[Any] = []  # a server that is slow the first time, and somebody who is fast
+        page.route("**/progress*", lambda route: route.continue_() if held else held.append(route))
+        for number in range(4, 9):
+            reviewer.hears(number - 1)
+            reviewer.press("Enter")
+        reviewer.is_stored()
+        page.wait_for_function("() => !Object.keys(localStorage).some(key => key.startsWith('k2d-review'))")
+        assert len(asked) == 6  # none beside the one that is on its way
+        with page.expect_request("**/progress*"):
+            held[0].continue_()
+        counts(8)
+        page.wait_for_load_state("networkidle")
+        assert len(asked) == 7  # and one for the answers that came meanwhile
+        assert reviewer.errors == []
+
+
+@pytest.mark.integration
 def test_a_label_is_edited_with_stops_for_tab(browser, lake, template):
     draw = template[2]
     items = next_segments(lake, draw, reviewer="x", limit=50).segments

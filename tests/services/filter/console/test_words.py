@@ -11,7 +11,7 @@ from services.filter.console.words import LANGUAGES, Words, preferred, table
 
 CONSOLE = Path(words.__file__).parent
 # _("…") in templates and code; texts that are looked up by a value are checked where the values are
-CALL = re.compile(r"""\b_\(\s*"((?:[^"\\]|\\.)*)\"""")
+CALL = re.compile(r"""\b_\(\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
 OTHERS = [code for code in LANGUAGES if code != words.ENGLISH]
 
 
@@ -20,7 +20,7 @@ def texts() -> set[str]:
     found = set()
     for page in pages:
         if page.name != "words.py":
-            found |= {json.loads(f'"{text}"') for text in CALL.findall(page.read_text("utf-8"))}
+            found |= {json.loads(f'"{own[0] or own[1]}"') for own in CALL.findall(page.read_text("utf-8"))}
     return found
 
 
@@ -30,7 +30,18 @@ def test_every_text_is_translated_with_its_values(language: str) -> None:
     missing = sorted(texts() - table(language).keys())
     assert not missing
     for text, translated in table(language).items():
-        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", translated)), text
+        assert set(re.findall(r"\{(\w+)", text)) >= set(values := re.findall(r"\{(\w+)", translated)), text
+        assert set(re.findall(r"\{(\w+)\}", text)) == set(values), text
+
+
+# a number that is never 1: more than a limit, the limit itself, steps that are put together
+NEVER_ONE = ("{count} files are more than", "{files} files in one request", "mean of {count} steps")
+
+
+def test_a_plural_behind_a_number_has_its_singular() -> None:
+    plural = re.compile(r"\{(?!name|policy|points|size)\w+\} (?:[a-z]+ )?(?!is|has|was|this)[a-z]+s\b")
+    found = [text for text in texts() if plural.search(text) and not any(own in text for own in NEVER_ONE)]
+    assert found == []
 
 
 @pytest.mark.parametrize("language", OTHERS)
