@@ -229,7 +229,9 @@ class Jobs(ApiDocument):
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
     times_real_time: float | None = Field(
-        None, description="Seconds of audio a second, of all workers, since they began; null before.", examples=[5.1]
+        None,
+        description="Seconds of audio that all workers label and validate a second, since they began; null before.",
+        examples=[5.1],
     )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
     audio_s: float | None = Field(
@@ -310,8 +312,8 @@ class BatchStatus(BatchSummary):
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     eta_s: float | None = Field(
         None,
-        description="Seconds until the recordings without a result are done, if they are as long as the others and "
-        "workers go on at this speed; null if unknown.",
+        description="Seconds until the recordings without a result are labeled and validated, if workers go on at this "
+        "speed; never 0; null if unknown.",
         examples=[3120.0],
     )
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
@@ -350,8 +352,17 @@ class Forecast(ApiDocument):
     not_audio: list[str] = Field(default=[], description="Names of files that are not audio, or cannot be read.")
     hours: float = Field(examples=[0.0701])
     windows: int = Field(examples=[18])
-    estimated_s: float = Field(examples=[50.5])
-    basis: str = Field(examples=["5.1 × real time with 1 worker: measured on 12 recordings of batch lectures"])
+    estimated_s: float | None = Field(
+        description="Seconds until it is labeled and validated; null if no batch with these models was measured.",
+        examples=[50.5],
+    )
+    basis: str = Field(
+        description="What the speed was measured with and on, or why no time can be estimated.",
+        examples=[
+            "5.1 × real time with 1 worker: measured on 12 recordings of batch lectures, teacher "
+            "openai/whisper-large-v2 (ctranslate2 float16 on cuda), validator openai/whisper-base"
+        ],
+    )
 
 
 class ResumeResult(ApiDocument):
