@@ -185,18 +185,17 @@ def delete(
 ) -> None:
     """Delete a dataset and its shards. The labels are kept, so it can be frozen again."""
     service = backend(api, embedded)
-    manifest = service.manifest(name(dataset))
+    name(dataset)
     if not yes:
-        typer.confirm(
-            f"delete dataset {dataset} ({counted(manifest.counts.rows, 'row')}) from {service.where}?",
-            abort=True,
-            err=True,
-        )
+        entry = next((row for row in service.datasets() if row.name == dataset), None)  # also one that is damaged
+        rows = service.manifest(dataset).counts.rows if entry is None else entry.rows
+        size = "damaged" if entry and entry.error else counted(rows, "row")
+        typer.confirm(f"delete dataset {dataset} ({size}) from {service.where}?", abort=True, err=True)
     deleted = service.delete_dataset(dataset)
     if as_json:
         show.dump(deleted)
     else:
-        show.out.print(f"deleted dataset {deleted.name}: {deleted.bytes / 1e6:.1f} MB freed", soft_wrap=True)
+        show.out.print(f"deleted dataset {deleted.name}: {in_bytes(deleted.bytes)} freed", soft_wrap=True)
 
 
 def show_manifest(manifest: Manifest) -> None:
