@@ -255,6 +255,17 @@ class RecordingNotes(ApiDocument):
     notes: list[str] = Field(examples=[["Track 1 of 2 is labeled: marked as default."]])
 
 
+class LabelingOptions(ApiDocument):
+    """How the recordings of a batch are decoded, labeled and validated, beside its models, language and terms."""
+
+    beam_size: int = Field(examples=[5])
+    rescore: bool = Field(description="Whether uncertain chunks are decoded again without timestamps.")
+    vad: bool = Field(description="Whether audio without voice activity is skipped.")
+    condition_on_previous_text: bool
+    channels: str = Field(description="`mix`, `each`, or a channel's number.", examples=["mix"])
+    keep_partial: bool = Field(description="Whether damaged files are labeled up to the damage.")
+
+
 class BatchSummary(ApiDocument):
     """The properties of a batch that never change."""
 
@@ -266,6 +277,7 @@ class BatchSummary(ApiDocument):
     validator: str = Field(examples=["openai/whisper-base"])
     language: str = Field(examples=["zh-en"])
     terms: list[str] = Field(default=[], description="What the teacher was told.", examples=[["NTU COOL"]])
+    options: LabelingOptions | None = Field(None, description="null only of a damaged batch")
 
 
 class BatchItem(BatchSummary):

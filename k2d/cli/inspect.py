@@ -72,9 +72,8 @@ def status(
     )
     if batch_status.state in (BatchState.QUEUED, BatchState.RUNNING):
         show.out.print(show.progress_line(batch_status), soft_wrap=True)
-    show.out.print(
-        f"teacher {batch_status.teacher}, validator {batch_status.validator}, language {batch_status.language}"
-    )
+    for line in show.options_lines(batch_status):
+        show.out.print(escape(line), soft_wrap=True)
     show.out.print(show.ledger_table(batch_status.ledger))
     if batch_status.quarantined:
         show.out.print(show.quarantine_table(batch_status.quarantined))

@@ -36,6 +36,7 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 MAX_NAME: Final = 4096  # a path is not shortened where someone may want to copy it
+TERMS_SHOWN: Final = 10  # of a batch; chosen
 VERDICT_STYLES: Final = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
 
 
@@ -93,6 +94,21 @@ def progress_line(status: BatchStatus) -> str:
         parts += [f"{jobs.times_real_time:,.1f} × real time"] if jobs.times_real_time else []
     parts += [f"{estimated_time(status.eta_s)} left"] if status.eta_s is not None else []
     return ", ".join(parts)
+
+
+def options_lines(status: BatchStatus) -> list[str]:
+    """What a batch is labeled with, in two lines: models and language; then the options of `k2d label`, and terms."""
+    lines = [f"teacher {status.teacher}, validator {status.validator}, language {status.language}"]
+    if (options := status.options) is not None:
+        values = [f"{name} {_value(value)}" for name, value in options]
+        terms = f"terms {', '.join(status.terms[:TERMS_SHOWN])}" if status.terms else "no terms"
+        more = len(status.terms) - TERMS_SHOWN
+        lines.append("; ".join([", ".join(values), terms + (f" and {more:,} more" if more > 0 else "")]))
+    return lines
+
+
+def _value(value: object) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def forecast_line(forecast: Forecast) -> str:

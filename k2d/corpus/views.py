@@ -20,6 +20,7 @@ from k2d.documents import (
     ChunkSeconds,
     CurvePoint,
     Jobs,
+    LabelingOptions,
     Ledger,
     LedgerSeconds,
     Preview,
@@ -54,6 +55,14 @@ def summary(batch: Batch) -> BatchSummary:
         validator=batch.validator,
         language=batch.options.decode.language,
         terms=list(terms_of(batch.options.decode.initial_prompt or "")),
+        options=LabelingOptions(
+            beam_size=batch.options.decode.beam_size,
+            rescore=batch.options.rescore,
+            vad=batch.options.vad,
+            condition_on_previous_text=batch.options.condition_on_previous_text,
+            channels=batch.audio.channels,
+            keep_partial=batch.audio.keep_partial,
+        ),
     )
 
 
