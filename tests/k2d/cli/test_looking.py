@@ -37,6 +37,8 @@ def test_the_columns_of_doctor_are_aligned(k2d):
         "validators of batches",
         "store",
         "disk",
+        "cache",
+        "temporary files",
         "Redis",
         "teacher",
         "validator",
