@@ -26,8 +26,8 @@ def install(
 ) -> None:
     """Add to `app` what every host has. What is added last is outermost: metrics count refusals too.
 
-    `refused_page` makes pages of refusals, and for browsers of what is not there; app.state.authenticator is for whoever
-    lets people sign in.
+    `refused_page` makes pages of refusals, and for browsers of what is not there; app.state.authenticator is for
+    whoever lets people sign in.
 
         app = FastAPI()
         install(app, load(), {"GET /v1/batches": EndpointAccess(AccessRole.VIEWER)})
