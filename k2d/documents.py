@@ -231,7 +231,9 @@ class Jobs(ApiDocument):
         description="Audio of unfinished recordings that the teacher has transcribed.", examples=[61.3]
     )
     times_real_time: float | None = Field(
-        None, description="Seconds of audio a second, of all workers, since they began; null before.", examples=[5.1]
+        None,
+        description="Seconds of audio that all workers label and validate a second, since they began; null before.",
+        examples=[5.1],
     )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
     audio_s: float | None = Field(
@@ -255,6 +257,17 @@ class RecordingNotes(ApiDocument):
     notes: list[str] = Field(examples=[["Track 1 of 2 is labeled: marked as default."]])
 
 
+class LabelingOptions(ApiDocument):
+    """How the recordings of a batch are decoded, labeled and validated, beside its models, language and terms."""
+
+    beam_size: int = Field(examples=[5])
+    rescore: bool = Field(description="Whether uncertain chunks are decoded again without timestamps.")
+    vad: bool = Field(description="Whether audio without voice activity is skipped.")
+    condition_on_previous_text: bool
+    channels: str = Field(description="`mix`, `each`, or a channel's number.", examples=["mix"])
+    keep_partial: bool = Field(description="Whether damaged files are labeled up to the damage.")
+
+
 class BatchSummary(ApiDocument):
     """The properties of a batch that never change."""
 
@@ -266,6 +279,7 @@ class BatchSummary(ApiDocument):
     validator: str = Field(examples=["openai/whisper-base"])
     language: str = Field(examples=["zh-en"])
     terms: list[str] = Field(default=[], description="What the teacher was told.", examples=[["NTU COOL"]])
+    options: LabelingOptions | None = Field(None, description="null only of a damaged batch")
 
 
 class BatchItem(BatchSummary):
@@ -312,8 +326,8 @@ class BatchStatus(BatchSummary):
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
     eta_s: float | None = Field(
         None,
-        description="Seconds until the recordings without a result are done, if they are as long as the others and "
-        "workers go on at this speed; null if unknown.",
+        description="Seconds until the recordings without a result are labeled and validated, if workers go on at this "
+        "speed; never 0; null if unknown.",
         examples=[3120.0],
     )
     quarantined: list[QuarantinedRecording] = Field(description="the first 100")
@@ -352,8 +366,17 @@ class Forecast(ApiDocument):
     not_audio: list[str] = Field(default=[], description="Names of files that are not audio, or cannot be read.")
     hours: float = Field(examples=[0.0701])
     windows: int = Field(examples=[18])
-    estimated_s: float = Field(examples=[50.5])
-    basis: str = Field(examples=["5.1 × real time with 1 worker: measured on 12 recordings of batch lectures"])
+    estimated_s: float | None = Field(
+        description="Seconds until it is labeled and validated; null if no batch with these models was measured.",
+        examples=[50.5],
+    )
+    basis: str = Field(
+        description="What the speed was measured with and on, or why no time can be estimated.",
+        examples=[
+            "5.1 × real time with 1 worker: measured on 12 recordings of batch lectures, teacher "
+            "openai/whisper-large-v2 (ctranslate2 float16 on cuda), validator openai/whisper-base"
+        ],
+    )
 
 
 class ResumeResult(ApiDocument):

@@ -17,17 +17,29 @@ def in_bytes(size: int) -> str:
     return f"{amount:.0f} {units[0]}" if units[0] == "bytes" else f"{amount:.1f} {units[0]}"
 
 
-def in_hours(seconds: float) -> str:
-    """A duration for people: "40 s", "12 min", "3 h 20 min", "2 days 4 h"."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
+def audio_length(seconds: float) -> str:
+    """A length of audio: seconds up to two minutes, minutes up to two hours, then hours; only nothing is "0.0 s".
+
+    audio_length(5400) == "90.0 min"
+    """
+    if 0 < seconds < 0.05:
+        return f"{max(seconds, 0.001):.3f} s"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def estimated_time(seconds: float) -> str:
+    """An estimate of how long something takes: "less than a minute", "about 12 min", "about 3 h 20 min"."""
     minutes = round(seconds / 60)
+    if seconds < 60:
+        return "less than a minute"
     if minutes < 60:
-        return f"{minutes} min"
+        return f"about {minutes} min"
     hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} days {hours % 24} h"
+    return f"about {hours} h {minutes} min" if hours < 48 else f"about {hours // 24} days {hours % 24} h"
 
 
 def listed(values: Iterable[str]) -> str:

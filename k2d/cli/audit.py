@@ -23,7 +23,7 @@ from k2d.cli.base import (
 from k2d.cli.progress import bar
 from k2d.documents import AuditRequest
 from k2d.errors import BadRequest
-from k2d.wording import counted
+from k2d.wording import audio_length, counted
 
 if TYPE_CHECKING:
     from k2d.corpus.audit import Audit
@@ -75,12 +75,12 @@ def audit(
 
 def _table(report: "Audit") -> Table:
     table = Table(
-        title=f"Policy {escape(report.policy)} keeps {report.share:.1%} of {report.seconds / 3600:.2f} h in "
+        title=f"Policy {escape(report.policy)} keeps {report.share:.1%} of {audio_length(report.seconds)} in "
         f"{counted(report.recordings, 'recording')}; bands: {report.confidence:.0%}, by recording",
         title_justify="left",
     )
     table.add_column("group", overflow="fold")
-    for column in ("hours", "chunks", "seconds kept", "chunks kept", "behind the rest"):
+    for column in ("length", "chunks", "seconds kept", "chunks kept", "behind the rest"):
         table.add_column(column, justify="right")
     before = None
     for group in report.groups:
@@ -90,7 +90,7 @@ def _table(report: "Audit") -> Table:
             before = group.by
         table.add_row(
             f"  {show.visible(group.name)}",
-            f"{group.seconds / 3600:.2f}",
+            audio_length(group.seconds),
             str(group.chunks),
             f"{group.share:.0%} [dim]{_band(group.share_band)}[/]",
             f"{group.chunk_share:.0%} [dim]{_band(group.chunk_share_band)}[/]",

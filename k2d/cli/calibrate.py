@@ -25,7 +25,7 @@ from k2d.cli.progress import bar
 from k2d.documents import CalibrationRequest, DrawItem, DrawRequest
 from k2d.errors import BadRequest
 from k2d.store.reviews import ReviewOrder
-from k2d.wording import counted
+from k2d.wording import audio_length, counted
 
 if TYPE_CHECKING:
     from k2d.corpus.calibration.calibrate import Calibration
@@ -97,11 +97,10 @@ def review(
         show.dump({"id": draw.id} | head.model_dump(mode="json", exclude_none=True))
         return
     seconds = sum(row.end_s - row.start_s for row in rows)
-    minutes = counted(round(seconds / 60), "minute")
     segments = counted(int(head.population["segments"]), "segment")
     show.out.print(
-        f"{counted(len(rows), 'segment')} to review ({minutes} of speech) by {counted(count, 'draw')} from "
-        f"{head.population['reachable']} of {segments}: {escape(str(out or draw.id))}",
+        f"{counted(len(rows), 'segment')} to review ({audio_length(seconds)} of speech) by {counted(count, 'draw')} "
+        f"from {head.population['reachable']} of {segments}: {escape(str(out or draw.id))}",
         soft_wrap=True,
     )
     show.out.print(f"in a browser: {settings().api_url}/review/{draw.id}; then run: k2d calibrate {draw.id}")
@@ -249,7 +248,7 @@ def _table(calibration: "Calibration") -> Table:
         title=f"Label MER of what each α keeps; each end of a band holds with {calibration.confidence:.0%} confidence",
         title_justify="left",
     )
-    for column in ("α", "hours kept", "share", "label MER", "band", "proved"):
+    for column in ("α", "kept", "share", "label MER", "band", "proved"):
         table.add_column(column, justify="right")
     step = max(1, -(-len(calibration.curve) // SHOWN))
     last = len(calibration.curve) - 1
@@ -258,7 +257,7 @@ def _table(calibration: "Calibration") -> Table:
             continue
         table.add_row(
             f"{point.alpha:.4f}",
-            f"{point.seconds / 3600:.2f}",
+            audio_length(point.seconds),
             f"{point.share:.0%}",
             "–" if point.label_mer is None else f"{point.label_mer:.1%}",
             f"{point.lower:.1%} – {point.upper:.1%}",

@@ -30,7 +30,7 @@ from k2d.errors import BadRequest
 from k2d.schema import TEACHER, Script
 from k2d.store.manifest import Manifest
 from k2d.textfiles import ENCODING
-from k2d.wording import counted, listed
+from k2d.wording import audio_length, counted, in_bytes, listed
 
 datasets = typer.Typer(
     name="datasets", help="List, show and delete frozen datasets.", no_args_is_help=True, add_completion=False
@@ -153,10 +153,10 @@ def list_(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = Fal
         show.dump(rows)
         return
     table = Table(box=SIMPLE_HEAD)
-    for column in ("dataset", "frozen", "rows", "hours", "MB"):
+    for column in ("dataset", "frozen", "rows", "length", "size"):
         table.add_column(column, justify="left" if column in ("dataset", "frozen") else "right")
     for row in rows:
-        table.add_row(row.name, row.created_at, f"{row.rows:,}", f"{row.hours:.2f}", f"{row.bytes / 1e6:.1f}")
+        table.add_row(row.name, row.created_at, f"{row.rows:,}", audio_length(row.hours * 3600), in_bytes(row.bytes))
         if row.error:
             show.out.print(f"[red]damaged[/]: {escape(row.error)}", soft_wrap=True)
     show.out.print(
@@ -185,18 +185,17 @@ def delete(
 ) -> None:
     """Delete a dataset and its shards. The labels are kept, so it can be frozen again."""
     service = backend(api, embedded)
-    manifest = service.manifest(name(dataset))
+    name(dataset)
     if not yes:
-        typer.confirm(
-            f"delete dataset {dataset} ({counted(manifest.counts.rows, 'row')}) from {service.where}?",
-            abort=True,
-            err=True,
-        )
+        entry = next((row for row in service.datasets() if row.name == dataset), None)  # also one that is damaged
+        rows = service.manifest(dataset).counts.rows if entry is None else entry.rows
+        size = "damaged" if entry and entry.error else counted(rows, "row")
+        typer.confirm(f"delete dataset {dataset} ({size}) from {service.where}?", abort=True, err=True)
     deleted = service.delete_dataset(dataset)
     if as_json:
         show.dump(deleted)
     else:
-        show.out.print(f"deleted dataset {deleted.name}: {deleted.bytes / 1e6:.1f} MB freed", soft_wrap=True)
+        show.out.print(f"deleted dataset {deleted.name}: {in_bytes(deleted.bytes)} freed", soft_wrap=True)
 
 
 def show_manifest(manifest: Manifest) -> None:
@@ -204,14 +203,15 @@ def show_manifest(manifest: Manifest) -> None:
     counts, seconds = manifest.counts, manifest.seconds
     kept_s = seconds.accepted + seconds.salvaged
     share = kept_s / seconds.input if seconds.input else 0.0
-    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    size = sum(shard.bytes for shard in manifest.shards)
     show.out.print(
-        f"dataset [bold]{manifest.name}[/]: {counted(counts.rows, 'row')}, {kept_s:.1f} s of speech "
-        f"({share:.0%} of {seconds.input:.1f} s), {counted(len(manifest.shards), 'shard')}, {size:.1f} MB"
+        f"dataset [bold]{manifest.name}[/]: {counted(counts.rows, 'row')}, {audio_length(kept_s)} of speech "
+        f"({share:.0%} of {audio_length(seconds.input)}), {counted(len(manifest.shards), 'shard')}, {in_bytes(size)}"
     )
     if seconds.salvaged:
         show.out.print(
-            f"including {seconds.salvaged:.1f} s salvaged from {counted(counts.salvaged, 'chunk')} not kept whole"
+            f"including {audio_length(seconds.salvaged)} salvaged from {counted(counts.salvaged, 'chunk')} not kept "
+            "whole"
         )
     if counts.duplicates:
         show.out.print(f"{counted(counts.duplicates, 'duplicate')} left out: recordings with the same audio as another")
@@ -223,13 +223,14 @@ def show_manifest(manifest: Manifest) -> None:
     origins = manifest.origins or {}
     if (reviews := manifest.reviews) is not None:
         show.out.print(
-            f"{origins.get(ORIGIN, 0.0):.1f} s have reviewed texts: of {counted(reviews.segments, 'reviewed segment')} "
-            f"{reviews.confirmed} were confirmed, {reviews.corrected} corrected, {reviews.left_out} left out",
+            f"{audio_length(origins.get(ORIGIN, 0.0))} have reviewed texts: of "
+            f"{counted(reviews.segments, 'reviewed segment')} {reviews.confirmed} "
+            f"were confirmed, {reviews.corrected} corrected, {reviews.left_out} left out",
             soft_wrap=True,
         )
     rescored_s = sum(seconds for origin, seconds in origins.items() if origin not in (TEACHER, ORIGIN))
     if rescored_s:
-        show.out.print(f"{rescored_s:.1f} s have the text of a second decode")
+        show.out.print(f"{audio_length(rescored_s)} have the text of a second decode")
     for validator in manifest.validators:
         note = " (a fallback: no second model)" if validator.fallback else ""
         show.out.print(f"validated by {escape(validator.name)}{note}, judged by policy {manifest.policy['name']}")

@@ -1,16 +1,23 @@
 """`k2d store usage`, `k2d store delete`: what lies in the store, and deleting a batch with what only it refers to."""
 
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
-from k2d.cli.base import Json, settings
+from k2d.cli.base import Json, client_of, settings
 from k2d.cli.store import store
+from k2d.errors import Conflict, NotFound
 from k2d.wording import counted, in_bytes
+
+if TYPE_CHECKING:
+    from k2d.schema import Batch
+    from k2d.store import Lake
 
 
 @store.command()
@@ -44,19 +51,26 @@ def usage(as_json: Json = False) -> None:
 def delete(
     batch: Annotated[str, typer.Argument(help="Batch id or name.")],
     yes: Annotated[bool, typer.Option("--yes", help="Delete it; without this, only show what would be freed.")] = False,
+    reviews: Annotated[
+        bool, typer.Option("--reviews", help="Also delete what people said of the labels that are deleted.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Delete a batch, and free labels, hypotheses, facts and uploads that no other batch refers to.
 
-    Without --yes nothing is deleted: it shows what would be. Datasets stay; `k2d datasets delete` removes one. What is
-    deleted must be labeled again to be had again.
+    Without --yes nothing is deleted: it shows what would be. Datasets stay; `k2d datasets delete` removes one. Reviews
+    stay unless --reviews is given: they count again when the same files are labeled again with the same options. What
+    is deleted must be labeled again to be had again. A batch of which recordings are missing must be cancelled, and no
+    worker may be at it: the labeling API is asked, if it answers.
     """
     from k2d.corpus.deletion import delete_batch, plan_deletion
     from k2d.store import Lake
     from k2d.store.audit_log import local_user
 
     lake = Lake(settings().store)
-    deletion = plan_deletion(lake, lake.batches.get(batch))
+    stored = lake.batches.get(batch)
+    deletion = plan_deletion(lake, stored, reviews=reviews)
+    _refuse_while_at_work(lake, stored)
     if yes:
         lake.audit_log.record("delete batch", by=local_user(), target=deletion.batch.id, name=deletion.batch.name)
         delete_batch(lake, deletion)
@@ -68,6 +82,8 @@ def delete(
         for folder, paths in deletion.paths.items()
         if paths
     )
+    if deletion.reviews:
+        files += f"; {counted(deletion.reviews, 'review')} of these labels kept (--reviews deletes them)"
     verb = "deleted" if yes else "would delete"
     show.out.print(
         f"{verb} batch {deletion.batch.name}, {counted(len(deletion.batch.sources), 'recording')}"
@@ -76,3 +92,25 @@ def delete(
     )
     if not yes:
         show.out.print("nothing is deleted yet: the same command with --yes does it", style="dim")
+
+
+def _refuse_while_at_work(lake: "Lake", batch: "Batch") -> None:
+    """Raise an error if the labeling API says that a worker is at a batch, and say so where it does not answer.
+
+    Raises:
+        Conflict
+    """
+    if len(lake.batches.result_positions(batch.id)) == len(batch.sources):
+        return
+    current = settings()
+    client = client_of(current.api_url)
+    jobs = None
+    if client.is_up():
+        with suppress(NotFound):  # the API has another store
+            jobs = client.status(batch.id).jobs
+            if jobs is None or jobs.jobs_running:
+                hint = "wait until it has stopped" if jobs else "Redis does not answer: try again when it does"
+                raise Conflict(f"a worker may be at batch {batch.name!r}", hint=hint, batch=batch.id)
+            return
+    notice = f"no API with this store answers at {current.api_url}: make sure that no worker is at the batch"
+    show.err.print(f"[yellow]note[/]: {escape(notice)}", soft_wrap=True)

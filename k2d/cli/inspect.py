@@ -33,7 +33,7 @@ from k2d.documents import BatchStatus, ChunkFilter, ChunkRow
 from k2d.errors import BadRequest
 from k2d.schema import BatchState, Metric, Reason, Script, Status
 from k2d.text.script import convert
-from k2d.wording import counted, listed
+from k2d.wording import audio_length, counted, listed
 
 WATCH_S: Final = 5.0  # between looks of `k2d status --watch`; chosen
 
@@ -72,9 +72,8 @@ def status(
     )
     if batch_status.state in (BatchState.QUEUED, BatchState.RUNNING):
         show.out.print(show.progress_line(batch_status), soft_wrap=True)
-    show.out.print(
-        f"teacher {batch_status.teacher}, validator {batch_status.validator}, language {batch_status.language}"
-    )
+    for line in show.options_lines(batch_status):
+        show.out.print(escape(line), soft_wrap=True)
     show.out.print(show.ledger_table(batch_status.ledger))
     if batch_status.quarantined:
         show.out.print(show.quarantine_table(batch_status.quarantined))
@@ -105,8 +104,8 @@ def batches(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = F
         return
     for row in rows:
         done = row.recordings - row.pending
-        hours = f", {row.hours:,.1f} h" if row.hours else ""
-        progress = row.error or f"{done:,}/{counted(row.recordings, 'recording')}{hours}"
+        length = f", {audio_length(row.hours * 3600)}" if row.hours else ""
+        progress = row.error or f"{done:,}/{counted(row.recordings, 'recording')}{length}"
         show.out.print(f"{row.created_at}  {row.name:<32} {row.state:<10} {escape(progress)}", soft_wrap=True)
     if not rows:
         show.out.print(f"no batches in {escape(service.where)}: k2d label FILES…", soft_wrap=True)

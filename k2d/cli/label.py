@@ -100,8 +100,8 @@ def label(
             show.dump(forecast)
         else:
             show.out.print(
-                f"{counted(forecast.recordings - len(forecast.not_audio), 'recording')}, {forecast.hours:.2f} hours, "
-                f"about {counted(forecast.windows, 'window')}: about {forecast.estimated_s:.0f} s",
+                f"{counted(forecast.recordings - len(forecast.not_audio), 'recording')}, "
+                f"{show.forecast_line(forecast)}",
                 soft_wrap=True,
             )
             show.out.print(f"[dim]{escape(forecast.basis)}[/]", soft_wrap=True)

@@ -12,18 +12,39 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from k2d.cli import show
 from k2d.client.backend import OnStatus, ignore
+from k2d.corpus.time_left import time_left_s, work_done_s
 from k2d.documents import PartialResult
 from k2d.steps import OnSteps, ignore_steps
+from k2d.wording import estimated_time
 
 SPEED_S = 600.0  # of which the time that is left is estimated; chosen: batches have long and short recordings
+
+
+class _TimeLeft(ProgressColumn):
+    """The time until the batch of a task's `status` is labeled and validated, while a recording is unfinished."""
+
+    def render(self, task: Task) -> Text:
+        status: PartialResult | None = task.fields["status"]
+        if status is None or status.recordings == status.total:
+            return Text("")
+        left_s = time_left_s(
+            audio_s=status.audio_s,
+            labeled_s=status.seconds,
+            validated_s=status.validated_s,
+            times_real_time=task.speed,
+        )
+        return Text("" if left_s is None else f"{estimated_time(left_s)} left")
 
 
 @contextmanager
@@ -41,13 +62,13 @@ def batch_bars() -> Iterator[OnStatus]:
         BarColumn(bar_width=20),
         TextColumn("{task.fields[amount]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
+        _TimeLeft(),
         TextColumn("{task.fields[note]}"),
     )
     started = time.monotonic()
     with Progress(*columns, console=show.err, speed_estimate_period=SPEED_S) as progress:
-        recordings = progress.add_task("recordings", total=None, amount="", note="")
-        audio = progress.add_task("audio", total=None, amount="", note="")
+        recordings = progress.add_task("recordings", total=None, amount="", note="", status=None)
+        audio = progress.add_task("audio", total=None, amount="", note="", status=None)
         before_s: float | None = None
         shown_error: str | None = None
 
@@ -56,8 +77,7 @@ def batch_bars() -> Iterator[OnStatus]:
             if status.error and status.error != shown_error:
                 shown_error = status.error
                 progress.console.print(f"[yellow]a job failed and will be retried[/]: {escape(shown_error)}")
-            # a second of audio is done when it is labeled and validated
-            done_s = (status.seconds + status.validated_s) / 2
+            done_s = work_done_s(status.seconds, status.validated_s)
             before_s = done_s if before_s is None else before_s
             speed = (done_s - before_s) / max(0.001, time.monotonic() - started)
             all_s = f" of {status.audio_s:.0f}" if status.audio_s else ""
@@ -69,6 +89,7 @@ def batch_bars() -> Iterator[OnStatus]:
                 total=status.audio_s or None,
                 amount=f"{status.seconds:.0f} s labeled, {status.validated_s:.0f} s validated{all_s}",
                 note=f"{speed:.1f} × real time",
+                status=status,
             )
 
         yield on_status

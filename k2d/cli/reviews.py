@@ -14,7 +14,7 @@ from rich.table import Table
 from k2d.cli import show
 from k2d.cli.base import REVIEWING, Json, app, settings
 from k2d.errors import BadRequest
-from k2d.wording import counted
+from k2d.wording import audio_length, counted
 
 if TYPE_CHECKING:
     from k2d.corpus.calibration.reviews import ReviewRow
@@ -149,7 +149,7 @@ def gold(
     lake = Lake(settings().store)
     counts = write_gold(lake, [lake.batches.get(name) for name in dict.fromkeys(batch)], out)
     show.out.print(
-        f"{counted(counts.rows, 'row')} ({counts.seconds / 60:.1f} minutes, {counts.corrected} corrected): "
+        f"{counted(counts.rows, 'row')} ({audio_length(counts.seconds)}, {counts.corrected} corrected): "
         f"{escape(str(out))}; left out: {counts.disputed} disputed, {counts.without_text} without text",
         soft_wrap=True,
     )

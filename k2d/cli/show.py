@@ -19,6 +19,7 @@ from k2d.documents import (
     ChunkRow,
     CurvePoint,
     DiffStep,
+    Forecast,
     Ledger,
     QuarantinedRecording,
     RecordingNotes,
@@ -29,12 +30,13 @@ from k2d.filtering.distance import DiffOp
 from k2d.filtering.policy import SHORT_NAMES
 from k2d.schema import BatchState, Metric, Versions
 from k2d.store.manifest import DatasetVersions
-from k2d.wording import counted, in_hours
+from k2d.wording import audio_length, counted, estimated_time
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 MAX_NAME: Final = 4096  # a path is not shortened where someone may want to copy it
+TERMS_SHOWN: Final = 10  # of a batch; chosen
 VERDICT_STYLES: Final = {"accepted": "green", "salvaged": "yellow", "rejected": "red", "quarantined": "magenta"}
 
 
@@ -85,13 +87,34 @@ def progress_line(status: BatchStatus) -> str:
     counts, jobs = status.ledger.recordings, status.jobs
     parts = [
         f"{status.state}: {counts.total - counts.pending:,} of {counted(counts.total, 'recording')}",
-        f"{status.ledger.seconds.input / 3600:,.2f} h done",
+        f"{audio_length(status.ledger.seconds.input)} done",
     ]
     if jobs is not None:
-        parts.append(f"{jobs.seconds_in_flight:,.0f} s in flight")
+        parts.append(f"{audio_length(jobs.seconds_in_flight)} in flight")
         parts += [f"{jobs.times_real_time:,.1f} × real time"] if jobs.times_real_time else []
-    parts += [f"about {in_hours(status.eta_s)} left"] if status.eta_s is not None else []
+    parts += [f"{estimated_time(status.eta_s)} left"] if status.eta_s is not None else []
     return ", ".join(parts)
+
+
+def options_lines(status: BatchStatus) -> list[str]:
+    """What a batch is labeled with, in two lines: models and language; then the options of `k2d label`, and terms."""
+    lines = [f"teacher {status.teacher}, validator {status.validator}, language {status.language}"]
+    if (options := status.options) is not None:
+        values = [f"{name} {_value(value)}" for name, value in options]
+        terms = f"terms {', '.join(status.terms[:TERMS_SHOWN])}" if status.terms else "no terms"
+        more = len(status.terms) - TERMS_SHOWN
+        lines.append("; ".join([", ".join(values), terms + (f" and {more:,} more" if more > 0 else "")]))
+    return lines
+
+
+def _value(value: object) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def forecast_line(forecast: Forecast) -> str:
+    """Length, windows and time of an estimate; no time where none can be estimated."""
+    time = "" if forecast.estimated_s is None else f": {estimated_time(forecast.estimated_s)}"
+    return f"{audio_length(forecast.hours * 3600)} of audio, about {counted(forecast.windows, 'window')}{time}"
 
 
 def ledger_table(ledger: Ledger) -> Table:

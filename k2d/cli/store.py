@@ -70,9 +70,9 @@ def _print(report: StoreReport, *, repair: bool) -> None:
         show.out.print(f"{files} checked: nothing is damaged")
         return
     show.out.print(f"{files} checked: {counted(len(report.findings), 'finding')}, {mended} mended", soft_wrap=True)
-    if mended:
-        show.out.print(f"what cannot be made again is in {DAMAGED_FOLDER}/ of the store", soft_wrap=True)
-    elif not repair:
+    if report.set_aside:
+        show.out.print(f"{counted(report.set_aside, 'file')} moved to {DAMAGED_FOLDER}/ of the store", soft_wrap=True)
+    if not repair and any(finding.can_mend for finding in report.findings):
         show.out.print("to mend what can be mended: k2d store check --repair")
 
 
@@ -83,5 +83,9 @@ def _print_kind(kind: str, findings: Sequence[StoreFault]) -> None:
         show.out.print(f"  {state}{escape(finding.path)}: {escape(finding.problem)}", soft_wrap=True)
     if len(findings) > SHOWN:
         show.out.print(f"  and {len(findings) - SHOWN:,} more (--json lists them)")
-    for to_do in dict.fromkeys(finding.to_do for finding in findings if finding.to_do):
-        show.out.print(f"  [dim]then[/]: {escape(to_do)}", soft_wrap=True)
+    for when, to_do in dict.fromkeys((_when(finding), finding.to_do) for finding in findings if finding.to_do):
+        show.out.print(f"  [dim]{when}[/]: {escape(to_do)}", soft_wrap=True)
+
+
+def _when(finding: StoreFault) -> str:
+    return "after the repair" if finding.can_mend and not finding.mended else "now"

@@ -60,7 +60,7 @@ def page(
     limit: int = 100,
     cursor: str | None = None,
 ) -> ChunkList:
-    """Return one page of a batch's chunks in the order of (recording, time), and the cursor of the next page.
+    """Return one page of a batch's chunks in the order of (recording, channel, time), and the cursor of the next page.
 
         first = page(lake, batch, where=ChunkFilter(verdict=Status.REJECTED))
         second = page(lake, batch, where=ChunkFilter(verdict=Status.REJECTED), cursor=first.next)

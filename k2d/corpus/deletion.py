@@ -1,6 +1,8 @@
 """Deletes a batch, and frees what no other batch refers to: labels, hypotheses, facts, uploads.
 
-Datasets stay: their shards have the audio. So do examinations, which are small and spare the next batch a decode.
+Datasets stay: their shards have the audio. So do examinations, which are small and spare the next batch a decode, and
+reviews, which are a person's work: they count again once the same labels are made again. They go only where that is
+asked for.
 """
 
 from collections.abc import Iterable
@@ -21,15 +23,22 @@ class Deletion:
     batch: Batch
     paths: dict[str, list[str]]
     bytes: int
+    reviews: int = 0  # of the labels that go; those that stay without a label
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON values."""
         files = {folder: len(paths) for folder, paths in self.paths.items()}
-        return {"batch": self.batch.id, "name": self.batch.name, "files": files, "bytes": self.bytes}
+        return {
+            "batch": self.batch.id,
+            "name": self.batch.name,
+            "files": files,
+            "reviews_kept": self.reviews,
+            "bytes": self.bytes,
+        }
 
 
-def plan_deletion(lake: Lake, batch: Batch) -> Deletion:
-    """Find what only this batch refers to. Nothing is removed.
+def plan_deletion(lake: Lake, batch: Batch, *, reviews: bool = False) -> Deletion:
+    """Find what only this batch refers to; `reviews`: also the reviews of labels that go. Nothing is removed.
 
         plan_deletion(lake, lake.batches.get("lectures")).bytes
 
@@ -45,19 +54,24 @@ def plan_deletion(lake: Lake, batch: Batch) -> Deletion:
     others = _References.of(lake, (other for other in lake.batches.all() if other.id != batch.id))
     for draft in lake.drafts.unfinished():  # batches that are being filled
         others.uploads |= lake.uploads.paths_of(lake.drafts.sources(draft.id))
-    facts = sorted(own.facts - others.facts)
+    labels, facts = sorted(own.labels - others.labels), sorted(own.facts - others.facts)
+    reviewed = lake.reviews.paths_of(labels)
     kept = {key for keys in lake.files.many(lambda key: _hypotheses(lake, key), sorted(others.facts)) for key in keys}
     made = {key for keys in lake.files.many(lambda key: _hypotheses(lake, key), facts) for key in keys}
     paths = {
-        "labels": [key_path("labels", key, ".parquet") for key in sorted(own.labels - others.labels)],
+        "labels": [key_path("labels", key, ".parquet") for key in labels],
         "facts": [key_path("facts", key, ".parquet") for key in facts],
         "hypotheses": [key_path("hypotheses", key, ".parquet") for key in sorted(made - kept)],
         "uploads": sorted(own.uploads - others.uploads),
     }
+    if reviews:
+        paths["reviews"] = reviewed
     found = {folder: _sizes(lake, wanted) for folder, wanted in paths.items()}
     size = sum(sum(sizes.values()) for sizes in found.values())
     size += sum(size for _, size in lake.files.sizes(f"batches/{batch.id}"))
-    return Deletion(batch, {folder: sorted(sizes) for folder, sizes in found.items()}, size)
+    return Deletion(
+        batch, {folder: sorted(sizes) for folder, sizes in found.items()}, size, 0 if reviews else len(reviewed)
+    )
 
 
 def delete_batch(lake: Lake, deletion: Deletion) -> None:

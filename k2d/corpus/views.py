@@ -11,6 +11,7 @@ from k2d.corpus.batch_index import BatchIndex
 from k2d.corpus.index import parts, results
 from k2d.corpus.ledgers import SHOWN, PartLedger
 from k2d.corpus.sweep import Curve, SweepSums, sweep
+from k2d.corpus.time_left import pending_audio_s, time_left_s
 from k2d.documents import (
     BatchItem,
     BatchStatus,
@@ -19,6 +20,7 @@ from k2d.documents import (
     ChunkSeconds,
     CurvePoint,
     Jobs,
+    LabelingOptions,
     Ledger,
     LedgerSeconds,
     Preview,
@@ -53,6 +55,14 @@ def summary(batch: Batch) -> BatchSummary:
         validator=batch.validator,
         language=batch.options.decode.language,
         terms=list(terms_of(batch.options.decode.initial_prompt or "")),
+        options=LabelingOptions(
+            beam_size=batch.options.decode.beam_size,
+            rescore=batch.options.rescore,
+            vad=batch.options.vad,
+            condition_on_previous_text=batch.options.condition_on_previous_text,
+            channels=batch.audio.channels,
+            keep_partial=batch.audio.keep_partial,
+        ),
     )
 
 
@@ -67,7 +77,7 @@ def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchItem:
         **dict(summary(batch)),
         state=state(lake, batch, pending=pending, jobs=jobs),
         pending=pending,
-        hours=round(index.stored_ms / 3_600_000, 4),
+        hours=round(index.stored_ms / 3_600_000, 6),
     )
 
 
@@ -123,7 +133,7 @@ def status(
         state=state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs),
         ledger=batch_ledger,
         jobs=jobs,
-        eta_s=_eta_s(sums, jobs, pending=batch_ledger.recordings.pending),
+        eta_s=_eta_s(batch_ledger, jobs),
         quarantined=sums.quarantined_shown,
         quarantined_total=sums.quarantined,
         damaged=[described(error) for error in index.damaged][:SHOWN],
@@ -146,12 +156,28 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
     return BatchState.STALLED
 
 
-def _eta_s(sums: PartLedger, jobs: Jobs | None, *, pending: int) -> float | None:
-    """Seconds until the pending recordings are done, if they are as long as the others; None if unknown."""
-    if jobs is None or not jobs.times_real_time or not sums.input_ms or not pending:
+def pending_s(ledger: Ledger, jobs: Jobs | None) -> float | None:
+    """Seconds of audio in the recordings of a batch without a result; None if nothing is known of their length."""
+    recordings = ledger.recordings
+    return pending_audio_s(
+        finished=recordings.total - recordings.pending,
+        pending=recordings.pending,
+        finished_s=ledger.seconds.input,
+        audio_s=jobs.audio_s if jobs else None,
+    )
+
+
+def _eta_s(ledger: Ledger, jobs: Jobs | None) -> float | None:
+    left_s = pending_s(ledger, jobs)
+    if jobs is None or not jobs.jobs_running or not left_s:
         return None
-    left_s = pending * sums.input_ms / 1000 / sums.recordings - jobs.seconds_in_flight
-    return round(max(0.0, left_s) / jobs.times_real_time, 1)
+    done_s = ledger.seconds.input
+    return time_left_s(
+        audio_s=done_s + left_s,
+        labeled_s=done_s + jobs.seconds_in_flight,
+        validated_s=done_s,
+        times_real_time=jobs.times_real_time,
+    )
 
 
 def _ledger(batch: Batch, policy: Policy, sums: PartLedger) -> Ledger:

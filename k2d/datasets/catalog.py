@@ -42,6 +42,6 @@ def listed(manifest: Manifest) -> DatasetItem:
         created_at=manifest.created_at,
         digest=manifest.digest,
         rows=manifest.counts.rows,
-        hours=round(kept_s / 3600, 4),
+        hours=round(kept_s / 3600, 6),
         bytes=sum(shard.bytes for shard in manifest.shards),
     )

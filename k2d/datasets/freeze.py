@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from k2d.datasets.plan import Plan, digest_of_version_2, make_plan
+from k2d.datasets.plan import Plan, digest_of_version_2, make_plan, refuse_gone
 from k2d.datasets.reviewed import reviewed_texts
 from k2d.datasets.revoked import RevokedIds, revoked
 from k2d.datasets.rows import labels_gone
@@ -188,6 +188,7 @@ def plan_freeze(
             )
         return _same(lake, manifest, digest)
     if len(plan.sums.versions) > 1 and not allow_mixed:
+        refuse_gone(lake, chosen)
         raise _mixed(plan)
     freeze_plan = FreezePlan(
         manifest=_manifest(

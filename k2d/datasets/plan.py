@@ -13,6 +13,7 @@ from k2d.corpus.part import Part
 from k2d.corpus.sweep import in_threads
 from k2d.datasets.reviewed import ReviewedTexts
 from k2d.datasets.revoked import RevokedIds
+from k2d.datasets.rows import facts_gone, labels_gone
 from k2d.datasets.selection import LedgerSums, Selection, content_line, selections_of
 from k2d.errors import Conflict, DamagedFile
 from k2d.filtering.policy import Policy
@@ -222,3 +223,17 @@ def _with_versions(lake: Lake, result: RecordingResult) -> tuple[RecordingResult
     if result.outcome is not Outcome.LABELED:
         return result, Versions()
     return result, result.versions or lake.versions(str(result.label_key), str(result.facts_key))
+
+
+def refuse_gone(lake: Lake, batches: Sequence[Batch]) -> None:
+    """Raise an error if labels or facts of a recording are gone: a shard that is gone tells no version.
+
+    Raises:
+        StoreError: the first recording of which they are.
+    """
+    for batch in batches:
+        for result in (result for part in parts(lake, batch.id) for result in part.results):
+            if result.label_key and not lake.labels.has(result.label_key):
+                raise labels_gone(result.name, result.label_key)
+            if result.facts_key and not lake.facts.has(result.facts_key):
+                raise facts_gone(result.name, result.facts_key)

@@ -14,12 +14,13 @@ from k2d.datasets.rows import ROWS_PER_GROUP
 from k2d.datasets.scripts import described, in_script, with_raw_text
 from k2d.errors import Conflict, DamagedFile, NotFound, StoreError
 from k2d.schema import Script
+from k2d.store.datasets import shard_file
 from k2d.store.guard import DAMAGED_HINT, damaged, guard
 from k2d.store.manifest import Manifest
 from k2d.store.parquet import describe, writer
 
 REPAIR_HINT: Final = (
-    "pull the dataset again, or remove its folder and freeze it again: equal content gives equal shards"
+    "`k2d datasets delete` it, then `k2d freeze` it again or pull it again: equal content gives equal shards"
 )
 
 
@@ -195,7 +196,8 @@ class FrozenDataset:
 
     def _gone(self, shard: int, *, more: int = 0) -> StoreError:
         others = f" and {more} more" if more else ""
-        return self._broken(f"shard {shard}{others} of dataset {self.manifest.name!r} is gone", shard)
+        path = f"datasets/{self.manifest.name}/{self.manifest.digest}/{shard_file(self.manifest.shards[shard])}"
+        return self._broken(f"shard {shard}{others} of dataset {self.manifest.name!r} is gone: {path}", shard)
 
     def _broken(self, message: str, shard: int) -> StoreError:
         return StoreError(message, hint=REPAIR_HINT, dataset=self.manifest.name, shard=shard)

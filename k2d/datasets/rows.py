@@ -19,6 +19,7 @@ from k2d.filtering.evidence import mean_logprob
 from k2d.keys import chunk_id, segment_id
 from k2d.schema import SAMPLE_RATE_HZ, Chunk, Samples, Segment, join_text
 from k2d.store import Lake
+from k2d.store.base import key_path
 from k2d.store.facts import main_language
 from k2d.store.parquet import AUDIO
 
@@ -122,8 +123,16 @@ class _KeptCuts:
 
 def labels_gone(source: str, label_key: str) -> StoreError:
     """The error for a recording whose labels are not in the store any more."""
-    hint = "run `k2d resume`: it labels the missing recordings again"
-    return StoreError(f"the labels of {source!r} ({label_key}) are gone", hint=hint)
+    path = key_path("labels", label_key, ".parquet")
+    hint = "run `k2d store check --repair`, then `k2d resume`, which labels the recording again"
+    return StoreError(f"the labels of {source!r}, {path}, are gone", hint=hint)
+
+
+def facts_gone(source: str, facts_key: str) -> StoreError:
+    """The error for a recording whose facts are not in the store any more."""
+    path = key_path("facts", facts_key, ".parquet")
+    hint = "run `k2d store check --repair`, then `k2d resume`, which makes them again"
+    return StoreError(f"the facts of {source!r}, {path}, are gone", hint=hint)
 
 
 class _SelectionLookup:

@@ -9,17 +9,17 @@ from typing import BinaryIO, Final
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
 from k2d.documents import Forecast
-from k2d.errors import AudioError, DamagedFile
+from k2d.errors import AudioError, DamagedFile, NotFound
 from k2d.schema import Batch, RecordingResult
 from k2d.store import Lake
+from k2d.store.batches import options_of
 from k2d.wording import counted
 
 # Average distance between two windows: Whisper seeks to the last timestamp, a little less than 30 s. An estimate.
 WINDOW_ADVANCE_S: Final = 27.0
-# Speed (× real time) of labeling and validation that is assumed where none was measured: about that of Whisper base in
-# int8 with the perturbed validator on 2 cores. Large models on a GPU differ; the first finished batch replaces it.
-ASSUMED_SPEED: Final = 2.0
 RECENT: Final = 200  # number of results for the measured speed
+# options that change the work on a second of audio; a batch that has others of these is a worse measure than one alike
+SPEED_OPTIONS: Final = ("beam_size", "rescore", "vad", "condition_on_previous_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +62,84 @@ def forecast(headers: Iterable[Header], lake: Lake, batch: Batch, *, workers: in
     mean = sum(known) / len(known) if known else 0.0
     total = sum(known) + mean * (len(durations) - len(known))
     windows = sum(max(1, round(duration / WINDOW_ADVANCE_S + 0.49)) for duration in known)
-    speed, basis = measured_speed(lake, batch)
+    speed = measured_speed(lake, batch)
     return Forecast(
         recordings=len(files),
         unknown=len(files) - len(known),
         not_audio=[header.name for header in files if not header.is_audio],
-        hours=round(total / 3600, 4),
+        hours=round(total / 3600, 6),
         windows=windows,
-        estimated_s=round(total / speed / max(1, workers), 1),
-        basis=f"{speed:.1f} × real time with {counted(workers, 'worker')}: {basis}",
+        estimated_s=None if speed is None else round(total / speed.times_real_time / max(1, workers), 1),
+        basis=_unmeasured(batch) if speed is None else speed.basis(workers),
     )
 
 
-def measured_speed(lake: Lake, batch: Batch) -> tuple[float, str]:
-    """The speed (× real time) of the latest batch with this teacher and validator that has enough results, and a phrase
-    that names it; else the assumed speed, and that it is assumed."""
+@dataclass(frozen=True, slots=True)
+class MeasuredSpeed:
+    """The speed of labeling and validation of an earlier batch with the same teacher and validators."""
+
+    times_real_time: float  # of one worker
+    recordings: int
+    batch: Batch
+    machine: str | None  # engine, precision and device of the teacher; None if no label says it
+    other_options: tuple[str, ...] = ()  # SPEED_OPTIONS in which the batch differs, each with its value
+
+    def basis(self, workers: int) -> str:
+        """What the speed is and was measured with, as a phrase."""
+        machine = f" ({self.machine})" if self.machine else ""
+        other = f"; it was labeled with {', '.join(self.other_options)}" if self.other_options else ""
+        return (
+            f"{self.times_real_time:.1f} × real time with {counted(workers, 'worker')}: measured on "
+            f"{counted(self.recordings, 'recording')} of batch {self.batch.name}, teacher "
+            f"{self.batch.teacher}{machine}, validator {self.batch.validator}{other}"
+        )
+
+
+def measured_speed(lake: Lake, batch: Batch) -> MeasuredSpeed | None:
+    """The speed of the latest batch with this teacher and validator that has enough results; None if there is none.
+
+    A batch with the same SPEED_OPTIONS is preferred to a later one with others. Other models say nothing: a large model
+    is ten times slower than a small one.
+    """
+    best: MeasuredSpeed | None = None
+    asked = options_of(batch)
     for earlier in lake.batches.all():
         if (earlier.teacher, earlier.validator) != (batch.teacher, batch.validator):
             continue
-        finished: list[RecordingResult] = []
-        with suppress(DamagedFile):  # it is of no concern here
-            results = islice(lake.batches.results(earlier.id), RECENT)
-            finished += (result for result in results if result.wall_s > 0.05)
-        seconds = sum(r.duration_s - r.quarantined_s for r in finished)
-        spent = sum(r.wall_s for r in finished)
-        if seconds > 30:
-            measured = f"measured on {counted(len(finished), 'recording')} of batch {earlier.name}"
-            return max(0.1, seconds / spent), measured
-    return ASSUMED_SPEED, (
-        f"assumed, as of Whisper base int8 on 2 cores; this store has not measured teacher {batch.teacher} with "
-        f"validator {batch.validator} yet"
+        had = options_of(earlier)
+        other = tuple(f"{name} {had[name]}" for name in SPEED_OPTIONS if had[name] != asked[name])
+        if other and best is not None:
+            continue
+        speed = _speed_of(lake, earlier, other)
+        if speed is not None and not other:
+            return speed
+        best = best or speed
+    return best
+
+
+def _speed_of(lake: Lake, batch: Batch, other_options: tuple[str, ...]) -> MeasuredSpeed | None:
+    finished: list[RecordingResult] = []
+    with suppress(DamagedFile):  # it is of no concern here
+        results = islice(lake.batches.results(batch.id), RECENT)
+        finished += (result for result in results if result.wall_s > 0.05)
+    seconds = sum(r.duration_s - r.quarantined_s for r in finished)
+    spent = sum(r.wall_s for r in finished)
+    if seconds <= 30:
+        return None
+    machine = next((_machine(lake, r.label_key) for r in finished if r.label_key), None)
+    return MeasuredSpeed(max(0.1, seconds / spent), len(finished), batch, machine, other_options)
+
+
+def _machine(lake: Lake, label_key: str) -> str | None:
+    with suppress(DamagedFile, NotFound):
+        teacher = lake.labels.meta(label_key).get("teacher")
+        if isinstance(teacher, dict) and "device" in teacher:
+            return f"{teacher['engine']} {teacher['compute_type']} on {teacher['device']}"
+    return None
+
+
+def _unmeasured(batch: Batch) -> str:
+    return (
+        f"no time can be estimated: this store has not measured teacher {batch.teacher} with validator "
+        f"{batch.validator}; label a few minutes of audio with them first"
     )

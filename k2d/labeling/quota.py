@@ -5,6 +5,7 @@ from threading import Lock
 from k2d.errors import AudioError
 from k2d.schema import Batch, Outcome, QuarantineReason
 from k2d.store import Lake
+from k2d.wording import audio_length
 
 
 class HoursQuota:
@@ -40,8 +41,8 @@ class HoursQuota:
                 )
             if self._taken_s + seconds > self._hours * 3600:
                 raise AudioError(
-                    f"The batch has more than {self._hours:g} hours of audio: {self._taken_s / 3600:.1f} hours before"
-                    f" this recording of {seconds / 3600:.1f}.",
+                    f"The batch has more than {self._hours:g} hours of audio: {audio_length(self._taken_s)} before"
+                    f" this recording of {audio_length(seconds)}.",
                     reason=QuarantineReason.OVER_QUOTA,
                     hint="post it in another batch; or raise K2D_MAX_BATCH_HOURS, and retry the batch",
                     duration_s=seconds,

@@ -90,7 +90,8 @@ def _id(
     sources: Sequence[Source], teacher: str, validator: str, longform: LongformOptions, audio_options: AudioOptions
 ) -> str:
     changed = () if audio_options == AudioOptions() else (audio_options,)  # the default's ids are those of version 0.1
-    names = [(source.key, source.name) for source in sources]
+    # in the order of the versions that had no channels, so that equal batches have equal ids
+    names = sorted(((source.key, source.name) for source in sources), key=lambda pair: (pair[1], pair[0]))
     return f"b_{digest('batch', names, teacher, validator, longform, *changed)[:16]}"
 
 
@@ -239,5 +240,8 @@ def _or(value: bool | None, default: bool) -> bool:
     return default if value is None else value
 
 
-def _order(source: Source) -> tuple[str, str]:
-    return source.name, source.key
+def _order(source: Source) -> tuple[str, str, int, str]:
+    """By name; channels of one file together, in their order (#2 before #10)."""
+    if source.channel is None:
+        return source.name, "", 0, source.key
+    return source.name.removesuffix(f"#{source.channel}"), source.uri, source.channel, source.key

@@ -136,7 +136,10 @@ class Validation:
         before: Sequence[RecordingHypotheses],
     ) -> tuple[Hypothesis, ...]:
         if flac is None:
-            raise StoreError(f"label shard has no audio for chunk {chunk.index} of {recording_id}")
+            raise StoreError(
+                f"the labels of {recording_id} have no audio for chunk {chunk.index}",
+                hint="run `k2d forget` with this id, then `k2d resume`, which labels it again",
+            )
         samples = await asyncio.to_thread(audio.decode_flac, flac)
         return await validator.validate(chunk, samples, _of_chunk(chunk, before), recording_id=recording_id)
 

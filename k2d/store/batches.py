@@ -113,7 +113,7 @@ class Batches(LakePart):
             raise NotFound(f"no batch is called {id_or_name[:100]!r}", hint="`k2d batches` lists them")
         batch = self._document(owner)
         if batch is None:
-            raise NotFound(f"the record of batch {id_or_name!r} ({owner}) is gone", hint=GONE_HINT)
+            raise NotFound(f"the record of batch {id_or_name!r}, {_folder(owner)}/batch.json, is gone", hint=GONE_HINT)
         return batch
 
     def find(self, id_or_name: str) -> Batch | None:
@@ -388,7 +388,8 @@ def _result(batch_id: str, position: int) -> str:
 
 
 def _gone(batch_id: str) -> DamagedFile:
-    return DamagedFile(f"the record of batch {batch_id} is gone", hint=GONE_HINT)
+    path = f"{_folder(batch_id)}/batch.json"
+    return DamagedFile(f"the record of batch {batch_id}, {path}, is gone", hint=GONE_HINT)
 
 
 def _position(path: str) -> int:

@@ -21,6 +21,7 @@ from k2d.errors import DamagedFile, K2DError, NotFound
 from k2d.schema import Batch, RecordingResult
 from k2d.store import contents
 from k2d.store.batches import GONE_HINT, DamagedBatch, DamagedResult
+from k2d.store.guard import why_damaged
 from k2d.store.lake import Lake
 from k2d.wording import counted
 
@@ -37,13 +38,15 @@ class StoreFault:
     path: str  # relative to the store
     problem: str
     mended: bool = False
-    to_do: str | None = None  # what a person can do, beside or after the mending
+    can_mend: bool = False  # by a check with `repair`
+    to_do: str | None = None  # what a person can do; after the mending, where it can be mended
 
 
 @dataclass(slots=True)
 class StoreReport:
     """What a check found."""
 
+    set_aside: int = 0  # files that were moved to DAMAGED_FOLDER
     findings: list[StoreFault] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)  # files, by folder
 
@@ -113,7 +116,9 @@ class _Checker:
         """Report something; with `repair`, mend it."""
         if mend is not None and self.repair:
             mend()
-        self.report.findings.append(StoreFault(kind, path, problem, mend is not None and self.repair, to_do))
+        self.report.findings.append(
+            StoreFault(kind, path, problem, self.repair and mend is not None, mend is not None, to_do)
+        )
 
     def set_aside(self, path: str) -> None:
         """Move a file to DAMAGED_FOLDER, where an earlier one of its path is kept too."""
@@ -121,6 +126,7 @@ class _Checker:
         if self.files.exists(target):
             target += f"~{uuid.uuid4().hex[:8]}"
         self.files.move(path, target)
+        self.report.set_aside += 1
 
     def judged(
         self, folder: str, suffix: str, problem_of: Callable[[str], str | None]
@@ -168,6 +174,8 @@ class _Checker:
         for part in ("labels", "hypotheses", "facts"):
             for folder in self.lake.labels.folders_of(part):
                 problem_of = contents.parquet_problem(self.files, read_all=self.read_contents)
+                if part == "facts":  # after the hypotheses, which they refer to
+                    problem_of = contents.facts_problem(self.lake, read_all=self.read_contents)
                 for path, problem in self.judged(folder, ".parquet", problem_of):
                     if problem is not None:
                         self.found("shard", path, problem, partial(self.set_aside, path), to_do=_RESUME)
@@ -186,7 +194,9 @@ class _Checker:
                 to_do = GONE_HINT if path.endswith("/batch.json") else _RESUME
                 self.found("batch", path, "it is a folder", partial(self.set_aside, path), to_do=to_do)
             if isinstance(entry, DamagedBatch):
-                self.found("batch", f"{folder}/batch.json", entry.error.message, to_do=GONE_HINT)
+                path = f"{folder}/batch.json"
+                problem = why_damaged(entry.error) if self.files.exists(path) else "it is gone"
+                self.found("batch", path, problem, to_do=GONE_HINT)
             self._results(entry)
             self._index(entry.id)
 
@@ -195,7 +205,7 @@ class _Checker:
             problem_of = contents.json_problem(self.files, self.lake.examinations.read)
             for path, problem in self.judged(folder, ".json", problem_of):
                 if problem is not None:
-                    self.found("examination", path, problem, partial(self.set_aside, path), to_do=_RESUME)
+                    self.found("examination", path, problem, partial(self.set_aside, path))
 
     def drafts(self) -> None:
         """Batches that are being filled, whose sources cannot be read any more."""
@@ -206,7 +216,7 @@ class _Checker:
                 self._draft_uploads(draft_id)
             except DamagedFile as error:
                 to_do = "send or name its sources again"
-                self.found("draft", folder, error.message, partial(self._set_aside_all, folder), to_do=to_do)
+                self.found("draft", folder, why_damaged(error), partial(self._set_aside_all, folder), to_do=to_do)
 
     def uploads(self) -> None:
         problem_of = contents.digest_problem(self.files, whole=self.read_contents)
@@ -265,6 +275,8 @@ class _Checker:
     def _name_problem(self, path: str) -> str | None:
         try:
             batch_id = self.lake.batches.named_by(path)
+        except DamagedFile as error:
+            return why_damaged(error)
         except K2DError as error:
             return error.message
         if self.lake.batches.entry(batch_id) is None:
@@ -276,7 +288,7 @@ class _Checker:
 
         def problem_of(reading: RecordingResult | DamagedResult) -> tuple[int, str | None]:
             if isinstance(reading, DamagedResult):
-                return reading.position, reading.error.message
+                return reading.position, why_damaged(reading.error)
             return reading.position, self._dangling(reading)
 
         for position, problem in self.files.many(problem_of, self.lake.batches.readings(batch.id)):
@@ -301,6 +313,7 @@ class _Checker:
     def _redo(self, batch_id: str, position: int) -> None:
         path = self.lake.batches.result_path(batch_id, position)
         self.files.copy(path, f"{DAMAGED_FOLDER}/{path}")
+        self.report.set_aside += 1
         self.lake.batches.delete_result(batch_id, position)
 
     def _index(self, batch_id: str) -> None:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from k2d.errors import DamagedFile, NotFound
 from k2d.store.datasets import Datasets, shard_file
 from k2d.store.files import Files
-from k2d.store.guard import guard
+from k2d.store.guard import guard, reason, why_damaged
+from k2d.store.lake import Lake
 from k2d.store.parquet import meta_of
 
 Problem = Callable[[str], str | None]
@@ -53,6 +54,21 @@ def json_problem(files: Files, read: Callable[[str], Any]) -> Problem:
     return _damage_of(problem)
 
 
+def facts_problem(lake: Lake, *, read_all: bool) -> Problem:
+    """Whether a facts shard can be read, and the hypotheses that it was made from are there."""
+    of_file = parquet_problem(lake.files, read_all=read_all)
+
+    def problem(path: str) -> str | None:
+        if (found := of_file(path)) is not None:
+            return found
+        with lake.files.parquet(path) as file, guard(path):
+            keys = [str(key) for key in (meta_of(file.schema_arrow).get("hypotheses") or ())]
+        gone = sum(not lake.hypotheses.has(key) for key in keys)
+        return f"hypotheses that it was made from are gone ({gone} of {len(keys)})" if gone else None
+
+    return _damage_of(problem)
+
+
 def digest_problem(files: Files, *, whole: bool) -> Problem:
     """Whether a file's bytes have the SHA-256 that its name begins or consists of; without `whole` nothing is read."""
 
@@ -74,8 +90,11 @@ def dataset_problems(datasets: Datasets, name: str, *, hashes: bool) -> Iterator
     try:
         manifest = datasets.manifest(name)
         missing = set(datasets.missing_shards(name))
-    except (DamagedFile, NotFound) as error:
-        yield f"datasets/{name}/manifest.json", error.message
+    except DamagedFile as error:
+        yield f"datasets/{name}/manifest.json", why_damaged(error)
+        return
+    except NotFound:
+        yield f"datasets/{name}/manifest.json", "it is gone"
         return
     for place, shard in enumerate(manifest.shards):
         path = f"datasets/{name}/{manifest.digest}/{shard_file(shard)}"
@@ -86,7 +105,7 @@ def dataset_problems(datasets: Datasets, name: str, *, hashes: bool) -> Iterator
                 with datasets.open_shard(name, place, manifest=manifest):
                     pass
             except DamagedFile as error:
-                yield path, error.message
+                yield path, why_damaged(error)
 
 
 def _damage_of(problem: Problem) -> Problem:
@@ -97,9 +116,9 @@ def _damage_of(problem: Problem) -> Problem:
             try:
                 return problem(path)
             except DamagedFile as error:
-                return error.message
-            except (ValueError, MemoryError) as error:  # of Arrow, which is not foreseen
-                return f"{type(error).__name__}: {error}"[:300]
+                return why_damaged(error)
+            except (ValueError, MemoryError) as error:  # of Arrow, which is not foreseen, and of JSON
+                return reason(error)
         return None
 
     return judged

@@ -20,14 +20,28 @@ FULL_HINT: Final = (
 READ_ONLY_HINT: Final = "the file system is mounted read-only: remount it, or point K2D_STORE somewhere else"
 DENIED_HINT: Final = "the service's user may not write here: fix owner, mode or bucket policy, or set K2D_STORE"
 UNREACHABLE_HINT: Final = "check K2D_STORE, the network and the credentials; nothing is lost, retry when it answers"
-DAMAGED_HINT: Final = "remove the file and run `k2d resume`, which makes it again"
+DAMAGED_HINT: Final = "run `k2d store check --repair`, which moves the file to damaged/, then `k2d resume`"
 # What makes a damaged file again, by its path; for every other file DAMAGED_HINT is true.
 _MADE_AGAIN: Final = (
     (r"batches/[^/]+/batch\.json", "label the same files again with `k2d label`: it makes the record again"),
-    (r"names/[^/]+\.json", "remove the file, then label the same files under that name again with `k2d label`"),
+    (r"names/[^/]+\.json", "run `k2d store check --repair`: it makes the name again from the batch"),
+    (
+        r"batches/[^/]+/index/.+",
+        "run `k2d store check --repair`: the index is made again when it is needed",
+    ),
     (r"access/keys/[^/]+\.json", "revoke it by the id in its name (`k2d keys revoke`), then make another key"),
     (r"facts/.+", "run `k2d resume`: it computes the facts again from the stored labels and hypotheses"),
-    (r"datasets/[^/]+/.+", "remove the dataset's folder, then make it again with `k2d freeze`"),
+    (r"datasets/[^/]+/.+", "run `k2d datasets delete` with its name, then `k2d freeze` it again, or pull it again"),
+)
+_IS_DAMAGED: Final = " is damaged: "  # between path and reason in a message
+# what Arrow says of a file that is cut off or is something else, in plain words
+_ARROW_WORDS: Final = (
+    ("size is 0 bytes", "it is empty"),
+    ("too small: 0", "it is empty"),
+    ("minimum file footer", "it is cut off, or not Parquet"),
+    ("magic bytes", "it is cut off, or not Parquet"),
+    ("too small", "it is cut off, or not Arrow"),
+    ("Not an Arrow file", "it is cut off, or not Arrow"),
 )
 
 
@@ -69,13 +83,33 @@ def decoding(path: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
-        raise damaged(path, f"its content is not what it should be ({type(error).__name__}: {error})"[:300]) from error
+        raise damaged(path, reason(error)) from error
 
 
 def damaged(path: str, why: object) -> DamagedFile:
     """The error for a file that exists but has the wrong content. Its hint says what makes that file again."""
     hints = (hint for pattern, hint in _MADE_AGAIN if re.search(rf"(^|/){pattern}$", path))
-    return DamagedFile(f"{path} is damaged: {why}", hint=next(hints, DAMAGED_HINT), path=path)
+    return DamagedFile(f"{path}{_IS_DAMAGED}{why}", hint=next(hints, DAMAGED_HINT), path=path)
+
+
+def why_damaged(error: StoreError) -> str:
+    """What is wrong with a file, without the path that the message begins with.
+
+    why_damaged(damaged("labels/ab/abcd.parquet", "it is empty")) == "it is empty"
+    """
+    return error.message.removeprefix(f"{error.details.get('path')}{_IS_DAMAGED}")
+
+
+def reason(error: BaseException) -> str:
+    """What is wrong with a file's content, in plain words, by the error that reading it raised."""
+    text = (str(error).splitlines() or [""])[0][:300]
+    if isinstance(error, pa.ArrowException | OSError):
+        return next((words for part, words in _ARROW_WORDS if part in text), text)
+    if isinstance(error, ValueError) and "JSON" in type(error).__name__:
+        return f"it is not JSON ({text})"
+    if isinstance(error, KeyError):
+        return f"{text} is missing in it"
+    return f"it has other content than k2d writes ({text or 'unreadable'})"
 
 
 def _explain(error: BaseException, path: str, *, writing: bool) -> StoreError:
@@ -90,7 +124,7 @@ def _explain(error: BaseException, path: str, *, writing: bool) -> StoreError:
     if not writing and isinstance(error, IsADirectoryError):
         return damaged(path, "it is a folder")
     if not writing and (isinstance(error, pa.ArrowException) or (type(error) is OSError and code is None)):
-        return damaged(path, str(error).splitlines()[0])  # Arrow reports a damaged file as an OSError without errno
+        return damaged(path, reason(error))  # Arrow reports a damaged file as an OSError without errno
     return StoreError(f"cannot {verb} {path}: {error or type(error).__name__}", hint=UNREACHABLE_HINT, path=path)
 
 

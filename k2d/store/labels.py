@@ -148,7 +148,8 @@ class Labels(LakePart):
         for _, flac in self.read(key, audio=True, only=frozenset((index,))):
             if flac is not None:
                 return flac
-        raise NotFound(f"no chunk {index} in the labels {key}")
+        hint = "`k2d chunks BATCH --jsonl` prints the ids of a batch"
+        raise NotFound(f"{self.files.url(_path(key))} has no chunk {index}", hint=hint)
 
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `writer`, as JSON values, and the key."""

@@ -12,13 +12,14 @@ from k2d.keys import chunk_of
 from k2d.schema import FACTS_VERSION, Versions
 from k2d.store.access import AccessKeys
 from k2d.store.audit_log import AuditLog
+from k2d.store.base import key_path
 from k2d.store.batches import Batches
 from k2d.store.datasets import Datasets
 from k2d.store.drafts import Drafts
 from k2d.store.examinations import Examinations
 from k2d.store.facts import Facts
 from k2d.store.files import Files
-from k2d.store.guard import damaged, decoding
+from k2d.store.guard import damaged, decoding, reason, why_damaged
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.journals import Journals
 from k2d.store.labels import Labels
@@ -123,7 +124,7 @@ class Lake:
         except NotFound:
             return None
         except (DamagedFile, ValueError, TypeError, KeyError, RecursionError) as error:
-            return f"it cannot be read ({type(error).__name__})"
+            return why_damaged(error) if isinstance(error, DamagedFile) else reason(error)
         return None
 
     def mark_current(self) -> None:
@@ -164,7 +165,7 @@ class Lake:
             StoreError
         """
         labels, facts = _meta_of(self.labels, label_key), _meta_of(self.facts, facts_key)
-        with decoding(f"the metadata of {label_key} or {facts_key}"):
+        with decoding(self.files.url(key_path("facts", facts_key, ".parquet"))):
             return Versions(
                 label=int(labels.get("version") or 0),
                 facts=int(facts.get("version") or 0),

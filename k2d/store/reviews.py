@@ -94,8 +94,8 @@ class Reviews(LakePart):
         Raises:
             StoreError
         """
-        paths = (path for found in self.files.many(self._paths, dict.fromkeys(label_keys)) for path in found)
-        reviews = [review for review in self.files.many(self._read_if_there, paths) if review is not None]
+        read = self.files.many(self._read_if_there, self.paths_of(label_keys))
+        reviews = [review for review in read if review is not None]
         return sorted(reviews, key=lambda review: (*review.place, review.at, review.id))
 
     def label_keys(self) -> list[str]:
@@ -106,6 +106,14 @@ class Reviews(LakePart):
         """
         folders = self.files.many(lambda name: self.files.folders(f"reviews/{name}"), self.files.folders("reviews"))
         return sorted(key for names in folders for key in names)
+
+    def paths_of(self, label_keys: Iterable[str]) -> list[str]:
+        """The files of all reviews of these labels, in the order of the labels.
+
+        Raises:
+            StoreError
+        """
+        return [path for found in self.files.many(self._paths, dict.fromkeys(label_keys)) for path in found]
 
     def remove(self, label_key: str) -> int:
         """Remove all reviews of a label; returns how many there were.

@@ -80,8 +80,8 @@ def _walk(stack: Stack, audio: Path, store: Path) -> None:
     show.out.rule("[bold]3. POST /v1/batches", align="left")
     forecast = client.forecast(paths, options)
     show.out.print(
-        f"forecast: {counted(forecast.recordings, 'recording')}, {forecast.hours * 60:.1f} minutes, "
-        f"about {forecast.estimated_s:.0f} s ({forecast.basis})"
+        f"forecast: {counted(forecast.recordings, 'recording')}, {show.forecast_line(forecast)} ({forecast.basis})",
+        soft_wrap=True,
     )
     with batch_bars() as on_status:
         status = client.label(paths, options, wait=True, on_status=on_status)

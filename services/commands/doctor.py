@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -27,6 +28,7 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.validators import PERTURBED, kind_of, validators_of
 from k2d.whisper.resolve import resolve
+from k2d.wording import in_bytes
 from services.local import redis_checks
 from services.local.extras import Extra, PartOfExtra, describe, extras
 from services.local.redis_server import find_binary
@@ -34,6 +36,8 @@ from services.local.redis_server import find_binary
 log = structlog.get_logger()
 
 LOW_DISK_BYTES: Final = 2 * 1024**3
+CACHE_HINT: Final = "set K2D_CACHE to a folder of yours: models are fetched and converted into it"
+TEMPORARY_HINT: Final = "set TMPDIR to a folder with room, and make it: what is sent and decoded is put there meanwhile"
 
 
 Check = Callable[[Settings], str]
@@ -102,6 +106,11 @@ def _run_check(name: str, needed: bool, check: Check, settings: Settings) -> Fin
     try:
         return Finding(name, True, needed, check(settings))
     except ModelNotFetched as error:
+        try:
+            _cache(settings)
+        except K2DError as cache_error:
+            seen = f"not fetched yet, and the cache cannot take it: {cache_error.message}"
+            return Finding(name, False, needed, seen, cache_error.hint or "", state)
         if settings.allow_downloads:
             advice = "it is fetched when it is first used; `k2d models` lists what is here"
             return Finding(name, False, needed, "not fetched yet", advice, FindingState.NOT_FETCHED)
@@ -110,6 +119,9 @@ def _run_check(name: str, needed: bool, check: Check, settings: Settings) -> Fin
         return Finding(name, False, needed, error.message, error.hint or "", FindingState.BROKEN)
     except K2DError as error:
         return Finding(name, False, needed, error.message, error.hint or "", state)
+    except OSError as error:
+        seen = f"{error.strerror or type(error).__name__}" + (f": {error.filename}" if error.filename else "")
+        return Finding(name, False, needed, seen, "look at that file or folder, and who may read it", state)
     except Exception as error:
         # no message: it may have a secret of the settings in it
         advice = f"run it again with K2D_LOG_LEVEL=debug, and report it: {type(error).__name__} was not foreseen"
@@ -145,28 +157,81 @@ def _package(module: str, extra: str) -> Check:
 
 
 def _store(settings: Settings) -> str:
-    if "://" in settings.store or Path(settings.store).is_dir():
+    folder = _local(settings.store)
+    if folder is None:
         Lake(settings.store).check()
         return f"{settings.store} can be read and written"
-    parent = _existing(settings.store)  # nothing is made by looking
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise K2DError(f"{settings.store} cannot be made in {parent}", hint="set K2D_STORE to a folder of yours")
-    return f"{settings.store} does not exist yet; the first batch makes it"
+    is_there = _try_folder(folder, "set K2D_STORE to a folder of yours")
+    if not is_there:
+        return f"{settings.store} does not exist yet; the first batch makes it"
+    Lake(settings.store).check()
+    return f"{settings.store} can be read and written"
 
 
 def _disk(settings: Settings) -> str:
-    if "://" in settings.store:
+    folder = _local(settings.store)
+    if folder is None:
         return "the store is remote"
-    free = shutil.disk_usage(_existing(settings.store)).free
+    return _room(
+        _existing(folder), "labeling an hour of audio stores about 60 MB of FLAC: free space, or set K2D_STORE"
+    )
+
+
+def _cache(settings: Settings) -> str:
+    is_there = _try_folder(settings.cache, CACHE_HINT)
+    return f"{settings.cache} can be written" if is_there else f"{settings.cache} does not exist yet"
+
+
+def _temporary_files(_: Settings) -> str:
+    """Uploads, decoders and exports need room for what they have in hand."""
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # Python tries several folders
+        raise K2DError("no folder for temporary files can be written", hint=TEMPORARY_HINT) from error
+    wanted = os.environ.get("TMPDIR")
+    if wanted and not (os.path.exists(wanted) and os.path.samefile(wanted, folder)):
+        raise K2DError(f"TMPDIR is {wanted}, which cannot be written; {folder} is used", hint=TEMPORARY_HINT)
+    return _room(folder, TEMPORARY_HINT)
+
+
+def _try_folder(folder: Path, hint: str) -> bool:
+    """Try to write a file into a folder, or into the one it would be made in; nothing is left there. False if the
+    folder does not exist.
+
+    Raises:
+        K2DError: it is a file, or cannot be written.
+    """
+    place = _existing(folder)
+    if not os.path.isdir(place):
+        inside = "" if place == folder.absolute() else f", so {folder} cannot be made"
+        raise K2DError(f"{place} is a file, not a folder{inside}", hint=hint)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        what = "written" if place == folder.absolute() else f"made: {place} cannot be written"
+        raise K2DError(f"{folder} cannot be {what} ({error.strerror})", hint=hint) from error
+    return place == folder.absolute()
+
+
+def _room(folder: Path, hint: str) -> str:
+    free = shutil.disk_usage(folder).free
     if free < LOW_DISK_BYTES:
-        raise K2DError(f"{free / 1024**3:.1f} GiB free", hint="labeling an hour of audio stores about 60 MB of FLAC")
-    return f"{free / 1024**3:.0f} GiB free at {settings.store}"
+        raise K2DError(f"{in_bytes(free)} free at {folder}", hint=hint)
+    return f"{in_bytes(free)} free at {folder}"
 
 
-def _existing(path: str) -> Path:
+def _local(store: str) -> Path | None:
+    """The folder of a store; None if it is remote."""
+    protocol, separator, path = store.rpartition("://")
+    return Path(path).absolute() if not separator or protocol in ("file", "local") else None
+
+
+def _existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    absolute = Path(path).absolute()
-    return next(folder for folder in (absolute, *absolute.parents) if folder.exists())
+    absolute = path.absolute()
+    # os.path: pathlib raises where a folder may not be looked into
+    return next(folder for folder in (absolute, *absolute.parents) if os.path.exists(folder))
 
 
 def _redis(settings: Settings) -> str:
@@ -250,6 +315,8 @@ CHECKS: Final[tuple[tuple[str, bool, Check], ...]] = (
     ("engine: CTranslate2", True, _engine),
     ("store", True, _store),
     ("disk", True, _disk),
+    ("cache", False, _cache),
+    ("temporary files", False, _temporary_files),
     ("Redis", False, _redis),
     ("teacher", True, _teacher),
     ("validator", True, _validator),

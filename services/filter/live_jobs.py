@@ -14,6 +14,7 @@ import redis
 from redis.exceptions import RedisError
 from rq.job import JobStatus
 
+from k2d.corpus.time_left import work_done_s
 from k2d.documents import Jobs
 
 LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
@@ -146,7 +147,7 @@ def _news(connection: redis.Redis, states: Mapping[str, _JobStates]) -> dict[str
 
 def _jobs(states: _JobStates, fields: dict[bytes, bytes], news: _JobNews, refused: str | None) -> Jobs:
     at, since, done, audio_s = (fields.pop(name.encode(), None) for name in (AT, SINCE, DONE, AUDIO))
-    in_flight_s = sum(float(value) for value in fields.values())
+    in_flight_s, done_s = sum(float(value) for value in fields.values()), float(done or 0)
     elapsed_s = float(at) - float(since) if at and since else 0.0
     return Jobs(
         jobs_queued=states.live - states.counts[_STARTED],
@@ -155,7 +156,7 @@ def _jobs(states: _JobStates, fields: dict[bytes, bytes], news: _JobNews, refuse
         last_error=news.error,
         waiting_for=(refused or news.waiting_for) if states.live else None,
         seconds_in_flight=round(in_flight_s, 3),
-        times_real_time=round((float(done or 0) + in_flight_s) / elapsed_s, 2) if elapsed_s > 0 else None,
+        times_real_time=round(work_done_s(done_s + in_flight_s, done_s) / elapsed_s, 2) if elapsed_s > 0 else None,
         updated_at=float(at) if at else None,
         audio_s=float(audio_s) if audio_s else None,
     )

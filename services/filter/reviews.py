@@ -5,7 +5,7 @@ from typing import Annotated, Final, cast
 from fastapi import APIRouter, Query, Request, Response
 
 from k2d.corpus.calibration import desk
-from k2d.corpus.calibration.draws import draws_of_batches, make_draw, open_draw
+from k2d.corpus.calibration.draws import StoredDraw, draws_of_batches, make_draw, open_draw
 from k2d.corpus.calibration.review import segment_audio
 from k2d.documents import (
     CalibrationRequest,
@@ -24,7 +24,9 @@ from k2d.store import Lake
 from services.filter.chunks import FOREVER_S
 from services.filter.context import InLake, InQueue
 from services.filter.index_jobs import require_index
+from services.filter.queue import WorkQueue
 from services.web.access import Caller
+from services.web.pools import QUESTIONS
 from services.web.problems import EVERYWHERE, responses
 
 router = APIRouter(prefix="/v1", tags=["reviews"], responses=EVERYWHERE)
@@ -42,12 +44,16 @@ def caller_of(request: Request) -> str:
 
 
 @router.post("/draws", status_code=201, summary="Draw segments for review", responses=responses(400, 404))
-def create_draw(body: DrawRequest, lake: InLake, queue: InQueue, response: Response) -> DrawItem:
-    batches = [lake.batches.get(name) for name in dict.fromkeys(body.batches)]
-    require_index(batches, lake, queue)
-    draw = make_draw(lake, batches, body.policy, count=body.count, seed=body.seed, order=body.order)
+async def create_draw(body: DrawRequest, lake: InLake, queue: InQueue, response: Response) -> DrawItem:
+    draw = await QUESTIONS.run(_draw, body, lake, queue)
     response.headers["Location"] = f"/v1/draws/{draw.id}"
     return desk.describe_draw(draw)
+
+
+def _draw(body: DrawRequest, lake: Lake, queue: WorkQueue) -> StoredDraw:
+    batches = [lake.batches.get(name) for name in dict.fromkeys(body.batches)]
+    require_index(batches, lake, queue)
+    return make_draw(lake, batches, body.policy, count=body.count, seed=body.seed, order=body.order)
 
 
 @router.get("/draws", summary="Draws, newest first", responses=responses(404))
@@ -85,13 +91,17 @@ def next_segments(
     summary="Find the policy that keeps most hours within a label error, and prove it",
     responses=responses(400, 404),
 )
-def create_calibration(
+async def create_calibration(
     draw: str, body: CalibrationRequest, request: Request, lake: InLake, response: Response
 ) -> CalibrationResult:
-    stored, by = open_draw(lake, draw), caller_of(request)
-    result = desk.calibrate_draw(lake, stored, target=body.target, confidence=body.confidence, name=body.name, by=by)
+    result = await QUESTIONS.run(_calibrate, draw, body, lake, caller_of(request))
     response.headers["Location"] = f"/v1/draws/{draw}/calibrations/{result.id}"
     return result
+
+
+def _calibrate(draw: str, body: CalibrationRequest, lake: Lake, by: str) -> CalibrationResult:
+    stored = open_draw(lake, draw)
+    return desk.calibrate_draw(lake, stored, target=body.target, confidence=body.confidence, name=body.name, by=by)
 
 
 @router.get("/draws/{draw}/calibrations/{calibration}", summary="A calibration", responses=responses(404))

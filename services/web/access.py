@@ -22,7 +22,7 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessKey, AccessRole, hash_of, id_in, matching
 from services.web.pools import KEYS
-from services.web.problems import problem
+from services.web.problems import asks_for_page, problem
 from services.web.sessions import ANONYMOUS_ID, COOKIE, CSRF_HEADER, TOKEN_ID, Session, Sessions, fits
 
 log = structlog.get_logger()
@@ -245,7 +245,8 @@ class AccessControl:
         attempts: FailedAttempts,
         refused_page: Callable[[Scope, Response], Response] | None = None,
     ) -> None:
-        """`refused_page` makes a page of a refusal (401, 403, 503) where the endpoint is a page."""
+        """`refused_page` makes a page of a refusal (401, 403, 503) where the endpoint is a page, or
+        where a browser asks for what is not there."""
         self.app, self.authenticator, self.attempts, self.refused_page = app, authenticator, attempts, refused_page
         self._endpoints = [_compiled(name, endpoint) for name, endpoint in endpoints.items()]
 
@@ -269,7 +270,8 @@ class AccessControl:
             caller = None
         if refusal is not None or caller is None:
             assert refusal is not None
-            if endpoint.page and self.refused_page is not None:
+            is_page = endpoint.page or (endpoint is UNKNOWN and asks_for_page(scope))
+            if is_page and self.refused_page is not None:
                 refusal = self.refused_page(scope, refusal)
             await refusal(scope, receive, send)
             if caller not in (None, ANONYMOUS) and endpoint.action:

@@ -26,7 +26,8 @@ def install(
 ) -> None:
     """Add to `app` what every host has. What is added last is outermost: metrics count refusals too.
 
-    `refused_page` makes pages of refusals; app.state.authenticator is for whoever lets people sign in.
+    `refused_page` makes pages of refusals, and for browsers of what is not there; app.state.authenticator is for
+    whoever lets people sign in.
 
         app = FastAPI()
         install(app, load(), {"GET /v1/batches": EndpointAccess(AccessRole.VIEWER)})
@@ -34,7 +35,7 @@ def install(
     Raises:
         BadRequest, StoreError: as `Authenticator`.
     """
-    problems.install(app, endpoints)
+    problems.install(app, endpoints, refused_page)
     docs.install(app)
     openapi.install(app, endpoints)
     authenticator = app.state.authenticator = Authenticator(settings)

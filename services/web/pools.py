@@ -57,6 +57,10 @@ STORE: Final = ThreadPool("store", 16)  # reads and writes of the lake and the q
 EVENTS: Final = ThreadPool("events", 2)  # looks at batches for event streams
 # what reads hosts that somebody else named: they may answer as slowly as they like
 FOREIGN: Final = ThreadPool("foreign", 8, most_waiting=32)
+# Questions over whole corpora take processors, not waits: more threads would answer none of them sooner. Previews take
+# about a second of ten million chunks, the others (audits, draws, calibrations) many.
+PREVIEWS: Final = ThreadPool("previews", 4, most_waiting=32)
+QUESTIONS: Final = ThreadPool("questions", 4, most_waiting=32)
 DECODING: Final = ThreadPool("decoding", 8)  # whole files in a decoding process
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -10,7 +10,9 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,10 +68,13 @@ def sendable(value: Any) -> Any:
     return [sendable(member) for member in value] if isinstance(value, list | tuple) else value
 
 
-def install(app: FastAPI, endpoints: Iterable[str]) -> None:
+def install(
+    app: FastAPI, endpoints: Iterable[str], page_of: Callable[[Scope, Response], Response] | None = None
+) -> None:
     """Register handlers for our errors, FastAPI's validation errors and Starlette's own.
 
-    `endpoints`: all of the host's, as "GET /v1/batches/{batch}"; a 405 says which methods its path has.
+    `endpoints`: all of the host's, as "GET /v1/batches/{batch}"; a 405 says which methods its path has. `page_of` makes
+    a page of a problem document, for browsers that ask for what is not there.
     """
     methods = [(method, compile_path(path)[0]) for method, path in (name.split(" ") for name in endpoints)]
 
@@ -86,13 +91,27 @@ def install(app: FastAPI, endpoints: Iterable[str]) -> None:
         return problem(422, "invalid_request", detail, hint="see /docs for what is expected", errors=problems)
 
     @app.exception_handler(HTTPException)
-    async def handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
+    async def handle_http_error(request: Request, error: HTTPException) -> Response:
         code = HTTPStatus(error.status_code).name.lower()
-        answer = problem(error.status_code, code, str(error.detail), hint="see /docs for the API's paths and methods")
+        answer: Response = problem(
+            error.status_code, code, str(error.detail), hint="see /docs for the API's paths and methods"
+        )
         answer.headers.update(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             answer.headers["Allow"] = _allowed(methods, request.scope)
+        if page_of is None:
+            return answer
+        if asks_for_page(request.scope):
+            allowed = answer.headers.get("Allow")
+            answer = page_of(request.scope, answer)
+            answer.headers.update({"Allow": allowed} if allowed else {})
+        answer.headers.add_vary_header("Accept")
         return answer
+
+
+def asks_for_page(scope: Scope) -> bool:
+    """Whether a browser asks for a page to show: what scripts and other clients send does not name HTML."""
+    return scope["method"] in ("GET", "HEAD") and "text/html" in Headers(scope=scope).get("accept", "").lower()
 
 
 def _allowed(methods: Sequence[tuple[str, re.Pattern[str]]], scope: Scope) -> str:

@@ -106,8 +106,9 @@ def band(
 ) -> tuple[Floats, Floats]:
     """Compute lower and upper bounds on the label error of what each α keeps, shape (alphas,) each.
 
-    Each bound is one of TARGETS or `target`, and holds with `confidence` for each α by itself. An upper bound is 1
-    where no lower one can be proved.
+    Each bound holds with `confidence` for each α by itself. It is one of TARGETS or `target`, or the estimate (`rates`)
+    where that is further out: a bet counts by the most it ever gained, so a bound may be won by the first reviews that
+    the later ones speak against. An upper bound is 1 where no lower one can be proved.
     """
     ends = np.sort(np.append(TARGETS, target))
     need = -np.log(1 - confidence)
@@ -119,7 +120,8 @@ def band(
     for end in ends:
         below &= log_capital(reviews, pilot, alphas, target=end, upwards=False) >= need
         lower[below] = end
-    return lower, upper
+    estimates = rates(reviews, alphas)
+    return np.fmin(lower, estimates), np.fmax(upper, estimates)  # fmin, fmax: no estimate (NaN) changes nothing
 
 
 def needed(reviews: ReviewedDraws, alphas: Floats, *, target: float, confidence: float) -> int | None:

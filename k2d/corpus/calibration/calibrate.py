@@ -23,7 +23,7 @@ from k2d.schema import Batch, ChunkFacts, Metric
 from k2d.steps import OnSteps, ignore_steps
 from k2d.store import Lake
 from k2d.store.reviews import ReviewOrder
-from k2d.wording import counted
+from k2d.wording import audio_length, counted
 
 # The first reviews, the pilot, choose the weights and the first α to test; only the others are used for the proof. The
 # size of the pilot depends on the number of draws, not on the number of reviews, so the proof still holds if someone
@@ -216,6 +216,7 @@ def _curve(
         won = proved(rest, pilot, alphas, target=target, confidence=confidence).tolist()
         estimates = rates(rest, alphas)
         lower, upper = band(rest, pilot, alphas, confidence=confidence, target=target)
+        upper[won] = np.minimum(upper[won], np.fmax(target, estimates[won]))  # what is proved holds for all of them
     points = tuple(
         CalibrationPoint(
             alpha=float(alpha),
@@ -223,7 +224,7 @@ def _curve(
             share=round(seconds.at(alpha) / seconds.total, 4),
             label_mer=None if np.isnan(estimates[place]) else round(float(estimates[place]), 4),
             lower=round(float(lower[place]), 4),
-            upper=round(float(min(upper[place], target) if place in won else upper[place]), 4),
+            upper=round(float(upper[place]), 4),
             proved=place in won,
         )
         for place, alpha in enumerate(alphas)
@@ -291,9 +292,10 @@ def _notes(head: ReviewHead, segments: int, *, draws: int, holes: int) -> tuple[
 def _claim(
     head: ReviewHead, batches: int, seconds: SecondsKept, alpha: float, *, draws: int, target: float, confidence: float
 ) -> str:
-    kept, total = seconds.at(alpha) / 3600, seconds.total / 3600
+    kept, total = seconds.at(alpha), seconds.total
     return (
         f"label MER ≤ {target:.1%} with {confidence:.0%} confidence, by {counted(draws, 'reviewed draw')} from "
         f"{counted(int(head.population.get('reachable', 0)), 'segment')} of {counted(batches, 'batch', 'batches')}, "
-        f"{datetime.now(UTC).date().isoformat()}; keeps {kept / total:.1%} of the hours ({kept:.2f} of {total:.2f})"
+        f"{datetime.now(UTC).date().isoformat()}; keeps {kept / total:.1%} of the hours "
+        f"({audio_length(kept)} of {audio_length(total)})"
     )

@@ -14,7 +14,7 @@ from k2d.datasets.formats.shards import DatasetFormat
 from k2d.datasets.read import FrozenDataset
 from k2d.datasets.scripts import scripts_in_words
 from k2d.store.manifest import DatasetShard, Manifest
-from k2d.wording import counted
+from k2d.wording import audio_length, counted
 
 _DATA_FILES: Final = [{"split": "train", "path": "data/train-*.parquet"}]
 _SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -86,7 +86,7 @@ def card(manifest: Manifest) -> str:
 
 # {manifest.name}
 
-Speech with machine-made labels: {kept_s / 3600:.2f} hours in {counted(rows, "row")} of at most 30 s, 16 kHz mono FLAC.
+Speech with machine-made labels: {audio_length(kept_s)} in {counted(rows, "row")} of at most 30 s, 16 kHz mono FLAC.
 No person has checked the labels: a teacher wrote them, validators checked them, and a policy decided what to keep.
 
 ```python

@@ -6,17 +6,7 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-
-def hours(seconds: float) -> str:
-    """A length of audio: seconds up to two minutes, minutes up to two hours, then hours.
-
-    hours(5400) == "90.0 min"
-    """
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:,.1f} h"
+from k2d.wording import audio_length
 
 
 def clock(seconds: float) -> str:
@@ -82,7 +72,7 @@ def beside(value: float, alpha: float) -> tuple[str, str]:
 
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
-    "hours": hours,
+    "hours": audio_length,
     "clock": clock,
     "share": share,
     "when": when,

@@ -1,17 +1,14 @@
-"""How far a batch is: the ledger as a bar that sums to 100 %, speed, and the time that is left. Pure."""
+"""How far a batch is: the ledger as a bar that sums to 100 %, and speed. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from k2d.corpus.views import pending_s
 from k2d.documents import BatchStatus, LedgerSeconds
-from k2d.schema import BatchState
 from k2d.store.manifest import DatasetSeconds
 
 BAR: Final = 1000.0  # units of the bar's width
-# Of the work on a recording, the teacher's share; the rest is validation. Chosen: measured shares lie between a third
-# and two thirds, by validator.
-LABEL_SHARE: Final = 0.5
 NO_LABEL: Final = "no label"
 
 
@@ -40,41 +37,20 @@ class BatchProgress:
     in_flight_s: float  # transcribed, in recordings that are not finished
     pending_s: float | None
     real_time: float | None  # of all workers that have jobs of this batch
-    left_s: float | None  # until everything is labeled and validated
     bar: tuple[LedgerPart, ...]
 
 
 def progress_of(status: BatchStatus) -> BatchProgress:
-    """Derive a batch's progress from its status.
-
-    The length of what is pending is that which the files' headers state, or else that of as many average recordings.
-    Speed is that of a worker in this batch so far, labeling and validation together, times the jobs that run.
-    """
-    recordings, seconds = status.ledger.recordings, status.ledger.seconds
-    finished = recordings.total - recordings.pending
-    jobs = status.jobs
-    pending_s: float | None = None
-    if recordings.pending == 0:
-        pending_s = 0.0
-    elif jobs is not None and jobs.audio_s and jobs.audio_s > seconds.input:
-        pending_s = jobs.audio_s - seconds.input
-    elif finished and seconds.input:
-        pending_s = seconds.input / finished * recordings.pending
-    in_flight_s = jobs.seconds_in_flight if jobs is not None else 0.0
-    running = jobs.jobs_running if jobs is not None else 0
-    speed = seconds.input / status.ledger.wall_s if status.ledger.wall_s > 0 and seconds.input else None
-    real_time = speed * running if speed is not None and running else None
-    left_s = None
-    if pending_s and real_time and status.state is BatchState.RUNNING:
-        left_s = max(0.0, pending_s - LABEL_SHARE * min(in_flight_s, pending_s)) / real_time
+    """Derive a batch's progress from its status."""
+    seconds, jobs = status.ledger.seconds, status.jobs
+    left_s = pending_s(status.ledger, jobs)
     return BatchProgress(
-        total_s=None if pending_s is None else seconds.input + pending_s,
+        total_s=None if left_s is None else seconds.input + left_s,
         finished_s=seconds.input,
-        in_flight_s=in_flight_s,
-        pending_s=pending_s,
-        real_time=real_time,
-        left_s=left_s,
-        bar=ledger_bar(seconds, pending_s),
+        in_flight_s=jobs.seconds_in_flight if jobs else 0.0,
+        pending_s=left_s,
+        real_time=jobs.times_real_time if jobs and jobs.jobs_running else None,
+        bar=ledger_bar(seconds, left_s),
     )
 
 

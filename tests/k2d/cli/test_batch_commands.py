@@ -136,3 +136,22 @@ def test_chunks_and_subtitles_are_files(k2d, batch, lake, tmp_path):
     assert all(path.read_text().startswith("WEBVTT") for path in (tmp_path / "texts").rglob("*.vtt"))
     code, _, err = k2d("subtitles", "lectures", tmp_path / "texts", "--format", "exe")
     assert (code, "srt, vtt" in err) == (2, True)
+
+
+def test_a_status_shows_every_option_the_batch_is_labeled_with(k2d, lake):
+    options = BatchOptions(
+        name="calls", teacher="openai/whisper-large-v2", validator="openai/whisper-base", language="zh", beam_size=3,
+        rescore=False, vad=True, condition_on_previous_text=True, channels="each", keep_partial=True,
+        terms=", ".join(f"term {n}" for n in range(12)),
+    )  # fmt: skip
+    lake.batches.put(make_batch([Source("a.wav", "lake://uploads/a", "a")], options, Settings(_env_file=None)))
+    code, out, _ = k2d("status", "calls")
+    assert code == 0
+    assert "teacher openai/whisper-large-v2, validator openai/whisper-base, language zh\n" in out
+    assert (
+        "beam_size 3, rescore no, vad yes, condition_on_previous_text yes, channels each, keep_partial yes; "
+        "terms term 0, term 1, term 2, term 3, term 4, term 5, term 6, term 7, term 8, term 9 and 2 more\n"
+    ) in out
+    document = json.loads(k2d("status", "calls", "--json")[1])
+    shown = {"name", "teacher", "validator", "language", "terms"} | set(document["options"])
+    assert shown == set(BatchOptions.model_fields)  # an option that is added is shown

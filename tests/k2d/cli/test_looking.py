@@ -16,7 +16,8 @@ def test_doctor_and_a_dry_run_make_no_store(k2d, tmp_path):
     code, out, err = k2d("label", "a.flac", "--dry-run")
     assert code == 0, err
     assert "1 recording, " in out
-    assert "about 1 window:" in out
+    assert "2.0 s of audio, about 1 window\n" in out
+    assert "has not measured teacher" in out
     assert "1 recordings" not in out
     for command in ("batches", "resume", "sweep"):
         k2d(command)
@@ -36,6 +37,8 @@ def test_the_columns_of_doctor_are_aligned(k2d):
         "validators of batches",
         "store",
         "disk",
+        "cache",
+        "temporary files",
         "Redis",
         "teacher",
         "validator",

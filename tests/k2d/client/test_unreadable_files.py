@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import finished_batch, tone
+from factories import TEACHER, finished_batch, tone
 from lakes import flac
 from weights import BASE, base, cache
 
@@ -33,14 +33,14 @@ def folder(tmp_path: Path) -> Path:
 UNREADABLE = {"gone.wav": "unreadable", "loop.mp3": "unreadable", "pipe.ogg": "refused", "text.m4a": "not_audio"}
 
 
-def test_a_dry_run_names_files_that_are_not_audio_and_says_what_speed_is_assumed(folder: Path, tmp_path: Path) -> None:
+def test_a_dry_run_names_what_is_not_audio_and_knows_no_time_of_unmeasured_models(folder: Path, tmp_path: Path) -> None:
     embedded = Embedded(Settings(store=str(tmp_path / "lake"), _env_file=None))
     forecast = embedded.forecast([str(folder)], BatchOptions(teacher="openai/whisper-large-v2"))
     assert (forecast.recordings, forecast.unknown) == (5, 4)
     assert {Path(name).name for name in forecast.not_audio} == set(UNREADABLE)
     assert forecast.hours == pytest.approx(2 / 3600, abs=1e-4)
-    for part in ("assumed", "Whisper base int8", "openai/whisper-large-v2"):
-        assert part in forecast.basis
+    assert forecast.estimated_s is None
+    assert "has not measured teacher openai/whisper-large-v2" in forecast.basis
     assert not (tmp_path / "lake").exists()
 
 
@@ -50,9 +50,17 @@ def test_a_measured_speed_is_that_of_the_same_models(folder: Path, tmp_path: Pat
     for result in list(embedded.lake.batches.results(batch.id)):
         embedded.lake.batches.put_result(batch.id, replace(result, wall_s=5.0))
     same = BatchOptions(teacher=batch.teacher, validator=batch.validator)
-    assert "measured on 3 recordings of batch lectures" in embedded.forecast([str(folder)], same).basis
+    measured = embedded.forecast([str(folder)], same)
+    speed, teacher = 50.0 / 15.0, f"{TEACHER.engine} {TEACHER.compute_type} on {TEACHER.device}"  # of 3 × 5 s of work
+    assert measured.estimated_s == pytest.approx(2.0 / speed, abs=0.1)
+    assert measured.basis == (
+        f"3.3 × real time with 1 worker: measured on 3 recordings of batch lectures, teacher "
+        f"{batch.teacher} ({teacher}), validator {batch.validator}"
+    )
+    beams = embedded.forecast([str(folder)], same.model_copy(update={"beam_size": 3}))
+    assert beams.basis.endswith(f"it was labeled with beam_size {batch.options.decode.beam_size}")
     for other in (BatchOptions(teacher=batch.teacher), BatchOptions(validator=batch.validator)):
-        assert "assumed" in embedded.forecast([str(folder)], other).basis
+        assert embedded.forecast([str(folder)], other).estimated_s is None
     embedded.lake.files.write(f"batches/{batch.id}/results/000000/000000001.json", b"{}")
     embedded.forecast([str(folder)], same)
 

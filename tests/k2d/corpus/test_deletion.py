@@ -13,6 +13,7 @@ from k2d.corpus.index import settle
 from k2d.errors import Conflict, NotFound
 from k2d.schema import Batch
 from k2d.store import Lake
+from k2d.store.reviews import Review, ReviewVerdict
 from k2d.store.usage import OTHER, usage
 
 
@@ -76,6 +77,23 @@ def test_what_another_batch_refers_to_stays(lake: Lake, indexed: bool) -> None:
     delete_batch(fresh, plan_deletion(fresh, fresh.batches.get("shared")))
     assert folders(fresh) | {"examinations": 0} == dict.fromkeys(before, 0)
     assert fresh.files.listing("batches") == fresh.files.listing("names") == fresh.files.listing("recent") == []
+
+
+def test_reviews_stay_unless_they_are_to_go(lake: Lake, tmp_path: Path) -> None:
+    batch = lake.batches.get("lectures")
+    shared, own = (str(result.label_key) for result in lake.batches.results(batch.id) if result.label_key)
+    for number, key in enumerate((shared, own, own)):
+        review = Review(f"review-{number}", key, 0, number, "label", ReviewVerdict.RIGHT, None, "ada", "")
+        lake.reviews.put(review)
+    deletion = plan_deletion(lake, batch)
+    assert (deletion.reviews, deletion.document()["reviews_kept"], "reviews" in deletion.paths) == (2, 2, False)
+    other = copy(lake, tmp_path / "other")
+    delete_batch(lake, deletion)
+    assert len(lake.reviews.of_labels([shared, own])) == 3
+    everything = plan_deletion(other, batch, reviews=True)
+    assert (everything.reviews, len(everything.paths["reviews"])) == (0, 2)
+    delete_batch(other, everything)
+    assert {review.label_key for review in other.reviews.of_labels([shared, own])} == {shared}
 
 
 def test_a_batch_that_workers_may_be_at_is_not_deleted(lake: Lake) -> None:

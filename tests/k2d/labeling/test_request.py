@@ -4,7 +4,7 @@ import pytest
 
 from k2d.documents import BatchOptions
 from k2d.errors import BadRequest, ModelRefused
-from k2d.labeling.request import check_choice, make_batch
+from k2d.labeling.request import check_choice, make_batch, split_channels
 from k2d.schema import Source
 from k2d.settings import Settings
 
@@ -46,6 +46,17 @@ def test_refuses_what_makes_no_sense(options, why):
     with pytest.raises(BadRequest, match=why) as error:
         make_batch([A], options, SETTINGS)
     assert error.value.hint
+
+
+def test_channels_of_a_file_are_together_and_in_their_order():
+    """Also of files with the same name, and of channels with two digits: chunks are listed in this order."""
+    files = [Source("talk.wav", f"lake://uploads/{name}", f"key-{name}") for name in "ba"]
+    options = BatchOptions(channels="each")
+    parts = split_channels([*files, A], options, SETTINGS, channels_of=lambda source: 1 if source is A else 11)
+    batch = make_batch(parts, options, SETTINGS)
+    channels = [(f"lake://uploads/{name}", channel) for name in "ab" for channel in range(1, 12)]
+    assert [(source.uri, source.channel) for source in batch.sources] == [(A.uri, None), *channels]
+    assert make_batch(parts[::-1], options, SETTINGS).id == batch.id
 
 
 def test_an_empty_batch_is_refused():

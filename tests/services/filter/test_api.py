@@ -136,8 +136,8 @@ def test_dry_run_forecasts_and_stores_nothing(api, lake):
     forecast = answer.json()
     assert (forecast["recordings"], forecast["unknown"], forecast["windows"]) == (2, 1, 1)
     assert forecast["not_audio"] == ["b.wav"]
-    assert forecast["estimated_s"] > 0
-    assert "assumed" in forecast["basis"]
+    assert forecast["estimated_s"] is None
+    assert "has not measured" in forecast["basis"]
     assert list(lake.batches.all()) == []
 
 

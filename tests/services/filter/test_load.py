@@ -23,7 +23,7 @@ from services.filter import events, intake
 from services.filter.app import create_app
 from services.filter.queue import CORPUS
 from services.web import limits
-from services.web.pools import FOREIGN
+from services.web.pools import FOREIGN, PREVIEWS, QUESTIONS, ThreadPool
 from services.web.request_metrics import REGISTRY
 
 pytestmark = pytest.mark.integration
@@ -160,6 +160,43 @@ def test_readiness_waits_for_no_foreign_host(api: LocalClient, monkeypatch: pyte
         answers = sorted(post.result(60).status_code for post in posts)
     assert set(answers) == {404, 503}  # 8 in threads and 32 waiting; the others were told to come again
     assert answers.count(404) == FOREIGN.most
+
+
+@pytest.mark.parametrize(
+    ("path", "work", "pool"),
+    [
+        ("/v1/policies/audit", "services.filter.policies.audit", QUESTIONS),
+        ("/v1/policies/preview", "services.filter.policies.views.preview", PREVIEWS),
+        ("/v1/draws", "services.filter.reviews.make_draw", QUESTIONS),
+    ],
+)
+def test_questions_over_corpora_hold_up_nobody_else(
+    api: LocalClient, lake: Lake, monkeypatch: pytest.MonkeyPatch, path: str, work: str, pool: ThreadPool
+) -> None:
+    finished_batch(lake)
+    release, asked = threading.Event(), threading.Semaphore(0)
+
+    def take_long(*_: object, **__: object) -> None:
+        asked.release()
+        release.wait(60)
+        raise NotFound("it took long")
+
+    monkeypatch.setattr(work, take_long)
+    assert pool.most is not None
+    count = pool.most + 10  # more than the threads that all other requests share
+    with ThreadPoolExecutor(count) as clients:
+        posts = [clients.submit(api.post, path, json={"batches": ["lectures"]}) for _ in range(count)]
+        try:
+            assert asked.acquire(timeout=30)
+            for other in ("/v1/batches", "/v1/batches/lectures", "/v1/datasets", "/readyz"):
+                assert api.get(other).status_code == 200, other
+        finally:
+            release.set()
+        answers = [post.result(60) for post in posts]
+    assert {answer.status_code for answer in answers} == {404, 503}
+    busy = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.json()["code"] for answer in busy} == {"busy"}
+    assert all(answer.headers["Retry-After"] for answer in busy)
 
 
 def test_ten_listeners_cost_one_look(app: FastAPI, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

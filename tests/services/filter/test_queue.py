@@ -187,14 +187,14 @@ def test_the_speed_of_a_batch_is_what_was_done_since_workers_began(queue, monkey
     now += 10
     queue.progress("b", 1, 20.0)
     queue.finished("b", 0, 30.0)
-    assert queue.live("b").times_real_time == 5.0
+    assert queue.live("b").times_real_time == 4.0  # 30 s are done, and half of the 20 s that are only labeled
     queue.begin("b")  # another worker joins
-    assert queue.live("b").times_real_time == 5.0
+    assert queue.live("b").times_real_time == 4.0
     now += IDLE_S + 1
     queue.begin("b")  # after a night
     now += 10
     queue.progress("b", 1, 40.0)
-    assert queue.live("b").times_real_time == 4.0
+    assert queue.live("b").times_real_time == 2.0
 
 
 def test_the_last_error_of_a_job_is_shown(queue):

@@ -203,7 +203,7 @@
     try {
       const answer = await post("dry_run=true", content);
       const scale = files.length ? total() / Math.max(1, some.reduce((sum, entry) => sum + entry.file.size, 0)) : 1;
-      const lines = [fill(texts.forecast, {
+      const lines = [fill(answer.estimated_s === null ? texts.length : texts.forecast, {
         hours: length(answer.hours * 3600 * scale), time: length(answer.estimated_s * scale),
         count: count(files.length || answer.recordings),
       })];

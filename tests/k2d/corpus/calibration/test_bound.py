@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from k2d.corpus.calibration.bound import ReviewedDraws, band, needed, proved, rates
+from k2d.corpus.calibration.calibrate import _curve
 from k2d.corpus.calibration.draw import MOST_WEIGHT, STRATA, chances_of
+from k2d.corpus.calibration.rates import STEPS, SecondsKept
 
 ALPHAS = np.linspace(0.1, 1.0, 12)
 CONFIDENCE, TARGET = 0.95, 0.08
@@ -105,6 +109,32 @@ def test_bands_cover_the_truth():
         assert (upper - lower < 0.2)[1:].all()  # it says something
         outside += (real > upper) | (real < lower)
     assert outside.max() <= 5  # both ends together are wrong in 10 % of the draws: 6 of 12 would be 1 in 2,000
+
+
+@given(seed=st.integers(0, 2**32), edits=st.floats(0, 1), drift=st.floats(-0.5, 0.5), count=st.integers(20, 120))
+@example(seed=1, edits=0.0, drift=0.5, count=120)  # perfect at first, then wrong: the first prove too much
+@example(seed=1, edits=1.0, drift=-0.5, count=120)
+@settings(max_examples=60)
+def test_a_band_contains_its_own_estimate(seed: int, edits: float, drift: float, count: int) -> None:
+    """Whatever the reviews are, also where the first of them say something else than the last."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(1, 40, count).astype(float)
+    wrong = rng.random(count) < np.clip(edits + drift * np.linspace(-1, 1, count), 0, 1)
+    risk = rng.random(count).astype(np.float32)
+    weight = rng.uniform(0.1, MOST_WEIGHT, count)
+    reviews = ReviewedDraws(np.where(wrong, tokens, 0.0), tokens, tokens, weight, risk)
+    pilot, rest = reviews.take(slice(0, count // 6)), reviews.take(slice(count // 6, None))
+    lower, upper = band(rest, pilot, ALPHAS, confidence=CONFIDENCE, target=TARGET)
+    estimates = rates(rest, ALPHAS)
+    is_known = ~np.isnan(estimates)
+    assert (lower <= upper).all()
+    assert (lower[is_known] <= estimates[is_known]).all()
+    assert (estimates[is_known] <= upper[is_known]).all()
+    _, points = _curve(
+        rest, pilot, ALPHAS, SecondsKept(np.linspace(0, 60, STEPS + 1), 60.0), target=TARGET, confidence=0.6
+    )
+    for point in points:
+        assert point.label_mer is None or point.lower <= point.label_mer <= point.upper
 
 
 def test_estimates_are_of_the_corpus_and_not_of_the_draws():

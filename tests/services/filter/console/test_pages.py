@@ -177,6 +177,31 @@ def test_a_new_batch_needs_an_operator(lake, settings):
         assert operator.get("/keys").status_code == 403
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+def test_a_browser_gets_a_page_for_what_is_not_there_and_other_clients_a_problem(lake, settings, console):
+    answer = console.get("/nope", headers=BROWSER)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "Error 404" in answer.text
+    assert "Accept" in answer.headers["vary"]
+    for accept in ("*/*", "application/json", "application/problem+json"):
+        answer = console.get("/nope", headers={"Accept": accept})
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+        assert answer.json()["code"] == "not_found"
+    assert console.post("/nope", headers=BROWSER).headers["content-type"] == "application/problem+json"
+    answer = console.get("/v1/policies/preview", headers=BROWSER)
+    assert (answer.status_code, "Error 405" in answer.text, answer.headers["allow"]) == (405, True, "POST")
+    viewer = as_role(lake, settings, AccessRole.VIEWER)
+    answer = viewer.get("/nope", headers=BROWSER)
+    assert answer.status_code in (403, 404)
+    assert "<h1>Error 40" in answer.text
+    stranger = LocalClient(create_app(settings))
+    answer = stranger.get("/nope", headers=BROWSER, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=%2Fnope")
+    assert stranger.get("/nope").headers["content-type"] == "application/problem+json"
+
+
 def test_a_batch_is_deleted_with_what_was_shown_and_nothing_else(lake, console):
     batch = finished_batch(lake)
     freeze(lake, name="talks", batches=[batch.id], policy=PAPER)

@@ -1,4 +1,4 @@
-"""How far a batch is: shares that sum to 100 %, and what is left, for statuses of every kind."""
+"""How far a batch is: shares that sum to 100 %, and the audio that is left, for statuses of every kind."""
 
 from typing import Any
 
@@ -22,11 +22,11 @@ def seconds(*values: float) -> LedgerSeconds:
     )  # fmt: skip
 
 
-def status(*, done: int, total: int, input_s: float, wall_s: float = 0.0, **jobs: Any) -> BatchStatus:
+def status(*, done: int, total: int, input_s: float, **jobs: Any) -> BatchStatus:
     counts = RecordingCounts(total=total, labeled=done, quarantined=0, pending=total - done)
     ledger = Ledger(
         batch="b_1", name="b", policy="evidence", seconds=seconds(input_s, 0, 0, 0, 0),
-        chunks=ChunkCounts(accepted=0, salvaged=0, rejected=0), recordings=counts, wall_s=wall_s,
+        chunks=ChunkCounts(accepted=0, salvaged=0, rejected=0), recordings=counts, wall_s=0.0,
     )  # fmt: skip
     known = {"jobs_queued": 0, "jobs_running": 1, "jobs_failed": 0, "seconds_in_flight": 0.0}
     return BatchStatus(
@@ -67,7 +67,7 @@ def test_largest_remainders_get_the_rest() -> None:
 
 def test_a_batch_of_which_nothing_is_known_is_pending() -> None:
     progress = progress_of(status(done=0, total=3, input_s=0.0))
-    assert (progress.total_s, progress.left_s, progress.real_time) == (None, None, None)
+    assert (progress.total_s, progress.real_time) == (None, None)
     assert [(part.name, part.share) for part in progress.bar if part.tenths] == [("pending", "100.0 %")]
 
 
@@ -75,13 +75,3 @@ def test_lengths_of_headers_count_before_averages() -> None:
     assert progress_of(status(done=1, total=3, input_s=60.0)).total_s == 180.0
     assert progress_of(status(done=1, total=3, input_s=60.0, audio_s=400.0)).total_s == 400.0
     assert progress_of(status(done=3, total=3, input_s=60.0, audio_s=400.0)).total_s == 60.0
-
-
-def test_the_time_left_counts_labels_and_validation() -> None:
-    # 2 × real time in a worker, two of them: 240 s of audio left, of which 80 s are transcribed
-    progress = progress_of(
-        status(done=1, total=3, input_s=60.0, wall_s=30.0, jobs_running=2, audio_s=300.0, seconds_in_flight=80.0)
-    )
-    assert progress.real_time == 4.0
-    assert progress.left_s == pytest.approx((240.0 - 40.0) / 4.0)
-    assert progress_of(status(done=3, total=3, input_s=60.0, wall_s=30.0)).left_s is None
