@@ -39,7 +39,7 @@ class DecoderCache:
         self.values = [cache[rows] for cache in self.values]
 
 
-class Decoder:
+class WindowDecoder:
     """The decoder of a Whisper model in transformers.
 
     cache = decoder.begin(encoded, rows=5, positions=448)

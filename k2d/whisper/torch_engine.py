@@ -21,7 +21,7 @@ from k2d.whisper.features import FRAMES, context_frames
 from k2d.whisper.languages import WindowLanguage, most_likely
 from k2d.whisper.resolve import ResolvedModel, weight_files
 from k2d.whisper.timestamps import finish
-from k2d.whisper.torch_decoder import Decoder
+from k2d.whisper.torch_decoder import WindowDecoder
 from k2d.whisper.torch_features import log_mels
 from k2d.whisper.torch_rules import Rules
 from k2d.whisper.torch_search import LOOK_EVERY, Dice, Likeliest, Limits, beam, one_by_one
@@ -69,7 +69,7 @@ class TransformersEngine:
         self._device = torch.device(device)
         self._dtype = PRECISIONS[kind]
         self._model: Any = _load(resolved, vocabulary=self._vocabulary, device=self._device, dtype=self._dtype)
-        self._decoder: Any = Decoder(self._model, never=self._vocabulary.sot_lm)
+        self._decoder: Any = WindowDecoder(self._model, never=self._vocabulary.sot_lm)
         self._at_once = windows_at_once or (1 if device == "cpu" else None)
         self._encoded: dict[bytes, torch.Tensor] = {}  # of the last windows, by the hash of their samples, oldest first
         self._info = ModelInfo(resolved.reference, resolved.digest, "transformers", kind, device)

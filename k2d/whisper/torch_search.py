@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from k2d.schema import Window
-from k2d.whisper.torch_decoder import NEVER, Decoder, DecoderCache
+from k2d.whisper.torch_decoder import NEVER, WindowDecoder, DecoderCache
 from k2d.whisper.torch_rules import History, Rules
 
 LOOK_EVERY: Final = 8  # tokens from one question to a GPU to the next: each waits until it has caught up
@@ -93,7 +93,7 @@ def _random(window: Window, temperature: float, candidate: int) -> np.random.Gen
 
 
 def one_by_one(
-    decoder: Decoder, cache: DecoderCache, logits: torch.Tensor, rules: Rules, choice: Choice, limits: Limits
+    decoder: WindowDecoder, cache: DecoderCache, logits: torch.Tensor, rules: Rules, choice: Choice, limits: Limits
 ) -> list[Candidate]:
     """Decode every row by itself; of each window's rows, the one with the highest mean log-probability.
 
@@ -143,7 +143,9 @@ def one_by_one(
     return [found[window] for window in sorted(found)]
 
 
-def beam(decoder: Decoder, cache: DecoderCache, logits: torch.Tensor, rules: Rules, limits: Limits) -> list[Candidate]:
+def beam(
+    decoder: WindowDecoder, cache: DecoderCache, logits: torch.Tensor, rules: Rules, limits: Limits
+) -> list[Candidate]:
     """Beam search: extend the most probable sequences of each window, `cache.rows` of them, until as many have ended.
 
     Returns for each window the one with the highest mean log-probability over its tokens; of those that have ended, if
