@@ -1,12 +1,12 @@
 """A frozen dataset as an endless stream of training steps: the same from any step on, in bounded memory.
 
 The order of rows is `trainer.data.order`'s. One thread reads blocks of rows, a pool of threads decodes them and
-computes features, and a few steps are prepared ahead of the caller. Memory holds the current blocks and those steps.
-Nothing is written.
+computes features, or has processes do that, and a few steps are prepared ahead of the caller. Memory holds the current
+blocks and those steps. Nothing is written.
 """
 
 from collections import Counter, deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
@@ -20,13 +20,15 @@ from trainer.data.batch import MicroBatch, PreparedRow, collate
 from trainer.data.holdout import HoldoutRow, holdout_rows
 from trainer.data.order import Order, RowPlace
 from trainer.data.prefetch import BlockReader, BlockRows
-from trainer.data.prepare import NeedsFeatures, Preparer, SkippedRow
+from trainer.data.prepare import Preparer, SkippedRow
+from trainer.data.processes import RowProcesses
 from trainer.data.skips import SkipCounter
 from trainer.errors import NoTrainingData
 from trainer.options import Recipe
 
 AHEAD: Final = 2  # steps being prepared while one is trained on
 
+NeedsFeatures = Callable[[str], bool]  # whether the row with this id needs features; called from several threads
 PendingStep = list[tuple[RowPlace, Future[PreparedRow | SkippedRow]]]  # a step's rows, in order of position
 
 
@@ -65,7 +67,9 @@ class TrainingData:
         self.seconds = round(sum(shard.seconds for shard in self.manifest.shards), 3)
         self._dataset = dataset
         self._recipe = recipe
-        self._preparer = Preparer(recipe, vocabulary, mels)
+        preparer = Preparer(recipe, vocabulary, mels)
+        self._processes = RowProcesses(preparer, recipe.workers) if recipe.worker_kind == "processes" else None
+        self._preparer = self._processes or preparer
         self._pad = vocabulary.eot
         # a process takes a contiguous share of every batch, so that it reads as few lanes as possible
         self._positions = range(rank * recipe.batch // world, (rank + 1) * recipe.batch // world)
@@ -95,6 +99,7 @@ class TrainingData:
         Raises, when the step comes:
             NoTrainingData: too many rows are broken, or none can be used.
             StoreError: a shard is gone or damaged.
+            RowProcessDied: one row ended two processes that were to prepare it, or none can be started.
         """
         stream = self._steps(start, needs_features)
         self._streams.add(stream)
@@ -105,9 +110,11 @@ class TrainingData:
         return holdout_rows(self._dataset, holdout=self._recipe.holdout, limit=limit)
 
     def close(self) -> None:
-        """End all streams and their threads."""
+        """End all streams, their threads and processes."""
         for stream in list(self._streams):
             stream.close()
+        if self._processes is not None:
+            self._processes.close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +162,9 @@ class TrainingData:
         self, rows: Future[BlockRows], number: int, *, visit: int, needs_features: NeedsFeatures | None
     ) -> PreparedRow | SkippedRow:
         """Runs in a thread of the pool. It may wait for the reader's thread, which never waits for the pool."""
-        return self._preparer.prepare(rows.result().take(number), visit=visit, needs_features=needs_features)
+        fields = rows.result().take(number)
+        with_features = needs_features is None or needs_features(fields["id"])
+        return self._preparer.prepare(fields, visit=visit, with_features=with_features)
 
     def _micro_batches(self, step: PendingStep) -> list[MicroBatch]:
         """Wait for a step's rows and make micro-batches of them."""

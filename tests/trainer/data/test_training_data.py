@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from buckets import OPTIONS, new_bucket
 from frozen_sets import BATCH, NAME, change, frozen
@@ -25,6 +26,7 @@ from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import MicroBatch
 from trainer.data.order import Order
 from trainer.data.prefetch import BlockRows
+from trainer.data.processes import PROCESS_MODULE
 from trainer.data.stream import TrainingData
 from trainer.errors import NoTrainingData
 from trainer.options import Recipe
@@ -89,6 +91,11 @@ def threads() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name.startswith(("reader", "prepare"))]
 
 
+def row_processes() -> list[int]:
+    """Those of this process that are alive."""
+    return [child.pid for child in psutil.Process().children() if PROCESS_MODULE in child.cmdline()]
+
+
 def rows_of(dataset: FrozenDataset) -> list[str]:
     return [row["id"] for group in dataset.groups() for row in dataset.read(group, ["id"])]
 
@@ -137,9 +144,19 @@ def test_ranks_share_out_what_one_process_sees(
         assert [part for share in shares for part in content(share[number])] == content(whole[number])
 
 
-def test_threads_change_nothing(dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]) -> None:
-    many = steps(open_data(dataset, vocabulary, **VARIED, workers=5), 2)
-    assert [content(step) for step in many] == [content(step) for step in whole[:2]]
+@pytest.mark.parametrize(
+    ("kind", "workers", "start"), [("threads", 5, 0), ("processes", 1, 0), ("processes", 3, 0), ("processes", 2, 5)]
+)
+def test_threads_and_processes_change_nothing(
+    dataset: FrozenDataset,
+    vocabulary: Vocabulary,
+    whole: list[list[MicroBatch]],
+    kind: str,
+    workers: int,
+    start: int,
+) -> None:
+    many = steps(open_data(dataset, vocabulary, **VARIED, worker_kind=kind, workers=workers), 2, start=start)
+    assert [content(step) for step in many] == [content(step) for step in whole[start : start + 2]]
 
 
 def test_seeds_change_everything(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
@@ -157,9 +174,10 @@ def test_a_row_that_needs_no_features_is_not_decoded(lake: Lake, vocabulary: Voc
     assert not data.skipped
 
 
-def test_features_of_some(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_features_of_some(dataset: FrozenDataset, vocabulary: Vocabulary, kind: str) -> None:
     some = set(rows_of(dataset)[::4])
-    for one in itertools.chain(*steps(open_data(dataset, vocabulary, **BARE), 5, features=some)):
+    for one in itertools.chain(*steps(open_data(dataset, vocabulary, **BARE, worker_kind=kind), 5, features=some)):
         assert [features is not None for features in one.features] == [row in some for row in one.ids]
 
 
@@ -170,9 +188,11 @@ def damage(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "audio", [b"", None, b"no audio at all", "half"], ids=["empty", "none", "not audio", "cut off"]
+    ("audio", "kind"),
+    [(b"", "threads"), (None, "threads"), (b"no audio", "threads"), ("half", "threads"), ("half", "processes")],
+    ids=["empty", "none", "not audio", "cut off", "cut off, in processes"],
 )
-def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary, audio: Any) -> None:
+def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary, audio: Any, kind: str) -> None:
     group = FrozenDataset(lake, NAME).groups()[3]
     chosen = {row["id"] for row in FrozenDataset(lake, NAME).read(group, ["id"])}
     broken = sorted(chosen)[1]
@@ -182,7 +202,7 @@ def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary,
         rows[1]["audio"] = {"bytes": half if audio == "half" else audio, "path": "x.flac"}
 
     change(lake, 3, edit)
-    data = open_data(FrozenDataset(lake, NAME), vocabulary, **BARE | {"lanes": 1})
+    data = open_data(FrozenDataset(lake, NAME), vocabulary, **BARE | {"lanes": 1}, worker_kind=kind)
     with capture_logs() as logs:
         found = steps(data, ROWS // 8, features=chosen)
     assert sorted(ids(found)) == sorted(set(rows_of(FrozenDataset(lake, NAME))) - {broken})
@@ -328,6 +348,16 @@ def test_threads_end_with_the_data(dataset: FrozenDataset, vocabulary: Vocabular
     assert not threads()
     with pytest.raises(StopIteration):
         next(running)
+
+
+def test_processes_end_with_the_data_and_start_again(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
+    data = open_data(dataset, vocabulary, **SMALL, worker_kind="processes", workers=2)
+    for _ in range(2):
+        with data:
+            first = next(data.steps(0))
+            assert [one.features[0] is not None for one in first] == [True, True]
+            assert len(row_processes()) == 2  # of all streams together
+        assert not row_processes()
 
 
 def test_memory_holds_two_blocks_a_lane_at_most(tmp_path: Path, vocabulary: Vocabulary) -> None:
