@@ -32,6 +32,9 @@ PROCESS_MODULE: Final = "trainer.data.row_process"
 ATTEMPTS: Final = 2  # at a row: a process may be killed by accident, two of them hardly are
 STOP_S: Final = 5.0  # how long a process may take to end; it ends after the row in hand
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# glibc keeps what a row's arrays (10 MB each) are freed from; giving it back to the system and taking it again for the
+# next row was a quarter of a process's time (docs/LOG.md, 2026-11-30)
+_KEEP_MEMORY: Final = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
 
 log = structlog.get_logger()
 
@@ -66,6 +69,10 @@ class RowProcesses:
                     ending = process.end()
                     process = None
                     log.warning("a process that prepares rows died", row=fields["id"], how=ending)
+                except BaseException:  # as Ctrl-C: its answer may still come, and is nobody's
+                    process.end()
+                    process = None
+                    raise
         finally:
             self._idle.put(process)
         raise RowProcessDied(
@@ -147,7 +154,7 @@ def _start(memory: BinaryIO) -> tuple["Connection[Any, Any]", "subprocess.Popen[
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", PROCESS_MODULE, str(theirs.fileno()), str(memory.fileno())],
-                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
+                env={**os.environ, **_ONE_THREAD, **_KEEP_MEMORY, "PYTHONPATH": path},
                 pass_fds=[theirs.fileno(), memory.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C in a terminal is for the training process, which ends the others

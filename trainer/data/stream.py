@@ -16,7 +16,7 @@ from k2d.datasets.read import FrozenDataset
 from k2d.schema import MIXED
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
-from trainer.data.batch import MicroBatch, PreparedRow, collate
+from trainer.data.batch import MicroBatch, PreparedRow, collate, cut_by_length
 from trainer.data.holdout import HoldoutRow, holdout_rows
 from trainer.data.order import Order, RowPlace
 from trainer.data.prefetch import BlockReader, BlockRows
@@ -167,14 +167,13 @@ class TrainingData:
         return self._preparer.prepare(fields, visit=visit, with_features=with_features)
 
     def _micro_batches(self, step: PendingStep) -> list[MicroBatch]:
-        """Wait for a step's rows and make micro-batches of them."""
-        batches = []
-        size = self._recipe.micro_batch
-        for first in range(0, len(step), size):
-            rows = [row for place, future in step[first : first + size] if (row := self._usable(place, future))]
-            if rows:
-                batches.append(collate(rows, pad=self._pad))
-        return batches
+        """Wait for a step's rows and make micro-batches of them, the longest first.
+
+        Their number does not depend on how many rows are skipped: sharded processes run theirs together.
+        """
+        rows = [row for place, future in step if (row := self._usable(place, future))]
+        parts = cut_by_length(rows, -(-len(step) // self._recipe.micro_batch))
+        return [collate(part, pad=self._pad) for part in parts]
 
     def _usable(self, place: RowPlace, future: Future[PreparedRow | SkippedRow]) -> PreparedRow | None:
         """Wait for a row and count it; None where it is skipped."""

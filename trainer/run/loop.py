@@ -218,7 +218,8 @@ class _Trainer:
 
     def _estimate(self) -> Estimate:
         """Time one micro-batch and extrapolate."""
-        recipe, micro = self.recipe, self._first_micro_batch()
+        recipe, micro_batches = self.recipe, self._first_step()
+        micro = micro_batches[len(micro_batches) // 2]  # of a middle length: the first are the longest
         flops = chunk_flops(
             self.models.teacher.config,
             self.models.student.config,
@@ -227,6 +228,7 @@ class _Trainer:
         )
         estimate = measure(
             lambda: self.step.measure(micro),
+            longest=lambda: self.step.measure(micro_batches[0]),
             parameters=self.step.sizes,
             rows=len(micro.ids),
             flops_per_chunk=flops.total,
@@ -240,14 +242,14 @@ class _Trainer:
         self.accelerator.wait_for_everyone()
         return estimate
 
-    def _first_micro_batch(self) -> MicroBatch:
-        """A micro-batch to measure with: the first one of this process that is not empty."""
+    def _first_step(self) -> list[MicroBatch]:
+        """Micro-batches to measure with: those of this process's first step that is not empty."""
         stream = self.data.steps(0)
         try:
-            micro_batches = next((step for step in islice(stream, LOOK_AHEAD) if step), None)
+            first = next((step for step in islice(stream, LOOK_AHEAD) if step), None)
         finally:
             stream.close()
-        return micro_batches[0] if micro_batches else self.step.empty_micro_batch()
+        return first or [self.step.empty_micro_batch()]
 
     def _choices(self) -> str:
         """What the software chose by itself, and why."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from places import ROOT
+from row_processes import row_processes
 from structlog.testing import capture_logs
 
 from k2d.datasets.read import FrozenDataset
@@ -19,7 +21,7 @@ from k2d.whisper.vocabulary import Vocabulary
 from trainer.data.batch import PreparedRow
 from trainer.data.prefetch import COLUMNS, Fields
 from trainer.data.prepare import Preparer
-from trainer.data.processes import PROCESS_MODULE, RowProcesses
+from trainer.data.processes import RowProcesses
 from trainer.errors import RowProcessDied
 from trainer.options import Recipe
 
@@ -52,12 +54,7 @@ def rows(preparer: Preparer) -> Iterator[RowProcesses]:
     processes = RowProcesses(preparer, 1)
     yield processes
     processes.close()
-    assert not children()
-
-
-def children() -> list[psutil.Process]:
-    """The processes of this one that prepare rows."""
-    return [child for child in psutil.Process().children() if PROCESS_MODULE in child.cmdline()]
+    assert not row_processes()
 
 
 def same(row: Any, as_row: Any) -> bool:
@@ -73,14 +70,14 @@ def test_a_row_is_prepared_again_when_its_process_was_killed(
     rows: RowProcesses, preparer: Preparer, fields: Fields, number: signal.Signals
 ) -> None:
     rows.prepare(fields, visit=0)
-    (child,) = children()
+    (child,) = row_processes()
     child.send_signal(number)
     with capture_logs() as logs:
         row = rows.prepare(fields, visit=1)
     assert same(row, preparer.prepare(fields, visit=1))
     assert [line["row"] for line in logs] == [fields["id"]]
     assert number.name in logs[0]["how"]
-    assert [other.pid for other in children()] != [child.pid]
+    assert [other.pid for other in row_processes()] != [child.pid]
 
 
 @pytest.mark.parametrize(
@@ -120,26 +117,27 @@ def test_a_process_that_cannot_be_started(rows: RowProcesses, fields: Fields, mo
 
 def test_ctrl_c_and_sigterm_are_for_the_training_process(rows: RowProcesses, fields: Fields) -> None:
     rows.prepare(fields, visit=0)
-    (child,) = children()
+    (child,) = row_processes()
     assert os.getpgid(child.pid) != os.getpgid(0)  # a terminal's signals do not even reach it
     for number in (signal.SIGINT, signal.SIGTERM):
         child.send_signal(number)
     with capture_logs() as logs:
         rows.prepare(fields, visit=0)
     assert not logs
-    assert children() == [child]
+    assert row_processes() == [child]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_shared_memory_has_no_name(rows: RowProcesses, fields: Fields) -> None:
     rows.prepare(fields, visit=0)
-    maps = Path(f"/proc/{children()[0].pid}/maps").read_text()
+    maps = Path(f"/proc/{row_processes()[0].pid}/maps").read_text()
     assert "memfd:k2d-features" in maps
     assert "/dev/shm" not in maps
 
 
 STREAM_FOR_EVER = """
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 from k2d.datasets.read import FrozenDataset
 from k2d.store import Lake
@@ -173,11 +171,27 @@ def test_processes_end_with_one_that_does_not_close_its_data(
     try:
         for _ in range(3):
             assert training.stdout.readline()
-        workers = psutil.Process(training.pid).children()
-        assert len([child for child in workers if PROCESS_MODULE in child.cmdline()]) == 2
+        workers = row_processes(training.pid)
+        assert len(workers) == 2
         if ending != "end":
             training.send_signal(signal.Signals[ending])
         training.communicate(timeout=WAIT_S)
         assert not psutil.wait_procs(workers, timeout=WAIT_S)[1]
     finally:
         training.kill()
+
+
+def test_an_answer_that_nobody_waited_for_is_not_another_rows(
+    rows: RowProcesses, preparer: Preparer, dataset: FrozenDataset, fields: Fields, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.prepare(fields, visit=0)
+    with monkeypatch.context() as interrupted:
+
+        def ctrl_c(_: Connection) -> None:
+            raise KeyboardInterrupt
+
+        interrupted.setattr(Connection, "recv", ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            rows.prepare(fields, visit=0)
+    other = dataset.read(dataset.groups()[1], COLUMNS)[0]
+    assert same(rows.prepare(other, visit=0), preparer.prepare(other, visit=0))

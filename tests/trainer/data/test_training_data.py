@@ -14,6 +14,7 @@ import pytest
 from buckets import OPTIONS, new_bucket
 from frozen_sets import BATCH, NAME, change, frozen
 from lakes import batch, put_recording, unflac
+from row_processes import row_processes
 from structlog.testing import capture_logs
 
 from k2d.datasets.freeze import freeze
@@ -23,10 +24,9 @@ from k2d.filtering.policy import DEFAULT
 from k2d.store import Lake
 from k2d.whisper.features import log_mel
 from k2d.whisper.vocabulary import Vocabulary
-from trainer.data.batch import MicroBatch
+from trainer.data.batch import IGNORED, MicroBatch
 from trainer.data.order import Order
 from trainer.data.prefetch import BlockRows
-from trainer.data.processes import PROCESS_MODULE
 from trainer.data.stream import TrainingData
 from trainer.errors import NoTrainingData
 from trainer.options import Recipe
@@ -72,6 +72,18 @@ def content(step: list[MicroBatch]) -> list[tuple[Any, ...]]:
     ]
 
 
+def rows_in(step: list[MicroBatch]) -> dict[str, tuple[Any, ...]]:
+    """All bits of a step's rows without padding, by row: how they are cut into micro-batches is left out."""
+    found = {}
+    for one in step:
+        for row, features, inputs, targets, weight in zip(
+            one.ids, one.features, one.inputs, one.targets, one.weights, strict=True
+        ):
+            length = np.flatnonzero(targets != IGNORED)[-1] + 1
+            found[row] = (features.tobytes(), inputs[:length].tolist(), targets[:length].tolist(), weight)
+    return found
+
+
 def ids(found: list[list[MicroBatch]]) -> list[str]:
     return [row for step in found for one in step for row in one.ids]
 
@@ -91,11 +103,6 @@ def threads() -> list[str]:
     return [one.name for one in threading.enumerate() if one.name.startswith(("reader", "prepare"))]
 
 
-def row_processes() -> list[int]:
-    """Those of this process that are alive."""
-    return [child.pid for child in psutil.Process().children() if PROCESS_MODULE in child.cmdline()]
-
-
 def rows_of(dataset: FrozenDataset) -> list[str]:
     return [row["id"] for group in dataset.groups() for row in dataset.read(group, ["id"])]
 
@@ -105,8 +112,9 @@ def test_rows_come_as_the_order_says(dataset: FrozenDataset, vocabulary: Vocabul
     groups = dataset.groups()
     order = Order([group.rows for group in groups], seed=0, batch=8, lanes=2, shuffle_groups=2)
     names = [[row["id"] for row in dataset.read(group, ["id"])] for group in groups]
-    places = [order.place(step, position) for step in range(12) for position in range(8)]
-    assert ids(found) == [names[place.group][place.row] for place in places]
+    for number, step in enumerate(found):
+        places = [order.place(number, position) for position in range(8)]
+        assert sorted(ids([step])) == sorted(names[place.group][place.row] for place in places)
     assert set(ids(found)) == set(stored(dataset))
     assert order.lanes == 2
 
@@ -114,17 +122,19 @@ def test_rows_come_as_the_order_says(dataset: FrozenDataset, vocabulary: Vocabul
 def test_a_row_is_its_audio_and_its_label(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     rows = stored(dataset)
     for one in steps(open_data(dataset, vocabulary, **BARE), 1)[0]:
-        assert one.inputs.shape == one.targets.shape == (4, max((one.targets[n] != -100).sum() for n in range(4)) + 3)
+        assert (
+            one.inputs.shape == one.targets.shape == (4, max((one.targets[n] != IGNORED).sum() for n in range(4)) + 3)
+        )
         for row, features, inputs, targets in zip(one.ids, one.features, one.inputs, one.targets, strict=True):
             assert np.array_equal(features, log_mel(unflac(rows[row].flac), mels=80))
-            learned = targets[targets != -100].tolist()
+            learned = targets[targets != IGNORED].tolist()
             assert vocabulary.decode(learned[:-1]) == rows[row].text
             assert learned[-1] == vocabulary.eot
             begin = [vocabulary.sot, vocabulary.sot_lm, vocabulary.transcribe, vocabulary.no_timestamps]
             assert inputs[:4].tolist() == begin
             assert inputs[4 : 3 + len(learned)].tolist() == learned[:-1]
         assert one.seconds == pytest.approx(4 * 0.2)
-        assert one.tokens == (one.targets != -100).sum()
+        assert one.tokens == (one.targets != IGNORED).sum()
 
 
 @pytest.mark.parametrize("start", [2, 5])
@@ -141,7 +151,17 @@ def test_ranks_share_out_what_one_process_sees(
 ) -> None:
     shares = [steps(open_data(dataset, vocabulary, rank=rank, world=world, **VARIED), 2) for rank in range(world)]
     for number in range(2):
-        assert [part for share in shares for part in content(share[number])] == content(whole[number])
+        parts = [rows_in(share[number]) for share in shares]
+        assert [len(part) for part in parts] == [8 // world] * world
+        assert {row: bits for part in parts for row, bits in part.items()} == rows_in(whole[number])
+
+
+def test_rows_of_like_length_share_a_micro_batch(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
+    for step in steps(open_data(dataset, vocabulary, **VARIED), 5, features=False):
+        lengths = [(one.targets != IGNORED).shape[1] - (one.targets[:, ::-1] != IGNORED).argmax(1) for one in step]
+        assert [len(part) for part in lengths] == [2, 2, 2, 2]
+        flat = np.concatenate(lengths).tolist()
+        assert flat == sorted(flat, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +177,20 @@ def test_threads_and_processes_change_nothing(
 ) -> None:
     many = steps(open_data(dataset, vocabulary, **VARIED, worker_kind=kind, workers=workers), 2, start=start)
     assert [content(step) for step in many] == [content(step) for step in whole[start : start + 2]]
+
+
+def test_killed_processes_change_nothing(
+    dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]
+) -> None:
+    first: list[psutil.Process] = []
+    with open_data(dataset, vocabulary, **VARIED, worker_kind="processes", workers=2) as data:
+        for number, step in enumerate(itertools.islice(data.steps(0), 7)):
+            assert content(step) == content(whole[number])
+            first = first or row_processes()
+            if number in (0, 3):
+                first[number % 2].kill()  # whatever it is at
+        assert len(first) == 2
+        assert not set(first) & set(row_processes())
 
 
 def test_seeds_change_everything(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("torch", reason="needs the torch extra")
 import torch
 from frozen_sets import NAME, change, frozen
 from places import ROOT
+from row_processes import row_processes
 from tiny import tiny_teacher
 from weights import cache
 
@@ -25,7 +26,6 @@ from k2d.errors import BadRequest, Conflict
 from k2d.settings import Settings, load
 from k2d.store import Lake
 from k2d.whisper.load import open_engine
-from trainer.data.processes import PROCESS_MODULE
 from trainer.errors import NoTrainingData, TrainingDiverged
 from trainer.model.student import load_teacher
 from trainer.options import Recipe
@@ -216,7 +216,7 @@ def test_ctrl_c_in_a_terminal_ends_a_run_with_a_checkpoint_and_without_processes
         deadline = time.monotonic() + 120
         while not Run(folder).lines(METRICS) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        workers = [child for child in psutil.Process(process.pid).children() if PROCESS_MODULE in child.cmdline()]
+        workers = row_processes(process.pid)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
         output, _ = process.communicate(timeout=120)
     finally:
