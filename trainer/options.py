@@ -79,8 +79,8 @@ class Recipe(BaseModel):
         default=4, ge=1, description="Row groups a lane shuffles together; they are held in memory."
     )
     workers: int = Field(default=2, ge=1, description="Threads or processes that prepare rows for one process.")
-    worker_kind: Literal["threads", "processes"] = Field(
-        default="threads", description="processes: rows are prepared outside of the process that trains."
+    worker_kind: Literal["auto", "threads", "processes"] = Field(
+        default="auto", description="auto: processes beside a GPU, which threads would keep waiting; else threads."
     )
 
     # ---- how it runs; changes what is learned by rounding only

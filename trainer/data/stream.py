@@ -16,6 +16,7 @@ from k2d.datasets.read import FrozenDataset
 from k2d.schema import MIXED
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
+from k2d.wording import counted
 from trainer.data.batch import MicroBatch, PreparedRow, collate, cut_by_length
 from trainer.data.holdout import HoldoutRow, holdout_rows
 from trainer.data.order import Order, RowPlace
@@ -35,7 +36,8 @@ PendingStep = list[tuple[RowPlace, Future[PreparedRow | SkippedRow]]]  # a step'
 class TrainingData:
     """One process's share of a dataset. A context manager; not to be shared between threads.
 
-    `rows` and `seconds` count the whole dataset, held-out recordings included; `manifest` is the dataset's.
+    `rows` and `seconds` count the whole dataset, held-out recordings included; `manifest` is the dataset's; `workers`
+    says what prepares rows. `beside_gpu` decides that where the recipe does not.
 
         with TrainingData(FrozenDataset(lake, "talks"), recipe, vocabulary=vocabulary, mels=80) as data:
             for micro_batches in data.steps(0):
@@ -56,6 +58,7 @@ class TrainingData:
         mels: int,
         rank: int = 0,
         world: int = 1,
+        beside_gpu: bool = False,
     ) -> None:
         self.manifest = dataset.manifest
         self._groups = dataset.groups()
@@ -68,7 +71,11 @@ class TrainingData:
         self._dataset = dataset
         self._recipe = recipe
         preparer = Preparer(recipe, vocabulary, mels)
-        self._processes = RowProcesses(preparer, recipe.workers) if recipe.worker_kind == "processes" else None
+        in_processes = beside_gpu if recipe.worker_kind == "auto" else recipe.worker_kind == "processes"
+        self._processes = RowProcesses(preparer, recipe.workers) if in_processes else None
+        self.workers = (
+            counted(recipe.workers, "process", "processes") if in_processes else counted(recipe.workers, "thread")
+        )
         self._preparer = self._processes or preparer
         self._pad = vocabulary.eot
         # a process takes a contiguous share of every batch, so that it reads as few lanes as possible

@@ -113,6 +113,7 @@ class _Trainer:
             mels=self.models.mels,
             rank=self.accelerator.process_index,
             world=self.processes,
+            beside_gpu=self.device.type == "cuda",
         )
         self.size_table = students.compare_sizes(self.models.teacher, self.models.student, self.models.layers)
         self.recorder = Recorder(run, recipe, active=self.main, publisher=publisher)
@@ -256,7 +257,7 @@ class _Trainer:
         encoder = "frozen, one pass for teacher and student" if self.recipe.freeze_encoder else "trained"
         return (
             f"device {self.device}, {counted(self.processes, 'process', 'processes')}, {self.precision}, "
-            f"encoder {encoder}; {self._validated_on()}; "
+            f"encoder {encoder}; rows prepared by {self.data.workers}; {self._validated_on()}; "
             f"dataset {self.data.manifest.name}: {counted(self.data.rows, 'row')}, {self.data.seconds / 3600:.2f} h"
         )
 

@@ -179,6 +179,25 @@ def test_threads_and_processes_change_nothing(
     assert [content(step) for step in many] == [content(step) for step in whole[start : start + 2]]
 
 
+@pytest.mark.parametrize(
+    ("kind", "beside_gpu", "workers"),
+    [
+        ("auto", False, "3 threads"),
+        ("auto", True, "3 processes"),
+        ("threads", True, "3 threads"),
+        ("processes", False, "3 processes"),
+    ],
+)
+def test_what_prepares_rows(
+    dataset: FrozenDataset, vocabulary: Vocabulary, kind: str, beside_gpu: bool, workers: str
+) -> None:
+    recipe = Recipe(**SMALL, worker_kind=kind, workers=3)
+    with TrainingData(dataset, recipe, vocabulary=vocabulary, mels=80, beside_gpu=beside_gpu) as data:
+        assert data.workers == workers
+        next(data.steps(0))
+        assert bool(row_processes()) == (workers == "3 processes")
+
+
 def test_killed_processes_change_nothing(
     dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]
 ) -> None:
