@@ -1,9 +1,9 @@
-"""Decoder positions of a frozen dataset that are padding: as training cuts its batches, and with rows sorted by length.
+"""Decoder positions of a frozen dataset that are padding: as training cuts steps, and without sorting.
 
     K2D_STORE=store python bench/padding.py NAME [--batch 32 256] [--micro-batch 8 32] [--steps 50]
 
-A micro-batch is padded to its longest row. Sorted: the rows of each step by their length in tokens before it is cut
-into micro-batches, which changes no step's rows. No audio is decoded.
+A micro-batch is padded to its longest row. Training sorts the rows of a step by their length in tokens before it cuts
+them into micro-batches (`trainer.data.batch.cut_by_length`). No audio is decoded.
 """
 
 import argparse
@@ -26,13 +26,14 @@ Lengths = npt.NDArray[np.int64]  # of a step's rows, in tokens
 
 
 def lengths_of(dataset: FrozenDataset, recipe: Recipe, *, vocabulary: Vocabulary, steps: int) -> list[Lengths]:
-    """How long each row of the first steps is."""
+    """How long each row of the first steps is, in no order."""
+    draws = np.random.default_rng(0)
     recipe = recipe.model_copy(update={"micro_batch": recipe.batch})
     with TrainingData(dataset, recipe, vocabulary=vocabulary, mels=80) as data:
         stream = islice(data.steps(0, needs_features=lambda _: False), steps)
         # the last target of a row is its end
         return [
-            micro.targets.shape[1] - (micro.targets[:, ::-1] != IGNORED).argmax(axis=1)
+            draws.permutation(micro.targets.shape[1] - (micro.targets[:, ::-1] != IGNORED).argmax(axis=1))
             for step in stream
             for micro in step
         ]
@@ -55,17 +56,20 @@ def main() -> None:
     model = resolve("packaged:whisper-base", engine="ctranslate2", cache=settings.cache, allow_downloads=True)
     vocabulary = Vocabulary(model.path / "tokenizer.json")
     dataset = FrozenDataset(Lake(settings.store), options.dataset)
-    print("| batch | micro-batch | tokens a row, mean and longest | positions a row | padding | sorted | saved |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| batch | micro-batch | tokens a row, most | unsorted: positions a row | padding | sorted | padding | saved |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for batch in options.batch:
         steps = lengths_of(dataset, Recipe(batch=batch), vocabulary=vocabulary, steps=options.steps)
         rows = np.concatenate(steps)
         for micro_batch in options.micro_batch:
-            padded = positions(steps, micro_batch=micro_batch)
-            in_order = positions([np.sort(step) for step in steps], micro_batch=micro_batch)
+            unsorted = positions(steps, micro_batch=micro_batch)
+            in_order = positions([np.sort(step)[::-1] for step in steps], micro_batch=micro_batch)
             print(
-                f"| {batch} | {micro_batch} | {rows.mean():.0f}, {rows.max()} | {padded / len(rows):.0f} "
-                f"| {1 - rows.sum() / padded:.1%} | {1 - rows.sum() / in_order:.1%} | {1 - in_order / padded:.1%} |"
+                f"| {batch} | {micro_batch} | {rows.mean():.0f}, {rows.max()} | {unsorted / len(rows):.0f} "
+                f"| {1 - rows.sum() / unsorted:.0%} | {in_order / len(rows):.0f} | {1 - rows.sum() / in_order:.0%} "
+                f"| {1 - in_order / unsorted:.0%} |"
             )
 
 
