@@ -7,8 +7,8 @@ A frozen dataset is made of the sample audio, packed to rows of up to 30 s. Then
 - **the plain loop**: the same functions, one row after the other in one thread: FLAC, augmentation (noise and
   SpecAugment), log-mel, tokens. The same rows through one process say what going there and back costs.
 - **the stream** that training reads, with N threads and N processes; reading Parquet and making batches are in it.
-- **beside launches**: how fast this thread runs a stack of tiny layers, which is launching and nothing else, while one
-  thread or process prepares rows, against alone; without the time in which other work had its core. This is what
+- **beside launches**: how fast this thread runs a stack of tiny layers, which is launching and nothing else, while N
+  threads or processes prepare rows, against alone; without the time in which other work had its core. This is what
   starves a GPU whose rows are there in time.
 
 Medians of the rounds. On a busy machine wall times are upper bounds; CPU time holds, and "rows/s a core" are rows a
@@ -62,6 +62,7 @@ LAYERS = 200  # of the stack of tiny layers
 WARM_STEPS = 3  # not counted: what is prepared before the first step is asked for
 
 Rounds = dict[str, list[float]]  # measurement → a value a round
+Measured = dict[tuple[str, int], Rounds]  # by kind and number of workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +185,8 @@ def _cpu_s() -> float:
 # ---- beside launches -------------------------------------------------------------------------------------------------
 
 
-def launches(bench: Bench, found: Rounds) -> None:
-    """Passes a second through a stack of tiny layers, alone and while rows are prepared."""
+def launches(bench: Bench, workers: int, found: Measured) -> None:
+    """Passes a second through a stack of tiny layers while rows are prepared, as a share of those alone."""
     alone = [_passes(bench.options.launch_s)]
     for kind in KINDS:
         begun: list[float] = []
@@ -195,15 +196,16 @@ def launches(bench: Bench, found: Rounds) -> None:
             return True
 
         # more rows than are prepared in that time: its workers are never idle
-        with bench.open(bench.recipe(kind, batch=4 * bench.options.batch)) as data:
+        recipe = bench.recipe(kind, workers, batch=4 * workers * bench.options.batch)
+        with bench.open(recipe) as data:
             steps = data.steps(0, needs_features=count)
             next(steps)
             start = time.perf_counter()
             beside = _passes(bench.options.launch_s)
             end = time.perf_counter()
         alone.append(_passes(bench.options.launch_s))
-        found[f"launches beside {kind}"].append(beside / statistics.mean(alone[-2:]))  # before and after
-        found[f"rows/s beside launches, {kind}"].append(sum(start < at < end for at in begun) / (end - start))
+        found[kind, workers]["launches"].append(beside / statistics.mean(alone[-2:]))  # before and after
+        found[kind, workers]["rows/s"].append(sum(start < at < end for at in begun) / (end - start))
 
 
 def _passes(seconds: float) -> float:
@@ -230,8 +232,8 @@ def _without_core_s() -> float:
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
-def report(ceiling: Rounds, streams: dict[tuple[str, int], Rounds], beside: Rounds) -> Iterator[str]:
-    middle = {name: statistics.median(values) for name, values in (ceiling | beside).items()}
+def report(ceiling: Rounds, streams: Measured, beside: Measured) -> Iterator[str]:
+    middle = {name: statistics.median(values) for name, values in ceiling.items()}
     parts = ("FLAC", "augmentation", "log-mel", "tokens")
     whole = sum(middle[part] for part in parts)
     yield "| plain loop | FLAC | augmentation | log-mel | tokens | CPU | wall | rows/s | rows/s a core |"
@@ -260,11 +262,11 @@ def report(ceiling: Rounds, streams: dict[tuple[str, int], Rounds], beside: Roun
             f"| {own['CPU']:.1f} | {own['CPU here']:.1f} | {memory} |"
         )
     yield ""
-    yield "| beside one that prepares rows | launches, of alone | rows/s meanwhile |"
+    yield "| launches beside | of alone | rows/s meanwhile |"
     yield "|---|---|---|"
-    for kind in KINDS:
-        speed, rows = middle[f"launches beside {kind}"], middle[f"rows/s beside launches, {kind}"]
-        yield f"| {kind} | {speed:.0%} | {rows:.1f} |"
+    for (kind, workers), found in beside.items():
+        own = {name: statistics.median(values) for name, values in found.items()}
+        yield f"| {workers} {kind} | {own['launches']:.0%} | {own['rows/s']:.1f} |"
 
 
 def main() -> None:
@@ -274,6 +276,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="counted steps in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--launch-workers", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--mels", type=int, choices=(80, 128), default=80)
     parser.add_argument("--launch-s", type=float, default=2.0)
     options = parser.parse_args()
@@ -281,10 +284,10 @@ def main() -> None:
     model = resolve("packaged:whisper-base", engine="ctranslate2", cache=settings.cache, allow_downloads=True)
     torch.set_num_threads(1)
     ceiling: Rounds = defaultdict(list)
-    beside: Rounds = defaultdict(list)
-    streams: dict[tuple[str, int], Rounds] = {
-        (kind, workers): defaultdict(list) for workers in options.workers for kind in KINDS
-    }
+    streams, beside = (
+        {(kind, workers): defaultdict(list) for workers in given for kind in KINDS}
+        for given in (options.workers, options.launch_workers)
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         ThreadpoolController().select(internal_api="openblas").limit(limits=1),  # as `train` does
@@ -294,7 +297,8 @@ def main() -> None:
             plain_loop(bench, ceiling)
             for (kind, workers), found in streams.items():
                 stream(bench, kind, workers, found)
-            launches(bench, beside)
+            for workers in options.launch_workers:
+                launches(bench, workers, beside)
             print(f"round {number + 1}: load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
         mean_s = statistics.mean(fields["duration_s"] for fields in bench.fields())
     print(f"rows of {mean_s:.1f} s, {options.mels} mels, {os.cpu_count()} cores\n")

@@ -16,9 +16,10 @@ pytest.importorskip("torch", reason="needs the torch extra")
 def test_the_bench_prints_its_tables() -> None:
     base()
     # in a process of its own, since benches and tests have modules of the same names
-    arguments = ["--rows", "8", "--batch", "2", "--steps", "2", "--rounds", "1", "--launch-s", "0.1", "--workers", "1"]
+    workers = ["--workers", "1", "--launch-workers", "1"]
+    arguments = ["--rows", "8", "--batch", "2", "--steps", "2", "--rounds", "1", "--launch-s", "0.1"]
     ended = subprocess.run(
-        [sys.executable, str(ROOT / "bench" / "row_preparation.py"), *arguments],
+        [sys.executable, str(ROOT / "bench" / "row_preparation.py"), *arguments, *workers],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -30,4 +31,4 @@ def test_the_bench_prints_its_tables() -> None:
     streams = re.findall(r"^\| 1 (\w+) \| ([\d.]+) \| ([\d.]+) \|", ended.stdout, re.MULTILINE)
     assert [kind for kind, _, _ in streams] == ["threads", "processes"]
     assert all(float(rows_s) > 0 for _, *speeds in streams for rows_s in speeds)
-    assert len(re.findall(r"^\| (?:threads|processes) \| \d+% \|", ended.stdout, re.MULTILINE)) == 2
+    assert len(re.findall(r"^\| 1 (?:threads|processes) \| \d+% \|", ended.stdout, re.MULTILINE)) == 2
