@@ -1,4 +1,4 @@
-"""What the distillation benchmark trains on: the sample audio packed as the labeling packs it, or made-up rows."""
+"""What the benchmarks of distillation train on: the sample audio packed as the labeling packs it, or made-up rows."""
 
 import json
 from dataclasses import dataclass
@@ -31,6 +31,12 @@ def sample_rows(vocabulary: Vocabulary, *, mels: int, longest_s: float) -> list[
     Args:
         longest_s: utterances are put one after the other up to this length; 0: each is a row of its own.
     """
+    packed = packed_utterances(longest_s)
+    return [_row(f"row {number}", row, vocabulary=vocabulary, mels=mels) for number, row in enumerate(packed)]
+
+
+def packed_utterances(longest_s: float) -> list[list[Utterance]]:
+    """The sample audio's utterances as rows of at most `longest_s` or of one utterance; 0: each is a row."""
     rows: list[list[Utterance]] = []
     left = 0.0
     for utterance in _utterances():
@@ -40,7 +46,7 @@ def sample_rows(vocabulary: Vocabulary, *, mels: int, longest_s: float) -> list[
             left = longest_s or WINDOW_S
         rows[-1].append(utterance)
         left = left - length if longest_s else 0.0
-    return [_row(f"row {number}", row, vocabulary=vocabulary, mels=mels) for number, row in enumerate(rows)]
+    return rows
 
 
 def made_up_rows(vocabulary: Vocabulary, *, mels: int, count: int) -> list[PreparedRow]:

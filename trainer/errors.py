@@ -16,6 +16,12 @@ class NoTrainingData(K2DError):
     status = 422
 
 
+class RowProcessDied(K2DError):
+    """A process that prepares training rows ended, or cannot be started."""
+
+    code = "row_process_died"
+
+
 class ExportDrift(K2DError):
     """An export's transcripts differ from its student's."""
 

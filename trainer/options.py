@@ -78,7 +78,10 @@ class Recipe(BaseModel):
     shuffle_groups: int = Field(
         default=4, ge=1, description="Row groups a lane shuffles together; they are held in memory."
     )
-    workers: int = Field(default=2, ge=1, description="Threads a process decodes audio with.")
+    workers: int = Field(default=2, ge=1, description="Threads or processes that prepare rows for one process.")
+    worker_kind: Literal["auto", "threads", "processes"] = Field(
+        default="auto", description="auto: processes beside a GPU, which threads would keep waiting; else threads."
+    )
 
     # ---- how it runs; changes what is learned by rounding only
     precision: Literal["auto", "float32", "bf16"] = Field(

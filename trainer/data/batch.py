@@ -1,6 +1,7 @@
 """Rows prepared for the models, and micro-batches of them, in numpy; no torch here."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -49,6 +50,16 @@ class MicroBatch:
     def tokens(self) -> int:
         """How many targets the loss counts."""
         return int((self.targets != IGNORED).sum())
+
+
+def cut_by_length(rows: list[PreparedRow], parts: int) -> list[list[PreparedRow]]:
+    """Cut a step's rows into as many parts as asked, or as there are rows, longest labels first: less is padding then.
+
+    Parts differ by one row at most. Rows of one length keep their order.
+    """
+    ordered = sorted(rows, key=lambda row: -len(row.label.tokens))
+    ends = [len(rows) * part // parts for part in range(parts + 1)]
+    return [ordered[start:end] for start, end in pairwise(ends) if start < end]
 
 
 def collate(rows: list[PreparedRow], *, pad: int) -> MicroBatch:

@@ -1,6 +1,5 @@
 """One row of a dataset becomes features and tokens, or is skipped with a reason."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +17,6 @@ from trainer.options import Recipe
 # How far the length of the audio may be from the row's duration: enough for rounding to milliseconds; a file that was
 # cut off lacks more
 TOLERANCE_S: Final = 0.05
-
-NeedsFeatures = Callable[[str], bool]  # whether the row with this id needs features; called from several threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +39,12 @@ class Preparer:
     vocabulary: Vocabulary
     mels: int
 
-    def prepare(
-        self, fields: dict[str, Any], *, visit: int, needs_features: NeedsFeatures | None = None
-    ) -> PreparedRow | SkippedRow:
+    def prepare(self, fields: dict[str, Any], *, visit: int, with_features: bool = True) -> PreparedRow | SkippedRow:
         """A row from its fields (`trainer.data.prefetch.COLUMNS`).
 
         Args:
             visit: how often the row was used before; random choices are drawn anew for each visit.
-            needs_features: where it says no, audio is not decoded and the row has no features. None: all need them.
+            with_features: False leaves the audio alone; the row then has no features.
         """
         row_id = fields["id"]
         if is_held_out(fields["recording_id"], share_of=self.recipe.holdout):
@@ -58,7 +53,7 @@ class Preparer:
         if isinstance(label, SkipReason):
             return SkippedRow(row_id, label)
         features = None
-        if needs_features is None or needs_features(row_id):
+        if with_features:
             try:
                 samples = decode_row(fields)
             except StoreError as error:

@@ -1,12 +1,12 @@
 """A frozen dataset as an endless stream of training steps: the same from any step on, in bounded memory.
 
 The order of rows is `trainer.data.order`'s. One thread reads blocks of rows, a pool of threads decodes them and
-computes features, and a few steps are prepared ahead of the caller. Memory holds the current blocks and those steps.
-Nothing is written.
+computes features, or has processes do that, and a few steps are prepared ahead of the caller. Memory holds the current
+blocks and those steps. Nothing is written.
 """
 
 from collections import Counter, deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
@@ -16,24 +16,28 @@ from k2d.datasets.read import FrozenDataset
 from k2d.schema import MIXED
 from k2d.whisper.languages import check_language
 from k2d.whisper.vocabulary import Vocabulary
-from trainer.data.batch import MicroBatch, PreparedRow, collate
+from k2d.wording import counted
+from trainer.data.batch import MicroBatch, PreparedRow, collate, cut_by_length
 from trainer.data.holdout import HoldoutRow, holdout_rows
 from trainer.data.order import Order, RowPlace
 from trainer.data.prefetch import BlockReader, BlockRows
-from trainer.data.prepare import NeedsFeatures, Preparer, SkippedRow
+from trainer.data.prepare import Preparer, SkippedRow
+from trainer.data.processes import RowProcesses
 from trainer.data.skips import SkipCounter
 from trainer.errors import NoTrainingData
 from trainer.options import Recipe
 
 AHEAD: Final = 2  # steps being prepared while one is trained on
 
+NeedsFeatures = Callable[[str], bool]  # whether the row with this id needs features; called from several threads
 PendingStep = list[tuple[RowPlace, Future[PreparedRow | SkippedRow]]]  # a step's rows, in order of position
 
 
 class TrainingData:
     """One process's share of a dataset. A context manager; not to be shared between threads.
 
-    `rows` and `seconds` count the whole dataset, held-out recordings included; `manifest` is the dataset's.
+    `rows` and `seconds` count the whole dataset, held-out recordings included; `manifest` is the dataset's; `workers`
+    says what prepares rows. `beside_gpu` decides that where the recipe does not.
 
         with TrainingData(FrozenDataset(lake, "talks"), recipe, vocabulary=vocabulary, mels=80) as data:
             for micro_batches in data.steps(0):
@@ -54,6 +58,7 @@ class TrainingData:
         mels: int,
         rank: int = 0,
         world: int = 1,
+        beside_gpu: bool = False,
     ) -> None:
         self.manifest = dataset.manifest
         self._groups = dataset.groups()
@@ -65,7 +70,13 @@ class TrainingData:
         self.seconds = round(sum(shard.seconds for shard in self.manifest.shards), 3)
         self._dataset = dataset
         self._recipe = recipe
-        self._preparer = Preparer(recipe, vocabulary, mels)
+        preparer = Preparer(recipe, vocabulary, mels)
+        in_processes = beside_gpu if recipe.worker_kind == "auto" else recipe.worker_kind == "processes"
+        self._processes = RowProcesses(preparer, recipe.workers) if in_processes else None
+        self.workers = (
+            counted(recipe.workers, "process", "processes") if in_processes else counted(recipe.workers, "thread")
+        )
+        self._preparer = self._processes or preparer
         self._pad = vocabulary.eot
         # a process takes a contiguous share of every batch, so that it reads as few lanes as possible
         self._positions = range(rank * recipe.batch // world, (rank + 1) * recipe.batch // world)
@@ -95,6 +106,7 @@ class TrainingData:
         Raises, when the step comes:
             NoTrainingData: too many rows are broken, or none can be used.
             StoreError: a shard is gone or damaged.
+            RowProcessDied: one row ended two processes that were to prepare it, or none can be started.
         """
         stream = self._steps(start, needs_features)
         self._streams.add(stream)
@@ -105,9 +117,11 @@ class TrainingData:
         return holdout_rows(self._dataset, holdout=self._recipe.holdout, limit=limit)
 
     def close(self) -> None:
-        """End all streams and their threads."""
+        """End all streams, their threads and processes."""
         for stream in list(self._streams):
             stream.close()
+        if self._processes is not None:
+            self._processes.close()
 
     def __enter__(self) -> Self:
         return self
@@ -155,17 +169,18 @@ class TrainingData:
         self, rows: Future[BlockRows], number: int, *, visit: int, needs_features: NeedsFeatures | None
     ) -> PreparedRow | SkippedRow:
         """Runs in a thread of the pool. It may wait for the reader's thread, which never waits for the pool."""
-        return self._preparer.prepare(rows.result().take(number), visit=visit, needs_features=needs_features)
+        fields = rows.result().take(number)
+        with_features = needs_features is None or needs_features(fields["id"])
+        return self._preparer.prepare(fields, visit=visit, with_features=with_features)
 
     def _micro_batches(self, step: PendingStep) -> list[MicroBatch]:
-        """Wait for a step's rows and make micro-batches of them."""
-        batches = []
-        size = self._recipe.micro_batch
-        for first in range(0, len(step), size):
-            rows = [row for place, future in step[first : first + size] if (row := self._usable(place, future))]
-            if rows:
-                batches.append(collate(rows, pad=self._pad))
-        return batches
+        """Wait for a step's rows and make micro-batches of them, the longest first.
+
+        Their number does not depend on how many rows are skipped: sharded processes run theirs together.
+        """
+        rows = [row for place, future in step if (row := self._usable(place, future))]
+        parts = cut_by_length(rows, -(-len(step) // self._recipe.micro_batch))
+        return [collate(part, pad=self._pad) for part in parts]
 
     def _usable(self, place: RowPlace, future: Future[PreparedRow | SkippedRow]) -> PreparedRow | None:
         """Wait for a row and count it; None where it is skipped."""

@@ -61,6 +61,7 @@ class Estimate:
 def measure(
     learn: Callable[[], tuple[float, float]],
     *,
+    longest: Callable[[], object],
     parameters: dict[str, int],
     rows: int,
     flops_per_chunk: float,
@@ -75,14 +76,16 @@ def measure(
 
     Args:
         learn: runs a micro-batch of `rows`; returns seconds of the encoder, and of the decoders.
+        longest: runs the longest micro-batch of a step, whose memory counts on a GPU.
         batch: rows a step, over `world` processes.
         dataset_rows: of the dataset.
         keeps_encoded: each of `dataset_rows` is encoded once and then read from memory.
     """
     cuda = device.type == "cuda"
     if cuda:
-        learn()  # the first pass chooses kernels
         torch.cuda.reset_peak_memory_stats(device)
+        longest()
+        learn()  # its first pass chooses kernels
     started = time.perf_counter()
     encode_s, learn_s = learn()
     spent_s = time.perf_counter() - started

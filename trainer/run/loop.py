@@ -113,6 +113,7 @@ class _Trainer:
             mels=self.models.mels,
             rank=self.accelerator.process_index,
             world=self.processes,
+            beside_gpu=self.device.type == "cuda",
         )
         self.size_table = students.compare_sizes(self.models.teacher, self.models.student, self.models.layers)
         self.recorder = Recorder(run, recipe, active=self.main, publisher=publisher)
@@ -218,7 +219,8 @@ class _Trainer:
 
     def _estimate(self) -> Estimate:
         """Time one micro-batch and extrapolate."""
-        recipe, micro = self.recipe, self._first_micro_batch()
+        recipe, micro_batches = self.recipe, self._first_step()
+        micro = micro_batches[len(micro_batches) // 2]  # of a middle length: the first are the longest
         flops = chunk_flops(
             self.models.teacher.config,
             self.models.student.config,
@@ -227,6 +229,7 @@ class _Trainer:
         )
         estimate = measure(
             lambda: self.step.measure(micro),
+            longest=lambda: self.step.measure(micro_batches[0]),
             parameters=self.step.sizes,
             rows=len(micro.ids),
             flops_per_chunk=flops.total,
@@ -240,21 +243,21 @@ class _Trainer:
         self.accelerator.wait_for_everyone()
         return estimate
 
-    def _first_micro_batch(self) -> MicroBatch:
-        """A micro-batch to measure with: the first one of this process that is not empty."""
+    def _first_step(self) -> list[MicroBatch]:
+        """Micro-batches to measure with: those of this process's first step that is not empty."""
         stream = self.data.steps(0)
         try:
-            micro_batches = next((step for step in islice(stream, LOOK_AHEAD) if step), None)
+            first = next((step for step in islice(stream, LOOK_AHEAD) if step), None)
         finally:
             stream.close()
-        return micro_batches[0] if micro_batches else self.step.empty_micro_batch()
+        return first or [self.step.empty_micro_batch()]
 
     def _choices(self) -> str:
         """What the software chose by itself, and why."""
         encoder = "frozen, one pass for teacher and student" if self.recipe.freeze_encoder else "trained"
         return (
             f"device {self.device}, {counted(self.processes, 'process', 'processes')}, {self.precision}, "
-            f"encoder {encoder}; {self._validated_on()}; "
+            f"encoder {encoder}; rows prepared by {self.data.workers}; {self._validated_on()}; "
             f"dataset {self.data.manifest.name}: {counted(self.data.rows, 'row')}, {self.data.seconds / 3600:.2f} h"
         )
 

@@ -27,9 +27,9 @@ LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy")
 
 # recipe keys that may differ when a run is resumed: how it runs, what it keeps, how long it lasts
 MAY_CHANGE: Final = {
-    "steps", "workers", "threads", "compile", "gradient_checkpointing", "vocabulary_chunk_mib", "keep_encoded_gib",
-    "validate_every", "validate_on", "validation_rows", "checkpoint_every", "keep_checkpoints", "trackers",
-    "micro_batch", "sharding",
+    "steps", "workers", "worker_kind", "threads", "compile", "gradient_checkpointing", "vocabulary_chunk_mib",
+    "keep_encoded_gib", "validate_every", "validate_on", "validation_rows", "checkpoint_every", "keep_checkpoints",
+    "trackers", "micro_batch", "sharding",
 }  # fmt: skip
 
 

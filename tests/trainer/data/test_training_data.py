@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from buckets import OPTIONS, new_bucket
 from frozen_sets import BATCH, NAME, change, frozen
 from lakes import batch, put_recording, unflac
+from row_processes import row_processes
 from structlog.testing import capture_logs
 
 from k2d.datasets.freeze import freeze
@@ -22,7 +24,7 @@ from k2d.filtering.policy import DEFAULT
 from k2d.store import Lake
 from k2d.whisper.features import log_mel
 from k2d.whisper.vocabulary import Vocabulary
-from trainer.data.batch import MicroBatch
+from trainer.data.batch import IGNORED, MicroBatch
 from trainer.data.order import Order
 from trainer.data.prefetch import BlockRows
 from trainer.data.stream import TrainingData
@@ -70,6 +72,18 @@ def content(step: list[MicroBatch]) -> list[tuple[Any, ...]]:
     ]
 
 
+def rows_in(step: list[MicroBatch]) -> dict[str, tuple[Any, ...]]:
+    """All bits of a step's rows without padding, by row: how they are cut into micro-batches is left out."""
+    found = {}
+    for one in step:
+        for row, features, inputs, targets, weight in zip(
+            one.ids, one.features, one.inputs, one.targets, one.weights, strict=True
+        ):
+            length = np.flatnonzero(targets != IGNORED)[-1] + 1
+            found[row] = (features.tobytes(), inputs[:length].tolist(), targets[:length].tolist(), weight)
+    return found
+
+
 def ids(found: list[list[MicroBatch]]) -> list[str]:
     return [row for step in found for one in step for row in one.ids]
 
@@ -98,8 +112,9 @@ def test_rows_come_as_the_order_says(dataset: FrozenDataset, vocabulary: Vocabul
     groups = dataset.groups()
     order = Order([group.rows for group in groups], seed=0, batch=8, lanes=2, shuffle_groups=2)
     names = [[row["id"] for row in dataset.read(group, ["id"])] for group in groups]
-    places = [order.place(step, position) for step in range(12) for position in range(8)]
-    assert ids(found) == [names[place.group][place.row] for place in places]
+    for number, step in enumerate(found):
+        places = [order.place(number, position) for position in range(8)]
+        assert sorted(ids([step])) == sorted(names[place.group][place.row] for place in places)
     assert set(ids(found)) == set(stored(dataset))
     assert order.lanes == 2
 
@@ -107,17 +122,19 @@ def test_rows_come_as_the_order_says(dataset: FrozenDataset, vocabulary: Vocabul
 def test_a_row_is_its_audio_and_its_label(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
     rows = stored(dataset)
     for one in steps(open_data(dataset, vocabulary, **BARE), 1)[0]:
-        assert one.inputs.shape == one.targets.shape == (4, max((one.targets[n] != -100).sum() for n in range(4)) + 3)
+        assert (
+            one.inputs.shape == one.targets.shape == (4, max((one.targets[n] != IGNORED).sum() for n in range(4)) + 3)
+        )
         for row, features, inputs, targets in zip(one.ids, one.features, one.inputs, one.targets, strict=True):
             assert np.array_equal(features, log_mel(unflac(rows[row].flac), mels=80))
-            learned = targets[targets != -100].tolist()
+            learned = targets[targets != IGNORED].tolist()
             assert vocabulary.decode(learned[:-1]) == rows[row].text
             assert learned[-1] == vocabulary.eot
             begin = [vocabulary.sot, vocabulary.sot_lm, vocabulary.transcribe, vocabulary.no_timestamps]
             assert inputs[:4].tolist() == begin
             assert inputs[4 : 3 + len(learned)].tolist() == learned[:-1]
         assert one.seconds == pytest.approx(4 * 0.2)
-        assert one.tokens == (one.targets != -100).sum()
+        assert one.tokens == (one.targets != IGNORED).sum()
 
 
 @pytest.mark.parametrize("start", [2, 5])
@@ -134,12 +151,65 @@ def test_ranks_share_out_what_one_process_sees(
 ) -> None:
     shares = [steps(open_data(dataset, vocabulary, rank=rank, world=world, **VARIED), 2) for rank in range(world)]
     for number in range(2):
-        assert [part for share in shares for part in content(share[number])] == content(whole[number])
+        parts = [rows_in(share[number]) for share in shares]
+        assert [len(part) for part in parts] == [8 // world] * world
+        assert {row: bits for part in parts for row, bits in part.items()} == rows_in(whole[number])
 
 
-def test_threads_change_nothing(dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]) -> None:
-    many = steps(open_data(dataset, vocabulary, **VARIED, workers=5), 2)
-    assert [content(step) for step in many] == [content(step) for step in whole[:2]]
+def test_rows_of_like_length_share_a_micro_batch(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
+    for step in steps(open_data(dataset, vocabulary, **VARIED), 5, features=False):
+        lengths = [(one.targets != IGNORED).shape[1] - (one.targets[:, ::-1] != IGNORED).argmax(1) for one in step]
+        assert [len(part) for part in lengths] == [2, 2, 2, 2]
+        flat = np.concatenate(lengths).tolist()
+        assert flat == sorted(flat, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "start"), [("threads", 5, 0), ("processes", 1, 0), ("processes", 3, 0), ("processes", 2, 5)]
+)
+def test_threads_and_processes_change_nothing(
+    dataset: FrozenDataset,
+    vocabulary: Vocabulary,
+    whole: list[list[MicroBatch]],
+    kind: str,
+    workers: int,
+    start: int,
+) -> None:
+    many = steps(open_data(dataset, vocabulary, **VARIED, worker_kind=kind, workers=workers), 2, start=start)
+    assert [content(step) for step in many] == [content(step) for step in whole[start : start + 2]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "beside_gpu", "workers"),
+    [
+        ("auto", False, "3 threads"),
+        ("auto", True, "3 processes"),
+        ("threads", True, "3 threads"),
+        ("processes", False, "3 processes"),
+    ],
+)
+def test_what_prepares_rows(
+    dataset: FrozenDataset, vocabulary: Vocabulary, kind: str, beside_gpu: bool, workers: str
+) -> None:
+    recipe = Recipe(**SMALL, worker_kind=kind, workers=3)
+    with TrainingData(dataset, recipe, vocabulary=vocabulary, mels=80, beside_gpu=beside_gpu) as data:
+        assert data.workers == workers
+        next(data.steps(0))
+        assert bool(row_processes()) == (workers == "3 processes")
+
+
+def test_killed_processes_change_nothing(
+    dataset: FrozenDataset, vocabulary: Vocabulary, whole: list[list[MicroBatch]]
+) -> None:
+    first: list[psutil.Process] = []
+    with open_data(dataset, vocabulary, **VARIED, worker_kind="processes", workers=2) as data:
+        for number, step in enumerate(itertools.islice(data.steps(0), 7)):
+            assert content(step) == content(whole[number])
+            first = first or row_processes()
+            if number in (0, 3):
+                first[number % 2].kill()  # whatever it is at
+        assert len(first) == 2
+        assert not set(first) & set(row_processes())
 
 
 def test_seeds_change_everything(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
@@ -157,9 +227,10 @@ def test_a_row_that_needs_no_features_is_not_decoded(lake: Lake, vocabulary: Voc
     assert not data.skipped
 
 
-def test_features_of_some(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_features_of_some(dataset: FrozenDataset, vocabulary: Vocabulary, kind: str) -> None:
     some = set(rows_of(dataset)[::4])
-    for one in itertools.chain(*steps(open_data(dataset, vocabulary, **BARE), 5, features=some)):
+    for one in itertools.chain(*steps(open_data(dataset, vocabulary, **BARE, worker_kind=kind), 5, features=some)):
         assert [features is not None for features in one.features] == [row in some for row in one.ids]
 
 
@@ -170,9 +241,11 @@ def damage(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "audio", [b"", None, b"no audio at all", "half"], ids=["empty", "none", "not audio", "cut off"]
+    ("audio", "kind"),
+    [(b"", "threads"), (None, "threads"), (b"no audio", "threads"), ("half", "threads"), ("half", "processes")],
+    ids=["empty", "none", "not audio", "cut off", "cut off, in processes"],
 )
-def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary, audio: Any) -> None:
+def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary, audio: Any, kind: str) -> None:
     group = FrozenDataset(lake, NAME).groups()[3]
     chosen = {row["id"] for row in FrozenDataset(lake, NAME).read(group, ["id"])}
     broken = sorted(chosen)[1]
@@ -182,7 +255,7 @@ def test_a_corrupt_row_is_named_and_left_out(lake: Lake, vocabulary: Vocabulary,
         rows[1]["audio"] = {"bytes": half if audio == "half" else audio, "path": "x.flac"}
 
     change(lake, 3, edit)
-    data = open_data(FrozenDataset(lake, NAME), vocabulary, **BARE | {"lanes": 1})
+    data = open_data(FrozenDataset(lake, NAME), vocabulary, **BARE | {"lanes": 1}, worker_kind=kind)
     with capture_logs() as logs:
         found = steps(data, ROWS // 8, features=chosen)
     assert sorted(ids(found)) == sorted(set(rows_of(FrozenDataset(lake, NAME))) - {broken})
@@ -328,6 +401,16 @@ def test_threads_end_with_the_data(dataset: FrozenDataset, vocabulary: Vocabular
     assert not threads()
     with pytest.raises(StopIteration):
         next(running)
+
+
+def test_processes_end_with_the_data_and_start_again(dataset: FrozenDataset, vocabulary: Vocabulary) -> None:
+    data = open_data(dataset, vocabulary, **SMALL, worker_kind="processes", workers=2)
+    for _ in range(2):
+        with data:
+            first = next(data.steps(0))
+            assert [one.features[0] is not None for one in first] == [True, True]
+            assert len(row_processes()) == 2  # of all streams together
+        assert not row_processes()
 
 
 def test_memory_holds_two_blocks_a_lane_at_most(tmp_path: Path, vocabulary: Vocabulary) -> None:

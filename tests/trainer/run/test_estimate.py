@@ -13,6 +13,7 @@ from trainer.run.estimate import measure
 def test_an_estimate_names_epochs() -> None:
     estimate = measure(
         lambda: (1.0, 2.0),
+        longest=lambda: None,
         parameters={"teacher": 3, "student": 2, "trained": 1},
         rows=8,
         flops_per_chunk=1e9,

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
@@ -16,6 +17,7 @@ pytest.importorskip("torch", reason="needs the torch extra")
 import torch
 from frozen_sets import NAME, change, frozen
 from places import ROOT
+from row_processes import row_processes
 from tiny import tiny_teacher
 from weights import cache
 
@@ -202,6 +204,30 @@ def test_sigterm_stops_after_the_current_step_with_a_checkpoint(
     assert curve(folder) == curve(straight)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_texts")
+def test_ctrl_c_in_a_terminal_ends_a_run_with_a_checkpoint_and_without_processes(
+    dataset: FrozenDataset, teacher: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    more = ("--set", "worker_kind=processes", "--set", "steps=100000")
+    process = launch(dataset, folder, teacher, more=more)
+    try:
+        deadline = time.monotonic() + 120
+        while not Run(folder).lines(METRICS) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        workers = row_processes(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert len(workers) == 2, output
+    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert Checkpoints(folder / "checkpoints", keep=9).latest()[1].step == len(curve(folder))
+    assert "Traceback" not in output
+
+
 def test_another_recipe_does_not_resume_a_run(straight: Path, dataset: FrozenDataset, teacher: Path) -> None:
     with pytest.raises(Conflict, match="holds a run"):
         start(dataset, straight, teacher)
@@ -248,6 +274,7 @@ def test_two_processes_learn_what_one_does(
         {"gradient_checkpointing": True},
         {"micro_batch": 8},
         {"vocabulary_chunk_mib": 1},
+        {"worker_kind": "processes"},
     ],
     ids=str,
 )
