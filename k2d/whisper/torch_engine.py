@@ -24,7 +24,7 @@ from k2d.whisper.timestamps import finish
 from k2d.whisper.torch_decoder import WindowDecoder
 from k2d.whisper.torch_features import log_mels
 from k2d.whisper.torch_rules import Rules
-from k2d.whisper.torch_search import LOOK_EVERY, Dice, Likeliest, Limits, beam, one_by_one
+from k2d.whisper.torch_search import LOOK_EVERY, Dice, Likeliest, SearchLimits, beam, one_by_one
 from k2d.whisper.vocabulary import Vocabulary
 
 PRECISIONS: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -282,7 +282,7 @@ class TransformersEngine:
     ) -> list[DecodingResult]:
         vocabulary, decoder, start = self._vocabulary, self._decoder, starts[0]
         looks = LOOK_EVERY if self._device.type == "cuda" else 1
-        limits = Limits(prompts.room(start, options), vocabulary.eot, looks)
+        limits = SearchLimits(prompts.room(start, options), vocabulary.eot, looks)
         rows = options.best_of if temperature > 0.0 else options.beam_size
         cache = decoder.begin(encoded, rows=rows, positions=len(start) + limits.room)
         states = decoder.prefill(cache, self._tokens(starts))

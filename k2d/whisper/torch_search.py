@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from k2d.schema import Window
-from k2d.whisper.torch_decoder import NEVER, WindowDecoder, DecoderCache
+from k2d.whisper.torch_decoder import NEVER, DecoderCache, WindowDecoder
 from k2d.whisper.torch_rules import History, Rules
 
 LOOK_EVERY: Final = 8  # tokens from one question to a GPU to the next: each waits until it has caught up
@@ -28,7 +28,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SearchLimits:
     """When decoding ends."""
 
     room: int  # tokens, end-of-text included
@@ -93,7 +93,12 @@ def _random(window: Window, temperature: float, candidate: int) -> np.random.Gen
 
 
 def one_by_one(
-    decoder: WindowDecoder, cache: DecoderCache, logits: torch.Tensor, rules: Rules, choice: Choice, limits: Limits
+    decoder: WindowDecoder,
+    cache: DecoderCache,
+    logits: torch.Tensor,
+    rules: Rules,
+    choice: Choice,
+    limits: SearchLimits,
 ) -> list[Candidate]:
     """Decode every row by itself; of each window's rows, the one with the highest mean log-probability.
 
@@ -144,7 +149,7 @@ def one_by_one(
 
 
 def beam(
-    decoder: WindowDecoder, cache: DecoderCache, logits: torch.Tensor, rules: Rules, limits: Limits
+    decoder: WindowDecoder, cache: DecoderCache, logits: torch.Tensor, rules: Rules, limits: SearchLimits
 ) -> list[Candidate]:
     """Beam search: extend the most probable sequences of each window, `cache.rows` of them, until as many have ended.
 

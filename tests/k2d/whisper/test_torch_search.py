@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from k2d.schema import DecodeOptions, Window
 from k2d.whisper.torch_rules import History, Rules
-from k2d.whisper.torch_search import Candidate, Dice, Likeliest, Limits, beam, one_by_one
+from k2d.whisper.torch_search import Candidate, Dice, Likeliest, SearchLimits, beam, one_by_one
 
 TEXT, EOT, NO_TIMESTAMPS, BEGIN, SIZE = 20, 20, 23, 24, 40  # tokens: text, end-of-text, others, timestamps
 OPTIONS = DecodeOptions(max_initial_timestamp_s=0.1)
@@ -150,7 +150,7 @@ def assert_same(found: list[Candidate], expected: list[Candidate]) -> None:
 @pytest.mark.parametrize("room", [1, 2, 12])
 def test_greedy(room: int, look_every: int) -> None:
     cache, first = begin(9, 1)
-    found = one_by_one(MadeUp(), cache, first, rules(), Likeliest(), Limits(room, EOT, look_every))  # type: ignore[arg-type]
+    found = one_by_one(MadeUp(), cache, first, rules(), Likeliest(), SearchLimits(room, EOT, look_every))  # type: ignore[arg-type]
     expected = [plain_greedy(window, room) for window in range(9)]
     assert_same(found, expected)
     if room == 12:
@@ -162,7 +162,7 @@ def test_greedy(room: int, look_every: int) -> None:
 @pytest.mark.parametrize("room", [1, 2, 12])
 def test_beams(room: int, size: int, look_every: int) -> None:
     cache, first = begin(9, size)
-    found = beam(MadeUp(), cache, first, rules(), Limits(room, EOT, look_every))  # type: ignore[arg-type]
+    found = beam(MadeUp(), cache, first, rules(), SearchLimits(room, EOT, look_every))  # type: ignore[arg-type]
     assert_same(found, [plain_beam(window, room, size) for window in range(9)])
 
 
@@ -177,7 +177,7 @@ def test_what_is_sampled_of_a_window_does_not_depend_on_others(look_every: int) 
         own = [windows[number] for number in which]
         dice = Dice(own, temperature=0.7, candidates=3, room=12, device=torch.device("cpu"))
         first = made[1][which]
-        return one_by_one(MadeUp(), made[0], first, rules(), dice, Limits(12, EOT, look_every))  # type: ignore[arg-type]
+        return one_by_one(MadeUp(), made[0], first, rules(), dice, SearchLimits(12, EOT, look_every))  # type: ignore[arg-type]
 
     together = sampled(list(range(9)))
     assert together == [sampled([number])[0] for number in range(9)]
