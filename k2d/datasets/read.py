@@ -105,8 +105,8 @@ class FrozenDataset:
             StoreError: the shard is gone, or not the one that was frozen.
         """
         with self._open(shard) as file:
-            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
-                yield from map(self._row, batch.to_pylist())
+            for group in range(file.metadata.num_row_groups):  # iter_batches would hold the whole shard
+                yield from map(self._row, file.read_row_group(group, use_threads=False).to_pylist())
 
     def groups(self) -> list[RowGroup]:
         """List all row groups in order. Computed from the manifest; no shard is opened."""

@@ -12,6 +12,7 @@ from typing import Any
 import killed_labeling
 import numpy as np
 import pytest
+from buckets import OPTIONS, new_bucket
 from killed_labeling import Asked, label
 from weights import base
 
@@ -27,9 +28,12 @@ KEY = "4f1d" * 8
 RECORDING = "rec_0f3c9a1be2d47c5512345678"
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(str(tmp_path / "lake"))
+@pytest.fixture(params=["folder", "s3"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    if request.param == "folder":
+        return Lake(str(tmp_path / "lake"))
+    s3: str = request.getfixturevalue("s3")
+    return Lake(f"s3://{new_bucket(s3)}/lake", endpoint_url=s3, **OPTIONS)
 
 
 def shards(store: Path) -> dict[str, bytes]:
