@@ -20,6 +20,7 @@ from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake, InQueue
 from services.filter.index_jobs import require_index
 from services.filter.reviews import caller_of
+from services.web.pools import QUESTIONS
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -56,7 +57,7 @@ async def create_draw(
         require_index(batches, lake, queue)
         return make_draw(lake, batches, PRESETS[policy], count=count, seed=seed, order=order)
 
-    return _go(request, f"/review/{(await asyncio.to_thread(draw)).id}")
+    return _go(request, f"/review/{(await QUESTIONS.run(draw)).id}")
 
 
 @router.get("/review/{name}")
@@ -104,7 +105,7 @@ async def calibrate_page(
             lake, draw, target=round(target / 100, 5), confidence=round(confidence / 100, 5), name=policy, by=by
         )
 
-    result = await asyncio.to_thread(run)
+    result = await QUESTIONS.run(run)
     return _go(request, f"/review/{name}/calibrations/{result.id}")
 
 
