@@ -136,7 +136,8 @@ def test_shared_memory_has_no_name(rows: RowProcesses, fields: Fields) -> None:
 
 
 STREAM_FOR_EVER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from multiprocessing.connection import Connection
 from pathlib import Path
 from k2d.datasets.read import FrozenDataset
