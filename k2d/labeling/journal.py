@@ -59,7 +59,10 @@ class Journal:
         if error is not None and not isinstance(error, AudioError):  # an AudioError comes again: no use for answers
             await self._store()
         elif self._is_stored:
-            await asyncio.to_thread(self._journals.remove, self._key)
+            try:
+                await asyncio.to_thread(self._journals.remove, self._key)
+            except StoreError as failure:  # what it was for is done; it goes after a week
+                log.warning("a journal was not removed", shard=self._key, error=described(failure))
 
     async def recall(
         self,

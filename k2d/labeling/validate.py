@@ -11,7 +11,7 @@ from typing import Any
 from k2d import audio
 from k2d.errors import StoreError
 from k2d.filtering.evidence import ChunkEvidence, ChunkTexts, weigh_many
-from k2d.keys import chunk_id
+from k2d.keys import chunk_id, digest
 from k2d.labeling.journal import Journal
 from k2d.schema import FACTS_VERSION, Chunk, ChunkFacts, Hypothesis, LongformOptions, ModelInfo, Recording
 from k2d.store import Lake
@@ -101,7 +101,7 @@ class Validation:
 
         async def hypotheses_of(chunk: Chunk, flac: bytes | None, journal: Journal) -> tuple[Hypothesis, ...]:
             return await journal.recall(
-                str(chunk.index),
+                digest("validate", chunk.index, chunk.start_s, chunk.end_s, chunk.text),
                 lambda: self._validate_chunk(chunk, flac, validator, recording.id, before),
                 write=lambda hypotheses: [hypothesis_row(value) for value in hypotheses],
                 read=lambda rows: tuple(hypothesis(row) for row in rows),

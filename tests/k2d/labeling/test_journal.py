@@ -175,6 +175,16 @@ def test_a_store_that_is_full_for_a_while_costs_nothing(lake: Lake, monkeypatch:
     assert texts_of(lake, model, 1, 2, 3) == [" 1", " 2", " 3"]
 
 
+def test_a_store_that_does_not_answer_at_the_end_costs_nothing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop(lake, Model(), 1)
+
+    def silent(key: str) -> None:
+        raise StoreError("the store did not answer")
+
+    monkeypatch.setattr(lake.journals, "remove", silent)
+    assert texts_of(lake, Model(), 1) == [" 1"]
+
+
 DAMAGED = {
     "empty": b"",
     "no gzip": b"\x1f\x8b\x08\x00 nothing",
