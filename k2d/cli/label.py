@@ -133,8 +133,8 @@ def label(
 def stopped_labeling(batch: str | None) -> str:
     """What to say when labeling is stopped: what was kept, and which commands go on."""
     return (
-        "stopped; recordings that are done are kept, those in hand begin again: run the same command again to go on"
-        + (f", or `k2d resume`; `k2d cancel {batch}` leaves it as it is" if batch else ", or `k2d resume`")
+        "stopped; recordings that are done are kept, those in hand lose a minute at most: run the same command again "
+        "to go on" + (f", or `k2d resume`; `k2d cancel {batch}` leaves it as it is" if batch else ", or `k2d resume`")
     )
 
 

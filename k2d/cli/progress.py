@@ -19,6 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from k2d.cli import show
@@ -28,6 +29,7 @@ from k2d.documents import PartialResult
 from k2d.steps import OnSteps, ignore_steps
 from k2d.wording import estimated_time
 
+WIDE = 110  # columns of a terminal from which everything has room
 SPEED_S = 600.0  # of which the time that is left is estimated; chosen: batches have long and short recordings
 
 
@@ -57,14 +59,15 @@ def batch_bars() -> Iterator[OnStatus]:
     if not show.err.is_terminal:
         yield ignore
         return
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[amount]}"),
-        TimeElapsedColumn(),
-        _TimeLeft(),
-        TextColumn("{task.fields[note]}"),
-    )
+    is_wide = show.err.width >= WIDE
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description:<10}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=20 if is_wide else 6),
+        TextColumn("{task.fields[amount]}", table_column=Column(no_wrap=True)),
+        _TimeLeft(table_column=Column(no_wrap=True)),
+    ]
+    if is_wide:
+        columns += [TimeElapsedColumn(), TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True))]
     started = time.monotonic()
     with Progress(*columns, console=show.err, speed_estimate_period=SPEED_S) as progress:
         recordings = progress.add_task("recordings", total=None, amount="", note="", status=None)
@@ -129,6 +132,8 @@ def stoppable(advice: str) -> Iterator[None]:
 
     def terminate(*_: object) -> None:
         nonlocal received
+        if received == signal.SIGTERM:
+            return  # timeout(1) sends it twice; a second SIGINT would break off the clean end of the first
         received = signal.SIGTERM
         signal.raise_signal(signal.SIGINT)  # which asyncio turns into a cancellation
 

@@ -93,11 +93,12 @@ class Validation:
         tasks: dict[int, asyncio.Task[tuple[Hypothesis, ...]]] = {}
         done = 0
 
-        def finished(_: object) -> None:
+        def finished(task: asyncio.Task[tuple[Hypothesis, ...]]) -> None:
             nonlocal done
-            done += 1
             self._chunk_slots.release()
-            on_share(done / len(wanted))
+            if not task.cancelled() and task.exception() is None:
+                done += 1
+                on_share(done / len(wanted))
 
         async def hypotheses_of(chunk: Chunk, flac: bytes | None, journal: Journal) -> tuple[Hypothesis, ...]:
             return await journal.recall(

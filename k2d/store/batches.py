@@ -1,6 +1,7 @@
 """Batches in the lake: the request, one result per recording (the ledger), and the mark of a cancelled batch."""
 
 import re
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ STALE_SUFFIX: Final = ".stale"
 GONE_HINT: Final = "label the same files again with `k2d label`: it makes the record again"
 _RESULT: Final = re.compile(r"[0-9]{1,18}\.json")  # file name of a result
 REMEMBERED: Final = 4  # batch documents kept in memory; chosen
+SURE_S: Final = 5.0  # for which a batch counts as there without another look; chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Batches(LakePart):
     def __init__(self, files: Files) -> None:
         super().__init__(files)
         # a batch document never changes, and reading one with 100,000 sources takes half a second
-        self._remembered: dict[str, Batch] = {}
+        self._remembered: dict[str, tuple[Batch, float]] = {}  # with the time when it was last there
 
     def put(self, batch: Batch) -> None:
         """Store a batch and its name. A batch that exists already stays unchanged, also when it gets a second name.
@@ -269,15 +271,19 @@ class Batches(LakePart):
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _document(self, batch_id: str) -> Batch | None:
-        batch = self._remembered.get(batch_id)
-        if batch is None:
+        path, now = f"{_folder(batch_id)}/batch.json", time.monotonic()
+        batch, seen_at = self._remembered.get(batch_id, (None, 0.0))
+        if batch is not None and now - seen_at < SURE_S:
+            return batch
+        self._remembered.pop(batch_id, None)
+        if batch is None or not self.files.exists(path):  # gone: another process deleted it
             try:
-                batch = self.read_document(f"{_folder(batch_id)}/batch.json", Batch)
+                batch = self.read_document(path, Batch)
             except NotFound:
                 return None
-            while len(self._remembered) >= REMEMBERED:
-                self._remembered.pop(next(iter(self._remembered)), None)
-            self._remembered[batch_id] = batch
+        while len(self._remembered) >= REMEMBERED:
+            self._remembered.pop(next(iter(self._remembered)), None)
+        self._remembered[batch_id] = batch, now
         return batch
 
     def _is_damaged(self, batch_id: str) -> bool:

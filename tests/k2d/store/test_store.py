@@ -15,7 +15,7 @@ from lakes import REJECTED, audio_path, batch, chunk, flac, put_recording, recor
 from k2d.errors import Conflict, NotFound, StoreError
 from k2d.keys import chunk_id
 from k2d.schema import Outcome, QuarantineReason, RecordingResult
-from k2d.store import Examination, Lake
+from k2d.store import Examination, Lake, batches
 from k2d.store.batches import DamagedResult
 from k2d.store.parquet import dumps
 
@@ -393,3 +393,13 @@ def test_counts_of_a_rejected_chunk_are_kept(lake: Lake) -> None:
     result = put_recording(lake, 1, [(0.0, 1.0), (1.0, 2.0)], rejected=frozenset({1}))
     counts = lake.facts.read(result.facts_key)[1].distances.mixed
     assert (counts.hits, counts.substitutions, counts.deletions, counts.insertions) == REJECTED
+
+
+def test_a_batch_that_another_process_deleted_is_gone(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.batches.put(batch(2))
+    other = Lake(lake.files.root)
+    assert other.batches.get(batch(2).id) == batch(2)
+    lake.batches.delete(batch(2))
+    monkeypatch.setattr(batches, "SURE_S", 0.0)  # the seconds are over
+    with pytest.raises(NotFound):
+        other.batches.get(batch(2).id)
