@@ -43,7 +43,7 @@ def examined(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     lake = Lake(str(folder / "lake"))
-    options = {"decode_timeout_s": 1.0} | options
+    options = {"decode_timeout_s": 60.0} | options
     settings = Settings(store=str(folder / "lake"), _env_file=None, **options)
     batch = make_batch([sources.from_path(folder / name) for name in files], BatchOptions(), settings, trusted=True)
     lake.batches.put(batch)
@@ -113,7 +113,7 @@ def test_the_ledger_counts_what_has_a_length_and_says_how_many_have_none(tmp_pat
 
 def test_hours_beyond_the_quota_are_quarantined(tmp_path: Path) -> None:
     files = {f"{number}.wav": encoded("pcm_s16le", "wav", seconds=10.0 + number / 10) for number in range(4)}
-    _, _, results, _ = examined(tmp_path, files, max_batch_hours=25 / 3600, decode_timeout_s=60.0)
+    _, _, results, _ = examined(tmp_path, files, max_batch_hours=25 / 3600)
     beyond = [result for result in results if result.outcome is Outcome.QUARANTINED]
     assert [result.reason for result in beyond] == [QuarantineReason.OVER_QUOTA] * 2
     assert all(result.duration_s >= 10.0 for result in beyond)
@@ -121,7 +121,7 @@ def test_hours_beyond_the_quota_are_quarantined(tmp_path: Path) -> None:
 
 
 def test_the_quota_counts_what_was_labeled_before(tmp_path: Path) -> None:
-    lake, batch, _, _ = examined(tmp_path, {"a.wav": wav(10.0)}, decode_timeout_s=60.0)
+    lake, batch, _, _ = examined(tmp_path, {"a.wav": wav(10.0)})
     quota = HoursQuota(lake, batch, 15 / 3600)
     quota.take(4.0)
     with pytest.raises(AudioError, match="The batch has more than"):
