@@ -76,7 +76,7 @@ def going_on(status: BatchStatus, at: str = "") -> str | None:
         case BatchState.QUEUED | BatchState.RUNNING:
             return f"follow it: k2d status {batch} --watch; stop it: k2d cancel {batch}"
         case BatchState.STALLED:
-            return f"{pending} missing; if nothing is at work on them: k2d resume{at}"
+            return f"{pending} missing; if nothing is at work on them: k2d resume" + at
         case BatchState.CANCELLED:
             return f"{pending} missing, as it was cancelled: k2d retry {batch}; what is done can be frozen"
     return None
