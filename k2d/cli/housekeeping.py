@@ -12,7 +12,7 @@ from rich.table import Table
 from k2d.cli import show
 from k2d.cli.base import Json, client_of, settings
 from k2d.cli.store import store
-from k2d.errors import Conflict, NotFound
+from k2d.errors import NotFound
 from k2d.wording import counted, in_bytes
 
 if TYPE_CHECKING:
@@ -102,15 +102,13 @@ def _refuse_while_at_work(lake: "Lake", batch: "Batch") -> None:
     """
     if len(lake.batches.result_positions(batch.id)) == len(batch.sources):
         return
+    from k2d.corpus.deletion import refuse_while_at_work
+
     current = settings()
     client = client_of(current.api_url)
-    jobs = None
     if client.is_up():
         with suppress(NotFound):  # the API has another store
-            jobs = client.status(batch.id).jobs
-            if jobs is None or jobs.jobs_running:
-                hint = "wait until it has stopped" if jobs else "Redis does not answer: try again when it does"
-                raise Conflict(f"a worker may be at batch {batch.name!r}", hint=hint, batch=batch.id)
+            refuse_while_at_work(batch, client.status(batch.id).jobs)
             return
     notice = f"no API with this store answers at {current.api_url}: make sure that no worker is at the batch"
     show.err.print(f"[yellow]note[/]: {escape(notice)}", soft_wrap=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from k2d.corpus.index import results
+from k2d.documents import Jobs
 from k2d.errors import Conflict, NotFound
 from k2d.schema import Batch
 from k2d.store import Lake
@@ -72,6 +73,17 @@ def plan_deletion(lake: Lake, batch: Batch, *, reviews: bool = False) -> Deletio
     return Deletion(
         batch, {folder: sorted(sizes) for folder, sizes in found.items()}, size, 0 if reviews else len(reviewed)
     )
+
+
+def refuse_while_at_work(batch: Batch, jobs: Jobs | None) -> None:
+    """Raise an error if a worker may be at an unfinished batch. `jobs`: the batch's; None if Redis does not answer.
+
+    Raises:
+        Conflict
+    """
+    if jobs is None or jobs.jobs_running:
+        hint = "wait until it has stopped" if jobs else "Redis does not answer: try again when it does"
+        raise Conflict(f"a worker may be at batch {batch.name!r}", hint=hint, batch=batch.id)
 
 
 def delete_batch(lake: Lake, deletion: Deletion) -> None:

@@ -13,6 +13,7 @@ import structlog
 from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import prompts, scoring
 from k2d.whisper.allocator import keep_freed_memory
+from k2d.whisper.batches import alike, results_of, starts_of
 from k2d.whisper.ct2_load import available_cores, choose_compute_type, choose_device, load_model
 from k2d.whisper.deterministic_fallback import DeterministicFallback, Search
 from k2d.whisper.engine import Encoding, engine_errors
@@ -20,7 +21,6 @@ from k2d.whisper.fallback import DecodingResult, decode_with_fallback
 from k2d.whisper.features import FRAMES, TOKEN_S, context_frames, log_mel
 from k2d.whisper.languages import WindowLanguage, most_likely
 from k2d.whisper.resolve import ResolvedModel
-from k2d.whisper.timestamps import finish
 from k2d.whisper.vocabulary import Vocabulary
 
 # Texts are padded to a multiple of this many tokens: on average half of it is wasted; most texts share a few lengths
@@ -120,10 +120,8 @@ class CTranslate2Engine:
 
     def _parts(self, windows: Sequence[Window], options: DecodeOptions) -> Iterator[Sequence[int]]:
         """The windows' indices in parts of as many as are worked on at once, of one length of context each."""
-        by_length: dict[int, list[int]] = {}
-        for index, window in enumerate(windows):
-            by_length.setdefault(context_frames(window, options), []).append(index)
         size = self._at_once or max(1, len(windows))
+        by_length = alike(context_frames(window, options) for window in windows)
         return (same[start : start + size] for same in by_length.values() for start in range(0, len(same), size))
 
     def _encode(self, windows: Sequence[Window], frames: int) -> "EncoderOutput":
@@ -150,28 +148,14 @@ class CTranslate2Engine:
     def _transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         encoded = self._encode(windows, context_frames(windows[0], options))
         languages = self._languages(encoded, options)
-        initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
-        starts = [
-            prompts.build(window, language=language.code, initial=initial, options=options, vocabulary=self._vocabulary)
-            for window, language in zip(windows, languages, strict=True)
-        ]
+        starts = starts_of(windows, languages, options=options, vocabulary=self._vocabulary)
 
         def decode(indices: Sequence[int], search: Search) -> list[DecodingResult]:
             return self._search(encoded, starts, indices=indices, search=search, options=options)
 
         fallback = DeterministicFallback(options, search=decode)
         accepted = decode_with_fallback(len(windows), options=options, decode=fallback.decode)
-        return [
-            finish(
-                result,
-                temperature=temperature,
-                language=language.code,
-                language_probs=language.probs,
-                vocabulary=self._vocabulary,
-                samples=len(window.samples),
-            )
-            for window, language, (result, temperature) in zip(windows, languages, accepted, strict=True)
-        ]
+        return results_of(windows, languages, accepted, vocabulary=self._vocabulary)
 
     def _languages(self, encoded: "EncoderOutput", options: DecodeOptions) -> list[WindowLanguage]:
         """The language of each window: the requested one, or the detected one."""
@@ -189,11 +173,9 @@ class CTranslate2Engine:
         options: DecodeOptions,
     ) -> list[DecodingResult]:
         """Decode the windows `indices`, in batches of equal prompt length, as CTranslate2 requires."""
-        by_length: dict[int, list[int]] = {}
-        for index in indices:
-            by_length.setdefault(len(starts[index]), []).append(index)
         decoded: dict[int, DecodingResult] = {}
-        for members in by_length.values():
+        for places in alike(len(starts[index]) for index in indices).values():
+            members = [indices[place] for place in places]
             room = prompts.room(starts[members[0]], options)
             results = self._model.generate(
                 encoded.rows(members),

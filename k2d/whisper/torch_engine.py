@@ -15,12 +15,12 @@ from k2d.errors import ModelError
 from k2d.schema import AUTO, DecodeOptions, ModelInfo, TextScore, Window, WindowResult
 from k2d.whisper import prompts, scoring
 from k2d.whisper.allocator import keep_freed_memory
+from k2d.whisper.batches import alike, results_of, starts_of
 from k2d.whisper.engine import Encoding, engine_errors
 from k2d.whisper.fallback import DecodingResult, decode_with_fallback
 from k2d.whisper.features import FRAMES, context_frames
 from k2d.whisper.languages import WindowLanguage, most_likely
 from k2d.whisper.resolve import ResolvedModel, weight_files
-from k2d.whisper.timestamps import finish
 from k2d.whisper.torch_decoder import WindowDecoder
 from k2d.whisper.torch_features import log_mels
 from k2d.whisper.torch_rules import Rules
@@ -135,10 +135,7 @@ class TransformersEngine:
 
     def _parts(self, windows: Sequence[Window], options: DecodeOptions) -> Iterator[list[int]]:
         """The windows' indices in parts that are worked on together, of one length of context each."""
-        by_length: dict[int, list[int]] = {}
-        for index, window in enumerate(windows):
-            by_length.setdefault(context_frames(window, options), []).append(index)
-        for frames, same in by_length.items():
+        for frames, same in alike(context_frames(window, options) for window in windows).items():
             size = self._at_once or self._that_fit(frames, options)
             yield from (same[start : start + size] for start in range(0, len(same), size))
 
@@ -216,27 +213,13 @@ class TransformersEngine:
     def _transcribe(self, windows: Sequence[Window], options: DecodeOptions) -> list[WindowResult]:
         encoded = self._encode(windows, context_frames(windows[0], options))
         languages = self._languages(encoded, options)
-        initial = prompts.initial_tokens(options, vocabulary=self._vocabulary)
-        starts = [
-            prompts.build(window, language=language.code, initial=initial, options=options, vocabulary=self._vocabulary)
-            for window, language in zip(windows, languages, strict=True)
-        ]
+        starts = starts_of(windows, languages, options=options, vocabulary=self._vocabulary)
 
         def decode(indices: Sequence[int], temperature: float) -> list[DecodingResult]:
             return self._decode(encoded, windows, starts, indices, temperature=temperature, options=options)
 
         accepted = decode_with_fallback(len(windows), options=options, decode=decode)
-        return [
-            finish(
-                result,
-                temperature=temperature,
-                language=language.code,
-                language_probs=language.probs,
-                vocabulary=self._vocabulary,
-                samples=len(window.samples),
-            )
-            for window, language, (result, temperature) in zip(windows, languages, accepted, strict=True)
-        ]
+        return results_of(windows, languages, accepted, vocabulary=self._vocabulary)
 
     def _languages(self, encoded: torch.Tensor, options: DecodeOptions) -> list[WindowLanguage]:
         """The language of each window: the requested one, or the one detected after start-of-transcript."""
@@ -260,11 +243,9 @@ class TransformersEngine:
         options: DecodeOptions,
     ) -> list[DecodingResult]:
         """Decode the windows `indices` at one temperature, those with equally long prompts together."""
-        by_length: dict[int, list[int]] = {}
-        for index in indices:
-            by_length.setdefault(len(starts[index]), []).append(index)
         decoded: dict[int, DecodingResult] = {}
-        for members in by_length.values():
+        for places in alike(len(starts[index]) for index in indices).values():
+            members = [indices[place] for place in places]
             own = encoded if len(members) == len(encoded) else encoded[members]
             rows = [windows[index] for index in members], [starts[index] for index in members]
             results = self._search(own, *rows, temperature=temperature, options=options)
@@ -291,11 +272,11 @@ class TransformersEngine:
         logits, rules = decoder.logits(states[:, -1]), Rules(vocabulary, options, device=self._device)
         if temperature > 0.0:
             dice = Dice(windows, temperature=temperature, candidates=rows, room=limits.room, device=self._device)
-            found = one_by_one(decoder, cache, logits, rules, dice, limits)
+            candidates = one_by_one(decoder, cache, logits, rules, dice, limits)
         elif rows > 1:
-            found = beam(decoder, cache, logits, rules, limits)
+            candidates = beam(decoder, cache, logits, rules, limits)
         else:
-            found = one_by_one(decoder, cache, logits, rules, Likeliest(), limits)
+            candidates = one_by_one(decoder, cache, logits, rules, Likeliest(), limits)
         return [
             DecodingResult.of(
                 vocabulary.without_specials(best.tokens),
@@ -304,7 +285,7 @@ class TransformersEngine:
                 no_speech_prob=silent,
                 text=vocabulary.decode(best.tokens),
             )
-            for best, silent in zip(found, no_speech, strict=True)
+            for best, silent in zip(candidates, no_speech, strict=True)
         ]
 
     def _tokens(self, tokens: Sequence[Any]) -> torch.Tensor:

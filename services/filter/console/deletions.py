@@ -5,8 +5,8 @@ from contextlib import suppress
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from k2d.corpus.deletion import Deletion, delete_batch, plan_deletion
-from k2d.errors import Conflict, K2DError
+from k2d.corpus.deletion import Deletion, delete_batch, plan_deletion, refuse_while_at_work
+from k2d.errors import K2DError
 from k2d.keys import digest
 from k2d.schema import Batch
 from k2d.store import Lake
@@ -48,10 +48,7 @@ def _planned(lake: Lake, queue: WorkQueue, batch: str) -> tuple[Deletion, list[s
     stored = lake.batches.get(batch)
     deletion = plan_deletion(lake, stored)
     if len(lake.batches.result_positions(stored.id)) < len(stored.sources):
-        jobs = queue.live(stored.id)
-        if jobs is None or jobs.jobs_running:
-            hint = "wait until it has stopped" if jobs else "Redis does not answer: try again when it does"
-            raise Conflict(f"a worker may be at batch {stored.name!r}", hint=hint, batch=stored.id)
+        refuse_while_at_work(stored, queue.live(stored.id))
     return deletion, _datasets_of(lake, stored)
 
 
