@@ -7,12 +7,13 @@
 
 FFmpeg's decoders are C code that reads files from strangers. A child decodes one file at a time, forked from a process
 that imports only what decoding needs (`k2d.audio.decode_server`), with limits of memory and time and without this
-process's environment. When it dies, an AudioError says what happened: reason `crashes_worker`. A child that decoded its
-file without an error is used again.
+process's environment. When it dies, an AudioError says what happened: reason `crashes_worker`; when it was killed, at
+the second time. A child that decoded its file without an error is used again.
 """
 
 import atexit
 import io
+import itertools
 import os
 import select
 import signal
@@ -174,7 +175,11 @@ def _result(file: AudioFile, operation: str, options: dict[str, Any], *, name: s
 def _outcomes(
     file: AudioFile, operation: str, options: dict[str, Any], *, name: str | None, limits: DecodeLimits
 ) -> Generator[tuple[MessageKind, bytes], None, None]:
-    """Run a child; yields its blocks and its result. Closing the generator kills the child."""
+    """Run a child; yields its blocks and its result. Closing the generator kills the child.
+
+    A child that was killed (SIGKILL) need not have died of its file: the kernel takes it first when another process uses
+    up the machine's memory. So the file is decoded once more, and what was yielded already is left out.
+    """
     with ExitStack() as stack:
         try:
             opened = stack.enter_context(open(file, "rb")) if isinstance(file, str | os.PathLike) else file
@@ -182,18 +187,22 @@ def _outcomes(
             size = opened.seek(0, os.SEEK_END) if descriptor is None else 0
         except OSError as error:
             raise _unreadable(error) from error
-        child = stack.enter_context(_pool.child())
         job = {"operation": operation, "options": options, "size": size}
-        try:
-            yield from child.outcomes(
-                job | {"memory_mb": limits.memory_mb, "timeout_s": limits.timeout_s}, opened, descriptor
-            )
-        except (messages.NoMessage, ConnectionError, TimeoutError) as error:
-            what = _what_happened(child, error, limits)
-        except _OutOfMemory:
-            what = f"it needs more than {limits.memory_mb} MB of memory"
-        else:
-            return
+        job |= {"memory_mb": limits.memory_mb, "timeout_s": limits.timeout_s}
+        yielded = 0
+        for is_last in (False, True):
+            with _pool.child() as child:
+                try:
+                    for outcome in itertools.islice(child.outcomes(job, opened, descriptor), yielded, None):
+                        yielded += 1
+                        yield outcome
+                    return
+                except (messages.NoMessage, ConnectionError, TimeoutError) as error:
+                    what, was_killed = _what_happened(child, error, limits)
+                except _OutOfMemory:
+                    what, was_killed = f"it needs more than {limits.memory_mb} MB of memory", False
+            if is_last or not was_killed:
+                break
         subject = "The recording" if name is None else f"The recording {name!r}"
         raise AudioError(
             f"{subject} cannot be decoded: {what}.",
@@ -203,25 +212,25 @@ def _outcomes(
         )
 
 
-def _what_happened(child: "_DecoderProcess", error: Exception, limits: DecodeLimits) -> str:
-    """How a child ended that sent no result.
+def _what_happened(child: "_DecoderProcess", error: Exception, limits: DecodeLimits) -> tuple[str, bool]:
+    """How a child ended that sent no result, and whether somebody killed it.
 
     Raises:
         DecoderUnavailable: it is unknown, as the server ended too.
     """
     status = child.end()
     if isinstance(error, TimeoutError):
-        return f"the decoder made no progress for {limits.timeout_s:g} s"
+        return f"the decoder made no progress for {limits.timeout_s:g} s", False
     if status is None:
         raise DecoderUnavailable("the process that decodes audio ended") from error
     code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGXCPU:
-        return f"it takes more than {limits.timeout_s:g} s, and a second for each second of audio, of CPU time"
     if code == -signal.SIGKILL:
-        return "the decoder was killed, as happens where the machine's memory is used up"
+        return "the decoder was killed twice, as happens where the machine's memory is used up", True
+    if code == -signal.SIGXCPU:
+        return f"it takes more than {limits.timeout_s:g} s, and a second for each second of audio, of CPU time", False
     if code < 0:
-        return f"the decoder crashed ({signal.Signals(-code).name})"
-    return f"the decoder ended without a result (exit status {code})"
+        return f"the decoder crashed ({signal.Signals(-code).name})", False
+    return f"the decoder ended without a result (exit status {code})", False
 
 
 class _OutOfMemory(Exception):

@@ -271,7 +271,11 @@ class Batches(LakePart):
     # ---- inside ---------------------------------------------------------------------------------------------------
 
     def _document(self, batch_id: str) -> Batch | None:
-        path, now = f"{_folder(batch_id)}/batch.json", time.monotonic()
+        try:
+            path = f"{_folder(batch_id)}/batch.json"
+        except NotFound:
+            return None  # nothing can have this id
+        now = time.monotonic()
         batch, seen_at = self._remembered.get(batch_id, (None, 0.0))
         if batch is not None and now - seen_at < SURE_S:
             return batch

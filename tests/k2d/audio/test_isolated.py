@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import crashing_decoder
@@ -118,7 +119,7 @@ def test_errors_of_the_storage_are_those_of_the_storage() -> None:
     ("action", "what"),
     [
         ("segv", "the decoder crashed (SIGSEGV)"),
-        ("kill", "the decoder was killed"),
+        ("kill", "the decoder was killed twice"),
         ("exit", "the decoder ended without a result (exit status 3)"),
         ("eat", "it needs more than 1024 MB of memory"),
         ("hang", "the decoder made no progress for 1 s"),
@@ -279,6 +280,22 @@ def test_a_server_that_was_killed_is_started_again_and_blames_no_recording() -> 
         child.kill()
         with pytest.raises(DecoderUnavailable):  # nobody knows of what it died
             reader.read(3 * 16_000, 600 * 16_000)
+
+
+@pytest.mark.parametrize("after", [0, 1, 30])
+def test_a_child_that_was_killed_once_blames_no_recording(after: int) -> None:
+    """As the kernel does where another process uses up the machine's memory."""
+    data = encoded("flac", "flac", seconds=600.0)
+    expected = list(audio.blocks(io.BytesIO(data)))
+    decoded = []
+    with closing(isolated.blocks(io.BytesIO(data))) as blocks:
+        for block in blocks:
+            if len(decoded) == after:
+                (child,) = servers()[0].children()
+                child.kill()
+            decoded.append(block)
+    assert len(decoded) == len(expected) > 100
+    assert np.array_equal(np.concatenate(decoded), np.concatenate(expected))
 
 
 def test_a_forked_process_has_a_server_of_its_own() -> None:
