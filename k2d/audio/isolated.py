@@ -177,8 +177,8 @@ def _outcomes(
 ) -> Generator[tuple[MessageKind, bytes], None, None]:
     """Run a child; yields its blocks and its result. Closing the generator kills the child.
 
-    A child that was killed (SIGKILL) need not have died of its file: the kernel takes it first when another process uses
-    up the machine's memory. So the file is decoded once more, and what was yielded already is left out.
+    A child that was killed (SIGKILL) need not have died of its file: the kernel takes it first when any process uses up
+    the machine's memory. So the file is decoded once more, and what was yielded already is left out.
     """
     with ExitStack() as stack:
         try:

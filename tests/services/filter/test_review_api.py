@@ -253,7 +253,7 @@ def test_the_commands_draw_and_calibrate_by_an_api(api, draw, template, monkeypa
     compared = json.loads(capsys.readouterr().out)
     assert compared == asdict(agreement.compare(Lake(str(template[0])), [template[1]], most=MOST_COMPARED))
     assert compared["validators"][0]["validated"] == compared["chunks"] > 0
-    with pytest.raises(ApiError, match="no batch is called \"nobody's\""):
+    with pytest.raises(ApiError, match='no batch is called "nobody\'s"'):
         validators.validators(["nobody's"], api="http://127.0.0.1")
     assert not (tmp_path / "no store").exists()
 
