@@ -163,6 +163,20 @@ class OpenBatch(ApiDocument):
     state: BatchState = BatchState.OPEN
 
 
+class NoLabelSeconds(ApiDocument):
+    """Seconds of labeled recordings that no chunk covers, by how they sound.
+
+    Quiet is what is more than 20 dB below the mean power of its recording, or below -70 dB of full scale.
+    """
+
+    pauses: float = Field(0.0, description="Quiet for less than 2 s.", examples=[9.1])
+    quiet: float = Field(0.0, description="Quiet for longer.", examples=[0.0])
+    sound: float = Field(
+        0.0, description="Not quiet: music, noise, or speech that the teacher left out.", examples=[4.1]
+    )
+    unknown: float = Field(0.0, description="Not measured: labeled by a version before 0.3.", examples=[0.0])
+
+
 class LedgerSeconds(ApiDocument):
     """Seconds of input by outcome: in = accepted + salvaged + rejected + quarantined + no label, exact to 1 ms."""
 
@@ -174,7 +188,8 @@ class LedgerSeconds(ApiDocument):
     rejected: float = Field(examples=[12.0])
     quarantined: float = Field(examples=[18.0])
     silence: float = Field(
-        description="No label: what no chunk covers of labeled recordings (silence, music, pauses).", examples=[13.2]
+        description="No label: what no chunk covers of labeled recordings; the ledger's `no_label` says how it sounds.",
+        examples=[13.2],
     )
 
 
@@ -210,6 +225,7 @@ class Ledger(ApiDocument):
     name: str = Field(examples=["lectures-2026-11"])
     policy: str = Field(examples=["evidence"])
     seconds: LedgerSeconds
+    no_label: NoLabelSeconds = Field(default=NoLabelSeconds(), description="Adds up to `silence` of `seconds`.")
     chunks: ChunkCounts
     recordings: RecordingCounts
     wall_s: float = Field(description="Worker time spent on them, in seconds.", examples=[48.1])

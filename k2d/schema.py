@@ -570,6 +570,18 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True)
+class NoLabel:
+    """Milliseconds of a labeled recording that no chunk covers, by how they sound (k2d.labeling.no_label)."""
+
+    pauses_ms: int = 0  # quiet for less than 2 s
+    quiet_ms: int = 0  # quiet for longer
+    sound_ms: int = 0  # music, noise, or speech that the teacher left out
+
+    def __add__(self, other: "NoLabel") -> "NoLabel":
+        return NoLabel(self.pauses_ms + other.pauses_ms, self.quiet_ms + other.quiet_ms, self.sound_ms + other.sound_ms)
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingResult:
     """The result of one recording of a batch: where its facts are, or why there are none."""
 
@@ -586,3 +598,4 @@ class RecordingResult:
     quarantined_s: float = 0.0  # of a labeled recording: what is damaged or missing behind its labels
     notes: tuple[str, ...] = ()  # Recording.notes
     versions: Versions | None = None  # of a labeled recording; None: written before version 0.3
+    no_label: NoLabel | None = None  # of a labeled recording; None: not measured, as before version 0.3

@@ -21,6 +21,7 @@ from k2d.documents import (
     DiffStep,
     Forecast,
     Ledger,
+    NoLabelSeconds,
     QuarantinedRecording,
     RecordingNotes,
     VersionCount,
@@ -133,7 +134,7 @@ def ledger_table(ledger: Ledger) -> Table:
         ("salvaged", seconds.salvaged, f"good segments of {counted(chunks.salvaged, 'other chunk')}" * has_salvaged),
         ("rejected", seconds.rejected, counted(chunks.rejected, "chunk") + ", parts of others" * has_salvaged),
         ("quarantined", seconds.quarantined, counted(recordings.quarantined, "recording")),
-        ("no label", seconds.silence, "silence, music, pauses: no text was written" * (seconds.silence > 0)),
+        ("no label", seconds.silence, no_label_in_words(ledger.no_label)),
     )
     for name, value, count in rows:
         table.add_row(
@@ -150,6 +151,11 @@ def ledger_table(ledger: Ledger) -> Table:
         table.caption = f"{counted(recordings.duplicates, 'duplicate')} counted here; a dataset leaves duplicates out"
         table.caption_justify = "left"
     return table
+
+
+def no_label_in_words(no_label: NoLabelSeconds) -> str:
+    """How what has no label sounds: "pauses 9.1, sound 24.0"."""
+    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in no_label if round(seconds, 1) > 0)
 
 
 def _percent(part: float, whole: float) -> str:

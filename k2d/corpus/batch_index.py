@@ -20,7 +20,7 @@ from k2d.store.base import read_json, safe_name
 from k2d.store.batches import STALE_SUFFIX, part_sizes
 from k2d.store.parquet import dumps
 
-INDEX_VERSION: Final = 6  # of the files' content; part of their names, so that older files are not read
+INDEX_VERSION: Final = 7  # of the files' content; part of their names, so that older files are not read
 # Recordings that came in since an unfinished part was stored before it is stored again. Chosen: reading their facts
 # takes a fraction of a second, writing a full part one or two.
 STORE_TAIL: Final = 64

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from k2d.corpus import column_files
 from k2d.errors import DamagedFile, NotFound
-from k2d.schema import ModelInfo, Outcome, RecordingResult, Versions
+from k2d.schema import ModelInfo, NoLabel, Outcome, RecordingResult, Versions
 from k2d.store import Lake, facts
 from k2d.store.batches import DamagedResult
 from k2d.store.parquet import printable
@@ -52,6 +52,7 @@ RECORDINGS: Final = pa.schema(
                 ]
             ),
         ),
+        ("no_label", pa.struct([(name, pa.int64()) for name in ("pauses_ms", "quiet_ms", "sound_ms")])),
         ("chunks", pa.int32()),  # how many it has
         ("teacher_fingerprint", pa.string()),
         ("validator_fingerprint", pa.string()),
@@ -205,6 +206,7 @@ def recording_row(result: RecordingResult, shard: "_ShardRows | None") -> dict[s
     row["detail"] = None if result.detail is None else printable(result.detail)
     row["notes"] = [printable(note) for note in result.notes]
     row["versions"] = None if result.versions is None else dataclasses.asdict(result.versions)
+    row["no_label"] = None if result.no_label is None else dataclasses.asdict(result.no_label)
     if shard is not None and shard.rows.num_rows:
         names = ("teacher_fingerprint", "validator_fingerprint", "validators")
         row |= {"chunks": shard.rows.num_rows, **{name: shard.rows[name][0].as_py() for name in names}}
@@ -212,9 +214,13 @@ def recording_row(result: RecordingResult, shard: "_ShardRows | None") -> dict[s
 
 
 def _result(row: dict[str, Any]) -> RecordingResult:
-    versions = row.pop("versions")
+    versions, no_label = row.pop("versions"), row.pop("no_label")
     row |= {"outcome": Outcome(row["outcome"]), "notes": tuple(row["notes"])}
-    return RecordingResult(**row, versions=None if versions is None else Versions(**versions))
+    return RecordingResult(
+        **row,
+        versions=None if versions is None else Versions(**versions),
+        no_label=None if no_label is None else NoLabel(**no_label),
+    )
 
 
 def fingerprint(model: Any) -> str:

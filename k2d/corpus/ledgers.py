@@ -16,7 +16,7 @@ from k2d.corpus.sweep import salvaged_ms
 from k2d.documents import QuarantinedRecording, RecordingNotes, VersionCount
 from k2d.filtering.policy import PartColumns, Policy, thresholds
 from k2d.keys import RECORDING_ID
-from k2d.schema import Outcome, QuarantineReason, RecordingResult, Versions
+from k2d.schema import NoLabel, Outcome, QuarantineReason, RecordingResult, Versions
 
 SHOWN: Final = 100  # quarantined recordings, and recordings with notes, in a status; chosen
 _ID_BYTES: Final = 12  # of a recording's id
@@ -61,6 +61,7 @@ class PartLedger(BaseModel):
     duplicates: int = 0  # labeled recordings with the same audio as another one; in ledgers of whole batches
     policy: str  # key of the policy of `kept`
     kept: KeptSums
+    no_label: NoLabel  # of the recordings of which it was measured
 
     @property
     def recordings(self) -> int:
@@ -92,6 +93,7 @@ def part_ledger(results: Sequence[RecordingResult], kept: KeptSums, policy: Poli
         ids=_packed([str(result.recording_id) for result in labeled]),
         policy=policy.key,
         kept=kept,
+        no_label=sum((result.no_label for result in labeled if result.no_label), NoLabel()),
     )
 
 
@@ -115,6 +117,7 @@ def join_ledgers(ledgers: Sequence[PartLedger]) -> PartLedger:
         ids="".join(ledger.ids for ledger in ledgers),  # 12 bytes are 16 characters, without padding
         policy=ledgers[0].policy if ledgers else "",
         kept=sum((ledger.kept for ledger in ledgers), KeptSums()),
+        no_label=sum((ledger.no_label for ledger in ledgers), NoLabel()),
     )
 
 

@@ -23,6 +23,7 @@ from k2d.documents import (
     LabelingOptions,
     Ledger,
     LedgerSeconds,
+    NoLabelSeconds,
     Preview,
     ReasonCounts,
     RecordingCounts,
@@ -181,7 +182,8 @@ def _eta_s(ledger: Ledger, jobs: Jobs | None) -> float | None:
 
 
 def _ledger(batch: Batch, policy: Policy, sums: PartLedger) -> Ledger:
-    kept = sums.kept
+    kept, known = sums.kept, sums.no_label
+    no_label_ms = sums.input_ms - kept.total_ms - sums.quarantined_ms
     return Ledger(
         batch=batch.id,
         name=batch.name,
@@ -192,7 +194,13 @@ def _ledger(batch: Batch, policy: Policy, sums: PartLedger) -> Ledger:
             salvaged=kept.salvaged_ms / 1000,
             rejected=kept.rejected_ms / 1000,
             quarantined=sums.quarantined_ms / 1000,
-            silence=(sums.input_ms - kept.total_ms - sums.quarantined_ms) / 1000,
+            silence=no_label_ms / 1000,
+        ),
+        no_label=NoLabelSeconds(
+            pauses=known.pauses_ms / 1000,
+            quiet=known.quiet_ms / 1000,
+            sound=known.sound_ms / 1000,
+            unknown=(no_label_ms - known.pauses_ms - known.quiet_ms - known.sound_ms) / 1000,
         ),
         chunks=ChunkCounts(accepted=kept.accepted, salvaged=kept.salvaged, rejected=kept.rejected),
         recordings=RecordingCounts(

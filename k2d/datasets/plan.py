@@ -222,7 +222,7 @@ def _with_versions(lake: Lake, result: RecordingResult) -> tuple[RecordingResult
     """A result, and the versions of what labeled it: its shards' where an earlier version wrote it."""
     if result.outcome is not Outcome.LABELED:
         return result, Versions()
-    return result, result.versions or lake.versions(str(result.label_key), str(result.facts_key))
+    return result, result.versions or lake.provenance(str(result.label_key), str(result.facts_key))[0]
 
 
 def refuse_gone(lake: Lake, batches: Sequence[Batch]) -> None:

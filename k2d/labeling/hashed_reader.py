@@ -1,6 +1,7 @@
 """Hashes the samples that the teacher reads, so that labels are stored under the recording they belong to."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 from k2d import audio
@@ -34,12 +35,16 @@ class HashedReader:
         window = reader.read(0, 480_000)
         reader.verify()  # SourceChanged if the file does not have the samples of `recording`
 
-    Every sample is hashed once, in order, also what is skipped or forgotten. Not to be used by two threads at once.
+    Every sample is hashed once, in order, also what is skipped or forgotten, and given to `hear`. Not to be used by two
+    threads at once.
     """
 
-    def __init__(self, reader: audio.SampleReader, recording: Recording) -> None:
+    def __init__(
+        self, reader: audio.SampleReader, recording: Recording, *, hear: Callable[[Samples], None] = lambda _: None
+    ) -> None:
         self._reader = reader
         self._recording = recording
+        self._hear = hear
         self._sha256 = hashlib.sha256()
         self._hashed = 0  # samples
 
@@ -84,6 +89,7 @@ class HashedReader:
         fresh = samples[self._hashed - start :]
         self._sha256.update(fresh.astype("<i2", copy=False).tobytes())
         self._hashed += len(fresh)
+        self._hear(fresh)
 
     def _read(self, start: int, stop: int) -> Samples:
         try:

@@ -25,6 +25,7 @@ from k2d.keys import digest
 from k2d.labeling import rescore
 from k2d.labeling.hashed_reader import HashedReader, SourceChanged
 from k2d.labeling.journal import Journal, JournaledTranscriber
+from k2d.labeling.no_label import NoLabelMeter
 from k2d.labeling.packer import Packer
 from k2d.labeling.quota import HoursQuota
 from k2d.labeling.rescore import Rescorer
@@ -155,6 +156,7 @@ class Labeler:
             else:
                 duration_s = _whole_s(recording) if recording else float(error.details.get("duration_s", 0.0))
             return quarantined(position, source, error.reason, error.message, duration_s=duration_s)
+        versions, no_label = await asyncio.to_thread(self.lake.provenance, label_key, facts_key)
         return RecordingResult(
             position=position,
             name=source.name,
@@ -166,7 +168,8 @@ class Labeler:
             reason=recording.quarantine_reason,
             quarantined_s=recording.quarantined_s,
             notes=recording.notes,
-            versions=await asyncio.to_thread(self.lake.versions, label_key, facts_key),
+            versions=versions,
+            no_label=no_label,
         )
 
     def _on_validated(self, position: int, duration_s: float) -> Callable[[float], None]:
@@ -349,10 +352,16 @@ class Labeler:
             samples = stack.enter_context(
                 isolated.IsolatedReader(file, recording=recording, name=source.name, limits=limits)
             )
-            reader = HashedReader(samples, recording)
+            meter = NoLabelMeter()
+            reader = HashedReader(samples, recording, hear=meter.hear)
             writer = stack.enter_context(self.lake.labels.writer(label_key, meta))
             chunks: list[tuple[Chunk, Samples]] = []
-            cutter = Cutter(reader, lambda chunk, samples: chunks.append((chunk, samples)))
+
+            def keep(chunk: Chunk, samples: Samples) -> None:
+                meter.cover(chunk)
+                chunks.append((chunk, samples))
+
+            cutter = Cutter(reader, keep)
             async with ChunkFinisher(finish, writer.write, at_most=self.settings.batch_size) as finisher:
                 segments = transcribe(
                     cutter,
@@ -370,6 +379,7 @@ class Labeler:
                 while chunks:
                     await finisher.add(*chunks.pop(0))
             await asyncio.to_thread(reader.verify)
+            writer.add_meta({"no_label": meter.sums(recording.duration_s)})
 
     def _open(self, source: Source) -> BinaryIO:
         # checked again at every opening, since links may have changed

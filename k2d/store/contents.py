@@ -24,7 +24,7 @@ def parquet_problem(files: Files, *, read_all: bool) -> Problem:
     def problem(path: str) -> str | None:
         with files.parquet(path) as file, guard(path):
             if file.schema_arrow.metadata:  # an index of 0.2 has none
-                meta_of(file.schema_arrow)
+                meta_of(file)
             for group in range(file.metadata.num_row_groups if read_all else 0):
                 file.read_row_group(group, use_threads=False)
         return None
@@ -62,7 +62,7 @@ def facts_problem(lake: Lake, *, read_all: bool) -> Problem:
         if (found := of_file(path)) is not None:
             return found
         with lake.files.parquet(path) as file, guard(path):
-            keys = [str(key) for key in (meta_of(file.schema_arrow).get("hypotheses") or ())]
+            keys = [str(key) for key in (meta_of(file).get("hypotheses") or ())]
         gone = sum(not lake.hypotheses.has(key) for key in keys)
         return f"hypotheses that it was made from are gone ({gone} of {len(keys)})" if gone else None
 

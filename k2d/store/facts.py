@@ -134,7 +134,7 @@ class Facts(LakePart):
             table = file.read(columns=list(stored.values()), use_threads=False).select(list(stored.values()))
             completed = _completed(_renamed(table, list(stored)), wanted)
             _check_types(completed, self.files.url(path))
-            return completed, meta_of(file.schema_arrow)
+            return completed, meta_of(file)
 
     def label_key(self, key: str) -> str:
         """The key of the labels that the facts of a recording were made from.
@@ -153,7 +153,7 @@ class Facts(LakePart):
         """Return the metadata given to `write`, as JSON values, and the key."""
         path = _path(key)
         with self.files.parquet(path) as file, guard(self.files.url(path)):
-            return meta_of(file.schema_arrow)
+            return meta_of(file)
 
 
 def _stored_names(schema: pa.Schema, wanted: Sequence[str], path: str) -> dict[str, str]:

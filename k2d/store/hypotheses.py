@@ -72,7 +72,7 @@ class Hypotheses(LakePart):
         """Return the metadata given to `write`, as JSON values, and the key."""
         path = self._located(key)
         with self.files.parquet(path) as file, guard(self.files.url(path)):
-            return meta_of(file.schema_arrow)
+            return meta_of(file)
 
     def _located(self, key: str) -> str:
         return self.located(_path(key))

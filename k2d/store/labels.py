@@ -61,6 +61,10 @@ class LabelWriter:
         if len(self._rows) == ROWS_PER_GROUP:
             self._flush()
 
+    def add_meta(self, meta: Mapping[str, Any]) -> None:
+        """Add metadata that are known only at the end; `Labels.meta` returns them with the others."""
+        self._writer.add_meta(meta)
+
     def close(self) -> None:
         """Write the remaining rows and the footer.
 
@@ -155,7 +159,7 @@ class Labels(LakePart):
         """Return the metadata given to `writer`, as JSON values, and the key."""
         path = _path(key)
         with self.files.parquet(path) as file, guard(self.files.url(path)):
-            return meta_of(file.schema_arrow)
+            return meta_of(file)
 
 
 def _guarded(rows: Iterator[_Row], url: str) -> Iterator[_Row]:

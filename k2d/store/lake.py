@@ -9,7 +9,7 @@ import structlog
 
 from k2d.errors import DamagedFile, NotFound, StoreError, described
 from k2d.keys import chunk_of
-from k2d.schema import FACTS_VERSION, Versions
+from k2d.schema import FACTS_VERSION, NoLabel, Versions
 from k2d.store.access import AccessKeys
 from k2d.store.audit_log import AuditLog
 from k2d.store.base import key_path
@@ -158,20 +158,22 @@ class Lake:
         key, index = chunk_of(chunk_id)
         return self.labels.audio(self.facts.label_key(key), index)
 
-    def versions(self, label_key: str, facts_key: str) -> Versions:
-        """The versions of what labeled and validated a recording, as its shards say. A shard that is gone says nothing.
+    def provenance(self, label_key: str, facts_key: str) -> tuple[Versions, NoLabel | None]:
+        """The versions of what labeled and validated a recording, and what has no label, as its shards say. A shard
+        that is gone says nothing.
 
         Raises:
             StoreError
         """
         labels, facts = _meta_of(self.labels, label_key), _meta_of(self.facts, facts_key)
         with decoding(self.files.url(key_path("facts", facts_key, ".parquet"))):
-            return Versions(
+            versions = Versions(
                 label=int(labels.get("version") or 0),
                 facts=int(facts.get("version") or 0),
                 labeled_by=str(labels.get("k2d_version") or ""),
                 validated_by=str(facts.get("k2d_version") or ""),
             )
+            return versions, NoLabel(**labels["no_label"]) if "no_label" in labels else None
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
         """Remove the unfinished writes of killed processes from a local lake, and what nobody went on with for a week:

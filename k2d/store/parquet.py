@@ -6,6 +6,7 @@ disk changes do not become another label. The audio column holds FLAC and is the
 dictionary-encoded, and has no statistics.
 """
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -20,6 +21,8 @@ from k2d.schema import SAMPLE_RATE_HZ
 
 META_KEY: Final = b"k2d"
 META_DIGEST_KEY: Final = b"k2d.sha256"
+END_KEY: Final = b"k2d.end"  # metadata that were known only at the end
+END_DIGEST_KEY: Final = b"k2d.end.sha256"
 HF_KEY: Final = b"huggingface"
 ZSTD_LEVEL: Final = 3  # zstd's own default
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -49,6 +52,11 @@ class ParquetWriter(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no t
 
     On a full disk `close` fails; pyarrow's would then fail again when the object is garbage-collected.
     """
+
+    def add_meta(self, meta: Mapping[str, Any]) -> None:
+        """Add metadata that are known only at the end; `meta_of` returns them with those of `describe`."""
+        data = dumps(meta)
+        self.add_key_value_metadata({END_KEY: data, END_DIGEST_KEY: _digest(data)})
 
     def close(self) -> None:
         """Write the footer."""
@@ -98,28 +106,43 @@ def describe(schema: pa.Schema, meta: Mapping[str, Any]) -> pa.Schema:
 
 
 def check(file: pq.ParquetFile) -> None:
-    """Check what a footer says of the columns; pages are checked by their checksums when they are read.
+    """Check what a footer says of the columns, which is there twice; pages are checked by their checksums when they are
+    read.
 
     Raises:
         ArrowInvalid: it is damaged.
     """
+    stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    if stored is not None:
+        try:
+            written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
+        except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
+            raise pa.ArrowInvalid(f"its schema is damaged: {error}") from error
+        if not written.equals(file.schema_arrow):
+            raise pa.ArrowInvalid("its columns are not those that were written")
     for field in file.schema_arrow:
         for path, kind in _leaf_types(field.name, field.type):
             if pa.types.is_binary(kind) and not path.endswith("audio.bytes"):
                 raise pa.ArrowInvalid(f"its column {path} is said to be no text")
 
 
-def meta_of(schema: pa.Schema) -> dict[str, Any]:
-    """Read the metadata that `describe` added.
+def meta_of(file: pq.ParquetFile) -> dict[str, Any]:
+    """Read the metadata that `describe` and `ParquetWriter.add_meta` added.
 
     Raises:
         ArrowInvalid: they are damaged or gone.
     """
-    metadata = schema.metadata or {}
+    metadata = file.metadata.metadata or {}
     if META_KEY not in metadata:
         raise pa.ArrowInvalid("its metadata are gone")
-    data = metadata[META_KEY]
-    if _digest(data) != metadata.get(META_DIGEST_KEY, _digest(data)):  # files of 0.1 have no digest
+    return _decoded(metadata, META_KEY, META_DIGEST_KEY) | _decoded(metadata, END_KEY, END_DIGEST_KEY)
+
+
+def _decoded(metadata: Mapping[bytes, bytes], key: bytes, digest_key: bytes) -> dict[str, Any]:
+    if (key in metadata) != (digest_key in metadata) and digest_key != META_DIGEST_KEY:  # files of 0.1 have no digest
+        raise pa.ArrowInvalid("a part of its metadata is gone")
+    data = metadata.get(key, b"{}")
+    if _digest(data) != metadata.get(digest_key, _digest(data)):
         raise pa.ArrowInvalid("its metadata have another digest than was written")
     try:
         return dict(json.loads(data))

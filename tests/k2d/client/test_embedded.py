@@ -52,6 +52,9 @@ def test_every_second_is_accounted_for(labeled):
     assert status.state == "done"
     assert book.recordings.pending == 0
     ms = {name: round(1000 * value) for name, value in seconds}
+    no_label = {name: round(1000 * value) for name, value in book.no_label}
+    assert sum(no_label.values()) == ms["silence"]
+    assert no_label["unknown"] == 0 < min(no_label["pauses"], no_label["sound"])
     assert min(ms.values()) >= 0
     assert ms.pop("input") == sum(ms.values())
     assert seconds.accepted + seconds.salvaged > 60

@@ -16,6 +16,7 @@ from k2d.corpus.calibration.review import review
 from k2d.datasets.plan import make_plan, selections
 from k2d.datasets.read import FrozenDataset
 from k2d.datasets.revoked import revoked
+from k2d.documents import NoLabelSeconds
 from k2d.errors import BadRequest, Conflict, NotFound
 from k2d.filtering.policy import DEFAULT, PRESETS
 from k2d.keys import chunk_id
@@ -59,6 +60,8 @@ def test_ledgers_are_what_they_were(stores: Path, batch: str, preset: str) -> No
         assert (status.state, status.ledger.recordings.pending) == (expected["state"], 0)
         ledger = status.ledger.as_json()
         ledger["recordings"] = {name: ledger["recordings"][name] for name in expected["ledger"]["recordings"]}
+        no_label = ledger.pop("no_label")  # not measured then
+        assert no_label == NoLabelSeconds(unknown=expected["ledger"]["seconds"]["silence"]).as_json()
         assert {name: ledger[name] for name in expected["ledger"]} == expected["ledger"]
         assert [[row.recording, row.reason] for row in status.quarantined] == expected["quarantined"]
 
@@ -181,6 +184,7 @@ def test_resume_makes_those_facts_anew_without_labeling_again(tmp_path: Path) ->
     # the same recordings, labeled by the same weights, were accounted for like this by that version's own policy
     seconds = status.ledger.seconds
     assert (seconds.input, seconds.silence) == (11.142, 0.382)
+    assert status.ledger.no_label == NoLabelSeconds(unknown=0.382)  # nobody measured it when they were labeled
     assert seconds.accepted + seconds.salvaged + seconds.rejected == pytest.approx(10.76)
     reasons = {chunk.reason for chunk in embedded.chunks("older")}
     assert Reason.TEACHER_REPETITION in reasons

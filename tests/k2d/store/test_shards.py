@@ -13,7 +13,7 @@ from lakes import TEACHER, audio_path, chunk, fact, flac, recording, samples, se
 
 from k2d.errors import DamagedFile, NotFound, StoreError
 from k2d.filtering.evidence import mean_logprob
-from k2d.schema import Chunk, ChunkFacts, Hypothesis, LongformOptions
+from k2d.schema import Chunk, ChunkFacts, Hypothesis, LongformOptions, NoLabel, Versions
 from k2d.store import Lake, facts
 from k2d.store.parquet import dumps, printable
 
@@ -30,6 +30,7 @@ def put_labels(lake: Lake, chunks: list[Chunk], audio: bytes = b"fLaC\x00", key:
     with lake.labels.writer(key, META) as writer:
         for each in chunks:
             writer.write(each, audio)
+        writer.add_meta({"no_label": NoLabel(1, 2, 3)})
     return audio_path(lake, f"labels/{key[:2]}/{key}.parquet")
 
 
@@ -113,6 +114,7 @@ def test_chunks_out_of_order_are_refused(lake: Lake) -> None:
 
 def test_metadata_tells_where_labels_come_from(lake: Lake) -> None:
     put_labels(lake, [])
+    assert lake.provenance(KEY, "gone") == (Versions(label=1), NoLabel(1, 2, 3))
     meta = lake.labels.meta(KEY)
     assert meta["recording"] == json.loads(json.dumps(dataclasses.asdict(META["recording"])))
     assert meta["teacher"]["digest"] == TEACHER.digest
