@@ -318,12 +318,24 @@ class VersionCount(ApiDocument):
     recordings: int = Field(examples=[14])
 
 
+class ProcessAtWork(ApiDocument):
+    """A process that labels recordings of a batch."""
+
+    host: str = Field(examples=["gpu1"])
+    pid: int = Field(description="its id on that host", examples=[4711])
+    command: str = Field(description="without its arguments", examples=["k2d label"])
+    since: str = Field(description="ISO 8601, by its clock", examples=["2026-11-23T09:30:00+00:00"])
+
+
 class BatchStatus(BatchSummary):
     """A batch's state and ledger."""
 
     state: BatchState
     ledger: Ledger
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
+    processes: list[ProcessAtWork] = Field(
+        [], description="Of a running batch without a running job: who is at work on it, such as `k2d label`."
+    )
     eta_s: float | None = Field(
         None,
         description="Seconds until the recordings without a result are labeled and validated, if workers go on at this "

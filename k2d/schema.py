@@ -542,7 +542,7 @@ class BatchState(StrEnum):
     RUNNING = "running"
     DONE = "done"  # every recording is labeled or quarantined
     CANCELLED = "cancelled"
-    STALLED = "stalled"  # recordings are missing and there is no job for them: `k2d resume`
+    STALLED = "stalled"  # recordings are missing, and neither a job nor a process is there for them: `k2d resume`
     DAMAGED = "damaged"  # the batch's record cannot be read: label the same files again
 
 

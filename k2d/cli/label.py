@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.base import LABELING, Api, EmbeddedOption, Json, app, at_api, backend
+from k2d.cli.base import LABELING, AnywayOption, Api, EmbeddedOption, Json, app, at_api, backend
 from k2d.cli.progress import batch_bars, stoppable
 from k2d.documents import BatchOptions
 from k2d.errors import BadRequest
@@ -70,6 +70,7 @@ def label(
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
+    anyway: AnywayOption = False,
 ) -> None:
     """Label recordings, validate the labels, and print the ledger.
 
@@ -91,7 +92,7 @@ def label(
         channels=channels_option(channels),
         keep_partial=keep_partial,
     )
-    service = backend(api, embedded)
+    service = backend(api, embedded, anyway=anyway)
     doing = "estimate from" if dry_run else "labels go to"
     show.err.print(f"[dim]{doing} {escape(service.where)}[/]", soft_wrap=True)
     if dry_run:

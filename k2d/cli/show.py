@@ -96,6 +96,14 @@ def progress_line(status: BatchStatus) -> str:
     return ", ".join(parts)
 
 
+def processes_lines(status: BatchStatus) -> list[str]:
+    """Who is at work on a batch without a job in the queue."""
+    return [
+        f"{status.state} in another process: pid {own.pid} on host {own.host} ({own.command}), since {own.since}"
+        for own in status.processes
+    ]
+
+
 def options_lines(status: BatchStatus) -> list[str]:
     """What a batch is labeled with, in two lines: models and language; then the options of `k2d label`, and terms."""
     lines = [f"teacher {status.teacher}, validator {status.validator}, language {status.language}"]

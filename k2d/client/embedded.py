@@ -29,7 +29,7 @@ from k2d.documents import (
     PartialResult,
     Preview,
 )
-from k2d.errors import K2DError, described
+from k2d.errors import Conflict, K2DError, described
 from k2d.filehash import FileHashes
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.labeling.accept import accept, split_stored
@@ -58,11 +58,13 @@ class Embedded:
         status = Embedded(k2d.settings.load(store="data")).label(["talk.m4a"], BatchOptions(name="talks"))
         print(status.ledger.seconds.accepted)
 
-    `label` always waits for the batch.
+    `label` always waits for the batch. A batch that another process is at work on is refused (Conflict); with `anyway`
+    it is worked on beside that process, which does work twice.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, anyway: bool = False) -> None:
         self.settings = settings
+        self.anyway = anyway
         self.lake = Lake(settings.store)
 
     @property
@@ -82,7 +84,10 @@ class Embedded:
         check_options(options, self.settings)
         self.lake.check()
         files = self._sources(paths, options, below=below, hashes=FileHashes(self.settings.cache))
+        if add and options.name and (before := self.lake.batches.find(options.name)) is not None:
+            self._refuse_beside(before)
         batch = accept(files, options, self.lake, self.settings, adds=add, trusted=True)
+        self._refuse_beside(batch)
         self.lake.batches.uncancel(batch.id)
         self._record("post", batch.id)
         take_back_outdated(self.lake, batch)
@@ -180,6 +185,7 @@ class Embedded:
     def retry(self, batch: str, on_status: OnStatus = ignore) -> BatchStatus:
         self.lake.check()
         stored = self.lake.batches.get(batch)
+        self._refuse_beside(stored)
         index.retry(self.lake, stored)
         take_back_outdated(self.lake, stored)
         self._run(stored, on_status)
@@ -208,6 +214,7 @@ class Embedded:
         count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
         if not count or self.lake.batches.is_cancelled(batch.id):
             return 0
+        self._refuse_beside(batch)
         self._record("resume", batch.id)
         self._run(batch, on_status)
         return count
@@ -217,6 +224,16 @@ class Embedded:
     def _header(self, source: Source) -> Header:
         opened = partial(sources.open_source, source, lake_open=self.lake.open)
         return probe_header(source.name, opened, DecodeLimits.of(self.settings))
+
+    def _refuse_beside(self, batch: Batch) -> None:
+        """Raise Conflict while another process is at work on a batch."""
+        if not self.anyway and (others := self.lake.heartbeats.of(batch.id)):
+            raise Conflict(
+                f"another process is at work on batch {batch.name}: {others[0]}",
+                hint=f"`k2d status {batch.name} --watch` follows it; wait for its end, or stop it, and run the command "
+                "again; `--anyway` works beside it, and does work twice",
+                batch=batch.id,
+            )
 
     def _record(self, action: str, target: str) -> None:
         self.lake.audit_log.record(action, by=local_user(), target=target)
@@ -248,14 +265,17 @@ class Embedded:
     def _run(self, batch: Batch, on_status: OnStatus) -> None:
         """Process the missing recordings. One that raises unexpected errors is tried again alone, then quarantined."""
         attempts = AttemptsInMemory()
-        while True:
-            done = self.lake.batches.result_positions(batch.id)
-            missing = [position for position in range(len(batch.sources)) if position not in done]
-            if not missing or self.lake.batches.is_cancelled(batch.id):
-                index.settle(self.lake, batch)
-                return
-            with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
-                asyncio.run(self._round(batch, missing, attempts, on_status))
+        with self.lake.heartbeats.beating(batch.id):
+            while missing := self._missing(batch):
+                with suppress(RecordingsFailed):  # those are still missing: the next round runs them alone
+                    asyncio.run(self._round(batch, missing, attempts, on_status))
+            index.settle(self.lake, batch)
+
+    def _missing(self, batch: Batch) -> list[int]:
+        """The positions of the recordings to process: those without a result; none of a cancelled batch."""
+        done = self.lake.batches.result_positions(batch.id)
+        missing = [position for position in range(len(batch.sources)) if position not in done]
+        return [] if missing and self.lake.batches.is_cancelled(batch.id) else missing
 
     def _progress(self, batch: Batch, positions: Sequence[int], on_status: OnStatus) -> "_ProgressSum":
         """The progress of a round over these recordings. Lengths are read where somebody looks at it, and only then."""

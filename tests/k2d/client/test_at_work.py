@@ -1,0 +1,61 @@
+"""Work of another process on the same store: it is seen, nothing is done twice, and a killed one is in nobody's way."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from weights import BASE, base, cache
+
+from k2d.cli.show import going_on, processes_lines
+from k2d.client import Embedded
+from k2d.client.backend import ResumeIncomplete
+from k2d.documents import BatchOptions
+from k2d.errors import Conflict
+from k2d.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+PATIENCE_S = 200
+
+
+def test_a_batch_that_another_process_is_at_work_on(tmp_path: Path, examples: Path) -> None:
+    base()
+    audio = tmp_path / "cs-clean-1.flac"
+    shutil.copyfile(examples / audio.name, audio)
+    settings = Settings(store=str(tmp_path / "lake"), teacher=BASE, cache=cache(), _env_file=None)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("K2D_")}
+    environment |= {"K2D_STORE": settings.store, "K2D_TEACHER": BASE, "K2D_CACHE": str(cache())}
+    command = [sys.executable, "-m", "k2d.cli", "label", "--embedded", "--batch", "talks", str(audio)]
+    other = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while not list(tmp_path.glob("lake/heartbeats/*.json")):
+            assert time.monotonic() < deadline
+            assert other.poll() is None
+            time.sleep(0.05)
+        here = Embedded(settings)
+        assert [item.state for item in here.batches()] == ["running"]
+        status = here.status("talks")
+        (line,) = processes_lines(status)
+        assert line.startswith(f"running in another process: pid {other.pid} on host ")
+        assert "--watch" in str(going_on(status))
+        with pytest.raises(Conflict, match=f"another process is at work on batch talks: pid {other.pid}") as refused:
+            here.label([str(audio)], BatchOptions(name="talks"))
+        assert "--anyway" in str(refused.value.hint)
+        with pytest.raises(Conflict):
+            here.label([str(audio)], BatchOptions(name="talks"), add=True)
+        with pytest.raises(Conflict):
+            here.retry("talks")
+        with pytest.raises(ResumeIncomplete, match=f"pid {other.pid}"):
+            here.resume()
+        assert other.poll() is None
+    finally:
+        other.kill()
+    other.wait()
+    assert [item.state for item in here.batches()] == ["stalled"]
+    assert here.resume() == {status.id: 1}
+    assert here.status("talks").state == "done"
