@@ -232,7 +232,8 @@ class Jobs(ApiDocument):
     )
     times_real_time: float | None = Field(
         None,
-        description="Seconds of audio that all workers label and validate a second, since they began; null before.",
+        description="Seconds of audio that all workers label and validate a second, since they began, without what was "
+        "there already; null before.",
         examples=[5.1],
     )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
@@ -408,6 +409,11 @@ class PartialResult(ApiDocument):
     )
     recordings: int = Field(description="Finished recordings.")
     total: int = Field(description="All recordings of the batch.")
+    recordings_before: int = Field(0, description="Recordings that were finished before this run began.")
+    before_s: float = Field(0.0, description="Their audio.")
+    times_real_time: float | None = Field(
+        None, description="Seconds of audio on which models work in a second; what was there already does not count."
+    )
     error: str | None = Field(None, description="The last error of a job that is going to be retried.")
 
 

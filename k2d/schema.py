@@ -586,3 +586,6 @@ class RecordingResult:
     quarantined_s: float = 0.0  # of a labeled recording: what is damaged or missing behind its labels
     notes: tuple[str, ...] = ()  # Recording.notes
     versions: Versions | None = None  # of a labeled recording; None: written before version 0.3
+    # seconds of its audio on which models worked in `wall_s`, labeling and validation by half each
+    # (k2d.corpus.time_left); 0.0 where all was there already; None: not recorded
+    worked_s: float | None = None

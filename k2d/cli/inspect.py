@@ -242,7 +242,7 @@ def resume(
     incomplete: ResumeIncomplete | None = None
     advice = "stopped; recordings that are done are kept: `k2d resume` goes on"
     try:
-        with stoppable(advice), batch_bars() as on_status:
+        with stoppable(advice), batch_bars(lines=not as_json) as on_status:
             missing = service.resume(on_status)
     except ResumeIncomplete as error:
         incomplete, missing = error, error.resumed

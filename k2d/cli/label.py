@@ -109,7 +109,7 @@ def label(
             for name in forecast.not_audio:
                 show.out.print(f"not audio, or unreadable: {show.visible(name, 200)}", soft_wrap=True)
         return
-    with stoppable(stopped_labeling(add or batch)), batch_bars() as on_status:
+    with stoppable(stopped_labeling(add or batch)), batch_bars(lines=not as_json) as on_status:
         status = service.label(paths, options, wait=wait, add=add is not None, on_status=on_status)
     if status.terms_left_out:
         show.err.print(

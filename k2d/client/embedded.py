@@ -1,6 +1,7 @@
 """The labeling service in this process, without servers: the same code and the same store."""
 
 import asyncio
+import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +15,7 @@ from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
 from k2d.corpus import chunk_pages, index, transcripts, views
 from k2d.corpus.index import take_back_outdated
+from k2d.corpus.time_left import RunSpeed, work_done_s
 from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
 from k2d.datasets.freeze import freeze
@@ -266,9 +268,10 @@ class Embedded:
         """Process the missing recordings. One that raises unexpected errors is tried again alone, then quarantined."""
         attempts = AttemptsInMemory()
         with self.lake.heartbeats.beating(batch.id):
+            progress = self._progress(batch, self._missing(batch), on_status)
             while missing := self._missing(batch):
                 with suppress(RecordingsFailed):  # those are still missing: the next round runs them alone
-                    asyncio.run(self._round(batch, missing, attempts, on_status))
+                    asyncio.run(self._round(batch, missing, attempts, progress))
             index.settle(self.lake, batch)
 
     def _missing(self, batch: Batch) -> list[int]:
@@ -278,7 +281,8 @@ class Embedded:
         return [] if missing and self.lake.batches.is_cancelled(batch.id) else missing
 
     def _progress(self, batch: Batch, positions: Sequence[int], on_status: OnStatus) -> "_ProgressSum":
-        """The progress of a round over these recordings. Lengths are read where somebody looks at it, and only then."""
+        """The progress of a run over these recordings, reported as it is before. Lengths are read where somebody looks
+        at it, and only then."""
         left_s, done_s = dict.fromkeys(positions, 0.0), 0.0
         if on_status is not ignore:
             with ThreadPoolExecutor(READ_AT_ONCE) as pool:
@@ -287,13 +291,13 @@ class Embedded:
                     position: header.duration_s or 0.0 for position, header in zip(positions, headers, strict=False)
                 }
             done_s = views.input_seconds(self.lake, batch)
-        return _ProgressSum(total=len(batch.sources), left_s=left_s, done_s=done_s, on_status=on_status)
+        progress = _ProgressSum(total=len(batch.sources), left_s=left_s, done_s=done_s, on_status=on_status)
+        progress.report()
+        return progress
 
     async def _round(
-        self, batch: Batch, positions: Sequence[int], attempts: AttemptsInMemory, on_status: OnStatus
+        self, batch: Batch, positions: Sequence[int], attempts: AttemptsInMemory, progress: "_ProgressSum"
     ) -> None:
-        progress = self._progress(batch, positions, on_status)
-
         def on_result(result: RecordingResult) -> None:
             self.lake.batches.put_result(batch.id, result)
             progress.on_result(result)
@@ -324,25 +328,38 @@ class _ProgressSum:
         self.total = total
         self.left_s = left_s  # length of each recording that is not finished, by position; 0.0 where it is not known
         self.on_status = on_status
-        self.done_s = done_s  # of finished recordings
+        self.done_s = self.before_s = done_s  # of finished recordings
+        self.recordings_before = total - len(left_s)
         self.in_flight: dict[Stage, dict[int, float]] = {Stage.LABEL: {}, Stage.VALIDATE: {}}  # seconds, by position
+        # of those and of finished recordings, what models worked on in this run
+        self.worked_in_flight: dict[Stage, dict[int, float]] = {Stage.LABEL: {}, Stage.VALIDATE: {}}
+        self.worked_s = 0.0
+        self.speed = RunSpeed()
 
     def on_step(self, step: Progress) -> None:
         if step.stage in self.in_flight:
             self.in_flight[step.stage][step.position] = step.seconds
+            self.worked_in_flight[step.stage][step.position] = step.worked_s
             self.left_s[step.position] = step.duration_s
         if step.stage is Stage.VALIDATE:  # whose labels may be from an earlier run
             self.in_flight[Stage.LABEL][step.position] = step.duration_s
-        self._report()
+        self._measure()
+        self.report()
 
     def on_result(self, result: RecordingResult) -> None:
         # also from left_s: its length is known now, and what the header of a broken file said does not count
-        for seconds in (*self.in_flight.values(), self.left_s):
+        for seconds in (*self.in_flight.values(), *self.worked_in_flight.values(), self.left_s):
             seconds.pop(result.position, None)
         self.done_s += result.duration_s
-        self._report()
+        self.worked_s += result.worked_s or 0.0
+        self._measure()
+        self.report()
 
-    def _report(self) -> None:
+    def _measure(self) -> None:
+        in_flight_s = work_done_s(*(sum(seconds.values()) for seconds in self.worked_in_flight.values()))
+        self.speed.measure(time.monotonic(), self.worked_s + in_flight_s)
+
+    def report(self) -> None:
         labeled_s, validated_s = (self.done_s + sum(seconds.values()) for seconds in self.in_flight.values())
         self.on_status(
             PartialResult(
@@ -351,5 +368,8 @@ class _ProgressSum:
                 audio_s=self.done_s + sum(self.left_s.values()),
                 recordings=self.total - len(self.left_s),
                 total=self.total,
+                recordings_before=self.recordings_before,
+                before_s=self.before_s,
+                times_real_time=self.speed.times_real_time,
             )
         )

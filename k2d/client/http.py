@@ -150,9 +150,9 @@ class Client:
             status = BatchStatus.model_validate(self._post_files(inputs.files, options, dry_run=False, add=add))
         else:
             status = self._send_files(inputs.files, options, add=add)
-        poll = _Poll()
+        poll, before = _Poll(), status
         while wait and status.state not in (BatchState.DONE, BatchState.CANCELLED):
-            on_status(_progress(status))
+            on_status(_progress(status, before))
             if status.state is BatchState.STALLED and status.jobs and status.jobs.jobs_failed:
                 error = status.jobs.last_error or "see the worker's log"
                 raise K2DError(
@@ -161,7 +161,7 @@ class Client:
                 )
             time.sleep(poll.wait_s())
             status = self.status(status.id)
-        on_status(_progress(status))
+        on_status(_progress(status, before))
         return status
 
     def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
@@ -454,14 +454,19 @@ def _batch_page(page: dict[str, Any]) -> list[BatchItem]:
     return BatchList.model_validate(page).batches
 
 
-def _progress(status: BatchStatus) -> PartialResult:
+def _progress(status: BatchStatus, before: BatchStatus) -> PartialResult:
+    """Progress of a batch, which was as in `before` when it was asked for."""
     counts, jobs, done_s = status.ledger.recordings, status.jobs, status.ledger.seconds.input
+    done_before = before.ledger.recordings
     return PartialResult(
         seconds=done_s + (jobs.seconds_in_flight if jobs else 0.0),
         validated_s=done_s,
         audio_s=(jobs.audio_s if jobs else None) if counts.pending else done_s,
         recordings=counts.total - counts.pending,
         total=counts.total,
+        recordings_before=done_before.total - done_before.pending,
+        before_s=before.ledger.seconds.input,
+        times_real_time=jobs.times_real_time if jobs and counts.pending else None,
         error=jobs.last_error if jobs else None,
     )
 

@@ -18,6 +18,7 @@ from k2d.wording import counted
 # Average distance between two windows: Whisper seeks to the last timestamp, a little less than 30 s. An estimate.
 WINDOW_ADVANCE_S: Final = 27.0
 RECENT: Final = 200  # number of results for the measured speed
+LEAST_WALL_S: Final = 0.05  # no model works for less; older results do not say whether one did
 # options that change the work on a second of audio; a batch that has others of these is a worse measure than one alike
 SPEED_OPTIONS: Final = ("beam_size", "rescore", "vad", "condition_on_previous_text")
 
@@ -120,14 +121,18 @@ def measured_speed(lake: Lake, batch: Batch) -> MeasuredSpeed | None:
 def _speed_of(lake: Lake, batch: Batch, other_options: tuple[str, ...]) -> MeasuredSpeed | None:
     finished: list[RecordingResult] = []
     with suppress(DamagedFile):  # it is of no concern here
-        results = islice(lake.batches.results(batch.id), RECENT)
-        finished += (result for result in results if result.wall_s > 0.05)
-    seconds = sum(r.duration_s - r.quarantined_s for r in finished)
-    spent = sum(r.wall_s for r in finished)
+        finished += islice(filter(_is_measure, lake.batches.results(batch.id)), RECENT)
+    seconds = sum(r.duration_s - r.quarantined_s if r.worked_s is None else r.worked_s for r in finished)
+    spent = sum(result.wall_s for result in finished)
     if seconds <= 30:
         return None
     machine = next((_machine(lake, r.label_key) for r in finished if r.label_key), None)
     return MeasuredSpeed(max(0.1, seconds / spent), len(finished), batch, machine, other_options)
+
+
+def _is_measure(result: RecordingResult) -> bool:
+    """Whether models worked on a recording: not where its labels and facts were there already."""
+    return result.wall_s > LEAST_WALL_S and (result.worked_s is None or result.worked_s > 0)
 
 
 def _machine(lake: Lake, label_key: str) -> str | None:

@@ -223,13 +223,13 @@ class GroupRun:
         if step.stage == Stage.LABEL and now - self._reported_at.get(step.position, 0.0) >= 1.0:
             self._reported_at[step.position] = now
             with suppress(RedisError):  # only live progress; labeling goes on without it
-                self.queue.progress(self.batch.id, step.position, step.seconds)
+                self.queue.progress(self.batch.id, step.position, step.seconds, known_s=step.known_s)
 
     def _on_result(self, result: RecordingResult) -> None:
         self.lake.batches.put_result(self.batch.id, result)
         self.finished.add(result.position)
         with suppress(RedisError):
-            self.queue.finished(self.batch.id, result.position, result.duration_s)
+            self.queue.finished(self.batch.id, result.position, result.worked_s or 0.0)
 
 
 def index_part(batch_id: str, number: int) -> None:

@@ -13,8 +13,9 @@ from weights import BASE, base, cache
 from k2d.cli.show import going_on, processes_lines
 from k2d.client import Embedded
 from k2d.client.backend import ResumeIncomplete
-from k2d.documents import BatchOptions
+from k2d.documents import BatchOptions, PartialResult
 from k2d.errors import Conflict
+from k2d.labeling.forecast import measured_speed
 from k2d.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -57,5 +58,24 @@ def test_a_batch_that_another_process_is_at_work_on(tmp_path: Path, examples: Pa
         other.kill()
     other.wait()
     assert [item.state for item in here.batches()] == ["stalled"]
-    assert here.resume() == {status.id: 1}
+    reports: list[PartialResult] = []
+    assert here.resume(reports.append) == {status.id: 1}
     assert here.status("talks").state == "done"
+    (result,) = here.lake.batches.results(status.id)
+    assert result.worked_s == pytest.approx(result.duration_s)
+    assert (reports[0].recordings_before, reports[-1].recordings_before) == (0, 0)
+
+    # what is there already is no speed of this machine: neither now, nor for the next estimate
+    speed = (reports[-1].times_real_time, measured_speed(here.lake, here.lake.batches.get("talks")))
+    assert speed[0] is not None
+    audio.rename(tmp_path / "renamed.flac")
+    reports.clear()
+    again = here.label([str(tmp_path / "renamed.flac")], BatchOptions(name="again"), on_status=reports.append)
+    (known,) = here.lake.batches.results(again.id)
+    assert (known.label_key, known.worked_s) == (result.label_key, 0.0)
+    assert {report.times_real_time for report in reports} == {None}
+    assert measured_speed(here.lake, here.lake.batches.get("again")) == speed[1]
+    reports.clear()
+    here.label([str(tmp_path / "renamed.flac")], BatchOptions(name="again"), on_status=reports.append)
+    assert (reports[0].recordings_before, reports[0].total) == (1, 1)
+    assert reports[0].before_s == pytest.approx(result.duration_s)
