@@ -377,8 +377,20 @@ class Forecast(ApiDocument):
     recordings: int = Field(examples=[14])
     unknown: int = Field(description="Files whose header states no length; also those in `not_audio`.", examples=[1])
     not_audio: list[str] = Field(default=[], description="Names of files that are not audio, or cannot be read.")
-    hours: float = Field(examples=[0.0701])
-    windows: int = Field(examples=[18])
+    done: int = Field(
+        0, description="Recordings that are labeled already with these models and options; no model runs for them."
+    )
+    done_hours: float = Field(0.0, description="Their audio.")
+    labeled: int = Field(
+        0, description="Recordings that this teacher has labeled already, and that only have to be validated."
+    )
+    at_most: bool = Field(
+        False,
+        description="Some of the files were never read on this machine, so it is not known what is there of them: what "
+        "is said to be new is at most that.",
+    )
+    hours: float = Field(description="Audio of all of them.", examples=[0.0701])
+    windows: int = Field(description="What the teacher decodes of what is new.", examples=[18])
     estimated_s: float | None = Field(
         description="Seconds until it is labeled and validated; null if no batch with these models was measured.",
         examples=[50.5],

@@ -34,10 +34,10 @@ from k2d.documents import (
 from k2d.errors import Conflict, K2DError, described
 from k2d.filehash import FileHashes
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.labeling.accept import accept, split_stored
+from k2d.labeling.accept import accept, batch_before, split_stored
 from k2d.labeling.forecast import Header, forecast, probe_header
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
-from k2d.labeling.open_models import open_models
+from k2d.labeling.open_models import check_models, open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.labeling.request import check_options, make_batch
 from k2d.labeling.terms import terms_left_out
@@ -97,10 +97,14 @@ class Embedded:
         left_out = terms_left_out(options, self.settings)
         return views.status(self.lake, batch).model_copy(update={"terms_left_out": left_out})
 
-    def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
+    def forecast(self, paths: Sequence[str], options: BatchOptions, *, add: bool = False) -> Forecast:
         check_options(options, self.settings)
-        batch = make_batch(self._sources(paths, options), options, self.settings)
-        return forecast(map(self._header, batch.sources), self.lake, batch)
+        files = self._sources(paths, options, hashes=FileHashes(self.settings.cache), reads=False)
+        batch = make_batch(files, options, self.settings)
+        before = batch_before(files, options, self.lake, self.settings) if add else None
+        check_models(self.settings, before or batch)
+        unread = sum(sources.is_file(source) and source.sha256 is None for source in batch.sources)
+        return forecast(batch.sources, self.lake, before or batch, header_of=self._header, unread=unread)
 
     def batches(self) -> list[BatchItem]:
         return [
@@ -246,9 +250,12 @@ class Embedded:
         options: BatchOptions,
         *,
         below: Sequence[str] = (),
-        hashes: FileHashes | None = None,
+        hashes: FileHashes,
+        reads: bool = True,
     ) -> list[Source]:
         """The files given, and those in the folders given; one that cannot be read is quarantined when it is labeled.
+
+        Without `reads`, only files that were read before have the key of their content.
 
         Raises:
             BadRequest: there are none.
@@ -256,10 +263,14 @@ class Embedded:
         inputs = sources.collect(paths, below=below)
         if not inputs.files and not inputs.uris:
             raise no_audio(paths)
+
+        def described_file(file: tuple[Path, str]) -> Source:
+            if reads:
+                return sources.from_path_lenient(*file, hashes=hashes)
+            return sources.with_known_content(sources.from_path_lenient(*file), hashes)
+
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-            described_files = list(
-                pool.map(lambda file: sources.from_path_lenient(*file, hashes=hashes), inputs.files.items())
-            )
+            described_files = list(pool.map(described_file, inputs.files.items()))
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             described_files += pool.map(sources.describe_lenient, inputs.uris)
         return split_stored(described_files, options, self.lake, self.settings)

@@ -164,12 +164,14 @@ class Client:
         on_status(_progress(status, before))
         return status
 
-    def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
+    def forecast(self, paths: Sequence[str], options: BatchOptions, *, add: bool = False) -> Forecast:
         inputs = sources.collect(paths)
         if inputs.files:
-            return Forecast.model_validate(self._post_files(inputs.files, options, dry_run=True))
+            return Forecast.model_validate(self._post_files(inputs.files, options, dry_run=True, add=add))
         body = options.model_dump(mode="json", exclude_none=True) | {"sources": inputs.uris}
-        return Forecast.model_validate(self._send("POST", "/v1/batches", params={"dry_run": True}, json=body))
+        return Forecast.model_validate(
+            self._send("POST", "/v1/batches", params={"dry_run": True, "add": add}, json=body)
+        )
 
     def batches(self) -> list[BatchItem]:
         return [batch for page in self._pages("/v1/batches", {"limit": 200}) for batch in _batch_page(page)]

@@ -81,7 +81,7 @@ async def create_batch(
         pool = FOREIGN if isinstance(body, BatchByReference) else STORE
         if dry_run:
             response.status_code = 200
-            return await pool.run(forecast_batch, body, lake, settings)
+            return await pool.run(forecast_batch, body, lake, settings, adds=add)
         batch = await pool.run(store_batch, body, lake, settings, adds=add)
     if not await STORE.run(queue_missing, batch, lake, queue):
         response.status_code = 200

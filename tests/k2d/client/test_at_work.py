@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from weights import BASE, base, cache
 
+from k2d import filehash
 from k2d.cli.show import going_on, processes_lines
 from k2d.client import Embedded
 from k2d.client.backend import ResumeIncomplete
@@ -23,8 +24,11 @@ pytestmark = pytest.mark.integration
 PATIENCE_S = 200
 
 
-def test_a_batch_that_another_process_is_at_work_on(tmp_path: Path, examples: Path) -> None:
+def test_a_batch_that_another_process_is_at_work_on(
+    tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base()
+    monkeypatch.setattr(filehash, "SETTLED_S", 0.0)  # hashes of files that were just made are remembered
     audio = tmp_path / "cs-clean-1.flac"
     shutil.copyfile(examples / audio.name, audio)
     settings = Settings(store=str(tmp_path / "lake"), teacher=BASE, cache=cache(), _env_file=None)
@@ -75,6 +79,22 @@ def test_a_batch_that_another_process_is_at_work_on(tmp_path: Path, examples: Pa
     assert (known.label_key, known.worked_s) == (result.label_key, 0.0)
     assert {report.times_real_time for report in reports} == {None}
     assert measured_speed(here.lake, here.lake.batches.get("again")) == speed[1]
+    # and an estimate says what is there, by the options and the content, but reads no file
+    renamed, seconds = str(tmp_path / "renamed.flac"), result.duration_s
+    estimate = here.forecast([renamed], BatchOptions())
+    assert (estimate.done, estimate.windows, estimate.at_most) == (1, 0, False)
+    assert estimate.done_hours == estimate.hours == pytest.approx(seconds / 3600, abs=1e-5)
+    other_file = tmp_path / "copy.flac"
+    shutil.copyfile(renamed, other_file)
+    estimate = here.forecast([renamed, str(other_file)], BatchOptions(name="talks"), add=True)
+    assert (estimate.recordings, estimate.done, estimate.at_most) == (2, 1, True)  # the copy was never read
+    assert estimate.windows > 0
+    estimate = here.forecast([renamed], BatchOptions(language="en"))
+    assert (estimate.done, estimate.labeled) == (0, 0)
+    estimate = here.forecast([renamed], BatchOptions(validator="perturbed+second-decode"))
+    assert (estimate.done, estimate.labeled, estimate.windows) == (0, 1, 0)
+    with pytest.raises(Conflict, match="language"):
+        here.forecast([renamed], BatchOptions(name="talks", language="en"), add=True)
     reports.clear()
     here.label([str(tmp_path / "renamed.flac")], BatchOptions(name="again"), on_status=reports.append)
     assert (reports[0].recordings_before, reports[0].total) == (1, 1)
