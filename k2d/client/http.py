@@ -102,6 +102,9 @@ class Client:
 
     GET requests are retried when there is no connection.
 
+    Raises:
+        BadRequest: the URL is none of an API.
+
     Raises (all operations):
         ApiError: the API answered with an error.
         Unreachable: it did not answer.
@@ -110,8 +113,13 @@ class Client:
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 60.0) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
-        # limits connecting and each read or write, not the whole request: an upload may take long
-        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0))
+        try:
+            # limits connecting and each read or write, not the whole request: an upload may take long
+            self.http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0))
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise _no_address(url) from error
+        if self.http.base_url.scheme not in ("http", "https") or not self.http.base_url.host:
+            raise _no_address(url)
 
     @property
     def where(self) -> str:
@@ -398,6 +406,12 @@ class Client:
             yield
         except httpx.TransportError as error:
             raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
+
+
+def _no_address(url: str) -> BadRequest:
+    return BadRequest(
+        f"not the address of an API: {url[:200]!r}", hint="an address begins with http://, as http://127.0.0.1:8080"
+    )
 
 
 def _json(request: ApiRequest) -> dict[str, Any]:
