@@ -248,7 +248,8 @@ class Jobs(ApiDocument):
     )
     times_real_time: float | None = Field(
         None,
-        description="Seconds of audio that all workers label and validate a second, since they began; null before.",
+        description="Seconds of audio that all workers label and validate a second, since they began, without what was "
+        "there already; null before.",
         examples=[5.1],
     )
     updated_at: float | None = Field(None, description="Unix time of the last progress.", examples=[1795000000.0])
@@ -334,12 +335,24 @@ class VersionCount(ApiDocument):
     recordings: int = Field(examples=[14])
 
 
+class ProcessAtWork(ApiDocument):
+    """A process that labels recordings of a batch."""
+
+    host: str = Field(examples=["gpu1"])
+    pid: int = Field(description="its id on that host", examples=[4711])
+    command: str = Field(description="without its arguments", examples=["k2d label"])
+    since: str = Field(description="ISO 8601, by its clock", examples=["2026-11-23T09:30:00+00:00"])
+
+
 class BatchStatus(BatchSummary):
     """A batch's state and ledger."""
 
     state: BatchState
     ledger: Ledger
     jobs: Jobs | None = Field(description="null without a queue, or when Redis does not answer")
+    processes: list[ProcessAtWork] = Field(
+        [], description="Of a running batch without a running job: who is at work on it, such as `k2d label`."
+    )
     eta_s: float | None = Field(
         None,
         description="Seconds until the recordings without a result are labeled and validated, if workers go on at this "
@@ -380,8 +393,20 @@ class Forecast(ApiDocument):
     recordings: int = Field(examples=[14])
     unknown: int = Field(description="Files whose header states no length; also those in `not_audio`.", examples=[1])
     not_audio: list[str] = Field(default=[], description="Names of files that are not audio, or cannot be read.")
-    hours: float = Field(examples=[0.0701])
-    windows: int = Field(examples=[18])
+    done: int = Field(
+        0, description="Recordings that are labeled already with these models and options; no model runs for them."
+    )
+    done_hours: float = Field(0.0, description="Their audio.")
+    labeled: int = Field(
+        0, description="Recordings that this teacher has labeled already, and that only have to be validated."
+    )
+    at_most: bool = Field(
+        False,
+        description="Some of the files were never read on this machine, so it is not known what is there of them: what "
+        "is said to be new is at most that.",
+    )
+    hours: float = Field(description="Audio of all of them.", examples=[0.0701])
+    windows: int = Field(description="What the teacher decodes of what is new.", examples=[18])
     estimated_s: float | None = Field(
         description="Seconds until it is labeled and validated; null if no batch with these models was measured.",
         examples=[50.5],
@@ -412,6 +437,11 @@ class PartialResult(ApiDocument):
     )
     recordings: int = Field(description="Finished recordings.")
     total: int = Field(description="All recordings of the batch.")
+    recordings_before: int = Field(0, description="Recordings that were finished before this run began.")
+    before_s: float = Field(0.0, description="Their audio.")
+    times_real_time: float | None = Field(
+        None, description="Seconds of audio on which models work in a second; what was there already does not count."
+    )
     error: str | None = Field(None, description="The last error of a job that is going to be retried.")
 
 

@@ -71,6 +71,13 @@ class FileHashes:
             _write(note, status, sha256)
         return sha256
 
+    def known(self, path: str | os.PathLike[str]) -> str | None:
+        """The SHA-256 of a file that was hashed before and is the same since; None of any other. Does not read it."""
+        try:
+            return _read(self._note(path), path_status(path))
+        except OSError:
+            return None
+
     def _note(self, path: str | os.PathLike[str]) -> Path | None:
         if self._folder is None:
             return None

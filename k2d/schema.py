@@ -542,7 +542,7 @@ class BatchState(StrEnum):
     RUNNING = "running"
     DONE = "done"  # every recording is labeled or quarantined
     CANCELLED = "cancelled"
-    STALLED = "stalled"  # recordings are missing and there is no job for them: `k2d resume`
+    STALLED = "stalled"  # recordings are missing, and neither a job nor a process is there for them: `k2d resume`
     DAMAGED = "damaged"  # the batch's record cannot be read: label the same files again
 
 
@@ -599,3 +599,6 @@ class RecordingResult:
     notes: tuple[str, ...] = ()  # Recording.notes
     versions: Versions | None = None  # of a labeled recording; None: written before version 0.3
     no_label: NoLabel | None = None  # of a labeled recording; None: not measured, as before version 0.3
+    # seconds of its audio on which models worked in `wall_s`, labeling and validation by half each
+    # (k2d.corpus.time_left); 0.0 where all was there already; None: not recorded
+    worked_s: float | None = None

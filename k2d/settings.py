@@ -201,6 +201,8 @@ class Settings(BaseSettings):
     @field_validator("store", "cache", mode="before")
     @classmethod
     def _at_home(cls, value: Any) -> Any:
+        if not str(value).strip():
+            raise ValueError("it is blank: name a folder, or leave the variable out")
         return os.path.expanduser(value)  # a shell does not expand `~` in quotes, nor does an environment file
 
     @field_validator("api_token", "openai_api_keys", "grafana_url", mode="before")
@@ -250,5 +252,8 @@ def load(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = "; ".join(f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise BadRequest(f"invalid setting: {problems}", hint="see docs/settings.md") from error

@@ -42,6 +42,9 @@ Api = Annotated[str | None, typer.Option("--api", help="Use the labeling API at 
 EmbeddedOption = Annotated[
     bool, typer.Option("--embedded", help="Do the work in this process, even if an API is running.")
 ]
+AnywayOption = Annotated[
+    bool, typer.Option("--anyway", help="Without an API: also while another process is at work on the batch.")
+]
 # a choice of many values is listed in its help: in place of its metavar it would be broken anywhere at 80 columns
 MetricOption = Annotated[
     Metric | None, typer.Option(metavar="METRIC", help=f"Metric that is compared with α: {listed(Metric)}.")
@@ -79,8 +82,11 @@ def settings() -> Settings:
     return loaded
 
 
-def backend(api: str | None = None, embedded: bool = False) -> Backend:
-    """The API of --api or K2D_API_URL, or one that is running at the default address, or else this process."""
+def backend(api: str | None = None, embedded: bool = False, *, anyway: bool = False) -> Backend:
+    """The API of --api or K2D_API_URL, or one that is running at the default address, or else this process.
+
+    `anyway`: this process works on a batch even while another one does.
+    """
     current = settings()
     if not embedded:
         client = _client(api or current.api_url, current)
@@ -93,7 +99,7 @@ def backend(api: str | None = None, embedded: bool = False) -> Backend:
             return client
     from k2d.client.embedded import Embedded  # loads audio, engines and Arrow, which a client of an API does not need
 
-    return Embedded(current)
+    return Embedded(current, anyway=anyway)
 
 
 def client_of(api: str) -> Client:

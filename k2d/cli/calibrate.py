@@ -103,7 +103,11 @@ def review(
         f"from {head.population['reachable']} of {segments}: {escape(str(out or draw.id))}",
         soft_wrap=True,
     )
-    show.out.print(f"in a browser: {settings().api_url}/review/{draw.id}; then run: k2d calibrate {draw.id}")
+    address = settings().api_url
+    start = "" if client_of(address).is_up() else "start the console with `k2d up`, then open "
+    show.out.print(
+        f"in a browser: {start}{address}/review/{draw.id}; then run: k2d calibrate {draw.id}", soft_wrap=True
+    )
     if out is not None:
         show.out.print(
             f'or set "reference" (what is said) or "correct" in each line, from the top; then run: k2d calibrate {out}',

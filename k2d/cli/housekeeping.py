@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from k2d.cli import show
@@ -61,7 +60,7 @@ def delete(
     Without --yes nothing is deleted: it shows what would be. Datasets stay; `k2d datasets delete` removes one. Reviews
     stay unless --reviews is given: they count again when the same files are labeled again with the same options. What
     is deleted must be labeled again to be had again. A batch of which recordings are missing must be cancelled, and no
-    worker may be at it: the labeling API is asked, if it answers.
+    process may be at work on it.
     """
     from k2d.corpus.deletion import delete_batch, plan_deletion
     from k2d.store import Lake
@@ -95,7 +94,7 @@ def delete(
 
 
 def _refuse_while_at_work(lake: "Lake", batch: "Batch") -> None:
-    """Raise an error if the labeling API says that a worker is at a batch, and say so where it does not answer.
+    """Raise an error if the labeling API says that a worker is at a batch, or is about to be.
 
     Raises:
         Conflict
@@ -109,6 +108,3 @@ def _refuse_while_at_work(lake: "Lake", batch: "Batch") -> None:
     if client.is_up():
         with suppress(NotFound):  # the API has another store
             refuse_while_at_work(batch, client.status(batch.id).jobs)
-            return
-    notice = f"no API with this store answers at {current.api_url}: make sure that no worker is at the batch"
-    show.err.print(f"[yellow]note[/]: {escape(notice)}", soft_wrap=True)

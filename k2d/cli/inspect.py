@@ -16,6 +16,7 @@ from k2d.cli.base import (
     LABELING,
     LOOKING,
     AlphaOption,
+    AnywayOption,
     Api,
     EmbeddedOption,
     Json,
@@ -72,6 +73,8 @@ def status(
     )
     if batch_status.state in (BatchState.QUEUED, BatchState.RUNNING):
         show.out.print(show.progress_line(batch_status), soft_wrap=True)
+    for line in show.processes_lines(batch_status):
+        show.out.print(escape(line), soft_wrap=True)
     for line in show.options_lines(batch_status):
         show.out.print(escape(line), soft_wrap=True)
     show.out.print(show.ledger_table(batch_status.ledger))
@@ -231,13 +234,15 @@ def curve(
 
 
 @app.command(rich_help_panel=LABELING)
-def resume(as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False) -> None:
+def resume(
+    as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False, anyway: AnywayOption = False
+) -> None:
     """Process the missing recordings of all batches: after Redis was lost, an interruption, or an upgrade."""
-    service = backend(api, embedded)
+    service = backend(api, embedded, anyway=anyway)
     incomplete: ResumeIncomplete | None = None
     advice = "stopped; recordings that are done are kept: `k2d resume` goes on"
     try:
-        with stoppable(advice), batch_bars() as on_status:
+        with stoppable(advice), batch_bars(lines=not as_json) as on_status:
             missing = service.resume(on_status)
     except ResumeIncomplete as error:
         incomplete, missing = error, error.resumed
@@ -258,9 +263,11 @@ def cancel(batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = Fal
 
 
 @app.command(rich_help_panel=LABELING)
-def retry(batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = False) -> None:
+def retry(
+    batch: BatchArgument, api: Api = None, embedded: EmbeddedOption = False, anyway: AnywayOption = False
+) -> None:
     """Process the missing recordings of a batch, and its quarantined ones again."""
-    service = backend(api, embedded)
+    service = backend(api, embedded, anyway=anyway)
     advice = f"stopped; recordings that are done are kept: `k2d retry {batch}` goes on"
     with stoppable(advice), batch_bars() as on_status:
         retried = service.retry(batch, on_status)

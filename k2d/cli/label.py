@@ -7,10 +7,10 @@ import typer
 from rich.markup import escape
 
 from k2d.cli import show
-from k2d.cli.base import LABELING, Api, EmbeddedOption, Json, app, at_api, backend
+from k2d.cli.base import LABELING, AnywayOption, Api, EmbeddedOption, Json, app, at_api, backend
 from k2d.cli.progress import batch_bars, stoppable
-from k2d.documents import BatchOptions
-from k2d.errors import BadRequest
+from k2d.documents import BatchOptions, Forecast
+from k2d.errors import BadRequest, K2DError
 from k2d.labeling.terms import read_terms
 from k2d.schema import BatchState
 from k2d.settings import CHANNELS
@@ -66,10 +66,13 @@ def label(
         typer.Option(help="Label what is before the damage in damaged and cut-off files; the rest is quarantined."),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until the batch is done (without an API, it always waits).")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only estimate the cost.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Only estimate the cost: what is new, and what is labeled already.")
+    ] = False,
     as_json: Json = False,
     api: Api = None,
     embedded: EmbeddedOption = False,
+    anyway: AnywayOption = False,
 ) -> None:
     """Label recordings, validate the labels, and print the ledger.
 
@@ -91,24 +94,13 @@ def label(
         channels=channels_option(channels),
         keep_partial=keep_partial,
     )
-    service = backend(api, embedded)
+    service = backend(api, embedded, anyway=anyway)
     doing = "estimate from" if dry_run else "labels go to"
     show.err.print(f"[dim]{doing} {escape(service.where)}[/]", soft_wrap=True)
     if dry_run:
-        forecast = service.forecast(paths, options)
-        if as_json:
-            show.dump(forecast)
-        else:
-            show.out.print(
-                f"{counted(forecast.recordings - len(forecast.not_audio), 'recording')}, "
-                f"{show.forecast_line(forecast)}",
-                soft_wrap=True,
-            )
-            show.out.print(f"[dim]{escape(forecast.basis)}[/]", soft_wrap=True)
-            for name in forecast.not_audio:
-                show.out.print(f"not audio, or unreadable: {show.visible(name, 200)}", soft_wrap=True)
+        _print_forecast(service.forecast(paths, options, add=add is not None), as_json=as_json)
         return
-    with stoppable(stopped_labeling(add or batch)), batch_bars() as on_status:
+    with stoppable(stopped_labeling(add or batch)), batch_bars(lines=not as_json) as on_status:
         status = service.label(paths, options, wait=wait, add=add is not None, on_status=on_status)
     if status.terms_left_out:
         show.err.print(
@@ -128,6 +120,29 @@ def label(
             show.out.print(f"state: {status.state}; {sentence}", soft_wrap=True)
     if status.state is BatchState.DONE and not status.ledger.recordings.labeled:
         raise typer.Exit(1)
+
+
+def _print_forecast(forecast: Forecast, *, as_json: bool) -> None:
+    """Print what labeling would cost.
+
+    Raises:
+        K2DError: nothing could be labeled.
+    """
+    if as_json:
+        show.dump(forecast)
+    else:
+        audible = counted(forecast.recordings - len(forecast.not_audio), "recording")
+        show.out.print(f"{audible}, {show.forecast_line(forecast)}", soft_wrap=True)
+        for line in show.known_lines(forecast):
+            show.out.print(line, soft_wrap=True)
+        show.out.print(f"[dim]{escape(forecast.basis)}[/]", soft_wrap=True)
+        for name in forecast.not_audio:
+            show.out.print(f"not audio, or unreadable: {show.visible(name, 200)}", soft_wrap=True)
+    if len(forecast.not_audio) == forecast.recordings:
+        raise K2DError(
+            f"nothing can be labeled: none of {counted(forecast.recordings, 'file')} is audio that can be read",
+            hint="`k2d label` would quarantine all of them; a folder is searched for audio and video files only",
+        )
 
 
 def stopped_labeling(batch: str | None) -> str:

@@ -97,6 +97,14 @@ def progress_line(status: BatchStatus) -> str:
     return ", ".join(parts)
 
 
+def processes_lines(status: BatchStatus) -> list[str]:
+    """Who is at work on a batch without a job in the queue."""
+    return [
+        f"{status.state} in another process: pid {own.pid} on host {own.host} ({own.command}), since {own.since}"
+        for own in status.processes
+    ]
+
+
 def options_lines(status: BatchStatus) -> list[str]:
     """What a batch is labeled with, in two lines: models and language; then the options of `k2d label`, and terms."""
     lines = [f"teacher {status.teacher}, validator {status.validator}, language {status.language}"]
@@ -113,9 +121,26 @@ def _value(value: object) -> str:
 
 
 def forecast_line(forecast: Forecast) -> str:
-    """Length, windows and time of an estimate; no time where none can be estimated."""
+    """Length of all, windows of what is new, and time of an estimate; no time where none can be estimated."""
     time = "" if forecast.estimated_s is None else f": {estimated_time(forecast.estimated_s)}"
     return f"{audio_length(forecast.hours * 3600)} of audio, about {counted(forecast.windows, 'window')}{time}"
+
+
+def known_lines(forecast: Forecast) -> list[str]:
+    """How much of what an estimate is about is there already, and how much is new."""
+    lines = []
+    if forecast.done:
+        lines.append(
+            f"{counted(forecast.done, 'recording')}, {audio_length(forecast.done_hours * 3600)}, "
+            f"{'is' if forecast.done == 1 else 'are'} done already with these models and options"
+        )
+    if forecast.labeled:
+        lines.append(f"{counted(forecast.labeled, 'recording')} labeled by this teacher, to be validated only")
+    if lines or forecast.at_most:
+        new = forecast.recordings - len(forecast.not_audio) - forecast.done - forecast.labeled
+        at_most = "at most, as some files were never read here" if forecast.at_most else ""
+        lines.append(f"{counted(new, 'recording')} new{', ' if at_most else ''}{at_most}")
+    return lines
 
 
 def ledger_table(ledger: Ledger) -> Table:

@@ -92,8 +92,8 @@ class Backend(Protocol):
         """
         ...
 
-    def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
-        """Estimate the cost of labeling these files."""
+    def forecast(self, paths: Sequence[str], options: BatchOptions, *, add: bool = False) -> Forecast:
+        """Estimate the cost of labeling these files; with `add`, of adding them to the batch of the options' name."""
         ...
 
     def batches(self) -> list[BatchItem]:

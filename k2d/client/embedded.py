@@ -1,6 +1,7 @@
 """The labeling service in this process, without servers: the same code and the same store."""
 
 import asyncio
+import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +15,7 @@ from k2d.client.backend import OnStatus, ResumeIncomplete, ignore, no_audio
 from k2d.corpus import chunk as chunk_view
 from k2d.corpus import chunk_pages, index, transcripts, views
 from k2d.corpus.index import take_back_outdated
+from k2d.corpus.time_left import RunSpeed, work_done_s
 from k2d.datasets.catalog import delete_dataset, list_datasets
 from k2d.datasets.formats import export
 from k2d.datasets.freeze import freeze
@@ -29,13 +31,13 @@ from k2d.documents import (
     PartialResult,
     Preview,
 )
-from k2d.errors import K2DError, described
+from k2d.errors import Conflict, K2DError, described
 from k2d.filehash import FileHashes
 from k2d.filtering.policy import DEFAULT, Policy
-from k2d.labeling.accept import accept, split_stored
+from k2d.labeling.accept import accept, batch_before, split_stored
 from k2d.labeling.forecast import Header, forecast, probe_header
 from k2d.labeling.group import AttemptsInMemory, RecordingGroup, RecordingsFailed
-from k2d.labeling.open_models import open_models
+from k2d.labeling.open_models import check_models, open_models
 from k2d.labeling.recording import Labeler, Progress, Stage
 from k2d.labeling.request import check_options, make_batch
 from k2d.labeling.terms import terms_left_out
@@ -58,11 +60,13 @@ class Embedded:
         status = Embedded(k2d.settings.load(store="data")).label(["talk.m4a"], BatchOptions(name="talks"))
         print(status.ledger.seconds.accepted)
 
-    `label` always waits for the batch.
+    `label` always waits for the batch. A batch that another process is at work on is refused (Conflict); with `anyway`
+    it is worked on beside that process, which does work twice.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, anyway: bool = False) -> None:
         self.settings = settings
+        self.anyway = anyway
         self.lake = Lake(settings.store)
 
     @property
@@ -82,7 +86,10 @@ class Embedded:
         check_options(options, self.settings)
         self.lake.check()
         files = self._sources(paths, options, below=below, hashes=FileHashes(self.settings.cache))
+        if add and options.name and (before := self.lake.batches.find(options.name)) is not None:
+            self._refuse_beside(before)
         batch = accept(files, options, self.lake, self.settings, adds=add, trusted=True)
+        self._refuse_beside(batch)
         self.lake.batches.uncancel(batch.id)
         self._record("post", batch.id)
         take_back_outdated(self.lake, batch)
@@ -90,10 +97,14 @@ class Embedded:
         left_out = terms_left_out(options, self.settings)
         return views.status(self.lake, batch).model_copy(update={"terms_left_out": left_out})
 
-    def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
+    def forecast(self, paths: Sequence[str], options: BatchOptions, *, add: bool = False) -> Forecast:
         check_options(options, self.settings)
-        batch = make_batch(self._sources(paths, options), options, self.settings)
-        return forecast(map(self._header, batch.sources), self.lake, batch)
+        files = self._sources(paths, options, hashes=FileHashes(self.settings.cache), reads=False)
+        batch = make_batch(files, options, self.settings)
+        before = batch_before(files, options, self.lake, self.settings) if add else None
+        check_models(self.settings, before or batch)
+        unread = sum(sources.is_file(source) and source.sha256 is None for source in batch.sources)
+        return forecast(batch.sources, self.lake, before or batch, header_of=self._header, unread=unread)
 
     def batches(self) -> list[BatchItem]:
         return [
@@ -180,6 +191,7 @@ class Embedded:
     def retry(self, batch: str, on_status: OnStatus = ignore) -> BatchStatus:
         self.lake.check()
         stored = self.lake.batches.get(batch)
+        self._refuse_beside(stored)
         index.retry(self.lake, stored)
         take_back_outdated(self.lake, stored)
         self._run(stored, on_status)
@@ -208,6 +220,7 @@ class Embedded:
         count = len(batch.sources) - len(self.lake.batches.result_positions(batch.id))
         if not count or self.lake.batches.is_cancelled(batch.id):
             return 0
+        self._refuse_beside(batch)
         self._record("resume", batch.id)
         self._run(batch, on_status)
         return count
@@ -218,6 +231,16 @@ class Embedded:
         opened = partial(sources.open_source, source, lake_open=self.lake.open)
         return probe_header(source.name, opened, DecodeLimits.of(self.settings))
 
+    def _refuse_beside(self, batch: Batch) -> None:
+        """Raise Conflict while another process is at work on a batch."""
+        if not self.anyway and (others := self.lake.heartbeats.of(batch.id)):
+            raise Conflict(
+                f"another process is at work on batch {batch.name}: {others[0]}",
+                hint=f"`k2d status {batch.name} --watch` follows it; wait for its end, or stop it, and run the command "
+                "again; `--anyway` works beside it, and does work twice",
+                batch=batch.id,
+            )
+
     def _record(self, action: str, target: str) -> None:
         self.lake.audit_log.record(action, by=local_user(), target=target)
 
@@ -227,9 +250,12 @@ class Embedded:
         options: BatchOptions,
         *,
         below: Sequence[str] = (),
-        hashes: FileHashes | None = None,
+        hashes: FileHashes,
+        reads: bool = True,
     ) -> list[Source]:
         """The files given, and those in the folders given; one that cannot be read is quarantined when it is labeled.
+
+        Without `reads`, only files that were read before have the key of their content.
 
         Raises:
             BadRequest: there are none.
@@ -237,10 +263,14 @@ class Embedded:
         inputs = sources.collect(paths, below=below)
         if not inputs.files and not inputs.uris:
             raise no_audio(paths)
+
+        def described_file(file: tuple[Path, str]) -> Source:
+            if reads:
+                return sources.from_path_lenient(*file, hashes=hashes)
+            return sources.with_known_content(sources.from_path_lenient(*file), hashes)
+
         with ThreadPoolExecutor(READ_AT_ONCE) as pool:
-            described_files = list(
-                pool.map(lambda file: sources.from_path_lenient(*file, hashes=hashes), inputs.files.items())
-            )
+            described_files = list(pool.map(described_file, inputs.files.items()))
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             described_files += pool.map(sources.describe_lenient, inputs.uris)
         return split_stored(described_files, options, self.lake, self.settings)
@@ -248,17 +278,22 @@ class Embedded:
     def _run(self, batch: Batch, on_status: OnStatus) -> None:
         """Process the missing recordings. One that raises unexpected errors is tried again alone, then quarantined."""
         attempts = AttemptsInMemory()
-        while True:
-            done = self.lake.batches.result_positions(batch.id)
-            missing = [position for position in range(len(batch.sources)) if position not in done]
-            if not missing or self.lake.batches.is_cancelled(batch.id):
-                index.settle(self.lake, batch)
-                return
-            with suppress(RecordingsFailed):  # the failed recordings are still missing: the next round runs them alone
-                asyncio.run(self._round(batch, missing, attempts, on_status))
+        with self.lake.heartbeats.beating(batch.id):
+            progress = self._progress(batch, self._missing(batch), on_status)
+            while missing := self._missing(batch):
+                with suppress(RecordingsFailed):  # those are still missing: the next round runs them alone
+                    asyncio.run(self._round(batch, missing, attempts, progress))
+            index.settle(self.lake, batch)
+
+    def _missing(self, batch: Batch) -> list[int]:
+        """The positions of the recordings to process: those without a result; none of a cancelled batch."""
+        done = self.lake.batches.result_positions(batch.id)
+        missing = [position for position in range(len(batch.sources)) if position not in done]
+        return [] if missing and self.lake.batches.is_cancelled(batch.id) else missing
 
     def _progress(self, batch: Batch, positions: Sequence[int], on_status: OnStatus) -> "_ProgressSum":
-        """The progress of a round over these recordings. Lengths are read where somebody looks at it, and only then."""
+        """The progress of a run over these recordings, reported as it is before. Lengths are read where somebody looks
+        at it, and only then."""
         left_s, done_s = dict.fromkeys(positions, 0.0), 0.0
         if on_status is not ignore:
             with ThreadPoolExecutor(READ_AT_ONCE) as pool:
@@ -267,13 +302,13 @@ class Embedded:
                     position: header.duration_s or 0.0 for position, header in zip(positions, headers, strict=False)
                 }
             done_s = views.input_seconds(self.lake, batch)
-        return _ProgressSum(total=len(batch.sources), left_s=left_s, done_s=done_s, on_status=on_status)
+        progress = _ProgressSum(total=len(batch.sources), left_s=left_s, done_s=done_s, on_status=on_status)
+        progress.report()
+        return progress
 
     async def _round(
-        self, batch: Batch, positions: Sequence[int], attempts: AttemptsInMemory, on_status: OnStatus
+        self, batch: Batch, positions: Sequence[int], attempts: AttemptsInMemory, progress: "_ProgressSum"
     ) -> None:
-        progress = self._progress(batch, positions, on_status)
-
         def on_result(result: RecordingResult) -> None:
             self.lake.batches.put_result(batch.id, result)
             progress.on_result(result)
@@ -304,25 +339,38 @@ class _ProgressSum:
         self.total = total
         self.left_s = left_s  # length of each recording that is not finished, by position; 0.0 where it is not known
         self.on_status = on_status
-        self.done_s = done_s  # of finished recordings
+        self.done_s = self.before_s = done_s  # of finished recordings
+        self.recordings_before = total - len(left_s)
         self.in_flight: dict[Stage, dict[int, float]] = {Stage.LABEL: {}, Stage.VALIDATE: {}}  # seconds, by position
+        # of those and of finished recordings, what models worked on in this run
+        self.worked_in_flight: dict[Stage, dict[int, float]] = {Stage.LABEL: {}, Stage.VALIDATE: {}}
+        self.worked_s = 0.0
+        self.speed = RunSpeed()
 
     def on_step(self, step: Progress) -> None:
         if step.stage in self.in_flight:
             self.in_flight[step.stage][step.position] = step.seconds
+            self.worked_in_flight[step.stage][step.position] = step.worked_s
             self.left_s[step.position] = step.duration_s
         if step.stage is Stage.VALIDATE:  # whose labels may be from an earlier run
             self.in_flight[Stage.LABEL][step.position] = step.duration_s
-        self._report()
+        self._measure()
+        self.report()
 
     def on_result(self, result: RecordingResult) -> None:
         # also from left_s: its length is known now, and what the header of a broken file said does not count
-        for seconds in (*self.in_flight.values(), self.left_s):
+        for seconds in (*self.in_flight.values(), *self.worked_in_flight.values(), self.left_s):
             seconds.pop(result.position, None)
         self.done_s += result.duration_s
-        self._report()
+        self.worked_s += result.worked_s or 0.0
+        self._measure()
+        self.report()
 
-    def _report(self) -> None:
+    def _measure(self) -> None:
+        in_flight_s = work_done_s(*(sum(seconds.values()) for seconds in self.worked_in_flight.values()))
+        self.speed.measure(time.monotonic(), self.worked_s + in_flight_s)
+
+    def report(self) -> None:
         labeled_s, validated_s = (self.done_s + sum(seconds.values()) for seconds in self.in_flight.values())
         self.on_status(
             PartialResult(
@@ -331,5 +379,8 @@ class _ProgressSum:
                 audio_s=self.done_s + sum(self.left_s.values()),
                 recordings=self.total - len(self.left_s),
                 total=self.total,
+                recordings_before=self.recordings_before,
+                before_s=self.before_s,
+                times_real_time=self.speed.times_real_time,
             )
         )

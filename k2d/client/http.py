@@ -102,6 +102,9 @@ class Client:
 
     GET requests are retried when there is no connection.
 
+    Raises:
+        BadRequest: the URL is none of an API.
+
     Raises (all operations):
         ApiError: the API answered with an error.
         Unreachable: it did not answer.
@@ -110,8 +113,13 @@ class Client:
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 60.0) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
-        # limits connecting and each read or write, not the whole request: an upload may take long
-        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0))
+        try:
+            # limits connecting and each read or write, not the whole request: an upload may take long
+            self.http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0))
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise _no_address(url) from error
+        if self.http.base_url.scheme not in ("http", "https") or not self.http.base_url.host:
+            raise _no_address(url)
 
     @property
     def where(self) -> str:
@@ -150,9 +158,9 @@ class Client:
             status = BatchStatus.model_validate(self._post_files(inputs.files, options, dry_run=False, add=add))
         else:
             status = self._send_files(inputs.files, options, add=add)
-        poll = _Poll()
+        poll, before = _Poll(), status
         while wait and status.state not in (BatchState.DONE, BatchState.CANCELLED):
-            on_status(_progress(status))
+            on_status(_progress(status, before))
             if status.state is BatchState.STALLED and status.jobs and status.jobs.jobs_failed:
                 error = status.jobs.last_error or "see the worker's log"
                 raise K2DError(
@@ -161,15 +169,17 @@ class Client:
                 )
             time.sleep(poll.wait_s())
             status = self.status(status.id)
-        on_status(_progress(status))
+        on_status(_progress(status, before))
         return status
 
-    def forecast(self, paths: Sequence[str], options: BatchOptions) -> Forecast:
+    def forecast(self, paths: Sequence[str], options: BatchOptions, *, add: bool = False) -> Forecast:
         inputs = sources.collect(paths)
         if inputs.files:
-            return Forecast.model_validate(self._post_files(inputs.files, options, dry_run=True))
+            return Forecast.model_validate(self._post_files(inputs.files, options, dry_run=True, add=add))
         body = options.model_dump(mode="json", exclude_none=True) | {"sources": inputs.uris}
-        return Forecast.model_validate(self._send("POST", "/v1/batches", params={"dry_run": True}, json=body))
+        return Forecast.model_validate(
+            self._send("POST", "/v1/batches", params={"dry_run": True, "add": add}, json=body)
+        )
 
     def batches(self) -> list[BatchItem]:
         return [batch for page in self._pages("/v1/batches", {"limit": 200}) for batch in _batch_page(page)]
@@ -398,6 +408,12 @@ class Client:
             raise Unreachable(f"no API answers at {self.url} ({type(error).__name__})") from error
 
 
+def _no_address(url: str) -> BadRequest:
+    return BadRequest(
+        f"not the address of an API: {url[:200]!r}", hint="an address begins with http://, as http://127.0.0.1:8080"
+    )
+
+
 def _json(request: ApiRequest) -> dict[str, Any]:
     return request.model_dump(mode="json", exclude_none=True)
 
@@ -454,14 +470,19 @@ def _batch_page(page: dict[str, Any]) -> list[BatchItem]:
     return BatchList.model_validate(page).batches
 
 
-def _progress(status: BatchStatus) -> PartialResult:
+def _progress(status: BatchStatus, before: BatchStatus) -> PartialResult:
+    """Progress of a batch, which was as in `before` when it was asked for."""
     counts, jobs, done_s = status.ledger.recordings, status.jobs, status.ledger.seconds.input
+    done_before = before.ledger.recordings
     return PartialResult(
         seconds=done_s + (jobs.seconds_in_flight if jobs else 0.0),
         validated_s=done_s,
         audio_s=(jobs.audio_s if jobs else None) if counts.pending else done_s,
         recordings=counts.total - counts.pending,
         total=counts.total,
+        recordings_before=done_before.total - done_before.pending,
+        before_s=before.ledger.seconds.input,
+        times_real_time=jobs.times_real_time if jobs and counts.pending else None,
         error=jobs.last_error if jobs else None,
     )
 

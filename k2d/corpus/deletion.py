@@ -7,7 +7,7 @@ asked for.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from k2d.corpus.index import results
 from k2d.documents import Jobs
@@ -15,6 +15,8 @@ from k2d.errors import Conflict, NotFound
 from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.base import key_path
+
+STOPPED_HINT: Final = "wait until it has stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def plan_deletion(lake: Lake, batch: Batch, *, reviews: bool = False) -> Deletio
         plan_deletion(lake, lake.batches.get("lectures")).bytes
 
     Raises:
-        Conflict: recordings of the batch are missing, and it is not cancelled.
+        Conflict: recordings of the batch are missing, and it is not cancelled; or a process is at work on it.
         StoreError
     """
     own = _References.of(lake, [batch])
@@ -52,6 +54,8 @@ def plan_deletion(lake: Lake, batch: Batch, *, reviews: bool = False) -> Deletio
         raise Conflict(
             f"batch {batch.name!r} is unfinished: a worker may be at it", hint="`k2d cancel` first", batch=batch.id
         )
+    if at_work := lake.heartbeats.of(batch.id):
+        raise Conflict(f"batch {batch.name!r} is being worked on: {at_work[0]}", hint=STOPPED_HINT, batch=batch.id)
     others = _References.of(lake, (other for other in lake.batches.all() if other.id != batch.id))
     for draft in lake.drafts.unfinished():  # batches that are being filled
         others.uploads |= lake.uploads.paths_of(lake.drafts.sources(draft.id))
@@ -82,7 +86,7 @@ def refuse_while_at_work(batch: Batch, jobs: Jobs | None) -> None:
         Conflict
     """
     if jobs is None or jobs.jobs_running:
-        hint = "wait until it has stopped" if jobs else "Redis does not answer: try again when it does"
+        hint = STOPPED_HINT if jobs else "Redis does not answer: try again when it does"
         raise Conflict(f"a worker may be at batch {batch.name!r}", hint=hint, batch=batch.id)
 
 

@@ -69,7 +69,13 @@ def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgot
 def _id_of(lake: Lake, recording: str) -> str:
     if RECORDING_ID.fullmatch(recording):
         return recording
-    key = place_of(recording).facts_key
+    try:
+        key = place_of(recording).facts_key
+    except NotFound as error:
+        raise NotFound(
+            f"not the id of a recording, a chunk or a segment: {recording[:100]!r}",
+            hint=f"a recording's is rec_ and 24 digits of 0-9a-f; {error.hint}",
+        ) from error
     facts = lake.facts.meta(key)
     with decoding(f"the metadata of facts/{key[:2]}/{key}.parquet"):
         return str(facts["recording"]["id"])

@@ -59,7 +59,9 @@ RECORDINGS: Final = pa.schema(
         ("validators", pa.string()),
     ]
 )
-_RESULT: Final = tuple(field.name for field in dataclasses.fields(RecordingResult))
+_RESULT: Final = tuple(
+    field.name for field in dataclasses.fields(RecordingResult) if field.name in RECORDINGS.names
+)  # what a forecast reads of a result is in its own file only
 _FACT_COLUMNS: Final = [name for name in facts.SCHEMA.names if name not in facts.DETAILS]
 _GONE_HINT: Final = "run `k2d resume`: it computes them again from the stored labels and hypotheses"
 _EVIDENCE_TYPE: Final = facts.SCHEMA.field("segment_evidence").type

@@ -1,11 +1,48 @@
 """How much of a batch is left, in seconds of audio and of time. Pure."""
 
+from collections import deque
 from typing import Final
 
 # Of the work on a recording, the teacher's share; the rest is validation. Chosen: measured shares lie between a third
 # and two thirds, by validator.
 LABEL_SHARE: Final = 0.5
 LEAST_S: Final = 1.0  # what is left while something is unfinished is never 0
+SPEED_S: Final = 600.0  # of which the speed is the mean; chosen: batches have long and short recordings
+MEASURED_EVERY_S: Final = 1.0
+
+
+class RunSpeed:
+    """Seconds of audio on which models work in a second, over the last SPEED_S of a run.
+
+    speed = RunSpeed()
+    speed.measure(100.0, 0.0)
+    speed.measure(110.0, 40.0)
+    speed.times_real_time  # 4.0
+
+    The clock starts when models begin: loading them, and what was there already, is no work.
+    """
+
+    def __init__(self) -> None:
+        self._measured: deque[tuple[float, float]] = deque()  # time, seconds worked on until then
+
+    def measure(self, now: float, worked_s: float) -> None:
+        """Note how many seconds of audio were worked on until now."""
+        if worked_s <= 0:
+            self._measured.clear()
+        elif len(self._measured) > 1 and now - self._measured[-2][0] < MEASURED_EVERY_S:
+            self._measured.pop()  # too near to the one before: this one takes its place
+        self._measured.append((now, worked_s))
+        while now - self._measured[0][0] > SPEED_S and len(self._measured) > 2:
+            self._measured.popleft()
+
+    @property
+    def times_real_time(self) -> float | None:
+        """The speed; None before anything was worked on for a moment."""
+        if not self._measured:
+            return None
+        (began, before_s), (now, worked_s) = self._measured[0], self._measured[-1]
+        elapsed_s = now - began
+        return (worked_s - before_s) / elapsed_s if elapsed_s > 0 and worked_s > before_s else None
 
 
 def work_done_s(labeled_s: float, validated_s: float) -> float:

@@ -25,6 +25,7 @@ from k2d.documents import (
     LedgerSeconds,
     NoLabelSeconds,
     Preview,
+    ProcessAtWork,
     ReasonCounts,
     RecordingCounts,
 )
@@ -129,11 +130,17 @@ def status(
     index = index or BatchIndex(lake, batch)
     sums = index.ledger(policy, make=make)
     batch_ledger = _ledger(batch, policy, sums)
+    state_now = state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs)
+    has_no_job = state_now is BatchState.RUNNING and not (jobs and jobs.jobs_running)
     return BatchStatus(
         **dict(summary(batch)),
-        state=state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs),
+        state=state_now,
         ledger=batch_ledger,
         jobs=jobs,
+        processes=[
+            ProcessAtWork(host=beat.host, pid=beat.pid, command=beat.command, since=beat.since)
+            for beat in (lake.heartbeats.of(batch.id) if has_no_job else ())
+        ],
         eta_s=_eta_s(batch_ledger, jobs),
         quarantined=sums.quarantined_shown,
         quarantined_total=sums.quarantined,
@@ -145,7 +152,7 @@ def status(
 
 
 def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> BatchState:
-    """Derive the state of a batch from its results, its cancel mark and its jobs."""
+    """Derive the state of a batch from its results, its cancel mark, its jobs, and who is at work without a job."""
     if pending == 0:
         return BatchState.DONE
     if lake.batches.is_cancelled(batch.id):
@@ -154,7 +161,7 @@ def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> Batch
         return BatchState.RUNNING
     if jobs and (jobs.jobs_queued or jobs.jobs_running):
         return BatchState.QUEUED
-    return BatchState.STALLED
+    return BatchState.RUNNING if lake.heartbeats.of(batch.id) else BatchState.STALLED
 
 
 def pending_s(ledger: Ledger, jobs: Jobs | None) -> float | None:

@@ -40,20 +40,31 @@ def accept(
             extended by somebody else at the same time.
         StoreError
     """
-    before = lake.batches.find(options.name) if adds and options.name else None
+    before = batch_before(files, options, lake, settings) if adds else None
     if before is None:
         batch = make_batch(files, options, settings, trusted=trusted)
         if (same := _same_files(batch, lake)) is not None:
             return same
         lake.batches.put(batch)
         return batch
-    _refuse_other_options(before, files, options, settings)
     if options.name != before.id:  # the name that is meant; equal batches are one, which may have several
         before = replace(before, name=str(options.name))
     batch = extended(before, files)
     if batch.id != before.id:
         lake.batches.put_extended(batch, of=before)
     return batch
+
+
+def batch_before(files: Sequence[Source], options: BatchOptions, lake: Lake, settings: Settings) -> Batch | None:
+    """The batch of the options' name, to which these sources are added; None if there is none.
+
+    Raises:
+        Conflict: it has other options than those given.
+    """
+    before = lake.batches.find(options.name) if options.name else None
+    if before is not None:
+        _refuse_other_options(before, files, options, settings)
+    return before
 
 
 def _refuse_other_options(before: Batch, files: Sequence[Source], options: BatchOptions, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Estimates the cost of a batch before it runs: hours, windows, seconds, and what the estimate is based on."""
+"""Estimates the cost of a batch before it runs: hours, what of it is new, seconds, and what that is based on."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -8,9 +8,11 @@ from typing import BinaryIO, Final
 
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
+from k2d.corpus.index import results
+from k2d.corpus.time_left import LABEL_SHARE
 from k2d.documents import Forecast
 from k2d.errors import AudioError, DamagedFile, NotFound
-from k2d.schema import Batch, RecordingResult
+from k2d.schema import Batch, Outcome, RecordingResult, Source
 from k2d.store import Lake
 from k2d.store.batches import options_of
 from k2d.wording import counted
@@ -18,6 +20,7 @@ from k2d.wording import counted
 # Average distance between two windows: Whisper seeks to the last timestamp, a little less than 30 s. An estimate.
 WINDOW_ADVANCE_S: Final = 27.0
 RECENT: Final = 200  # number of results for the measured speed
+LEAST_WALL_S: Final = 0.05  # no model works for less; older results do not say whether one did
 # options that change the work on a second of audio; a batch that has others of these is a worse measure than one alike
 SPEED_OPTIONS: Final = ("beam_size", "rescore", "vad", "condition_on_previous_text")
 
@@ -46,32 +49,79 @@ def probe_header(name: str, open_: Callable[[], BinaryIO], limits: DecodeLimits)
         return Header(name, False)
 
 
-def forecast(headers: Iterable[Header], lake: Lake, batch: Batch, *, workers: int = 1) -> Forecast:
-    """Estimate the cost of a batch.
+def forecast(
+    files: Iterable[Source],
+    lake: Lake,
+    batch: Batch,
+    *,
+    header_of: Callable[[Source], Header],
+    workers: int = 1,
+    unread: int = 0,
+) -> Forecast:
+    """Estimate the cost of labeling files.
 
-        forecast([probe_header(path, open_)], lake, batch).hours
+        forecast(batch.sources, lake, batch, header_of=lambda source: probe_header(source.name, open_)).hours
 
     Args:
-        headers: of the files; a recording of unknown length counts as the mean of the others.
-        lake: whose finished batches give the speed.
-        batch: whose teacher and validator the speed is looked for.
+        files: a recording of unknown length counts as the mean of the others.
+        lake: whose batches give the speed, and say what is labeled already.
+        batch: whose models and options they are labeled with.
+        header_of: called for what is not labeled already.
+        unread: how many of the files have no key of their content, so that nobody knows what is there of them.
     """
-    files = list(headers)
-    durations = [header.duration_s for header in files if header.is_audio]
-    known = [duration for duration in durations if duration is not None]
-    mean = sum(known) / len(known) if known else 0.0
-    total = sum(known) + mean * (len(durations) - len(known))
-    windows = sum(max(1, round(duration / WINDOW_ADVANCE_S + 0.49)) for duration in known)
+    known = known_work(lake, batch)
+    sources = list(files)
+    works = [known.get(source.key) for source in sources]
+    headers = [
+        header_of(source) if work is None else Header(source.name, True, work.duration_s)
+        for source, work in zip(sources, works, strict=True)
+    ]
+    durations = [header.duration_s for header in headers if header.is_audio and header.duration_s is not None]
+    mean = sum(durations) / len(durations) if durations else 0.0
+    lengths = [(mean if h.duration_s is None else h.duration_s) if h.is_audio else 0.0 for h in headers]
+    to_work_s = sum(length * (1.0 if work is None else work.left) for length, work in zip(lengths, works, strict=True))
+    new = [h.duration_s for h, work in zip(headers, works, strict=True) if work is None and h.is_audio]
+    done = [work.duration_s for work in works if work is not None and not work.left]
     speed = measured_speed(lake, batch)
     return Forecast(
-        recordings=len(files),
-        unknown=len(files) - len(known),
-        not_audio=[header.name for header in files if not header.is_audio],
-        hours=round(total / 3600, 6),
-        windows=windows,
-        estimated_s=None if speed is None else round(total / speed.times_real_time / max(1, workers), 1),
+        recordings=len(headers),
+        unknown=len(headers) - len(durations),
+        not_audio=[header.name for header in headers if not header.is_audio],
+        done=len(done),
+        done_hours=round(sum(done) / 3600, 6),
+        labeled=sum(work is not None and work.left > 0 for work in works),
+        at_most=bool(unread and known),
+        hours=round(sum(lengths) / 3600, 6),
+        windows=sum(max(1, round(s / WINDOW_ADVANCE_S + 0.49)) for s in new if s is not None),
+        estimated_s=None if speed is None else round(to_work_s / speed.times_real_time / max(1, workers), 1),
         basis=_unmeasured(batch) if speed is None else speed.basis(workers),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWork:
+    """A recording whose labels are in the lake."""
+
+    duration_s: float
+    left: float  # share of the work that is left: 0.0, or that of validators
+
+
+def known_work(lake: Lake, batch: Batch) -> dict[str, KnownWork]:
+    """What is there of the recordings that batches of this lake have, with the models and options of a batch, by the
+    key of the source. Models count as the same that have the same name."""
+    known: dict[str, KnownWork] = {}
+    for other in lake.batches.all():
+        if (other.teacher, other.options, other.audio) != (batch.teacher, batch.options, batch.audio):
+            continue
+        left = 0.0 if other.validator == batch.validator else 1 - LABEL_SHARE
+        with suppress(DamagedFile):  # it is of no concern here
+            for result in results(lake, other):
+                # what is quarantined is tried again in another batch
+                if result.outcome is Outcome.LABELED or other.id == batch.id:
+                    key = other.sources[result.position].key
+                    if key not in known or left < known[key].left:
+                        known[key] = KnownWork(result.duration_s, left)
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +170,18 @@ def measured_speed(lake: Lake, batch: Batch) -> MeasuredSpeed | None:
 def _speed_of(lake: Lake, batch: Batch, other_options: tuple[str, ...]) -> MeasuredSpeed | None:
     finished: list[RecordingResult] = []
     with suppress(DamagedFile):  # it is of no concern here
-        results = islice(lake.batches.results(batch.id), RECENT)
-        finished += (result for result in results if result.wall_s > 0.05)
-    seconds = sum(r.duration_s - r.quarantined_s for r in finished)
-    spent = sum(r.wall_s for r in finished)
+        finished += islice(filter(_is_measure, lake.batches.results(batch.id)), RECENT)
+    seconds = sum(r.duration_s - r.quarantined_s if r.worked_s is None else r.worked_s for r in finished)
+    spent = sum(result.wall_s for result in finished)
     if seconds <= 30:
         return None
     machine = next((_machine(lake, r.label_key) for r in finished if r.label_key), None)
     return MeasuredSpeed(max(0.1, seconds / spent), len(finished), batch, machine, other_options)
+
+
+def _is_measure(result: RecordingResult) -> bool:
+    """Whether models worked on a recording: not where its labels and facts were there already."""
+    return result.wall_s > LEAST_WALL_S and (result.worked_s is None or result.worked_s > 0)
 
 
 def _machine(lake: Lake, label_key: str) -> str | None:

@@ -64,6 +64,10 @@ class Journal:
             except StoreError as failure:  # what it was for is done; it goes after a week
                 log.warning("a journal was not removed", shard=self._key, error=described(failure))
 
+    def knows(self, question: str) -> bool:
+        """Whether an earlier worker left the answer to a question."""
+        return question in self._answers
+
     async def recall(
         self,
         question: str,
@@ -103,11 +107,15 @@ class Journal:
 
 
 class JournaledTranscriber:
-    """A transcriber that asks another one only for what is not in the journal."""
+    """A transcriber that asks another one only for what is not in the journal.
+
+    `recalled`: whether the latest text was in the journal.
+    """
 
     def __init__(self, transcriber: ScoringTranscriber, journal: Journal) -> None:
         self._transcriber = transcriber
         self._journal = journal
+        self.recalled = False
 
     @property
     def model(self) -> ModelInfo:
@@ -115,8 +123,10 @@ class JournaledTranscriber:
 
     async def transcribe(self, window: Window, options: DecodeOptions) -> WindowResult:
         """As the other one does, or as it did."""
+        question = digest("transcribe", _hash(window.samples), window.prompt, options)
+        self.recalled = self._journal.knows(question)
         return await self._journal.recall(
-            digest("transcribe", _hash(window.samples), window.prompt, options),
+            question,
             lambda: self._transcriber.transcribe(window, options),
             write=asdict,
             read=wire.result,

@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from k2d.errors import ModelError
-from k2d.inference.address import SERVED, plain
+from k2d.inference.address import SERVED, is_address, plain
 from k2d.inference.model_cache import ModelCache
 from k2d.inference.open import open_transcriber
 from k2d.inference.transcriber import ScoringTranscriber
 from k2d.schema import Batch, ModelInfo
 from k2d.settings import Settings
 from k2d.store import Lake
-from k2d.validators.names import PERTURBED, address_of, kind_of, validators_of
+from k2d.validators.names import PERTURBED, address_of, kind_of, models_of, validators_of
 from k2d.validators.protocol import FirstValidator, Validator, ValidatorContext, Validators
+from k2d.whisper.resolve import check
 
 
 @asynccontextmanager
@@ -66,6 +67,17 @@ async def open_models(
         first, *others = validators
         assert isinstance(first, FirstValidator)  # validators_of has checked it
         yield teacher, Validators(first, tuple(others))
+
+
+def check_models(settings: Settings, batch: Batch) -> None:
+    """Check that the Whispers of a batch that run in this process are there, or can be fetched. None is loaded.
+
+    Raises:
+        ModelError: as `open_models`, as far as that can be known.
+    """
+    for reference in (batch.teacher, *models_of(batch.validator)):
+        if not is_address(resolved := _resolve_served(reference, settings)):
+            check(plain(resolved), cache=settings.cache, allow_downloads=settings.allow_downloads)
 
 
 async def _open(

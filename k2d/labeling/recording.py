@@ -17,6 +17,7 @@ import structlog
 from k2d import audio, sources
 from k2d.audio import isolated
 from k2d.audio.isolated import DecodeLimits
+from k2d.corpus.time_left import work_done_s
 from k2d.errors import AudioError
 from k2d.filehash import FileHashes, file_status
 from k2d.inference.longform import transcribe
@@ -74,6 +75,12 @@ class Progress:
     stage: Stage
     seconds: float  # of the recording that are done in this stage
     duration_s: float  # of the whole recording; 0.0 while it is examined
+    known_s: float = 0.0  # of `seconds`, those on which no model had to work in this run
+
+    @property
+    def worked_s(self) -> float:
+        """Seconds of the recording on which models worked in this stage and run."""
+        return max(0.0, self.seconds - self.known_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class Labeler:
         self.limits = Limits(settings.min_recording_s, settings.max_recording_s, settings.silence_peak)
         self.on_progress = on_progress
         self.clock = SharedClock()
+        self._steps: dict[int, dict[Stage, Progress]] = {}  # the latest of each unfinished recording, by position
         self._quota = HoursQuota(lake, batch, settings.max_batch_hours)
         self._hashes = FileHashes(settings.cache)
         self._validation = Validation(lake, validators, max_chunks=max(settings.concurrency, settings.batch_size))
@@ -128,7 +136,15 @@ class Labeler:
             result = await self._process(position)
         finally:
             share_s = self.clock.leave(entered)
-        return replace(result, wall_s=share_s)
+            steps = self._steps.pop(position, {})
+        labeled_s, validated_s = (
+            steps[stage].worked_s if stage in steps else 0.0 for stage in (Stage.LABEL, Stage.VALIDATE)
+        )
+        return replace(result, wall_s=share_s, worked_s=round(work_done_s(labeled_s, validated_s), 3))
+
+    def _report(self, step: Progress) -> None:
+        self._steps.setdefault(step.position, {})[step.stage] = step
+        self.on_progress(step)
 
     async def _process(self, position: int) -> RecordingResult:
         source = self.batch.sources[position]
@@ -172,8 +188,10 @@ class Labeler:
             no_label=no_label,
         )
 
-    def _on_validated(self, position: int, duration_s: float) -> Callable[[float], None]:
-        return lambda share: self.on_progress(Progress(position, Stage.VALIDATE, share * duration_s, duration_s))
+    def _on_validated(self, position: int, duration_s: float) -> Callable[[float, float], None]:
+        return lambda share, known: self._report(
+            Progress(position, Stage.VALIDATE, share * duration_s, duration_s, known * duration_s)
+        )
 
     def known_duration_s(self, source: Source) -> float:
         """The length of a source that cannot be decoded: as it was examined once, else by its header; 0.0 if neither
@@ -225,8 +243,7 @@ class Labeler:
         label_key = self.label_key(recording)
         if not await asyncio.to_thread(self.lake.labels.has, label_key):
             async with Journal(self.lake.journals, label_key, recording_id=recording.id) as journal:
-                teacher = JournaledTranscriber(self.teacher, journal)
-                await self._label(source, position, recording, label_key, teacher)
+                await self._label(source, position, recording, label_key, journal)
         return recording
 
     async def _examine(self, source: Source, position: int, *, again: bool = False) -> Recording:
@@ -241,7 +258,7 @@ class Labeler:
         if not again and sources.is_marked(source):
             examination = await asyncio.to_thread(self._stored_examination, source)
         if examination is None:
-            self.on_progress(Progress(position, Stage.EXAMINE, 0.0, 0.0))
+            self._report(Progress(position, Stage.EXAMINE, 0.0, 0.0))
             examination = await asyncio.to_thread(self._examine_and_store, source)
         if examination.recording is None:
             raise AudioError(
@@ -322,7 +339,7 @@ class Labeler:
         return Examination(recording=recording, reason=None, detail=None, duration_s=recording.duration_s)
 
     async def _label(
-        self, source: Source, position: int, recording: Recording, label_key: str, teacher: ScoringTranscriber
+        self, source: Source, position: int, recording: Recording, label_key: str, journal: Journal
     ) -> None:
         """Transcribe the recording with the teacher, and write its chunks with their audio, as a stream.
 
@@ -331,6 +348,15 @@ class Labeler:
         Raises:
             SourceChanged: the file does not have the samples that were examined. No labels are stored then.
         """
+        teacher = JournaledTranscriber(self.teacher, journal)  # another one rescores: it is asked about other audio
+        labeled_s = known_s = 0.0
+
+        def report(until_s: float) -> None:
+            nonlocal labeled_s, known_s
+            known_s += max(0.0, until_s - labeled_s) if teacher.recalled else 0.0
+            labeled_s = until_s
+            self._report(Progress(position, Stage.LABEL, until_s, recording.duration_s, known_s))
+
         meta = {
             "label_key": label_key,
             "recording": recording,
@@ -339,7 +365,8 @@ class Labeler:
             "version": LABEL_VERSION,
             "k2d_version": __version__,
         }
-        rescorer = Rescorer(teacher, self.batch.options.decode) if self.batch.options.rescore else None
+        second = JournaledTranscriber(self.teacher, journal)
+        rescorer = Rescorer(second, self.batch.options.decode) if self.batch.options.rescore else None
 
         async def finish(chunk: Chunk, samples: Samples) -> tuple[Chunk, bytes]:
             if rescorer is not None:
@@ -374,10 +401,11 @@ class Labeler:
                     await asyncio.to_thread(cutter.push, segment)
                     while chunks:
                         await finisher.add(*chunks.pop(0))
-                    self.on_progress(Progress(position, Stage.LABEL, segment.end_s, recording.duration_s))
+                    report(segment.end_s)
                 await asyncio.to_thread(cutter.close)
                 while chunks:
                     await finisher.add(*chunks.pop(0))
+            report(recording.duration_s)
             await asyncio.to_thread(reader.verify)
             writer.add_meta({"no_label": meter.sums(recording.duration_s)})
 

@@ -41,11 +41,12 @@ class Validation:
         facts_key: str,
         options: LongformOptions,
         teacher: ModelInfo,
-        on_share: Callable[[float], None] = lambda _: None,
+        on_share: Callable[[float, float], None] = lambda _share, _known: None,
     ) -> None:
         """Run each validator whose hypotheses are not stored yet, then write the facts at `facts_key`.
 
-        `on_share` is called with the share of the work that is done, each validator counting the same.
+        `on_share` is called with the share of the work that is done, each validator counting the same, and with the
+        share that was there already.
 
         Raises:
             NotFound: there are no labels at `label_key`.
@@ -53,15 +54,20 @@ class Validation:
             StoreError: the lake cannot be read or written.
         """
         before: list[RecordingHypotheses] = []
+        known = 0.0  # validators whose hypotheses were there already
         keys = [hypotheses_key(label_key, validator) for validator in self.validators]
         for place, (key, validator) in enumerate(zip(keys, self.validators, strict=True)):
-            if not await asyncio.to_thread(self.lake.hypotheses.has, key):
+            if await asyncio.to_thread(self.lake.hypotheses.has, key):
+                known += 1
+            else:
 
-                def of_this(share: float, place: int = place) -> None:
-                    on_share((place + share) / len(keys))
+                def of_this(share: float, own: float, place: int = place, known: float = known) -> None:
+                    on_share((place + share) / len(keys), (known + own) / len(keys))
 
-                await self._validate(recording, validator, before, label_key=label_key, key=key, on_share=of_this)
-            on_share((place + 1) / len(keys))
+                known += await self._validate(
+                    recording, validator, before, label_key=label_key, key=key, on_share=of_this
+                )
+            on_share((place + 1) / len(keys), known / len(keys))
             before.append(await asyncio.to_thread(self.lake.hypotheses.read, key))
         meta = {
             "facts_key": facts_key,
@@ -86,23 +92,27 @@ class Validation:
         *,
         label_key: str,
         key: str,
-        on_share: Callable[[float], None],
-    ) -> None:
-        """Run one validator over the chunks it wants, and store its hypotheses in order."""
+        on_share: Callable[[float, float], None],
+    ) -> float:
+        """Run one validator over the chunks it wants, and store its hypotheses in order; returns the share of them that
+        was there already."""
         wanted = await asyncio.to_thread(self._wanted, label_key, validator, before)
         tasks: dict[int, asyncio.Task[tuple[Hypothesis, ...]]] = {}
-        done = 0
+        done = known = 0
 
         def finished(task: asyncio.Task[tuple[Hypothesis, ...]]) -> None:
             nonlocal done
             self._chunk_slots.release()
             if not task.cancelled() and task.exception() is None:
                 done += 1
-                on_share(done / len(wanted))
+                on_share(done / len(wanted), known / len(wanted))
 
         async def hypotheses_of(chunk: Chunk, flac: bytes | None, journal: Journal) -> tuple[Hypothesis, ...]:
+            nonlocal known
+            question = digest("validate", chunk.index, chunk.start_s, chunk.end_s, chunk.text)
+            known += journal.knows(question)
             return await journal.recall(
-                digest("validate", chunk.index, chunk.start_s, chunk.end_s, chunk.text),
+                question,
                 lambda: self._validate_chunk(chunk, flac, validator, recording.id, before),
                 write=lambda hypotheses: [hypothesis_row(value) for value in hypotheses],
                 read=lambda rows: tuple(hypothesis(row) for row in rows),
@@ -127,6 +137,7 @@ class Validation:
                 raise errors.exceptions[0] from errors  # the first error stopped the other tasks
             rows = [(index, task.result()) for index, task in tasks.items()]
             await asyncio.to_thread(self.lake.hypotheses.write, key, rows, meta)
+        return known / len(wanted) if wanted else 1.0
 
     async def _validate_chunk(
         self,

@@ -19,6 +19,7 @@ from k2d.sources.uris import (
     is_file,
     is_marked,
     open_source,
+    with_known_content,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "is_file",
     "is_marked",
     "open_source",
+    "with_known_content",
 ]

@@ -102,6 +102,12 @@ def from_path(path: str | os.PathLike[str], name: str | None = None, *, hashes: 
     return replace(source, key=content_key(sha256), sha256=sha256)
 
 
+def with_known_content(source: Source, hashes: FileHashes) -> Source:
+    """A source of `from_path` without hashes: as it is with them if the file was hashed before, else unchanged."""
+    sha256 = hashes.known(local_path(source.uri)) if is_file(source) else None
+    return source if sha256 is None else replace(source, key=content_key(sha256), sha256=sha256)
+
+
 def content_key(sha256: str) -> str:
     """The key of a source whose bytes have this SHA-256: a local file or an upload."""
     return digest("upload", sha256)

@@ -211,15 +211,33 @@ class Files:
         return sorted(path for path in paths if self.age_s(path) > older_than_s)
 
     def age_s(self, path: str) -> float:
-        """Seconds since a file was written, by the store's time; 0 where that is unknown or the file is gone."""
+        """Seconds since a file was written, by the clocks of the store and of this machine; 0 where that is unknown or
+        the file is gone."""
+        written = self.written_at(path)
+        return 0.0 if written is None else max(0.0, time.time() - written)
+
+    def written_at(self, path: str) -> float | None:
+        """When a file was written, by the store's clock; None where that is unknown or the file is gone."""
         with contextlib.suppress(NotFound), guard(path):
             if self.local:
-                return max(0.0, time.time() - os.path.getmtime(self.full(path)))
+                return os.path.getmtime(self.full(path))
             info = self.fs.info(self.full(path))
             written = info.get("LastModified") or info.get("mtime") or info.get("created")
             seconds = written.timestamp() if hasattr(written, "timestamp") else written
-            return max(0.0, time.time() - seconds) if isinstance(seconds, int | float) else 0.0
-        return 0.0
+            return float(seconds) if isinstance(seconds, int | float) else None
+        return None
+
+    def clock(self) -> float:
+        """The time by the store's clock, from a file that is written for it; by this machine's if the store takes
+        none. Only times of one clock can be compared."""
+        path = f"checks/{uuid.uuid4().hex}"
+        try:
+            self.write(path, b"")
+            now = self.written_at(path)
+            self.remove(path)
+        except StoreError:
+            now = None
+        return time.time() if now is None else now
 
     def move(self, path: str, target: str) -> None:
         """Move a file, or locally a folder, to another path; nothing happens if it is gone."""

@@ -20,6 +20,7 @@ from k2d.store.examinations import Examinations
 from k2d.store.facts import Facts
 from k2d.store.files import Files
 from k2d.store.guard import damaged, decoding, reason, why_damaged
+from k2d.store.heartbeats import Heartbeats
 from k2d.store.hypotheses import Hypotheses
 from k2d.store.journals import Journals
 from k2d.store.labels import Labels
@@ -66,6 +67,7 @@ class Lake:
         self.examinations = Examinations(self.files)
         self.labels = Labels(self.files)
         self.journals = Journals(self.files)
+        self.heartbeats = Heartbeats(self.files)
         self.hypotheses = Hypotheses(self.files)
         self.probes = Probes(self.files)
         self.facts = Facts(self.files)
@@ -176,12 +178,11 @@ class Lake:
             return versions, NoLabel(**labels["no_label"]) if "no_label" in labels else None
 
     def sweep(self, older_than_s: float = 24 * 3600.0) -> int:
-        """Remove the unfinished writes of killed processes from a local lake, and what nobody went on with for a week:
-        uploads that broke off, drafts, journals; return their number."""
+        """Remove the heartbeats of killed processes and, from a local lake, their unfinished writes, and what nobody
+        went on with for a week: uploads that broke off, drafts, journals; return their number."""
         kept_s = max(older_than_s, KEPT_S)
-        return self.files.sweep(older_than_s) + sum(
-            part.sweep(kept_s) for part in (self.partial, self.drafts, self.journals)
-        )
+        ended = self.files.sweep(older_than_s) + self.heartbeats.sweep(older_than_s)
+        return ended + sum(part.sweep(kept_s) for part in (self.partial, self.drafts, self.journals))
 
 
 def _meta_of(shards: Labels | Facts, key: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ KINDS: Final = (
     (r"(reviews|draws)/.*", "reviews"),
     (r"datasets/.*", "datasets"),
     (r"runs/.*", "published runs"),
-    (r"(access|audit-log|checks)/.*|store\.json", "keys, log, checks"),
+    (r"(access|audit-log|checks|heartbeats)/.*|store\.json", "keys, log, checks"),
 )
 
 

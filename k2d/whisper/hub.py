@@ -1,6 +1,7 @@
 """Fetches models from the Hugging Face hub: only the files that an engine reads."""
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,12 @@ def is_id(reference: str) -> bool:
     return ID.fullmatch(reference) is not None
 
 
+def check(reference: str) -> None:
+    """Ask the hub whether it has a repository; no file is fetched. Errors as of `fetch`."""
+    with tempfile.TemporaryDirectory() as folder:
+        _snapshot(reference, Path(folder), patterns=[], allow_downloads=True)
+
+
 def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
     """Fetch a repository's model files into the cache, unless they are there; returns their folder.
 
@@ -24,6 +31,13 @@ def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
         ModelNotFetched: it is not in the cache, and downloads are off or the hub is unreachable.
         ModelError: the repository is unknown or private.
     """
+    return _snapshot(
+        reference, cache / "hub", patterns=[*FILES, *CT2_FILES, *SAFETENSORS], allow_downloads=allow_downloads
+    )
+
+
+def _snapshot(reference: str, folder: Path, *, patterns: list[str], allow_downloads: bool) -> Path:
+    """Download the files of a repository that match the patterns into a cache folder; errors as of `fetch`."""
     try:
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -31,12 +45,7 @@ def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
         raise ModelError("huggingface_hub is not installed", hint=install_hint("ct2")) from error
     offline = not allow_downloads or constants.HF_HUB_OFFLINE
     try:
-        folder = snapshot_download(
-            reference,
-            cache_dir=cache / "hub",
-            allow_patterns=[*FILES, *CT2_FILES, *SAFETENSORS],
-            local_files_only=offline,
-        )
+        return Path(snapshot_download(reference, cache_dir=folder, allow_patterns=patterns, local_files_only=offline))
     except LocalEntryNotFoundError as error:
         why = "downloads are off" if offline else "the hub cannot be reached"
         raise ModelNotFetched(
@@ -52,4 +61,3 @@ def fetch(reference: str, *, cache: Path, allow_downloads: bool) -> Path:
         raise ModelError(
             f"{reference} cannot be fetched: {error}", hint="check the connection and the free space in K2D_CACHE"
         ) from error
-    return Path(folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from k2d.errors import ModelError
+from k2d.errors import ModelError, ModelNotFetched
 from k2d.filehash import FileHashes
 from k2d.whisper import hub, packaged
 from k2d.whisper.cache import fresh_folder
@@ -67,6 +67,21 @@ def resolve(
         format_of(folder)
         _verify_converted(folder, hashes)
     return ResolvedModel(folder, wanted, reference, digest)
+
+
+def check(reference: str, *, cache: Path, allow_downloads: bool) -> None:
+    """Check that there is a model, here or where `resolve` would fetch it from. Nothing is fetched or converted.
+
+    Raises:
+        ModelError: as `resolve`, as far as that can be known.
+    """
+    try:
+        format_of(_locate(reference, cache=cache, allow_downloads=False, hashes=FileHashes(cache)))
+    except ModelNotFetched:
+        if not allow_downloads:
+            raise
+        if not reference.startswith(packaged.PREFIX):
+            hub.check(reference)
 
 
 def _locate(reference: str, *, cache: Path, allow_downloads: bool, hashes: FileHashes) -> Path:

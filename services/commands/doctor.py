@@ -101,6 +101,10 @@ def _checks(settings: Settings) -> list[tuple[str, bool, Check]]:
     return checks
 
 
+class BrokenFolder(K2DError):
+    """A folder is there that cannot be used: that is broken, be it needed or not."""
+
+
 def _run_check(name: str, needed: bool, check: Check, settings: Settings) -> Finding:
     state = FindingState.BROKEN if needed else FindingState.ABSENT
     try:
@@ -115,7 +119,7 @@ def _run_check(name: str, needed: bool, check: Check, settings: Settings) -> Fin
             advice = "it is fetched when it is first used; `k2d models` lists what is here"
             return Finding(name, False, needed, "not fetched yet", advice, FindingState.NOT_FETCHED)
         return Finding(name, False, needed, error.message, error.hint or "", state)
-    except PartOfExtra as error:
+    except (BrokenFolder, PartOfExtra) as error:
         return Finding(name, False, needed, error.message, error.hint or "", FindingState.BROKEN)
     except K2DError as error:
         return Finding(name, False, needed, error.message, error.hint or "", state)
@@ -172,6 +176,10 @@ def _disk(settings: Settings) -> str:
     folder = _local(settings.store)
     if folder is None:
         return "the store is remote"
+    try:
+        _try_folder(folder, "")
+    except K2DError:
+        return "not known: the store cannot be written"
     return _room(
         _existing(folder), "labeling an hour of audio stores about 60 MB of FLAC: free space, or set K2D_STORE"
     )
@@ -182,7 +190,7 @@ def _cache(settings: Settings) -> str:
     return f"{settings.cache} can be written" if is_there else f"{settings.cache} does not exist yet"
 
 
-def _temporary_files(_: Settings) -> str:
+def _temporary_files(settings: Settings) -> str:
     """Uploads, decoders and exports need room for what they have in hand."""
     try:
         folder = Path(tempfile.gettempdir())
@@ -191,6 +199,9 @@ def _temporary_files(_: Settings) -> str:
     wanted = os.environ.get("TMPDIR")
     if wanted and not (os.path.exists(wanted) and os.path.samefile(wanted, folder)):
         raise K2DError(f"TMPDIR is {wanted}, which cannot be written; {folder} is used", hint=TEMPORARY_HINT)
+    store = _local(settings.store)
+    if store is not None and os.stat(_existing(store)).st_dev == os.stat(folder).st_dev:
+        return f"{folder} is on the disk of the store"  # which another check looks at
     return _room(folder, TEMPORARY_HINT)
 
 
@@ -204,13 +215,13 @@ def _try_folder(folder: Path, hint: str) -> bool:
     place = _existing(folder)
     if not os.path.isdir(place):
         inside = "" if place == folder.absolute() else f", so {folder} cannot be made"
-        raise K2DError(f"{place} is a file, not a folder{inside}", hint=hint)
+        raise BrokenFolder(f"{place} is a file, not a folder{inside}", hint=hint)
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
         what = "written" if place == folder.absolute() else f"made: {place} cannot be written"
-        raise K2DError(f"{folder} cannot be {what} ({error.strerror})", hint=hint) from error
+        raise BrokenFolder(f"{folder} cannot be {what} ({error.strerror})", hint=hint) from error
     return place == folder.absolute()
 
 

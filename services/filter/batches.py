@@ -81,7 +81,7 @@ async def create_batch(
         pool = FOREIGN if isinstance(body, BatchByReference) else STORE
         if dry_run:
             response.status_code = 200
-            return await pool.run(forecast_batch, body, lake, settings)
+            return await pool.run(forecast_batch, body, lake, settings, adds=add)
         batch = await pool.run(store_batch, body, lake, settings, adds=add)
     if not await STORE.run(queue_missing, batch, lake, queue):
         response.status_code = 200
@@ -241,7 +241,7 @@ def _listed(entries: Sequence[Batch | DamagedBatch], lake: Lake, queue: WorkQueu
         views.listed_damaged(entry) if isinstance(entry, DamagedBatch) else views.listed(lake, entry)
         for entry in entries
     ]
-    waiting = {item.id for item in items if item.state is BatchState.STALLED}
+    waiting = {item.id for item in items if item.state in (BatchState.STALLED, BatchState.RUNNING)}
     jobs = queue.live_many(sorted(waiting)) if waiting else {}
     return [_with_jobs(item, lake, jobs.get(item.id)) if item.id in waiting else item for item in items]
 

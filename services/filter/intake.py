@@ -1,11 +1,11 @@
 """Reads the body of POST /v1/batches, a form with files or JSON with URIs, and stores the batch or forecasts it."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -16,10 +16,10 @@ from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import BadRequest, K2DError
-from k2d.labeling.accept import accept, count_channels, split_stored
+from k2d.labeling.accept import accept, batch_before, count_channels, split_stored
 from k2d.labeling.forecast import Header, forecast, probe_header
 from k2d.labeling.request import check_choice, make_batch, split_channels
-from k2d.schema import EACH, Batch, Source
+from k2d.schema import Batch, Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.uploads import StagedUpload
@@ -153,23 +153,26 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
     return stored
 
 
-def forecast_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings) -> Forecast:
-    """Estimate what the batch would cost; nothing is stored. Errors as for `store_batch`."""
+def forecast_batch(
+    body: UploadedFiles | BatchByReference, lake: Lake, settings: Settings, *, adds: bool = False
+) -> Forecast:
+    """Estimate what the batch would cost, or what is added to one; nothing is stored. Errors as for `store_batch`."""
     options = body.options if isinstance(body, UploadedFiles) else body
     check_choice(options, settings)
-    limits = DecodeLimits.of(settings)
+    staged: dict[str, Callable[[], BinaryIO]] = {}
     if isinstance(body, UploadedFiles):
-        batch = make_batch(_received(body, settings), options, settings)
-        each = (options.channels or settings.channels) == EACH
-        headers: list[Header] = []
-        for file in body.files:
-            channels = (count_channels(file.staged.open, settings) or 1) if each else 1
-            headers += [probe_header(file.name, file.staged.open, limits)] * channels
-        return forecast(headers, lake, batch)
-    batch = make_batch(_referenced(body, lake, settings), options, settings)
-    opened = partial(sources.open_source, lake_open=lake.open, allowed=settings.allowed_sources)
-    headers = [probe_header(source.name, partial(opened, source), limits) for source in batch.sources]
-    return forecast(headers, lake, batch)
+        files = _received(body, settings)
+        staged |= {file.staged.uri: file.staged.open for file in body.files}
+    else:
+        files = _referenced(body, lake, settings)
+    batch = make_batch(files, options, settings)
+    before = batch_before(files, options, lake, settings) if adds else None
+
+    def header_of(source: Source) -> Header:
+        stored = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
+        return probe_header(source.name, staged.get(source.uri, stored), DecodeLimits.of(settings))
+
+    return forecast(batch.sources, lake, before or batch, header_of=header_of)
 
 
 def _received(body: UploadedFiles, settings: Settings) -> list[Source]:

@@ -134,19 +134,20 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
     finished = 0
     with _errors_in_job():
         batch = lake.batches.get(batch_id)
-        # until nothing is missing: `retry` may take results away while this job runs
-        while missing := sorted(set(positions) - lake.batches.result_positions(batch.id)):
-            if lake.batches.is_cancelled(batch.id):
-                break
-            run = GroupRun(lake=lake, queue=queue, batch=batch, settings=settings, kept=_kept_models())
-            asyncio.run(run.run(missing))
-            finished += len(run.finished)
-            if run.stopping:
-                if not run.finished.issuperset(missing):
-                    queue.enqueue(LABEL, _label_request(batch.id, index, positions), batch=batch.id, force=True)
-                    log.info("group put back", batch=batch.id, recordings=len(missing) - len(run.finished))
-                break
-        settle(lake, batch, parts_of(positions))
+        with lake.heartbeats.beating(batch.id):
+            # until nothing is missing: `retry` may take results away while this job runs
+            while missing := sorted(set(positions) - lake.batches.result_positions(batch.id)):
+                if lake.batches.is_cancelled(batch.id):
+                    break
+                run = GroupRun(lake=lake, queue=queue, batch=batch, settings=settings, kept=_kept_models())
+                asyncio.run(run.run(missing))
+                finished += len(run.finished)
+                if run.stopping:
+                    if not run.finished.issuperset(missing):
+                        queue.enqueue(LABEL, _label_request(batch.id, index, positions), batch=batch.id, force=True)
+                        log.info("group put back", batch=batch.id, recordings=len(missing) - len(run.finished))
+                    break
+            settle(lake, batch, parts_of(positions))
     return finished
 
 
@@ -222,13 +223,13 @@ class GroupRun:
         if step.stage == Stage.LABEL and now - self._reported_at.get(step.position, 0.0) >= 1.0:
             self._reported_at[step.position] = now
             with suppress(RedisError):  # only live progress; labeling goes on without it
-                self.queue.progress(self.batch.id, step.position, step.seconds)
+                self.queue.progress(self.batch.id, step.position, step.seconds, known_s=step.known_s)
 
     def _on_result(self, result: RecordingResult) -> None:
         self.lake.batches.put_result(self.batch.id, result)
         self.finished.add(result.position)
         with suppress(RedisError):
-            self.queue.finished(self.batch.id, result.position, result.duration_s)
+            self.queue.finished(self.batch.id, result.position, result.worked_s or 0.0)
 
 
 def index_part(batch_id: str, number: int) -> None:

@@ -20,6 +20,7 @@ from k2d.documents import Jobs
 LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED})
 ERRORS_READ: Final = 20  # jobs of a batch whose meta is read, for errors; chosen
 AT, SINCE, DONE, AUDIO = "at", "since", "done", "audio"  # beside positions, in the hash of a batch's live progress
+KNOWN: Final = "known:"  # and before a position: of its seconds, those on which no model had to work
 _JOB: Final = "rq:job:"  # begins the keys of RQ's jobs
 _STARTED: Final = JobStatus.STARTED.value.encode()
 _FAILED: Final = JobStatus.FAILED.value.encode()
@@ -61,8 +62,9 @@ def jobs_key(batch: str) -> str:
 
 
 def live_key(batch: str) -> str:
-    """The key of a hash: seconds transcribed in each unfinished recording of a batch, when that was (`at`), and since
-    when (`since`) how many seconds were finished (`done`), and the seconds of the whole batch (`audio`)."""
+    """The key of a hash: seconds transcribed in each unfinished recording of a batch, and how many of them were there
+    already (`known:`), when that was (`at`), since when (`since`) models worked on how many seconds of finished ones
+    (`done`), and the seconds of the whole batch (`audio`)."""
     return f"k2d:live:{batch}"
 
 
@@ -147,7 +149,9 @@ def _news(connection: redis.Redis, states: Mapping[str, _JobStates]) -> dict[str
 
 def _jobs(states: _JobStates, fields: dict[bytes, bytes], news: _JobNews, refused: str | None) -> Jobs:
     at, since, done, audio_s = (fields.pop(name.encode(), None) for name in (AT, SINCE, DONE, AUDIO))
-    in_flight_s, done_s = sum(float(value) for value in fields.values()), float(done or 0)
+    known_s = sum(float(value) for name, value in fields.items() if name.startswith(KNOWN.encode()))
+    in_flight_s = sum(float(value) for name, value in fields.items() if not name.startswith(KNOWN.encode()))
+    done_s = float(done or 0)
     elapsed_s = float(at) - float(since) if at and since else 0.0
     return Jobs(
         jobs_queued=states.live - states.counts[_STARTED],
@@ -156,7 +160,9 @@ def _jobs(states: _JobStates, fields: dict[bytes, bytes], news: _JobNews, refuse
         last_error=news.error,
         waiting_for=(refused or news.waiting_for) if states.live else None,
         seconds_in_flight=round(in_flight_s, 3),
-        times_real_time=round(work_done_s(done_s + in_flight_s, done_s) / elapsed_s, 2) if elapsed_s > 0 else None,
+        times_real_time=(
+            round(work_done_s(done_s + in_flight_s - known_s, done_s) / elapsed_s, 2) if elapsed_s > 0 else None
+        ),
         updated_at=float(at) if at else None,
         audio_s=float(audio_s) if audio_s else None,
     )

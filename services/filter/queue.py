@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from k2d.documents import Jobs
 from k2d.errors import QueueError, described
 from k2d.settings import Settings
-from services.filter.live_jobs import AT, AUDIO, DONE, LIVE, SINCE, jobs_key, live_jobs, live_key
+from services.filter.live_jobs import AT, AUDIO, DONE, KNOWN, LIVE, SINCE, jobs_key, live_jobs, live_key
 from services.filter.project_job import ProjectJob, job_name
 from services.filter.redis_url import connect, queue_error
 from services.filter.server_time import server_time
@@ -199,9 +199,10 @@ class WorkQueue:
 
     # ---- live progress --------------------------------------------------------------------------------------------
 
-    def progress(self, batch: str, position: int, seconds: float) -> None:
-        """Record how far the teacher is in an unfinished recording."""
-        self.redis.hset(live_key(batch), mapping={str(position): seconds, AT: time.time()})
+    def progress(self, batch: str, position: int, seconds: float, *, known_s: float = 0.0) -> None:
+        """Record how far the teacher is in an unfinished recording, and how much of that was there already."""
+        values = {str(position): seconds, f"{KNOWN}{position}": known_s, AT: time.time()}
+        self.redis.hset(live_key(batch), mapping=values)  # type: ignore[arg-type]
         self.redis.expire(live_key(batch), KEEP_S)
 
     def planned(self, batch: str, audio_s: float) -> None:
@@ -210,9 +211,10 @@ class WorkQueue:
         self.redis.expire(live_key(batch), KEEP_S)
 
     def finished(self, batch: str, position: int, seconds: float = 0.0) -> None:
-        """Drop a recording's live progress: its result is in the lake. `seconds`: its length, for the speed."""
+        """Drop a recording's live progress: its result is in the lake. `seconds`: those that were worked on, for the
+        speed."""
         with self.redis.pipeline() as pipe:
-            pipe.hdel(live_key(batch), str(position))
+            pipe.hdel(live_key(batch), str(position), f"{KNOWN}{position}")
             pipe.hincrbyfloat(live_key(batch), DONE, seconds)
             pipe.hset(live_key(batch), AT, str(time.time()))
             pipe.expire(live_key(batch), KEEP_S)

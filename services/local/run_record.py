@@ -23,6 +23,7 @@ import psutil
 import structlog
 
 from k2d.errors import K2DError, StoreError
+from k2d.processes import start_of
 
 log = structlog.get_logger()
 
@@ -78,7 +79,7 @@ class RunRecord:
 
     def add(self, name: str, pid: int, command: Sequence[str]) -> None:
         """Note the process that is `name` now."""
-        self._processes[name] = {"pid": pid, "started": _start_of(pid), "command": list(command)}
+        self._processes[name] = {"pid": pid, "started": start_of(pid), "command": list(command)}
         self._write()
 
     def stop_rest(self, *, but: int | None) -> None:
@@ -101,7 +102,7 @@ class RunRecord:
         with suppress(OSError):
             self._file.seek(0)
             self._file.truncate()
-            json.dump({"up": os.getpid(), "started": _start_of(os.getpid()), "processes": self._processes}, self._file)
+            json.dump({"up": os.getpid(), "started": start_of(os.getpid()), "processes": self._processes}, self._file)
             self._file.flush()
 
 
@@ -113,7 +114,7 @@ def orphans(folder: Path) -> list[Orphan]:
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
                 name, entry = noted.get(process.pid, ("", {}))
-                is_noted = bool(entry) and entry.get("started") == _start_of(process.pid)
+                is_noted = bool(entry) and entry.get("started") == start_of(process.pid)
                 if (is_noted or _run_of(process) == path.stem) and process.status() != psutil.STATUS_ZOMBIE:
                     command = shlex.join(entry["command"] if is_noted else process.cmdline())
                     left[process.pid] = Orphan(name if is_noted else "process", process, command)
@@ -156,7 +157,7 @@ def _is_alive(path: Path) -> bool:
         pass
     record = _read(path)
     pid = record.get("up")
-    return isinstance(pid, int) and record.get("started") is not None and record["started"] == _start_of(pid)
+    return isinstance(pid, int) and record.get("started") is not None and record["started"] == start_of(pid)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -177,18 +178,6 @@ def _processes_of(record: dict[str, Any]) -> dict[int, tuple[str, dict[str, Any]
         for name, entry in pairs
         if isinstance(entry, dict) and isinstance(entry.get("pid"), int) and isinstance(entry.get("command"), list)
     }
-
-
-def _start_of(pid: int) -> str | None:
-    """When a process started, in a form that another process with its id does not have."""
-    try:  # in ticks since the machine started: a step of the clock does not change it
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        pass
-    try:
-        return str(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
 
 
 def _run_of(process: psutil.Process) -> str | None:

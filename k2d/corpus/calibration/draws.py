@@ -13,6 +13,7 @@ from k2d.corpus.calibration.rates import seconds_kept
 from k2d.corpus.calibration.review import choose_segments, head_of, rows_of_draws
 from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow, error_of
 from k2d.corpus.distinct import distinct_parts
+from k2d.errors import NotFound
 from k2d.filtering.policy import Policy
 from k2d.keys import chunk_id, digest, segment_id
 from k2d.schema import Batch
@@ -127,11 +128,19 @@ def answered_rows(lake: Lake, draw: StoredDraw) -> list[ReviewRow]:
         rows = answered_rows(lake, open_draw(lake, "d_0123456789abcdef"))
 
     Raises:
-        NotFound: facts are gone.
+        NotFound: labels of it are gone.
         StoreError
     """
     found = reviews_of(lake, draw)
-    rows = rows_of_draws(lake, draw.segments)
+    try:
+        rows = list(rows_of_draws(lake, draw.segments))
+    except NotFound as error:
+        batches = ", ".join(draw.head.batches)
+        raise NotFound(
+            f"labels of draw {draw.id} are gone, of batch {batches}: {error.message}",
+            hint="label the same files again with the same options: the reviews count again then; or make another draw "
+            "with `k2d review`",
+        ) from error
     return [_answered(row, found.get(place_of_draw(own), [])) for row, own in zip(rows, draw.segments, strict=True)]
 
 

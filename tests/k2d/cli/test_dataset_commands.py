@@ -126,4 +126,6 @@ def test_a_recording_is_forgotten_and_resumed(k2d, batch):
     assert "forgot rec_" in out
     assert "k2d resume" in out
     assert k2d("forget", rows[0]["id"])[0] != 0
-    assert "not the id" in k2d("forget", "lectures")[2]
+    err = k2d("forget", "lectures")[2]
+    assert "not the id" in err
+    assert "rec_" in err

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,36 @@ def test_a_stopped_run_says_how_to_go_on(
     assert run.returncode == 128 + number, err
     assert "run the same command again" in err
     assert "Traceback" not in err
+
+
+def test_a_dry_run_ends_as_the_real_run_would(environment: dict[str, str], tmp_path: Path) -> None:
+    class NoSuchModel(BaseHTTPRequestHandler):
+        """A hub that has nothing."""
+
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    def dry_run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "k2d.cli", "label", "--embedded", "--dry-run", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+
+    (tmp_path / "broken.flac").write_bytes(b"not audio")
+    ended = dry_run("broken.flac")
+    assert (ended.returncode, "unreadable: broken.flac" in ended.stdout) == (1, True)
+    assert "nothing can be labeled: none of 1 file is audio" in ended.stderr
+    (tmp_path / "good.flac").write_bytes(flac(tone(2.0)))
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoSuchModel) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        environment["HF_ENDPOINT"] = f"http://127.0.0.1:{hub.server_port}"
+        ended = dry_run("good.flac", "--teacher", "openai/whisper-larg")
+        assert (ended.returncode, "the hub refuses openai/whisper-larg" in ended.stderr) == (1, True), ended.stderr
+        hub.shutdown()
+    assert not (tmp_path / "lake").exists()

@@ -95,6 +95,9 @@ def test_a_wrong_store_is_named(k2d, tmp_path, monkeypatch):
     for command in ("batches", "datasets list"):
         assert str(tmp_path / "other") in k2d(*command.split(), K2D_STORE=str(tmp_path / "other"))[1]
     (tmp_path / "file").write_text("")
+    for blank in ("", " "):
+        code, _, err = k2d("batches", K2D_STORE=blank)
+        assert (code, "K2D_STORE: it is blank: name a folder" in err) == (2, True)
     code, _, err = k2d("batches", K2D_STORE=str(tmp_path / "file"))
     assert code
     assert f"{tmp_path / 'file'} is a file" in err.replace("\n", "")
@@ -112,3 +115,25 @@ def test_a_store_that_is_not_asked_because_an_api_answers_is_named(k2d, monkeypa
     assert "not the store elsewhere (--embedded asks that)" in err
     _, out, err = k2d("batches", "--embedded", K2D_STORE="elsewhere")
     assert "not the store" not in out + err
+
+
+def test_what_is_no_address_of_an_api_is_named(k2d):
+    for address in ("foo", "127.0.0.1:8080", "http://", "ftp://host", "http://host:port"):
+        code, _, err = k2d("batches", "--api", address)
+        assert (code, f"not the address of an API: '{address}'" in err) == (2, True)
+        assert "an address begins with http://" in err
+
+
+def test_a_draw_says_how_to_start_a_console_that_is_not_there(k2d, batch, monkeypatch):
+    assert "start the console with `k2d up`, then open http://127.0.0.1:8080/review/d_" in k2d("review", "lectures")[1]
+    monkeypatch.setattr(Client, "is_up", lambda _: True)
+    assert "in a browser: http://127.0.0.1:8080/review/d_" in k2d("review", "lectures")[1]
+
+
+def test_a_draw_of_labels_that_were_deleted_says_so(k2d, batch):
+    draw = re.search("d_[0-9a-f]+", k2d("review", "lectures")[1])[0]
+    assert k2d("store", "delete", "lectures", "--yes")[0] == 0
+    for command in (("calibrate", draw), ("reviews", "export", draw, "rows.jsonl")):
+        code, _, err = k2d(*command)
+        assert (code, f"labels of draw {draw} are gone, of batch {batch.id}" in err) == (2, True)
+        assert "label the same files again" in err

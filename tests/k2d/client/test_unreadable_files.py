@@ -10,11 +10,15 @@ from factories import TEACHER, finished_batch, tone
 from lakes import flac
 from weights import BASE, base, cache
 
+from k2d import sources
 from k2d.client import Client, Embedded
-from k2d.documents import BatchOptions, PartialResult
+from k2d.documents import BatchOptions, Forecast, PartialResult
 from k2d.errors import BadRequest
+from k2d.labeling.forecast import Header, forecast
+from k2d.labeling.request import make_batch
 from k2d.schema import BatchState
 from k2d.settings import Settings
+from k2d.store import Lake
 
 
 @pytest.fixture
@@ -35,34 +39,46 @@ UNREADABLE = {"gone.wav": "unreadable", "loop.mp3": "unreadable", "pipe.ogg": "r
 
 def test_a_dry_run_names_what_is_not_audio_and_knows_no_time_of_unmeasured_models(folder: Path, tmp_path: Path) -> None:
     embedded = Embedded(Settings(store=str(tmp_path / "lake"), _env_file=None))
-    forecast = embedded.forecast([str(folder)], BatchOptions(teacher="openai/whisper-large-v2"))
+    forecast = embedded.forecast([str(folder)], BatchOptions(teacher=BASE))
     assert (forecast.recordings, forecast.unknown) == (5, 4)
     assert {Path(name).name for name in forecast.not_audio} == set(UNREADABLE)
     assert forecast.hours == pytest.approx(2 / 3600, abs=1e-4)
     assert forecast.estimated_s is None
-    assert "has not measured teacher openai/whisper-large-v2" in forecast.basis
+    assert f"has not measured teacher {BASE}" in forecast.basis
     assert not (tmp_path / "lake").exists()
 
 
 def test_a_measured_speed_is_that_of_the_same_models(folder: Path, tmp_path: Path) -> None:
-    embedded = Embedded(Settings(store=str(tmp_path / "lake"), _env_file=None))
-    batch = finished_batch(embedded.lake)
-    for result in list(embedded.lake.batches.results(batch.id)):
-        embedded.lake.batches.put_result(batch.id, replace(result, wall_s=5.0))
+    settings = Settings(store=str(tmp_path / "lake"), _env_file=None)
+    lake = Lake(settings.store)
+    batch = finished_batch(lake)
+    for result in list(lake.batches.results(batch.id)):
+        lake.batches.put_result(batch.id, replace(result, wall_s=5.0))
     same = BatchOptions(teacher=batch.teacher, validator=batch.validator)
-    measured = embedded.forecast([str(folder)], same)
+
+    def estimate(options: BatchOptions) -> Forecast:  # without asking whether the models are there
+        asked = make_batch([sources.from_path(folder / "good.flac")], options, settings)
+        return forecast(asked.sources, lake, asked, header_of=lambda source: Header(source.name, True, 2.0))
+
+    measured = estimate(same)
     speed, teacher = 50.0 / 15.0, f"{TEACHER.engine} {TEACHER.compute_type} on {TEACHER.device}"  # of 3 × 5 s of work
     assert measured.estimated_s == pytest.approx(2.0 / speed, abs=0.1)
     assert measured.basis == (
         f"3.3 × real time with 1 worker: measured on 3 recordings of batch lectures, teacher "
         f"{batch.teacher} ({teacher}), validator {batch.validator}"
     )
-    beams = embedded.forecast([str(folder)], same.model_copy(update={"beam_size": 3}))
+    beams = estimate(same.model_copy(update={"beam_size": 3}))
     assert beams.basis.endswith(f"it was labeled with beam_size {batch.options.decode.beam_size}")
     for other in (BatchOptions(teacher=batch.teacher), BatchOptions(validator=batch.validator)):
-        assert embedded.forecast([str(folder)], other).estimated_s is None
-    embedded.lake.files.write(f"batches/{batch.id}/results/000000/000000001.json", b"{}")
-    embedded.forecast([str(folder)], same)
+        assert estimate(other).estimated_s is None
+    known, reused = lake.batches.result(batch.id, 0), lake.batches.result(batch.id, 1)
+    assert known is not None
+    assert reused is not None
+    lake.batches.put_result(batch.id, replace(known, worked_s=40.0))
+    lake.batches.put_result(batch.id, replace(reused, worked_s=0.0))  # all of it was there already: no measure
+    assert estimate(same).basis.startswith("4.0 × real time with 1 worker: measured on 2 recordings")
+    lake.files.write(f"batches/{batch.id}/results/000000/000000001.json", b"{}")
+    estimate(same)
 
 
 def test_an_upload_names_them_all_and_sends_nothing(folder: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2d.corpus import views
-from k2d.corpus.time_left import LEAST_S, pending_audio_s, time_left_s
+from k2d.corpus.time_left import LEAST_S, SPEED_S, RunSpeed, pending_audio_s, time_left_s
 from k2d.documents import Jobs
 from k2d.store import Lake
 
@@ -22,6 +22,21 @@ def test_headers_count_before_averages() -> None:
     assert pending_audio_s(finished=3, pending=0, finished_s=60.0, audio_s=400.0) == 0.0
     assert pending_audio_s(finished=0, pending=3, finished_s=0.0, audio_s=None) is None
     assert pending_audio_s(finished=1, pending=3, finished_s=0.0, audio_s=None) is None  # only one that is broken
+
+
+def test_the_speed_is_of_the_latest_work_and_of_nothing_else() -> None:
+    speed = RunSpeed()
+    for now in (0.0, 90.0):  # models are loaded, and what was there already goes by
+        speed.measure(now, 0.0)
+    assert speed.times_real_time is None
+    speed.measure(90.2, 1.0)
+    assert speed.times_real_time == pytest.approx(5.0)
+    speed.measure(100.0, 40.0)
+    assert speed.times_real_time == pytest.approx(4.0)
+    for second in range(1, 2000):
+        speed.measure(100.0 + second, 40.0 + 2 * second)
+    assert speed.times_real_time == pytest.approx(2.0)
+    assert len(speed._measured) <= SPEED_S + 2
 
 
 def test_what_is_labeled_counts_half_until_it_is_validated() -> None:

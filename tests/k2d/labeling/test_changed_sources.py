@@ -158,7 +158,7 @@ def test_a_file_that_is_gone_is_labeled_from_what_is_known_of_it(lake: Lake, tmp
     source = sources.from_path(path, hashes=FileHashes(None))
     first = labeled(lake, source)
     path.unlink()
-    assert replace(labeled(lake, source), wall_s=0.0) == replace(first, wall_s=0.0)
+    assert replace(labeled(lake, source), wall_s=0.0, worked_s=None) == replace(first, wall_s=0.0, worked_s=None)
 
 
 def test_a_batch_of_version_0_2_finds_its_examinations(tmp_path: Path) -> None:

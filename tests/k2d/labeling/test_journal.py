@@ -46,7 +46,8 @@ def test_a_kill_costs_no_answer_and_changes_no_byte(tmp_path: Path, examples: Pa
     base()
     lecture = examples / "lecture.ogg"
     whole = Asked()
-    label(tmp_path / "whole", lecture, whole)
+    undisturbed = label(tmp_path / "whole", lecture, whole)
+    assert undisturbed.worked_s == pytest.approx(undisturbed.duration_s)
 
     store = tmp_path / "killed"
     for stage, number in (("label", 5), ("label", 5), ("validate", 2)):
@@ -56,9 +57,11 @@ def test_a_kill_costs_no_answer_and_changes_no_byte(tmp_path: Path, examples: Pa
     assert list((store / "journals").rglob("*.json.gz"))
 
     rest = Asked()
-    label(store, lecture, rest)
+    result = label(store, lecture, rest)
     assert rest.counts["label"] == 0
     assert 0 < rest.counts["validate"] < whole.counts["validate"]
+    validated = rest.counts["validate"] / whole.counts["validate"]  # all labels and the other chunks were there already
+    assert result.worked_s == pytest.approx(validated * result.duration_s / 2, abs=0.01)
     assert shards(store) == shards(tmp_path / "whole")
     assert not list((store / "journals").rglob("*.gz"))
 
@@ -137,6 +140,21 @@ def test_every_answer_is_that_of_its_own_question(lake: Lake) -> None:
     assert [answer.text for answer in again[:8]] == [f" {number}" for number in range(1, 9)]  # type: ignore[attr-defined]
     assert again[9] == TextScore((10,), (float("-inf"), -1 / 3), float("-inf"))
     assert not lake.files.exists(part)
+
+
+def test_a_transcriber_says_whether_its_latest_text_was_there(lake: Lake) -> None:
+    model = Model()
+    stop(lake, model, 1, 2)
+
+    async def ask() -> list[bool]:
+        async with Journal(lake.journals, KEY, recording_id=RECORDING) as journal:
+            teacher, recalled = JournaledTranscriber(model, journal), []  # type: ignore[arg-type]
+            for seed in (1, 2, 3):
+                await teacher.transcribe(window(seed), DecodeOptions())
+                recalled.append(teacher.recalled)
+            return recalled
+
+    assert asyncio.run(ask()) == [True, True, False]
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), ModelError("gone"), RuntimeError("a fault of ours")])

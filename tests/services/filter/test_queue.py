@@ -190,6 +190,10 @@ def test_the_speed_of_a_batch_is_what_was_done_since_workers_began(queue, monkey
     assert queue.live("b").times_real_time == 4.0  # 30 s are done, and half of the 20 s that are only labeled
     queue.begin("b")  # another worker joins
     assert queue.live("b").times_real_time == 4.0
+    queue.progress("b", 2, 3620.0, known_s=3600.0)  # an hour of it is what a killed worker had done
+    assert queue.live("b").seconds_in_flight == 3640.0
+    assert queue.live("b").times_real_time == 5.0
+    queue.finished("b", 2, 0.0)
     now += IDLE_S + 1
     queue.begin("b")  # after a night
     now += 10

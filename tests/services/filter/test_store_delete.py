@@ -1,4 +1,4 @@
-"""`k2d store delete` asks the labeling API whether a worker is at the batch."""
+"""`k2d store delete` asks the labeling API and the store whether a worker is at the batch."""
 
 import sys
 from pathlib import Path
@@ -52,6 +52,8 @@ def test_a_batch_that_a_worker_is_at_is_not_deleted(
     assert Lake(settings.store).batches.find("waiting") is None
     lake.batches.put(batch)
     lake.batches.cancel(batch.id)
-    code, err = delete()  # nobody answers any more
-    assert code == 0
-    assert "make sure that no worker is at the batch" in err
+    with lake.heartbeats.beating(batch.id):
+        code, err = delete()  # no API answers any more: the store itself says it
+        assert code == 2
+        assert "batch 'waiting' is being worked on: pid" in err
+    assert delete() == (0, "")
