@@ -17,6 +17,18 @@ from k2d.store import Lake
 from k2d.store.base import key_path
 
 
+class BatchUnfinished(Conflict):
+    """Recordings of a batch are missing, and it is not cancelled."""
+
+    code = "batch_unfinished"
+
+
+class BatchAtWork(Conflict):
+    """A worker may be at a batch."""
+
+    code = "batch_at_work"
+
+
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """What goes with a batch: paths in the lake by folder."""
@@ -44,12 +56,12 @@ def plan_deletion(lake: Lake, batch: Batch, *, reviews: bool = False) -> Deletio
         plan_deletion(lake, lake.batches.get("lectures")).bytes
 
     Raises:
-        Conflict: recordings of the batch are missing, and it is not cancelled.
+        BatchUnfinished
         StoreError
     """
     own = _References.of(lake, [batch])
     if own.results < len(batch.sources) and not lake.batches.is_cancelled(batch.id):
-        raise Conflict(
+        raise BatchUnfinished(
             f"batch {batch.name!r} is unfinished: a worker may be at it", hint="`k2d cancel` first", batch=batch.id
         )
     others = _References.of(lake, (other for other in lake.batches.all() if other.id != batch.id))
@@ -79,11 +91,11 @@ def refuse_while_at_work(batch: Batch, jobs: Jobs | None) -> None:
     """Raise an error if a worker may be at an unfinished batch. `jobs`: the batch's; None if Redis does not answer.
 
     Raises:
-        Conflict
+        BatchAtWork
     """
     if jobs is None or jobs.jobs_running:
         hint = "wait until it has stopped" if jobs else "Redis does not answer: try again when it does"
-        raise Conflict(f"a worker may be at batch {batch.name!r}", hint=hint, batch=batch.id)
+        raise BatchAtWork(f"a worker may be at batch {batch.name!r}", hint=hint, batch=batch.id)
 
 
 def delete_batch(lake: Lake, deletion: Deletion) -> None:

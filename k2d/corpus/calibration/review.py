@@ -56,7 +56,11 @@ def choose_segments(
         return chosen, population
     if count < FEWEST:
         raise BadRequest(
-            f"too few reviews to prove anything: {count}", hint=f"--count is at least {FEWEST}; 300 is usual"
+            f"too few reviews to prove anything: {count}",
+            hint=f"--count is at least {FEWEST}; 300 is usual",
+            parameter="count",
+            value=count,
+            least=FEWEST,
         )
     return draw(parts, policy, count=count, seed=seed)
 

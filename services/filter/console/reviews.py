@@ -10,11 +10,11 @@ from fastapi.responses import Response
 from k2d.corpus.calibration import desk
 from k2d.corpus.calibration.draws import StoredDraw, draws_of_batches, make_draw, open_draw
 from k2d.documents import CalibrationResult, DrawItem, ReviewProgress
-from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, PRESETS, explain, to_yaml
 from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.reviews import DRAW_ID, ReviewOrder
+from services.filter.console.asked import not_one_of
 from services.filter.console.curve import curve_picture
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake, InQueue
@@ -50,7 +50,7 @@ async def create_draw(
     seed: Annotated[int, Form(ge=0, le=2**31)] = 0,
 ) -> Response:
     if policy not in PRESETS:
-        raise BadRequest(f"unknown policy: {policy!r}", hint=f"one of {', '.join(PRESETS)}")
+        raise not_one_of("policy", policy, list(PRESETS))
 
     def draw() -> StoredDraw:
         batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]

@@ -236,7 +236,7 @@ def test_a_batch_that_a_worker_may_be_at_is_not_deleted(lake, console):
     request_plan(queue, batch.id)
     Job.fetch(queue.job_ids(CONTROL)[0], queue.redis, serializer=JSONSerializer).set_status("started")
     answer = console.get(f"/batches/{batch.id}/delete")
-    assert (answer.status_code, "a worker may be at batch" in answer.text) == (409, True)
+    assert (answer.status_code, "A worker may still be at this batch" in answer.text) == (409, True)
     queue.redis.flushall()
     assert console.get(f"/batches/{batch.id}/delete").status_code == 200
 
