@@ -162,8 +162,10 @@ def segment_audio(lake: Lake, id_: str, *, around_s: float = 0.0) -> bytes:
         StoreError
     """
     place = place_of(id_)
-    label_key = lake.facts.label_key(place.facts_key)
-    for chunk, flac in lake.labels.read(label_key, audio=True, only=frozenset((place.chunk,))):
+    label_keys = [lake.facts.label_key(place.facts_key)] if lake.facts.has(place.facts_key) else []
+    for chunk, flac in (
+        own for key in label_keys for own in lake.labels.read(key, audio=True, only=frozenset((place.chunk,)))
+    ):
         if place.segment is None or place.segment >= len(chunk.segments):
             break
         segment = chunk.segments[place.segment]

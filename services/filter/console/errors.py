@@ -92,6 +92,11 @@ BY_MEMBER: Final[tuple[tuple[str, str, Wording], ...]] = (
     ("batch_at_work", "batch", Wording(
         "A worker may still be at this batch, so it cannot be deleted.", "Wait until it has stopped.", AGAIN
     )),
+    ("labels_deleted", "draw", Wording(
+        "The labels of this review were deleted, so nothing more can be heard or calibrated.",
+        "Answers and calibrations are kept: its page has them. Draw segments anew from a batch that is there.",
+        Link("review/{draw}", "To the page of the review"),
+    )),
     ("forbidden", "least_role", Wording(
         "This needs the role {least_role}, and your key has the role {role}.",
         "Ask an admin for a key with that role, and sign in with it.", Link("sign-in", "Sign in"),
