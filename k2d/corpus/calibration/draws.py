@@ -141,8 +141,8 @@ def with_labels(lake: Lake, draw: StoredDraw) -> Iterator[None]:
             raise
         raise LabelsDeleted(
             f"labels of draw {draw.id!r} were deleted: nothing more can be heard or calibrated",
-            hint=f"answers are kept (`k2d reviews export {draw.id} FILE`), and count again once the same labels are made; "
-            "or draw anew with `k2d review`",
+            hint=f"answers are kept (`k2d reviews export {draw.id} FILE`) and count again once the same labels are "
+            "made; `k2d review` draws anew",
             draw=draw.id,
         ) from error
 
