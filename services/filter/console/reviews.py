@@ -90,7 +90,7 @@ async def progress_part(
     request: Request, lake: InLake, name: str, target: InTarget = 8.0, confidence: InConfidence = 95.0
 ) -> Response:
     progress = await asyncio.to_thread(_progress, lake, name, caller_of(request), target / 100, confidence / 100)
-    return render(request, "review_progress.html", progress=progress, draw=progress.draw)
+    return render(request, "review_progress.html", progress=progress, draw=progress.draw, deleted=False)
 
 
 @router.get("/review/{name}/answers.jsonl")

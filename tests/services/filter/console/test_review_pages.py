@@ -113,6 +113,7 @@ def check_deleted_draw(lake: Lake, draw: str, calibration: str) -> None:
         page = console.get(f"/review/{draw}").text
         assert "The labels of this review were deleted" in page
         assert "Draw segments anew" in page
+        assert "calibrate." not in page  # as what could be claimed
         assert "review.js" not in page  # nothing is loaded, and nothing fails
         assert f"calibrations/{calibration}" in page
         assert "review/" + draw in console.get("/review").text
