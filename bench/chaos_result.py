@@ -15,7 +15,7 @@ from k2d.documents import BatchStatus
 
 SHARDS: Final = ("labels", "hypotheses", "facts")
 # what differs between two runs that did the same: times, and who worked how long
-OF_THE_RUN: Final = ("created_at", "wall_s", "jobs")
+OF_THE_RUN: Final = ("created_at", "wall_s", "worked_s", "jobs", "processes")
 VERSIONS: Final = ("versions", "k2d_version", "labeled_by", "validated_by")
 OUTCOMES: Final = ("accepted", "salvaged", "rejected", "quarantined", "silence")
 

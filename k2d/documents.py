@@ -681,6 +681,11 @@ class DrawItem(ApiDocument):
     id: str = Field(examples=["d_0123456789abcdef"])
     created_at: str
     batches: list[str] = Field(description="Ids of the batches that segments were drawn from.")
+    deleted: list[str] = Field(
+        default=[],
+        description="Those of them that were deleted, with their labels: nothing more can be heard or calibrated. "
+        "Answers and calibrations are kept.",
+    )
     order: ReviewOrder
     policy: str = Field(description="Name of the policy whose rules say what may be drawn.")
     draws: int

@@ -70,6 +70,7 @@ def place_of(id_: str) -> Place:
         raise NotFound(
             f"not the id of a chunk or a segment: {id_[:100]!r}",
             hint="ids are <key>-00003 (chunk) and <key>-00003.002 (segment); `k2d chunks BATCH --jsonl` prints them",
+            chunk=id_[:100],
         )
     key, chunk, segment = match.groups()
     return Place(key, int(chunk), None if segment is None else int(segment))
@@ -86,6 +87,7 @@ def chunk_of(id_: str) -> tuple[str, int]:
         raise NotFound(
             f"not the id of a chunk: {id_[:100]!r}",
             hint="this is the id of a segment; leave out the dot and what follows it",
+            chunk=id_[:100],
         )
     return place.facts_key, place.chunk
 

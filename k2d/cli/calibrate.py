@@ -30,6 +30,7 @@ from k2d.wording import audio_length, counted
 if TYPE_CHECKING:
     from k2d.corpus.calibration.calibrate import Calibration
     from k2d.corpus.calibration.reviews import ReviewHead, ReviewRow
+    from k2d.schema import Batch
     from k2d.store import Lake
 
 SHOWN: Final = 16  # rows of the printed curve
@@ -161,8 +162,7 @@ def calibrate(
         _finish(calibration_of(client_of(api).calibrate(reviewed, request)), out, as_json=as_json)
         return
     lake = Lake(settings().store)
-    head, rows = _reviewed(lake, reviewed)
-    batches = [lake.batches.get(name) for name in dict.fromkeys(batch or head.batches)]
+    head, rows, batches = _reviewed(lake, reviewed, batch)
     with bar("parts of batches, twice") as on_steps:
         calibration = run_calibration(
             lake, head, rows, batches, target=target, confidence=confidence, name=name, on_steps=on_steps
@@ -183,16 +183,24 @@ def _finish(calibration: "Calibration", out: Path | None, *, as_json: bool) -> N
         raise typer.Exit(1)
 
 
-def _reviewed(lake: "Lake", draw_or_file: str) -> "tuple[ReviewHead, list[ReviewRow]]":
-    """The reviews of a draw in the store, or of a file."""
+def _reviewed(
+    lake: "Lake", draw_or_file: str, batch: list[str] | None
+) -> "tuple[ReviewHead, list[ReviewRow], list[Batch]]":
+    """The reviews of a draw in the store, or of a file; and the batches to calibrate over."""
     from k2d.corpus.calibration import reviews
-    from k2d.corpus.calibration.draws import answered_rows, open_draw
+    from k2d.corpus.calibration.draws import answered_rows, open_draw, with_labels
     from k2d.store.reviews import DRAW_ID
 
     if DRAW_ID.fullmatch(draw_or_file) and not Path(draw_or_file).exists():
         draw = open_draw(lake, draw_or_file)
-        return draw.head, answered_rows(lake, draw)
-    return reviews.load(Path(draw_or_file))
+        with with_labels(lake, draw):
+            return draw.head, answered_rows(lake, draw), _batches(lake, batch or draw.head.batches)
+    head, rows = reviews.load(Path(draw_or_file))
+    return head, rows, _batches(lake, batch or head.batches)
+
+
+def _batches(lake: "Lake", names: list[str]) -> "list[Batch]":
+    return [lake.batches.get(name) for name in dict.fromkeys(names)]
 
 
 def _write(calibration: "Calibration", out: Path) -> list[Path]:

@@ -49,15 +49,16 @@ def draws(
 
     lake = Lake(settings().store)
     ids = [lake.batches.get(batch).id] if batch else []
-    documents = [describe_draw(draw) for draw in draws_of_batches(lake, ids)]
+    documents = [describe_draw(lake, draw) for draw in draws_of_batches(lake, ids)]
     if as_json:
         show.dump(documents)
         return
     table = Table(box=SIMPLE_HEAD)
     for column in ("id", "drawn", "order", "segments", "policy", "batches"):
         table.add_column(column, overflow="fold")  # an id must not lose its end
-    for own in documents:
-        values = (own.id, own.created_at, own.order, str(own.segments), own.policy, ", ".join(own.batches))
+    for item in documents:
+        batches = ", ".join(own + " (deleted)" if own in item.deleted else own for own in item.batches)
+        values = (item.id, item.created_at, item.order, str(item.segments), item.policy, batches)
         table.add_row(*map(escape, values))
     show.out.print(table)
 
@@ -110,8 +111,11 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write the segments of a draw with their answers so far, for another tool or another person."""
-    from k2d.corpus.calibration.draws import answered_rows, open_draw
+    """Write the segments of a draw with their answers so far, for another tool or another person.
+
+    Where labels of the draw were deleted, JSON lines without audio still have all answers.
+    """
+    from k2d.corpus.calibration.draws import answered_rows, known_rows, open_draw, with_labels
     from k2d.corpus.calibration.label_studio import LABELING_CONFIG, tasks_of
     from k2d.corpus.calibration.review import write_audio
     from k2d.corpus.calibration.reviews import write
@@ -122,9 +126,12 @@ def export(
     current = settings()
     lake = Lake(current.store)
     stored = open_draw(lake, draw)
-    rows = answered_rows(lake, stored)
-    if audio is not None:
-        rows = write_audio(lake, rows, audio)
+    if format_ is ReviewFormat.JSONL and audio is None:
+        rows = known_rows(lake, stored)
+    else:
+        with with_labels(lake, stored):
+            rows = answered_rows(lake, stored)
+            rows = rows if audio is None else write_audio(lake, rows, audio)
     if format_ is ReviewFormat.JSONL:
         write(out, stored.head, rows)
     else:

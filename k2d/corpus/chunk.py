@@ -157,7 +157,9 @@ def find_chunk(lake: Lake, chunk_id: str) -> ChunkFacts:
         for facts in lake.facts.read(key, only=(index,)):
             return facts
     raise NotFound(
-        f"no chunk has the id {chunk_id[:80]!r}", hint="`k2d chunks BATCH --jsonl` prints the ids of a batch"
+        f"no chunk has the id {chunk_id[:80]!r}",
+        hint="`k2d chunks BATCH --jsonl` prints the ids of a batch",
+        chunk=chunk_id[:80],
     )
 
 

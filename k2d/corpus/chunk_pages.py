@@ -128,11 +128,15 @@ def recording_name(batch: Batch, name: str) -> str:
         raise BadRequest(
             f"{counted(len(matches), 'recording')} of batch {batch.name!r} end in {name!r}: {_listed(matches)}",
             hint="give more of the path",
+            recording=name,
+            batch=batch.id,
         )
     close = difflib.get_close_matches(name, names) if len(names) <= CLOSE_NAMES else []
     raise NotFound(
         f"no recording of batch {batch.name!r} is called {name!r}",
         hint=f"it has {_listed(close or sorted(names))}",
+        recording=name,
+        batch=batch.id,
     )
 
 

@@ -31,5 +31,8 @@ def decode(cursor: str, *, least: int = 0) -> tuple[int, int]:
         return first, second
     except (ValueError, TypeError) as error:
         raise BadRequest(
-            "the cursor is not valid", hint="use `next` of the previous page, or its link to the next one, unchanged"
+            "the cursor is not valid",
+            hint="use `next` of the previous page, or its link to the next one, unchanged",
+            parameter="cursor",
+            value=cursor[:100],
         ) from error

@@ -19,6 +19,18 @@ from k2d.store.base import key_path
 STOPPED_HINT: Final = "wait until it has stopped"
 
 
+class BatchUnfinished(Conflict):
+    """Recordings of a batch are missing, and it is not cancelled."""
+
+    code = "batch_unfinished"
+
+
+class BatchAtWork(Conflict):
+    """A process is at work on a batch, or may be."""
+
+    code = "batch_at_work"
+
+
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """What goes with a batch: paths in the lake by folder."""
@@ -46,16 +58,18 @@ def plan_deletion(lake: Lake, batch: Batch, *, reviews: bool = False) -> Deletio
         plan_deletion(lake, lake.batches.get("lectures")).bytes
 
     Raises:
-        Conflict: recordings of the batch are missing, and it is not cancelled; or a process is at work on it.
+        BatchUnfinished
+        BatchAtWork
         StoreError
     """
     own = _References.of(lake, [batch])
     if own.results < len(batch.sources) and not lake.batches.is_cancelled(batch.id):
-        raise Conflict(
+        raise BatchUnfinished(
             f"batch {batch.name!r} is unfinished: a worker may be at it", hint="`k2d cancel` first", batch=batch.id
         )
     if at_work := lake.heartbeats.of(batch.id):
-        raise Conflict(f"batch {batch.name!r} is being worked on: {at_work[0]}", hint=STOPPED_HINT, batch=batch.id)
+        what = f"batch {batch.name!r} is being worked on: {at_work[0]}"
+        raise BatchAtWork(what, hint=STOPPED_HINT, batch=batch.id)
     others = _References.of(lake, (other for other in lake.batches.all() if other.id != batch.id))
     for draft in lake.drafts.unfinished():  # batches that are being filled
         others.uploads |= lake.uploads.paths_of(lake.drafts.sources(draft.id))
@@ -83,11 +97,11 @@ def refuse_while_at_work(batch: Batch, jobs: Jobs | None) -> None:
     """Raise an error if a worker may be at an unfinished batch. `jobs`: the batch's; None if Redis does not answer.
 
     Raises:
-        Conflict
+        BatchAtWork
     """
     if jobs is None or jobs.jobs_running:
         hint = STOPPED_HINT if jobs else "Redis does not answer: try again when it does"
-        raise Conflict(f"a worker may be at batch {batch.name!r}", hint=hint, batch=batch.id)
+        raise BatchAtWork(f"a worker may be at batch {batch.name!r}", hint=hint, batch=batch.id)
 
 
 def delete_batch(lake: Lake, deletion: Deletion) -> None:

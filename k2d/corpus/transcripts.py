@@ -29,7 +29,9 @@ def subtitle_files(lake: Lake, batch: Batch, form: str) -> Iterator[tuple[str, b
     """
     write = SUBTITLES.get(form)
     if write is None:
-        raise BadRequest(f"unknown form of subtitles: {form[:40]!r}", hint=f"forms are {', '.join(SUBTITLES)}")
+        hint = f"forms are {', '.join(SUBTITLES)}"
+        about = {"parameter": "form", "value": form[:40], "choices": list(SUBTITLES)}
+        raise BadRequest(f"unknown form of subtitles: {form[:40]!r}", hint=hint, **about)
     return _subtitles(lake, batch, form, write)
 
 

@@ -30,7 +30,9 @@ def stream_export(lake: Lake, name: str, format: str) -> Iterator[bytes]:
     """
     exporter = FORMATS.get(format)
     if exporter is None:
-        raise BadRequest(f"unknown export format: {format[:40]!r}", hint=f"formats are {', '.join(FORMATS)}")
+        hint = f"formats are {', '.join(FORMATS)}"
+        about = {"parameter": "format", "value": format[:40], "choices": list(FORMATS)}
+        raise BadRequest(f"unknown export format: {format[:40]!r}", hint=hint, **about)
     dataset = FrozenDataset(lake, name)
     dataset.check()
     return _by_shard(dataset, exporter)

@@ -66,10 +66,15 @@ class AccessKeys(LakePart):
         """
         if not _NAME.fullmatch(name):
             raise BadRequest(
-                f"not a valid name of a key: {name[:100]!r}", hint="1 to 100 letters, digits, spaces, . _ @ -"
+                f"not a valid name of a key: {name[:100]!r}",
+                hint="1 to 100 letters, digits, spaces, . _ @ -",
+                parameter="name",
+                value=name[:100],
             )
         if any(key.name == name and key.revoked_at is None for key in self.all()):
-            raise Conflict(f"there is a key named {name!r}", hint="take another name, or revoke that one first")
+            raise Conflict(
+                f"there is a key named {name!r}", hint="take another name, or revoke that one first", key=name
+            )
         key_id = secrets.token_hex(_ID_BYTES)
         secret = f"k2d_{key_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
         key = AccessKey(key_id, name, role, hash_of(secret), _now(), created_by)
@@ -98,7 +103,8 @@ class AccessKeys(LakePart):
                 revoked = replace(key, revoked_at=_now(), error=None)
                 self.write_document(_path(key.id), revoked)
                 return revoked
-        raise NotFound(f"no key in use has the id or name {id_or_name[:100]!r}", hint="`k2d keys list` lists them")
+        hint, key_id = "`k2d keys list` lists them", id_or_name[:100]
+        raise NotFound(f"no key in use has the id or name {key_id!r}", hint=hint, key=key_id)
 
     def mark_used(self, key_id: str) -> None:
         """Store that a key is used now."""
@@ -134,9 +140,7 @@ class AccessKeys(LakePart):
         try:
             return bytes.fromhex(document["secret"])
         except (KeyError, ValueError) as error:
-            raise damaged(
-                self.files.url(_SESSION), "it holds no secret; delete it, and everybody signs in again"
-            ) from error
+            raise damaged(_SESSION, "it holds no secret; delete it, and everybody signs in again") from error
 
     def _read(self, path: str) -> AccessKey:
         try:

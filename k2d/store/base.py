@@ -69,7 +69,7 @@ def read_json(files: Files, path: str, kind: type[Any]) -> Any:
     try:
         return _adapter(kind).validate_json(files.read(path))
     except ValidationError as error:
-        raise damaged(files.url(path), error.errors()[0]["msg"]) from error
+        raise damaged(path, error.errors()[0]["msg"]) from error
 
 
 def key_path(folder: str, key: str, suffix: str = "") -> str:

@@ -112,7 +112,8 @@ class Batches(LakePart):
             return batch
         owner = self._named(id_or_name)
         if owner is None:
-            raise NotFound(f"no batch is called {id_or_name[:100]!r}", hint="`k2d batches` lists them")
+            name = id_or_name[:100]
+            raise NotFound(f"no batch is called {name!r}", hint="`k2d batches` lists them", batch=name)
         batch = self._document(owner)
         if batch is None:
             raise NotFound(f"the record of batch {id_or_name!r}, {_folder(owner)}/batch.json, is gone", hint=GONE_HINT)
@@ -205,7 +206,7 @@ class Batches(LakePart):
         """
         alias: dict[str, str] = self.read_document(path, dict[str, str])
         if "id" not in alias:
-            raise damaged(self.files.url(path), "it names no batch")
+            raise damaged(path, "it names no batch")
         return alias["id"]
 
     # ---- results --------------------------------------------------------------------------------------------------

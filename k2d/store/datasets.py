@@ -49,7 +49,8 @@ class Datasets(LakePart):
         try:
             manifest: Manifest = self.read_document(_manifest(name), Manifest)
         except NotFound as error:
-            raise NotFound(f"no dataset is called {name[:100]!r}", hint="`k2d datasets list` shows them") from error
+            hint = "`k2d datasets list` shows them"
+            raise NotFound(f"no dataset is called {name[:100]!r}", hint=hint, dataset=name[:100]) from error
         return manifest
 
     def is_finished(self, name: str) -> bool:

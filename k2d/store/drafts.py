@@ -179,7 +179,7 @@ class Drafts(LakePart):
         try:
             return UriPart(**{name: tuple(values) for name, values in json.loads(line).items()})
         except (ValueError, TypeError, AttributeError) as error:
-            raise damaged(self.files.url(path), error) from error
+            raise damaged(path, error) from error
 
     def put_described(self, draft_id: str, part: int, sources: Sequence[Source]) -> None:
         """Store what was found out about a part of the URIs."""

@@ -117,7 +117,7 @@ class Facts(LakePart):
         table = self.shard(key)[0]
         if only is not None:
             table = table.filter(pc.is_in(table["index"], pa.array(sorted(only), _INT)))
-        with decoding(self.files.url(_path(key))):
+        with decoding(_path(key)):
             return [_fact(row) for row in table.to_pylist()]
 
     def shard(self, key: str, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
@@ -128,12 +128,12 @@ class Facts(LakePart):
             DamagedFile, StoreError
         """
         path = _path(key)
-        with self.files.parquet(path) as file, guard(self.files.url(path)):
+        with self.files.parquet(path) as file, guard(path):
             wanted = SCHEMA.names if columns is None else columns
             stored = _stored_names(file.schema_arrow, wanted, path)
             table = file.read(columns=list(stored.values()), use_threads=False).select(list(stored.values()))
             completed = _completed(_renamed(table, list(stored)), wanted)
-            _check_types(completed, self.files.url(path))
+            _check_types(completed, path)
             return completed, meta_of(file)
 
     def label_key(self, key: str) -> str:
@@ -146,13 +146,13 @@ class Facts(LakePart):
         """
         meta = self.meta(key)
         if "label_key" not in meta:
-            raise damaged(self.files.url(_path(key)), "it does not name its labels")
+            raise damaged(_path(key), "it does not name its labels")
         return str(meta["label_key"])
 
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `write`, as JSON values, and the key."""
         path = _path(key)
-        with self.files.parquet(path) as file, guard(self.files.url(path)):
+        with self.files.parquet(path) as file, guard(path):
             return meta_of(file)
 
 

@@ -88,7 +88,7 @@ class Files:
         Raises:
             NotFound, StoreError
         """
-        with guard(self.url(path)):
+        with guard(path):
             return Path(self.full(path)).read_bytes() if self.local else cast(bytes, self.fs.cat_file(self.full(path)))
 
     def mark(self, path: str) -> Any:
@@ -109,7 +109,7 @@ class Files:
         Raises:
             NotFound, StoreError
         """
-        with guard(self.url(path)):
+        with guard(path):
             full = self.full(path)
             return cast(BinaryIO, open(full, "rb") if self.local else self.fs.open(full, "rb"))
 
@@ -119,7 +119,7 @@ class Files:
         Raises:
             NotFound, StoreError
         """
-        with guard(self.url(path)), decoding(self.url(path)):  # names in a damaged footer are no UTF-8
+        with guard(path), decoding(path):  # names in a damaged footer are no UTF-8
             source = self.full(path) if self.local else self.fs.open(self.full(path), "rb")
             file = pq.ParquetFile(source, page_checksum_verification=True)
             parquet.check(file)

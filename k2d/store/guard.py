@@ -49,6 +49,8 @@ _ARROW_WORDS: Final = (
 def guard(path: str, *, writing: bool = False) -> Iterator[None]:
     """Convert errors of the storage inside of the block to a StoreError with `path` and a hint.
 
+    `path` is the file's path in the store: messages are shown to people who may not know where the store lies.
+
         with guard(path, writing=True):
             file.write(data)
 
@@ -125,7 +127,8 @@ def _explain(error: BaseException, path: str, *, writing: bool) -> StoreError:
         return damaged(path, "it is a folder")
     if not writing and (isinstance(error, pa.ArrowException) or (type(error) is OSError and code is None)):
         return damaged(path, reason(error))  # Arrow reports a damaged file as an OSError without errno
-    return StoreError(f"cannot {verb} {path}: {error or type(error).__name__}", hint=UNREACHABLE_HINT, path=path)
+    why = getattr(error, "strerror", None) or error or type(error).__name__  # str(OSError) has the path in it
+    return StoreError(f"cannot {verb} {path}: {why}", hint=UNREACHABLE_HINT, path=path)
 
 
 def _client_errors() -> tuple[type[Exception], ...]:

@@ -62,16 +62,16 @@ class Hypotheses(LakePart):
             NotFound, StoreError
         """
         path = self._located(key)
-        with self.files.parquet(path) as file, guard(self.files.url(path)):
+        with self.files.parquet(path) as file, guard(path):
             table = file.read(use_threads=False)
         column = "hypotheses" if "hypotheses" in table.column_names else "opinions"  # version 0.1
-        with decoding(self.files.url(path)):
+        with decoding(path):
             return {row["index"]: tuple(hypothesis(value) for value in row[column]) for row in table.to_pylist()}
 
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `write`, as JSON values, and the key."""
         path = self._located(key)
-        with self.files.parquet(path) as file, guard(self.files.url(path)):
+        with self.files.parquet(path) as file, guard(path):
             return meta_of(file)
 
     def _located(self, key: str) -> str:

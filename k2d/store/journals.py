@@ -74,7 +74,7 @@ class Journals(LakePart):
         try:
             return _Part.model_validate_json(gzip.decompress(data))
         except (EOFError, OSError, ValueError, zlib.error) as error:
-            raise damaged(self.files.url(path), error) from error
+            raise damaged(path, error) from error
 
     def remove(self, key: str) -> None:
         """Remove the journal of a shard, if it has one."""

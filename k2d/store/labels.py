@@ -127,7 +127,7 @@ class Labels(LakePart):
         """
         path = _path(key)
         with self.files.parquet(path) as file:
-            yield from _guarded(_read(file, audio=audio, only=only), self.files.url(path))
+            yield from _guarded(_read(file, audio=audio, only=only), path)
 
     def pieces(self, key: str, only: frozenset[int]) -> Iterator[tuple[Chunk, bytes]]:
         """Stream some chunks at `key` in order with their FLAC, for training rows: their segments have text, span,
@@ -140,7 +140,7 @@ class Labels(LakePart):
         """
         path = _path(key)
         with self.files.parquet(path) as file:
-            yield from _guarded(_pieces(file, only), self.files.url(path))
+            yield from _guarded(_pieces(file, only), path)
 
     def audio(self, key: str, index: int) -> bytes:
         """Read the FLAC of one chunk; reads one row group.
@@ -153,12 +153,12 @@ class Labels(LakePart):
             if flac is not None:
                 return flac
         hint = "`k2d chunks BATCH --jsonl` prints the ids of a batch"
-        raise NotFound(f"{self.files.url(_path(key))} has no chunk {index}", hint=hint)
+        raise NotFound(f"{_path(key)} has no chunk {index}", hint=hint)
 
     def meta(self, key: str) -> dict[str, Any]:
         """Return the metadata given to `writer`, as JSON values, and the key."""
         path = _path(key)
-        with self.files.parquet(path) as file, guard(self.files.url(path)):
+        with self.files.parquet(path) as file, guard(path):
             return meta_of(file)
 
 

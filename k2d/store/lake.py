@@ -168,7 +168,7 @@ class Lake:
             StoreError
         """
         labels, facts = _meta_of(self.labels, label_key), _meta_of(self.facts, facts_key)
-        with decoding(self.files.url(key_path("facts", facts_key, ".parquet"))):
+        with decoding(key_path("facts", facts_key, ".parquet")):
             versions = Versions(
                 label=int(labels.get("version") or 0),
                 facts=int(facts.get("version") or 0),

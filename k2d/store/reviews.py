@@ -171,7 +171,9 @@ class ReviewDraws(LakePart):
             document: dict[str, Any] = self.read_document(_draw_path(draw_id), dict[str, Any])
         except NotFound as error:
             raise NotFound(
-                f"no draw is called {draw_id[:100]!r}", hint="`k2d reviews draws` lists them; `k2d review` draws one"
+                f"no draw is called {draw_id[:100]!r}",
+                hint="`k2d reviews draws` lists them; `k2d review` draws one",
+                draw=draw_id[:100],
             ) from error
         return document
 
@@ -198,7 +200,14 @@ class ReviewDraws(LakePart):
         Raises:
             NotFound, StoreError
         """
-        document: dict[str, Any] = self.read_document(_calibration_path(draw_id, calibration_id), dict[str, Any])
+        try:
+            document: dict[str, Any] = self.read_document(_calibration_path(draw_id, calibration_id), dict[str, Any])
+        except NotFound as error:
+            raise NotFound(
+                f"draw {draw_id[:100]!r} has no calibration {calibration_id[:100]!r}",
+                hint="the page of the draw lists its calibrations",
+                calibration=calibration_id[:100],
+            ) from error
         return document
 
     def calibrations(self, draw_id: str) -> Iterator[tuple[str, dict[str, Any]]]:

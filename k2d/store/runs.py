@@ -118,7 +118,9 @@ class Runs(LakePart):
             record: PublishedRun = self.read_document(_path(name, "run.json"), PublishedRun)
         except NotFound as error:
             raise NotFound(
-                f"no run is called {name[:100]!r}", hint="`k2d train … --publish` puts a run into the store"
+                f"no run is called {name[:100]!r}",
+                hint="`k2d train … --publish` puts a run into the store",
+                run=name[:100],
             ) from error
         return record
 

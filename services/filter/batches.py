@@ -97,7 +97,8 @@ def list_batches(
 ) -> BatchList:
     ids = lake.batches.ids()
     if cursor is not None and cursor not in ids:
-        raise BadRequest("the cursor names no batch", hint="use `next` of the page before as it is")
+        hint = "use `next` of the page before as it is"
+        raise BadRequest("the cursor names no batch", hint=hint, parameter="cursor", value=cursor[:100])
     start = ids.index(cursor) + 1 if cursor is not None else 0
     page = ids[start : start + limit]
     entries = [entry for entry in map(lake.batches.entry, page) if entry is not None]

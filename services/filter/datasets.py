@@ -97,7 +97,9 @@ def _check_same(
     asked = (policy, batches, without.hash if without.ids else None, script, reviews)
     if (Policy.model_validate(manifest.policy), manifest.batches, left_out, own, used) != asked:
         raise Conflict(
-            f"dataset {manifest.name!r} exists with other content", hint="datasets never change: take a new name"
+            f"dataset {manifest.name!r} exists with other content",
+            hint="datasets never change: take a new name",
+            dataset=manifest.name,
         )
 
 
@@ -120,7 +122,7 @@ def _enqueue(queue: WorkQueue, body: DatasetRequest, batches: list[str], without
 
 
 def _other_content(name: str) -> Conflict:
-    return Conflict(f"dataset {name!r} is being frozen with other content", hint="take another name")
+    return Conflict(f"dataset {name!r} is being frozen with other content", hint="take another name", dataset=name)
 
 
 def _state(name: str, lake: Lake, queue: WorkQueue) -> DatasetState:

@@ -87,6 +87,7 @@ ENDPOINTS: Final[Mapping[str, EndpointAccess]] = {
     "GET /review": _PAGE,
     "GET /review/{name}": _PAGE,
     "GET /review/{name}/progress": _PAGE,
+    "GET /review/{name}/answers.jsonl": _PAGE,
     "GET /review/{name}/calibrations/{calibration}": _PAGE,
     "GET /review/{name}/calibrations/{calibration}/policy.yaml": _PAGE,
     "POST /review": EndpointAccess(AccessRole.REVIEWER, "draw", page=True),

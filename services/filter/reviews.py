@@ -47,7 +47,7 @@ def caller_of(request: Request) -> str:
 async def create_draw(body: DrawRequest, lake: InLake, queue: InQueue, response: Response) -> DrawItem:
     draw = await QUESTIONS.run(_draw, body, lake, queue)
     response.headers["Location"] = f"/v1/draws/{draw.id}"
-    return desk.describe_draw(draw)
+    return desk.describe_draw(lake, draw)
 
 
 def _draw(body: DrawRequest, lake: Lake, queue: WorkQueue) -> StoredDraw:
@@ -61,7 +61,7 @@ def list_draws(
     lake: InLake, batch: Annotated[str | None, Query(description="Only those from this batch, by id or name.")] = None
 ) -> DrawList:
     ids = [lake.batches.get(batch).id] if batch else []
-    return DrawList(draws=[desk.describe_draw(draw) for draw in draws_of_batches(lake, ids)])
+    return DrawList(draws=[desk.describe_draw(lake, draw) for draw in draws_of_batches(lake, ids)])
 
 
 @router.get("/draws/{draw}", summary="Progress, and what it may prove", responses=responses(404))

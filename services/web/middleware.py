@@ -49,6 +49,6 @@ def install(
     )
     app.add_middleware(OriginCheck, allowed=settings.allowed_hosts, needs_key=authenticator.is_required)
     app.add_middleware(SlowBodies)
-    app.add_middleware(problems.UnexpectedErrors)
+    app.add_middleware(problems.UnexpectedErrors, page_of=refused_page)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestMetrics)

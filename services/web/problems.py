@@ -44,14 +44,20 @@ def problem(status: int, code: str, detail: str, *, hint: str | None = None, **m
 
     problem(404, "not_found", "no batch is called 'lectures'", hint="GET /v1/batches lists them")
     """
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
-    if hint:
-        body["hint"] = hint
     headers = None
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         headers = {"Retry-After": str(math.ceil(members.get("retry_after_s", RETRY_AFTER_S)))}
-    document = sendable(members | body)
+    document = problem_document(status, code, detail, hint=hint, **members)
     return JSONResponse(document, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def problem_document(status: int, code: str, detail: str, *, hint: str | None = None, **members: Any) -> dict[str, Any]:
+    """A problem document as JSON values; `members` are added to it."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
+    if hint:
+        body["hint"] = hint
+    document: dict[str, Any] = sendable(members | body)
+    return document
 
 
 def sendable(value: Any) -> Any:
@@ -110,8 +116,10 @@ def install(
 
 
 def asks_for_page(scope: Scope) -> bool:
-    """Whether a browser asks for a page to show: what scripts and other clients send does not name HTML."""
-    return scope["method"] in ("GET", "HEAD") and "text/html" in Headers(scope=scope).get("accept", "").lower()
+    """Whether a browser asks for a page, or htmx for a part of one: other clients name neither."""
+    headers = Headers(scope=scope)
+    wants_page = scope["method"] in ("GET", "HEAD") and "text/html" in headers.get("accept", "").lower()
+    return wants_page or "hx-request" in headers
 
 
 def _allowed(methods: Sequence[tuple[str, re.Pattern[str]]], scope: Scope) -> str:
@@ -128,8 +136,9 @@ class UnexpectedErrors:
     time. Once an answer has begun the error goes on to the server, which logs it and closes the connection.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, *, page_of: Callable[[Scope, Response], Response] | None = None) -> None:
+        """`page_of` makes a page of the answer, for browsers that ask for one."""
+        self.app, self.page_of = app, page_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
@@ -145,7 +154,11 @@ class UnexpectedErrors:
             if scope["type"] != "http" or answered:
                 raise
             log.exception("unexpected error", path=scope["path"], error=str(error))
-            answer = problem(500, "internal", "an unexpected error; it is in the server's log", hint="please report it")
+            answer: Response = problem(
+                500, "internal", "an unexpected error; it is in the server's log", hint="please report it"
+            )
+            if self.page_of is not None and asks_for_page(scope):
+                answer = self.page_of(scope, answer)
             await answer(scope, receive, send)
 
 

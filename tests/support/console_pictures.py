@@ -68,7 +68,7 @@ def shots(store: ConsoleStore) -> list[Shot]:
     return [
         Shot("sign-in", "sign-in", "#key"),
         Shot("audit-log", "audit-log", "table"),  # before an estimate, which is in the log
-        Shot("batches", "", "td.number >> text=min"),
+        Shot("batches", "", "td.number >> text=/min|分鐘/"),
         Shot("batch-new", "batches/new", "h1", _choose_files),
         Shot("batch", "batches/lectures-2026-11", "#quarantine"),
         Shot("batch-add", "batches/new?add=lectures-2026-11", "h1"),

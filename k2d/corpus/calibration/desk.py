@@ -12,11 +12,13 @@ from k2d.corpus.calibration.draw import Draw
 from k2d.corpus.calibration.draws import (
     StoredDraw,
     answered_rows,
+    deleted_batches,
     id_of_draw,
     judged_rows,
     open_draw,
     place_of_draw,
     reviews_of,
+    with_labels,
 )
 from k2d.corpus.calibration.outlook import ClaimOutlook, best_claim, outlook
 from k2d.corpus.calibration.review import facts_of_draws
@@ -45,13 +47,18 @@ from k2d.store.reviews import Review, ReviewOrder, ReviewVerdict, current, revie
 # ---- draws --------------------------------------------------------------------------------------------------------
 
 
-def describe_draw(draw: StoredDraw) -> DrawItem:
-    """A draw as lists show it."""
+def describe_draw(lake: Lake, draw: StoredDraw) -> DrawItem:
+    """A draw as lists show it.
+
+    Raises:
+        StoreError
+    """
     head = draw.head
     return DrawItem(
         id=draw.id,
         created_at=head.created_at,
         batches=head.batches,
+        deleted=deleted_batches(lake, draw),
         order=head.order,
         policy=head.policy.name,
         draws=head.draws,
@@ -72,12 +79,11 @@ def next_segments(
             answer. Otherwise those that nobody reviewed.
 
     Raises:
-        NotFound: no such draw; its batches or facts are gone.
+        NotFound: no such draw.
+        LabelsDeleted: its batches or facts are gone.
         StoreError
     """
     draw = open_draw(lake, draw_id)
-    for batch in draw.head.batches:
-        lake.batches.get(batch)
     found = reviews_of(lake, draw)
 
     def is_wanted(segment: Draw) -> bool:
@@ -87,8 +93,11 @@ def next_segments(
     wanted = [(number, segment) for number, segment in enumerate(draw.segments) if is_wanted(segment)]
     ahead = [(number, segment) for number, segment in wanted if number > after]
     served = ahead[:limit]
-    facts = facts_of_draws(lake, [segment for _, segment in served])
-    items = [_item(*numbered, fact) for numbered, fact in zip(served, facts, strict=True)]
+    with with_labels(lake, draw):
+        for batch in draw.head.batches:
+            lake.batches.get(batch)
+        facts = facts_of_draws(lake, [segment for _, segment in served])
+        items = [_item(*numbered, fact) for numbered, fact in zip(served, facts, strict=True)]
     return ReviewItems(segments=items, left=len(wanted))
 
 
@@ -178,7 +187,7 @@ def describe_reviews(reviews: Sequence[Review]) -> list[ReviewDocument]:
 def _label_of(lake: Lake, segment_id: str) -> tuple[str, int, int, str]:
     """Label key, chunk, segment and text of a segment, by its id."""
     place = place_of(segment_id)
-    if place.segment is not None:
+    if place.segment is not None and lake.facts.has(place.facts_key):
         label_key = lake.facts.label_key(place.facts_key)
         for chunk, _ in lake.labels.read(label_key, only=frozenset((place.chunk,))):
             if place.segment < len(chunk.segments):
@@ -211,7 +220,7 @@ def progress_of(
     reviews = [review for group in found.values() for review in group]
     seconds = [review.seconds for review in reviews if review.seconds is not None]
     return ReviewProgress(
-        draw=describe_draw(draw),
+        draw=describe_draw(lake, draw),
         reviewed=sum(row.reviewed for row in rows),
         mine=sum(review.reviewer == reviewer for review in reviews),
         right=sum(row.reviewed and error_of(row).share == 0 for row in rows),
@@ -235,17 +244,18 @@ def calibrate_draw(
 
     Raises:
         BadRequest: target or confidence outside 0…1; the segments were not drawn at random.
-        NotFound: batches or facts are gone.
+        LabelsDeleted: batches or facts are gone.
         StoreError
     """
-    rows = answered_rows(lake, draw)
+    with with_labels(lake, draw):
+        rows = answered_rows(lake, draw)
+        batches = [lake.batches.get(batch) for batch in draw.head.batches]
     answers = [(row.id, row.reference, row.correct) for row in rows if row.reviewed]
     calibration_id = digest("calibration", draw.id, answers, target, confidence, name)[:16]
     try:
         return read_calibration(lake, draw.id, calibration_id)
     except NotFound:
         pass
-    batches = [lake.batches.get(batch) for batch in draw.head.batches]
     calibration = calibrate(lake, draw.head, rows, batches, target=target, confidence=confidence, name=name)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     named: dict[str, Any] = {"id": calibration_id, "draw": draw.id, "at": at, "by": by}

@@ -1,6 +1,7 @@
 """Draws in the store, and the reviews that answer them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -23,6 +24,12 @@ from k2d.store.reviews import Review, ReviewOrder, ReviewVerdict, current
 
 Place = tuple[str, int, int]  # label, chunk, segment
 SAME_SEGMENTS: Final = 16  # digits of a draw's id
+
+
+class LabelsDeleted(NotFound):
+    """Labels of a draw were deleted: nothing more can be heard or calibrated. Its answers and calibrations are kept."""
+
+    code = "labels_deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,48 @@ def draws_of_batches(lake: Lake, batch_ids: Collection[str] = ()) -> list[Stored
     return sorted(wanted, key=lambda draw: (draw.head.created_at, draw.id), reverse=True)
 
 
+def deleted_batches(lake: Lake, draw: StoredDraw) -> list[str]:
+    """The ids of those batches of a draw that were deleted.
+
+    Raises:
+        StoreError
+    """
+    return [batch for batch in draw.head.batches if lake.batches.entry(batch) is None]
+
+
+def labels_are_there(lake: Lake, draw: StoredDraw) -> bool:
+    """Whether a draw has its batches, and the facts of all of its segments.
+
+    Raises:
+        StoreError
+    """
+    keys = dict.fromkeys(segment.facts_key for segment in draw.segments)
+    return not deleted_batches(lake, draw) and all(lake.files.many(lake.facts.has, keys))
+
+
+@contextmanager
+def with_labels(lake: Lake, draw: StoredDraw) -> Iterator[None]:
+    """What the block does not find of a draw's batches and facts was deleted.
+
+        with with_labels(lake, draw):
+            rows = answered_rows(lake, draw)
+
+    Raises:
+        LabelsDeleted
+    """
+    try:
+        yield
+    except NotFound as error:
+        if labels_are_there(lake, draw):
+            raise
+        raise LabelsDeleted(
+            f"labels of draw {draw.id!r} were deleted: nothing more can be heard or calibrated",
+            hint=f"answers are kept (`k2d reviews export {draw.id} FILE`) and count again once the same labels are "
+            "made; `k2d review` draws anew",
+            draw=draw.id,
+        ) from error
+
+
 def place_of_draw(segment: Draw) -> Place:
     """The label, chunk and segment of a drawn segment."""
     return segment.label_key, segment.chunk, segment.segment
@@ -142,6 +191,19 @@ def answered_rows(lake: Lake, draw: StoredDraw) -> list[ReviewRow]:
             "with `k2d review`",
         ) from error
     return [_answered(row, found.get(place_of_draw(own), [])) for row, own in zip(rows, draw.segments, strict=True)]
+
+
+def known_rows(lake: Lake, draw: StoredDraw) -> list[ReviewRow]:
+    """As `answered_rows`; where labels were deleted, what reviews and the draw itself know: answers, no times.
+
+    Raises:
+        StoreError
+    """
+    try:
+        with with_labels(lake, draw):
+            return answered_rows(lake, draw)
+    except LabelsDeleted:
+        return judged_rows(draw, reviews_of(lake, draw))
 
 
 def judged_rows(draw: StoredDraw, found: dict[Place, list[Review]]) -> list[ReviewRow]:

@@ -56,7 +56,11 @@ def choose_segments(
         return chosen, population
     if count < FEWEST:
         raise BadRequest(
-            f"too few reviews to prove anything: {count}", hint=f"--count is at least {FEWEST}; 300 is usual"
+            f"too few reviews to prove anything: {count}",
+            hint=f"--count is at least {FEWEST}; 300 is usual",
+            parameter="count",
+            value=count,
+            least=FEWEST,
         )
     return draw(parts, policy, count=count, seed=seed)
 
@@ -158,8 +162,10 @@ def segment_audio(lake: Lake, id_: str, *, around_s: float = 0.0) -> bytes:
         StoreError
     """
     place = place_of(id_)
-    label_key = lake.facts.label_key(place.facts_key)
-    for chunk, flac in lake.labels.read(label_key, audio=True, only=frozenset((place.chunk,))):
+    label_keys = [lake.facts.label_key(place.facts_key)] if lake.facts.has(place.facts_key) else []
+    for chunk, flac in (
+        own for key in label_keys for own in lake.labels.read(key, audio=True, only=frozenset((place.chunk,)))
+    ):
         if place.segment is None or place.segment >= len(chunk.segments):
             break
         segment = chunk.segments[place.segment]

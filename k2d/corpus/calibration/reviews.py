@@ -8,7 +8,7 @@ label is correct; false without a reference counts as entirely wrong). A line wi
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -108,13 +108,18 @@ def write(path: Path, head: ReviewHead, rows: Iterable[ReviewRow]) -> None:
     """
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(head.model_dump_json(exclude_none=True) + "\n")
-            for row in rows:
-                file.write(json.dumps(row.model_dump(), ensure_ascii=False) + "\n")
+            file.writelines(lines(head, rows))
     except FileExistsError as error:
         raise BadRequest(f"{path} exists", hint="review files are not overwritten: choose another name") from error
     except OSError as error:
         raise BadRequest(f"cannot write {path}: {error}") from error
+
+
+def lines(head: ReviewHead, rows: Iterable[ReviewRow]) -> Iterator[str]:
+    """Iterate over the lines of a review file."""
+    yield head.model_dump_json(exclude_none=True) + "\n"
+    for row in rows:
+        yield json.dumps(row.model_dump(), ensure_ascii=False) + "\n"
 
 
 def load(path: Path) -> tuple[ReviewHead, list[ReviewRow]]:
@@ -125,7 +130,7 @@ def load(path: Path) -> tuple[ReviewHead, list[ReviewRow]]:
         BadRequest: it is not a review file, or a line is not valid.
     """
     try:
-        lines = [line for line in read_lines(path) if line.strip()]
+        stored = [line for line in read_lines(path) if line.strip()]
     except FileNotFoundError as error:
         raise NotFound(f"no file {path}", hint="`k2d review BATCH --out FILE` draws one") from error
     except (OSError, UnicodeError) as error:
@@ -133,8 +138,8 @@ def load(path: Path) -> tuple[ReviewHead, list[ReviewRow]]:
     rows = []
     number = 1
     try:
-        head = ReviewHead.model_validate_json(lines[0] if lines else "")
-        for number, line in enumerate(lines[1:], start=2):  # noqa: B007 - the error message has the number
+        head = ReviewHead.model_validate_json(stored[0] if stored else "")
+        for number, line in enumerate(stored[1:], start=2):  # noqa: B007 - the error message has the number
             rows.append(ReviewRow.model_validate_json(line))
     except ValidationError as error:
         problem = error.errors()[0]

@@ -1,7 +1,8 @@
 """What a page's address asks for: a policy with its α and rules, and numbers that people may have typed wrongly."""
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -57,7 +58,7 @@ def asked_policy(parameters: Parameters) -> AskedPolicy:
         on = parameters.getlist("on")
         policy = switched(policy, [_member(Reason, "on", name) for name in on if name != SALVAGE])
         policy = with_salvage(policy, salvage=SALVAGE in on)
-    return AskedPolicy(base, policy.varied(alpha=number(parameters, "alpha")))
+    return AskedPolicy(base, policy.varied(alpha=number(parameters, "alpha", most=1)))
 
 
 def other_policy(parameters: Parameters) -> Policy:
@@ -67,28 +68,40 @@ def other_policy(parameters: Parameters) -> Policy:
         BadRequest: as `asked_policy`.
     """
     base = policy_in(parameters, "other_own") or policy_in(parameters, "other") or DEFAULT
-    return base.varied(alpha=number(parameters, "other_alpha"))
+    return base.varied(alpha=number(parameters, "other_alpha", most=1))
 
 
 def policy_in(parameters: Parameters, name: str) -> Policy | None:
-    """The policy of one parameter; None if it is empty."""
+    """The policy of one parameter; None if it is empty.
+
+    Raises:
+        BadRequest
+    """
     text = text_of(parameters, name)
     if len(text) > MOST_CHARACTERS:
-        raise BadRequest(f"the policy has {len(text)} characters; {MOST_CHARACTERS} are read at most")
-    return policy_of(text) if text else None
+        characters = f"the policy has {len(text)} characters; {MOST_CHARACTERS} are read at most"
+        raise BadRequest(characters, parameter=name)
+    try:
+        return policy_of(text) if text else None
+    except BadRequest as error:
+        raise BadRequest(error.message, hint=error.hint, parameter=name) from error
 
 
-def number(parameters: Parameters, name: str) -> float | None:
-    """A number; None if the parameter is empty.
+def number(parameters: Parameters, name: str, *, least: float = 0, most: float | None = None) -> float | None:
+    """A number from `least` to `most`; None if the parameter is empty.
 
     Raises:
         BadRequest
     """
     text = text_of(parameters, name)
     try:
-        return float(text) if text else None
-    except ValueError as error:
-        raise BadRequest(f"{name} is not a number: {text[:100]!r}") from error
+        value = float(text) if text else None
+    except ValueError:
+        value = math.nan
+    if value is None or least <= value <= (math.inf if most is None else most):
+        return value
+    limits: dict[str, Any] = {"least": least} | ({} if most is None else {"most": most})
+    raise BadRequest(f"{name} cannot be {text[:100]!r}", parameter=name, value=text[:100], **limits)
 
 
 def choice(parameters: Parameters, name: str, kind: type[_Enum]) -> _Enum | None:
@@ -125,4 +138,12 @@ def _member(kind: type[_Enum], name: str, text: str) -> _Enum:
     try:
         return kind(text)
     except ValueError as error:
-        raise BadRequest(f"{name} cannot be {text[:100]!r}", hint=f"one of {', '.join(kind)}") from error
+        raise not_one_of(name, text, list(kind)) from error
+
+
+def not_one_of(name: str, text: str, choices: Sequence[str]) -> BadRequest:
+    """The error of a parameter that is none of its choices."""
+    hint = f"one of {', '.join(choices)}"
+    return BadRequest(
+        f"{name} cannot be {text[:100]!r}", hint=hint, parameter=name, value=text[:100], choices=list(choices)
+    )

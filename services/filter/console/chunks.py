@@ -16,11 +16,11 @@ from k2d.filtering.distance import aligned_diff
 from k2d.filtering.interlinear import interlinear
 from k2d.filtering.policy import PRESETS, RULES, SHORT_NAMES
 from k2d.keys import chunk_of
-from k2d.schema import TEACHER, Reason, Status
+from k2d.schema import Reason, Status
 from k2d.store import Lake
 from services.filter.console.asked import asked_policy, choice, link, number, text_of
 from services.filter.console.page import PageRoute, render, words_of
-from services.filter.console.verdicts import REASONS, evidence_name, sentence
+from services.filter.console.verdicts import REASONS, evidence_name, origin_name, sentence
 from services.filter.context import InLake, InQueue
 from services.filter.index_jobs import require_index
 
@@ -104,7 +104,7 @@ def chunk_page(request: Request, chunk_id: str, lake: InLake) -> Response:
         columns=interlinear(chunk.teacher_text, [hypothesis.text for hypothesis in texts]),
         shares=_shares(chunk.contributions),
         evidence_name=evidence_name,
-        teacher=TEACHER,
+        origin_name=origin_name,
         meta=(meta := lake.facts.meta(key)),
         recorded=json.dumps(meta, ensure_ascii=False, indent=1),
         before=before,

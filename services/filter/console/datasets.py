@@ -15,6 +15,7 @@ from k2d.errors import K2DError, NotFound, QueueError
 from services.filter.chunks import RangeHeader, ranged
 from services.filter.console.page import PageRoute, render
 from services.filter.console.progress import ledger_bar
+from services.filter.console.verdicts import origin_name
 from services.filter.context import InLake, InQueue
 from services.filter.datasets import get_dataset, remove_dataset
 from services.filter.fleet import function_of
@@ -57,6 +58,7 @@ def dataset_page(request: Request, name: str, lake: InLake, queue: InQueue, seed
         rows_error=rows_error,
         next_seed=(drawn + 1) % MOST_SEED,
         formats=list(FORMATS),
+        origin_name=origin_name,
     )
 
 

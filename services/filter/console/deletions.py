@@ -43,7 +43,8 @@ def _planned(lake: Lake, queue: WorkQueue, batch: str) -> tuple[Deletion, list[s
     """What goes with a batch, and the datasets that were made of it.
 
     Raises:
-        Conflict: it is unfinished and not cancelled, or a worker may still be at it.
+        BatchUnfinished: it is not cancelled.
+        BatchAtWork: a worker may still be at it.
     """
     stored = lake.batches.get(batch)
     deletion = plan_deletion(lake, stored)

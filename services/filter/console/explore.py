@@ -26,6 +26,7 @@ from services.filter.console.asked import (
     asked_policy,
     choice,
     link,
+    not_one_of,
     other_policy,
     text_of,
 )
@@ -163,7 +164,8 @@ def _freeze(request: Request, batch: str, form: Parameters, lake: Lake, queue: W
     asked, batches = asked_policy(form), _batches(lake, batch, form)
     name = text_of(form, "name")
     if not name:
-        raise BadRequest("the dataset has no name", hint="up to 100 letters, digits, '.', '_' and '-'")
+        hint = "up to 100 letters, digits, '.', '_' and '-'"
+        raise BadRequest("the dataset has no name", hint=hint, parameter="name")
     body = DatasetRequest(
         name=name,
         batches=[one.id for one in batches],
@@ -201,7 +203,7 @@ def _indexed(lake: Lake, queue: WorkQueue, batch: str, parameters: Parameters) -
 def _panel(parameters: Parameters) -> str:
     show = text_of(parameters, "show") or PANELS[0]
     if show not in PANELS:
-        raise BadRequest(f"show cannot be {show[:100]!r}", hint=f"one of {', '.join(PANELS)}")
+        raise not_one_of("show", show, PANELS)
     return show
 
 

@@ -7,6 +7,10 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from k2d.wording import audio_length
+from services.filter.console.words import Words
+
+UNITS: Final = {"s": "{count} s", "min": "{count} min", "h": "{count} h", "d": "{count} d"}  # of time
+_TIME: Final = re.compile(rf"([\d.,]+) ({'|'.join(UNITS)})\b")
 
 
 def clock(seconds: float) -> str:
@@ -32,8 +36,22 @@ def number(value: float) -> str:
     return f"{value:,}"
 
 
-def duration(seconds: float) -> str:
+def hours(seconds: float, words: Words) -> str:
+    """A length of audio as `audio_length` has it: hours(5400, Words("zh-Hant")) == "90.0 分鐘"."""
+    return with_units(audio_length(seconds), words)
+
+
+def duration(seconds: float, words: Words) -> str:
     """A time to wait, in whole units: "40 s", "12 min", "3 h 20 min", "2 d 4 h"."""
+    return with_units(_duration(seconds), words)
+
+
+def with_units(text: str, words: Words) -> str:
+    """A text whose units of time are in the reader's language."""
+    return _TIME.sub(lambda found: words(UNITS[found[2]], count=found[1]), text)
+
+
+def _duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 120:
         return f"{whole} s"
@@ -72,7 +90,7 @@ def beside(value: float, alpha: float) -> tuple[str, str]:
 
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
-    "hours": audio_length,
+    "hours": hours,
     "clock": clock,
     "share": share,
     "when": when,

@@ -52,7 +52,7 @@ def revoke_key(request: Request, key_id: str, lake: InLake) -> Response:
 def audit_log_page(request: Request, lake: InLake, day: str | None = None, action: str = "", by: str = "") -> Response:
     """A day's changes, newest first: of the last day that has any, unless one is named."""
     if day is not None and not DAY.fullmatch(day):
-        raise BadRequest(f"not a day: {day[:40]!r}", hint="write it as 2026-11-22")
+        raise BadRequest(f"not a day: {day[:40]!r}", parameter="day", value=day[:40], form="2026-11-22")
     days = lake.audit_log.days()
     shown = day or (days[0] if days else None)
     entries = list(lake.audit_log.entries(shown))[::-1] if shown else []

@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -18,9 +19,11 @@ import k2d
 from k2d.errors import K2DError
 from k2d.store.access import AccessRole
 from services.filter.console import files, formats
+from services.filter.console.errors import page_error, value_members
 from services.filter.console.words import COOKIE as LANGUAGE_COOKIE
 from services.filter.console.words import LANGUAGES, Words, preferred
 from services.web.access import ANONYMOUS, Authenticator, Caller
+from services.web.problems import problem_document
 from services.web.sessions import ANONYMOUS_ID, COOKIE, HOURS
 
 THEME_COOKIE: Final = "k2d_theme"
@@ -108,14 +111,17 @@ def refused_page(scope: Scope, refusal: Response) -> Response:
             return Response(status_code=401, headers={"HX-Redirect": target})
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"{target}?{urlencode({'next': wanted})}", 303)
-    body = json.loads(bytes(refusal.body))
-    return error_page(request, refusal.status_code, str(body["detail"]), body.get("hint"))
+    return error_page(request, json.loads(bytes(refusal.body)))
 
 
-def error_page(request: Request, status: int, detail: str, hint: str | None) -> Response:
-    """An error as a page, or as the notice that a part of a page shows."""
-    template = "notice.html" if request.headers.get("hx-request") else "error.html"
-    return render(request, template, status=status, detail=detail, hint=hint, code=status)
+def error_page(request: Request, problem: Mapping[str, Any]) -> Response:
+    """A problem document as a page, or as the notice that a part of a page shows."""
+    is_part = bool(request.headers.get("hx-request"))
+    root = request.scope.get("root_path", "") + "/"
+    words = words_of(request.scope, request.headers, request.cookies)
+    error = page_error(problem, words, path=request.url.path.removeprefix(root), query=request.url.query)
+    status = int(problem["status"])
+    return render(request, "notice.html" if is_part else "error.html", status=status, code=status, error=error)
 
 
 class PageRoute(APIRoute):
@@ -128,12 +134,16 @@ class PageRoute(APIRoute):
             try:
                 return await handler(request)
             except K2DError as error:
-                return error_page(request, error.status, error.message, error.hint)
+                return error_page(
+                    request, problem_document(error.status, error.code, error.message, hint=error.hint, **error.details)
+                )
             except RequestValidationError as error:
-                detail = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-                return error_page(request, 422, detail, None)
+                first = error.errors()[0]
+                about = value_members(first)
+                return error_page(request, problem_document(422, "invalid_request", str(first["msg"]), **about))
             except HTTPException as error:
-                return error_page(request, error.status_code, str(error.detail), None)
+                code = HTTPStatus(error.status_code).name.lower()
+                return error_page(request, problem_document(error.status_code, code, str(error.detail)))
 
         return with_error_pages
 

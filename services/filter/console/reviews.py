@@ -5,16 +5,24 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from k2d.corpus.calibration import desk
-from k2d.corpus.calibration.draws import StoredDraw, draws_of_batches, make_draw, open_draw
+from k2d.corpus.calibration import reviews as review_file
+from k2d.corpus.calibration.draws import (
+    StoredDraw,
+    draws_of_batches,
+    known_rows,
+    labels_are_there,
+    make_draw,
+    open_draw,
+)
 from k2d.documents import CalibrationResult, DrawItem, ReviewProgress
-from k2d.errors import BadRequest
 from k2d.filtering.policy import DEFAULT, PRESETS, explain, to_yaml
 from k2d.schema import Batch
 from k2d.store import Lake
 from k2d.store.reviews import DRAW_ID, ReviewOrder
+from services.filter.console.asked import not_one_of
 from services.filter.console.curve import curve_picture
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake, InQueue
@@ -50,7 +58,7 @@ async def create_draw(
     seed: Annotated[int, Form(ge=0, le=2**31)] = 0,
 ) -> Response:
     if policy not in PRESETS:
-        raise BadRequest(f"unknown policy: {policy!r}", hint=f"one of {', '.join(PRESETS)}")
+        raise not_one_of("policy", policy, list(PRESETS))
 
     def draw() -> StoredDraw:
         batches = [lake.batches.get(name) for name in dict.fromkeys(batch)]
@@ -73,11 +81,8 @@ async def draw_page(
     if not DRAW_ID.fullmatch(name):
         await asyncio.to_thread(lake.batches.get, name)
         return _go(request, f"/review?{urlencode({'batch': name})}")
-    progress, batches, calibrations = await asyncio.to_thread(
-        _draw_values, lake, name, caller_of(request), target / 100, confidence / 100
-    )
-    values: dict[str, Any] = {"progress": progress, "draw": progress.draw, "batches": batches}
-    return render(request, "review.html", second=second, calibrations=calibrations, **values)
+    values = await asyncio.to_thread(_draw_values, lake, name, caller_of(request), target / 100, confidence / 100)
+    return render(request, "review.html", second=second, **values)
 
 
 @router.get("/review/{name}/progress")
@@ -85,7 +90,16 @@ async def progress_part(
     request: Request, lake: InLake, name: str, target: InTarget = 8.0, confidence: InConfidence = 95.0
 ) -> Response:
     progress = await asyncio.to_thread(_progress, lake, name, caller_of(request), target / 100, confidence / 100)
-    return render(request, "review_progress.html", progress=progress, draw=progress.draw)
+    return render(request, "review_progress.html", progress=progress, draw=progress.draw, deleted=False)
+
+
+@router.get("/review/{name}/answers.jsonl")
+def answers_file(lake: InLake, name: str) -> StreamingResponse:
+    """The draw as a review file, with all answers: also where its labels were deleted."""
+    draw = open_draw(lake, name)
+    headers = {"Content-Disposition": f'attachment; filename="{draw.id}.jsonl"'}
+    lines = review_file.lines(draw.head, known_rows(lake, draw))
+    return StreamingResponse(lines, media_type="application/jsonl", headers=headers)
 
 
 @router.post("/review/{name}/calibrations")
@@ -118,7 +132,7 @@ async def calibration_page(request: Request, lake: InLake, name: str, calibratio
         request,
         "calibration.html",
         result=result,
-        draw=desk.describe_draw(draw),
+        draw=desk.describe_draw(lake, draw),
         policy=policy,
         explanation=explain(result.policy),
         picture=curve_picture(result.curve, result.target),
@@ -135,7 +149,9 @@ async def policy_file(lake: InLake, name: str, calibration: str) -> Response:
 def _choices(lake: Lake, name: str | None) -> dict[str, Any]:
     """What the page offers: one batch with its draws, or the newest batches and draws."""
     batch = lake.batches.get(name) if name else None
-    draws = [desk.describe_draw(draw) for draw in draws_of_batches(lake, [batch.id] if batch else [])[:MOST_DRAWS]]
+    draws = [
+        desk.describe_draw(lake, draw) for draw in draws_of_batches(lake, [batch.id] if batch else [])[:MOST_DRAWS]
+    ]
     batches: list[Batch] = [batch] if batch else []
     if batch is None:
         for entry in lake.batches.all():
@@ -145,11 +161,16 @@ def _choices(lake: Lake, name: str | None) -> dict[str, Any]:
     return {"batch": batch, "batches": batches, "draws": draws, "names": _names(lake, draws)}
 
 
-def _draw_values(
-    lake: Lake, name: str, reviewer: str, target: float, confidence: float
-) -> tuple[ReviewProgress, dict[str, str | None], list[tuple[str, dict[str, Any]]]]:
-    progress = _progress(lake, name, reviewer, target, confidence)
-    return progress, _names(lake, [progress.draw]), list(lake.draws.calibrations(name))
+def _draw_values(lake: Lake, name: str, reviewer: str, target: float, confidence: float) -> dict[str, Any]:
+    draw = open_draw(lake, name)
+    progress = desk.progress_of(lake, draw, reviewer=reviewer, target=target, confidence=confidence)
+    return {
+        "progress": progress,
+        "draw": progress.draw,
+        "batches": _names(lake, [progress.draw]),
+        "calibrations": list(lake.draws.calibrations(name)),
+        "deleted": not labels_are_there(lake, draw),
+    }
 
 
 def _progress(lake: Lake, name: str, reviewer: str, target: float, confidence: float) -> ReviewProgress:

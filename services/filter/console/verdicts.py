@@ -1,5 +1,6 @@
 """Verdicts, reasons and evidence in a sentence. Every text here has a translation; a test looks each up."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -29,6 +30,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.UNRESOLVED: "the validators contradict one another",
     Reason.RESCORED: "its text is a second decode's, and this policy takes the teacher's own only",
 }
+_SECOND_DECODE: Final = re.compile(r"second decode, beam (\d+)")  # as k2d.labeling.rescore writes it
 EVIDENCE: Final[Mapping[str, str]] = {
     "bias": "before any evidence",
     "disagreement": "validators hear other words",
@@ -58,6 +60,12 @@ def sentence(chunk: ChunkDetail, policy: Policy, words: Words) -> str:
     if chunk.reason in RULES:
         return _("Rejected by a rule, whatever α is: {reason}.", reason=reason)
     return _("Rejected: its {measure} of {value} is above α = {alpha}; {reason}.", reason=reason, **values)
+
+
+def origin_name(origin: str, words: Words) -> str:
+    """Where a label's text comes from: origin_name("second decode, beam 5", Words("zh-Hant")) == "重新解碼，束寬 5"."""
+    found = _SECOND_DECODE.fullmatch(origin)
+    return words("second decode, beam {beams}", beams=found[1]) if found else words(origin)
 
 
 def evidence_name(name: str) -> str:

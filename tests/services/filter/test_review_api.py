@@ -196,7 +196,8 @@ def test_a_deleted_batch_is_said_and_its_reviews_stay(api, lake, template, draw)
     with LocalClient(create_app(Settings(store=str(lake.files.root), _env_file=None))) as other:
         gone = other.get(f"/v1/draws/{draw}/segments")
         assert gone.status_code == 404
-        assert "batch" in gone.json()["detail"]
+        assert (gone.json()["code"], gone.json()["draw"]) == ("labels_deleted", draw)
+        assert other.get(f"/v1/draws/{draw}").json()["draw"]["deleted"] == [template[1]]
         assert other.get(f"/v1/draws/{draw}").json()["reviewed"] == 1
         lake.files.remove_folder("facts")
         assert post(other, answer(2, item["id"])).status_code == 404

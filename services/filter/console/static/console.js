@@ -52,8 +52,9 @@ async function send(method, url, body) {
   const response = await fetch(url, { method, headers, body });
   const kind = response.headers.get("content-type") || "";
   const answer = kind.includes("json") ? await response.json() : await response.text();
-  if (!response.ok) {
-    const said = answer.detail || String(answer).slice(0, 300) || response.statusText;
+  if (!response.ok) { // of a page's own data the answer is an error page
+    const notice = kind.includes("html") && new DOMParser().parseFromString(answer, "text/html").querySelector(".notice.error");
+    const said = answer.detail || (notice ? notice.innerText : String(answer).slice(0, 300)) || response.statusText;
     throw Object.assign(new Error(said), { status: response.status });
   }
   return answer;

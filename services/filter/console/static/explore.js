@@ -13,7 +13,7 @@ let curve = null, measures = [], plot = null, cursor = "", asked = 0;
 const alphaNow = () => Math.min(1, Math.max(0, Number(typed.value) || 0));
 const digits = (value) => new Intl.NumberFormat(language, { maximumFractionDigits: value < 10 ? 2 : 1 }).format(value);
 const whole = (value) => new Intl.NumberFormat(language).format(value);
-const hours = (ms) => ms < 7.2e6 ? `${digits(ms / 6e4)} min` : `${digits(ms / 3.6e6)} h`;
+const hours = (ms) => ms < 7.2e6 ? fill(words.min, { count: digits(ms / 6e4) }) : fill(words.h, { count: digits(ms / 3.6e6) });
 const share = (part, all) => all ? `${(100 * part / all).toFixed(1)} %` : "–";
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -51,6 +51,7 @@ function showNumbers() {
     small.textContent = part;
     document.querySelector(`[data-number="${name}"]`).replaceChildren(`${text} `, small);
   }
+  document.getElementById("chunks-kept").textContent = fill(words.chunks_kept, { count: whole(at.chunks) });
   let x = 0;
   for (const [name, ms] of [["accepted", at.kept], ["salvaged", at.salvaged], ["rejected", rejected]]) {
     const bar = document.querySelector(`.ledger-bar .${name}`);

@@ -24,8 +24,8 @@
     return `${bytes.toFixed(1)} TB`;
   }
   function length(seconds) {
-    if (seconds < 120) return `${seconds.toFixed(0)} s`;
-    return seconds < 7200 ? `${(seconds / 60).toFixed(0)} min` : `${(seconds / 3600).toFixed(1)} h`;
+    if (seconds < 120) return fill(texts.s, { count: seconds.toFixed(0) });
+    return seconds < 7200 ? fill(texts.min, { count: (seconds / 60).toFixed(0) }) : fill(texts.h, { count: (seconds / 3600).toFixed(1) });
   }
   const total = () => files.reduce((sum, entry) => sum + entry.file.size, 0);
   function show(element, text) {

@@ -73,6 +73,8 @@ def test_moving_alpha_redraws_without_a_request(page: Any) -> None:
     page.locator("#alpha").evaluate("slider => { slider.value = 0.05; slider.dispatchEvent(new Event('input')); }")
     until(page, "text => document.querySelector('[data-number=kept]').textContent !== text", arg=before)
     assert page.text_content("[data-number=kept]").startswith("0 min")
+    assert page.text_content("#chunks-kept") == "chunks kept"
+    assert page.evaluate("fill(words.chunks_kept, { count: 1 })") == "chunk kept"
     assert page.input_value("#alpha-number") == "0.05"
     assert not asked
     page.locator("#alpha").evaluate("slider => slider.dispatchEvent(new Event('change', {bubbles: true}))")
@@ -165,7 +167,8 @@ def test_axe_finds_nothing_serious(browser: Any, address: str, theme: str, langu
     for path in ("/batches/lectures/explore?show=yield", "/batches/lectures/explore?show=flips&other=paper"):
         explore(page, path.partition("explore")[2])
         serious += axe.run(page).response["violations"]
-    for path in ("/batches/lectures/chunks", f"/chunks/{chunk}?batch=lectures"):
+    wrong = ("/batches/none", "/batches/lectures/explore?own=%7B%22alpha%22:3%7D")
+    for path in ("/batches/lectures/chunks", f"/chunks/{chunk}?batch=lectures", *wrong):
         page.goto(path)
         assert page.get_attribute("html", "lang") == language
         serious += axe.run(page).response["violations"]

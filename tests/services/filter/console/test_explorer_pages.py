@@ -198,7 +198,7 @@ def test_what_the_page_shows_is_frozen(operator: LocalClient) -> None:
     assert again.status_code == 200
     taken = operator.post(f"{EXPLORE}/freeze", data=fields | {"alpha": "0.3"})
     assert taken.status_code == 409
-    assert "being frozen with other content" in taken.text
+    assert "another dataset “first”, made of something else" in taken.text
     assert "take another name" in taken.text
 
 

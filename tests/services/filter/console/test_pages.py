@@ -18,6 +18,7 @@ from k2d.datasets.freeze import freeze
 from k2d.documents import BatchOptions
 from k2d.errors import NotFound
 from k2d.filtering.policy import PAPER
+from k2d.keys import chunk_id
 from k2d.labeling.request import make_batch
 from k2d.schema import Source
 from k2d.settings import Settings
@@ -236,7 +237,7 @@ def test_a_batch_that_a_worker_may_be_at_is_not_deleted(lake, console):
     request_plan(queue, batch.id)
     Job.fetch(queue.job_ids(CONTROL)[0], queue.redis, serializer=JSONSerializer).set_status("started")
     answer = console.get(f"/batches/{batch.id}/delete")
-    assert (answer.status_code, "a worker may be at batch" in answer.text) == (409, True)
+    assert (answer.status_code, "A worker may still be at this batch" in answer.text) == (409, True)
     queue.redis.flushall()
     assert console.get(f"/batches/{batch.id}/delete").status_code == 200
 
@@ -483,12 +484,16 @@ def test_every_page_in_chinese(lake, console):
     batch = finished_batch(lake)
     freeze(lake, name="talks", batches=[batch.id], policy=PAPER)
     published(lake)
+    chunk = chunk_id(next(result.facts_key for result in lake.batches.results(batch.id) if result.facts_key), 0)
     console.get("/preferences?language=zh-Hant&next=/")
-    for path in ("/", "/batches/new", "/batches/new?add=lectures", "/batches/lectures", "/batches/lectures/delete",
+    for path in ("/", "/?hours=true", f"/chunks/{chunk}", "/batches/lectures/explore/panel?show=yield",
+                 "/batches/new", "/batches/new?add=lectures", "/batches/lectures", "/batches/lectures/delete",
                  "/datasets", "/datasets/talks", "/runs", "/runs/first", "/fleet", "/keys", "/audit-log"):  # fmt: skip
         page = console.get(path)
         assert page.status_code == 200, path
-        assert 'lang="zh-Hant"' in page.text
+        assert 'lang="zh-Hant"' in page.text or "<html" not in page.text
+        text = re.sub(r'<(\w+)[^>]* lang="en".*?</\1>|<[^>]*>', " ", page.text, flags=re.DOTALL)
+        assert not re.search(r"\d (s|min|h|d)\b", text), path
 
 
 METRICS = """

@@ -43,6 +43,22 @@ def test_no_page_scrolls_sideways_and_a_thumb_hits_its_actions(browser: Any, sit
             page.set_viewport_size({"width": WIDTHS[0], "height": 800})
 
 
+def test_a_rules_count_stands_in_its_row(browser: Any, site: Any) -> None:
+    store, url = site
+    explore = next(shot for shot in shots(store) if shot.name == "explore")
+    with pages(browser, url, store.key, viewport={"width": WIDTHS[-1], "height": 800}) as page:
+        show(page, explore)
+        far = page.evaluate(
+            """() => [...document.querySelectorAll(".rule small")].filter((own) => own.textContent).map((own) => {
+                const count = own.getBoundingClientRect(), rule = own.previousElementSibling.getBoundingClientRect();
+                if (count.left < rule.right) return 99;
+                return Math.abs(count.top + count.bottom - rule.top - rule.bottom) / 2;
+            })"""
+        )
+        assert len(far) > 5
+        assert max(far) < 3  # px between the middles of a rule and its count
+
+
 def test_values_of_a_record_stand_behind_their_columns_names(browser: Any, site: Any) -> None:
     store, url = site
     with pages(browser, url, store.key, viewport={"width": WIDTHS[0], "height": 800}) as page:

@@ -12,8 +12,10 @@ from console import serve
 from local_client import LocalClient
 from reviewing import reviewable
 
-from k2d.corpus.calibration.desk import next_segments, progress_of, store_review
-from k2d.corpus.calibration.draws import open_draw
+from k2d.cli import calibrate
+from k2d.corpus.calibration.desk import calibrate_draw, next_segments, progress_of, store_review
+from k2d.corpus.calibration.draws import LabelsDeleted, open_draw
+from k2d.corpus.deletion import delete_batch, plan_deletion
 from k2d.documents import ReviewRequest
 from k2d.settings import Settings
 from k2d.store import Lake
@@ -92,11 +94,47 @@ def test_a_viewer_sees_but_does_not_review(lake, template):
     assert client.post(f"/review/{template[2]}/calibrations", data={}).status_code == 403
 
 
-def test_a_deleted_batch_is_said(console, lake, template):
-    lake.files.remove_folder(f"batches/{template[1]}")
-    with LocalClient(app_of(lake)) as fresh:
-        assert "was deleted" in fresh.get(f"/review/{template[2]}").text
-        assert fresh.get("/review").status_code == 200
+def test_a_draw_whose_labels_were_deleted_says_so_and_keeps_its_answers(lake, template, monkeypatch):
+    monkeypatch.setenv("K2D_STORE", str(lake.files.root))
+    _, batch_id, draw = template
+    segments = next_segments(lake, draw, reviewer="ada", limit=40).segments
+    for number, segment in enumerate(segments[:25]):
+        store_review(lake, ReviewRequest(id=f"answer-{number:03}", segment=segment.id, verdict="right"), reviewer="ada")
+    calibration = calibrate_draw(lake, open_draw(lake, draw), target=0.3, confidence=0.9, name="mine", by="ada")
+    batch = lake.batches.get(batch_id)
+    delete_batch(lake, plan_deletion(lake, batch))
+    check_deleted_draw(lake, draw, calibration.id)
+    lake.batches.put(batch)  # posted again, and not labeled yet
+    check_deleted_draw(lake, draw, calibration.id)
+
+
+def check_deleted_draw(lake: Lake, draw: str, calibration: str) -> None:
+    with LocalClient(app_of(lake)) as console:
+        page = console.get(f"/review/{draw}").text
+        assert "The labels of this review were deleted" in page
+        assert "Draw segments anew" in page
+        assert "calibrate." not in page  # as what could be claimed
+        assert "review.js" not in page  # nothing is loaded, and nothing fails
+        assert f"calibrations/{calibration}" in page
+        assert "review/" + draw in console.get("/review").text
+        if not lake.batches.ids():
+            assert "labels deleted" in console.get("/review").text
+            assert "/explore?policy" not in console.get(f"/review/{draw}/calibrations/{calibration}").text
+        head, *rows = map(json.loads, console.get(f"/review/{draw}/answers.jsonl").text.splitlines())
+        assert head["segments"] == len(rows)
+        assert sum(row["correct"] is True for row in rows) == 25
+        token = {"X-CSRF-Token": re.search(r'data-csrf="([0-9a-f]+)"', page)[1], "HX-Request": "true"}
+        refused = console.post(f"/review/{draw}/calibrations", data={}, headers=token)
+        assert (refused.status_code, "labels of this review were deleted" in refused.text) == (404, True)
+        answers = [console.get(f"/v1/draws/{draw}/segments"), console.get(f"/v1/segments/{rows[0]['id']}/audio")]
+        answers.append(console.get(f"/v1/draws/{draw}/calibrations/nothing"))
+        assert [answer.status_code for answer in answers] == [404] * 3
+        for answer in (refused, *answers):
+            assert str(lake.files.root) not in answer.text
+            assert ".parquet" not in answer.text
+            assert ".json" not in answer.text
+    with pytest.raises(LabelsDeleted, match="labels of draw"):
+        calibrate.calibrate(draw)
 
 
 def test_a_curve_is_laid_out_within_its_picture():
@@ -297,6 +335,11 @@ def test_an_ended_session_keeps_the_answers_until_someone_signs_in(browser, lake
         context.close()
 
 
+def of_a_deleted_batch(lake: Lake, draw: str) -> bytes:
+    """The document of a draw, with another batch in place of its own."""
+    return lake.files.read(f"draws/{draw}.json").replace(open_draw(lake, draw).head.batches[0].encode(), b"b_gone")
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_of_reviews_have_no_serious_fault_for_screen_readers(browser, lake, template, scheme):
@@ -315,7 +358,8 @@ def test_pages_of_reviews_have_no_serious_fault_for_screen_readers(browser, lake
             page.goto(f"{url}/review/{draw}")
             page.click("#calibrate button")
             page.wait_for_url("**/calibrations/*")
-            for address in (page.url, f"{url}/review", f"{url}/review/{draw}"):
+            lake.files.write("draws/d_0000000000000000.json", of_a_deleted_batch(lake, draw))
+            for address in (page.url, *(f"{url}/review{own}" for own in ("", f"/{draw}", "/d_0000000000000000"))):
                 page.goto(address)
                 found = axe.run(page).response["violations"]
                 bad = [

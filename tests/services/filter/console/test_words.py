@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from k2d.wording import audio_length
 from services.filter.console import words
+from services.filter.console.formats import UNITS, duration, hours
+from services.filter.console.verdicts import origin_name
 from services.filter.console.words import LANGUAGES, Words, preferred, table
 
 CONSOLE = Path(words.__file__).parent
@@ -27,7 +30,7 @@ def texts() -> set[str]:
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_text_is_translated_with_its_values(language: str) -> None:
     assert len(texts()) > 20
-    missing = sorted(texts() - table(language).keys())
+    missing = sorted((texts() | set(UNITS.values())) - table(language).keys())
     assert not missing
     for text, translated in table(language).items():
         assert set(re.findall(r"\{(\w+)", text)) >= set(values := re.findall(r"\{(\w+)", translated)), text
@@ -63,6 +66,22 @@ def test_the_table_is_sorted_and_has_no_text_twice(language: str) -> None:
 )
 def test_the_readers_language(cookie: str | None, accepted: str, language: str) -> None:
     assert preferred(cookie, accepted) == language
+
+
+@pytest.mark.parametrize(
+    ("seconds", "length", "wait"),
+    [(40.0, "40.0 秒", "40 秒"), (5400.0, "90.0 分鐘", "90 分鐘"), (183600.0, "51.0 小時", "2 天 3 小時")],
+)
+def test_units_of_time_are_in_the_readers_language(seconds: float, length: str, wait: str) -> None:
+    chinese, english = Words("zh-Hant"), Words("en")
+    assert (hours(seconds, chinese), duration(seconds, chinese)) == (length, wait)
+    assert hours(seconds, english) == audio_length(seconds)
+
+
+def test_origins_of_labels_are_in_the_readers_language() -> None:
+    names = [origin_name(origin, Words("zh-Hant")) for origin in ("teacher", "review", "second decode, beam 1")]
+    assert names == ["教師模型", "審閱", "重新解碼，束寬 1"]
+    assert origin_name("second decode, beam 5", Words("en")) == "second decode, beam 5"
 
 
 def test_values_are_put_into_texts() -> None:
