@@ -32,6 +32,7 @@ from k2d.schema import (
     Batch,
     Chunk,
     Hypothesis,
+    NoLabel,
     Outcome,
     QuarantineReason,
     Recording,
@@ -216,8 +217,17 @@ def _labeled(lake: Lake, batch: Batch, position: int, talk: Sequence[Spoken], rn
     meta |= {"validator": VALIDATOR, "validator_name": VALIDATORS, "perturbations": ["as is"]}
     lake.facts.write(facts_key, rows, meta | {"hypotheses": [hypotheses_key]})
     name = batch.sources[position].name
+    gaps_ms = round(length * 1000) - sum(round(row.duration_s * 1000) for row in rows)
     return RecordingResult(
-        position, name, Outcome.LABELED, length, recording.id, label_key, facts_key, wall_s=length / 9
+        position,
+        name,
+        Outcome.LABELED,
+        length,
+        recording.id,
+        label_key,
+        facts_key,
+        wall_s=length / 9,
+        no_label=NoLabel(pauses_ms=gaps_ms - gaps_ms // 3, sound_ms=gaps_ms // 3),
     )
 
 
