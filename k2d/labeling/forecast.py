@@ -180,8 +180,11 @@ def _speed_of(lake: Lake, batch: Batch, other_options: tuple[str, ...]) -> Measu
 
 
 def _is_measure(result: RecordingResult) -> bool:
-    """Whether models worked on a recording: not where its labels and facts were there already."""
-    return result.wall_s > LEAST_WALL_S and (result.worked_s is None or result.worked_s > 0)
+    """Whether models worked on most of a recording. Where only validation was left it is none: the share of that in the
+    work is assumed."""
+    if result.wall_s <= LEAST_WALL_S:
+        return False
+    return result.worked_s is None or result.worked_s > (result.duration_s - result.quarantined_s) / 2
 
 
 def _machine(lake: Lake, label_key: str) -> str | None:

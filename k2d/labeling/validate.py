@@ -65,7 +65,7 @@ class Validation:
                     on_share((place + share) / len(keys), (known + own) / len(keys))
 
                 known += await self._validate(
-                    recording, validator, before, label_key=label_key, key=key, on_share=of_this
+                    recording, validator, before, label_key=label_key, key=key, rest=known == place, on_share=of_this
                 )
             on_share((place + 1) / len(keys), known / len(keys))
             before.append(await asyncio.to_thread(self.lake.hypotheses.read, key))
@@ -92,31 +92,40 @@ class Validation:
         *,
         label_key: str,
         key: str,
+        rest: bool,
         on_share: Callable[[float, float], None],
     ) -> float:
-        """Run one validator over the chunks it wants, and store its hypotheses in order; returns the share of them that
-        was there already."""
-        wanted = await asyncio.to_thread(self._wanted, label_key, validator, before)
+        """Run one validator over the chunks it wants, and store its hypotheses in order; returns the share of its work
+        that was there already.
+
+        `rest`: all that the others do was there, so what this one does not want is no work of this run either.
+        """
+        wanted, chunks = await asyncio.to_thread(self._wanted, label_key, validator, before)
         tasks: dict[int, asyncio.Task[tuple[Hypothesis, ...]]] = {}
         done = known = 0
+        counted = chunks if rest else len(wanted)  # whose share one of them has
+
+        def known_share(number: int) -> float:
+            return max(0.0, number / len(wanted) - (number - known) / counted)
 
         def finished(task: asyncio.Task[tuple[Hypothesis, ...]]) -> None:
             nonlocal done
             self._chunk_slots.release()
             if not task.cancelled() and task.exception() is None:
                 done += 1
-                on_share(done / len(wanted), known / len(wanted))
+                on_share(done / len(wanted), known_share(done))
 
         async def hypotheses_of(chunk: Chunk, flac: bytes | None, journal: Journal) -> tuple[Hypothesis, ...]:
             nonlocal known
             question = digest("validate", chunk.index, chunk.start_s, chunk.end_s, chunk.text)
-            known += journal.knows(question)
-            return await journal.recall(
+            answer = await journal.recall(
                 question,
                 lambda: self._validate_chunk(chunk, flac, validator, recording.id, before),
                 write=lambda hypotheses: [hypothesis_row(value) for value in hypotheses],
                 read=lambda rows: tuple(hypothesis(row) for row in rows),
             )
+            known += journal.knows(question)
+            return answer
 
         stored = self.lake.labels.read(label_key, audio=True, only=wanted)
         meta = {
@@ -137,7 +146,7 @@ class Validation:
                 raise errors.exceptions[0] from errors  # the first error stopped the other tasks
             rows = [(index, task.result()) for index, task in tasks.items()]
             await asyncio.to_thread(self.lake.hypotheses.write, key, rows, meta)
-        return known / len(wanted) if wanted else 1.0
+        return known_share(len(wanted)) if wanted else float(rest and chunks > 0)
 
     async def _validate_chunk(
         self,
@@ -155,10 +164,15 @@ class Validation:
         samples = await asyncio.to_thread(audio.decode_flac, flac)
         return await validator.validate(chunk, samples, _of_chunk(chunk, before), recording_id=recording_id)
 
-    def _wanted(self, label_key: str, validator: Validator, before: Sequence[RecordingHypotheses]) -> frozenset[int]:
-        """The indices of the chunks that this validator wants."""
-        chunks = (chunk for chunk, _ in self.lake.labels.read(label_key))
-        return frozenset(chunk.index for chunk in chunks if validator.wants(chunk, _of_chunk(chunk, before)))
+    def _wanted(
+        self, label_key: str, validator: Validator, before: Sequence[RecordingHypotheses]
+    ) -> tuple[frozenset[int], int]:
+        """The indices of the chunks that this validator wants, and how many chunks there are."""
+        wanted = {
+            chunk.index: validator.wants(chunk, _of_chunk(chunk, before))
+            for chunk, _ in self.lake.labels.read(label_key)
+        }
+        return frozenset(index for index, is_wanted in wanted.items() if is_wanted), len(wanted)
 
     def _write_facts(self, by_validator: Sequence[RecordingHypotheses], meta: Mapping[str, Any], prompt: str) -> None:
         chunks = [chunk for chunk, _ in self.lake.labels.read(meta["label_key"])]

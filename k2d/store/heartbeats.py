@@ -121,7 +121,9 @@ class Heartbeats(LakePart):
 
 
 def _own() -> Heartbeat:
-    words = [Path(sys.argv[0] or "python").name, *(word for word in sys.argv[1:2] if not word.startswith("-"))]
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)  # of `python -m`
+    program = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0] or "python").name
+    words = [program, *(word for word in sys.argv[1:2] if not word.startswith("-"))]
     return Heartbeat(
         host=socket.gethostname(),
         pid=os.getpid(),

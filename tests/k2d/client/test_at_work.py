@@ -47,6 +47,7 @@ def test_a_batch_that_another_process_is_at_work_on(
         status = here.status("talks")
         (line,) = processes_lines(status)
         assert line.startswith(f"running in another process: pid {other.pid} on host ")
+        assert "(k2d.cli label), since " in line
         assert "--watch" in str(going_on(status))
         with pytest.raises(Conflict, match=f"another process is at work on batch talks: pid {other.pid}") as refused:
             here.label([str(audio)], BatchOptions(name="talks"))
@@ -93,6 +94,12 @@ def test_a_batch_that_another_process_is_at_work_on(
     assert (estimate.done, estimate.labeled) == (0, 0)
     estimate = here.forecast([renamed], BatchOptions(validator="perturbed+second-decode"))
     assert (estimate.done, estimate.labeled, estimate.windows) == (0, 1, 0)
+    second = here.label([renamed], BatchOptions(name="second", validator="perturbed+second-decode"))
+    (decoded,) = here.lake.batches.results(second.id)
+    rows = here.lake.facts.read(str(decoded.facts_key))
+    share = sum(len(row.hypotheses) > 2 for row in rows) / len(rows)  # of the chunks, those that were decoded again
+    assert decoded.worked_s == pytest.approx(share * seconds / 4, abs=0.01)
+    assert measured_speed(here.lake, here.lake.batches.get("second")) is None
     with pytest.raises(Conflict, match="language"):
         here.forecast([renamed], BatchOptions(name="talks", language="en"), add=True)
     reports.clear()
