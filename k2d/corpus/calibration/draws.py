@@ -181,15 +181,7 @@ def answered_rows(lake: Lake, draw: StoredDraw) -> list[ReviewRow]:
         StoreError
     """
     found = reviews_of(lake, draw)
-    try:
-        rows = list(rows_of_draws(lake, draw.segments))
-    except NotFound as error:
-        batches = ", ".join(draw.head.batches)
-        raise NotFound(
-            f"labels of draw {draw.id} are gone, of batch {batches}: {error.message}",
-            hint="label the same files again with the same options: the reviews count again then; or make another draw "
-            "with `k2d review`",
-        ) from error
+    rows = rows_of_draws(lake, draw.segments)
     return [_answered(row, found.get(place_of_draw(own), [])) for row, own in zip(rows, draw.segments, strict=True)]
 
 
