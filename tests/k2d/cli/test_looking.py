@@ -130,7 +130,7 @@ def test_a_draw_says_how_to_start_a_console_that_is_not_there(k2d, batch, monkey
     assert "in a browser: http://127.0.0.1:8080/review/d_" in k2d("review", "lectures")[1]
 
 
-def test_a_draw_of_labels_that_were_deleted_says_so_and_keeps_its_answers(k2d, tmp_path):
+def test_a_draw_of_labels_that_were_deleted_says_so_and_keeps_its_answers(k2d, batch, tmp_path):
     draw = re.search("d_[0-9a-f]+", k2d("review", "lectures")[1])[0]
     assert k2d("store", "delete", "lectures", "--yes")[0] == 0
     code, _, err = k2d("calibrate", draw)
