@@ -67,16 +67,19 @@ async def alone(client: httpx.AsyncClient, pages: dict[str, str], server: int, r
         print(f"{name:24} {times[0]:8.0f} {statistics.median(times[1:]):8.0f} {between - before:12.0f} {later:12.0f}")
 
 
-async def together(client: httpx.AsyncClient, pages: Sequence[str], readers: int, rounds: int) -> None:
+async def together(client: httpx.AsyncClient, pages: Sequence[str], server: int, *, readers: int, rounds: int) -> None:
     """Every reader asks for one page after another, each beginning with another one."""
 
     async def read(number: int) -> list[float]:
         wanted = [pages[(number + turn) % len(pages)] for turn in range(rounds)]
         return [await _time(client, address) for address in wanted]
 
+    before = _core_ms(server)
     times = sorted(time_ms for own in await asyncio.gather(*map(read, range(readers))) for time_ms in own)
     late = times[int(0.95 * (len(times) - 1))]
+    core = (_core_ms(server) - before) / len(times)
     print(f"{readers} readers: median {statistics.median(times):.0f} ms, 95 % {late:.0f} ms, most {times[-1]:.0f} ms")
+    print(f"core time of the server: {core:.1f} ms a page")
 
 
 def _core_ms(pid: int) -> float:
@@ -102,7 +105,7 @@ async def measure(port: int, pages: dict[str, str], server: int, *, readers: int
             except httpx.ConnectError:
                 await asyncio.sleep(0.2)  # it is starting
         await alone(client, pages, server, rounds)
-        await together(client, [pages[name] for name in READ_BY_MANY], readers, rounds)
+        await together(client, [pages[name] for name in READ_BY_MANY], server, readers=readers, rounds=rounds)
 
 
 def main() -> None:

@@ -25,9 +25,9 @@ from k2d.store.base import read_json
 from k2d.store.guard import damaged, guard
 from k2d.store.parquet import describe, dumps, writer
 
-# Rows of a Parquet row group, all of which are read to show one row. Chosen: small enough for pages of text, large
-# enough to read whole columns fast.
-ROWS_PER_GROUP: Final = 16_384
+# Rows of a Parquet row group, all of which are read to show one row. Of 1,024 to 16,384 this is where a page of texts
+# costs least, and a whole column as much as with larger groups (docs/LOG.md, 2026-11-30).
+ROWS_PER_GROUP: Final = 4096
 FACTS, CHUNKS, SEGMENTS = ".parquet", ".chunks.arrow", ".segments.arrow"
 RECORDING_TABLE, LEDGER = ".recordings.arrow", ".ledger.json"
 SUFFIXES: Final = (FACTS, CHUNKS, SEGMENTS, RECORDING_TABLE, LEDGER)

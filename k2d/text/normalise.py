@@ -164,9 +164,9 @@ _FOLDED: Final = {
     ".": ".",
 }
 _HAS_BRACKET: Final = re.compile(r"[<\[＜［(（【〔]")
-_HAS_SPOKEN: Final = re.compile(rf"[%+&@#{_SIGNS}]|[0-9],[0-9]|[a-z]\.\s*[a-z0-9]")
+HAS_SPOKEN: Final = re.compile(rf"[%+&@#{_SIGNS}]|[0-9],[0-9]|[a-z]\.\s*[a-z0-9]")
 _HAS_HAN: Final = re.compile(f"[{HAN}]")
-_HAS_INNER: Final = re.compile(r"['.-]")
+HAS_INNER: Final = re.compile(r"['.-]")
 
 
 def clean(text: str) -> str:
@@ -181,11 +181,11 @@ def clean(text: str) -> str:
         for pattern, replacement in BRACKETS:
             text = pattern.sub(replacement, text)
     text = fold(text)
-    if _HAS_SPOKEN.search(text):
+    if HAS_SPOKEN.search(text):
         for pattern, replacement in SPOKEN:
             text = pattern.sub(replacement, text)
     text = text.translate(LETTERS)
-    if _HAS_INNER.search(text):
+    if HAS_INNER.search(text):
         text = LOOSE.sub(" ", text)
     return " ".join(text.split())
 

@@ -1,11 +1,11 @@
 """Maps normalised tokens to their positions in the original text, so that a diff can show the text as written."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from k2d.text.normalise import BRACKETS, LETTERS, LOOSE, SPOKEN, Replacement, fold
+from k2d.text.normalise import BRACKETS, HAS_INNER, HAS_SPOKEN, LETTERS, LOOSE, SPOKEN, Replacement, fold
 from k2d.text.tokens import TOKEN
 
 
@@ -27,23 +27,29 @@ def token_starts(text: str) -> list[int] | None:
     """
     traced = TracedText(text, range(len(text)))
     traced = _substitute(traced, BRACKETS)
-    folded = list(map(_folded, traced.text))
-    if "".join(folded) != fold(traced.text):
+    traced, unfolded = _replaced(traced, _folded), traced.text
+    if traced.text != fold(unfolded):
         return None
-    traced = TracedText("".join(folded), _repeated(traced.offsets, folded))
-    traced = _substitute(traced, SPOKEN)
-    letters = [LETTERS[ord(character)] for character in traced.text]
-    traced = TracedText("".join(letters), _repeated(traced.offsets, letters))
-    cleaned, offsets = _substitute(traced, [(LOOSE, " ")])
+    if HAS_SPOKEN.search(traced.text):
+        traced = _substitute(traced, SPOKEN)
+    traced = _replaced(traced, lambda character: LETTERS[ord(character)])
+    if HAS_INNER.search(traced.text):
+        traced = _substitute(traced, [(LOOSE, " ")])
+    cleaned, offsets = traced
     return [offsets[match.start()] for match in TOKEN.finditer(cleaned)]
 
 
 _folded = lru_cache(maxsize=65_536)(fold)  # of single characters
 
 
-def _repeated(offsets: Sequence[int], parts: Iterable[str]) -> list[int]:
-    """The offset of each character of the parts, where each part comes from one offset."""
-    return [offset for offset, part in zip(offsets, parts, strict=True) for _ in part]
+def _replaced(traced: TracedText, replacement: Callable[[str], str]) -> TracedText:
+    """The text with each character replaced; what replaces one gets its offset."""
+    parts = list(map(replacement, traced.text))
+    text = "".join(parts)
+    if set(map(len, parts)) <= {1}:  # nearly always
+        return TracedText(text, traced.offsets)
+    places = [offset for offset, part in zip(traced.offsets, parts, strict=True) for _ in part]
+    return TracedText(text, places)
 
 
 def _substitute(traced: TracedText, edits: Iterable[tuple[re.Pattern[str], Replacement]]) -> TracedText:

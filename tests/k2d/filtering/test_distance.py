@@ -142,6 +142,8 @@ def test_diff_gives_both_texts_back_and_the_edits_of_counts(teacher: str, valida
 def test_diff_of_text_that_cannot_be_traced_shows_tokens() -> None:
     [part] = aligned_diff("Cafe\u0301 好", "café 好")
     assert (part.op, part.teacher_text, part.validator_text) == (DiffOp.EQUAL, "café 好", "café 好")
+    [part] = aligned_diff("Cafe\u0301 好", "Cafe\u0301 好")  # where nothing differs nothing is traced
+    assert (part.op, part.teacher, part.teacher_text) == (DiffOp.EQUAL, ("café", "好"), "Cafe\u0301 好")
 
 
 def test_diff_of_nothing_is_nothing() -> None:
