@@ -37,6 +37,7 @@ MADE_WITH: Final = "made with"  # name of the PNG's text that says which Chromiu
 CHANGED: Final = 48  # of 255, in any channel, from which on a pixel differs
 MASKS: Final = (
     (r"\b(?:[bd]_)?[0-9a-f]{12,}\b", "ID"),
+    (r': "ID"(?=\n|$)', ": ID"),  # an id that reads as a number (12e456789012) is in quotes
     (r"\b\d+(?:\.\d+)? [kM]?B\b", "SIZE"),
     (r"k2d \d+\.\d+\.\w+", "k2d VERSION"),
     (r"seed=\d+", "seed=N"),

@@ -72,3 +72,4 @@ def test_what_differs_each_time_is_masked() -> None:
     assert masked("b_643523f5ffe370d9, 1.3 MB, k2d 0.2.0 of 2026-11-20, risk 0.183") == (
         "ID, SIZE, k2d VERSION of 2026-11-20, risk 0.183\n"
     )
+    assert masked('- code: "123456789012"') == masked("- code: 12345678901f") == "- code: ID\n"
