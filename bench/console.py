@@ -9,6 +9,7 @@ of their own.
 import argparse
 import asyncio
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -45,6 +46,7 @@ ASKED = {
     "chunk": "chunks/{chunk}?batch=lectures",
     "chunk, batch unknown": "chunks/{chunk}",
 }
+LOOK_S = 3.0  # chosen: short, for somebody who reads a page of texts
 READ_BY_MANY = ("batches", "explorer", "curve (slider data)", "nearest to α", "chunks", "chunk")
 
 
@@ -67,18 +69,26 @@ async def alone(client: httpx.AsyncClient, pages: dict[str, str], server: int, r
         print(f"{name:24} {times[0]:8.0f} {statistics.median(times[1:]):8.0f} {between - before:12.0f} {later:12.0f}")
 
 
-async def together(client: httpx.AsyncClient, pages: Sequence[str], server: int, *, readers: int, rounds: int) -> None:
-    """Every reader asks for one page after another, each beginning with another one."""
+async def together(
+    client: httpx.AsyncClient, pages: Sequence[str], server: int, *, readers: int, rounds: int, look_s: float
+) -> None:
+    """Every reader asks for one page after another, each beginning with another one, and looks at each for `look_s` on
+    average, by chance between nothing and twice that."""
+    chance = random.Random(7)
 
     async def read(number: int) -> list[float]:
-        wanted = [pages[(number + turn) % len(pages)] for turn in range(rounds)]
-        return [await _time(client, address) for address in wanted]
+        times = []
+        for turn in range(rounds):
+            await asyncio.sleep(2 * look_s * chance.random())
+            times.append(await _time(client, pages[(number + turn) % len(pages)]))
+        return times
 
     before = _core_ms(server)
     times = sorted(time_ms for own in await asyncio.gather(*map(read, range(readers))) for time_ms in own)
     late = times[int(0.95 * (len(times) - 1))]
     core = (_core_ms(server) - before) / len(times)
-    print(f"{readers} readers: median {statistics.median(times):.0f} ms, 95 % {late:.0f} ms, most {times[-1]:.0f} ms")
+    who = f"{readers} readers who look at a page for {look_s:g} s" if look_s else f"{readers} readers without a pause"
+    print(f"{who}: median {statistics.median(times):.0f} ms, 95 % {late:.0f} ms, most {times[-1]:.0f} ms")
     print(f"core time of the server: {core:.1f} ms a page")
 
 
@@ -105,7 +115,9 @@ async def measure(port: int, pages: dict[str, str], server: int, *, readers: int
             except httpx.ConnectError:
                 await asyncio.sleep(0.2)  # it is starting
         await alone(client, pages, server, rounds)
-        await together(client, [pages[name] for name in READ_BY_MANY], server, readers=readers, rounds=rounds)
+        many = [pages[name] for name in READ_BY_MANY]
+        for look_s in (LOOK_S, 0.0):
+            await together(client, many, server, readers=readers, rounds=rounds, look_s=look_s)
 
 
 def main() -> None:
