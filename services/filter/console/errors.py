@@ -89,6 +89,10 @@ BY_MEMBER: Final[tuple[tuple[str, str, Wording], ...]] = (
         "This batch is unfinished, so it cannot be deleted.", "Cancel it first: its page has the button.",
         Link("batches/{batch}#cancel", "To the batch and its button Cancel"),
     )),
+    ("batch_at_work", "pid", Wording(
+        "A process is at work on this batch, so it cannot be deleted: {command} (process {pid} on {host}).",
+        "Wait until it has stopped.", AGAIN,
+    )),
     ("batch_at_work", "batch", Wording(
         "A worker may still be at this batch, so it cannot be deleted.", "Wait until it has stopped.", AGAIN
     )),

@@ -5,6 +5,7 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,8 @@ from local_client import LocalClient
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from k2d.corpus.calibration.draws import make_draw
+from k2d.corpus.calibration.review import FEWEST
 from k2d.datasets.freeze import freeze
 from k2d.documents import BatchOptions
 from k2d.errors import NotFound
@@ -24,7 +27,7 @@ from k2d.schema import Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessRole
-from k2d.store.reviews import Review, ReviewVerdict
+from k2d.store.reviews import Review, ReviewOrder, ReviewVerdict
 from k2d.store.runs import EvaluatedLine, EvaluatedModel, PublishedRun, Rate, RunCurves, RunEvaluation
 from services.filter import jobs
 from services.filter.app import create_app
@@ -207,6 +210,9 @@ def test_a_batch_is_deleted_with_what_was_shown_and_nothing_else(lake, console):
     batch = finished_batch(lake)
     freeze(lake, name="talks", batches=[batch.id], policy=PAPER)
     address = f"/batches/{batch.id}/delete"
+    assert "for review" not in console.get(address).text
+    make_draw(lake, [batch], PAPER, count=FEWEST, seed=1, order=ReviewOrder.RANDOM)
+    assert "1 draw for review came from it, and can no longer be calibrated" in console.get(address).text
     assert address.lstrip("/") in console.get(f"/batches/{batch.id}").text
     page = console.get(address).text
     for folder, size in (("labels", 2), ("facts", 2), ("hypotheses", 2)):
@@ -239,6 +245,11 @@ def test_a_batch_that_a_worker_may_be_at_is_not_deleted(lake, console):
     answer = console.get(f"/batches/{batch.id}/delete")
     assert (answer.status_code, "A worker may still be at this batch" in answer.text) == (409, True)
     queue.redis.flushall()
+    with lake.heartbeats.beating(batch.id):
+        (own,) = lake.heartbeats.of(batch.id)
+        answer = console.get(f"/batches/{batch.id}/delete")
+    assert f"A process is at work on this batch, so it cannot be deleted: {own.command}" in unescape(answer.text)
+    assert f"(process {own.pid} on {own.host})" in answer.text
     assert console.get(f"/batches/{batch.id}/delete").status_code == 200
 
 

@@ -13,7 +13,7 @@ from console import serve
 from local_client import LocalClient
 from reviewing import reviewable
 
-from k2d.cli import calibrate
+from k2d.cli import calibrate, housekeeping
 from k2d.corpus.calibration.desk import calibrate_draw, next_segments, progress_of, store_review
 from k2d.corpus.calibration.draws import DrawnBatchDeleted, LabelsDeleted, open_draw
 from k2d.corpus.deletion import delete_batch, plan_deletion
@@ -110,13 +110,15 @@ def test_a_draw_whose_labels_were_deleted_says_so_and_keeps_its_answers(lake, te
     check_deleted_draw(lake, draw, calibration.id)
 
 
-def test_a_review_goes_on_while_another_batch_has_its_labels(lake, template, monkeypatch):
+def test_a_review_goes_on_while_another_batch_has_its_labels(lake, template, monkeypatch, capsys):
     monkeypatch.setenv("K2D_STORE", str(lake.files.root))
     _, batch_id, draw = template
     batch = lake.batches.get(batch_id)
     lake.batches.put(replace(batch, id="b_more", name="more"))  # as `k2d label --add` makes it
     for position, result in enumerate(lake.batches.results(batch_id)):
         lake.batches.put_result("b_more", replace(result, position=position))
+    housekeeping.delete(batch_id)
+    assert "1 draw for review can be calibrated over it no more" in " ".join(capsys.readouterr().out.split())
     delete_batch(lake, plan_deletion(lake, batch))
     with LocalClient(app_of(lake)) as console:
         page = console.get(f"/review/{draw}").text
