@@ -75,13 +75,14 @@ def test_every_page_of_reviews_is_shown(console, template, language):
     assert console.get("/review/nothing").status_code == 404
 
 
-def test_a_draw_is_made_from_the_form_once(console, template):
+def test_a_draw_is_made_from_the_form_once(console, lake, template):
     _, batch, draw = template
     token = {"X-CSRF-Token": re.search(r'data-csrf="([0-9a-f]+)"', console.get("/review").text)[1]}
     form = {"batch": [batch], "count": "60", "seed": "1", "order": "random", "policy": "evidence"}
     for _ in range(2):
         answer = console.post("/review", data=form, headers={"HX-Request": "true", **token})
         assert answer.headers["hx-redirect"] == f"/review/{draw}"
+    assert {(own["action"], own["target"]) for own in lake.audit_log.entries()} == {("draw", f"/review/{draw}")}
     refused = console.post("/review", data=form | {"policy": "/etc/passwd"}, headers={"HX-Request": "true", **token})
     assert refused.status_code == 400
     assert console.post("/review", data=form).status_code == 403  # without the session's token
