@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -234,6 +235,16 @@ def test_a_batch_is_deleted_with_what_was_shown_and_nothing_else(lake, console):
     assert console.get(address).status_code == 404
 
 
+def test_a_batch_that_is_not_finished_is_not_chosen_for_review(lake, console):
+    done, waiting = finished_batch(lake), unfinished(lake)  # the newer one is not finished
+    page = console.get("/review").text
+    assert re.findall(r'name="batch" value="(\w+)"( checked)?', page) == [(waiting.id, ""), (done.id, " checked")]
+    assert "waiting <small>stalled, 0 of 1 recording</small>" in page
+    assert "drawn from what is labeled now" in page
+    assert " checked> <span>waiting" not in console.get("/review?batch=waiting").text
+    assert "drawn from what is labeled now" not in console.get("/review?batch=lectures").text
+
+
 def test_a_batch_that_a_worker_may_be_at_is_not_deleted(lake, console):
     batch = unfinished(lake)
     assert "/delete" not in console.get(f"/batches/{batch.id}").text
@@ -296,6 +307,16 @@ def test_a_dataset_is_shown_heard_and_taken_away(lake, console):
     assert answer.headers["hx-redirect"] == "/datasets"
     with pytest.raises(NotFound):
         lake.datasets.manifest("talks")
+
+
+def test_a_dataset_has_one_number_for_one_share(lake, console):
+    freeze(lake, name="talks", batches=[finished_batch(lake).id], policy=PAPER)
+    manifest = json.loads(lake.files.read("datasets/talks/manifest.json"))
+    manifest["seconds"] |= {"input": 60.0, "accepted": 20.0, "rejected": 20.0, "silence": 20.0}
+    lake.files.write("datasets/talks/manifest.json", json.dumps(manifest).encode())
+    page = console.get("/datasets/talks").text
+    assert "accepted</dt><dd>20.0 s <small>33.4 %" in page  # the parts of the bar sum to 100 %
+    assert "of the audio</dt><dd>33.4 %" in page
 
 
 def test_a_dataset_with_reviewed_texts_says_so(lake, console, settings, monkeypatch):
