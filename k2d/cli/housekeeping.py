@@ -83,6 +83,8 @@ def delete(
     )
     if deletion.reviews:
         files += f"; {counted(deletion.reviews, 'review')} of these labels kept (--reviews deletes them)"
+    if deletion.draws:
+        files += f"; {counted(deletion.draws, 'draw')} for review can be calibrated over it no more"
     verb = "deleted" if yes else "would delete"
     show.out.print(
         f"{verb} batch {deletion.batch.name}, {counted(len(deletion.batch.sources), 'recording')}"

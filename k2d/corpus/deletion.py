@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from k2d.corpus.calibration.draws import draws_of_batches
 from k2d.corpus.index import results
 from k2d.documents import Jobs
 from k2d.errors import Conflict, NotFound
@@ -39,6 +40,7 @@ class Deletion:
     paths: dict[str, list[str]]
     bytes: int
     reviews: int = 0  # of the labels that go; those that stay without a label
+    draws: int = 0  # for review, from this batch: over it they can be calibrated no more
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -48,6 +50,7 @@ class Deletion:
             "name": self.batch.name,
             "files": files,
             "reviews_kept": self.reviews,
+            "draws": self.draws,
             "bytes": self.bytes,
         }
 
@@ -68,8 +71,9 @@ def plan_deletion(lake: Lake, batch: Batch, *, reviews: bool = False) -> Deletio
             f"batch {batch.name!r} is unfinished: a worker may be at it", hint="`k2d cancel` first", batch=batch.id
         )
     if at_work := lake.heartbeats.of(batch.id):
-        what = f"batch {batch.name!r} is being worked on: {at_work[0]}"
-        raise BatchAtWork(what, hint=STOPPED_HINT, batch=batch.id)
+        first = at_work[0]
+        who = {"host": first.host, "pid": first.pid, "command": first.command, "since": first.since}
+        raise BatchAtWork(f"batch {batch.name!r} is being worked on: {first}", hint=STOPPED_HINT, batch=batch.id, **who)
     others = _References.of(lake, (other for other in lake.batches.all() if other.id != batch.id))
     for draft in lake.drafts.unfinished():  # batches that are being filled
         others.uploads |= lake.uploads.paths_of(lake.drafts.sources(draft.id))
@@ -89,7 +93,11 @@ def plan_deletion(lake: Lake, batch: Batch, *, reviews: bool = False) -> Deletio
     size = sum(sum(sizes.values()) for sizes in found.values())
     size += sum(size for _, size in lake.files.sizes(f"batches/{batch.id}"))
     return Deletion(
-        batch, {folder: sorted(sizes) for folder, sizes in found.items()}, size, 0 if reviews else len(reviewed)
+        batch,
+        {folder: sorted(sizes) for folder, sizes in found.items()},
+        size,
+        reviews=0 if reviews else len(reviewed),
+        draws=len(draws_of_batches(lake, [batch.id])),
     )
 
 

@@ -103,7 +103,7 @@ def list_batches(
     page = ids[start : start + limit]
     entries = [entry for entry in map(lake.batches.entry, page) if entry is not None]
     return BatchList(
-        batches=_listed(entries, lake, queue),
+        batches=listed_batches(entries, lake, queue),
         next=page[-1] if start + limit < len(ids) else None,
     )
 
@@ -236,7 +236,7 @@ def batch_status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DE
     return views.status(lake, batch, policy, jobs=jobs, index=stored, make=make)
 
 
-def _listed(entries: Sequence[Batch | DamagedBatch], lake: Lake, queue: WorkQueue) -> list[BatchItem]:
+def listed_batches(entries: Sequence[Batch | DamagedBatch], lake: Lake, queue: WorkQueue) -> list[BatchItem]:
     """Batches for a list; Redis is asked once, about those whose state depends on it."""
     items = [
         views.listed_damaged(entry) if isinstance(entry, DamagedBatch) else views.listed(lake, entry)

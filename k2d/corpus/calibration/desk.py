@@ -80,7 +80,7 @@ def next_segments(
 
     Raises:
         NotFound: no such draw.
-        LabelsDeleted: its batches or facts are gone.
+        LabelsDeleted: its facts are gone.
         StoreError
     """
     draw = open_draw(lake, draw_id)
@@ -94,8 +94,6 @@ def next_segments(
     ahead = [(number, segment) for number, segment in wanted if number > after]
     served = ahead[:limit]
     with with_labels(lake, draw):
-        for batch in draw.head.batches:
-            lake.batches.get(batch)
         facts = facts_of_draws(lake, [segment for _, segment in served])
         items = [_item(*numbered, fact) for numbered, fact in zip(served, facts, strict=True)]
     return ReviewItems(segments=items, left=len(wanted))
@@ -244,7 +242,8 @@ def calibrate_draw(
 
     Raises:
         BadRequest: target or confidence outside 0…1; the segments were not drawn at random.
-        LabelsDeleted: batches or facts are gone.
+        LabelsDeleted: facts are gone.
+        DrawnBatchDeleted: a batch is gone.
         StoreError
     """
     with with_labels(lake, draw):

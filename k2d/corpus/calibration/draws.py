@@ -32,6 +32,12 @@ class LabelsDeleted(NotFound):
     code = "labels_deleted"
 
 
+class DrawnBatchDeleted(NotFound):
+    """A batch of a draw was deleted, but no label of its segments: it is reviewed, not calibrated over that batch."""
+
+    code = "drawn_batch_deleted"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDraw:
     """A draw: its head, the segments in the order of review, and the hours that each α keeps."""
@@ -115,13 +121,13 @@ def deleted_batches(lake: Lake, draw: StoredDraw) -> list[str]:
 
 
 def labels_are_there(lake: Lake, draw: StoredDraw) -> bool:
-    """Whether a draw has its batches, and the facts of all of its segments.
+    """Whether a draw has the facts of all of its segments: other batches may have labels of one that was deleted.
 
     Raises:
         StoreError
     """
     keys = dict.fromkeys(segment.facts_key for segment in draw.segments)
-    return not deleted_batches(lake, draw) and all(lake.files.many(lake.facts.has, keys))
+    return all(lake.files.many(lake.facts.has, keys))
 
 
 @contextmanager
@@ -133,12 +139,22 @@ def with_labels(lake: Lake, draw: StoredDraw) -> Iterator[None]:
 
     Raises:
         LabelsDeleted
+        DrawnBatchDeleted
     """
     try:
         yield
     except NotFound as error:
         if labels_are_there(lake, draw):
-            raise
+            batch = error.details.get("batch")
+            if batch not in deleted_batches(lake, draw):
+                raise
+            raise DrawnBatchDeleted(
+                f"batch {batch!r} of draw {draw.id!r} was deleted: over it nothing can be calibrated",
+                hint="its labels are there, and can be heard and answered: name another batch that has the same "
+                f"recordings (`k2d calibrate {draw.id} BATCH`), or draw anew with `k2d review`",
+                draw=draw.id,
+                batch=batch,
+            ) from error
         raise LabelsDeleted(
             f"labels of draw {draw.id!r} were deleted: nothing more can be heard or calibrated",
             hint=f"answers are kept (`k2d reviews export {draw.id} FILE`) and count again once the same labels are "

@@ -14,7 +14,7 @@ from k2d.datasets.stream import stream_export
 from k2d.errors import K2DError, NotFound, QueueError
 from services.filter.chunks import RangeHeader, ranged
 from services.filter.console.page import PageRoute, render
-from services.filter.console.progress import ledger_bar
+from services.filter.console.progress import ledger_bar, share_of
 from services.filter.console.verdicts import origin_name
 from services.filter.context import InLake, InQueue
 from services.filter.datasets import get_dataset, remove_dataset
@@ -48,12 +48,14 @@ def dataset_page(request: Request, name: str, lake: InLake, queue: InQueue, seed
             rows = random_rows(lake, name, ROWS, drawn)
         except K2DError as error:  # the card is still worth reading
             rows_error = error.message
+    bar = ledger_bar(state.manifest.seconds, 0.0)[:-1] if state.manifest else ()  # of what is pending it has nothing
     return render(
         request,
         "dataset.html",
         dataset=state,
         manifest=state.manifest,
-        bar=ledger_bar(state.manifest.seconds, 0.0)[:-1] if state.manifest else (),  # of what is pending it has nothing
+        bar=bar,
+        kept_share=share_of(*(part for part in bar if part.name in ("accepted", "salvaged"))),
         rows=rows,
         rows_error=rows_error,
         next_seed=(drawn + 1) % MOST_SEED,

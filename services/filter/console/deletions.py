@@ -70,6 +70,7 @@ def _page(request: Request, deletion: Deletion, datasets: list[str], *, is_other
         size=deletion.bytes,
         plan=_key(deletion),
         datasets=datasets,
+        draws=deletion.draws,
         is_other=is_other,
     )
 

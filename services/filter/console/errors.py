@@ -89,8 +89,18 @@ BY_MEMBER: Final[tuple[tuple[str, str, Wording], ...]] = (
         "This batch is unfinished, so it cannot be deleted.", "Cancel it first: its page has the button.",
         Link("batches/{batch}#cancel", "To the batch and its button Cancel"),
     )),
+    ("batch_at_work", "pid", Wording(
+        "A process is at work on this batch, so it cannot be deleted: {command} (process {pid} on {host}).",
+        "Wait until it has stopped.", AGAIN,
+    )),
     ("batch_at_work", "batch", Wording(
         "A worker may still be at this batch, so it cannot be deleted.", "Wait until it has stopped.", AGAIN
+    )),
+    ("drawn_batch_deleted", "draw", Wording(
+        "A batch of this review was deleted, so it cannot be calibrated over it.",
+        "Its labels are there, so the review can go on. Draw segments anew from a batch that is there, or see its page "
+        "for how to calibrate over another batch.",
+        Link("review/{draw}", "To the page of the review"),
     )),
     ("labels_deleted", "draw", Wording(
         "The labels of this review were deleted, so nothing more can be heard or calibrated.",

@@ -30,7 +30,7 @@ from services.filter.console.asked import (
     other_policy,
     text_of,
 )
-from services.filter.console.page import PageRoute, render
+from services.filter.console.page import PageRoute, render, words_of
 from services.filter.context import InLake, InQueue
 from services.filter.datasets import create_dataset
 from services.filter.index_jobs import require_index
@@ -130,8 +130,13 @@ def curve(request: Request, batch: str, lake: InLake, queue: InQueue, explorer: 
 def measures(request: Request, batch: str, lake: InLake, queue: InQueue, explorer: InExplorer) -> Response:
     """The curves to compare with: of each preset, and of each measure under the policy's other rules."""
     batches, asked = _indexed(lake, queue, batch, request.query_params), asked_policy(request.query_params)
+    words = words_of(request.scope, request.headers, request.cookies)
     series = [
-        {"label": label, "kind": kind, "ms": (found.kept_ms + found.salvaged_ms)[THINNED].tolist()}
+        {
+            "label": words(label) if kind == "measure" else label,
+            "kind": kind,
+            "ms": (found.kept_ms + found.salvaged_ms)[THINNED].tolist(),
+        }
         for kind, label, found in _series(explorer, batches, asked)
         if kind != "policy"
     ]

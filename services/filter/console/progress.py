@@ -25,7 +25,7 @@ class LedgerPart:
 
     @property
     def share(self) -> str:
-        return f"{self.tenths / 10:.1f} %"
+        return share_of(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,11 @@ def ledger_bar(seconds: LedgerSeconds | DatasetSeconds, pending_s: float | None)
         parts.append(LedgerPart(name, "unlabeled" if name == NO_LABEL else name, value, tenths, at, width))
         at += width
     return tuple(parts)
+
+
+def share_of(*parts: LedgerPart) -> str:
+    """The share of some parts together, as the bar has it: the sum of what is shown of each."""
+    return f"{sum(part.tenths for part in parts) / 10:.1f} %"
 
 
 def rounded_shares(weights: Sequence[float], whole: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Pages of reviews: choosing what to review, reviewing, and what a calibration found."""
 
 import asyncio
+from itertools import islice
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
@@ -19,14 +20,16 @@ from k2d.corpus.calibration.draws import (
 )
 from k2d.documents import CalibrationResult, DrawItem, ReviewProgress
 from k2d.filtering.policy import DEFAULT, PRESETS, explain, to_yaml
-from k2d.schema import Batch
+from k2d.schema import Batch, BatchState
 from k2d.store import Lake
 from k2d.store.reviews import DRAW_ID, ReviewOrder
+from services.filter.batches import listed_batches
 from services.filter.console.asked import not_one_of
 from services.filter.console.curve import curve_picture
 from services.filter.console.page import PageRoute, render
 from services.filter.context import InLake, InQueue
 from services.filter.index_jobs import require_index
+from services.filter.queue import WorkQueue
 from services.filter.reviews import caller_of
 from services.web.pools import QUESTIONS
 
@@ -41,8 +44,8 @@ InConfidence = Annotated[float, Query(ge=50, le=99.9)]  # per cent
 
 
 @router.get("/review")
-async def review_page(request: Request, lake: InLake, batch: str | None = None) -> Response:
-    values = await asyncio.to_thread(_choices, lake, batch)
+async def review_page(request: Request, lake: InLake, queue: InQueue, batch: str | None = None) -> Response:
+    values = await asyncio.to_thread(_choices, lake, queue, batch)
     return render(request, "reviews.html", presets=PRESETS, chosen=CHOSEN, default=DEFAULT.name, **values)
 
 
@@ -146,19 +149,22 @@ async def policy_file(lake: InLake, name: str, calibration: str) -> Response:
     return Response(to_yaml(result.policy), media_type="application/yaml", headers=headers)
 
 
-def _choices(lake: Lake, name: str | None) -> dict[str, Any]:
-    """What the page offers: one batch with its draws, or the newest batches and draws."""
+def _choices(lake: Lake, queue: WorkQueue, name: str | None) -> dict[str, Any]:
+    """What the page offers: one batch with its draws, or the newest batches and draws. Chosen from the start is what is
+    finished: that batch, or the newest one."""
     batch = lake.batches.get(name) if name else None
     draws = [
         desk.describe_draw(lake, draw) for draw in draws_of_batches(lake, [batch.id] if batch else [])[:MOST_DRAWS]
     ]
-    batches: list[Batch] = [batch] if batch else []
-    if batch is None:
-        for entry in lake.batches.all():
-            batches.append(entry)
-            if len(batches) == MOST_BATCHES:
-                break
-    return {"batch": batch, "batches": batches, "draws": draws, "names": _names(lake, draws)}
+    listed = listed_batches([batch] if batch else list(islice(lake.batches.all(), MOST_BATCHES)), lake, queue)
+    finished = [item.id for item in listed if item.state is BatchState.DONE]
+    return {
+        "batch": batch,
+        "batches": listed,
+        "checked": finished[:1],
+        "draws": draws,
+        "names": _names(lake, draws),
+    }
 
 
 def _draw_values(lake: Lake, name: str, reviewer: str, target: float, confidence: float) -> dict[str, Any]:
@@ -188,8 +194,8 @@ def _names(lake: Lake, draws: list[DrawItem]) -> dict[str, str | None]:
 
 
 def _go(request: Request, path: str) -> Response:
-    """Send a browser to another page, whether htmx asked or the browser itself."""
+    """Send a browser to another page, whether htmx asked or the browser itself. The audit log names that page."""
     target = request.scope.get("root_path", "") + path
     if request.headers.get("hx-request"):
-        return Response(headers={"HX-Redirect": target})
+        return Response(headers={"HX-Redirect": target, "Location": target})
     return Response(status_code=303, headers={"Location": target})

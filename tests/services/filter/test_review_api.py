@@ -194,14 +194,15 @@ def test_a_deleted_batch_is_said_and_its_reviews_stay(api, lake, template, draw)
     post(api, answer(1, item["id"]))
     lake.files.remove_folder(f"batches/{template[1]}")
     with LocalClient(create_app(Settings(store=str(lake.files.root), _env_file=None))) as other:
-        gone = other.get(f"/v1/draws/{draw}/segments")
-        assert gone.status_code == 404
-        assert (gone.json()["code"], gone.json()["draw"]) == ("labels_deleted", draw)
+        assert segments(other, draw)["segments"]  # labels and facts are there
+        gone = other.post(f"/v1/draws/{draw}/calibrations", json={})
+        assert (gone.status_code, gone.json()["code"], gone.json()["draw"]) == (404, "drawn_batch_deleted", draw)
         assert other.get(f"/v1/draws/{draw}").json()["draw"]["deleted"] == [template[1]]
         assert other.get(f"/v1/draws/{draw}").json()["reviewed"] == 1
         lake.files.remove_folder("facts")
         assert post(other, answer(2, item["id"])).status_code == 404
-        assert other.post(f"/v1/draws/{draw}/calibrations", json={}).status_code == 404
+        for gone in (other.get(f"/v1/draws/{draw}/segments"), other.post(f"/v1/draws/{draw}/calibrations", json={})):
+            assert (gone.status_code, gone.json()["code"], gone.json()["draw"]) == (404, "labels_deleted", draw)
 
 
 def test_calibration_by_the_reviews_of_a_draw(api, draw):

@@ -42,6 +42,15 @@ function fill(text, values) {
     one === undefined ? values[name] ?? "" : String(values[name]) === "1" ? one : many);
 }
 
+// A chart's legend has values only where the pointer is at a point: without one they would all be dashes.
+const legendHooks = {
+  ready: [showValues],
+  setLegend: [showValues],
+};
+function showValues(chart) {
+  chart.root.querySelector(".u-legend").classList.toggle("u-live", chart.legend.idx != null);
+}
+
 // Requests of our own scripts: with the session's token, errors as exceptions with the server's words.
 async function send(method, url, body) {
   const headers = { "X-CSRF-Token": document.body.dataset.csrf };

@@ -123,7 +123,7 @@ function draw() {
     series: [{ label: "α" }, ...drawn.map(({ label, stroke, width, dash }) => ({
       label, stroke, width, dash, show: !hidden.has(label), points: { show: false }, value: (_, value) => value == null ? "–" : digits(value),
     }))],
-    hooks: { draw: [markAlpha] },
+    hooks: { draw: [markAlpha], ...legendHooks },
   };
   if (plot) plot.destroy();
   place.replaceChildren();

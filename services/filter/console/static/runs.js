@@ -46,7 +46,7 @@
     return new uPlot({
       width: figure.clientWidth - 16, height: 200, scales: { x: { time: false }, y: definition.zero ? { range: (_, low, high) => [Math.min(0, low), high || 1] } : {} },
       axes: [axis({}), axis({ size: 62, values: (_, splits) => splits.map(brief) })],
-      series: [{ label: texts.step }, ...series], cursor: { drag: { x: true, y: false } },
+      series: [{ label: texts.step }, ...series], cursor: { drag: { x: true, y: false } }, hooks: legendHooks,
     }, definition.columns, figure);
   }
 

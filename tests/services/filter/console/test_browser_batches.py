@@ -195,6 +195,9 @@ def test_rows_of_a_dataset_are_heard(page: Any) -> None:
 def test_the_curves_of_a_run_are_drawn(page: Any) -> None:
     page.goto("/runs/first")
     page.locator("#curves canvas").first.wait_for()
+    assert page.locator("#curves .u-value:visible").count() == 0
+    page.locator("#curves .u-over").first.hover()
+    assert page.locator("#curves .u-value:visible").count() > 1
     assert page.locator("#curves figcaption").all_inner_texts() == [
         "loss",
         "gradient norm",

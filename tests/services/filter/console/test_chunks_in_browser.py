@@ -70,6 +70,11 @@ def test_moving_alpha_redraws_without_a_request(page: Any) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     before = page.text_content("[data-number=kept]")
+    assert page.locator("#curve .u-value:visible").count() == 0  # no pointer, no values
+    page.hover("#curve .u-over")
+    assert page.locator("#curve .u-value:visible").count() > 2
+    page.hover("h1")
+    assert page.locator("#curve .u-value:visible").count() == 0
     page.locator("#alpha").evaluate("slider => { slider.value = 0.05; slider.dispatchEvent(new Event('input')); }")
     until(page, "text => document.querySelector('[data-number=kept]').textContent !== text", arg=before)
     assert page.text_content("[data-number=kept]").startswith("0 min")

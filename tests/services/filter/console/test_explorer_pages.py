@@ -64,6 +64,10 @@ def test_there_is_a_curve_for_each_preset_and_measure(console: LocalClient) -> N
     assert {one["label"] for one in series if one["kind"] == "preset"} == {"evidence", "paper"}
     assert {one["label"] for one in series if one["kind"] == "measure"} >= {"MER", "PER", "composite"}
     assert all(len(one["ms"]) == 201 for one in series)
+    chinese = console.get(f"{EXPLORE}/measures.json", headers={"Accept-Language": "zh-TW"}).json()["series"]
+    labels = {one["label"] for one in chinese if one["kind"] == "measure"}
+    assert labels >= {"MER", "綜合距離"}
+    assert not labels & {"composite", "bounded MER"}
     rows = list(csv.DictReader(io.StringIO(console.get(f"{EXPLORE}/curve.csv").content.decode("utf-8-sig"))))
     assert {row["kind"] for row in rows} == {"policy", "preset", "measure"}
     at = next(row for row in rows if row["kind"] == "policy" and row["alpha"] == "0.300")

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import json
 import re
 import tarfile
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,8 @@ from local_client import LocalClient
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from k2d.corpus.calibration.draws import make_draw
+from k2d.corpus.calibration.review import FEWEST
 from k2d.datasets.freeze import freeze
 from k2d.documents import BatchOptions
 from k2d.errors import NotFound
@@ -24,7 +28,7 @@ from k2d.schema import Source
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessRole
-from k2d.store.reviews import Review, ReviewVerdict
+from k2d.store.reviews import Review, ReviewOrder, ReviewVerdict
 from k2d.store.runs import EvaluatedLine, EvaluatedModel, PublishedRun, Rate, RunCurves, RunEvaluation
 from services.filter import jobs
 from services.filter.app import create_app
@@ -207,6 +211,9 @@ def test_a_batch_is_deleted_with_what_was_shown_and_nothing_else(lake, console):
     batch = finished_batch(lake)
     freeze(lake, name="talks", batches=[batch.id], policy=PAPER)
     address = f"/batches/{batch.id}/delete"
+    assert "for review" not in console.get(address).text
+    make_draw(lake, [batch], PAPER, count=FEWEST, seed=1, order=ReviewOrder.RANDOM)
+    assert "1 draw for review came from it, and cannot be calibrated" in console.get(address).text
     assert address.lstrip("/") in console.get(f"/batches/{batch.id}").text
     page = console.get(address).text
     for folder, size in (("labels", 2), ("facts", 2), ("hypotheses", 2)):
@@ -228,6 +235,16 @@ def test_a_batch_is_deleted_with_what_was_shown_and_nothing_else(lake, console):
     assert console.get(address).status_code == 404
 
 
+def test_a_batch_that_is_not_finished_is_not_chosen_for_review(lake, console):
+    done, waiting = finished_batch(lake), unfinished(lake)  # the newer one is not finished
+    page = console.get("/review").text
+    assert re.findall(r'name="batch" value="(\w+)"( checked)?', page) == [(waiting.id, ""), (done.id, " checked")]
+    assert "waiting <small>stalled, 0 of 1 recording</small>" in page
+    assert "drawn from what is labeled now" in page
+    assert " checked> <span>waiting" not in console.get("/review?batch=waiting").text
+    assert "drawn from what is labeled now" not in console.get("/review?batch=lectures").text
+
+
 def test_a_batch_that_a_worker_may_be_at_is_not_deleted(lake, console):
     batch = unfinished(lake)
     assert "/delete" not in console.get(f"/batches/{batch.id}").text
@@ -239,6 +256,11 @@ def test_a_batch_that_a_worker_may_be_at_is_not_deleted(lake, console):
     answer = console.get(f"/batches/{batch.id}/delete")
     assert (answer.status_code, "A worker may still be at this batch" in answer.text) == (409, True)
     queue.redis.flushall()
+    with lake.heartbeats.beating(batch.id):
+        (own,) = lake.heartbeats.of(batch.id)
+        answer = console.get(f"/batches/{batch.id}/delete")
+    assert f"A process is at work on this batch, so it cannot be deleted: {own.command}" in unescape(answer.text)
+    assert f"(process {own.pid} on {own.host})" in answer.text
     assert console.get(f"/batches/{batch.id}/delete").status_code == 200
 
 
@@ -285,6 +307,16 @@ def test_a_dataset_is_shown_heard_and_taken_away(lake, console):
     assert answer.headers["hx-redirect"] == "/datasets"
     with pytest.raises(NotFound):
         lake.datasets.manifest("talks")
+
+
+def test_a_dataset_has_one_number_for_one_share(lake, console):
+    freeze(lake, name="talks", batches=[finished_batch(lake).id], policy=PAPER)
+    manifest = json.loads(lake.files.read("datasets/talks/manifest.json"))
+    manifest["seconds"] |= {"input": 60.0, "accepted": 20.0, "rejected": 20.0, "silence": 20.0}
+    lake.files.write("datasets/talks/manifest.json", json.dumps(manifest).encode())
+    page = console.get("/datasets/talks").text
+    assert "accepted</dt><dd>20.0 s <small>33.4 %" in page  # the parts of the bar sum to 100 %
+    assert "of the audio</dt><dd>33.4 %" in page
 
 
 def test_a_dataset_with_reviewed_texts_says_so(lake, console, settings, monkeypatch):

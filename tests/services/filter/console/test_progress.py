@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from k2d.cli.show import ledger_table
 from k2d.documents import BatchStatus, ChunkCounts, Jobs, Ledger, LedgerSeconds, RecordingCounts
 from k2d.schema import BatchState
-from services.filter.console.progress import BAR, ledger_bar, progress_of, rounded_shares
+from services.filter.console.progress import BAR, ledger_bar, progress_of, rounded_shares, share_of
 
 SECONDS = st.floats(0, 1e7)
 
@@ -45,6 +45,13 @@ def test_the_bar_always_sums_to_100_per_cent(values: tuple[float, ...], pending:
     for part in parts:
         assert part.start == pytest.approx(at)
         at += part.width
+
+
+def test_a_share_of_several_parts_is_the_sum_of_what_is_shown() -> None:
+    parts = ledger_bar(seconds(1, 1, 1, 0, 0), 0.0)
+    assert [part.share for part in parts[:3]] == ["33.4 %", "33.3 %", "33.3 %"]
+    assert share_of(*parts[:2]) == "66.7 %"
+    assert share_of(*parts[1:3]) == "66.6 %"  # 66.7 % by itself
 
 
 def test_what_no_chunk_covers_has_the_word_that_the_command_has_for_it() -> None:

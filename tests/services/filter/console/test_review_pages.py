@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from console import serve
 from local_client import LocalClient
 from reviewing import reviewable
 
-from k2d.cli import calibrate
+from k2d.cli import calibrate, housekeeping
 from k2d.corpus.calibration.desk import calibrate_draw, next_segments, progress_of, store_review
-from k2d.corpus.calibration.draws import LabelsDeleted, open_draw
+from k2d.corpus.calibration.draws import DrawnBatchDeleted, LabelsDeleted, open_draw
 from k2d.corpus.deletion import delete_batch, plan_deletion
 from k2d.documents import ReviewRequest
+from k2d.errors import NotFound
 from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.access import AccessRole
@@ -73,13 +75,14 @@ def test_every_page_of_reviews_is_shown(console, template, language):
     assert console.get("/review/nothing").status_code == 404
 
 
-def test_a_draw_is_made_from_the_form_once(console, template):
+def test_a_draw_is_made_from_the_form_once(console, lake, template):
     _, batch, draw = template
     token = {"X-CSRF-Token": re.search(r'data-csrf="([0-9a-f]+)"', console.get("/review").text)[1]}
     form = {"batch": [batch], "count": "60", "seed": "1", "order": "random", "policy": "evidence"}
     for _ in range(2):
         answer = console.post("/review", data=form, headers={"HX-Request": "true", **token})
         assert answer.headers["hx-redirect"] == f"/review/{draw}"
+    assert {(own["action"], own["target"]) for own in lake.audit_log.entries()} == {("draw", f"/review/{draw}")}
     refused = console.post("/review", data=form | {"policy": "/etc/passwd"}, headers={"HX-Request": "true", **token})
     assert refused.status_code == 400
     assert console.post("/review", data=form).status_code == 403  # without the session's token
@@ -108,6 +111,37 @@ def test_a_draw_whose_labels_were_deleted_says_so_and_keeps_its_answers(lake, te
     check_deleted_draw(lake, draw, calibration.id)
 
 
+def test_a_review_goes_on_while_another_batch_has_its_labels(lake, template, monkeypatch, capsys):
+    monkeypatch.setenv("K2D_STORE", str(lake.files.root))
+    _, batch_id, draw = template
+    batch = lake.batches.get(batch_id)
+    lake.batches.put(replace(batch, id="b_more", name="more"))  # as `k2d label --add` makes it
+    for position, result in enumerate(lake.batches.results(batch_id)):
+        lake.batches.put_result("b_more", replace(result, position=position))
+    housekeeping.delete(batch_id)
+    assert "1 draw for review can be calibrated over it no more" in " ".join(capsys.readouterr().out.split())
+    delete_batch(lake, plan_deletion(lake, batch))
+    with LocalClient(app_of(lake)) as console:
+        page = console.get(f"/review/{draw}").text
+        assert "A batch of this review was deleted" in page
+        assert f"<code>k2d calibrate {draw} BATCH</code>" in page
+        assert "review.js" in page
+        assert f'hx-post="review/{draw}/calibrations"' not in page
+        segments = console.get(f"/v1/draws/{draw}/segments?limit=50").json()["segments"]
+        assert console.get("/" + segments[0]["audio"]).status_code == 200
+        said = [{"id": f"answer-{at:03}", "segment": own["id"], "verdict": "right"} for at, own in enumerate(segments)]
+        assert console.post("/v1/reviews", json={"reviews": said}).status_code == 201
+        assert "can probably be claimed now" not in console.get(f"/review/{draw}/progress?target=30").text
+        refused = console.post(f"/v1/draws/{draw}/calibrations", json={}).json()
+        assert (refused["code"], refused["batch"]) == ("drawn_batch_deleted", batch_id)
+        assert f"k2d calibrate {draw} BATCH" in refused["hint"]
+    with pytest.raises(DrawnBatchDeleted):
+        calibrate.calibrate(draw)
+    calibrate.calibrate(draw, ["more"], target=0.3, confidence=0.9)
+    with pytest.raises(NotFound, match="no batch is called 'nothing'"):
+        calibrate.calibrate(draw, ["nothing"])
+
+
 def check_deleted_draw(lake: Lake, draw: str, calibration: str) -> None:
     with LocalClient(app_of(lake)) as console:
         page = console.get(f"/review/{draw}").text
@@ -118,7 +152,7 @@ def check_deleted_draw(lake: Lake, draw: str, calibration: str) -> None:
         assert f"calibrations/{calibration}" in page
         assert "review/" + draw in console.get("/review").text
         if not lake.batches.ids():
-            assert "labels deleted" in console.get("/review").text
+            assert "batch deleted" in console.get("/review").text
             assert "/explore?policy" not in console.get(f"/review/{draw}/calibrations/{calibration}").text
         head, *rows = map(json.loads, console.get(f"/review/{draw}/answers.jsonl").text.splitlines())
         assert head["segments"] == len(rows)

@@ -5,13 +5,17 @@ import re
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from k2d.documents import NoLabelSeconds
+from k2d.filtering.policy import SHORT_NAMES
+from k2d.schema import BatchState
 from k2d.wording import audio_length
 from services.filter.console import words
 from services.filter.console.formats import UNITS, duration, hours
 from services.filter.console.verdicts import origin_name
 from services.filter.console.words import LANGUAGES, Words, preferred, table
+from services.filter.endpoints import ENDPOINTS
 
 CONSOLE = Path(words.__file__).parent
 # _("…") in templates and code; texts that are looked up by a value are checked where the values are
@@ -36,6 +40,17 @@ def test_every_text_is_translated_with_its_values(language: str) -> None:
     for text, translated in table(language).items():
         assert set(re.findall(r"\{(\w+)", text)) >= set(values := re.findall(r"\{(\w+)", translated)), text
         assert set(re.findall(r"\{(\w+)\}", text)) == set(values), text
+
+
+ACTION = re.compile(r"""(?:audit_log\.|\b_)record\(\s*"([^"]+)\"""")
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_values_that_pages_look_up_are_translated(language: str) -> None:
+    kernel = {own for page in (ROOT / "k2d").rglob("*.py") for own in ACTION.findall(page.read_text("utf-8"))}
+    actions = kernel | {endpoint.action for endpoint in ENDPOINTS.values() if endpoint.action}
+    assert {"import reviews", "resume", "draw"} <= actions  # of the audit log
+    assert not sorted((actions | set(SHORT_NAMES.values()) | set(BatchState)) - table(language).keys())
 
 
 # a number that is never 1: more than a limit, the limit itself, steps that are put together
