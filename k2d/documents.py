@@ -425,6 +425,9 @@ class ResumeResult(ApiDocument):
 
     batches: dict[str, int] = Field(description="missing recordings by batch id", examples=[{"b_0f3c9a1be2d47c55": 3}])
     failed: dict[str, str] = Field(default={}, description="why a batch was not resumed, by batch id")
+    at_work: dict[str, str] = Field(
+        default={}, description="the process without a job that is at work on a batch, which was left out, by batch id"
+    )
 
 
 class PartialResult(ApiDocument):

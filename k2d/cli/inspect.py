@@ -246,13 +246,15 @@ def resume(
             missing = service.resume(on_status)
     except ResumeIncomplete as error:
         incomplete, missing = error, error.resumed
+        for note in error.notes():
+            show.err.print(f"note: {note}", markup=False, soft_wrap=True)
     if as_json:
         show.dump(missing)
     for batch, count in () if as_json else missing.items():
         show.out.print(f"{batch}: {counted(count, 'recording')} resumed ({service.where})", soft_wrap=True)
-    if incomplete is not None:
+    if incomplete is not None and incomplete.failed:
         raise incomplete
-    if not missing and not as_json:
+    if not missing and incomplete is None and not as_json:
         show.out.print("nothing is missing")
 
 

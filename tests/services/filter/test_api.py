@@ -284,7 +284,11 @@ def test_resume_after_redis_was_flushed_queues_exactly_what_is_missing(api, lake
     batch = upload(api, ("a.wav", wav()), ("b.wav", wav(2))).json()["id"]
     api.app.state.queue.redis.flushall()
     assert api.get(f"/v1/batches/{batch}").json()["state"] == "stalled"
-    assert api.post("/v1/resume").json() == {"batches": {batch: 2}, "failed": {}}
+    with lake.heartbeats.beating(batch):  # `k2d label` in another process
+        left_out = api.post("/v1/resume").json()
+    assert (left_out["batches"], list(left_out["at_work"])) == ({}, [batch])
+    with lake.heartbeats.beating(batch, has_job=True):  # a worker, whose job went with Redis
+        assert api.post("/v1/resume").json() == {"batches": {batch: 2}, "failed": {}, "at_work": {}}
     assert api.get(f"/v1/batches/{batch}").json()["state"] == "queued"
 
 
