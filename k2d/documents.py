@@ -309,7 +309,7 @@ class BatchItem(BatchSummary):
 
 
 class Forgotten(ApiDocument):
-    """What was removed of a recording: numbers of files."""
+    """What was, or would be, removed of a recording: numbers of files."""
 
     recording_id: str
     results: int = Field(description="of batches, which have it missing then")
@@ -319,7 +319,8 @@ class Forgotten(ApiDocument):
     examinations: int
     reviews: int = Field(0, description="of its labels' segments")
     journals: int = Field(0, description="answers for labels that are not finished")
-    datasets: list[str] = Field(description="datasets that have it, or cannot be read; they stay as they are")
+    datasets: list[str] = Field(description="datasets that have it; they stay as they are")
+    datasets_unreadable: list[str] = Field(default=[], description="datasets that cannot be read, and may have it")
     unreadable: list[str] = Field(
         default=[], description="damaged shards, which may be of the recording: `k2d store check --repair` moves them"
     )

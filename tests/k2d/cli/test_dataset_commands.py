@@ -123,7 +123,13 @@ def test_a_recording_is_forgotten_and_resumed(k2d, batch):
     rows = [json.loads(line) for line in k2d("chunks", "lectures", "--jsonl")[1].splitlines()]
     code, out, err = k2d("forget", rows[0]["id"])
     assert code == 0, err
-    assert "forgot rec_" in out
+    assert "would forget rec_" in out
+    assert ": 1 label, 1 file of hypotheses, 1 file of facts, 1 result" in out
+    assert "--yes" in out
+    assert json.loads(k2d("forget", rows[0]["id"], "--json")[1])["deleted"] is False
+    code, out, err = k2d("forget", rows[0]["id"], "--yes")
+    assert code == 0, err
+    assert out.startswith("forgot rec_")
     assert "k2d resume" in out
     assert k2d("forget", rows[0]["id"])[0] != 0
     err = k2d("forget", "lectures")[2]
