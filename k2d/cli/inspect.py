@@ -238,7 +238,7 @@ def resume(
     as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False, anyway: AnywayOption = False
 ) -> None:
     """Process the missing recordings of all batches: after Redis was lost, an interruption, or an upgrade."""
-    service = backend(api, embedded, anyway=anyway)
+    service = backend(api, embedded, anyway=anyway, resumes=True)
     incomplete: ResumeIncomplete | None = None
     advice = "stopped; recordings that are done are kept: `k2d resume` goes on"
     try:
