@@ -153,6 +153,10 @@ def chunks(
     `k2d chunks lectures --verdict rejected --csv --audio clips/ > rejected.csv`
     """
     rules = policy(preset, metric, alpha)
+    if jsonl and as_csv:
+        raise BadRequest(
+            "--jsonl and --csv are two formats", hint="give one of them; the command run twice prints both"
+        )
     if chunk is not None:
         detail = backend(api, embedded).chunk(chunk, rules)
         show.dump(detail) if jsonl else show.chunk(detail)

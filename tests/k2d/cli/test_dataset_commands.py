@@ -23,6 +23,9 @@ def test_freeze_and_export(k2d, frozen, tmp_path):
     assert "4 rows" in out
     assert any((tmp_path / "out").iterdir())
     assert k2d("export", "v1", "--format", "nemo", tmp_path / "out")[0] == 2  # never overwrites
+    code, _, err = k2d("export", "v1", "--format", "kaldi", "/dev/null/x")
+    assert (code, "the export cannot be written to /dev/null/x: Not a directory" in err) == (1, True)
+    assert "K2D_STORE" not in err
 
 
 def test_freeze_and_export_in_one_script(k2d, frozen, tmp_path):
