@@ -394,6 +394,9 @@ class Forecast(ApiDocument):
     recordings: int = Field(examples=[14])
     unknown: int = Field(description="Files whose header states no length; also those in `not_audio`.", examples=[1])
     not_audio: list[str] = Field(default=[], description="Names of files that are not audio, or cannot be read.")
+    no_channel: dict[str, str] = Field(
+        default={}, description="What is wrong with files that lack the channel asked for, by name."
+    )
     done: int = Field(
         0, description="Recordings that are labeled already with these models and options; no model runs for them."
     )

@@ -154,9 +154,7 @@ def chunks(
     """
     rules = policy(preset, metric, alpha)
     if jsonl and as_csv:
-        raise BadRequest(
-            "--jsonl and --csv are two formats", hint="give one of them; the command run twice prints both"
-        )
+        raise BadRequest("--jsonl and --csv are two formats", hint="give one of them")
     if chunk is not None:
         detail = backend(api, embedded).chunk(chunk, rules)
         show.dump(detail) if jsonl else show.chunk(detail)

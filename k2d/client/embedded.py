@@ -108,7 +108,8 @@ class Embedded:
         before = batch_before(files, options, self.lake, self.settings) if add else None
         check_models(self.settings, before or batch)
         unread = sum(sources.is_file(source) and source.sha256 is None for source in batch.sources)
-        return forecast(batch.sources, self.lake, before or batch, header_of=self._header, unread=unread)
+        header_of = partial(self._header, counts_channels=batch.audio.channel is not None)
+        return forecast(batch.sources, self.lake, before or batch, header_of=header_of, unread=unread)
 
     def batches(self) -> list[BatchItem]:
         return [
@@ -234,9 +235,9 @@ class Embedded:
 
     # ---- helpers --------------------------------------------------------------------------------------------------
 
-    def _header(self, source: Source) -> Header:
+    def _header(self, source: Source, *, counts_channels: bool = False) -> Header:
         opened = partial(sources.open_source, source, lake_open=self.lake.open)
-        return probe_header(source.name, opened, DecodeLimits.of(self.settings))
+        return probe_header(source.name, opened, DecodeLimits.of(self.settings), counts_channels=counts_channels)
 
     def _refuse_beside(self, batch: Batch) -> None:
         """Raise Conflict while another process is at work on a batch."""

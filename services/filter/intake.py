@@ -170,7 +170,9 @@ def forecast_batch(
 
     def header_of(source: Source) -> Header:
         stored = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
-        return probe_header(source.name, staged.get(source.uri, stored), DecodeLimits.of(settings))
+        opened = staged.get(source.uri, stored)
+        asks = batch.audio.channel is not None
+        return probe_header(source.name, opened, DecodeLimits.of(settings), counts_channels=asks)
 
     return forecast(batch.sources, lake, before or batch, header_of=header_of)
 

@@ -147,6 +147,9 @@ def test_a_dry_run_counts_each_channel_that_would_be_labeled(api):
         answer = upload(api, *files, params={"dry_run": True}, data={"channels": channels})
         assert (answer.status_code, answer.json()["recordings"]) == (200, recordings)
         assert answer.json()["not_audio"] == []
+    forecast = upload(api, *files, params={"dry_run": True}, data={"channels": "2"}).json()
+    assert (forecast["recordings"], forecast["windows"], forecast["not_audio"]) == (2, 1, [])
+    assert forecast["no_channel"] == {"talk.wav": "The file has 1 channel; channel 2 was asked for."}
 
 
 def test_dry_run_by_reference_reads_headers_and_stores_nothing(api, lake, tmp_path):
