@@ -309,7 +309,7 @@ class BatchItem(BatchSummary):
 
 
 class Forgotten(ApiDocument):
-    """What was removed of a recording: numbers of files."""
+    """What was, or would be, removed of a recording: numbers of files."""
 
     recording_id: str
     results: int = Field(description="of batches, which have it missing then")
@@ -319,7 +319,8 @@ class Forgotten(ApiDocument):
     examinations: int
     reviews: int = Field(0, description="of its labels' segments")
     journals: int = Field(0, description="answers for labels that are not finished")
-    datasets: list[str] = Field(description="datasets that have it, or cannot be read; they stay as they are")
+    datasets: list[str] = Field(description="datasets that have it; they stay as they are")
+    datasets_unreadable: list[str] = Field(default=[], description="datasets that cannot be read, and may have it")
     unreadable: list[str] = Field(
         default=[], description="damaged shards, which may be of the recording: `k2d store check --repair` moves them"
     )
@@ -393,6 +394,9 @@ class Forecast(ApiDocument):
     recordings: int = Field(examples=[14])
     unknown: int = Field(description="Files whose header states no length; also those in `not_audio`.", examples=[1])
     not_audio: list[str] = Field(default=[], description="Names of files that are not audio, or cannot be read.")
+    no_channel: dict[str, str] = Field(
+        default={}, description="What is wrong with files that lack the channel asked for, by name."
+    )
     done: int = Field(
         0, description="Recordings that are labeled already with these models and options; no model runs for them."
     )
@@ -425,6 +429,9 @@ class ResumeResult(ApiDocument):
 
     batches: dict[str, int] = Field(description="missing recordings by batch id", examples=[{"b_0f3c9a1be2d47c55": 3}])
     failed: dict[str, str] = Field(default={}, description="why a batch was not resumed, by batch id")
+    at_work: dict[str, str] = Field(
+        default={}, description="the process without a job that is at work on a batch, which was left out, by batch id"
+    )
 
 
 class PartialResult(ApiDocument):

@@ -501,6 +501,11 @@ class AudioOptions:
     channels: str = MIX  # MIX, EACH, or the number of a channel, from 1
     keep_partial: bool = False  # label what is before the damage in a damaged or truncated file
 
+    @property
+    def channel(self) -> int | None:
+        """The one channel that is labeled; None where another choice was made."""
+        return int(self.channels) if self.channels.isdecimal() else None
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

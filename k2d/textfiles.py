@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import Final
 
 ENCODING: Final = "utf-8-sig"  # UTF-8 with or without a byte order mark
+_NOT_TEXT: Final = "it is not a text in UTF-8"
+
+
+class NotText(UnicodeDecodeError):
+    """A file is not UTF-8, and says so in plain words."""
+
+    def __str__(self) -> str:
+        return _NOT_TEXT
 
 
 def read_text(path: Path) -> str:
@@ -16,9 +24,12 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        UnicodeDecodeError: it is not UTF-8.
+        NotText: it is not UTF-8.
     """
-    return path.read_text(ENCODING)
+    try:
+        return path.read_text(ENCODING)
+    except UnicodeDecodeError as error:
+        raise NotText(*error.args) from None
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -27,8 +38,22 @@ def read_lines(path: Path) -> Iterator[str]:
         [json.loads(line) for line in read_lines(path) if line.strip()]
 
     Raises:
-        OSError, UnicodeDecodeError: as `read_text`, while it is read.
+        OSError, NotText: as `read_text`, while it is read.
     """
     with path.open(encoding=ENCODING) as file:
-        for line in file:
-            yield line.removesuffix("\n")
+        try:
+            for line in file:
+                yield line.removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise NotText(*error.args) from None
+
+
+def why_unreadable(error: OSError | UnicodeError) -> str:
+    """Why a file that somebody gave cannot be read as text, in plain words.
+
+    why_unreadable(FileNotFoundError()) == "there is no such file"
+    """
+    if isinstance(error, UnicodeError):
+        return _NOT_TEXT
+    known = {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder"}
+    return known.get(type(error)) or error.strerror or str(error)

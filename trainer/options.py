@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from k2d.errors import BadRequest
 from k2d.foreign import Unparsable, parse_yaml
 from k2d.schema import MIXED
-from k2d.textfiles import read_text
+from k2d.textfiles import read_text, why_unreadable
 from k2d.wording import did_you_mean
 
 HASH_DIGITS: Final = 16
@@ -178,7 +178,8 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         known = ", ".join(PRESETS)
         raise BadRequest(
-            f"recipe {str(path)!r} cannot be read: {error.strerror}", hint=f"give a preset ({known}) or a YAML file"
+            f"recipe {str(path)!r} cannot be read: {why_unreadable(error)}",
+            hint=f"give a preset ({known}) or a YAML file",
         ) from error
     except (Unparsable, UnicodeError) as error:
         raise BadRequest(f"{path} is not valid YAML: {error}", hint="write `key: value`, one a line") from error

@@ -15,6 +15,7 @@ from k2d.audio.timeline import LIVE_CLOCK_S
 from k2d.errors import AudioError
 from k2d.keys import recording_id
 from k2d.schema import SAMPLE_RATE_HZ, QuarantineReason, Recording, Samples
+from k2d.wording import counted
 
 # Reasons for which a recording can be kept in part: what is before the damage is as it was recorded.
 _PARTIAL: Final = (QuarantineReason.TRUNCATED, QuarantineReason.DAMAGED)
@@ -207,11 +208,15 @@ def _swing(samples: Samples) -> int:
     return int(swings[moving].max(initial=0))
 
 
+def lacks_channel(channels: int, asked: int) -> str:
+    """What is said of a file that has fewer channels than the one asked for."""
+    return f"The file has {counted(channels, 'channel')}; channel {asked} was asked for."
+
+
 def _check_channels(media: Media, selection: tuple[int, ...]) -> None:
     if selection and media.channels and max(selection) > media.channels:
-        plural = "" if media.channels == 1 else "s"
         raise AudioError(
-            f"The file has {media.channels} channel{plural}; channel {max(selection)} was asked for.",
+            lacks_channel(media.channels, max(selection)),
             reason=QuarantineReason.NO_CHANNEL,
             hint="name another one in --channels, or use `mix`",
             duration_s=0.0,

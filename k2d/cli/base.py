@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from k2d.cli import show
 from k2d.client import Backend, Client
-from k2d.errors import BadRequest
+from k2d.errors import BadRequest, Conflict
 from k2d.filtering.policy import DEFAULT, Policy
 from k2d.filtering.policy import load as load_policy
 from k2d.labeling.request import check_name
@@ -82,10 +82,17 @@ def settings() -> Settings:
     return loaded
 
 
-def backend(api: str | None = None, embedded: bool = False, *, anyway: bool = False) -> Backend:
+def backend(api: str | None = None, embedded: bool = False, *, anyway: bool = False, resumes: bool = False) -> Backend:
     """The API of --api or K2D_API_URL, or one that is running at the default address, or else this process.
 
-    `anyway`: this process works on a batch even while another one does.
+    A `k2d up` that runs for the store at another address is named.
+
+    Args:
+        anyway: this process works on a batch even while another one does.
+        resumes: it works on all batches.
+
+    Raises:
+        Conflict: without an API, all batches would be resumed beside a `k2d up`, in whose queue they may wait.
     """
     current = settings()
     if not embedded:
@@ -98,7 +105,16 @@ def backend(api: str | None = None, embedded: bool = False, *, anyway: bool = Fa
                 show.err.print(f"[dim]{escape(notice)}[/]", soft_wrap=True)
             return client
     from k2d.client.embedded import Embedded  # loads audio, engines and Arrow, which a client of an API does not need
+    from k2d.store.up import running_up
 
+    if (up := running_up(current)) is not None:
+        if resumes and not anyway:
+            raise Conflict(
+                f"{up}, and batches may wait in its queue",
+                hint=f"`--api {up.url}` resumes there what is missing; `--anyway` does it here, and may do work twice",
+            )
+        if not embedded:
+            show.err.print(f"note: {up}: `--api {up.url}` asks it", markup=False, soft_wrap=True)
     return Embedded(current, anyway=anyway)
 
 

@@ -23,7 +23,7 @@ from k2d.cli.base import (
 )
 from k2d.cli.progress import bar
 from k2d.documents import CalibrationRequest, DrawItem, DrawRequest
-from k2d.errors import BadRequest
+from k2d.errors import BadRequest, NotFound
 from k2d.store.reviews import ReviewOrder
 from k2d.wording import audio_length, counted
 
@@ -195,6 +195,11 @@ def _reviewed(
         draw = open_draw(lake, draw_or_file)
         with with_labels(lake, draw):
             return draw.head, answered_rows(lake, draw), _batches(lake, batch or draw.head.batches)
+    if not Path(draw_or_file).exists():
+        raise NotFound(
+            f"neither a draw nor a file: {draw_or_file[:200]!r}",
+            hint="`k2d reviews draws` lists the draws; `k2d review BATCH` makes one, with --out FILE as a file",
+        )
     head, rows = reviews.load(Path(draw_or_file))
     return head, rows, _batches(lake, batch or head.batches)
 

@@ -29,7 +29,7 @@ from k2d.datasets.scripts import scripts_in_words
 from k2d.errors import BadRequest
 from k2d.schema import TEACHER, Script
 from k2d.store.manifest import Manifest
-from k2d.textfiles import ENCODING
+from k2d.textfiles import ENCODING, why_unreadable
 from k2d.wording import audio_length, counted, in_bytes, listed
 
 datasets = typer.Typer(
@@ -88,7 +88,9 @@ def freeze(
     try:
         ids = [line.strip() for line in without if line.strip()] if without is not None else []
     except (OSError, UnicodeError) as error:
-        raise BadRequest(f"--without cannot be read: {error}", hint="one id a line, in UTF-8") from error
+        raise BadRequest(
+            f"--without cannot be read: {why_unreadable(error)}", hint="one id a line, in UTF-8"
+        ) from error
     rules = policy(preset, metric, alpha)
     service = backend(api, embedded)
     with stoppable("stopped; what is written is kept: the same command goes on"), bar("recordings written") as on_steps:

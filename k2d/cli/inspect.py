@@ -153,6 +153,8 @@ def chunks(
     `k2d chunks lectures --verdict rejected --csv --audio clips/ > rejected.csv`
     """
     rules = policy(preset, metric, alpha)
+    if jsonl and as_csv:
+        raise BadRequest("--jsonl and --csv are two formats", hint="give one of them")
     if chunk is not None:
         detail = backend(api, embedded).chunk(chunk, rules)
         show.dump(detail) if jsonl else show.chunk(detail)
@@ -238,7 +240,7 @@ def resume(
     as_json: Json = False, api: Api = None, embedded: EmbeddedOption = False, anyway: AnywayOption = False
 ) -> None:
     """Process the missing recordings of all batches: after Redis was lost, an interruption, or an upgrade."""
-    service = backend(api, embedded, anyway=anyway)
+    service = backend(api, embedded, anyway=anyway, resumes=True)
     incomplete: ResumeIncomplete | None = None
     advice = "stopped; recordings that are done are kept: `k2d resume` goes on"
     try:
@@ -246,13 +248,15 @@ def resume(
             missing = service.resume(on_status)
     except ResumeIncomplete as error:
         incomplete, missing = error, error.resumed
+        for note in error.notes():
+            show.err.print(f"note: {note}", markup=False, soft_wrap=True)
     if as_json:
         show.dump(missing)
     for batch, count in () if as_json else missing.items():
         show.out.print(f"{batch}: {counted(count, 'recording')} resumed ({service.where})", soft_wrap=True)
-    if incomplete is not None:
+    if incomplete is not None and incomplete.failed:
         raise incomplete
-    if not missing and not as_json:
+    if not missing and incomplete is None and not as_json:
         show.out.print("nothing is missing")
 
 

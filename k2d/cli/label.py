@@ -128,19 +128,23 @@ def _print_forecast(forecast: Forecast, *, as_json: bool) -> None:
     Raises:
         K2DError: nothing could be labeled.
     """
+    unusable = len(forecast.not_audio) + len(forecast.no_channel)
     if as_json:
         show.dump(forecast)
     else:
-        audible = counted(forecast.recordings - len(forecast.not_audio), "recording")
+        audible = counted(forecast.recordings - unusable, "recording")
         show.out.print(f"{audible}, {show.forecast_line(forecast)}", soft_wrap=True)
         for line in show.known_lines(forecast):
             show.out.print(line, soft_wrap=True)
         show.out.print(f"[dim]{escape(forecast.basis)}[/]", soft_wrap=True)
         for name in forecast.not_audio:
             show.out.print(f"not audio, or unreadable: {show.visible(name, 200)}", soft_wrap=True)
-    if len(forecast.not_audio) == forecast.recordings:
+        for name, why in forecast.no_channel.items():
+            show.out.print(f"not labeled: {show.visible(name, 200)}: {why}", soft_wrap=True)
+    if unusable == forecast.recordings:
+        what = "is audio that can be read" + (", with the channel that was asked for" if forecast.no_channel else "")
         raise K2DError(
-            f"nothing can be labeled: none of {counted(forecast.recordings, 'file')} is audio that can be read",
+            f"nothing can be labeled: none of {counted(forecast.recordings, 'file')} {what}",
             hint="`k2d label` would quarantine all of them; a folder is searched for audio and video files only",
         )
 

@@ -123,7 +123,8 @@ def _value(value: object) -> str:
 def forecast_line(forecast: Forecast) -> str:
     """Length of all, windows of what is new, and time of an estimate; no time where none can be estimated."""
     time = "" if forecast.estimated_s is None else f": {estimated_time(forecast.estimated_s)}"
-    return f"{audio_length(forecast.hours * 3600)} of audio, about {counted(forecast.windows, 'window')}{time}"
+    windows = f", about {counted(forecast.windows, 'window')}" if forecast.windows else ""
+    return f"{audio_length(forecast.hours * 3600)} of audio{windows}{time}"
 
 
 def known_lines(forecast: Forecast) -> list[str]:
@@ -137,7 +138,8 @@ def known_lines(forecast: Forecast) -> list[str]:
     if forecast.labeled:
         lines.append(f"{counted(forecast.labeled, 'recording')} labeled by this teacher, to be validated only")
     if lines or forecast.at_most:
-        new = forecast.recordings - len(forecast.not_audio) - forecast.done - forecast.labeled
+        unusable = len(forecast.not_audio) + len(forecast.no_channel)
+        new = forecast.recordings - unusable - forecast.done - forecast.labeled
         at_most = "at most, as some files were never read here" if forecast.at_most else ""
         lines.append(f"{counted(new, 'recording')} new{', ' if at_most else ''}{at_most}")
     return lines

@@ -36,19 +36,30 @@ OnStatus = Callable[[PartialResult], None]  # called with the progress of a batc
 
 
 class ResumeIncomplete(K2DError):
-    """Some batches could not be resumed; the others were.
+    """Some batches were not resumed; the others were.
 
-    `resumed` has the number of missing recordings by batch id, `failed` why a batch was not resumed.
+    By batch id: `resumed` has the number of missing recordings, `failed` why a batch could not be resumed, `at_work`
+    the process that is at work on a batch already, which is no fault.
     """
 
     code = "resume_incomplete"
     hint = "remove the causes, then run `k2d resume` again: it does only what is missing"
 
-    def __init__(self, resumed: Mapping[str, int], failed: Mapping[str, str]) -> None:
+    def __init__(
+        self, resumed: Mapping[str, int], failed: Mapping[str, str], at_work: Mapping[str, str] | None = None
+    ) -> None:
         self.resumed = dict(resumed)
         self.failed = dict(failed)
-        reasons = "; ".join(f"{batch}: {reason}" for batch, reason in failed.items())
-        super().__init__(f"{counted(len(failed), 'batch', 'batches')} could not be resumed: {reasons}")
+        self.at_work = dict(at_work or {})
+        if failed:
+            reasons = "; ".join(f"{batch}: {reason}" for batch, reason in failed.items())
+            super().__init__(f"{counted(len(failed), 'batch', 'batches')} could not be resumed: {reasons}")
+        else:
+            super().__init__("; ".join(self.notes()), hint="wait for its end, then run `k2d resume` again")
+
+    def notes(self) -> list[str]:
+        """A sentence for each batch that was left out because a process is at work on it."""
+        return [f"{batch} left out, as another process is at work on it: {who}" for batch, who in self.at_work.items()]
 
 
 def no_audio(paths: Sequence[str]) -> BadRequest:
@@ -182,6 +193,7 @@ class Backend(Protocol):
         """Process the missing recordings of all batches, or queue them again; returns their number by batch id.
 
         Raises:
-            ResumeIncomplete: some batches could not be resumed; raised after all others were.
+            ResumeIncomplete: some batches could not be resumed, or other processes are at work on them; raised after
+                all others were.
         """
         ...

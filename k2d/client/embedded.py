@@ -54,6 +54,10 @@ HEADERS: Final = 2000  # whose lengths are read for the progress; of more, they 
 READ_AT_ONCE: Final = 4  # files that are hashed at the same time; chosen: more do not help a disk
 
 
+class _AtWork(Conflict):
+    """Another process is at work on a batch."""
+
+
 class Embedded:
     """A Backend that does the work in this process.
 
@@ -104,7 +108,8 @@ class Embedded:
         before = batch_before(files, options, self.lake, self.settings) if add else None
         check_models(self.settings, before or batch)
         unread = sum(sources.is_file(source) and source.sha256 is None for source in batch.sources)
-        return forecast(batch.sources, self.lake, before or batch, header_of=self._header, unread=unread)
+        header_of = partial(self._header, counts_channels=batch.audio.channel is not None)
+        return forecast(batch.sources, self.lake, before or batch, header_of=header_of, unread=unread)
 
     def batches(self) -> list[BatchItem]:
         return [
@@ -200,6 +205,7 @@ class Embedded:
     def resume(self, on_status: OnStatus = ignore) -> dict[str, int]:
         missing: dict[str, int] = {}
         failed: dict[str, str] = {}
+        at_work: dict[str, str] = {}
         for batch in self.lake.batches.entries():
             if isinstance(batch, DamagedBatch):
                 failed[batch.id] = described(batch.error)
@@ -207,10 +213,12 @@ class Embedded:
             try:
                 if count := self._resume(batch, on_status):
                     missing[batch.id] = count
+            except _AtWork as error:
+                at_work[batch.id] = error.details["process"]
             except K2DError as error:  # the other batches go on
                 failed[batch.id] = described(error)
-        if failed:
-            raise ResumeIncomplete(missing, failed)
+        if failed or at_work:
+            raise ResumeIncomplete(missing, failed, at_work)
         self.lake.mark_current()
         return missing
 
@@ -227,18 +235,19 @@ class Embedded:
 
     # ---- helpers --------------------------------------------------------------------------------------------------
 
-    def _header(self, source: Source) -> Header:
+    def _header(self, source: Source, *, counts_channels: bool = False) -> Header:
         opened = partial(sources.open_source, source, lake_open=self.lake.open)
-        return probe_header(source.name, opened, DecodeLimits.of(self.settings))
+        return probe_header(source.name, opened, DecodeLimits.of(self.settings), counts_channels=counts_channels)
 
     def _refuse_beside(self, batch: Batch) -> None:
         """Raise Conflict while another process is at work on a batch."""
         if not self.anyway and (others := self.lake.heartbeats.of(batch.id)):
-            raise Conflict(
+            raise _AtWork(
                 f"another process is at work on batch {batch.name}: {others[0]}",
                 hint=f"`k2d status {batch.name} --watch` follows it; wait for its end, or stop it, and run the command "
                 "again; `--anyway` works beside it, and does work twice",
                 batch=batch.id,
+                process=str(others[0]),
             )
 
     def _record(self, action: str, target: str) -> None:

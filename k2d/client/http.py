@@ -276,8 +276,8 @@ class Client:
 
     def resume(self, on_status: OnStatus = ignore) -> dict[str, int]:
         result = ResumeResult.model_validate(self._send("POST", "/v1/resume"))
-        if result.failed:
-            raise ResumeIncomplete(result.batches, result.failed)
+        if result.failed or result.at_work:
+            raise ResumeIncomplete(result.batches, result.failed, result.at_work)
         return result.batches
 
     def cancel(self, batch: str) -> BatchStatus:

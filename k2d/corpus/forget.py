@@ -14,7 +14,7 @@ SUFFIX: Final = ".parquet"
 Meta = Callable[[str], dict[str, Any]]  # the metadata of the shard with a key
 
 
-def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgotten:
+def forget(lake: Lake, recording: str, *, keep_datasets: bool = False, dry_run: bool = False) -> Forgotten:
     """Remove examinations, labels, hypotheses, facts, results, journals and reviews of a recording; says how many.
 
         forget(lake, "rec_0f3c9a1be2d47c5512345678").labels  # 1
@@ -25,19 +25,22 @@ def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgot
     Args:
         recording: its id, or the id of one of its chunks or segments.
         keep_datasets: go on where datasets have the recording.
+        dry_run: only say how many would be removed.
 
     Raises:
         NotFound: not such an id, or nothing is known of it.
-        Conflict: datasets have it.
+        Conflict: datasets have it, or may have it.
         StoreError
     """
     recording_id = _id_of(lake, recording)
-    datasets = [name for name in lake.datasets.names() if _is_in(lake, name, recording_id)]
-    if datasets and not keep_datasets:
+    datasets, damaged_datasets = _datasets_with(lake, recording_id)
+    if (datasets or damaged_datasets) and not keep_datasets:
+        reasons = [f"is in {_names(datasets)}"] if datasets else []
+        reasons += [f"may be in {_names(damaged_datasets)}, which cannot be read"] if damaged_datasets else []
         raise Conflict(
-            f"{recording_id} is in the datasets {', '.join(datasets)}, or they cannot be read",
+            f"{recording_id} {', and '.join(reasons)}",
             hint="freeze them again without it and delete them, or forget it with --keep-datasets",
-            datasets=datasets,
+            datasets=datasets + damaged_datasets,
         )
     unreadable: list[str] = []
     labels = _select(lake, "labels", partial(_has_meta, lake.labels.meta, recording_id, frozenset(), unreadable))
@@ -46,23 +49,34 @@ def forget(lake: Lake, recording: str, *, keep_datasets: bool = False) -> Forgot
     def has(meta: Meta) -> Callable[[str], bool]:
         return partial(_has_meta, meta, recording_id, label_keys, unreadable)
 
-    results = _remove_results(lake, recording_id)
-    reviews = sum(lake.reviews.remove(key) for key in label_keys)
+    results = _results_of(lake, recording_id)
+    facts = _select(lake, "facts", has(lake.facts.meta))
+    hypotheses = _select(lake, "hypotheses", has(lake.hypotheses.meta))
+    examinations = _select(lake, "examinations", partial(_is_examined, lake, recording_id))
+    journals = lake.journals.parts_of(recording_id)
+    if not any((results, facts, hypotheses, labels, examinations, journals)):
+        raise NotFound(f"nothing is known of {recording_id}", hint="`k2d chunks BATCH --jsonl` prints ids")
     forgotten = Forgotten(
         recording_id=recording_id,
-        results=results,
-        reviews=reviews,
-        facts=_remove(lake, _select(lake, "facts", has(lake.facts.meta))),
-        hypotheses=_remove(lake, _select(lake, "hypotheses", has(lake.hypotheses.meta))),
-        labels=_remove(lake, labels),
-        journals=lake.journals.forget(recording_id),
-        examinations=_remove(lake, _select(lake, "examinations", partial(_is_examined, lake, recording_id))),
+        results=len(results),
+        reviews=len(lake.reviews.paths_of(label_keys)),
+        facts=len(facts),
+        hypotheses=len(hypotheses),
+        labels=len(labels),
+        journals=len(journals),
+        examinations=len(examinations),
         datasets=datasets,
+        datasets_unreadable=damaged_datasets,
         unreadable=sorted(unreadable),
     )
-    found = (results, forgotten.facts, forgotten.hypotheses, forgotten.labels, forgotten.examinations)
-    if not any((*found, forgotten.journals)):
-        raise NotFound(f"nothing is known of {recording_id}", hint="`k2d chunks BATCH --jsonl` prints ids")
+    if dry_run:
+        return forgotten
+    for batch_id, position in results:  # first: a process that is killed behind this leaves the recording missing
+        lake.batches.delete_result(batch_id, position)
+    for key in label_keys:
+        lake.reviews.remove(key)
+    for path in (*facts, *hypotheses, *labels, *journals, *examinations):
+        lake.files.remove(path)
     return forgotten
 
 
@@ -81,27 +95,20 @@ def _id_of(lake: Lake, recording: str) -> str:
         return str(facts["recording"]["id"])
 
 
-def _remove_results(lake: Lake, recording_id: str) -> int:
-    """Remove the results first: a process that is killed behind this leaves the recording missing, not dangling."""
-    removed = 0
-    for batch_id in lake.batches.ids():
-        for result in lake.batches.results(batch_id):  # not those of the index: nothing may be left
-            if result.recording_id == recording_id:
-                lake.batches.delete_result(batch_id, result.position)
-                removed += 1
-    return removed
+def _results_of(lake: Lake, recording_id: str) -> list[tuple[str, int]]:
+    """Batch and position of each result of the recording; not by the index: nothing may be left."""
+    return [
+        (batch_id, result.position)
+        for batch_id in lake.batches.ids()
+        for result in lake.batches.results(batch_id)
+        if result.recording_id == recording_id
+    ]
 
 
 def _select(lake: Lake, part: str, belongs: Callable[[str], bool]) -> list[str]:
     """The files of a part of the lake that belong to the recording."""
     judged = lake.files.many(lambda path: (path, belongs(path)), _paths(lake, part))
     return [path for path, selected in judged if selected]
-
-
-def _remove(lake: Lake, paths: list[str]) -> int:
-    for path in paths:
-        lake.files.remove(path)
-    return len(paths)
 
 
 def _paths(lake: Lake, part: str) -> Iterator[str]:
@@ -140,13 +147,22 @@ def _key(path: str) -> str:
     return path.rpartition("/")[2].rpartition(".")[0]
 
 
-def _is_in(lake: Lake, name: str, recording_id: str) -> bool:
-    """Whether a dataset has the recording, or cannot be read and so may have it."""
-    try:
-        manifest = lake.datasets.manifest(name)
-        return any(recording_id in _recordings(lake, name, shard.number) for shard in manifest.shards)
-    except (DamagedFile, NotFound):
-        return True
+def _datasets_with(lake: Lake, recording_id: str) -> tuple[list[str], list[str]]:
+    """The datasets that have the recording, and those that cannot be read and so may have it."""
+    having: list[str] = []
+    unreadable: list[str] = []
+    for name in lake.datasets.names():
+        try:
+            shards = lake.datasets.manifest(name).shards
+            if any(recording_id in _recordings(lake, name, shard.number) for shard in shards):
+                having.append(name)
+        except (DamagedFile, NotFound):
+            unreadable.append(name)
+    return having, unreadable
+
+
+def _names(datasets: list[str]) -> str:
+    return f"the dataset{'s' if len(datasets) > 1 else ''} {', '.join(datasets)}"
 
 
 def _recordings(lake: Lake, name: str, shard: int) -> Iterable[str]:

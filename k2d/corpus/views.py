@@ -46,11 +46,11 @@ _ACCEPTED: Final = STATUSES.index(Status.ACCEPTED)
 # ---- batches ------------------------------------------------------------------------------------------------------
 
 
-def summary(batch: Batch) -> BatchSummary:
-    """The part of a batch's document that never changes."""
+def summary(lake: Lake, batch: Batch) -> BatchSummary:
+    """The part of a batch's document that does not change while it is labeled."""
     return BatchSummary(
         id=batch.id,
-        name=batch.name,
+        name=lake.batches.shown_name(batch),
         created_at=batch.created_at,
         recordings=len(batch.sources),
         teacher=batch.teacher,
@@ -76,7 +76,7 @@ def listed(lake: Lake, batch: Batch, *, jobs: Jobs | None = None) -> BatchItem:
     index = BatchIndex(lake, batch)
     pending = len(batch.sources) - index.finished
     return BatchItem(
-        **dict(summary(batch)),
+        **dict(summary(lake, batch)),
         state=state(lake, batch, pending=pending, jobs=jobs),
         pending=pending,
         hours=round(index.stored_ms / 3_600_000, 6),
@@ -110,7 +110,7 @@ def ledger(lake: Lake, batch: Batch, policy: Policy = DEFAULT) -> Ledger:
     Exact in milliseconds over the recordings that have a result; the others are `pending`. Salvaged are the kept
     segments of chunks that are not kept whole; the rest of those chunks, pauses included, is rejected.
     """
-    return _ledger(batch, policy, BatchIndex(lake, batch).ledger(policy))
+    return _ledger(batch, lake.batches.shown_name(batch), policy, BatchIndex(lake, batch).ledger(policy))
 
 
 def status(
@@ -129,11 +129,12 @@ def status(
     """
     index = index or BatchIndex(lake, batch)
     sums = index.ledger(policy, make=make)
-    batch_ledger = _ledger(batch, policy, sums)
+    about = summary(lake, batch)
+    batch_ledger = _ledger(batch, about.name, policy, sums)
     state_now = state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs)
     has_no_job = state_now is BatchState.RUNNING and not (jobs and jobs.jobs_running)
     return BatchStatus(
-        **dict(summary(batch)),
+        **dict(about),
         state=state_now,
         ledger=batch_ledger,
         jobs=jobs,
@@ -188,12 +189,12 @@ def _eta_s(ledger: Ledger, jobs: Jobs | None) -> float | None:
     )
 
 
-def _ledger(batch: Batch, policy: Policy, sums: PartLedger) -> Ledger:
+def _ledger(batch: Batch, name: str, policy: Policy, sums: PartLedger) -> Ledger:
     kept, known = sums.kept, sums.no_label
     no_label_ms = sums.input_ms - kept.total_ms - sums.quarantined_ms
     return Ledger(
         batch=batch.id,
-        name=batch.name,
+        name=name,
         policy=policy.name,
         seconds=LedgerSeconds(
             input=sums.input_ms / 1000,

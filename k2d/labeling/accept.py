@@ -32,7 +32,7 @@ def accept(
         batch = accept([sources.from_path("talk.m4a")], BatchOptions(name="talks"), lake, settings)
 
     An equal batch that is there already keeps its record (`lake.batches.get(batch.id)`). The batch of that name is also
-    the one that is meant if only the names of its files differ, as those of earlier versions do.
+    the one that is meant if it has all of these files, and perhaps more, under whatever names.
 
     Raises:
         BadRequest: as `make_batch`.
@@ -43,8 +43,8 @@ def accept(
     before = batch_before(files, options, lake, settings) if adds else None
     if before is None:
         batch = make_batch(files, options, settings, trusted=trusted)
-        if (same := _same_files(batch, lake)) is not None:
-            return same
+        if (named := batch_with_all(batch, lake)) is not None:
+            return named
         lake.batches.put(batch)
         return batch
     if options.name != before.id:  # the name that is meant; equal batches are one, which may have several
@@ -81,18 +81,18 @@ def _refuse_other_options(before: Batch, files: Sequence[Source], options: Batch
         )
 
 
-def _same_files(batch: Batch, lake: Lake) -> Batch | None:
-    """The batch that has the name of a new one, if it has the same files, under other names, and the same options."""
+def batch_with_all(batch: Batch, lake: Lake) -> Batch | None:
+    """The batch that has the name of a new one, if it has the same options and all of its files, perhaps more.
+
+    The content counts, of which copies may lie elsewhere; but one copy of it at least is where that batch looks.
+    """
     owner = lake.batches.owner(batch.name)
     other = lake.batches.entry(owner) if owner else None
-    if not isinstance(other, Batch) or _request(other) != _request(batch):
+    if not isinstance(other, Batch) or options_of(other) != options_of(batch):
         return None
-    return other
-
-
-def _request(batch: Batch) -> tuple[object, ...]:
-    files = sorted((source.key, source.uri, source.channel or 0) for source in batch.sources)
-    return files, batch.teacher, batch.validator, batch.options, batch.audio
+    there = {(source.key, source.uri) for source in other.sources}
+    found = {source.key for source in batch.sources if (source.key, source.uri) in there}
+    return other if all(source.key in found for source in batch.sources) else None
 
 
 def split_stored(

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import BinaryIO, Final
 
 from k2d.audio import isolated
+from k2d.audio.examine import lacks_channel
 from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import results
 from k2d.corpus.time_left import LABEL_SHARE
@@ -32,9 +33,12 @@ class Header:
     name: str
     is_audio: bool
     duration_s: float | None = None  # None if the header does not state it
+    channels: int | None = None  # looked at only where one is asked for
 
 
-def probe_header(name: str, open_: Callable[[], BinaryIO], limits: DecodeLimits) -> Header:
+def probe_header(
+    name: str, open_: Callable[[], BinaryIO], limits: DecodeLimits, *, counts_channels: bool = False
+) -> Header:
     """Read the header of a file, in a process of its own. Nothing is decoded.
 
     probe_header("talk.m4a", lambda: open("talk.m4a", "rb"), DecodeLimits.of(settings))
@@ -43,8 +47,9 @@ def probe_header(name: str, open_: Callable[[], BinaryIO], limits: DecodeLimits)
         with open_() as file:
             duration_s = isolated.probe_duration_s(file, limits=limits)
             file.seek(0)
-            is_audio = duration_s is not None or isolated.probe_channels(file, limits=limits) is not None
-            return Header(name, is_audio, duration_s)
+            looks = counts_channels or duration_s is None
+            channels = isolated.probe_channels(file, limits=limits) if looks else None
+            return Header(name, duration_s is not None or channels is not None, duration_s, channels)
     except (AudioError, OSError):
         return Header(name, False)
 
@@ -76,6 +81,9 @@ def forecast(
         header_of(source) if work is None else Header(source.name, True, work.duration_s)
         for source, work in zip(sources, works, strict=True)
     ]
+    channel = batch.audio.channel or 0
+    no_channel = {h.name: lacks_channel(h.channels, channel) for h in headers if h.channels and h.channels < channel}
+    headers = [replace(h, is_audio=False) if h.channels and h.channels < channel else h for h in headers]
     durations = [header.duration_s for header in headers if header.is_audio and header.duration_s is not None]
     mean = sum(durations) / len(durations) if durations else 0.0
     lengths = [(mean if h.duration_s is None else h.duration_s) if h.is_audio else 0.0 for h in headers]
@@ -86,13 +94,14 @@ def forecast(
     return Forecast(
         recordings=len(headers),
         unknown=len(headers) - len(durations),
-        not_audio=[header.name for header in headers if not header.is_audio],
+        not_audio=[header.name for header in headers if not header.is_audio and not header.channels],
+        no_channel=no_channel,
         done=len(done),
         done_hours=round(sum(done) / 3600, 6),
         labeled=sum(work is not None and work.left > 0 for work in works),
         at_most=bool(unread and known),
         hours=round(sum(lengths) / 3600, 6),
-        windows=sum(max(1, round(s / WINDOW_ADVANCE_S + 0.49)) for s in new if s is not None),
+        windows=sum(max(1, round((mean if s is None else s) / WINDOW_ADVANCE_S + 0.49)) for s in new),
         estimated_s=None if speed is None else round(to_work_s / speed.times_real_time / max(1, workers), 1),
         basis=_unmeasured(batch) if speed is None else speed.basis(workers),
     )

@@ -225,8 +225,7 @@ class Labeler:
 
     def _channel(self, source: Source) -> int | None:
         """The channel to label; None for the mix."""
-        channels = self.batch.audio.channels
-        return int(channels) if channels.isdecimal() else source.channel
+        return self.batch.audio.channel or source.channel
 
     # ---- stages ---------------------------------------------------------------------------------------------------
 

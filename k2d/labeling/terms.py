@@ -9,7 +9,7 @@ from k2d.errors import BadRequest, ModelError
 from k2d.inference.address import is_address, plain
 from k2d.settings import Settings
 from k2d.text.terms import parse_terms, terms_of, terms_prompt
-from k2d.textfiles import read_text
+from k2d.textfiles import read_text, why_unreadable
 
 SUFFIXES: Final = (".txt", ".csv", ".tsv", ".md", ".text", ".lst", ".list")  # of files with terms
 
@@ -33,10 +33,11 @@ def read_terms(file_or_text: str) -> str:
         return file_or_text
     try:
         text = read_text(path)
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be read: {error.strerror}", hint="give a text file, or the terms") from error
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"{path} is not a text in UTF-8", hint="save it as UTF-8, one term a line") from error
+    except (OSError, UnicodeError) as error:
+        raise BadRequest(
+            f"{path} cannot be read: {why_unreadable(error)}",
+            hint="give the terms, or a text file in UTF-8 with one term a line",
+        ) from error
     try:
         terms = parse_terms(text)
     except BadRequest as error:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from k2d.errors import BadRequest, NotFound
 from k2d.sources.allow import parse, shown
 from k2d.sources.uris import MEDIA_EXTENSIONS, expand, readable, s3_listing
-from k2d.textfiles import read_lines
+from k2d.textfiles import read_lines, why_unreadable
 
 MANIFESTS: Final = frozenset({".jsonl", ".tsv"})
 FIELDS: Final = ("audio", "uri", "path", "audio_filepath", "file")  # that name the recording, the first that is there
@@ -129,7 +129,7 @@ def _matching(item: str) -> list[str]:
 
 
 def _from_manifest(path: Path) -> Iterator[str]:
-    lines = read_lines(path)
+    lines = _lines(path)
     rows = _json_rows(path, lines) if path.suffix.lower() == ".jsonl" else _table_rows(lines)
     empty = True
     for number, item in rows:
@@ -139,6 +139,14 @@ def _from_manifest(path: Path) -> Iterator[str]:
         yield item if _uri(item) else str(path.parent / item)
     if empty:
         raise BadRequest(f"{path} names no recording", hint="one a line")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        yield from read_lines(path)
+    except (OSError, UnicodeError) as error:
+        hint = "a list of recordings is a text with one a line"
+        raise BadRequest(f"cannot read the list {path}: {why_unreadable(error)}", hint=hint) from error
 
 
 def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -194,6 +194,15 @@ class Batches(LakePart):
         except DamagedFile:
             return None
 
+    def shown_name(self, batch: Batch) -> str:
+        """The name of a batch, or its id once the name has gone to the batch that extends it."""
+        if batch.name == batch.id:
+            return batch.id
+        try:
+            return batch.name if self._named(batch.name) == batch.id else batch.id
+        except DamagedFile:
+            return batch.name
+
     def name_path(self, name: str) -> str:
         """The path of the record of a name."""
         return _alias(name)
@@ -344,7 +353,7 @@ class Batches(LakePart):
             what = f": {_difference(batch, other)}" if isinstance(other, Batch) else ""
             raise Conflict(
                 f"the name {batch.name!r} belongs to batch {owner}{what}",
-                hint="`--add` with this name adds files to it, with its options; another name, or none, makes another "
+                hint=f"`--add {batch.name}` adds files to it, with its options; another name, or none, makes another "
                 "batch. Either way labels that are there are used, not made again",
                 name=batch.name,
                 batch_id=owner,
@@ -374,8 +383,8 @@ def _difference(batch: Batch, other: Batch) -> str:
     """In what a batch differs from the one that has its name: files, or options."""
     mine, theirs = options_of(batch), options_of(other)
     changed = [f"{name} {theirs[name]}, not {value}" for name, value in mine.items() if theirs[name] != value]
-    files = {source.key for source in batch.sources} != {source.key for source in other.sources}
-    return "; ".join([*(["it has other files"] if files else []), *changed]) or "its files lay elsewhere"
+    new = {source.key for source in batch.sources} - {source.key for source in other.sources}
+    return "; ".join([*(["it has other files"] if new else []), *changed]) or "its files lay elsewhere"
 
 
 def options_of(batch: Batch) -> dict[str, object]:

@@ -41,6 +41,7 @@ class Heartbeat:
     since: str  # ISO 8601, by its own clock
     machine: str  # `k2d.processes.machine`
     process: str | None  # `k2d.processes.start_of`
+    has_job: bool = False  # a worker's: the queue knows what it does
 
     def __str__(self) -> str:
         return f"pid {self.pid} on host {self.host} ({self.command}), since {self.since}"
@@ -54,11 +55,11 @@ class Heartbeats(LakePart):
     """
 
     @contextmanager
-    def beating(self, batch_id: str) -> Iterator[None]:
+    def beating(self, batch_id: str, *, has_job: bool = False) -> Iterator[None]:
         """Tell other processes, until the block ends, that this one is at work on a batch. A store that takes no
         heartbeat fails nothing: others do not see this process then."""
         path = f"{FOLDER}/{safe_name(batch_id)}~{uuid.uuid4().hex}.json"
-        own = _own()
+        own = _own(has_job)
         ended = threading.Event()
 
         def beat() -> None:
@@ -120,7 +121,7 @@ class Heartbeats(LakePart):
             return []
 
 
-def _own() -> Heartbeat:
+def _own(has_job: bool) -> Heartbeat:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)  # of `python -m`
     program = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0] or "python").name
     words = [program, *(word for word in sys.argv[1:2] if not word.startswith("-"))]
@@ -131,6 +132,7 @@ def _own() -> Heartbeat:
         since=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(),
         process=start_of(os.getpid()),
+        has_job=has_job,
     )
 
 

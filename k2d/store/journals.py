@@ -82,10 +82,14 @@ class Journals(LakePart):
 
     def forget(self, recording_id: str) -> int:
         """Remove what journals hold of a recording, and parts that cannot be read; returns the number of parts."""
-        parts = [path for path in self._parts(FOLDER) if self._may_be_of(path, recording_id)]
+        parts = self.parts_of(recording_id)
         for path in parts:
             self.files.remove(path)
         return len(parts)
+
+    def parts_of(self, recording_id: str) -> list[str]:
+        """What `forget` removes."""
+        return [path for path in self._parts(FOLDER) if self._may_be_of(path, recording_id)]
 
     def sweep(self, older_than_s: float) -> int:
         """Remove parts that were written longer ago than this; returns their number."""

@@ -48,9 +48,10 @@ def _snapshot(reference: str, folder: Path, *, patterns: list[str], allow_downlo
         return Path(snapshot_download(reference, cache_dir=folder, allow_patterns=patterns, local_files_only=offline))
     except LocalEntryNotFoundError as error:
         why = "downloads are off" if offline else "the hub cannot be reached"
+        way = "allow downloads (K2D_ALLOW_DOWNLOADS, HF_HUB_OFFLINE)" if offline else "check this machine's network"
         raise ModelNotFetched(
             f"{reference} is not in the cache, and {why}",
-            hint="allow downloads (K2D_ALLOW_DOWNLOADS, HF_HUB_OFFLINE), or copy the model here and give its folder",
+            hint=f"{way}, or copy the model here and give its folder",
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         raise ModelError(

@@ -35,7 +35,10 @@ def up(
             try:
                 missing = stack.client().resume()
             except ResumeIncomplete as error:
-                show.fail(error)
+                if error.failed:
+                    show.fail(error)
+                for note in error.notes():
+                    show.out.print(f"note: {note}", markup=False, soft_wrap=True)
                 missing = error.resumed
             if missing:
                 left = ", ".join(f"{batch} ({counted(count, 'recording')})" for batch, count in missing.items())

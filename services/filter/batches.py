@@ -28,6 +28,7 @@ from k2d.settings import Settings
 from k2d.store import Lake
 from k2d.store.batches import DamagedBatch
 from k2d.store.drafts import Draft
+from k2d.store.heartbeats import Heartbeat
 from services.filter.context import InFeeds, InLake, InPolicy, InQueue, InSettings
 from services.filter.events import BatchEvents
 from services.filter.filling import IN_THE_REQUEST, draft_status, open_draft, reference_draft
@@ -157,22 +158,34 @@ def retry_batch(batch: str, lake: InLake, queue: InQueue, settings: InSettings) 
 def resume(lake: InLake, queue: InQueue) -> ResumeResult:
     missing: dict[str, int] = {}
     failed: dict[str, str] = {}
+    at_work: dict[str, str] = {}
     for batch in lake.batches.entries():
         if isinstance(batch, DamagedBatch):
             failed[batch.id] = described(batch.error)
             continue
         try:
             take_back_outdated(lake, batch, search=True)
-            if not lake.batches.is_cancelled(batch.id) and (count := queue_missing(batch, lake, queue)):
-                missing[batch.id] = count
+            if lake.batches.is_cancelled(batch.id) or not _missing(batch, lake):
+                continue
+            if (other := _at_work_without_job(batch, lake, queue)) is not None:
+                at_work[batch.id] = str(other)
+            else:
+                missing[batch.id] = queue_missing(batch, lake, queue)
         except (DamagedFile, NotFound) as error:  # the other batches go on
             failed[batch.id] = described(error)
     for draft in lake.drafts.unfinished():
         _request_missing(draft, lake, queue)
         missing[draft.id] = draft.count
-    if not failed:
+    if not failed and not at_work:
         lake.mark_current()
-    return ResumeResult(batches=missing, failed=failed)
+    return ResumeResult(batches=missing, failed=failed, at_work=at_work)
+
+
+def _at_work_without_job(batch: Batch, lake: Lake, queue: WorkQueue) -> Heartbeat | None:
+    """A process that labels the batch without a job, as `k2d label` does; None if there is none, or a job runs."""
+    others = [beat for beat in lake.heartbeats.of(batch.id) if not beat.has_job]
+    jobs = queue.live(batch.id) if others else None
+    return others[0] if others and not (jobs and jobs.jobs_running) else None
 
 
 @router.get(
@@ -221,10 +234,14 @@ def _batch_or_draft(id_or_name: str, lake: Lake) -> Batch | Draft:
 
 def queue_missing(batch: Batch, lake: Lake, queue: WorkQueue) -> int:
     """Queue the planning of a batch unless every recording has a result; returns how many have none."""
-    missing = len(batch.sources) - len(lake.batches.result_positions(batch.id))
+    missing = _missing(batch, lake)
     if missing:
         request_plan(queue, batch.id)
     return missing
+
+
+def _missing(batch: Batch, lake: Lake) -> int:
+    return len(batch.sources) - len(lake.batches.result_positions(batch.id))
 
 
 def batch_status(batch: Batch, lake: Lake, queue: WorkQueue, policy: Policy = DEFAULT) -> BatchStatus:

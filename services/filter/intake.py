@@ -16,7 +16,7 @@ from k2d.audio.isolated import DecodeLimits
 from k2d.corpus.index import take_back_outdated
 from k2d.documents import BatchByReference, BatchOptions, BatchUpload, Forecast
 from k2d.errors import BadRequest, K2DError
-from k2d.labeling.accept import accept, batch_before, count_channels, split_stored
+from k2d.labeling.accept import accept, batch_before, batch_with_all, count_channels, split_stored
 from k2d.labeling.forecast import Header, forecast, probe_header
 from k2d.labeling.request import check_choice, make_batch, split_channels
 from k2d.schema import Batch, Source
@@ -142,7 +142,7 @@ def store_batch(body: UploadedFiles | BatchByReference, lake: Lake, settings: Se
     if isinstance(body, UploadedFiles):
         files = _received(body, settings)
         batch = make_batch(files, options, settings)
-        if not (adds and options.name and lake.batches.find(options.name)):
+        if not (adds and options.name and lake.batches.find(options.name)) and batch_with_all(batch, lake) is None:
             lake.batches.refuse_taken(batch)
         for file in body.files:
             file.staged.commit()
@@ -170,7 +170,9 @@ def forecast_batch(
 
     def header_of(source: Source) -> Header:
         stored = partial(sources.open_source, source, lake.open, allowed=settings.allowed_sources)
-        return probe_header(source.name, staged.get(source.uri, stored), DecodeLimits.of(settings))
+        opened = staged.get(source.uri, stored)
+        asks = batch.audio.channel is not None
+        return probe_header(source.name, opened, DecodeLimits.of(settings), counts_channels=asks)
 
     return forecast(batch.sources, lake, before or batch, header_of=header_of)
 

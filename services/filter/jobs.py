@@ -134,7 +134,7 @@ def label_group(batch_id: str, index: int, positions: list[int]) -> int:
     finished = 0
     with _errors_in_job():
         batch = lake.batches.get(batch_id)
-        with lake.heartbeats.beating(batch.id):
+        with lake.heartbeats.beating(batch.id, has_job=True):
             # until nothing is missing: `retry` may take results away while this job runs
             while missing := sorted(set(positions) - lake.batches.result_positions(batch.id)):
                 if lake.batches.is_cancelled(batch.id):

@@ -82,5 +82,8 @@ class HealthWatch:
         try:
             return bool(self._client.resume())
         except ResumeIncomplete as error:
-            log.error(error.message, hint=error.hint)
+            if error.failed:
+                log.error(error.message, hint=error.hint)
+            for note in error.notes():
+                log.warning(note)
             return bool(error.resumed)

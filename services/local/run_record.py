@@ -23,7 +23,7 @@ import psutil
 import structlog
 
 from k2d.errors import K2DError, StoreError
-from k2d.processes import start_of
+from k2d.processes import machine, start_of
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class AlreadyUp(K2DError):
 class RunRecord:
     """The record of this run, locked until `close`, or until the process ends in whatever way.
 
-        record = RunRecord(Path("data/up"))
+        record = RunRecord(Path("data/up"), url="http://127.0.0.1:8080")
         process = subprocess.Popen(command, env=os.environ | {RUN_VARIABLE: record.id})
         record.add("api", process.pid, command)
 
@@ -62,8 +62,9 @@ class RunRecord:
         StoreError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, url: str | None = None) -> None:
         self.id = uuid.uuid4().hex
+        self._head = {"up": os.getpid(), "started": start_of(os.getpid()), "machine": machine(), "url": url}
         self._processes: dict[str, dict[str, Any]] = {}
         self._path = folder / f"{self.id}.json"
         try:
@@ -102,7 +103,7 @@ class RunRecord:
         with suppress(OSError):
             self._file.seek(0)
             self._file.truncate()
-            json.dump({"up": os.getpid(), "started": start_of(os.getpid()), "processes": self._processes}, self._file)
+            json.dump(self._head | {"processes": self._processes}, self._file)
             self._file.flush()
 
 

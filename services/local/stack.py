@@ -1,6 +1,5 @@
 """All of k2d on one machine: Redis, the API and workers as child processes, started, watched and stopped in order."""
 
-import hashlib
 import os
 import secrets
 import signal
@@ -20,6 +19,7 @@ from k2d.client.http import Client
 from k2d.errors import K2DError
 from k2d.settings import PREFIX, Settings
 from k2d.store import Lake
+from k2d.store.up import FOLDER, local_folder
 from services.local import run_record
 from services.local.child import Child
 from services.local.health import HealthWatch
@@ -83,8 +83,8 @@ class Stack:
         self.stop()
 
     def _start(self) -> None:
-        folder = _local_folder(self.settings)
-        run_record.clear(folder / "up")
+        folder = local_folder(self.settings)
+        run_record.clear(folder / FOLDER)
         ports.check_free(self.settings.host, self.settings.port, change="take another port with --port or K2D_PORT")
         Authenticator(self.settings)  # what the API would refuse is said here in one sentence
         lake = Lake(self.settings.store)
@@ -94,7 +94,7 @@ class Stack:
             self.settings = self.settings.model_copy(update={"api_token": SecretStr(secrets.token_urlsafe(32))})
         if "redis_url" not in self.settings.model_fields_set:
             self._refuse_second(folder)
-        self._record = RunRecord(folder / "up")
+        self._record = RunRecord(folder / FOLDER, url=self.url)
         if "redis_url" not in self.settings.model_fields_set:
             self._start_redis(folder / "redis")
         module = (sys.executable, "-m")
@@ -109,7 +109,7 @@ class Stack:
 
     def _refuse_second(self, folder: Path) -> None:
         """Two servers with one append-only file would damage it."""
-        if (pid := run_record.running(folder / "up")) is not None:
+        if (pid := run_record.running(folder / FOLDER)) is not None:
             raise run_record.AlreadyUp(
                 f"`k2d up` (pid {pid}) runs for the store {self.settings.store} already",
                 hint="use that one or stop it; several for one store need a Redis that all are told of",
@@ -200,13 +200,3 @@ class Stack:
         if self._record is not None:
             self._record.close()
             self._record = None
-
-
-def _local_folder(settings: Settings) -> Path:
-    """Where the stack keeps what belongs to this machine: in a local store; for a remote one, in the cache.
-
-    Its content may be lost at any time.
-    """
-    if "://" not in settings.store:
-        return Path(settings.store)
-    return settings.cache / "up" / hashlib.sha256(settings.store.encode()).hexdigest()[:16]

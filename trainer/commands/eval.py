@@ -103,14 +103,10 @@ def _table(report: "EvaluationReport") -> Table:
     from trainer.evaluation.render import band, change, percent
 
     facts = report.set
-    table = Table(
-        title=f"{escape(facts.name)}: {facts.utterances} utterances, {facts.seconds:.0f} s; rates in percent with "
-        "95 % bands",
-        title_justify="left",
+    table = _side_by_side(
+        report,
+        f"{escape(facts.name)}: {facts.utterances} utterances, {facts.seconds:.0f} s; rates in percent with 95 % bands",
     )
-    table.add_column("")
-    for side in report.models:
-        table.add_column(show.visible(side.reference), justify="right", overflow="fold")
     for metric, title in METRICS.items():
         cells = []
         for side in report.models:
@@ -127,17 +123,24 @@ def _table(report: "EvaluationReport") -> Table:
 
 
 def _speeds(report: "EvaluationReport") -> Table:
-    table = Table(title="Speed and size", title_justify="left")
-    table.add_column("")
-    for column in ("× real time", "against first", "tokens/s", "parameters, M", "MB on disk"):
-        table.add_column(column, justify="right")
     first = report.models[0].speed.real_time
+    table = _side_by_side(report, "Speed and size")
+    speeds = [side.speed for side in report.models]
+    table.add_row("× real time", *(f"{speed.real_time:.1f}" for speed in speeds))
+    table.add_row("against first", *(f"{speed.real_time / first:.2f}" if first else "–" for speed in speeds))
+    table.add_row("tokens/s", *(f"{speed.tokens_per_s:.0f}" for speed in speeds))
+    sizes = [side.size for side in report.models]
+    table.add_row("parameters, M", *(f"{size.parameters / 1e6:.1f}" if size else "–" for size in sizes))
+    table.add_row("MB on disk", *(f"{size.disk_mb:.0f}" if size else "–" for size in sizes))
+    return table
+
+
+def _side_by_side(report: "EvaluationReport", title: str) -> Table:
+    """A table with a column a model: however narrow the terminal, its name is folded, not cut."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("", overflow="fold")
     for side in report.models:
-        size = (f"{side.size.parameters / 1e6:.1f}", f"{side.size.disk_mb:.0f}") if side.size else ("–", "–")
-        ratio = f"{side.speed.real_time / first:.2f}" if first else "–"
-        table.add_row(
-            show.visible(side.reference), f"{side.speed.real_time:.1f}", ratio, f"{side.speed.tokens_per_s:.0f}", *size
-        )
+        table.add_column(show.visible(side.reference), justify="right", overflow="fold")
     return table
 
 

@@ -1,8 +1,12 @@
 """Exports frozen datasets to formats of other toolkits, shard by shard. A local folder appears once it is complete."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import pyarrow as pa
 
 from k2d.datasets.formats.huggingface import HUGGINGFACE
 from k2d.datasets.formats.kaldi import KALDI
@@ -11,11 +15,10 @@ from k2d.datasets.formats.nemo import NEMO
 from k2d.datasets.formats.shards import FRAGMENTS, DatasetFormat, write_local, write_remote
 from k2d.datasets.formats.webdataset import WEBDATASET
 from k2d.datasets.read import FrozenDataset, ShardStore
-from k2d.errors import BadRequest, Conflict, K2DError
+from k2d.errors import BadRequest, Conflict, K2DError, StoreError
 from k2d.schema import Script
 from k2d.steps import OnSteps, ignore_steps
 from k2d.store.files import Files
-from k2d.store.guard import guard
 
 FORMATS: Final[dict[str, DatasetFormat]] = {
     "huggingface": HUGGINGFACE,
@@ -65,7 +68,7 @@ def export(
     if "://" in str(folder):
         return _export_remote(exporter, dataset, str(folder), format, on_steps)
     final = Path(folder).absolute()
-    with guard(str(final), writing=True):
+    with _writing(final):
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             raise Conflict(f"{final} is not empty", hint="export to a new folder; nothing is ever overwritten")
         staged = final.parent / f".{final.name}.{_content(dataset, format)}.partial"
@@ -77,6 +80,20 @@ def export(
             shutil.rmtree(staged, ignore_errors=True)
             raise
     return str(final)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Convert the errors of writing to a folder, which is not the store's, to a StoreError that says so."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise StoreError(
+            f"the export cannot be written to {folder}: {why or error}",
+            hint="name another folder, that you may write and that has room, or free some: the same command then goes "
+            "on with the shards that are complete",
+        ) from error
 
 
 def _export_remote(exporter: DatasetFormat, dataset: FrozenDataset, url: str, format: str, on_steps: OnSteps) -> str:

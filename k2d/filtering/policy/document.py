@@ -21,7 +21,7 @@ from k2d.foreign import Unparsable, parse_yaml
 from k2d.keys import digest
 from k2d.schema import Metric, Quorum
 from k2d.text.repetition import NGRAM, REPETITION_MAX
-from k2d.textfiles import read_text
+from k2d.textfiles import read_text, why_unreadable
 from k2d.wording import did_you_mean
 
 VERSION: Final = 2  # of the file format
@@ -202,7 +202,10 @@ def load(preset_or_path: str) -> Policy:
     try:
         text = read_text(Path(preset_or_path))
     except (OSError, UnicodeError) as error:
-        raise BadRequest(f"cannot read the policy {preset_or_path}: {error}") from error
+        raise BadRequest(
+            f"cannot read the policy {preset_or_path}: {why_unreadable(error)}",
+            hint=f"give the path of a YAML file, or one of {', '.join(PRESETS)}",
+        ) from error
     return from_yaml(text, name=preset_or_path)
 
 

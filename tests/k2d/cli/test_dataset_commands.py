@@ -23,6 +23,9 @@ def test_freeze_and_export(k2d, frozen, tmp_path):
     assert "4 rows" in out
     assert any((tmp_path / "out").iterdir())
     assert k2d("export", "v1", "--format", "nemo", tmp_path / "out")[0] == 2  # never overwrites
+    code, _, err = k2d("export", "v1", "--format", "kaldi", "/dev/null/x")
+    assert (code, "the export cannot be written to /dev/null/x: Not a directory" in err) == (1, True)
+    assert "K2D_STORE" not in err
 
 
 def test_freeze_and_export_in_one_script(k2d, frozen, tmp_path):
@@ -123,7 +126,13 @@ def test_a_recording_is_forgotten_and_resumed(k2d, batch):
     rows = [json.loads(line) for line in k2d("chunks", "lectures", "--jsonl")[1].splitlines()]
     code, out, err = k2d("forget", rows[0]["id"])
     assert code == 0, err
-    assert "forgot rec_" in out
+    assert "would forget rec_" in out
+    assert ": 1 label, 1 file of hypotheses, 1 file of facts, 1 result" in out
+    assert "--yes" in out
+    assert json.loads(k2d("forget", rows[0]["id"], "--json")[1])["deleted"] is False
+    code, out, err = k2d("forget", rows[0]["id"], "--yes")
+    assert code == 0, err
+    assert out.startswith("forgot rec_")
     assert "k2d resume" in out
     assert k2d("forget", rows[0]["id"])[0] != 0
     err = k2d("forget", "lectures")[2]

@@ -124,6 +124,26 @@ def test_what_is_no_address_of_an_api_is_named(k2d):
         assert "an address begins with http://" in err
 
 
+def test_files_that_are_none_or_no_text_are_named_in_plain_words(k2d, batch, tmp_path):
+    for name in ("a.flac", "list.jsonl"):
+        (tmp_path / name).write_bytes(b"fLaC\xff\x00")
+    no_text = "it is not a text in UTF-8"
+    for arguments, words in (
+        (("calibrate", "a.flac"), f"cannot read a.flac: {no_text}"),
+        (("calibrate", "nope"), "neither a draw nor a file: 'nope'"),
+        (("chunks", "lectures", "--policy", "none.yaml"), "cannot read the policy none.yaml: there is no such file"),
+        (("chunks", "lectures", "--policy", "./"), "cannot read the policy ./: it is a folder"),
+        (("chunks", "lectures", "--policy", "./a.flac"), f"cannot read the policy ./a.flac: {no_text}"),
+        (("freeze", "v1", "--batch", "lectures", "--without", "a.flac"), f"--without cannot be read: {no_text}"),
+        (("label", "x.wav", "--terms", "a.flac"), f"a.flac cannot be read: {no_text}"),
+        (("label", "list.jsonl"), f"cannot read the list list.jsonl: {no_text}"),
+        (("chunks", "lectures", "--jsonl", "--csv"), "--jsonl and --csv are two formats"),
+    ):
+        code, _, err = k2d(*arguments)
+        assert (code, words in err) == (2, True), err
+        assert "hint" in err or "a.flac" in err
+
+
 def test_a_draw_says_how_to_start_a_console_that_is_not_there(k2d, batch, monkeypatch):
     assert "start the console with `k2d up`, then open http://127.0.0.1:8080/review/d_" in k2d("review", "lectures")[1]
     monkeypatch.setattr(Client, "is_up", lambda _: True)

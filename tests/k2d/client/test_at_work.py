@@ -56,8 +56,14 @@ def test_a_batch_that_another_process_is_at_work_on(
             here.label([str(audio)], BatchOptions(name="talks"), add=True)
         with pytest.raises(Conflict):
             here.retry("talks")
-        with pytest.raises(ResumeIncomplete, match=f"pid {other.pid}"):
+        with pytest.raises(ResumeIncomplete, match=f"pid {other.pid}") as left_out:
             here.resume()
+        assert (left_out.value.failed, list(left_out.value.at_work)) == ({}, [status.id])
+        resume = subprocess.run(
+            [sys.executable, "-m", "k2d.cli", "resume", "--embedded"], env=environment, capture_output=True, text=True
+        )
+        assert (resume.returncode, resume.stdout) == (0, ""), resume.stderr  # what runs is no error
+        assert resume.stderr.startswith(f"note: {status.id} left out, as another process is at work on it: pid ")
         assert other.poll() is None
     finally:
         other.kill()

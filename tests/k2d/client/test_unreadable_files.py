@@ -45,7 +45,18 @@ def test_a_dry_run_names_what_is_not_audio_and_knows_no_time_of_unmeasured_model
     assert forecast.hours == pytest.approx(2 / 3600, abs=1e-4)
     assert forecast.estimated_s is None
     assert f"has not measured teacher {BASE}" in forecast.basis
+    good = str(folder / "good.flac")
+    lacking = embedded.forecast([good], BatchOptions(teacher=BASE, channels="7"))
+    assert list(lacking.no_channel.values()) == ["The file has 1 channel; channel 7 was asked for."]
+    assert (lacking.windows, lacking.hours) == (0, 0.0)
     assert not (tmp_path / "lake").exists()
+
+
+def test_audio_of_unknown_length_has_a_window_at_least(folder: Path, tmp_path: Path) -> None:
+    lake, settings = Lake(str(tmp_path / "lake")), Settings(_env_file=None)
+    asked = make_batch([sources.from_path(folder / "good.flac")], BatchOptions(), settings)
+    estimate = forecast(asked.sources, lake, asked, header_of=lambda source: Header(source.name, True))
+    assert (estimate.unknown, estimate.windows) == (1, 1)
 
 
 def test_a_measured_speed_is_that_of_the_same_models(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from k2d import sources
+from k2d.corpus import views
 from k2d.documents import BatchOptions
 from k2d.errors import Conflict
 from k2d.filehash import FileHashes
@@ -52,6 +53,28 @@ def test_a_taken_name_says_what_differs_and_that_labels_are_used_again(
         accept(other, options, lake, SETTINGS)
     assert "labels that are there are used" in (refused.value.hint or "")
     assert "--add" in (refused.value.hint or "")
+
+
+def test_files_that_are_all_in_the_extended_batch_of_a_name_are_that_batch(files: list[Source], tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    for name in "bc":
+        (tmp_path / f"{name}.wav").write_bytes(name.encode())
+    b, c = (sources.from_path(tmp_path / f"{name}.wav", f"{name}.wav", hashes=FileHashes(None)) for name in "bc")
+    first = accept(files, OPTIONS, lake, SETTINGS)
+    grown = accept([b], OPTIONS, lake, SETTINGS, adds=True)
+    for some in ([*files, b], files, [b], [b, replace(b, name="copy.wav", uri="file:///copy.wav")]):
+        assert accept(some, OPTIONS, lake, SETTINGS).id == grown.id
+    with pytest.raises(Conflict, match="it has other files") as refused:
+        accept([*files, b, c], OPTIONS, lake, SETTINGS)
+    assert "--add talks" in (refused.value.hint or "")
+    with pytest.raises(Conflict, match="its files lay elsewhere"):
+        accept([replace(b, uri="file:///moved.wav")], OPTIONS, lake, SETTINGS)
+    # the older batch lost the name: it is not shown as the one that has it
+    assert [(views.listed(lake, one).id, views.listed(lake, one).name) for one in (first, grown)] == [
+        (first.id, first.id),
+        (grown.id, "talks"),
+    ]
+    assert (views.status(lake, first).name, views.status(lake, first).ledger.name) == (first.id, first.id)
 
 
 def test_what_is_added_to_a_second_name_leaves_the_first_as_it_is(files: list[Source], tmp_path: Path) -> None:

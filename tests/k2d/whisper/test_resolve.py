@@ -194,6 +194,16 @@ def test_what_cannot_be_found_says_what_to_do(tmp_path: Path, reference: str, me
     assert caught.value.hint
 
 
+def test_a_hub_that_does_not_answer_is_a_matter_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    with pytest.raises(ModelError, match="the hub cannot be reached") as caught:
+        resolve("foo/bar", engine="ctranslate2", cache=tmp_path, allow_downloads=True)
+    assert "network" in (caught.value.hint or "")
+    assert "allow downloads" not in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("model", packaged.MODELS.values(), ids=packaged.MODELS)
 def test_weights_that_are_not_the_pinned_ones_are_refused(model: packaged.PackagedModel, tmp_path: Path) -> None:
     for package, weights in zip(model.packages, model.weights, strict=True):

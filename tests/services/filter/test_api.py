@@ -147,6 +147,9 @@ def test_a_dry_run_counts_each_channel_that_would_be_labeled(api):
         answer = upload(api, *files, params={"dry_run": True}, data={"channels": channels})
         assert (answer.status_code, answer.json()["recordings"]) == (200, recordings)
         assert answer.json()["not_audio"] == []
+    forecast = upload(api, *files, params={"dry_run": True}, data={"channels": "2"}).json()
+    assert (forecast["recordings"], forecast["windows"], forecast["not_audio"]) == (2, 1, [])
+    assert forecast["no_channel"] == {"talk.wav": "The file has 1 channel; channel 2 was asked for."}
 
 
 def test_dry_run_by_reference_reads_headers_and_stores_nothing(api, lake, tmp_path):
@@ -284,7 +287,11 @@ def test_resume_after_redis_was_flushed_queues_exactly_what_is_missing(api, lake
     batch = upload(api, ("a.wav", wav()), ("b.wav", wav(2))).json()["id"]
     api.app.state.queue.redis.flushall()
     assert api.get(f"/v1/batches/{batch}").json()["state"] == "stalled"
-    assert api.post("/v1/resume").json() == {"batches": {batch: 2}, "failed": {}}
+    with lake.heartbeats.beating(batch):  # `k2d label` in another process
+        left_out = api.post("/v1/resume").json()
+    assert (left_out["batches"], list(left_out["at_work"])) == ({}, [batch])
+    with lake.heartbeats.beating(batch, has_job=True):  # a worker, whose job went with Redis
+        assert api.post("/v1/resume").json() == {"batches": {batch: 2}, "failed": {}, "at_work": {}}
     assert api.get(f"/v1/batches/{batch}").json()["state"] == "queued"
 
 

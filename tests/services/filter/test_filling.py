@@ -378,6 +378,8 @@ def test_adding_a_folder_with_one_new_lecture_labels_one_lecture(
     assert lake.batches.get(first.id).id == first.id
     (folder / "copy of monday.wav").write_bytes(b"monday")
     assert client.label([str(folder)], BatchOptions(name="talks"), add=True).id == second.id
+    assert client.label([str(folder)], BatchOptions(name="talks", language="zh")).id == second.id
+    assert {row.name for row in client.batches()} == {"talks", first.id}
 
 
 def test_one_request_adds_too(api: LocalClient, lake: Lake, app: FastAPI, folder: Path) -> None:
@@ -386,6 +388,9 @@ def test_one_request_adds_too(api: LocalClient, lake: Lake, app: FastAPI, folder
         assert api.post("/v1/batches", **form).status_code == 202  # type: ignore[arg-type]
     (folder / "b.wav").write_bytes(b"three")
     uri = (folder / "b.wav").as_uri()
+    form = {"files": [("files", ("a.wav", b"one"))], "data": {"name": "talks"}}
+    again = api.post("/v1/batches", **form)  # type: ignore[arg-type]
+    assert again.json()["id"] == lake.batches.get("talks").id  # all of it is there
     posted = api.post("/v1/batches", json={"name": "talks", "sources": [uri]}, params={"add": True})
     run_jobs(app)
     assert api.get(posted.headers["location"]).json()["id"] == lake.batches.get("talks").id

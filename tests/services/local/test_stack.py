@@ -241,6 +241,19 @@ def test_k2d_up_starts_everything_and_stops_it_in_order(tmp_path: Path, stop: si
     wait_for(client.is_up, "k2d up")
     assert client.http.get("/readyz").status_code == 200
     batch = client.label([str(EXAMPLES / SHORT[0])], BatchOptions()).id
+    for command, code in (("batches", 0), ("resume", 2)):  # which find no API where the settings say
+        run = subprocess.run(
+            [sys.executable, "-m", "k2d.cli", command],
+            cwd=tmp_path,
+            env=environment | {"K2D_STORE": "data"},
+            capture_output=True,
+            text=True,
+        )
+        assert (run.returncode, f"(pid {up.pid}) runs for this store at {client.http.base_url}" in run.stderr) == (
+            code,
+            True,
+        ), run.stderr
+        assert f"`--api {client.http.base_url}`" in run.stderr
     with client.http.stream("GET", f"/v1/batches/{batch}/events") as events:
         lines = events.iter_lines()
         assert next(lines) == "event: status"

@@ -5,6 +5,7 @@ The models here are stubs that return a text for each clip; transcribing with we
 
 import asyncio
 import html as markup
+import io
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 from k2d.audio import decode_flac
 from k2d.errors import BadRequest, ModelError, NotFound, StoreError
@@ -19,6 +21,7 @@ from k2d.schema import SAMPLE_RATE_HZ, DecodeOptions, LongformOptions, ModelInfo
 from k2d.settings import load
 from k2d.store import Lake
 from k2d.store.runs import PublishedRun
+from trainer.commands import eval as printed
 from trainer.evaluation import evaluate as evaluating
 from trainer.evaluation import publish
 from trainer.evaluation.eval_report import EvaluationReport
@@ -92,6 +95,19 @@ def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, StubModel]:
 
 def run(clips: JsonLines, *models: str, **options: int) -> EvaluationReport:
     return evaluate(models, clips, load(), options=EvaluationOptions(draws=200, **options))
+
+
+def test_the_printed_tables_cut_no_name_at_80_columns(clips: JsonLines, models: dict[str, StubModel]) -> None:
+    names = ("packaged:whisper-base", "demo-output/run/student")
+    for name, stub in zip(names, ("teacher", "student"), strict=True):
+        models[name] = models[stub]
+    console = Console(width=80, file=io.StringIO())
+    report = run(clips, *names)
+    console.print(printed._table(report), printed._speeds(report))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    for whole in ("packaged:whisper-base", "demo-output/run/student", "parameters, M", "MB on disk", "72.0"):
+        assert whole in text
 
 
 def test_the_numbers_by_hand(clips: JsonLines, models: dict[str, StubModel]) -> None:
