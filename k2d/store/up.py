@@ -1,4 +1,4 @@
-"""Which `k2d up` runs for a store on this machine, by the record that it keeps (`services.local.run_record`)."""
+"""Which `k2d up` runs for a store on this machine, by the record `up/RUN.json` that it keeps as long as it lives."""
 
 import hashlib
 import json
