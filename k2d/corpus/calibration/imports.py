@@ -13,6 +13,7 @@ from k2d.errors import BadRequest, NotFound
 from k2d.keys import place_of
 from k2d.store import Lake
 from k2d.store.reviews import Review, ReviewVerdict, current
+from k2d.textfiles import read_text, why_unreadable
 
 
 def load_reviews(path: Path) -> list[ImportedReview]:
@@ -26,11 +27,11 @@ def load_reviews(path: Path) -> list[ImportedReview]:
         with path.open("rb") as file:
             start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
         if start.startswith(b"["):
-            return list(reviews_in(path.read_text("utf-8-sig")))
+            return list(reviews_in(read_text(path)))
     except FileNotFoundError as error:
         raise NotFound(f"no file {path}") from error
     except (OSError, UnicodeError) as error:
-        raise BadRequest(f"cannot read {path}: {error}") from error
+        raise BadRequest(f"{path} cannot be read: {why_unreadable(error)}") from error
     return [_of_row(row) for row in reviews.load(path)[1] if row.reviewed]
 
 

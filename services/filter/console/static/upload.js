@@ -32,6 +32,7 @@
     element.textContent = text;
     element.hidden = !text;
   }
+  const firstOf = (names) => names.slice(0, 10).join(", ") + (names.length > 10 ? " …" : "");
   const fail = (text) => { show(problem, text); if (text) problem.scrollIntoView({ block: "nearest" }); };
 
   // ---- choosing ----
@@ -210,7 +211,10 @@
       if (scale > 1.001) lines.push(fill(texts.sample, { count: count(some.length) }));
       const unknown = answer.unknown - answer.not_audio.length;
       if (unknown > 0) lines.push(fill(texts.unknown, { count: count(unknown) }));
-      if (answer.not_audio.length) lines.push(fill(texts.notAudio, { names: answer.not_audio.slice(0, 10).join(", ") + (answer.not_audio.length > 10 ? " …" : "") }));
+      if (answer.not_audio.length) lines.push(fill(texts.notAudio, { names: firstOf(answer.not_audio) }));
+      const lacking = Object.keys(answer.no_channel);
+      if (lacking.length) lines.push(fill(texts.noChannel, { names: firstOf(lacking) }));
+      if (answer.done) lines.push(fill(texts.done, { count: count(answer.done) }));
       lines.push(fill(texts.basis, { basis: answer.basis }));
       forecast.replaceChildren(...lines.map((line) => Object.assign(document.createElement("p"), { textContent: line })));
     } catch (error) {

@@ -100,6 +100,9 @@ def test_reviews_go_round_through_label_studio_and_through_lines(world, tmp_path
     assert import_reviews(lake, load_reviews(tmp_path / "review.jsonl"), reviewer="bob") == (4, 0)
     with pytest.raises(NotFound):
         load_reviews(tmp_path / "none.jsonl")
+    (tmp_path / "broken.json").write_bytes(b"[\xff]")
+    with pytest.raises(BadRequest, match="cannot be read: it is not a text in UTF-8"):
+        load_reviews(tmp_path / "broken.json")
 
 
 def test_gold_rows_have_what_people_agree_on(world, tmp_path):

@@ -76,6 +76,13 @@ def test_files_are_estimated_sent_and_watched(page: Any, lake: Lake, tmp_path: P
     page.click("#estimate")
     page.get_by_text("4 s of audio, recordings: 2.").wait_for()
     page.get_by_text("Basis:").wait_for()
+    page.eval_on_selector(
+        "#channels", "select => { select.closest('details') && (select.closest('details').open = true) }"
+    )
+    page.select_option("#channels", "2")
+    page.click("#estimate")
+    page.get_by_text("Without the channel asked for: a.wav, b.wav").wait_for()
+    page.select_option("#channels", "")
     posts: list[str] = []
     page.on("request", lambda request: posts.append(request.url) if request.method == "POST" else None)
     page.dblclick("#start")
