@@ -25,6 +25,8 @@ GONE_HINT: Final = "label the same files again with `k2d label`: it makes the re
 _RESULT: Final = re.compile(r"[0-9]{1,18}\.json")  # file name of a result
 REMEMBERED: Final = 4  # batch documents kept in memory; chosen
 SURE_S: Final = 5.0  # for which a batch counts as there without another look; chosen
+NAME_SURE_S: Final = 60.0  # for which a batch is shown by its name without another look; chosen: it rarely moves
+NAMES_REMEMBERED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Batches(LakePart):
         super().__init__(files)
         # a batch document never changes, and reading one with 100,000 sources takes half a second
         self._remembered: dict[str, tuple[Batch, float]] = {}  # with the time when it was last there
+        self._shown: dict[str, tuple[str, float]] = {}  # names by id, with the time when they were looked up
 
     def put(self, batch: Batch) -> None:
         """Store a batch and its name. A batch that exists already stays unchanged, also when it gets a second name.
@@ -63,6 +66,7 @@ class Batches(LakePart):
             Conflict: the name belongs to another batch.
         """
         path = f"{_folder(batch.id)}/batch.json"
+        self._shown.pop(batch.id, None)
         self.refuse_taken(batch)
         # the document first: a name must always lead to a batch, even if this process is killed between the writes
         created = self.files.create(path, dumps(batch))
@@ -86,6 +90,8 @@ class Batches(LakePart):
         """
         self.files.create(f"{_folder(batch.id)}/batch.json", dumps(batch))
         self._mark_recent(batch)
+        self._shown.pop(of.id, None)
+        self._shown.pop(batch.id, None)
         if of.name == of.id:
             return  # without a name nothing moves
         successor = f"{_folder(of.id)}/extended/{_alias(of.name).rpartition('/')[2]}"
@@ -186,6 +192,7 @@ class Batches(LakePart):
                 self.files.remove(path)
         self.files.remove_folder(folder)
         self._remembered.pop(batch.id, None)
+        self._shown.pop(batch.id, None)
 
     def owner(self, name: str) -> str | None:
         """The id of the batch that a name belongs to; None if it is free, or its record is damaged."""
@@ -195,13 +202,21 @@ class Batches(LakePart):
             return None
 
     def shown_name(self, batch: Batch) -> str:
-        """The name of a batch, or its id once the name has gone to the batch that extends it."""
+        """The name of a batch, or its id once the name has gone to the batch that extends it, as of the last minute."""
         if batch.name == batch.id:
             return batch.id
+        shown, looked_at = self._shown.get(batch.id, (batch.name, -NAME_SURE_S))
+        now = time.monotonic()
+        if now - looked_at < NAME_SURE_S:
+            return shown
         try:
-            return batch.name if self._named(batch.name) == batch.id else batch.id
+            shown = batch.name if self._named(batch.name) == batch.id else batch.id
         except DamagedFile:
             return batch.name
+        if len(self._shown) >= NAMES_REMEMBERED:
+            self._shown.clear()
+        self._shown[batch.id] = shown, now
+        return shown
 
     def name_path(self, name: str) -> str:
         """The path of the record of a name."""
