@@ -34,6 +34,7 @@ from k2d.filtering.policy import DEFAULT, REASONS, STATUSES, Policy
 from k2d.schema import Batch, BatchState, Metric, Status
 from k2d.store import Lake
 from k2d.store.batches import DamagedBatch
+from k2d.store.heartbeats import Heartbeat
 from k2d.text.terms import terms_of
 
 ALPHAS: Final = tuple(round(0.05 * step, 2) for step in range(21))  # of a preview's curve: 0.00 … 1.00
@@ -131,16 +132,14 @@ def status(
     sums = index.ledger(policy, make=make)
     about = summary(lake, batch)
     batch_ledger = _ledger(batch, about.name, policy, sums)
-    state_now = state(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs)
-    has_no_job = state_now is BatchState.RUNNING and not (jobs and jobs.jobs_running)
+    state_now, at_work = _state_and_processes(lake, batch, pending=batch_ledger.recordings.pending, jobs=jobs)
     return BatchStatus(
         **dict(about),
         state=state_now,
         ledger=batch_ledger,
         jobs=jobs,
         processes=[
-            ProcessAtWork(host=beat.host, pid=beat.pid, command=beat.command, since=beat.since)
-            for beat in (lake.heartbeats.of(batch.id) if has_no_job else ())
+            ProcessAtWork(host=beat.host, pid=beat.pid, command=beat.command, since=beat.since) for beat in at_work
         ],
         eta_s=_eta_s(batch_ledger, jobs),
         quarantined=sums.quarantined_shown,
@@ -154,15 +153,23 @@ def status(
 
 def state(lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None) -> BatchState:
     """Derive the state of a batch from its results, its cancel mark, its jobs, and who is at work without a job."""
+    return _state_and_processes(lake, batch, pending=pending, jobs=jobs)[0]
+
+
+def _state_and_processes(
+    lake: Lake, batch: Batch, *, pending: int, jobs: Jobs | None
+) -> tuple[BatchState, Sequence[Heartbeat]]:
+    """The state of a batch, and who is at work on it if it is running without a job."""
     if pending == 0:
-        return BatchState.DONE
+        return BatchState.DONE, ()
     if lake.batches.is_cancelled(batch.id):
-        return BatchState.CANCELLED
+        return BatchState.CANCELLED, ()
     if jobs and jobs.jobs_running and not jobs.waiting_for:
-        return BatchState.RUNNING
+        return BatchState.RUNNING, ()
     if jobs and (jobs.jobs_queued or jobs.jobs_running):
-        return BatchState.QUEUED
-    return BatchState.RUNNING if lake.heartbeats.of(batch.id) else BatchState.STALLED
+        return BatchState.QUEUED, ()
+    at_work = lake.heartbeats.of(batch.id)
+    return BatchState.RUNNING if at_work else BatchState.STALLED, at_work
 
 
 def pending_s(ledger: Ledger, jobs: Jobs | None) -> float | None:

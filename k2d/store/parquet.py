@@ -112,15 +112,16 @@ def check(file: pq.ParquetFile) -> None:
     Raises:
         ArrowInvalid: it is damaged.
     """
+    schema = file.schema_arrow  # made anew at each look
     stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
     if stored is not None:
         try:
             written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored)))
         except (ValueError, OSError) as error:  # ArrowInvalid is a ValueError
             raise pa.ArrowInvalid(f"its schema is damaged: {error}") from error
-        if not written.equals(file.schema_arrow):
+        if not written.equals(schema):
             raise pa.ArrowInvalid("its columns are not those that were written")
-    for field in file.schema_arrow:
+    for field in schema:
         for path, kind in _leaf_types(field.name, field.type):
             if pa.types.is_binary(kind) and not path.endswith("audio.bytes"):
                 raise pa.ArrowInvalid(f"its column {path} is said to be no text")
@@ -135,14 +136,15 @@ def meta_of(file: pq.ParquetFile) -> dict[str, Any]:
     metadata = file.metadata.metadata or {}
     if META_KEY not in metadata:
         raise pa.ArrowInvalid("its metadata are gone")
-    return _decoded(metadata, META_KEY, META_DIGEST_KEY) | _decoded(metadata, END_KEY, END_DIGEST_KEY)
-
-
-def _decoded(metadata: Mapping[bytes, bytes], key: bytes, digest_key: bytes) -> dict[str, Any]:
-    if (key in metadata) != (digest_key in metadata) and digest_key != META_DIGEST_KEY:  # files of 0.1 have no digest
+    meta = _decoded(metadata[META_KEY], metadata.get(META_DIGEST_KEY))
+    end, end_digest = metadata.get(END_KEY), metadata.get(END_DIGEST_KEY)
+    if (end is None) != (end_digest is None):
         raise pa.ArrowInvalid("a part of its metadata is gone")
-    data = metadata.get(key, b"{}")
-    if _digest(data) != metadata.get(digest_key, _digest(data)):
+    return meta if end is None else meta | _decoded(end, end_digest)
+
+
+def _decoded(data: bytes, digest: bytes | None) -> dict[str, Any]:
+    if digest is not None and _digest(data) != digest:  # files of 0.1 have none
         raise pa.ArrowInvalid("its metadata have another digest than was written")
     try:
         return dict(json.loads(data))
