@@ -52,7 +52,7 @@ RECORDINGS: Final = pa.schema(
                 ]
             ),
         ),
-        ("no_label", pa.struct([(name, pa.int64()) for name in ("pauses_ms", "quiet_ms", "sound_ms")])),
+        ("no_label", pa.struct([(field.name, pa.int64()) for field in dataclasses.fields(NoLabel)])),
         ("chunks", pa.int32()),  # how many it has
         ("teacher_fingerprint", pa.string()),
         ("validator_fingerprint", pa.string()),

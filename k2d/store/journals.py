@@ -80,15 +80,8 @@ class Journals(LakePart):
         """Remove the journal of a shard, if it has one."""
         self.files.remove_folder(key_path(FOLDER, key))
 
-    def forget(self, recording_id: str) -> int:
-        """Remove what journals hold of a recording, and parts that cannot be read; returns the number of parts."""
-        parts = self.parts_of(recording_id)
-        for path in parts:
-            self.files.remove(path)
-        return len(parts)
-
     def parts_of(self, recording_id: str) -> list[str]:
-        """What `forget` removes."""
+        """The parts that hold something of a recording, and those that cannot be read and so may."""
         return [path for path in self._parts(FOLDER) if self._may_be_of(path, recording_id)]
 
     def sweep(self, older_than_s: float) -> int:
